@@ -1,0 +1,354 @@
+"""Typed configuration: the only place where YAML becomes Python.
+
+conf/ holds the values, Hydra composes them (`pipeline.compose`), this module checks them. An unknown key, a missing
+key, a wrong type and an impossible combination are all errors, raised before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+# Two families of the paper: Table 1 (ImageNet) and Sec. 4.2 (CIFAR, 6n + 2 layers).
+IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
+CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
+
+
+def _strict(cls: type) -> type:
+    cls.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise ValueError(sentence)
+
+
+@_strict
+class DataConfig:
+    """Where images come from, how they are stored, which of them training may see."""
+
+    name: str
+    source: Literal["digits", "cifar10", "cifar100", "folder", "imagenet"]
+    path: str  # folder or archive that the user supplies (folder, imagenet); "" otherwise
+    mirror: str  # folder or URL prefix searched before the official address; "" for none
+    format: Literal["arrays", "shards"]
+    image_size: int  # arrays: side of the square image; shards: longest shorter side kept, in pixels
+    num_val: int  # images carved from train for validation, stratified by class
+    split_seed: int
+    split: Literal["holdout", "full"]  # full: train on every training image, no validation, no selection
+    skip_corrupt: bool
+    workers: int  # parallel decoders; 0 means one per CPU core
+
+    def __post_init__(self) -> None:
+        _require(
+            self.num_val > 0, f"data.num_val={self.num_val}; it must be positive: selection needs images to choose on"
+        )
+        _require(self.workers >= 0, f"data.workers={self.workers}; give a count, or 0 for one per core")
+        needs_path = self.source in ("folder", "imagenet")
+        _require(
+            not needs_path or bool(self.path or self.mirror),
+            f"data.source={self.source} without data.path; name the folder or archive that holds the images (override: data.path=/my/images)",
+        )
+
+
+@_strict
+class ModelConfig:
+    """A residual or plain net of the paper."""
+
+    family: Literal["cifar", "imagenet"]
+    depth: int
+    residual: bool
+    shortcut: Literal["A", "B", "C"]
+    stride_on: Literal["1x1", "3x3"]  # which convolution of a bottleneck has the stride: paper 1x1, torchvision 3x3
+
+    def __post_init__(self) -> None:
+        if self.family == "cifar":
+            _require(
+                self.depth >= 8 and (self.depth - 2) % 6 == 0,
+                f"model.depth={self.depth} is not 6n+2; the paper's CIFAR nets are {', '.join(map(str, CIFAR_DEPTHS))} (override: model.depth=56)",
+            )
+            _require(
+                self.shortcut != "C",
+                "model.shortcut=C is defined for the ImageNet nets; CIFAR nets take A (the paper's) or B",
+            )
+        else:
+            _require(
+                self.depth in IMAGENET_DEPTHS,
+                f"model.depth={self.depth} is not in Table 1; ImageNet nets are {', '.join(map(str, IMAGENET_DEPTHS))} (override: model.depth=50)",
+            )
+
+
+@_strict
+class AugmentConfig:
+    """Training-time augmentation; every draw is a function of (seed, epoch, sample)."""
+
+    kind: Literal["pad_crop", "random_resized_crop", "scale_jitter"]
+    crop: int  # side of the square the net sees, in pixels
+    padding: int  # pad_crop: zeros added on each side after the mean is subtracted
+    flip: bool
+    min_side: int  # scale_jitter: shorter side drawn from [min_side, max_side]
+    max_side: int
+    test_side: int  # shards: shorter side before the centre crop of a test image
+
+    def __post_init__(self) -> None:
+        _require(
+            self.crop > 0 and self.padding >= 0,
+            f"recipe.augment.crop={self.crop}, padding={self.padding}; crop must be positive, padding not negative",
+        )
+        if self.kind == "scale_jitter":
+            _require(
+                self.crop <= self.min_side <= self.max_side,
+                f"recipe.augment: crop={self.crop}, min_side={self.min_side}, max_side={self.max_side}; need crop <= min_side <= max_side",
+            )
+
+
+@_strict
+class RecipeConfig:
+    """What decides the result of a training, beside data, model and seed. Durations are in optimiser steps."""
+
+    batch_size: int  # global, over all ranks
+    max_steps: int
+    lr: float
+    schedule: Literal["multistep", "one_cycle"]
+    milestones: list[int]  # multistep: lr is divided by 10 at each
+    warmup_lr: float  # multistep: used at first; 0 for no warm-up
+    warmup_until_err: float  # ... until a window's mean train error is below this fraction
+    warmup_fraction: float  # one_cycle: share of max_steps spent rising to lr
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    decay_norm: bool  # whether batch norm's scale and shift decay too
+    label_smoothing: float
+    normalize: Literal["per_pixel_mean", "channel"]
+    precision: Literal["auto", "fp32", "bf16"]  # auto: bf16 where the hardware multiplies it
+    augment: AugmentConfig
+
+    def __post_init__(self) -> None:
+        _require(
+            self.batch_size > 0 and self.max_steps > 0,
+            f"recipe.batch_size={self.batch_size}, recipe.max_steps={self.max_steps}; both must be positive",
+        )
+        _require(self.lr > 0, f"recipe.lr={self.lr}; it must be positive")
+        _require(
+            self.milestones == sorted(set(self.milestones)) and all(0 < m < self.max_steps for m in self.milestones),
+            f"recipe.milestones={self.milestones}; need rising steps between 0 and recipe.max_steps={self.max_steps}",
+        )
+        if self.schedule == "one_cycle":
+            _require(
+                not self.milestones and not self.warmup_lr,
+                "recipe.schedule=one_cycle takes no milestones and no warmup_lr (override: recipe.milestones=[] recipe.warmup_lr=0)",
+            )
+            _require(
+                0 < self.warmup_fraction < 1,
+                f"recipe.warmup_fraction={self.warmup_fraction}; it must lie between 0 and 1",
+            )
+        _require(
+            not self.warmup_lr or 0 < self.warmup_until_err < 1,
+            f"recipe.warmup_until_err={self.warmup_until_err}; with a warm-up it must lie between 0 and 1",
+        )
+
+
+@_strict
+class TrainerConfig:
+    """Where and how training runs; nothing here changes what is learnt beyond rounding."""
+
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: int  # ranks a node
+    num_nodes: int
+    launcher: Literal["auto", "ray"]  # auto: torchrun, Slurm or Lightning's own subprocesses, as the environment says
+    threads: int  # torch threads a rank; 0 leaves torch's choice
+    channels_last: bool
+    sync_batchnorm: bool  # statistics over the global batch; false: per rank, as the paper's GPUs did
+    val_every_epochs: int
+    log_every_steps: int
+    checkpoint_every_steps: int  # beside one at each epoch's end; 0 for none
+
+    def __post_init__(self) -> None:
+        for key in ("devices", "num_nodes", "val_every_epochs", "log_every_steps"):
+            _require(getattr(self, key) > 0, f"trainer.{key}={getattr(self, key)}; it must be at least 1")
+
+    @property
+    def world_size(self) -> int:
+        return self.devices * self.num_nodes
+
+
+@_strict
+class SweepConfig:
+    """Ray Tune's search: a grid over lists, draws from ranges, ASHA on validation error."""
+
+    space: dict[str, Any]  # config key -> list of values, or {uniform|loguniform: [low, high]}
+    num_samples: int  # repeats of the grid; draws of the ranges
+    grace_epochs: int  # ASHA stops no trial before this
+    reduction_factor: int  # ASHA keeps 1 of this many at each rung; 0 runs every trial to its end
+    cpus_per_trial: int
+    gpus_per_trial: float
+    max_concurrent: int  # 0: as resources allow
+    max_failures: int
+    address: str  # of a running Ray cluster; "" starts Ray on this machine
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(self.space),
+            "sweep.space is empty; name at least one key and its values, for example {model.depth: [20, 32]}",
+        )
+        _require(
+            self.num_samples > 0 and self.grace_epochs > 0,
+            "sweep.num_samples and sweep.grace_epochs must be at least 1",
+        )
+        _require(
+            self.reduction_factor == 0 or self.reduction_factor >= 2,
+            f"sweep.reduction_factor={self.reduction_factor}; 0 turns ASHA off, else at least 2",
+        )
+        for key in self.space:
+            _require(
+                key.split(".")[0] in ("model", "recipe", "seed"),
+                f"sweep.space names {key}; a sweep varies model.*, recipe.* or seed",
+            )
+
+
+@_strict
+class EnsembleConfig:
+    """How members are chosen, on validation error alone."""
+
+    selection: Literal["best_per_depth", "top_k", "greedy"]
+    size: int  # members at the most
+
+    def __post_init__(self) -> None:
+        _require(self.size > 0, f"ensemble.size={self.size}; it must be at least 1")
+
+
+@_strict
+class TrackingConfig:
+    """MLflow."""
+
+    uri: str  # "" for the SQLite store below paths.mlruns
+    system_metrics_every_s: int  # 0 for none
+
+
+@_strict
+class PathsConfig:
+    """Folders that outlive one workspace; relative ones start at the repository's root."""
+
+    runs: str
+    mlruns: str
+
+
+@_strict
+class Config:
+    seed: int
+    data: DataConfig
+    model: ModelConfig
+    recipe: RecipeConfig
+    trainer: TrainerConfig
+    sweep: SweepConfig
+    ensemble: EnsembleConfig
+    tracking: TrackingConfig
+    paths: PathsConfig
+
+    def __post_init__(self) -> None:
+        batch, ranks = self.recipe.batch_size, self.trainer.world_size
+        _require(
+            batch % ranks == 0,
+            f"recipe.batch_size={batch} does not divide over {ranks} ranks (trainer.devices={self.trainer.devices} x trainer.num_nodes={self.trainer.num_nodes}); choose a multiple of {ranks}",
+        )
+        small, augment = self.data.format == "arrays", self.recipe.augment
+        _require(
+            small == (augment.kind == "pad_crop"),
+            f"recipe.augment.kind={augment.kind} with data.format={self.data.format}; arrays take pad_crop, shards take random_resized_crop or scale_jitter",
+        )
+        _require(
+            not small or augment.crop == self.data.image_size,
+            f"recipe.augment.crop={augment.crop} with data.image_size={self.data.image_size}; images kept as arrays are cropped to their own size",
+        )
+        _require(
+            small or self.recipe.normalize == "channel" or augment.crop > 0,
+            "recipe.normalize=per_pixel_mean needs a crop size",
+        )
+        for key in self.sweep.space:
+            self._require_key(key)
+
+    def _require_key(self, key: str) -> None:
+        node: Any = self
+        for part in key.split("."):
+            _require(
+                is_dataclass(node) and part in {f.name for f in fields(node)},
+                f"sweep.space names {key}, which is no key of the configuration; see `pipeline train --cfg job` for the keys",
+            )
+            node = getattr(node, part)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """Config checked against the types above.
+
+    Raises:
+        ValueError: one line a problem: which key, what was given, what is allowed.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Config).validate_python(values)
+    except ValidationError as error:
+        raise ValueError("\n".join(_sentence(e) for e in error.errors())) from None
+
+
+def _sentence(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"] if part != "Config")
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{key} is no key of the configuration; see `pipeline train --cfg job` for the keys"
+    if error["type"].startswith("missing"):
+        return f"{key} has no value; set it in conf/ or on the command line ({key}=...)"
+    return f"{key}={error['input']!r}: {error['msg']}"
+
+
+def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:
+    """`config` with dotted keys replaced, checked again."""
+    values = config.to_dict()
+    for key, value in overrides.items():
+        *parents, leaf = key.split(".")
+        node = values
+        for part in parents:
+            node = node[part]
+        node[leaf] = value
+    return from_dict(values)
+
+
+def load(path: str | Path) -> Config:
+    """Config in a composed YAML file, its paths absolute (see `anchor`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as `from_dict`.
+    """
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; `pipeline compose` writes it from conf/ and params.yaml")
+    with path.open() as stream:
+        return anchor(from_dict(yaml.safe_load(stream)), path.resolve().parent)
+
+
+def anchor(config: Config, root: Path) -> Config:
+    """`config` with absolute paths.
+
+    A copy of the workspace that `dvc exp run --temp` or `--queue` made lies below .dvc/tmp of the repository; runs
+    and MLflow's store are the repository's there too, or they would be lost with the copy. The environment variables
+    PIPELINE_RUNS and PIPELINE_MLRUNS win over the configuration.
+    """
+    home = root
+    for parent in root.parents:
+        if parent.name == ".dvc" and (parent / "tmp") in (root, *root.parents):
+            home = parent.parent
+    paths = {
+        key: str((home / os.environ.get(f"PIPELINE_{key.upper()}", value)).resolve())
+        for key, value in asdict(config.paths).items()
+    }
+    return replace(config, paths=PathsConfig(**paths))

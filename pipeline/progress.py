@@ -1,0 +1,87 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+LINE_EVERY_S = 10.0
+
+
+class Progress(Protocol):
+    def advance(self, amount: float = 1) -> None: ...
+
+    def note(self, text: str) -> None:
+        """Shown beside the bar: the latest loss, the file at hand."""
+
+
+class _Bar:
+    def __init__(self, title: str, total: float | None, done: float, unit: str) -> None:
+        from rich import progress
+
+        columns = [
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TextColumn("{task.fields[count]}"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
+        ]
+        self._bar, self._unit, self._start, self._first = progress.Progress(*columns), unit, time.monotonic(), done
+        self._task = self._bar.add_task(title, total=total, completed=done, count="", note="")
+        self._bar.start()
+
+    def advance(self, amount: float = 1) -> None:
+        self._bar.advance(self._task, amount)
+        task = self._bar.tasks[0]
+        self._bar.update(self._task, count=_count(task.completed, task.total, self._first, self._start, self._unit))
+
+    def note(self, text: str) -> None:
+        self._bar.update(self._task, note=text)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class _Lines:
+    def __init__(self, title: str, total: float | None, done: float, unit: str) -> None:
+        self._title, self._total, self._done, self._unit = title, total, done, unit
+        self._first, self._start, self._shown, self._note = done, time.monotonic(), time.monotonic(), ""
+
+    def advance(self, amount: float = 1) -> None:
+        self._done += amount
+        if time.monotonic() - self._shown >= LINE_EVERY_S:
+            self._shown = time.monotonic()
+            self._print()
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def close(self) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        count = _count(self._done, self._total, self._first, self._start, self._unit)
+        left = ""
+        elapsed, made = time.monotonic() - self._start, self._done - self._first
+        if self._total and made and self._done < self._total:
+            left = f", {(self._total - self._done) * elapsed / made:.0f} s left"
+        print(f"{self._title}: {count}{left} {self._note}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _count(done: float, total: float | None, first: float, start: float, unit: str) -> str:
+    rate = (done - first) / max(time.monotonic() - start, 1e-9)
+    size = f"{done:,.0f}/{total:,.0f}" if total else f"{done:,.0f}"
+    return f"{size} {unit}, {rate:,.1f} {unit}/s"
+
+
+@contextmanager
+def progress(title: str, total: float | None, unit: str, done: float = 0) -> Iterator[Progress]:
+    """A progress display on stderr; `done` is what an earlier, interrupted run had already made."""
+    display = (_Bar if sys.stderr.isatty() else _Lines)(title, total, done, unit)
+    try:
+        yield display
+    finally:
+        display.close()
