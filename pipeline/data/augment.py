@@ -1,0 +1,80 @@
+"""Augmentation on tensors: uint8 images in, normalised float images out, in one pass on the data's device.
+
+Axes: B images, H x W pixels, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PAD_CROP_DRAWS = 3  # row, column, flip
+
+
+class PadCrop:
+    """Mean subtraction, zero padding, random crop and flip of small images (Sec. 4.2).
+
+    The mean is subtracted before padding, as the paper tells it, so padded pixels are zeros of the normalised image.
+
+    Args:
+        mean: (H, W, C) float32 in [0, 1]: the per-pixel mean, or the channel mean repeated.
+        std: (C,) float32; ones where only the mean is subtracted.
+        padding: pixels on each side.
+        flip: whether half of the crops are mirrored.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor, padding: int, flip: bool) -> None:
+        self.padding, self.flip = padding, flip
+        self._mean, self._scale = mean * 255.0, 1.0 / (255.0 * std)
+        self._padded_mean = F.pad(self._mean, (0, 0, padding, padding, padding, padding))
+
+    def to(self, device: torch.device) -> PadCrop:
+        for name in ("_mean", "_scale", "_padded_mean"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def train(self, images: Tensor, draws: Tensor) -> Tensor:
+        """(B, C, H, W) float32 in channels_last memory, from (B, H, W, C) uint8 and (B, 3) float32 draws in [0, 1)."""
+        p = self.padding
+        choices = 2 * p + 1
+        rows, columns = (draws[:, :2] * choices).long().clamp_(max=choices - 1).unbind(1)
+        which = torch.arange(len(images), device=images.device)
+        padded = F.pad(images, (0, 0, p, p, p, p))
+        crops = _windows(padded, choices)[which, rows, columns].float()
+        crops -= _windows(self._padded_mean[None], choices)[0, rows, columns]
+        crops *= self._scale
+        if self.flip:
+            crops = torch.where((draws[:, 2] < 0.5)[:, None, None, None], crops.flip(2), crops)
+        return crops.permute(0, 3, 1, 2)
+
+    def test(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) float32 in channels_last memory, from (B, H, W, C) uint8: the single view of Sec. 4.2."""
+        return ((images.float() - self._mean) * self._scale).permute(0, 3, 1, 2)
+
+
+def _windows(images: Tensor, choices: int) -> Tensor:
+    """(B, choices, choices, h, w, C) view of every crop of (B, H, W, C) images; h = H - choices + 1."""
+    b, height, width, c = images.shape
+    sb, sh, sw, sc = images.stride()
+    shape = (b, choices, choices, height - choices + 1, width - choices + 1, c)
+    return images.as_strided(shape, (sb, sh, sw, sh, sw, sc))
+
+
+class Normalize:
+    """Channel normalisation of crops that were decoded to their final size.
+
+    Args:
+        mean, std: (C,) float32 in [0, 1].
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self._mean, self._scale = (mean * 255.0)[None, :, None, None], (1.0 / (255.0 * std))[None, :, None, None]
+
+    def to(self, device: torch.device) -> Normalize:
+        self._mean, self._scale = self._mean.to(device), self._scale.to(device)
+        return self
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) float32 in channels_last memory, from uint8 of the same shape."""
+        return ((images.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,167 @@
+"""The LightningDataModule: a store, a split and a recipe become normalised batches on the device."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pipeline.config import AugmentConfig
+from pipeline.data.augment import PAD_CROP_DRAWS, Normalize, PadCrop
+from pipeline.data.loader import EvalLoader, TrainLoader
+from pipeline.data.store import ArrayRecords, ShardRecords, Statistics, open_store
+
+EVAL_BATCH = 500  # images a rank and a forward pass
+
+
+class ImageData(pl.LightningDataModule):
+    """Training and validation batches `(images, labels)`: (B, C, H, W) float32 channels_last, (B,) int64.
+
+    Small images stay memory-mapped (one copy a machine) or on the GPU; a batch travels as indices and draws. JPEGs are
+    decoded and cropped by threads. Test images are not reachable from here.
+
+    Args:
+        store: folder that preprocess made.
+        split: holdout or full.
+        batch_size: global, over all ranks.
+        normalize: per_pixel_mean or channel.
+        workers: decoding threads a rank; 0 for one per CPU core.
+    """
+
+    def __init__(
+        self, store: Path, split: str, batch_size: int, augment: AugmentConfig, normalize: str, seed: int, workers: int = 0
+    ) -> None:
+        super().__init__()
+        self._store = open_store(store)
+        self._records = self._store.train()
+        self._train, self._val = self._store.split_indices(split)
+        self._batch_size, self._seed, self._augment = batch_size, seed, augment
+        self._workers = workers or os.cpu_count() or 1
+        self.batches = batches_of(self._records, self._store.statistics(split), augment, normalize, self._workers)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self._store.manifest.classes)
+
+    @property
+    def in_channels(self) -> int:
+        return self._store.manifest.channels
+
+    @property
+    def has_validation(self) -> bool:
+        return len(self._val) > 0
+
+    def _ranks(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def train_dataloader(self) -> TrainLoader:
+        return TrainLoader(
+            self._train,
+            len(self._records.labels),
+            self._batch_size,
+            self.batches.width,
+            self._seed,
+            self.batches.fetch,
+            ahead=self.batches.ahead,
+            **self._ranks(),
+        )
+
+    def val_dataloader(self) -> EvalLoader | list:
+        if not self.has_validation:
+            return []
+        return EvalLoader(self._val, EVAL_BATCH, self.batches.fetch, ahead=self.batches.ahead, **self._ranks())
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        return self.batches.finish(batch)
+
+
+class ArrayBatches:
+    """Batches of small images: `fetch` names them, `finish` gathers and augments them where the data lie."""
+
+    width, ahead = PAD_CROP_DRAWS, 0
+
+    def __init__(self, records: ArrayRecords, augment: PadCrop) -> None:
+        # A read-only map is never written through this tensor; torch only warns that it cannot know.
+        self._images, self._labels = _borrowed(records.images), torch.from_numpy(np.array(records.labels))
+        self._augment = augment
+
+    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(indices)
+        return rows, torch.from_numpy(draws) if draws is not None else torch.empty(0)
+
+    def finish(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        rows, draws = batch
+        if self._images.device != rows.device:
+            self._images, self._labels = self._images.to(rows.device), self._labels.to(rows.device)
+            self._augment.to(rows.device)
+        images, labels = self._images[rows], self._labels[rows]
+        return (self._augment.train(images, draws) if draws.numel() else self._augment.test(images)), labels
+
+
+class ShardBatches:
+    """Batches of JPEGs: `fetch` decodes and crops in threads, `finish` normalises on the device."""
+
+    ahead = 4
+
+    def __init__(self, records: ShardRecords, augment: AugmentConfig, normalize: Normalize, workers: int) -> None:
+        from pipeline.data import crops
+
+        self.width = crops.CROP_DRAWS
+        self._crops, self._records, self._augment, self._normalize = crops, records, augment, normalize
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+
+    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, Tensor]:
+        rows = draws if draws is not None else [None] * len(indices)
+        images = list(self._pool.map(self._decode, indices.tolist(), rows))
+        side = self._augment.crop
+        stacked = torch.stack(images) if images else torch.empty((0, 3, side, side), dtype=torch.uint8)
+        return stacked, torch.from_numpy(self._records.labels[indices].astype(np.int64))
+
+    def _decode(self, index: int, draws: np.ndarray | None) -> Tensor:
+        augment = self._augment
+        image = self._crops.decode(self._records.jpeg(index))
+        if draws is None:
+            return self._crops.test_crop(image, augment.crop, augment.test_side)
+        sides = (augment.min_side, augment.max_side)
+        return self._crops.train_crop(image, draws, augment.kind, augment.crop, sides, augment.flip)
+
+    def finish(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return self._normalize.to(images.device)(images), labels
+
+
+def batches_of(
+    records: ArrayRecords | ShardRecords, statistics: Statistics, augment: AugmentConfig, normalize: str, workers: int
+) -> ArrayBatches | ShardBatches:
+    """Batch maker for records of either format.
+
+    Raises:
+        ValueError: per-pixel mean of images that have no common size.
+    """
+    mean, std = torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std)
+    if isinstance(records, ShardRecords):
+        if normalize != "channel":
+            raise ValueError(f"recipe.normalize={normalize} with shards; images of differing size take channel")
+        return ShardBatches(records, augment, Normalize(mean, std), workers)
+    height, width = records.images.shape[1:3]
+    if normalize == "per_pixel_mean":
+        mean, std = torch.from_numpy(statistics.pixel_mean), torch.ones_like(std)
+    else:
+        mean = mean.expand(height, width, -1).contiguous()
+    return ArrayBatches(records, PadCrop(mean, std, augment.padding, augment.flip))
+
+
+def _borrowed(images: np.ndarray) -> Tensor:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(images)

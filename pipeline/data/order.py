@@ -1,0 +1,32 @@
+"""Random choices as pure functions of (seed, epoch, sample).
+
+A resumed run, another number of workers and another world size look the same numbers up, so they see the same images,
+cropped and flipped the same way, in the same order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_ORDER, _DRAWS = 0, 1  # independent streams of one (seed, epoch)
+
+
+def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch, stream])))
+
+
+def permutation(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    """(num_samples,) int64: the order of an epoch, as positions in the training split."""
+    return _generator(seed, epoch, _ORDER).permutation(num_samples)
+
+
+def draws(num_records: int, width: int, seed: int, epoch: int) -> np.ndarray:
+    """(num_records, width) float32 in [0, 1): row i belongs to record i, whatever the split or the order."""
+    return _generator(seed, epoch, _DRAWS).random((num_records, width), dtype=np.float32)
+
+
+def batch_slice(batch: int, batch_size: int, rank: int, world_size: int) -> slice:
+    """Rank's part of global batch number `batch` of an epoch: a contiguous slice of the permutation."""
+    share = batch_size // world_size
+    start = batch * batch_size + rank * share
+    return slice(start, start + share)
