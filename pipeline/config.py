@@ -17,7 +17,7 @@ CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 
 
 def _strict(cls: type) -> type:
-    cls.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]
+    cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
     return dataclass(frozen=True, kw_only=True)(cls)
 
 

@@ -1,0 +1,90 @@
+"""Hydra at work: conf/, params.yaml and the command line become one resolved configuration.
+
+DVC never composes for `dvc repro`, so composing is a stage of its own: it reads conf/ and params.yaml and writes
+composed.yaml, and every later stage declares the keys of composed.yaml that it reads.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "trainer", "tracking")
+AUTO = "auto"  # leave the choice to conf/
+
+
+def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
+    """Plain values of the composed configuration; paths still relative.
+
+    Args:
+        root: holds conf/ and params.yaml.
+        overrides: Hydra's, as on the command line; they win over params.yaml.
+
+    Raises:
+        ValueError: Hydra's complaint, or a params.yaml of the wrong form.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    chosen = _from_params(root / "params.yaml")
+    given = {_key(o) for o in overrides}
+    try:
+        with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
+            composed = hydra_compose("config", [*(o for o in chosen if _key(o) not in given), *overrides])
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_first_lines(error)) from None
+    assert isinstance(values, dict)
+    return values  # type: ignore[return-value]
+
+
+def choices(root: Path) -> dict[str, list[str]]:
+    """The files of each group of conf/: what `data=`, `recipe=` and so on can be."""
+    return {group: sorted(p.stem for p in (root / "conf" / group).glob("*.yaml")) for group in CHOICES}
+
+
+def _from_params(path: Path) -> list[str]:
+    """params.yaml as Hydra overrides, in its own order."""
+    import yaml
+
+    params = yaml.safe_load(path.read_text()) or {}
+    unknown = set(params) - {*CHOICES, "set"}
+    if unknown:
+        raise ValueError(
+            f"params.yaml holds {', '.join(sorted(unknown))}; its keys are {', '.join(CHOICES)} and set (a single value: set.model.depth)"
+        )
+    picked = [f"{group}={params[group]}" for group in CHOICES if params.get(group, AUTO) != AUTO]
+    return picked + [f"{key}={_literal(value)}" for key, value in _leaves(params.get("set") or {})]
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    leaves = []
+    for key, value in values.items():
+        # A sweep's space is one value, not a tree of keys.
+        if isinstance(value, dict) and f"{prefix}{key}" != "sweep.space":
+            leaves += _leaves(value, f"{prefix}{key}.")
+        else:
+            leaves.append((f"{prefix}{key}", value))
+    return leaves
+
+
+def _literal(value: Any) -> str:
+    """A YAML value in Hydra's override grammar, which reads JSON's scalars and lists but bare keys in a mapping."""
+    if isinstance(value, list):
+        return "[" + ",".join(map(_literal, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0].split("@")[0]
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])

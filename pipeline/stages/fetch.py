@@ -1,0 +1,14 @@
+"""fetch: the published bytes of a data set, verified."""
+
+from __future__ import annotations
+
+from pipeline.config import Config
+from pipeline.data.sources import fetch
+from pipeline.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    out = workspace.raw(config.data.name)
+    manifest = fetch(config.data, out, workspace.root)
+    size = sum(file["bytes"] for file in manifest["files"])
+    print(f"{out.relative_to(workspace.root)}: {len(manifest['files'])} files, {size:,} bytes")

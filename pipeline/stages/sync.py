@@ -1,0 +1,15 @@
+"""sync: ship every journal that MLflow does not have in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.tracking.shipper import ship_all
+from pipeline.tracking.store import locate
+from pipeline.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    location = locate(config.tracking.uri, config.paths.mlruns)
+    print(f"{ship_all(Path(config.paths.runs), location)} journals shipped to {location.uri}")

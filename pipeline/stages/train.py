@@ -1,0 +1,29 @@
+"""train: the one run that data, model, recipe and seed name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from pipeline.atomic import write_json
+from pipeline.config import Config
+from pipeline.tracking.lineage import lineage
+from pipeline.training.launch import launch
+from pipeline.training.stop import die_with_parent
+from pipeline.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    die_with_parent()
+    result = launch(config, workspace.store(config.data.name), lineage(workspace.root))
+    if rank_zero_only.rank == 0:
+        facts = asdict(result)
+        del facts["folder"]  # another clone's is elsewhere
+        write_json(workspace.metrics("train"), facts)
+        error = (
+            "none (no validation split)"
+            if result.val_err1 is None
+            else f"{100 * result.val_err1:.2f} % at step {result.best_step:,}"
+        )
+        print(f"{result.name}: {result.steps:,} steps, validation error {error}, run {result.key}")

@@ -1,0 +1,72 @@
+"""MLflow as this project uses it: where it lies, experiments, runs found by key."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# A dead server must not hold anything up for minutes (MLflow's default is about four a call).
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+
+KEY_TAG = "pipeline.key"
+PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId when the run is made
+KIND_TAG = "pipeline.kind"  # train, sweep, ensemble
+DATA_TAG = "pipeline.data"  # the store's content hash
+SPLIT_TAG = "pipeline.split"
+CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where runs are tracked: an MLflow URI, and the artifact folder of a local store ("" where a server decides)."""
+
+    uri: str
+    artifacts: str = ""
+
+
+def locate(uri: str, mlruns: str | Path) -> Location:
+    """Location of a configured URI; "" means SQLite and a folder below `mlruns`."""
+    if uri:
+        return Location(uri)
+    folder = Path(mlruns)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Location(f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri())
+
+
+def client(location: Location) -> Any:
+    """An MlflowClient that talks to `location` whatever the environment says."""
+    import logging
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=location.uri, registry_uri=location.uri)
+
+
+def experiment_id(mlflow_client: Any, name: str, location: Location) -> str:
+    """Id of the experiment, made if absent; two makers at once get the same one."""
+    from mlflow.exceptions import MlflowException
+
+    found = mlflow_client.get_experiment_by_name(name)
+    if found is None:
+        artifacts = f"{location.artifacts}/{name}" if location.artifacts else None
+        try:
+            return mlflow_client.create_experiment(name, artifact_location=artifacts)
+        except MlflowException:
+            found = mlflow_client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return found.experiment_id
+
+
+def find_run(mlflow_client: Any, experiment: str, key: str) -> Any | None:
+    """The run with this key, or None."""
+    runs = mlflow_client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    return runs[0] if runs else None

@@ -1,0 +1,54 @@
+"""Batch norm over the global batch on CPU ranks; torch's SyncBatchNorm refuses CPU tensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_functional
+from pytorch_lightning.plugins import LayerSync
+from torch import Tensor, nn
+
+
+class CpuSyncBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d whose training statistics are those of all ranks' images together; same state-dict keys.
+
+    Ranks must hold equally many values, as they do when the global batch divides over them.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(x)
+        ranks = dist.get_world_size()
+        wide = x.float()
+        mean = _over_ranks(wide.mean((0, 2, 3))) / ranks
+        var = _over_ranks((wide - mean[:, None, None]).square().mean((0, 2, 3))) / ranks
+        with torch.no_grad():
+            values = ranks * x.numel() // x.shape[1]
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * values / (values - 1), self.momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None], wide, scale[:, None, None]).to(x.dtype)
+
+
+def _over_ranks(values: Tensor) -> Tensor:
+    return dist_functional.all_reduce(values.contiguous())
+
+
+class CpuLayerSync(LayerSync):
+    """Lightning's hook for replacing batch norm layers when training on several CPU ranks."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        return _replace(model, nn.BatchNorm2d, CpuSyncBatchNorm2d)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        return _replace(model, CpuSyncBatchNorm2d, nn.BatchNorm2d)
+
+
+def _replace(model: nn.Module, old: type[nn.BatchNorm2d], new: type[nn.BatchNorm2d]) -> nn.Module:
+    for module in model.modules():
+        if type(module) is old:
+            module.__class__ = new
+    return model

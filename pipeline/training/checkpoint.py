@@ -1,0 +1,103 @@
+"""Checkpoints that are whole or absent, and the folder that one run owns."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from lightning_fabric.plugins import CheckpointIO
+
+from pipeline.atomic import replacing
+
+LAST, BEST = "last.ckpt", "best.safetensors"
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """torch.save beside the final name, fsync, rename. Lightning's own writing can leave a torn file behind."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with replacing(path) as part:
+            torch.save(checkpoint, part)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def resumable(folder: Path, key: str) -> Path | None:
+    """The run's last checkpoint if it is whole and bears this key, else None.
+
+    Raises:
+        ValueError: the checkpoint belongs to another run.
+    """
+    path = folder / LAST
+    if not path.exists():
+        return None
+    found = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run_key")
+    if found != key:
+        raise ValueError(f"{path} belongs to run {found}, not {key}; remove {folder} and start again")
+    return path
+
+
+def save_weights(model: torch.nn.Module, path: Path, metadata: dict[str, Any]) -> None:
+    """Weights as safetensors with JSON `metadata` in its header (the model's constructor arguments, step, error)."""
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with replacing(path) as part:
+        save_file(weights, part, metadata={"pipeline": json.dumps(metadata)})
+
+
+def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """State dict and metadata that `save_weights` wrote.
+
+    Raises:
+        ValueError: a safetensors file without this project's metadata.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as stream:
+        metadata = (stream.metadata() or {}).get("pipeline")
+        if metadata is None:
+            raise ValueError(f"{path} was not written by this project: its header names no model")
+        return {name: stream.get_tensor(name) for name in stream.keys()}, json.loads(metadata)  # noqa: SIM118
+
+
+class FolderLock:
+    """Held by the one process that may write a run's folder; released by the system when the process dies."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "lock"
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> FolderLock:
+        self._file = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise ValueError(
+                f"{self._path.parent} is being written by {holder}; wait for it to end or stop it, then run this again"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._file.flush()
+        for stale in self._path.parent.glob(".*.part"):
+            stale.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()

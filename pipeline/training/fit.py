@@ -1,0 +1,160 @@
+"""The one way to train: `fit` makes or resumes the run that a configuration names."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from pipeline.config import Config
+from pipeline.data.module import ImageData
+from pipeline.data.store import open_store
+from pipeline.models import build_model
+from pipeline.progress import progress
+from pipeline.training.attempt import FitResult, attempt_on, finished, run_name, with_run_id
+from pipeline.training.batchnorm import CpuLayerSync
+from pipeline.training.checkpoint import BEST, AtomicCheckpointIO, resumable, save_weights
+from pipeline.training.classifier import Classifier
+from pipeline.training.key import run_key
+from pipeline.training.precision import resolve, uses_cuda
+from pipeline.training.recorder import Recorder, Report
+from pipeline.training.stop import GracefulStop
+
+
+class Stopped(Exception):  # noqa: N818 (a request, not an error)
+    """Raised by a report callback: the scheduler wants no more of this training."""
+
+
+def fit(
+    config: Config,
+    store: Path,
+    *,
+    tags: dict[str, str] | None = None,
+    report: Report | None = None,
+    strategy: Strategy | None = None,
+    plugins: tuple[Any, ...] = (),
+    track: bool = True,
+) -> FitResult:
+    """Trains to recipe.max_steps, from the run's last checkpoint where there is one; a finished run is returned as is.
+
+    Every rank calls it. The run's folder is paths.runs/<key>; `pipeline.training.key` says what the key depends on.
+
+    Args:
+        store: folder that preprocess made.
+        tags: for MLflow: lineage, the sweep it belongs to.
+        report: called after each validation, on every rank, once the checkpoint is on disk; may raise `Stopped`.
+        strategy, plugins: Lightning's, for ranks that another launcher (Ray) has made.
+        track: whether the journal is shipped to MLflow.
+
+    Raises:
+        ValueError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
+        stop.Interrupted: after a signal; call again to go on.
+    """
+    content_hash = open_store(store).manifest.content_hash
+    precision = resolve(config.recipe.precision, config.trainer.accelerator)
+    key = run_key(config, content_hash, precision)
+    folder = Path(config.paths.runs) / key
+    if (done := finished(folder)) is not None:
+        return done
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    recipe = config.recipe
+    data = ImageData(
+        store, config.data.split, recipe.batch_size, recipe.augment, recipe.normalize, config.seed, config.data.workers
+    )
+    metadata = {
+        "model": {**asdict(config.model), "num_classes": data.num_classes, "in_channels": data.in_channels},
+        "normalize": recipe.normalize,
+        "augment": asdict(recipe.augment),
+        "split": config.data.split,
+        "data": content_hash,
+        "key": key,
+    }
+    torch.manual_seed(config.seed)
+    model = build_model(**metadata["model"])
+    if config.trainer.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
+        recorder = Recorder(
+            folder,
+            key,
+            metadata,
+            attempt.journal,
+            config.trainer.log_every_steps,
+            config.trainer.checkpoint_every_steps,
+            report,
+        )
+        trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
+        checkpoint = resumable(folder, key)
+        first_step = _step_of(checkpoint)
+        status = _run(trainer, Classifier(model, recipe), data, recorder, checkpoint, first_step, run_name(config))
+        if not data.has_validation:  # nothing to choose by: the last weights are the result
+            recorder.best = {"step": trainer.global_step}
+            if trainer.is_global_zero:
+                save_weights(model, folder / BEST, {**metadata, **recorder.best})
+        result = attempt.close(status, trainer.global_step, first_step, recorder.best, recipe.batch_size)
+    return with_run_id(result)
+
+
+def _run(
+    trainer: pl.Trainer,
+    classifier: Classifier,
+    data: ImageData,
+    recorder: Recorder,
+    checkpoint: Path | None,
+    first_step: int,
+    name: str,
+) -> str:
+    """Status of the run: finished or stopped."""
+    shown = (
+        progress(name, classifier.recipe.max_steps, "steps", first_step) if rank_zero_only.rank == 0 else nullcontext()
+    )
+    with shown as recorder.progress:
+        try:
+            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        except Stopped:
+            return "stopped"
+    return "finished"
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
+
+
+def _trainer(
+    config: Config,
+    precision: str,
+    folder: Path,
+    callbacks: list[pl.Callback],
+    strategy: Strategy | None,
+    plugins: tuple[Any, ...],
+) -> pl.Trainer:
+    cuda, ranks = uses_cuda(config.trainer.accelerator), config.trainer.world_size
+    sync = config.trainer.sync_batchnorm and ranks > 1
+    layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
+    return pl.Trainer(
+        accelerator="gpu" if cuda else "cpu",
+        devices="auto" if strategy is not None else config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
+        strategy=strategy or (DDPStrategy(gradient_as_bucket_view=True) if ranks > 1 else "auto"),
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+        max_steps=config.recipe.max_steps,
+        max_epochs=-1,
+        check_val_every_n_epoch=config.trainer.val_every_epochs,
+        sync_batchnorm=sync and cuda,
+        plugins=[AtomicCheckpointIO(), *layer_sync, *plugins],
+        callbacks=callbacks,
+        default_root_dir=folder,
+        use_distributed_sampler=False,  # loaders take their rank's share themselves
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )

@@ -1,0 +1,70 @@
+"""A run's key: a hash of all that decides its result. The same key resumes, another key starts afresh."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+
+_ROOT = Path(__file__).resolve().parents[1]
+# The code that decides what is learnt. Sweeps, tracking and reports can change without a run becoming another one.
+_CODE = (
+    "models/resnet.py",
+    "data/order.py",
+    "data/augment.py",
+    "data/crops.py",
+    "data/loader.py",
+    "data/module.py",
+    "training/batchnorm.py",
+    "training/classifier.py",
+    "training/fit.py",
+    "training/precision.py",
+    "training/schedule.py",
+)
+
+
+def run_key(config: Config, content_hash: str, precision: str) -> str:
+    """12 hex digits. World size, threads and paths are left out: they change rounding at most.
+
+    Args:
+        content_hash: of the store.
+        precision: fp32 or bf16, what recipe.precision came to on this hardware.
+    """
+    facts = {
+        "seed": config.seed,
+        "data": [content_hash, config.data.split],
+        "model": asdict(config.model),
+        "recipe": {**asdict(config.recipe), "precision": precision},
+        "code": code_version(),
+    }
+    return _hash(json.dumps(facts, sort_keys=True))[:12]
+
+
+@cache
+def code_version() -> str:
+    """Hash of the training code's syntax trees: comments, docstrings and layout do not count."""
+    return _hash("".join(_syntax(_ROOT / name) for name in _CODE))[:12]
+
+
+def _syntax(path: Path) -> str:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body: Any = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body[0].value.value = ""
+    return ast.dump(tree)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

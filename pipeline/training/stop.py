@@ -1,0 +1,59 @@
+"""Ending well: a signal becomes a checkpoint after the current step, an orphan ends with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+
+_PR_SET_PDEATHSIG = 1
+DDP_EVERY = 10  # steps between the ranks' agreements on stopping; each costs a tiny all-reduce
+
+
+class Interrupted(Exception):  # noqa: N818 (a request, not an error)
+    """Training was asked to stop and has saved where it was."""
+
+
+class GracefulStop(pl.Callback):
+    """On SIGTERM or SIGINT, to any rank or to all: one checkpoint, then `Interrupted`.
+
+    Lightning's own handler hangs under DDP when a rank other than 0, or all of them, get the signal. Here ranks agree
+    on stopping by an all-reduce. A second SIGINT ends at once.
+    """
+
+    def __init__(self, save: Callable[[pl.Trainer], None]) -> None:
+        self._save, self._asked = save, False
+
+    def _handle(self, number: int, _: Any) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not earlier: Lightning would chain its own handler behind ours. Ray's trials run in threads and get no signals.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handle)
+            signal.signal(signal.SIGINT, self._handle)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.world_size > 1 and trainer.global_step % DDP_EVERY:
+            return
+        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+            self._save(trainer)
+            trainer.strategy.barrier()
+            raise Interrupted(f"stopped at step {trainer.global_step}")
+
+
+def die_with_parent() -> None:
+    """Ask for SIGTERM when the parent dies, where DVC is the parent: it passes no signal on to its stages."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the request was in place
+        os.kill(os.getpid(), signal.SIGTERM)

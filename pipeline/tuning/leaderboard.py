@@ -1,0 +1,51 @@
+"""The outcome of a sweep: trials by validation error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import read_json, write_json
+from pipeline.tracking.shipper import run_id
+from pipeline.training.attempt import RUN
+
+
+def entry(name: str, chosen: dict[str, Any], last: dict[str, Any], error: str | None, runs: Path) -> dict[str, Any]:
+    """One trial's line, from what it last reported and what its run's folder says."""
+    key = last.get("key") or ""
+    folder = runs / key
+    run = read_json(folder / RUN) if key and (folder / RUN).exists() else {}
+    return {
+        "name": name,
+        "key": key,
+        "run_id": run_id(folder) if key else None,
+        "config": chosen,
+        "val_err1": last.get("best/err1"),
+        "steps": last.get("step", 0),
+        "stopped_early": run.get("status") not in ("finished", None),
+        "status": "failed" if error else run.get("status") or ("diverged" if last.get("error") else "unknown"),
+    }
+
+
+def board(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Trials, best first; those without a result last."""
+    ranked = sorted(entries, key=lambda e: (e["val_err1"] is None, e["val_err1"] or 0.0, e["name"]))
+    return {"sweep": name, "metric": "val/err1", "trials": ranked}
+
+
+def write(leaderboard: dict[str, Any], path: Path) -> None:
+    write_json(path, leaderboard)
+
+
+def show(leaderboard: dict[str, Any]) -> None:
+    """The board as a table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"sweep {leaderboard['sweep']}")
+    for column in ("trial", "validation error", "steps", "status", "run"):
+        table.add_column(column, justify="right" if column in ("validation error", "steps") else "left")
+    for trial in leaderboard["trials"]:
+        error = "-" if trial["val_err1"] is None else f"{100 * trial['val_err1']:.2f} %"
+        table.add_row(trial["name"], error, f"{trial['steps']:,}", trial["status"], trial["key"])
+    Console().print(table)

@@ -1,0 +1,52 @@
+"""One trial: `fit` with a changed configuration, reporting to Ray Tune."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, from_dict, with_overrides
+
+
+def trial_config(config: Config, chosen: dict[str, Any], cpus: int) -> Config:
+    """`config` with a trial's choices; several ranks are made by Ray, which owns the trial's resources.
+
+    A trial trains on the holdout split whatever data.split says: a sweep chooses, and full has nothing to choose on.
+    """
+    changed = with_overrides(config, chosen)
+    several = changed.trainer.world_size > 1
+    trainer = replace(changed.trainer, launcher="ray" if several else "auto", threads=changed.trainer.threads or cpus)
+    return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
+
+
+def run_trial(
+    chosen: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], cpus: int, epoch_steps: int
+) -> None:
+    """What Ray runs. A scheduler's stop reaches training as `Stopped` and leaves a whole, resumable run behind."""
+    from ray import tune
+
+    from pipeline.training.classifier import DivergedError
+    from pipeline.training.fit import Stopped
+    from pipeline.training.launch import launch
+    from pipeline.training.recorder import Validated
+
+    def report(validated: Validated) -> None:
+        try:
+            tune.report(
+                {
+                    "epoch": -(-validated.step // epoch_steps),
+                    "step": validated.step,
+                    "key": validated.key,
+                    "best/err1": validated.best["val/err1"],
+                    **validated.metrics,
+                }
+            )
+        except SystemExit:  # Ray's way to end a function that its scheduler has stopped
+            raise Stopped from None
+
+    try:
+        launch(trial_config(from_dict(config), chosen, cpus), Path(store), tags, report)
+    except DivergedError as error:
+        # An answer, not a failure: this learning rate is too high. Ray would try a failed trial again.
+        tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})

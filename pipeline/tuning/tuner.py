@@ -1,0 +1,205 @@
+"""Builds the sweep's Tuner, or restores it where an earlier one was cut off."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import read_json, write_json
+from pipeline.config import Config
+from pipeline.data.store import open_store
+from pipeline.tracking import store as tracking
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.lineage import lineage
+from pipeline.tracking.shipper import Shipper, wait_for_run
+from pipeline.training.key import code_version
+from pipeline.tuning import leaderboard
+from pipeline.tuning.space import grid_size, search_space, trial_name
+from pipeline.tuning.trial import run_trial, trial_config
+
+FACTS = "sweep.json"
+
+
+def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
+    """The leaderboard of the sweep that `config` names; see `pipeline.tuning.leaderboard.board`.
+
+    The experiment's name is a hash of all that decides its result: the same command goes on where it was cut off, and
+    trials that already ran are not run again.
+
+    Raises:
+        ValueError: a space that cannot be searched, or a trial that needs more than the cluster has.
+    """
+    manifest = open_store(store).manifest
+    facts = _facts(config, manifest.content_hash)
+    name = "sweep-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    runs = Path(config.paths.runs).resolve()
+    folder = runs / "ray" / name
+    _check(config)
+    _say_what_changed(folder, facts)
+    location = tracking.locate(config.tracking.uri, config.paths.mlruns)
+    parent = runs / name
+    journal = Journal(parent)
+    tags = {
+        tracking.KEY_TAG: name,
+        tracking.KIND_TAG: "sweep",
+        tracking.DATA_TAG: manifest.content_hash,
+        **lineage(root),
+    }
+    journal.begin(
+        f"{config.data.name}-{name}", config.data.name, {f"sweep.{k}": v for k, v in asdict(config.sweep).items()}, tags
+    )
+    shipper = Shipper(parent, location)
+    status = "KILLED"
+    try:
+        wait_for_run(parent, patience_s=20)  # so that the trials find their parent; without MLflow they go ahead
+        train, _ = open_store(store).split_indices("holdout")
+        board = _search(config, store, name, folder, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
+        write_json(folder / "leaderboard.json", board)
+        finished = [t for t in board["trials"] if t["val_err1"] is not None]
+        if finished:
+            journal.metrics(len(board["trials"]), {"best/err1": finished[0]["val_err1"]})
+        journal.artifact(folder / "leaderboard.json", "sweep")
+        status = "FINISHED"
+        return board
+    finally:
+        journal.end(status)
+        shipper.close()
+
+
+def _search(
+    config: Config, store: Path, name: str, folder: Path, tags: dict[str, str], num_train: int
+) -> dict[str, Any]:
+    import ray
+    from ray import tune
+
+    from pipeline.tuning.console import TrialLines
+
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    if not ray.is_initialized():
+        ray.init(
+            address=config.sweep.address or None, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
+    _check_resources(config, ray.cluster_resources())
+    sweep = config.sweep
+    work = tune.with_parameters(
+        run_trial,
+        config=config.to_dict(),
+        store=str(store.resolve()),
+        tags=tags,
+        cpus=sweep.cpus_per_trial,
+        epoch_steps=num_train // config.recipe.batch_size,
+    )
+    # Nested ranks hold the resources themselves; the trial's own process only waits for them.
+    several = config.trainer.world_size > 1
+    resources = {"cpu": 0.1} if several else {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
+    trainable = tune.with_resources(work, resources)
+    if tune.Tuner.can_restore(str(folder)):
+        tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, resume_errored=True)
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space=search_space(sweep.space),
+            tune_config=tune.TuneConfig(
+                metric="val/err1",
+                mode="min",
+                num_samples=sweep.num_samples,
+                scheduler=_scheduler(config, num_train),
+                max_concurrent_trials=sweep.max_concurrent or None,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial_name(trial.config),
+                trial_dirname_creator=lambda trial: f"{trial_name(trial.config)}-{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=str(folder.parent),
+                failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
+                callbacks=[TrialLines(grid_size(sweep.space) * sweep.num_samples)],
+                verbose=0,
+            ),
+        )
+    results = tuner.fit()
+    runs = Path(config.paths.runs).resolve()
+    return leaderboard.board(
+        name,
+        [
+            leaderboard.entry(trial_name(r.config), r.config, r.metrics or {}, str(r.error) if r.error else None, runs)
+            for r in results
+        ],
+    )
+
+
+def _scheduler(config: Config, num_train: int) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    if not config.sweep.reduction_factor:
+        return FIFOScheduler()
+    epochs = -(-config.recipe.max_steps // (num_train // config.recipe.batch_size))
+    return ASHAScheduler(
+        time_attr="epoch",
+        max_t=epochs + 1,  # the last validation belongs to the run: stopping there would call a finished run stopped
+        grace_period=min(config.sweep.grace_epochs, epochs),
+        reduction_factor=config.sweep.reduction_factor,
+    )
+
+
+def _check(config: Config) -> None:
+    """Every point of the grid must be a valid configuration before Ray starts."""
+    search_space(config.sweep.space)
+    for key, values in config.sweep.space.items():
+        for value in values if isinstance(values, list) else next(iter(values.values())):
+            trial_config(config, {key: value}, config.sweep.cpus_per_trial)
+
+
+def _check_resources(config: Config, cluster: dict[str, float]) -> None:
+    ranks = config.trainer.world_size
+    needs = {"CPU": float(config.sweep.cpus_per_trial), "GPU": float(config.sweep.gpus_per_trial)}
+    if ranks > 1:
+        needs = {"CPU": ranks + 0.1, "GPU": 0.0}
+    for resource, amount in needs.items():
+        if amount > cluster.get(resource, 0):
+            raise ValueError(
+                f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
+                f"lower sweep.{resource.lower()}s_per_trial or trainer.devices, or name a larger cluster in sweep.address"
+            )
+
+
+def _facts(config: Config, content_hash: str) -> dict[str, Any]:
+    """All that decides a sweep's result."""
+    sweep = asdict(config.sweep)
+    for key in ("address", "max_concurrent", "max_failures"):
+        del sweep[key]
+    return {
+        "data": [config.data.name, content_hash],
+        "model": asdict(config.model),
+        "recipe": asdict(config.recipe),
+        "seed": config.seed,
+        "sweep": sweep,
+        "code": code_version(),
+    }
+
+
+def _say_what_changed(folder: Path, facts: dict[str, Any]) -> None:
+    """Tells, where a sweep of the same data is not the last one, what makes it another."""
+    latest = folder.parent / f"latest-{facts['data'][0]}.json"
+    if latest.exists() and not folder.exists():
+        old, new = _flat(read_json(latest)), _flat(facts)
+        changed = [
+            f"{key}: {old.get(key)} -> {new.get(key)}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+        ]
+        print("a new sweep; changed since the last: " + "; ".join(changed))
+    elif folder.exists():
+        print(f"going on with {folder.name}")
+    write_json(latest, facts)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
