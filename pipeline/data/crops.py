@@ -23,7 +23,12 @@ def decode(jpeg: memoryview | bytes) -> Tensor:
 
 
 def train_crop(
-    image: Tensor, draws: np.ndarray, kind: Literal["random_resized_crop", "scale_jitter"], crop: int, sides: tuple[int, int], flip: bool
+    image: Tensor,
+    draws: np.ndarray,
+    kind: Literal["random_resized_crop", "scale_jitter"],
+    crop: int,
+    sides: tuple[int, int],
+    flip: bool,
 ) -> Tensor:
     """(3, crop, crop) uint8.
 

@@ -35,7 +35,14 @@ class ImageData(pl.LightningDataModule):
     """
 
     def __init__(
-        self, store: Path, split: str, batch_size: int, augment: AugmentConfig, normalize: str, seed: int, workers: int = 0
+        self,
+        store: Path,
+        split: str,
+        batch_size: int,
+        augment: AugmentConfig,
+        normalize: str,
+        seed: int,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         self._store = open_store(store)

@@ -1,0 +1,102 @@
+"""A file from the web: resumed where an earlier attempt stopped, checked before it gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from pipeline.progress import progress
+
+TRIES = 3  # in a row without a new byte
+WAIT_S = 1.0  # before the first repeat, then doubled
+TIMEOUT_S = 30.0
+CHUNK = 1 << 20
+LONG = 1 << 29  # bytes whose checksum takes long enough for a progress display
+
+
+class UnavailableError(Exception):
+    """A place did not give the file; the text is the reason, for the sentence that lists all places."""
+
+
+def download(url: str, target: Path, md5: str = "") -> None:
+    """Fetches `url` to `target`, which appears only when whole; until then bytes gather in `target`.part.
+
+    Args:
+        md5: expected checksum, hexadecimal; "" for none.
+    Raises:
+        UnavailableError: refused, unreachable TRIES times in a row, or another checksum (the bytes are deleted then).
+    """
+    part = target.with_name(target.name + ".part")
+    most, failures = _size(part), 0
+    while True:
+        try:
+            _transfer(url, part)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise UnavailableError(f"HTTP {error.code} {error.reason}") from None
+            reason = f"HTTP {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error))
+        failures = 0 if _size(part) > most else failures + 1
+        most = max(most, _size(part))
+        if failures == TRIES:
+            raise UnavailableError(reason)
+        time.sleep(WAIT_S * 2 ** max(0, failures - 1))
+    if md5 and (found := digest(part, "md5")) != md5:
+        part.unlink()
+        raise UnavailableError(f"its MD5 is {found} instead of {md5}; what came was deleted")
+    part.replace(target)
+
+
+def _transfer(url: str, part: Path) -> None:
+    have = _size(part)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        if error.headers.get("Content-Range", "") != f"bytes */{have}":  # else all bytes are here already
+            part.unlink()
+            raise ConnectionError("the file changed on the server") from None
+        return
+    with answer:
+        resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if not resumed:
+            have = 0  # the server knows no Range, and sends everything
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        _save(answer, part, have, total)
+    if total is not None and _size(part) != total:
+        raise ConnectionError(f"the connection closed after {_size(part)} of {total} bytes")
+
+
+def _save(answer: http.client.HTTPResponse, part: Path, have: int, total: int | None) -> None:
+    title = f"download {part.name.removesuffix('.part')}"
+    megabytes = total / 1e6 if total else None
+    with part.open("ab" if have else "wb") as file, progress(title, megabytes, "MB", done=have / 1e6) as shown:
+        while chunk := answer.read1(CHUNK):
+            file.write(chunk)
+            shown.advance(len(chunk) / 1e6)
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Hexadecimal checksum of a file."""
+    total, state = path.stat().st_size, hashlib.new(algorithm)
+    if total < LONG:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, algorithm).hexdigest()
+    with path.open("rb") as file, progress(f"{algorithm} of {path.name}", total / 1e6, "MB") as shown:
+        while chunk := file.read(CHUNK):
+            state.update(chunk)
+            shown.advance(len(chunk) / 1e6)
+    return state.hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

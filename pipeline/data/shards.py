@@ -1,0 +1,171 @@
+"""Images of ImageNet's size: baseline RGB JPEGs in Arrow IPC files that are memory-mapped and read at random.
+
+Columns: image (large_binary, a JPEG), label (int32), name (string). Shards and record batches hold a fixed number of
+rows, written into the schema, so that an index finds its bytes by division. Rows are sorted by class and name: random
+access makes any stored order as good, and the sorted one depends on nothing but the images.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHARD_ROWS = 4096  # about 450 MB of ImageNet
+BATCH_ROWS = 128
+QUALITY = 95  # of JPEGs written here, chroma not subsampled
+
+
+class _Batch(NamedTuple):
+    offsets: np.ndarray  # (rows + 1,) int64
+    data: memoryview
+    names: Any  # pyarrow.StringArray
+
+
+class ShardRecords:
+    """JPEGs of a store's split. Opened when first read: pickles as its path, and works on both sides of a fork."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._folder, self._split = folder, split
+        self.labels: np.ndarray = np.load(folder / f"{split}_labels.npy")  # (N,) int64
+        self._shards: dict[int, list[_Batch]] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardRecords, (self._folder, self._split)
+
+    def jpeg(self, index: int) -> memoryview:
+        """The encoded image, a read-only view of the mapped file; nothing is copied.
+
+        Raises:
+            IndexError: not in [0, N).
+        """
+        batch, row = self._locate(index)
+        return batch.data[batch.offsets[row] : batch.offsets[row + 1]]
+
+    def name(self, index: int) -> str:
+        """`class/file` as published.
+
+        Raises:
+            IndexError: not in [0, N).
+        """
+        batch, row = self._locate(index)
+        return batch.names[row].as_py()
+
+    @property
+    def names(self) -> list[str]:
+        """Of every image; reads all shards."""
+        return [self.name(index) for index in range(len(self))]
+
+    @cached_property
+    def _rows(self) -> tuple[int, int]:
+        import pyarrow as pa
+
+        with pa.memory_map(str(self._path(0))) as file:
+            stored = pa.ipc.open_file(file).schema.metadata
+        return int(stored[b"shard_rows"]), int(stored[b"batch_rows"])
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / shard_name(self._split, shard)
+
+    def _locate(self, index: int) -> tuple[_Batch, int]:
+        if not 0 <= index < len(self.labels):
+            raise IndexError(f"image {index} of {len(self.labels)}")
+        shard_rows, batch_rows = self._rows
+        shard, row = divmod(int(index), shard_rows)
+        if shard not in self._shards:
+            self._shards[shard] = _batches(self._path(shard))
+        batch, row = divmod(row, batch_rows)
+        return self._shards[shard][batch], row
+
+
+def _batches(path: Path) -> list[_Batch]:
+    import pyarrow as pa
+
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    found = []
+    for at in range(reader.num_record_batches):
+        batch = reader.get_batch(at)
+        _, offsets, data = batch.column(0).buffers()
+        found.append(_Batch(np.frombuffer(offsets, np.int64), memoryview(data), batch.column(2)))
+    return found
+
+
+class ShardWriter:
+    """Appends images to shards; a batch of them is held in memory. Use as a context manager."""
+
+    def __init__(self, folder: Path, split: str, shard_rows: int = SHARD_ROWS, batch_rows: int = BATCH_ROWS) -> None:
+        import pyarrow as pa
+
+        assert shard_rows % batch_rows == 0
+        columns = [("image", pa.large_binary()), ("label", pa.int32()), ("name", pa.string())]
+        rows = {"shard_rows": str(shard_rows), "batch_rows": str(batch_rows)}
+        self._schema = pa.schema([pa.field(*column, nullable=False) for column in columns], metadata=rows)
+        self._folder, self._split, self._shard_rows, self._batch_rows = folder, split, shard_rows, batch_rows
+        self._waiting: list[tuple[bytes, int, str]] = []
+        self._written, self._shard = 0, None
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._waiting and error[0] is None:
+            self._flush()
+        if self._shard is not None:
+            self._shard.close()
+
+    def append(self, jpeg: bytes, label: int, name: str) -> None:
+        self._waiting.append((jpeg, label, name))
+        if len(self._waiting) == self._batch_rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._written % self._shard_rows == 0:
+            if self._shard is not None:
+                self._shard.close()
+            path = self._folder / shard_name(self._split, self._written // self._shard_rows)
+            self._shard = pa.ipc.new_file(str(path), self._schema)
+        columns = zip(*self._waiting, strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._shard.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))  # type: ignore[attr-defined]
+        self._written += len(self._waiting)
+        self._waiting.clear()
+
+
+def shard_name(split: str, shard: int) -> str:
+    return f"{split}-{shard:05d}.arrow"
+
+
+def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
+    """A baseline RGB JPEG whose shorter side is at most `longest_shorter_side` pixels.
+
+    A published JPEG that is one already is returned as it is; anything else (larger, progressive, grey, CMYK, a PNG
+    whatever its name says) is resized with antialiasing where too large and encoded anew at quality 95, 4:4:4.
+
+    Args:
+        encoded: as published.
+        image: what `readers.decode` made of it; its mode is the file's, its pixels are loaded.
+    """
+    from PIL.Image import Resampling
+
+    shorter = min(image.size)
+    plain = image.format == "JPEG" and image.mode == "RGB" and "progressive" not in image.info
+    if plain and shorter <= longest_shorter_side:
+        return encoded
+    rgb = image.convert("RGB")
+    if shorter > longest_shorter_side:
+        width, height = (round(side * longest_shorter_side / shorter) for side in image.size)
+        rgb = rgb.resize((width, height), Resampling.BICUBIC)
+    written = io.BytesIO()
+    rgb.save(written, "JPEG", quality=QUALITY, subsampling=0)
+    return written.getvalue()

@@ -1,0 +1,236 @@
+"""Where published images come from: embedded, a mirror, the user's files, or the official address.
+
+fetch() leaves a folder with manifest.json, written last: what was found, its size and checksum, where it lies. Files
+that the user has are used where they are and never copied; only downloads and the embedded digits lie in the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.atomic import read_json, replacing, write_json
+from pipeline.config import DataConfig
+from pipeline.data.archives import SUFFIXES, Folder
+from pipeline.data.download import UnavailableError, digest, download
+from pipeline.data.readers import FOLDERS
+
+MANIFEST = "manifest.json"
+_WEB = ("http://", "https://")
+
+
+class Official(NamedTuple):
+    file: str
+    md5: str
+    url: str
+
+
+# As in torchvision.datasets (a test compares), without the seconds that importing torch takes.
+OFFICIAL = {
+    "cifar10": Official(
+        "cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    ),
+    "cifar100": Official(
+        "cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    ),
+}
+ILSVRC = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
+
+
+class Found(NamedTuple):
+    layout: str  # digits, cifar-pickles, class-folders or ilsvrc-tars: how readers.py reads the paths
+    places: list[tuple[Path, str]]  # a file or folder, and the address or place it came from
+
+
+class Fetched(NamedTuple):
+    layout: str
+    paths: list[Path]
+
+
+def fetch(data: DataConfig, out: Path, root: Path) -> dict[str, Any]:
+    """Finds or downloads a data set; the manifest, which is also written to `out`.
+
+    An interrupted download goes on where it stopped. Checksums of the user's files are computed once: a repetition
+    takes them over from the manifest while path, size and time of change are the same.
+
+    Args:
+        out: data/raw/<name>.
+        root: of the repository; relative paths of the configuration start there.
+    Raises:
+        FileNotFoundError: the images are in none of the places; the sentence lists them and says what to do.
+        ValueError: data.path names something that cannot be a data set, or that lies in `out`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    before = read_json(out / MANIFEST)["files"] if (out / MANIFEST).is_file() else []
+    finders = {"digits": _digits, "folder": _folder, "imagenet": _imagenet}
+    found = finders.get(data.source, _cifar)(data, out, root)
+    for path, origin in found.places:
+        if origin == str(path) and out.resolve() in (path, *path.parents):
+            raise ValueError(
+                f"{path} lies in {out}, which DVC may empty; move your files elsewhere and name that place"
+            )
+    files = [_entry(path, origin, out, before) for path, origin in found.places]
+    manifest = {"name": data.name, "source": data.source, "layout": found.layout, "files": files}
+    write_json(out / MANIFEST, manifest)
+    for old in {entry["path"] for entry in before} - {entry["path"] for entry in files}:
+        if not Path(old).is_absolute():
+            (out / old).unlink(missing_ok=True)
+    return manifest
+
+
+def fetched(data: DataConfig, raw: Path) -> Fetched:
+    """What `fetch` left in `raw`, checked to be still there and unchanged.
+
+    Raises:
+        FileNotFoundError: nothing was fetched, or a file is gone.
+        ValueError: another data set was fetched, or a file has changed since.
+    """
+    if not (raw / MANIFEST).is_file():
+        raise FileNotFoundError(f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run `dvc repro fetch`")
+    manifest = read_json(raw / MANIFEST)
+    if manifest["source"] != data.source:
+        raise ValueError(
+            f"{raw} holds {manifest['source']}, but data.source={data.source}; run `dvc repro fetch`, or give this "
+            "data set another data.name"
+        )
+    paths = []
+    for entry in manifest["files"]:
+        path = raw / entry["path"]
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} was there when the data were fetched and is gone; run `dvc repro -f fetch`"
+            )
+        same_size = path.is_dir() or path.stat().st_size == entry["bytes"]
+        if not same_size or _entry(path, entry["from"], raw, [entry])["sha256"] != entry["sha256"]:
+            raise ValueError(f"{path} has changed since the data were fetched; run `dvc repro -f fetch`")
+        paths.append(path)
+    return Fetched(manifest["layout"], paths)
+
+
+def _digits(data: DataConfig, out: Path, root: Path) -> Found:
+    from sklearn.datasets import load_digits
+
+    published = load_digits()
+    with replacing(out / "digits.npz") as part, part.open("wb") as file:
+        np.savez(file, images=published.images.astype(np.uint8), labels=published.target.astype(np.int64))
+    return Found("digits", [(out / "digits.npz", "scikit-learn: sklearn.datasets.load_digits")])
+
+
+def _cifar(data: DataConfig, out: Path, root: Path) -> Found:
+    official = OFFICIAL[data.source]
+    candidates = [(place, official.md5) for place in _in_mirror(data, root, official.file)]
+    candidates += [(place, "") for place in _in_mirror(data, root, *_class_folder_names(data.source))]
+    candidates += [(official.url, official.md5)]
+    wanted = (
+        f"{data.source} ({official.file}, or class folders as {data.source}.tgz, .tar, .zip or {data.source}/train)"
+    )
+    advice = "put one into a folder and name that folder (override: data.mirror=/my/downloads)"
+    path, origin = _first(wanted, candidates, out, advice)
+    return Found("cifar-pickles" if path.name == official.file else "class-folders", [(path, origin)])
+
+
+def _folder(data: DataConfig, out: Path, root: Path) -> Found:
+    if data.path:
+        own = _below(root, data.path)
+        if own.is_file() and not own.name.lower().endswith(SUFFIXES):
+            raise ValueError(f"data.path={data.path} is neither a folder nor an archive ({', '.join(SUFFIXES)})")
+        places = [str(own), *_in_mirror(data, root, data.path)]
+    else:
+        places = _in_mirror(data, root, *_class_folder_names(data.name))
+    advice = (
+        "name the folder or archive that holds train/<class>/ (override: data.path=/my/images.tgz), or a folder that "
+        "holds it (override: data.mirror=/my/downloads)"
+    )
+    found = _first(f"data set {data.name}", [(place, "") for place in places], out, advice)
+    return Found("class-folders", [found])
+
+
+def _imagenet(data: DataConfig, out: Path, root: Path) -> Found:
+    places = [_below(root, data.path)] if data.path else []
+    places += [Path(place) for place in _in_mirror(data, root, data.path or data.name, ".")]
+    for place in places:
+        if all((place / name).is_file() for name in ILSVRC):
+            return Found("ilsvrc-tars", [(place / name, str(place / name)) for name in ILSVRC])
+        if (place / "train").is_dir() and ((place / "val").is_dir() or (place / "test").is_dir()):
+            return Found("class-folders", [(place, str(place))])
+    raise FileNotFoundError(
+        f"ImageNet needs a folder with {', '.join(ILSVRC)}, or with train/<wnid>/ and val/<wnid>/, which is not what "
+        f"{' or '.join(str(place) for place in places) or data.mirror} holds; get the files from image-net.org and name "
+        "their folder (override: data.path=/my/imagenet)"
+    )
+
+
+def _first(wanted: str, candidates: Iterable[tuple[str, str]], out: Path, advice: str) -> tuple[Path, str]:
+    """The first candidate (place, MD5 or "") that can be had, and its place."""
+    tried = []
+    for place, md5 in candidates:
+        try:
+            return _obtain(place, md5, out), place
+        except UnavailableError as error:
+            tried.append(f"{place} ({error})")
+    raise FileNotFoundError(f"{wanted} was found nowhere; looked at {'; '.join(tried)}; {advice}")
+
+
+def _obtain(place: str, md5: str, out: Path) -> Path:
+    if place.startswith(_WEB):
+        target = out / place.rsplit("/", 1)[1]
+        if not (md5 and target.is_file() and digest(target, "md5") == md5):
+            download(place, target, md5)
+        return target
+    path = Path(place)
+    if not path.exists():
+        raise UnavailableError("no such file")
+    if path.is_dir() and not (path / "train").is_dir():
+        raise UnavailableError("no train/ in it")
+    if md5 and (found := digest(path, "md5")) != md5:
+        raise UnavailableError(f"its MD5 is {found} instead of {md5}")
+    return path
+
+
+def _class_folder_names(name: str) -> list[str]:
+    return [*(name + suffix for suffix in SUFFIXES), name]
+
+
+def _in_mirror(data: DataConfig, root: Path, *names: str) -> list[str]:
+    """Where the mirror would have files or folders of these names; of a web mirror, archives alone."""
+    if not data.mirror:
+        return []
+    if data.mirror.startswith(_WEB):
+        return [f"{data.mirror.rstrip('/')}/{name}" for name in names if name.endswith(SUFFIXES)]
+    return [str(_below(root, data.mirror) / name) for name in names if not Path(name).is_absolute()]
+
+
+def _below(root: Path, path: str) -> Path:
+    return (root / Path(path).expanduser()).resolve()
+
+
+def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest says of a file or folder; a known checksum is taken over where nothing changed."""
+    if path.is_dir():
+        return {"path": str(path), "from": origin, **_listing(path)}
+    status = path.stat()
+    if path.parent == out:
+        facts: dict[str, Any] = {"path": path.name, "from": origin, "bytes": status.st_size}
+    else:
+        facts = {"path": str(path), "from": origin, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    for old in before:
+        if "mtime_ns" in facts and facts.items() <= old.items():
+            return {**facts, "sha256": old["sha256"]}
+    return {**facts, "sha256": digest(path, "sha256")}
+
+
+def _listing(folder: Path) -> dict[str, Any]:
+    """Counts of a class-folder data set, and a hash of its files' names and sizes; contents are not read."""
+    state, files, total = hashlib.sha256(), 0, 0
+    for member in Folder(folder, FOLDERS).members():
+        state.update(f"{member.name}\0{member.size}\n".encode())
+        files, total = files + 1, total + member.size
+    return {"files": files, "bytes": total, "sha256": state.hexdigest()}

@@ -1,0 +1,118 @@
+"""Which training images train and which validate, and the statistics that normalisation may know of them.
+
+N images, K classes, H, W, C as in the store. Every result is exact or summed in a fixed order, and so the same bytes
+on every machine and for any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+SPLITS = ("holdout", "full")
+ROWS_AT_ONCE = 4096
+
+
+def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """(count,) int64, sorted: indices drawn class by class, in proportion to the classes' sizes.
+
+    Shares are rounded by the largest remainder (ties go to the earlier class); then every class that would give none
+    gives one, and every class that would give all keeps one, at the cost of the class with the most to spare.
+
+    Args:
+        labels: (N,) int64; classes are those that occur in it.
+    Raises:
+        ValueError: so few or so many images asked for that some class cannot be on both sides.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    if not len(classes) <= count <= len(labels) - len(classes):
+        raise ValueError(
+            f"data.num_val={count} with {len(labels)} training images in {len(classes)} classes; every class needs an "
+            f"image on each side: choose from {len(classes)} to {len(labels) - len(classes)}"
+        )
+    if sizes.min() < 2:
+        raise ValueError(
+            f"class number {classes[sizes.argmin()]} has one image; it needs one to train and one to validate"
+        )
+    shares = _shares(sizes, count)
+    # PCG64's raw output is fixed for all NumPy versions, unlike what Generator makes of it.
+    keys = np.random.PCG64(seed).random_raw(len(labels))
+    chosen = []
+    for cls, share in zip(classes, shares, strict=True):
+        members = np.flatnonzero(labels == cls)
+        chosen.append(members[np.argsort(keys[members], kind="stable")[:share]])
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
+    shares, remainders = np.divmod(count * sizes, sizes.sum())
+    short = count - shares.sum()
+    shares[np.argsort(-remainders, kind="stable")[:short]] += 1
+    for empty in np.flatnonzero(shares == 0):
+        shares[shares.argmax()] -= 1
+        shares[empty] = 1
+    for emptied in np.flatnonzero(shares == sizes):
+        shares[emptied] -= 1
+        shares[(sizes - shares).argmax()] += 1
+    return shares
+
+
+def make_splits(labels: np.ndarray, num_val: int, seed: int) -> dict[str, np.ndarray]:
+    """holdout_train, holdout_val, full_train: sorted int64 indices of training images. `full` validates on none.
+
+    Raises:
+        ValueError: as `stratified`.
+    """
+    val = stratified(labels, num_val, seed)
+    everything = np.arange(len(labels), dtype=np.int64)
+    return {"holdout_train": np.setdiff1d(everything, val), "holdout_val": val, "full_train": everything}
+
+
+def array_statistics(images: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """mean (C,), std (C,) and pixel_mean (H, W, C), float32 in units of [0, 1], of the images at `indices`.
+
+    Args:
+        images: (N, H, W, C) uint8, may be memory-mapped: ROWS_AT_ONCE images are held at a time.
+    """
+    total = np.zeros(images.shape[1:], dtype=np.uint64)
+    squares = np.zeros(images.shape[3], dtype=np.uint64)
+    table = np.arange(256, dtype=np.uint64) ** 2
+    for start in range(0, len(indices), ROWS_AT_ONCE):
+        rows = images[indices[start : start + ROWS_AT_ONCE]]
+        total += rows.sum(axis=0, dtype=np.uint64)
+        for channel in range(rows.shape[3]):
+            squares[channel] += table @ np.bincount(rows[..., channel].ravel(), minlength=256).astype(np.uint64)
+    pixels = len(indices) * images.shape[1] * images.shape[2]
+    mean = total.sum(axis=(0, 1)) / pixels
+    return {**_scaled(mean, squares / pixels), "pixel_mean": (total / len(indices) / 255).astype(np.float32)}
+
+
+def channel_statistics(moments: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """mean (C,) and std (C,), float32 in units of [0, 1], every image counting the same whatever its size.
+
+    Args:
+        moments: of each image, as `channel_moments` gives them.
+    """
+    first, second = (np.mean(list(values), axis=0) for values in zip(*moments, strict=True))
+    return _scaled(first, second)
+
+
+def channel_moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and mean square of each channel of an (H, W, C) uint8 image: two (C,) float64 arrays in units of [0, 255]."""
+    pixels = image.reshape(-1, image.shape[2])
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])
+    values = np.arange(256)
+    return counts @ values / len(pixels), counts @ values**2 / len(pixels)
+
+
+def evenly(indices: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` of `indices`, evenly spaced; of images sorted by class, that takes as much of each."""
+    if len(indices) <= limit:
+        return indices
+    return indices[np.arange(limit) * len(indices) // limit]
+
+
+def _scaled(mean: np.ndarray, mean_square: np.ndarray) -> dict[str, np.ndarray]:
+    deviation = np.sqrt(np.maximum(mean_square - mean**2, 0))
+    return {"mean": (mean / 255).astype(np.float32), "std": (deviation / 255).astype(np.float32)}

@@ -1,0 +1,184 @@
+"""The canonical store of a data set: what preprocess writes, and all that training reads.
+
+    manifest.json       Manifest
+    splits.npz          holdout_train, holdout_val, full_train: sorted int64 indices of training images
+    statistics.npz      <split>_mean, <split>_std (C,), arrays also <split>_pixel_mean (H, W, C): float32, [0, 1]
+    train_labels.npy    (N,) int64; so test_labels.npy
+    train_images.npy    arrays: (N, H, W, C) uint8; so test_images.npy
+    train-00000.arrow   shards: JPEGs (see shards.py); so test-00000.arrow
+
+Images are sorted by class, then by name, whatever order they were published in; training order is order.py's.
+Imports NumPy alone; pyarrow is imported when the first JPEG is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.atomic import read_json
+from pipeline.data.shards import ShardRecords
+from pipeline.data.splits import SPLITS
+
+__all__ = ["ArrayRecords", "Manifest", "ShardRecords", "Statistics", "Store", "open_store"]
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a store holds."""
+
+    name: str
+    format: str  # arrays or shards
+    classes: tuple[str, ...]  # a label is an index into them
+    counts: dict[str, int]  # images in train and in test
+    channels: int
+    height: int  # arrays: of every image; shards: 0, they differ
+    width: int
+    image_size: int  # arrays: side; shards: longest shorter side, in pixels
+    split: dict[str, int]  # num_val, seed
+    skipped: tuple[str, ...]  # names of images that could not be decoded (data.skip_corrupt=true)
+    files: dict[str, dict[str, Any]]  # file name -> bytes, sha256
+    content_hash: str  # over all the rest but the name: equal hashes mean equal images, labels, splits, statistics
+
+    @classmethod
+    def make(cls, **values: Any) -> Manifest:
+        """A manifest of all fields but the content hash, which is computed here."""
+        what = {key: value for key, value in values.items() if key != "name"}
+        text = json.dumps(what, sort_keys=True)
+        return cls(**values, content_hash=hashlib.sha256(text.encode()).hexdigest())
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        values = read_json(path)
+        values |= {key: tuple(values[key]) for key in ("classes", "skipped")}
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of a split's training images, float32 in units of [0, 1]."""
+
+    pixel_mean: np.ndarray | None  # (H, W, C); None for shards
+    mean: np.ndarray  # (C,)
+    std: np.ndarray  # (C,)
+
+
+class ArrayRecords:
+    """Images of one size, memory-mapped: one copy a machine, however many processes read. Pickled by its path."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._source = (folder, split)
+        self.images: np.ndarray = np.load(folder / f"{split}_images.npy", mmap_mode="r")  # (N, H, W, C) uint8
+        self.labels: np.ndarray = np.load(folder / f"{split}_labels.npy")  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ArrayRecords, self._source
+
+
+class ArrayWriter:
+    """Appends images of one size to <split>_images.npy, one in memory at a time. Use as a context manager."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._file = (folder / f"{split}_images.npy").open("wb")
+        self._shape: tuple[int, ...] = ()
+        self._count = 0
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._header()  # NumPy pads headers so that the number of rows can grow in place
+        self._file.close()
+
+    def append(self, image: np.ndarray, label: int, name: str) -> None:
+        """Adds an (H, W, C) uint8 image; label and name are kept elsewhere."""
+        if not self._count:
+            self._shape = image.shape
+            self._header()
+        assert image.shape == self._shape and image.dtype == np.uint8
+        self._file.write(image.tobytes())
+        self._count += 1
+
+    def _header(self) -> None:
+        end = self._file.tell()
+        self._file.seek(0)
+        facts = {"descr": "|u1", "fortran_order": False, "shape": (self._count, *self._shape)}
+        np.lib.format.write_array_header_1_0(self._file, facts)
+        self._file.seek(max(end, self._file.tell()))
+
+
+class Store:
+    """A checked folder; make it with `open_store`."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path, self.manifest = path, manifest
+
+    def split_indices(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of training and of validation images, sorted int64; `full` has no validation image.
+
+        Raises:
+            ValueError: neither holdout nor full.
+        """
+        with np.load(self.path / "splits.npz") as stored:
+            train = stored[f"{_known(split)}_train"]
+            return train, stored["holdout_val"] if split == "holdout" else train[:0]
+
+    def statistics(self, split: str) -> Statistics:
+        """Statistics of the training images of `split`.
+
+        Raises:
+            ValueError: neither holdout nor full.
+        """
+        with np.load(self.path / "statistics.npz") as stored:
+            found = {key: stored.get(f"{_known(split)}_{key}") for key in ("pixel_mean", "mean", "std")}
+        return Statistics(**found)
+
+    def train(self) -> ArrayRecords | ShardRecords:
+        """Every training image, those held out for validation among them."""
+        return self._records("train")
+
+    def test(self) -> ArrayRecords | ShardRecords:
+        """Every test image. Nothing that selects may call this."""
+        return self._records("test")
+
+    def _records(self, split: str) -> ArrayRecords | ShardRecords:
+        return (ArrayRecords if self.manifest.format == "arrays" else ShardRecords)(self.path, split)
+
+
+def open_store(path: str | Path) -> Store:
+    """The store at `path`, its files present and of the right size.
+
+    Raises:
+        FileNotFoundError: no store, or a file of it missing.
+        ValueError: a file has another size than preprocess gave it.
+    """
+    path = Path(path).absolute()
+    if not (path / MANIFEST).is_file():
+        raise FileNotFoundError(f"{path} holds no data store; run `dvc repro preprocess`")
+    manifest = Manifest.read(path / MANIFEST)
+    for name, facts in manifest.files.items():
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{name} is missing from the data store {path}; run `dvc repro preprocess`")
+        size = (path / name).stat().st_size
+        if size != facts["bytes"]:
+            raise ValueError(
+                f"{path / name} has {size} bytes, not the {facts['bytes']} that preprocess wrote; "
+                "delete the folder and run `dvc repro preprocess`"
+            )
+    return Store(path, manifest)
+
+
+def _known(split: str) -> str:
+    if split not in SPLITS:
+        raise ValueError(f"data.split={split}; allowed are {' and '.join(SPLITS)}")
+    return split

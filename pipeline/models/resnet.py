@@ -1,0 +1,253 @@
+"""Residual and plain nets: the ImageNet family (Table 1) and the CIFAR family (Sec. 4.2).
+
+Block, layer and state-dict names are torchvision's, so ImageNet weights load both ways. N images, C channels, H x W
+pixels, K classes. Nets take (N, C, H, W) floating-point images and return (N, K) logits of the same dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Family = Literal["cifar", "imagenet"]
+Shortcut = Literal["A", "B", "C"]
+StrideOn = Literal["1x1", "3x3"]
+
+CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)  # Table 6; any 6n + 2 with n >= 1 can be built
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What all blocks of a net share."""
+
+    residual: bool  # False: the plain net, the same layers without shortcuts (Sec. 3.3)
+    shortcut: Shortcut  # Sec. 4.1; unused by a plain net
+    stride_on: StrideOn  # which convolution of a bottleneck subsamples; unused by BasicBlock
+
+
+class PadShortcut(nn.Module):
+    """Option A: identity, subsampled when the map shrinks, with zeros for the added channels (Sec. 3.3).
+
+    (N, C, H, W) -> (N, C + extra, ceil(H / stride), ceil(W / stride)); no parameters.
+    """
+
+    def __init__(self, extra: int, stride: int) -> None:
+        super().__init__()
+        self.extra = extra
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The paper says "extra zero entries padded for increasing dimensions" and not where. Appending them is the
+        # plain reading of "padded", and what FAIR's fb.resnet.torch does. Zeros on both sides would give the same
+        # distribution of nets: the two differ by a permutation of channels, which the random weights absorb.
+        # The slice is a view, so the pad is the only copy.
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+
+
+def _conv(in_planes: int, planes: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """Size-preserving convolution at stride 1; no bias, since batch norm follows each (Sec. 3.4)."""
+    return nn.Conv2d(in_planes, planes, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+
+def _shortcut(in_planes: int, out_planes: int, stride: int, wiring: Wiring) -> nn.Module | None:
+    """What stands on a block's shortcut; None for the bare identity or, in a plain net, for no shortcut."""
+    same_shape = stride == 1 and in_planes == out_planes
+    if not wiring.residual or (same_shape and wiring.shortcut != "C"):
+        return None
+    if wiring.shortcut == "A":
+        return PadShortcut(out_planes - in_planes, stride)
+    return nn.Sequential(_conv(in_planes, out_planes, 1, stride), nn.BatchNorm2d(out_planes))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions (Fig. 5 left): (N, in_planes, H, W) -> (N, planes, ceil(H/stride), ceil(W/stride))."""
+
+    expansion = 1
+
+    def __init__(self, in_planes: int, planes: int, stride: int, wiring: Wiring) -> None:
+        super().__init__()
+        self.residual = wiring.residual
+        self.conv1 = _conv(in_planes, planes, 3, stride)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = _conv(planes, planes, 3)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = _shortcut(in_planes, planes, stride, wiring)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.residual:
+            out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 (Fig. 5 right): (N, in_planes, H, W) -> (N, 4 planes, ceil(H/stride), ceil(W/stride))."""
+
+    expansion = 4
+
+    def __init__(self, in_planes: int, planes: int, stride: int, wiring: Wiring) -> None:
+        super().__init__()
+        out_planes = planes * self.expansion
+        # The authors' released nets subsample in the first 1x1; torchvision ("v1.5") in the 3x3, which costs more.
+        first, second = (stride, 1) if wiring.stride_on == "1x1" else (1, stride)
+        self.residual = wiring.residual
+        self.conv1 = _conv(in_planes, planes, 1, first)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = _conv(planes, planes, 3, second)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = _conv(planes, out_planes, 1)
+        self.bn3 = nn.BatchNorm2d(out_planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(in_planes, out_planes, stride, wiring)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        if self.residual:
+            out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+Block = type[BasicBlock] | type[Bottleneck]
+
+# Table 1: depth -> block and the blocks of conv2_x, conv3_x, conv4_x, conv5_x.
+TABLE_1: dict[int, tuple[Block, tuple[int, ...]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
+
+
+def _stages(block: Block, num_blocks: Sequence[int], width: int, wiring: Wiring) -> list[nn.Sequential]:
+    """Stages of `width`, 2 `width`, ... planes; each but the first halves the map in its first block."""
+    stages, in_planes = [], width
+    for index, count in enumerate(num_blocks):
+        planes, blocks = width * 2**index, nn.Sequential()
+        for position in range(count):
+            blocks.append(block(in_planes, planes, 2 if index > 0 and position == 0 else 1, wiring))
+            in_planes = planes * block.expansion
+        stages.append(blocks)
+    return stages
+
+
+def _init_weights(model: nn.Module) -> None:
+    """Draw every weight as in [13]: normal, mean 0, std sqrt(2 / fan); biases 0; batch norm starts as the identity."""
+    for module in model.modules():
+        # On the meta device there is nothing to draw, and trying would import torch's compiler for seconds.
+        if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
+            # [13] derives fan-in (forward pass, its Eqn. 10) and fan-out (backward) and finds either sufficient.
+            # Fan-in is what Caffe's "msra" filler does by default, and the paper was trained with Caffe. torchvision
+            # takes fan-out, which differs where a stride-2 block changes the number of planes.
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class CifarResNet(nn.Module):
+    """The 6n + 2 layer net of Sec. 4.2: a 3x3 convolution, three stages of 16/32/64 planes, average pool, fc.
+
+    Made for 32x32 (maps of 32, 16, 8); the pool is global, so any size of at least 1x1 works.
+    """
+
+    def __init__(self, depth: int, wiring: Wiring, *, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(in_channels, 16, 3)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1, self.layer2, self.layer3 = _stages(BasicBlock, [(depth - 2) // 6] * 3, 16, wiring)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(64, num_classes)
+        _init_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(self.avgpool(x).flatten(1))
+
+
+class ImageNetResNet(nn.Module):
+    """A net of Table 1: 7x7 convolution and max pool, four stages of 64/128/256/512 planes, average pool, fc.
+
+    Made for 224x224 (maps of 56, 28, 14, 7). The pool is global: at other sizes, the logits are the mean over
+    positions of the fully convolutional form that Sec. 3.4 tests with.
+    """
+
+    def __init__(self, depth: int, wiring: Wiring, *, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        block, num_blocks = TABLE_1[depth]
+        self.conv1 = _conv(in_channels, 64, 7, stride=2)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.layer1, self.layer2, self.layer3, self.layer4 = _stages(block, num_blocks, 64, wiring)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(512 * block.expansion, num_classes)
+        _init_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))
+
+
+def default_shortcut(family: Family, depth: int) -> Shortcut:
+    """The paper's option: B for the bottleneck nets (Sec. 4.1), A for CIFAR (Sec. 4.2) and for 18 and 34 (Table 2)."""
+    return "B" if family == "imagenet" and depth >= 50 else "A"
+
+
+def build_model(
+    family: Family,
+    depth: int,
+    *,
+    residual: bool = True,
+    shortcut: Shortcut | None = None,
+    stride_on: StrideOn = "1x1",
+    num_classes: int,
+    in_channels: int = 3,
+) -> CifarResNet | ImageNetResNet:
+    """A freshly initialised net of the paper, in training mode.
+
+    Args:
+        residual: False gives the plain net, which has option A's parameters and no shortcut at all.
+        shortcut: None takes the paper's for this net, see `default_shortcut`; a plain net ignores it.
+        stride_on: where a bottleneck subsamples: "1x1" as the paper, "3x3" as torchvision; other nets ignore it.
+    Raises:
+        ValueError: a value outside the paper's nets.
+    """
+    _check(family, depth, shortcut, stride_on, num_classes, in_channels)
+    wiring = Wiring(residual, shortcut or default_shortcut(family, depth), stride_on)
+    net = CifarResNet if family == "cifar" else ImageNetResNet
+    return net(depth, wiring, num_classes=num_classes, in_channels=in_channels)
+
+
+def _check(
+    family: Family, depth: int, shortcut: Shortcut | None, stride_on: StrideOn, num_classes: int, in_channels: int
+) -> None:
+    if family not in ("cifar", "imagenet"):
+        raise ValueError(f"family={family} is unknown; pass cifar (6n + 2 layers) or imagenet (Table 1)")
+    if family == "cifar" and (depth < 8 or (depth - 2) % 6 != 0):
+        raise ValueError(
+            f"depth={depth} is not 6n+2 with n of at least 1; the paper's CIFAR nets are "
+            f"{', '.join(map(str, CIFAR_DEPTHS))}; pass one of these, or another 6n+2"
+        )
+    if family == "imagenet" and depth not in TABLE_1:
+        raise ValueError(
+            f"depth={depth} is not in Table 1; ImageNet nets are {', '.join(map(str, TABLE_1))}; pass one of these"
+        )
+    if shortcut not in (None, "A", "B", "C"):
+        raise ValueError(f"shortcut={shortcut} is unknown; pass A (zero padding), B or C (projections)")
+    if family == "cifar" and shortcut == "C":
+        raise ValueError("shortcut=C is defined for the ImageNet nets; CIFAR nets take A (the paper's) or B")
+    if stride_on not in ("1x1", "3x3"):
+        raise ValueError(f"stride_on={stride_on} is unknown; pass 1x1 (the paper's) or 3x3 (torchvision's)")
+    if num_classes < 1 or in_channels < 1:
+        raise ValueError(f"num_classes={num_classes}, in_channels={in_channels}; both must be at least 1; pass counts")

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.archives import Tar, open_container
+
+FILES = {"train/cat/b.png": b"cat b", "train/cat/a.png": b"cat a" * 300, "test/dog/c.png": b"", "notes.txt": b"hello"}
+KINDS = ("folder", "set.tar", "set.tgz", "set.tar.gz", "set.zip")
+
+
+def make_tar(path: Path | io.BytesIO, files: dict[str, bytes], extra: list[tarfile.TarInfo] | None = None) -> None:
+    packed = isinstance(path, Path) and path.name.endswith("gz")
+    target = {"fileobj": path} if isinstance(path, io.BytesIO) else {"name": path}
+    with tarfile.open(mode="w:gz" if packed else "w", **target) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for info in extra or []:
+            archive.addfile(info)
+
+
+def make(kind: str, folder: Path, files: dict[str, bytes]) -> Path:
+    path = folder / kind
+    if kind == "folder":
+        for name, content in files.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+    elif kind.endswith(".zip"):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    else:
+        make_tar(path, files)
+    return path
+
+
+def contents(path: Path, scratch: Path) -> dict[str, bytes]:
+    with open_container(path, scratch) as container:
+        return {member.name: member.read() for member in container.members()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_the_same_members(kind, tmp_path):
+    assert contents(make(kind, tmp_path, FILES), tmp_path / "scratch") == FILES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_members_are_read_in_any_order_by_several_threads(kind, tmp_path):
+    files = {f"{n}.bin": bytes([n]) * (1000 + n) for n in range(100)}
+    with open_container(make(kind, tmp_path, files), tmp_path) as container, ThreadPoolExecutor(8) as pool:
+        members = list(container.members())[::-1] * 5
+        assert list(pool.map(lambda member: member.read(), members)) == [files[member.name] for member in members]
+
+
+def test_nothing_is_left_on_disk(tmp_path):
+    path = make("set.tgz", tmp_path, FILES)
+    with open_container(path, tmp_path / "scratch") as container:
+        assert len(list(container.members())) == len(FILES)
+        assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_tar_in_a_tar_is_read_in_place(tmp_path):
+    inner = io.BytesIO()
+    make_tar(inner, FILES)
+    path = make("set.tar", tmp_path, {"first.txt": b"x" * 700, "n01.tar": inner.getvalue()})
+    with open_container(path, tmp_path) as container:
+        assert isinstance(container, Tar)
+        nested = [member for member in container.members() if member.name == "n01.tar"]
+        assert {member.name: member.read() for member in container.inside(nested[0])} == FILES
+
+
+def test_a_folder_may_be_narrowed_and_its_links_are_followed(tmp_path):
+    path = make("folder", tmp_path, FILES)
+    (path / "train" / "bird").symlink_to(path / "test" / "dog")
+    with open_container(path, tmp_path, only=("train", "val")) as container:
+        names = [member.name for member in container.members()]
+    assert names == ["train/bird/c.png", "train/cat/a.png", "train/cat/b.png"]
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "train/../../outside.png", "/etc/passwd", "..\\outside", "C:\\x"])
+@pytest.mark.parametrize("kind", ["set.tar", "set.zip"])
+def test_names_that_point_outside_are_refused(kind, name, tmp_path):
+    with pytest.raises(ValueError, match="points outside"):
+        contents(make(kind, tmp_path, {name: b"x"}), tmp_path)
+
+
+@pytest.mark.parametrize("type_", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar_are_refused(type_, tmp_path):
+    info = tarfile.TarInfo("train/cat/link.png")
+    info.type, info.linkname = type_, "/etc/passwd"
+    make_tar(tmp_path / "set.tar", FILES, [info])
+    with pytest.raises(ValueError, match=r"link\.png .* is a link or a device"):
+        contents(tmp_path / "set.tar", tmp_path)
+
+
+def test_links_in_a_zip_are_refused(tmp_path):
+    info = zipfile.ZipInfo("train/cat/link.png")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(ValueError, match="is a link"):
+        contents(tmp_path / "set.zip", tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_an_archive_cut_short_is_named(kind, share, tmp_path):
+    files = {f"{n}.bin": bytes((n * k) % 251 for k in range(5000)) for n in range(1, 9)}
+    path = make(kind, tmp_path, files)
+    whole = path.read_bytes().rstrip(b"\0")
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ValueError, match=rf"{path.name}.* (cut short|ends within)"):
+        contents(path, tmp_path)
+
+
+def test_a_broken_header_in_a_tar_is_not_taken_for_its_end(tmp_path):
+    path = make("set.tar", tmp_path, {"a.png": b"a" * 100, "b.png": b"b" * 100})
+    broken = bytearray(path.read_bytes())
+    broken[1024 + 148 : 1024 + 156] = b"deadbeef"  # the second header's checksum
+    path.write_bytes(broken)
+    with pytest.raises(ValueError, match="damaged"):
+        contents(path, tmp_path)
+
+
+def test_damage_inside_a_zip_is_found_by_its_checksum(tmp_path):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("a.png", b"a" * 100)
+    path.write_bytes(path.read_bytes().replace(b"a" * 100, b"a" * 50 + b"b" * 50))
+    with pytest.raises(ValueError, match="damaged"):
+        contents(path, tmp_path)
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    (tmp_path / "set.rar").write_bytes(b"Rar!")
+    with pytest.raises(ValueError, match=r"set\.rar is neither a folder nor an archive"):
+        open_container(tmp_path / "set.rar", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"missing\.tar does not exist"):
+        open_container(tmp_path / "missing.tar", tmp_path)

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config import DataConfig
+from pipeline.data import sources
+from pipeline.data.preprocess import ordered_map, preprocess
+from pipeline.data.shards import ShardRecords
+from pipeline.data.sources import fetch
+from pipeline.data.store import open_store
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+CLASSES = ("bird", "cat", "dog")
+
+
+def config(**changes) -> DataConfig:
+    values = {"name": "set", "source": "folder", "path": "set.tgz", "mirror": "", "format": "arrays", "image_size": 8}
+    values |= {"num_val": 6, "split_seed": 0, "split": "holdout", "skip_corrupt": False, "workers": 2}
+    return DataConfig(**(values | changes))
+
+
+def build(data: DataConfig, root: Path, out: str = "store"):
+    fetch(data, root / "raw", root)
+    return preprocess(data, root / "raw", root / out)
+
+
+def pixels(seed: int, height: int = 8, width: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: np.ndarray, format_: str = "PNG") -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(image).save(written, format_)
+    return written.getvalue()
+
+
+def images(shape=(8, 8), format_: str = "PNG", per_class: int = 7) -> dict[str, bytes]:
+    """Three classes of `per_class` training and two test images."""
+    found = {}
+    for label, name in enumerate(CLASSES):
+        for n in range(per_class + 2):
+            split = "train" if n < per_class else "test"
+            found[f"{split}/{name}/{n}.png"] = encoded(pixels(100 * label + n, *shape), format_)
+    return found
+
+
+def archive(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as packed:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            packed.addfile(info, io.BytesIO(content))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("format_", ["arrays", "shards"])
+def test_the_store_is_the_same_bytes_for_any_order_and_any_number_of_workers(format_, tmp_path):
+    files = images(shape=(8, 8) if format_ == "arrays" else (90, 70), per_class=60)
+    archive(tmp_path / "set.tgz", files)
+    first = build(config(format=format_, workers=1), tmp_path, "first")
+    archive(tmp_path / "set.tgz", dict(reversed(files.items())))
+    second = build(config(format=format_, workers=7), tmp_path, "second")
+    assert first == second
+    assert contents(tmp_path / "first") == contents(tmp_path / "second")
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*"))
+
+
+def test_arrays_hold_every_image_under_its_label(tmp_path):
+    archive(tmp_path / "set.tgz", images())
+    manifest = build(config(), tmp_path)
+    assert (manifest.classes, manifest.counts, manifest.channels) == (CLASSES, {"train": 21, "test": 6}, 3)
+    assert (manifest.height, manifest.width, manifest.format) == (8, 8, "arrays")
+    store = open_store(tmp_path / "store")
+    for records, numbers in ((store.train(), range(7)), (store.test(), range(7, 9))):
+        expected = [pixels(100 * label + n) for label in range(3) for n in numbers]
+        assert np.array_equal(records.images, expected)
+        assert records.labels.tolist() == [label for label in range(3) for _ in numbers]
+
+
+def test_the_manifest_knows_the_files_bytes(tmp_path):
+    archive(tmp_path / "set.tgz", images())
+    manifest = build(config(), tmp_path)
+    names = {"splits.npz", "statistics.npz", *(f"{s}_{k}.npy" for s in ("train", "test") for k in ("images", "labels"))}
+    assert set(manifest.files) == names
+    for name, facts in manifest.files.items():
+        content = (tmp_path / "store" / name).read_bytes()
+        assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_statistics_see_only_the_splits_training_images(tmp_path):
+    archive(tmp_path / "set.tgz", images())
+    build(config(), tmp_path)
+    store = open_store(tmp_path / "store")
+    for split, count in (("holdout", 15), ("full", 21)):
+        train, val = store.split_indices(split)
+        assert len(train) == count and len(val) == 21 - count
+        chosen, found = store.train().images[train] / 255, store.statistics(split)
+        np.testing.assert_allclose(found.pixel_mean, chosen.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(found.mean, chosen.mean(axis=(0, 1, 2)), rtol=1e-6)
+        np.testing.assert_allclose(found.std, chosen.std(axis=(0, 1, 2)), rtol=1e-6)
+
+
+def test_the_hash_follows_split_and_images_but_not_workers_or_name(tmp_path):
+    archive(tmp_path / "set.tgz", images())
+    first = build(config(), tmp_path).content_hash
+    assert build(config(workers=1, name="other", split="full"), tmp_path).content_hash == first
+    assert build(config(split_seed=1), tmp_path).content_hash != first
+    assert build(config(num_val=7), tmp_path).content_hash != first
+    archive(tmp_path / "set.tgz", images(per_class=8))
+    assert build(config(), tmp_path).content_hash != first
+
+
+def test_images_of_another_size_are_resized_then_cropped_to_the_centre(tmp_path):
+    wide = Image.fromarray(pixels(1, 16, 48))
+    archive(tmp_path / "set.tgz", images() | {"train/bird/wide.png": encoded(np.asarray(wide))})
+    assert build(config(), tmp_path).counts["train"] == 22
+    expected = np.asarray(wide.resize((24, 8), Image.Resampling.BICUBIC))[:, 8:16]
+    assert np.array_equal(open_store(tmp_path / "store").train().images[7], expected)
+
+
+def test_grey_images_become_three_equal_channels(tmp_path):
+    grey = {name: encoded(pixels(n)[..., 0]) for n, name in enumerate(images())}
+    archive(tmp_path / "set.tgz", grey)
+    assert build(config(), tmp_path).channels == 3
+    found = open_store(tmp_path / "store").train().images
+    assert np.array_equal(found[..., 0], found[..., 2])
+
+
+def test_shards_keep_small_jpegs_and_shrink_large_ones(tmp_path):
+    files = images((60, 70), "JPEG") | {"train/dog/large.png": encoded(pixels(5, 200, 300), "JPEG")}
+    archive(tmp_path / "set.tgz", files)
+    manifest = build(config(format="shards", image_size=100), tmp_path)
+    assert (manifest.height, manifest.width, manifest.image_size) == (0, 0, 100)
+    records = open_store(tmp_path / "store").train()
+    assert isinstance(records, ShardRecords)
+    for index, name in enumerate(records.names):
+        if name != "dog/large.png":
+            assert bytes(records.jpeg(index)) == files[f"train/{name}"]
+    shrunk = Image.open(io.BytesIO(records.jpeg(records.names.index("dog/large.png"))))
+    assert shrunk.size == (150, 100)
+    assert records.labels.tolist() == [CLASSES.index(name.split("/")[0]) for name in records.names]
+
+
+def test_shard_statistics_are_close_to_those_of_the_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.data.preprocess.STATISTICS_IMAGES", 9)
+    archive(tmp_path / "set.tgz", images((60, 60), "JPEG"))
+    build(config(format="shards", image_size=100), tmp_path)
+    found = open_store(tmp_path / "store").statistics("full")
+    assert found.pixel_mean is None
+    np.testing.assert_allclose(found.mean, [0.5] * 3, atol=0.02)
+    np.testing.assert_allclose(found.std, [0.29] * 3, atol=0.1)
+
+
+def with_damage() -> dict[str, bytes]:
+    files = images((60, 60), "JPEG")
+    for name in ("train/cat/3.png", "test/dog/8.png"):
+        files[name] = files[name][:900]
+    return files | {"train/bird/page.jpg": b"<html>not found</html>"}
+
+
+@pytest.mark.parametrize("format_", ["arrays", "shards"])
+def test_all_corrupt_images_are_named_and_no_store_is_left(format_, tmp_path):
+    archive(tmp_path / "set.tgz", with_damage())
+    with pytest.raises(ValueError, match=r"3 images of set cannot be used: .*data\.skip_corrupt=true") as caught:
+        build(config(format=format_, image_size=60), tmp_path)
+    report = tmp_path / "store.corrupt.txt"
+    assert str(report) in str(caught.value)
+    lines = report.read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["train/bird/page.jpg", "train/cat/3.png", "test/dog/8.png"]
+    assert all(line in str(caught.value) for line in lines)
+    assert not (tmp_path / "store").exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("format_", ["arrays", "shards"])
+def test_corrupt_images_are_left_out_on_demand(format_, tmp_path):
+    archive(tmp_path / "set.tgz", with_damage())
+    (tmp_path / "store.corrupt.txt").write_text("of an earlier attempt")
+    manifest = build(config(format=format_, image_size=60, skip_corrupt=True), tmp_path)
+    assert manifest.skipped == ("train/bird/page.jpg", "train/cat/3.png", "test/dog/8.png")
+    assert manifest.counts == {"train": 20, "test": 5}
+    store = open_store(tmp_path / "store")
+    assert np.bincount(store.train().labels).tolist() == [7, 6, 7] and len(store.test()) == 5
+    assert not (tmp_path / "store.corrupt.txt").exists()
+
+
+def test_only_the_first_names_are_shown(tmp_path):
+    archive(tmp_path / "set.tgz", dict.fromkeys(images(), b"no image"))
+    with pytest.raises(ValueError, match=r"27 images of set cannot be used") as caught:
+        build(config(), tmp_path)
+    assert str(caught.value).count("no image (") == 20
+    assert len((tmp_path / "store.corrupt.txt").read_text().splitlines()) == 27
+
+
+def test_a_failed_attempt_leaves_the_former_store(tmp_path):
+    archive(tmp_path / "set.tgz", images())
+    build(config(), tmp_path)
+    before = contents(tmp_path / "store")
+    with pytest.raises(ValueError, match=r"data\.num_val=20 .* choose from 3 to 18"):
+        build(config(num_val=20), tmp_path)
+    assert contents(tmp_path / "store") == before
+
+
+def official_cifar(root: Path, monkeypatch) -> dict[str, bytes]:
+    """A small official archive below `root`, and the same images as class-folder PNGs."""
+    rng, folders, batches = np.random.default_rng(0), {}, {}
+    for batch, split in (("data_batch_1", "train"), ("data_batch_2", "train"), ("test_batch", "test")):
+        labels = rng.permutation(np.repeat(np.arange(3), 4)).tolist()
+        data = rng.integers(0, 256, (12, 3072), dtype=np.uint8)
+        names = [f"{batch}_{n}.png" for n in rng.permutation(12)]
+        batches[batch] = {"data": data, "labels": labels, "filenames": names}
+        for row, label, name in zip(data, labels, names, strict=True):
+            folders[f"{split}/{CLASSES[label]}/{name}"] = encoded(row.reshape(3, 32, 32).transpose(1, 2, 0))
+    batches["batches.meta"] = {"label_names": list(CLASSES)}
+    path = root / "cifar-10-python.tar.gz"
+    archive(path, {f"cifar-10-batches-py/{name}": pickle.dumps(batch, 2) for name, batch in batches.items()})
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(sources.OFFICIAL, "cifar10", sources.Official(path.name, md5, "http://127.0.0.1:9/x"))
+    return folders
+
+
+def test_the_official_cifar_archive_and_class_folders_give_the_same_store(tmp_path, monkeypatch):
+    folders = official_cifar(tmp_path, monkeypatch)
+    data = config(name="cifar10", source="cifar10", path="", mirror=".", image_size=32)
+    official = build(data, tmp_path, "official")
+    (tmp_path / "cifar-10-python.tar.gz").unlink()
+    archive(tmp_path / "cifar10.tgz", folders)
+    assert build(data, tmp_path, "folders") == official
+    assert contents(tmp_path / "official") == contents(tmp_path / "folders")
+
+
+def test_cifar_of_another_size_is_an_error_that_names_the_image(tmp_path):
+    archive(tmp_path / "cifar10.tgz", images((32, 32)) | {"train/cat/3.png": encoded(pixels(0, 32, 33))})
+    with pytest.raises(ValueError, match=r"train/cat/3\.png: 33x32 pixels instead of 32x32"):
+        build(config(name="cifar10", source="cifar10", path="", mirror=".", image_size=32), tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"format": "shards"}, {"image_size": 16}])
+def test_a_published_size_cannot_be_configured_away(changes, tmp_path):
+    digits = config(name="digits", source="digits", path="", num_val=287)
+    with pytest.raises(ValueError, match=r"override: data\.format=arrays data\.image_size=8"):
+        preprocess(DataConfig(**(vars(digits) | changes)), tmp_path / "raw", tmp_path / "store")
+
+
+def test_digits_from_start_to_store(tmp_path):
+    data = config(name="digits", source="digits", path="", num_val=287)
+    manifest = build(data, tmp_path)
+    assert manifest.counts == {"train": 1437, "test": 360} and manifest.channels == 1
+    store = open_store(tmp_path / "store")
+    assert [len(indices) for indices in store.split_indices("holdout")] == [1150, 287]
+    assert store.train().images.shape == (1437, 8, 8, 1) and store.statistics("full").pixel_mean.shape == (8, 8, 1)
+    before = contents(tmp_path / "store")
+    build(DataConfig(**(vars(data) | {"split_seed": 5})), tmp_path)
+    after = contents(tmp_path / "store")
+    assert before["test_images.npy"] == after["test_images.npy"] and before["splits.npz"] != after["splits.npz"]
+
+
+def test_without_a_fetched_set_the_stage_to_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run `dvc repro fetch`"):
+        preprocess(config(), tmp_path / "raw", tmp_path / "store")
+
+
+def test_results_keep_their_order_and_do_not_pile_up():
+    lock, started = threading.Lock(), []
+
+    def double(item: int) -> int:
+        with lock:
+            started.append(item)
+        return 2 * item
+
+    results = ordered_map(double, range(10_000), workers=4, chunk=10)
+    assert next(results) == 0
+    assert len(started) <= (2 * 4 + 1) * 10
+    assert list(results) == list(range(2, 20_000, 2))
+
+
+def test_an_error_in_a_thread_ends_the_map():
+    with pytest.raises(ZeroDivisionError):
+        list(ordered_map(lambda n: 1 // (50 - n), range(100), workers=3))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "cifar10.tgz").exists(), reason="../shared/data/cifar10.tgz is not here")
+def test_cifar10_as_published(tmp_path):
+    data = config(name="cifar10", source="cifar10", path="", mirror=str(SHARED), image_size=32, num_val=5000)
+    manifest = build(data, tmp_path)
+    assert manifest.counts == {"train": 50_000, "test": 10_000} and len(manifest.classes) == 10
+    store = open_store(tmp_path / "store")
+    assert [len(indices) for indices in store.split_indices("holdout")] == [45_000, 5000]
+    np.testing.assert_allclose(store.statistics("full").mean, [0.49140, 0.48216, 0.44653], atol=5e-6)
+    assert np.bincount(store.train().labels).tolist() == [5000] * 10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "imagenette.tgz").exists(), reason="../shared/data/imagenette.tgz is not here")
+def test_imagenette_as_published(tmp_path):
+    data = config(
+        name="imagenette", mirror=str(SHARED), path="imagenette.tgz", format="shards", image_size=160, num_val=500
+    )
+    manifest = build(data, tmp_path)
+    assert manifest.counts == {"train": 3000, "test": 1500}
+    records = open_store(tmp_path / "store").train()
+    assert {min(Image.open(io.BytesIO(records.jpeg(n))).size) for n in range(0, 3000, 100)} == {160}

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import io
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.readers import decode
+from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
+
+JPEGS = [bytes([n]) * (100 + n) for n in range(21)]
+NAMES = [f"class{n % 3}/{n}.JPEG" for n in range(21)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with ShardWriter(tmp_path, "train", shard_rows=8, batch_rows=4) as writer:
+        for n, jpeg in enumerate(JPEGS):
+            writer.append(jpeg, n % 3, NAMES[n])
+    np.save(tmp_path / "train_labels.npy", np.arange(21) % 3)
+    return tmp_path
+
+
+def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height)).convert(mode)
+
+
+def encoded(image: Image.Image, format_: str = "JPEG", **options) -> bytes:
+    written = io.BytesIO()
+    image.save(written, format_, **options)
+    return written.getvalue()
+
+
+def stored(published: bytes, limit: int = 256) -> tuple[bytes, Image.Image]:
+    jpeg = as_jpeg(published, decode(published), limit)
+    return jpeg, decode(jpeg)
+
+
+def test_images_are_found_across_shards_and_batches(folder):
+    assert sorted(p.name for p in folder.glob("*.arrow")) == [f"train-0000{n}.arrow" for n in range(3)]
+    records = ShardRecords(folder, "train")
+    assert len(records) == 21
+    assert [bytes(records.jpeg(n)) for n in range(21)] == JPEGS
+    assert records.names == NAMES and records.name(9) == NAMES[9]
+    assert records.labels.tolist() == [n % 3 for n in range(21)]
+
+
+def test_reading_copies_nothing(folder):
+    view = ShardRecords(folder, "train").jpeg(np.int64(13))
+    assert isinstance(view, memoryview) and view.readonly and view.nbytes == 113
+    again = ShardRecords(folder, "train")
+    assert np.shares_memory(np.frombuffer(again.jpeg(13), np.uint8), np.frombuffer(again.jpeg(13), np.uint8))
+
+
+@pytest.mark.parametrize("index", [-1, 21])
+def test_an_index_beyond_the_set_is_an_error(folder, index):
+    with pytest.raises(IndexError, match="of 21"):
+        ShardRecords(folder, "train").jpeg(index)
+
+
+def test_shards_describe_themselves_to_any_arrow_reader(folder):
+    import pyarrow as pa
+
+    table = pa.ipc.open_file(folder / "train-00002.arrow").read_all()
+    assert table.column_names == ["image", "label", "name"]
+    assert [str(field.type) for field in table.schema] == ["large_binary", "int32", "string"]
+    assert table["label"].to_pylist() == [n % 3 for n in range(16, 21)]
+    assert table["image"][4].as_py() == JPEGS[20]
+
+
+def test_open_records_are_pickled_by_path(folder):
+    records = ShardRecords(folder, "train")
+    assert bytes(records.jpeg(5)) == JPEGS[5]
+    packed = pickle.dumps(records)
+    assert len(packed) < 500
+    assert bytes(pickle.loads(packed).jpeg(20)) == JPEGS[20]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking beside threads is what is tested
+def test_open_records_work_in_other_processes(folder, method):
+    records = ShardRecords(folder, "train")
+    assert bytes(records.jpeg(0)) == JPEGS[0]
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(_read, [(records, n) for n in range(21)]) == JPEGS
+
+
+def _read(job: tuple[ShardRecords, int]) -> bytes:
+    records, index = job
+    return bytes(records.jpeg(index))
+
+
+def test_a_baseline_rgb_jpeg_is_kept_verbatim():
+    published = encoded(photo(300, 200), quality=80)
+    assert stored(published)[0] is published
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((600, 512), (300, 256)), ((257, 700), (256, 697)), ((512, 512), (256, 256))]
+)
+def test_a_larger_image_is_resized_by_its_shorter_side(size, expected):
+    assert stored(encoded(photo(*size)))[1].size == expected
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        encoded(photo(40, 30, "L")),
+        encoded(photo(40, 30, "CMYK")),
+        encoded(photo(40, 30), progressive=True),
+        encoded(photo(40, 30), "PNG"),
+        encoded(photo(40, 30, "RGBA"), "PNG"),
+        encoded(photo(40, 30, "P"), "GIF"),
+        encoded(photo(40, 30, "1"), "PNG"),
+    ],
+    ids=["grey", "cmyk", "progressive", "png", "png-alpha", "gif", "bits"],
+)
+def test_anything_else_becomes_a_baseline_rgb_jpeg(published):
+    _, image = stored(published)
+    assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (40, 30))
+    assert "progressive" not in image.info
+    difference = np.abs(np.asarray(image, np.int16) - np.asarray(decode(published).convert("RGB"), np.int16))
+    assert difference.mean() < 5  # of 255; the noise is the worst case
+
+
+def test_re_encoding_keeps_chroma_at_full_resolution():
+    _, image = stored(encoded(photo(40, 30), "PNG"))
+    assert [component[1:3] for component in image.layer] == [(1, 1)] * 3

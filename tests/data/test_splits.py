@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.data.splits import (
+    array_statistics,
+    channel_moments,
+    channel_statistics,
+    evenly,
+    make_splits,
+    stratified,
+)
+
+LABELS = np.repeat(np.arange(10), 5000)
+
+
+def test_val_split_is_disjoint_from_train_and_both_cover_everything():
+    splits = make_splits(LABELS, 5000, seed=0)
+    assert len(splits["holdout_train"]) == 45_000
+    assert np.array_equal(np.sort(np.concatenate([splits["holdout_train"], splits["holdout_val"]])), np.arange(50_000))
+    assert np.array_equal(splits["full_train"], np.arange(50_000))
+    assert all(s.dtype == np.int64 and np.array_equal(s, np.sort(s)) for s in splits.values())
+
+
+def test_balanced_classes_give_equal_shares():
+    assert set(np.bincount(LABELS[stratified(LABELS, 5000, seed=0)])) == {500}
+
+
+def test_the_seed_decides_and_nothing_else():
+    first = stratified(LABELS, 5000, seed=0)
+    assert np.array_equal(first, stratified(LABELS, 5000, seed=0))
+    assert len(np.intersect1d(first, stratified(LABELS, 5000, seed=1))) < 1000
+
+
+def test_the_draw_is_fixed_for_good():
+    """A change of these numbers changes every published result."""
+    assert stratified(np.repeat([0, 1], 10), 4, seed=0).tolist() == [2, 3, 11, 13]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "shares"),
+    [
+        ([50, 30, 20], 10, [5, 3, 2]),
+        ([10, 10, 10], 10, [4, 3, 3]),  # equal remainders: the earlier class
+        ([97, 2, 2], 10, [8, 1, 1]),  # a share of 0.2 rounds to nothing, but every class validates
+        ([2, 2, 2], 3, [1, 1, 1]),
+        ([9, 2], 9, [8, 1]),
+        ([2, 2, 4], 5, [1, 1, 3]),  # and every class trains
+    ],
+)
+def test_shares_follow_the_largest_remainder(sizes, count, shares):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    assert np.bincount(labels[stratified(labels, count, seed=3)]).tolist() == shares
+
+
+@pytest.mark.parametrize("count", [0, 9, 49_991, 50_000])
+def test_a_split_that_leaves_a_class_out_is_refused(count):
+    with pytest.raises(ValueError, match=rf"data\.num_val={count} .* choose from 10 to 49990"):
+        make_splits(LABELS, count, seed=0)
+
+
+def test_a_class_of_one_image_is_refused():
+    with pytest.raises(ValueError, match="class number 1 has one image"):
+        stratified(np.array([0, 0, 0, 1]), 2, seed=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_array_statistics_are_those_of_the_chosen_images(channels, monkeypatch):
+    monkeypatch.setattr("pipeline.data.splits.ROWS_AT_ONCE", 7)
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 6, channels), dtype=np.uint8)
+    chosen = np.arange(0, 40, 3)
+    found, scaled = array_statistics(images, chosen), images[chosen] / 255
+    np.testing.assert_allclose(found["mean"], scaled.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found["std"], scaled.std(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found["pixel_mean"], scaled.mean(axis=0), rtol=1e-6)
+    assert all(value.dtype == np.float32 for value in found.values())
+
+
+def test_channel_statistics_count_every_image_alike():
+    small, large = np.full((2, 2, 3), 51, np.uint8), np.full((40, 30, 3), 204, np.uint8)
+    found = channel_statistics(map(channel_moments, [small, large]))
+    np.testing.assert_allclose(found["mean"], [0.5] * 3, rtol=1e-6)
+    np.testing.assert_allclose(found["std"], [0.3] * 3, rtol=1e-6)
+
+
+def test_even_choice_spans_the_whole_range():
+    assert evenly(np.arange(5), 10).tolist() == [0, 1, 2, 3, 4]
+    assert evenly(np.arange(100, 200), 4).tolist() == [100, 125, 150, 175]

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.atomic import write_json
+from pipeline.data.store import ArrayRecords, ArrayWriter, Manifest, open_store
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (12, 4, 4, 3), dtype=np.uint8)
+LABELS = np.arange(12) % 3
+
+
+def make_manifest(folder: Path, **changes) -> Manifest:
+    facts = {
+        "name": "tiny",
+        "format": "arrays",
+        "classes": ("a", "b", "c"),
+        "counts": {"train": 12, "test": 12},
+        "channels": 3,
+        "height": 4,
+        "width": 4,
+        "image_size": 4,
+        "split": {"num_val": 3, "seed": 0},
+        "skipped": (),
+        "files": {p.name: {"bytes": p.stat().st_size, "sha256": ""} for p in folder.iterdir()},
+    }
+    return Manifest.make(**(facts | changes))
+
+
+@pytest.fixture
+def store(tmp_path):
+    for split in ("train", "test"):
+        with ArrayWriter(tmp_path, split) as writer:
+            for image, label in zip(IMAGES, LABELS, strict=True):
+                writer.append(image, label, "")
+        np.save(tmp_path / f"{split}_labels.npy", LABELS)
+    np.savez(
+        tmp_path / "splits.npz", holdout_train=np.arange(9), holdout_val=np.arange(9, 12), full_train=np.arange(12)
+    )
+    means = {
+        f"{split}_{key}": np.float32([n]) for n, split in enumerate(("holdout", "full")) for key in ("mean", "std")
+    }
+    np.savez(tmp_path / "statistics.npz", **means, full_pixel_mean=np.zeros((4, 4, 3), np.float32))
+    write_json(tmp_path / "manifest.json", asdict(make_manifest(tmp_path)))
+    return tmp_path
+
+
+def test_images_come_back_memory_mapped(store):
+    for records in (open_store(store).train(), open_store(store).test()):
+        assert isinstance(records, ArrayRecords)
+        assert isinstance(records.images, np.memmap) and not records.images.flags.writeable
+        assert np.array_equal(records.images, IMAGES) and np.array_equal(records.labels, LABELS)
+        assert len(records) == 12
+
+
+def test_written_arrays_are_numpys_own_bytes(store, tmp_path):
+    np.save(tmp_path / "expected.npy", IMAGES)
+    assert (store / "train_images.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+def test_records_are_pickled_by_path(store):
+    records = open_store(store).train()
+    packed = pickle.dumps(records)
+    assert len(packed) < 500
+    assert np.array_equal(pickle.loads(packed).images, IMAGES)
+
+
+def test_holdout_has_validation_images_and_full_has_none(store):
+    train, val = open_store(store).split_indices("holdout")
+    assert (train.tolist(), val.tolist()) == (list(range(9)), [9, 10, 11])
+    train, val = open_store(store).split_indices("full")
+    assert (train.tolist(), val.tolist(), val.dtype) == (list(range(12)), [], np.int64)
+
+
+def test_statistics_are_the_splits_own(store):
+    holdout, full = (open_store(store).statistics(split) for split in ("holdout", "full"))
+    assert (holdout.mean, full.mean) == (0, 1)
+    assert holdout.pixel_mean is None and full.pixel_mean.shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("read", ["split_indices", "statistics"])
+def test_an_unknown_split_is_refused(store, read):
+    with pytest.raises(ValueError, match=r"data\.split=val; allowed are holdout and full"):
+        getattr(open_store(store), read)("val")
+
+
+def test_a_missing_store_names_the_stage_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no data store; run `dvc repro preprocess`"):
+        open_store(tmp_path / "absent")
+
+
+def test_a_missing_or_shortened_file_is_named(store):
+    path = store / "train_images.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"train_images\.npy has 703 bytes, not the 704"):
+        open_store(store)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"train_images\.npy is missing"):
+        open_store(store)
+
+
+def test_the_manifest_comes_back_as_written(store):
+    manifest = open_store(store).manifest
+    assert Manifest.read(store / "manifest.json") == manifest
+    assert manifest.classes == ("a", "b", "c")
+
+
+def test_the_content_hash_covers_everything_but_the_name(store):
+    first = make_manifest(store)
+    assert make_manifest(store, name="other").content_hash == first.content_hash
+    changed = [{"classes": ("a", "c", "b")}, {"split": {"num_val": 3, "seed": 1}}, {"skipped": ("train/a/1",)}]
+    changed.append({"files": first.files | {"splits.npz": {"bytes": 1, "sha256": "0"}}})
+    assert len({make_manifest(store, **change).content_hash for change in changed} | {first.content_hash}) == 5
+
+
+def test_reading_arrays_needs_numpy_alone(store):
+    code = f"""
+import sys
+from pipeline.data.store import open_store
+store = open_store({str(store)!r})
+store.train().images[0], store.split_indices("full"), store.statistics("full")
+print(sorted({{"torch", "pyarrow", "PIL", "sklearn", "scipy", "pytorch_lightning"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
