@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import functional as TF  # noqa: N812 (torchvision's own short name)
+from torchvision.transforms.v2 import functional as TF
 
 TRIES = 5
 CROP_DRAWS = 2 * TRIES + 3  # (area, aspect) a try; row, column, flip
@@ -19,7 +20,10 @@ _ASPECT = (3 / 4, 4 / 3)
 
 def decode(jpeg: memoryview | bytes) -> Tensor:
     """(3, H, W) uint8."""
-    return decode_jpeg(torch.frombuffer(jpeg, dtype=torch.uint8), mode=ImageReadMode.RGB)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a read-only map, which decoding only reads
+        encoded = torch.frombuffer(jpeg, dtype=torch.uint8)
+    return decode_jpeg(encoded, mode=ImageReadMode.RGB)
 
 
 def train_crop(

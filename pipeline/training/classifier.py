@@ -38,15 +38,19 @@ class Classifier(pl.LightningModule):
         recipe = self.recipe
         groups = [{"params": list(self.model.parameters()), "weight_decay": recipe.weight_decay}]
         if not recipe.decay_norm:
-            norm = {
+            # Lists, not sets: a checkpoint holds momentum by position, and a set's order is another in each process.
+            norm = [
                 p
                 for m in self.model.modules()
                 if isinstance(m, nn.modules.batchnorm._BatchNorm)
                 for p in m.parameters(False)
-            }
+            ]
             groups = [
-                {"params": [p for p in self.model.parameters() if p not in norm], "weight_decay": recipe.weight_decay},
-                {"params": list(norm), "weight_decay": 0.0},
+                {
+                    "params": [p for p in self.model.parameters() if p not in set(norm)],
+                    "weight_decay": recipe.weight_decay,
+                },
+                {"params": norm, "weight_decay": 0.0},
             ]
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
 

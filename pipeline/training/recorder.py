@@ -66,7 +66,7 @@ class Recorder(pl.Callback):
         checkpoint["run_key"] = self._key
 
     def save_last(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self._folder / LAST)
+        trainer.save_checkpoint(self._folder / LAST, weights_only=False)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
         step = trainer.global_step

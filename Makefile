@@ -1,0 +1,48 @@
+# `make repro` and `make test` need git, make and Python 3.11 or newer, nothing else.
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: repro test test-all lint ui bench gpu-check lock
+
+# The whole experiment on the embedded default; dvc.yaml is the graph.
+repro: $(INSTALLED)
+	dvc repro
+	@pipeline summary
+
+test: $(INSTALLED)
+	pytest -m "not slow and not gpu"
+
+test-all: $(INSTALLED)
+	pytest
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+
+# MLflow's pages over the local store, for this machine alone.
+ui: $(INSTALLED)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true mlflow server \
+		--backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --default-artifact-root $(CURDIR)/mlruns/artifacts \
+		--host 127.0.0.1 --port 5000
+
+bench: $(INSTALLED)
+	python -m pipeline.bench
+
+gpu-check:
+	$(if $(wildcard $(INSTALLED)),python,$(PYTHON)) -m pipeline.bench.gpu
+
+$(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.txt
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps -e .
+	touch $@
+
+# Both lock files, with hashes and without any registry's address.
+lock:
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras pyproject.toml -o requirements.txt
+	echo "uv==0.13.9" | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 - -o requirements-uv.txt

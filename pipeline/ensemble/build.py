@@ -1,0 +1,125 @@
+"""From MLflow's runs to a published, registered ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.atomic import replacing
+from pipeline.config import EnsembleConfig
+from pipeline.data.store import Store
+from pipeline.ensemble import selection
+from pipeline.ensemble.folder import Ensemble, Member
+from pipeline.ensemble.members import SPLIT, Candidate, fetch_weights, find_members
+from pipeline.ensemble.predictions import FOLDER, Images, count_params, probabilities, validation_images
+from pipeline.ensemble.register import register
+from pipeline.evaluation.errors import top_k_error
+from pipeline.tracking.store import Location
+from pipeline.training.checkpoint import load_weights
+
+POOL = 50  # greedy looks at no more candidates than this, the best by validation error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """What members are made from, and where what they say is kept."""
+
+    store: Store
+    location: Location
+    runs: Path  # folder of all runs, paths.runs
+    device: torch.device
+    workers: int
+
+    def predict(self, candidate: Candidate, images: Images, folder: Path) -> NDArray[np.float32]:
+        """(N, K) probabilities of a candidate, its weights fetched into `folder`/weights."""
+        path = folder / _weights(candidate)
+        if not path.exists():
+            fetch_weights(candidate, self.location, self.runs, path)
+        return probabilities(path, images, self.runs / FOLDER, self.device, self.workers)
+
+
+def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[str, str]) -> Ensemble:
+    """Finds, chooses, averages, registers in MLflow and publishes in `out`, which appears whole or not at all.
+
+    Selection sees validation images alone. The same members with the same weights are the same MLflow run and the same
+    version of the registered model.
+
+    Args:
+        tags: of the MLflow run: lineage.
+    Raises:
+        FileNotFoundError, ValueError: as `find_members`, `fetch_weights` and `register`.
+    """
+    manifest = maker.store.manifest
+    candidates = find_members(maker.location, manifest.name, manifest.content_hash)
+    images = validation_images(maker.store)
+    with replacing(out) as part:
+        chosen = _choose(maker, config, candidates, images, part)
+        predicted = [maker.predict(candidate, images, part) for candidate, _ in chosen]
+        averaged = selection.average(predicted, [weight for _, weight in chosen])
+        members = [_member(candidate, weight, part) for candidate, weight in chosen]
+        _keep(part, members, predicted)
+        val_err1 = top_k_error(averaged, images.labels, 1)
+        ensemble = Ensemble(
+            selection=config.selection,
+            wanted=config.size,
+            size=len(members),
+            data=manifest.name,
+            content_hash=manifest.content_hash,
+            split=SPLIT,
+            val_err1=val_err1,
+            members=members,
+            registered=register(maker.location, config.selection, members, val_err1, images, part, tags),
+        )
+        ensemble.write(part)
+    return ensemble
+
+
+def _choose(
+    maker: Maker, config: EnsembleConfig, candidates: list[Candidate], images: Images, folder: Path
+) -> list[tuple[Candidate, float]]:
+    errors = [candidate.val_err1 for candidate in candidates]
+    if config.selection == "top_k":
+        choice = selection.top_k(errors, config.size)
+    elif config.selection == "best_per_depth":
+        choice = selection.best_per_depth(errors, [candidate.net for candidate in candidates], config.size)
+    else:
+        pool = [maker.predict(candidate, images, folder) for candidate in candidates[:POOL]]
+        choice = selection.greedy(pool, images.labels, config.size)
+    return [(candidates[i], weight) for i, weight in choice]
+
+
+def _member(candidate: Candidate, weight: float, folder: Path) -> Member:
+    return Member(
+        run_id=candidate.run_id,
+        key=candidate.key,
+        model=candidate.model,
+        depth=candidate.depth,
+        residual=candidate.residual,
+        lr=candidate.lr,
+        seed=candidate.seed,
+        steps=candidate.steps,
+        params=count_params(load_weights(folder / _weights(candidate))[1]["model"]),
+        weight=weight,
+        val_err1=candidate.val_err1,
+        checkpoint_sha256=candidate.checkpoint_sha256,
+        weights=_weights(candidate),
+    )
+
+
+def _keep(folder: Path, members: list[Member], predicted: list[NDArray[np.float32]]) -> None:
+    """Leaves the members' weights in the folder, and puts their probabilities beside them."""
+    wanted = {folder / member.weights for member in members}
+    for path in (folder / "weights").iterdir():
+        if path not in wanted:
+            path.unlink()
+    (folder / "val_probabilities").mkdir()
+    for member, values in zip(members, predicted, strict=True):
+        np.save(folder / "val_probabilities" / f"{member.checkpoint_sha256}.npy", values)
+
+
+def _weights(candidate: Candidate) -> str:
+    return f"weights/{candidate.checkpoint_sha256}.safetensors"

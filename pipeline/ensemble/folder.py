@@ -1,0 +1,77 @@
+"""What the ensemble stage publishes, and evaluation reads.
+
+members.json                      Ensemble
+served.json                       what the registered model is made of beside the weights
+weights/<sha256>.safetensors      of each member
+val_probabilities/<sha256>.npy    (N, K) float32 of each member, on the validation images
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import read_json, write_json
+
+MEMBERS, SERVED = "members.json", "served.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A trained net. Errors are fractions."""
+
+    run_id: str  # in MLflow; "" where it has never answered
+    key: str
+    model: str  # for example resnet56
+    depth: int
+    residual: bool
+    lr: float
+    seed: int
+    steps: int
+    params: int
+    weight: float | None  # in the average; None for a net outside the ensemble
+    val_err1: float | None  # None for a training on all images
+    checkpoint_sha256: str
+    weights: str  # file, below the ensemble's folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Members by validation error; weights sum to 1."""
+
+    selection: str
+    wanted: int  # ensemble.size; MLflow may have held fewer
+    size: int
+    data: str
+    content_hash: str
+    split: str
+    val_err1: float  # of the average
+    members: list[Member]
+    registered: dict[str, Any]  # name, version, run_id of the model in MLflow
+
+    def weights(self, folder: Path) -> list[Path]:
+        """Every member's weights in the folder that holds the ensemble."""
+        return [folder / member.weights for member in self.members]
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / MEMBERS, asdict(self))
+
+
+def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
+    """The ensemble in `folder`.
+
+    Raises:
+        FileNotFoundError: none there.
+        ValueError: it was made of another data set.
+    """
+    if not (folder / MEMBERS).is_file():
+        raise FileNotFoundError(f"{folder / MEMBERS} is missing; `dvc repro ensemble` makes it")
+    values = read_json(folder / MEMBERS)
+    found = replace(Ensemble(**values), members=[Member(**member) for member in values["members"]])
+    if found.content_hash != content_hash:
+        raise ValueError(
+            f"{folder} was made of data {found.data} {found.content_hash[:12]}, the store holds {content_hash[:12]}; "
+            "run `dvc repro ensemble`"
+        )
+    return found

@@ -1,0 +1,82 @@
+"""From members' test probabilities to what evaluation publishes and tells MLflow."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atomic import replacing
+from pipeline.ensemble.folder import Ensemble, Member
+from pipeline.ensemble.predictions import Images
+from pipeline.ensemble.selection import average
+from pipeline.evaluation.evaluate import Judged, answers, evaluation
+
+PLOTTED = 100_000  # images; a table of more is of no use to `dvc plots`
+
+
+def judge(
+    ensemble: Ensemble,
+    members: Sequence[NDArray[np.float32]],
+    named: Member,
+    run: NDArray[np.float32],
+    images: Images,
+) -> dict[str, Any]:
+    """The content of metrics/evaluate.json, see `pipeline.evaluation.evaluate`.
+
+    Args:
+        members: (M,) arrays (N, K), probabilities in the order of the ensemble's members.
+        run: (N, K), the named run's.
+        images: the test images.
+    """
+    manifest = images.store.manifest
+    weights = {member.checkpoint_sha256: member.weight for member in ensemble.members}
+    view = f"single {manifest.height}x{manifest.width} view" if manifest.format == "arrays" else "1-crop"
+    return evaluation(
+        data={"name": manifest.name, "content_hash": manifest.content_hash, "protocol": view},
+        classes=manifest.classes,
+        labels=images.labels,
+        members=[Judged(_facts(net), p) for net, p in zip(ensemble.members, members, strict=True)],
+        ensemble=Judged(
+            {"size": ensemble.size, "selection": ensemble.selection, "val_err1": ensemble.val_err1},
+            _averaged(ensemble, members),
+        ),
+        run=Judged(_facts(replace(named, weight=weights.get(named.checkpoint_sha256))), run),
+    )
+
+
+def write_answers(ensemble: Ensemble, members: Sequence[NDArray[np.float32]], images: Images, path: Path) -> None:
+    """CSV with the columns actual and predicted, a row an image, the ensemble's answers; none of large test sets."""
+    if len(images.indices) > PLOTTED:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as part, part.open("w", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["actual", "predicted"])
+        table.writerows(answers(_averaged(ensemble, members), images.labels, images.store.manifest.classes))
+
+
+def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int, dict[str, float]]]:
+    """For MLflow: the step and the test metrics of each run that an evaluation names, by run id."""
+    judged = {net["run_id"]: (net["steps"], net) for net in (*result["members"], result["run"])}
+    judged[ensemble.registered["run_id"]] = (0, result["ensemble"])
+    return {
+        run_id: (step, {"test/err1": net["test_err1"], "test/err5": net["test_err5"]})
+        for run_id, (step, net) in judged.items()
+        if run_id
+    }
+
+
+def _averaged(ensemble: Ensemble, members: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return average(members, [member.weight or 0.0 for member in ensemble.members])
+
+
+def _facts(member: Member) -> dict[str, Any]:
+    facts = asdict(member)
+    del facts["weights"]  # a path
+    return facts

@@ -1,0 +1,131 @@
+"""Members: the trained runs that MLflow knows of, and their weights."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import replacing, sha256
+from pipeline.models import net_name
+from pipeline.tracking import registry
+from pipeline.tracking.store import CHECKPOINT_TAG, KEY_TAG, Location
+from pipeline.training.checkpoint import BEST
+
+log = logging.getLogger(__name__)
+
+SPLIT = "holdout"  # the only split with images to choose on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A finished training that may join an ensemble. Errors are fractions."""
+
+    run_id: str  # in MLflow
+    key: str
+    model: str  # for example resnet56
+    depth: int
+    residual: bool
+    lr: float
+    seed: int
+    steps: int  # of the training, not of the checkpoint that was kept
+    val_err1: float
+    checkpoint_sha256: str
+    tags: Mapping[str, str]
+
+    @property
+    def net(self) -> tuple[int, bool]:
+        """What makes two candidates the same net to `best_per_depth`."""
+        return self.depth, self.residual
+
+
+def find_members(location: Location, experiment: str, content_hash: str) -> list[Candidate]:
+    """Every finished training on the holdout split of the same images, best validation error first.
+
+    A run of data.split=full saw the validation images and is no candidate.
+
+    Args:
+        experiment: MLflow's, named after the data set.
+        content_hash: of the store.
+    Raises:
+        ValueError: MLflow knows of no such run.
+    """
+    found: dict[str, Candidate] = {}
+    for run in registry.trained_runs(location, experiment, content_hash, SPLIT):
+        candidate = _candidate(location, run)
+        if candidate is not None:
+            found.setdefault(candidate.key, candidate)
+    if not found:
+        raise ValueError(
+            f"MLflow at {location.uri} holds no finished training of data set {experiment} (content {content_hash[:12]}, "
+            f"split {SPLIT}); make some with `dvc repro -f sweep` or `dvc repro -f train` (data.split={SPLIT}), "
+            "or correct tracking.uri"
+        )
+    return list(found.values())
+
+
+def fetch_weights(candidate: Candidate, location: Location, runs: Path, out: Path) -> Path:
+    """Writes the candidate's weights to `out`, from its run's folder or, where that is gone or changed, from MLflow.
+
+    Args:
+        runs: folder of all runs, paths.runs.
+    Raises:
+        FileNotFoundError: in neither place.
+        ValueError: MLflow's file is not the one that the run reported.
+    """
+    local = runs / candidate.key / BEST
+    with replacing(out) as part:
+        if local.is_file() and sha256(local) == candidate.checkpoint_sha256:
+            shutil.copyfile(local, part)
+        else:
+            _download(candidate, location, runs, part)
+    return out
+
+
+def _download(candidate: Candidate, location: Location, runs: Path, part: Path) -> None:
+    folder = part.with_suffix(".download")
+    remedy = f"`mlflow runs delete --run-id {candidate.run_id}` takes it out of the choice, or train it again"
+    try:
+        try:
+            found = registry.download(location, candidate.run_id, f"checkpoints/{BEST}", folder)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{runs / candidate.key / BEST} is missing or changed, and {error}; {remedy}"
+            ) from None
+        found.rename(part)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    held = sha256(part)
+    if held != candidate.checkpoint_sha256:
+        raise ValueError(
+            f"the weights that MLflow holds of run {candidate.run_id} have sha256 {held[:12]}, the run reported "
+            f"{candidate.checkpoint_sha256[:12]}; {remedy}"
+        )
+
+
+def _candidate(location: Location, run: Any) -> Candidate | None:
+    params, tags = run.data.params, run.data.tags
+    try:
+        net = (params["model.family"], int(params["model.depth"]), params["model.residual"] == "True")
+        finished = tags.get("pipeline.status") == "finished"
+        return Candidate(
+            run_id=run.info.run_id,
+            key=tags[KEY_TAG],
+            model=net_name(*net, params["model.shortcut"], params["model.stride_on"]),
+            depth=net[1],
+            residual=net[2],
+            lr=float(params["recipe.lr"]),
+            seed=int(params["seed"]),
+            steps=int(params["recipe.max_steps"])
+            if finished
+            else registry.last_step(location, run.info.run_id, "best/err1"),
+            val_err1=run.data.metrics["best/err1"],
+            checkpoint_sha256=tags[CHECKPOINT_TAG],
+            tags=tags,
+        )
+    except KeyError as error:
+        log.warning("run %s in MLflow has no param %s and is left out", run.info.run_id, error)
+        return None

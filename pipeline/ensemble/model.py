@@ -1,0 +1,61 @@
+"""The ensemble as MLflow serves it: images in, averaged class probabilities out.
+
+MLflow stores this file with the model and runs it when a server loads the model ("models from code"), so nothing is
+unpickled: weights are safetensors, the rest is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+from safetensors.torch import load_file
+
+from pipeline.data.augment import PadCrop
+from pipeline.ensemble.forward import class_probabilities
+from pipeline.ensemble.selection import average
+from pipeline.models import build_model
+
+DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; other artifacts are weights by hash
+BATCH = 128  # images a forward pass
+
+
+class EnsembleModel(PythonModel):
+    """Members' probabilities, averaged after the softmax with the weights of the selection."""
+
+    def load_context(self, context: Any) -> None:
+        described = json.loads(Path(context.artifacts[DESCRIPTION]).read_text())
+        self._num_classes = len(described["classes"])
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._weights = [member["weight"] for member in described["members"]]
+        self._nets, self._inputs = [], []
+        for member in described["members"]:
+            net = build_model(**member["model"])
+            net.load_state_dict(load_file(context.artifacts[member["checkpoint_sha256"]]))
+            self._nets.append(net.eval().to(memory_format=torch.channels_last).to(self._device))
+            statistics = described["statistics"][member["statistics"]]
+            mean, std = (torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std"))
+            self._inputs.append(PadCrop(mean, std, padding=0, flip=False).to(self._device))
+
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+        """(N, K) float32 probabilities, in the order of the description's classes, of (N, H, W, C) uint8 images.
+
+        Images have the size that the nets were validated on: whole small images, or centre crops already cut.
+        """
+        images = torch.from_numpy(np.array(model_input, dtype=np.uint8))
+        parts = [self._average(chunk.to(self._device)) for chunk in images.split(BATCH) if len(chunk)]
+        return np.concatenate(parts) if parts else np.empty((0, self._num_classes), dtype=np.float32)
+
+    def _average(self, images: torch.Tensor) -> np.ndarray:
+        pairs = zip(self._nets, self._inputs, strict=True)
+        return average(
+            [class_probabilities(net, inputs.test(images)).cpu().numpy() for net, inputs in pairs], self._weights
+        )
+
+
+set_model(EnsembleModel())

@@ -1,0 +1,51 @@
+"""The run that the train stage made, described like a member."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.atomic import read_json, sha256
+from pipeline.ensemble.folder import Member
+from pipeline.ensemble.predictions import count_params, named
+from pipeline.tracking import journal, shipper
+from pipeline.training.checkpoint import BEST, load_weights
+
+
+def named_run(summary: Path, runs: Path) -> tuple[Member, Path]:
+    """The run of metrics/train.json, and its weights.
+
+    Args:
+        summary: what the train stage published.
+        runs: folder of all runs, paths.runs.
+    Raises:
+        FileNotFoundError: no summary, or the run's folder lies on another machine.
+    """
+    if not summary.is_file():
+        raise FileNotFoundError(f"{summary} is missing; `dvc repro train` makes it")
+    run = read_json(summary)
+    folder = runs / run["key"]
+    events, _ = journal.read(folder / journal.NAME)
+    begun = [event for event in events if event["event"] == "begin"]
+    if not begun or not (folder / BEST).is_file():
+        raise FileNotFoundError(
+            f"{folder} does not hold run {run['key']} of {summary.name} with its weights; run `dvc repro -f train`, "
+            "or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
+        )
+    params = begun[-1]["params"]
+    model = load_weights(folder / BEST)[1]["model"]
+    member = Member(
+        run_id=shipper.run_id(folder) or run["run_id"] or "",
+        key=run["key"],
+        model=named(model),
+        depth=model["depth"],
+        residual=model["residual"],
+        lr=params["recipe.lr"],
+        seed=params["seed"],
+        steps=run["steps"],
+        params=count_params(model),
+        weight=None,
+        val_err1=run["val_err1"],
+        checkpoint_sha256=sha256(folder / BEST),
+        weights=BEST,
+    )
+    return member, folder / BEST

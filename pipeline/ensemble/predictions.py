@@ -1,0 +1,135 @@
+"""What a trained net says of a set of images, computed once: probabilities are kept beside the runs.
+
+N images, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.atomic import replacing, sha256
+from pipeline.config import AugmentConfig
+from pipeline.data.loader import EvalLoader
+from pipeline.data.module import EVAL_BATCH, ArrayBatches, ShardBatches, batches_of
+from pipeline.data.store import ArrayRecords, ShardRecords, Store
+from pipeline.ensemble.forward import class_probabilities
+from pipeline.models import build_model, net_name
+from pipeline.progress import progress
+from pipeline.training.checkpoint import load_weights
+from pipeline.training.key import code_version
+
+FOLDER = "predictions"  # below paths.runs
+
+
+@dataclass(frozen=True)
+class Images:
+    """Some images of a store, in the order of `indices`."""
+
+    which: Literal["val", "test"]
+    store: Store  # for its statistics and its manifest
+    records: ArrayRecords | ShardRecords
+    indices: NDArray[np.int64]  # (N,) into records
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) true classes."""
+        return np.asarray(self.records.labels[self.indices])
+
+    def batches(self, metadata: dict[str, Any], workers: int = 1) -> ArrayBatches | ShardBatches:
+        """Batches as the net of `metadata` was validated on: its crop, its statistics."""
+        statistics = self.store.statistics(metadata["split"])
+        return batches_of(
+            self.records, statistics, AugmentConfig(**metadata["augment"]), metadata["normalize"], workers
+        )
+
+
+def validation_images(store: Store) -> Images:
+    """The images held out of training, which members are chosen on."""
+    return Images("val", store, store.train(), store.split_indices("holdout")[1])
+
+
+def all_images(which: Literal["val", "test"], store: Store, records: ArrayRecords | ShardRecords) -> Images:
+    """Every image of `records`, in the store's order."""
+    return Images(which, store, records, np.arange(len(records)))
+
+
+def probabilities(
+    weights: Path, images: Images, cache: Path, device: torch.device, workers: int = 0
+) -> NDArray[np.float32]:
+    """(N, K) class probabilities of one net, read-only and memory-mapped; softmax and net in float32.
+
+    The net sees each image once, as in its own validation: the whole image (Sec. 4.2) or the centre crop.
+
+    Args:
+        weights: what training wrote; the header says which net it is and how its images were normalised.
+        cache: folder of results; one that is there is not computed again.
+        workers: threads that decode JPEGs; 0 for one per CPU core.
+    Raises:
+        ValueError: weights of another data set, or not written by this project.
+    """
+    path = cache / _name(sha256(weights), images)
+    if not path.exists():
+        computed = _forward(weights, images, device, workers or os.cpu_count() or 1)
+        with replacing(path) as part, part.open("wb") as stream:
+            np.save(stream, computed)
+    return np.load(path, mmap_mode="r")
+
+
+def named(model: dict[str, Any]) -> str:
+    """Name of the net that these arguments of `build_model` make."""
+    return net_name(*(model[part] for part in ("family", "depth", "residual", "shortcut", "stride_on")))
+
+
+def count_params(model: dict[str, Any]) -> int:
+    """Learnt numbers of the net that these arguments of `build_model` make; no memory is taken."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_model(**model).parameters())
+
+
+def _name(checkpoint: str, images: Images) -> str:
+    """Of all that decides the result: the weights, the images, the code."""
+    data = images.store.manifest.content_hash
+    return f"{checkpoint[:16]}-{data[:16]}-{images.which}-{code_version()}.npy"
+
+
+def load_net(weights: Path, content_hash: str) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """A trained net in evaluation mode, and its checkpoint's metadata.
+
+    Raises:
+        ValueError: trained on other images than those of `content_hash`, or not written by this project.
+    """
+    state, metadata = load_weights(weights)
+    if metadata["data"] != content_hash:
+        raise ValueError(
+            f"{weights} was trained on data {metadata['data'][:12]}, the store holds {content_hash[:12]}; "
+            "train it again on the present store"
+        )
+    net = build_model(**metadata["model"])
+    net.load_state_dict(state)
+    return net.eval(), metadata
+
+
+def _forward(weights: Path, images: Images, device: torch.device, workers: int) -> NDArray[np.float32]:
+    manifest = images.store.manifest
+    net, metadata = load_net(weights, manifest.content_hash)
+    net = net.to(memory_format=torch.channels_last).to(device)
+    batches = images.batches(metadata, workers)
+    found = np.empty((len(images.indices), len(manifest.classes)), dtype=np.float32)
+    done = 0
+    with progress(
+        f"{images.which} images, {named(metadata['model'])} {metadata['key']}", len(found), "images"
+    ) as shown:
+        for fetched in EvalLoader(images.indices, EVAL_BATCH, batches.fetch, ahead=batches.ahead):
+            inputs, _ = batches.finish(tuple(part.to(device) for part in fetched))
+            found[done : done + len(inputs)] = class_probabilities(net, inputs).cpu().numpy()
+            done += len(inputs)
+            shown.advance(len(inputs))
+    assert done == len(found)
+    return found

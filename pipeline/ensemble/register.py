@@ -1,0 +1,118 @@
+"""An ensemble as a registered model of MLflow, with its lineage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.atomic import write_json
+from pipeline.data.store import ArrayRecords, Store
+from pipeline.ensemble.folder import SERVED, Member
+from pipeline.ensemble.predictions import Images
+from pipeline.tracking import registry
+from pipeline.tracking.store import DATA_TAG, SPLIT_TAG, Location
+from pipeline.training.checkpoint import load_weights
+
+FORM = 1  # of the served model; raised when it changes, so that the same members get a new version
+_MODEL = Path(__file__).with_name("model.py")
+_NEEDS = ("mlflow", "numpy", "safetensors", "torch")  # what model.py and its imports import
+
+
+def register(
+    location: Location,
+    selection: str,
+    members: list[Member],
+    val_err1: float,
+    images: Images,
+    folder: Path,
+    tags: dict[str, str],
+) -> dict[str, Any]:
+    """Name, version and run id of the registered model of these members: the one there is already, or a new one.
+
+    The model is resnet-ensemble-<data set>; the version gets the alias `champion`.
+
+    Args:
+        images: of the validation split; the first becomes the model's example.
+        folder: holds the members' weights; served.json is written there.
+        tags: of the run: lineage.
+    Raises:
+        ValueError: members that see crops of different sizes.
+    """
+    manifest = images.store.manifest
+    metadata = [load_weights(folder / member.weights)[1] for member in members]
+    write_json(folder / SERVED, _description(images.store, members, metadata))
+    example = _example(images, metadata)
+    name = f"resnet-ensemble-{manifest.name}"
+    lineage = {
+        **tags,
+        DATA_TAG: manifest.content_hash,
+        SPLIT_TAG: metadata[0]["split"],
+        "pipeline.selection": selection,
+        "pipeline.members": json.dumps([member.run_id for member in members]),
+        "pipeline.member_checkpoints": json.dumps([member.checkpoint_sha256 for member in members]),
+        "pipeline.member_weights": json.dumps([member.weight for member in members]),
+    }
+    run_name = f"{manifest.name}-ensemble{len(members)}-{selection}"
+    run_id = registry.ensemble_run(
+        location, manifest.name, ensemble_key(members), run_name, lineage, {"val/err1": val_err1}
+    )
+    number = registry.champion(location, name, run_id)
+    if number is None:
+        artifacts = {member.checkpoint_sha256: folder / member.weights for member in members}
+        artifacts["ensemble"] = folder / SERVED
+        requirements = [f"{package}=={version(package).split('+')[0]}" for package in _NEEDS]
+        number = registry.register(
+            location, name, run_id, _MODEL, artifacts, example, len(manifest.classes), requirements
+        )
+    return {"name": name, "version": number, "run_id": run_id}
+
+
+def ensemble_key(members: list[Member]) -> str:
+    """12 hex digits: the members' weights and what they weigh in the average, in whatever order they come."""
+    facts = [FORM, sorted((member.checkpoint_sha256, member.weight) for member in members)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+
+def _description(store: Store, members: list[Member], metadata: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `model.EnsembleModel` reads; means have the shape (H, W, C) or (1, 1, C), floats survive JSON exactly."""
+    statistics = {}
+    for facts in metadata:
+        kept = store.statistics(facts["split"])
+        pixel = facts["normalize"] == "per_pixel_mean"
+        mean = kept.pixel_mean if pixel else kept.mean[None, None]
+        std = np.ones_like(kept.std) if pixel else kept.std
+        statistics[facts["normalize"]] = {"mean": mean.tolist(), "std": std.tolist()}  # type: ignore[union-attr]
+    return {
+        "data": store.manifest.name,
+        "content_hash": store.manifest.content_hash,
+        "classes": list(store.manifest.classes),
+        "statistics": statistics,
+        "members": [
+            {
+                "checkpoint_sha256": member.checkpoint_sha256,
+                "weight": member.weight,
+                "model": facts["model"],
+                "statistics": facts["normalize"],
+            }
+            for member, facts in zip(members, metadata, strict=True)
+        ],
+    }
+
+
+def _example(images: Images, metadata: list[dict[str, Any]]) -> np.ndarray:
+    """(1, H, W, C) uint8: the first image as every member sees it before normalisation."""
+    views = sorted({(facts["augment"]["crop"], facts["augment"]["test_side"]) for facts in metadata})
+    if isinstance(images.records, ArrayRecords):
+        return np.array(images.records.images[images.indices[:1]])
+    if len(views) > 1:
+        raise ValueError(
+            f"the members see different views of an image, (recipe.augment.crop, test_side) = {views}; a served model "
+            "has one input: train them with the same, or take the others out of MLflow's experiment"
+        )
+    pixels, _ = images.batches(metadata[0], workers=1).fetch(images.indices[:1], None)
+    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())

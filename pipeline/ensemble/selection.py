@@ -1,0 +1,110 @@
+"""Which nets join an ensemble, and the average of their probabilities. NumPy alone; the same input, the same choice.
+
+M candidates, N validation images, K classes. A choice is a list of (candidate's index, weight), in the candidates'
+order, weights summing to 1. Where fewer candidates are given than asked for, all that are eligible are taken. An
+earlier candidate wins a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.errors import top_k_error
+
+Choice = list[tuple[int, float]]
+Probabilities = NDArray[np.floating]  # (N, K), rows sum to 1
+
+
+def top_k(errors: Sequence[float], size: int) -> Choice:
+    """The `size` candidates with the lowest validation errors, equally weighted.
+
+    Args:
+        errors: (M,) fractions.
+    Raises:
+        ValueError: no candidate, or size < 1.
+    """
+    _require_some(len(errors), size)
+    return _equal(sorted(range(len(errors)), key=lambda i: errors[i])[:size])
+
+
+def best_per_depth(errors: Sequence[float], nets: Sequence[Hashable], size: int) -> Choice:
+    """The best candidate of each net, the `size` best of these, equally weighted: "models of different depth".
+
+    Args:
+        errors: (M,) fractions.
+        nets: (M,) what makes two candidates the same net: (depth, residual). plain-20 and ResNet-20 are two nets.
+    Raises:
+        ValueError: as `top_k`.
+    Paper: Sec. 4.1, "We combine six models of different depth to form an ensemble".
+    """
+    _require_some(len(errors), size)
+    best: dict[Hashable, int] = {}
+    for i in sorted(range(len(errors)), key=lambda i: errors[i]):
+        best.setdefault(nets[i], i)
+    return _equal(list(best.values())[:size])
+
+
+def greedy(probabilities: Sequence[Probabilities], labels: NDArray[np.integer], size: int) -> Choice:
+    """Forward selection with replacement (Caruana et al. 2004): `size` rounds, each adding the candidate that helps most.
+
+    The average so far is compared by top-1 error, then by cross-entropy. A candidate that is added twice weighs twice.
+    The rounds after the best average are dropped, so that a late addition cannot make the ensemble worse.
+
+    Args:
+        probabilities: (M,) arrays; they may be memory-mapped, one is looked at at a time.
+        labels: (N,) true classes.
+    Raises:
+        ValueError: as `top_k`; shapes that differ; probabilities that are not finite.
+    """
+    _require_some(len(probabilities), size)
+    total = np.zeros(probabilities[0].shape)
+    picked: list[int] = []
+    scores: list[tuple[float, float]] = []
+    for members in range(1, size + 1):
+        trials = [_score((total + p) / members, labels) for p in probabilities]
+        best = min(range(len(trials)), key=trials.__getitem__)
+        picked.append(best)
+        scores.append(trials[best])
+        total += probabilities[best]
+    kept = picked[: scores.index(min(scores)) + 1]
+    return [(i, kept.count(i) / len(kept)) for i in sorted(set(kept))]
+
+
+def average(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> NDArray[np.float32]:
+    """(N, K) weighted mean of members' probabilities, taken after the softmax and summed in float64.
+
+    Args:
+        weights: (M,) not negative; normalised here.
+    Raises:
+        ValueError: no member, a negative weight, all weights 0, or not as many weights as members.
+    """
+    if len(probabilities) != len(weights) or min(weights, default=-1.0) < 0 or not sum(weights):
+        raise ValueError(
+            f"{len(probabilities)} members with weights {list(weights)}; need one weight a member, none negative, not all 0"
+        )
+    total = np.zeros(probabilities[0].shape)
+    for p, weight in zip(probabilities, weights, strict=True):
+        total += p * np.float64(weight / sum(weights))
+    return total.astype(np.float32)
+
+
+def cross_entropy(probabilities: Probabilities, labels: NDArray[np.integer]) -> float:
+    """Mean of -log of the true class's probability, in nats; probabilities below float32's smallest count as that."""
+    truth = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    return float(-np.log(np.maximum(truth, np.finfo(np.float32).tiny)).mean())
+
+
+def _score(probabilities: Probabilities, labels: NDArray[np.integer]) -> tuple[float, float]:
+    return top_k_error(probabilities, labels, 1), cross_entropy(probabilities, labels)
+
+
+def _equal(indices: list[int]) -> Choice:
+    return [(i, 1 / len(indices)) for i in sorted(indices)]
+
+
+def _require_some(candidates: int, size: int) -> None:
+    if not candidates or size < 1:
+        raise ValueError(f"{candidates} candidates for an ensemble of {size}; need at least one of each")

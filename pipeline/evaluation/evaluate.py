@@ -1,0 +1,98 @@
+"""metrics/evaluate.json, from probabilities: what each net and their average err on the test images.
+
+N images, K classes. Errors are fractions, intervals are at 95 %. Pure: nothing is read or written here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.evaluation.errors import (
+    Labels,
+    Probabilities,
+    confusion_matrix,
+    per_class_errors,
+    predictions,
+    top_k_error,
+    wrong,
+)
+from pipeline.evaluation.intervals import mcnemar_exact, paired_bootstrap, wilson
+
+SEED = 0  # of the bootstrap
+
+
+class Judged(NamedTuple):
+    """A net or an average of nets: what is known of it, and what it says of the test images."""
+
+    facts: dict[str, Any]  # published as they are; "val_err1" and "run_id" are read
+    probabilities: Probabilities  # (N, K)
+
+
+def evaluation(
+    data: dict[str, Any],
+    classes: Sequence[str],
+    labels: Labels,
+    members: Sequence[Judged],
+    ensemble: Judged,
+    run: Judged,
+) -> dict[str, Any]:
+    """The content of metrics/evaluate.json.
+
+    The ensemble is compared with the member of the lowest validation error: the one that would have been published
+    without an ensemble. Choosing the lowest test error instead would let the test images choose.
+
+    Args:
+        data: facts of the data set, published as they are.
+        labels: (N,) true classes.
+        members: at least one.
+        run: the named run.
+    """
+    best = min(members, key=lambda member: member.facts["val_err1"])
+    errors, counts = per_class_errors(ensemble.probabilities, labels)
+    return {
+        "data": {**data, "num_test": len(labels), "classes": list(classes)},
+        "members": [{**member.facts, **tested(member.probabilities, labels)} for member in members],
+        "ensemble": {
+            **ensemble.facts,
+            **tested(ensemble.probabilities, labels),
+            **compared(ensemble.probabilities, best, labels),
+        },
+        "run": {**run.facts, **tested(run.probabilities, labels)},
+        "per_class": [
+            {"class": name, "test_err1": None if math.isnan(error) else float(error), "count": int(count)}
+            for name, error, count in zip(classes, errors, counts, strict=True)
+        ],
+        "confusion": confusion_matrix(ensemble.probabilities, labels).tolist(),
+    }
+
+
+def tested(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
+    """test_err1 with its interval (Wilson), and test_err5."""
+    missed = wrong(probabilities, labels)
+    return {
+        "test_err1": float(missed.mean()),
+        "test_err5": top_k_error(probabilities, labels, 5),
+        "ci95": list(wilson(int(missed.sum()), len(labels))),
+    }
+
+
+def compared(probabilities: Probabilities, best: Judged, labels: Labels) -> dict[str, Any]:
+    """The ensemble against its best member on the same images: McNemar's exact p, difference of errors (bootstrap)."""
+    ours, theirs = wrong(probabilities, labels), wrong(best.probabilities, labels)
+    difference = paired_bootstrap(ours, theirs, SEED)
+    return {
+        "mcnemar_p": mcnemar_exact(ours, theirs),
+        "difference_to_best_member": {
+            "estimate": difference.estimate,
+            "ci95": [difference.low, difference.high],
+            "run_id": best.facts["run_id"],
+        },
+    }
+
+
+def answers(probabilities: Probabilities, labels: Labels, classes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Of each image the true and the predicted class, by name."""
+    for actual, predicted in zip(labels, predictions(probabilities, labels), strict=True):
+        yield classes[actual], classes[predicted]

@@ -1,0 +1,183 @@
+"""Ours beside the paper's, where the data set is the paper's, and what differs between the two protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.report.curves import VAL, series
+from pipeline.report.document import (
+    Block,
+    Figure,
+    Fold,
+    Listing,
+    Paragraph,
+    Table,
+    Text,
+    count,
+    interval,
+    percent,
+    signed,
+)
+from pipeline.report.figures import Mark, beside_paper
+from pipeline.report.inputs import Ensemble, Net, ReportInputs, net_name
+from pipeline.report.paper import PAPER_ENSEMBLE, PROTOCOLS, PUBLISHED, Protocol, Published
+
+
+def comparison(inputs: ReportInputs) -> list[Block]:
+    """The section's blocks; one sentence where the paper has no number for this data set."""
+    name = inputs.data["name"]
+    protocol = PROTOCOLS.get(name)
+    if protocol is None:
+        known = " and ".join(p.title for p in PROTOCOLS.values())
+        return [Paragraph(f"The paper has no result on {name}: its classification tables are of {known}.")]
+    results = [result for result in PUBLISHED if result.dataset == name]
+    nets = [result for result in results if result.depth is not None]
+    blocks: list[Block] = []
+    if apart := differences(inputs, protocol):
+        blocks += [Paragraph("What differs from the paper:"), Listing(apart)]
+    if inputs.nets:
+        blocks.append(_figure(inputs, nets))
+    blocks.append(_table(inputs, nets, protocol))
+    if notes := _notes(nets):
+        blocks.append(Listing(notes))
+    others = [result for result in results if result.depth is None]
+    if others:
+        rows: list[list[Text]] = [[r.net, r.printed, r.reference, r.note] for r in others]
+        table = Table(["method", "top-1 error", "source", ""], rows, "lrll")
+        blocks.append(Fold("Other methods in the paper's table", [table]))
+    return blocks
+
+
+def _notes(results: Sequence[Published]) -> list[str]:
+    nets: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        if result.note:
+            nets.setdefault((result.reference, result.note), []).append(result.net)
+    return [f"† {', '.join(names)} in {reference}: {note}." for (reference, note), names in nets.items()]
+
+
+def differences(inputs: ReportInputs, protocol: Protocol) -> list[str]:
+    """A sentence for each way in which these runs are not the paper's."""
+    counts, steps = inputs.data["counts"], sorted({net["steps"] for net in inputs.nets})
+    found = []
+    if (steps and steps[-1] != protocol.steps) or len(steps) > 1:
+        span = count(steps[0]) if len(steps) == 1 else f"{count(steps[0])} to {count(steps[-1])}"
+        share = percent(steps[-1] / protocol.steps, 1)
+        found.append(
+            f"Iterations: {span} here, {count(protocol.steps)} in the paper. The longest run is {share} of the paper's"
+            f"{', so these errors are not a reproduction of its tables' if steps[-1] < 0.95 * protocol.steps else ''}."
+        )
+    lrs = sorted({net["lr"] for net in inputs.nets} - {protocol.lr})
+    if lrs:
+        rates = ", ".join(f"{lr:g}" for lr in lrs)
+        found.append(f"Learning rate: {rates} in some or all runs here, {protocol.lr:g} at first in the paper.")
+    train, val = counts.get("train", 0), counts.get("val", 0)
+    if train != protocol.num_train:
+        found.append(
+            f"Training images: {count(train)} here, {count(protocol.num_train)} in the data set; "
+            f"{count(val)} are held out to choose checkpoints and members."
+        )
+    if inputs.num_test != protocol.num_test:
+        found.append(f"Test images: {count(inputs.num_test)} here, {count(protocol.num_test)} in the paper.")
+    views = (inputs.evaluation.get("data") or {}).get("protocol") or "not recorded"
+    if views != protocol.views and inputs.data["name"] != "cifar10":  # a 32x32 image has one view
+        found.append(f"Views of a test image: {views} here, {protocol.views} in the paper's comparisons.")
+    if inputs.nets:
+        found.append(_seeds(inputs))
+    return found
+
+
+def _seeds(inputs: ReportInputs) -> str:
+    slots = [(net["depth"], net["residual"]) for net in inputs.nets]
+    most = max(slots.count(slot) for slot in slots)
+    runs = "each net was trained once" if most <= 1 else f"a net was trained up to {most} times, each run a row"
+    return f"Runs: here {runs}; an interval is over test images and says nothing of what another seed would give."
+
+
+def _ours(inputs: ReportInputs, result: Published) -> list[Net]:
+    return [net for net in inputs.nets if (net["depth"], net["residual"]) == (result.depth, result.residual)]
+
+
+def _table(inputs: ReportInputs, results: Sequence[Published], protocol: Protocol) -> Table:
+    with_top5 = any(result.err5 is not None for result in results)
+    rows: list[list[Text]] = []
+    for result in results:
+        trained: list[Net | None] = [*_ours(inputs, result)]
+        curve = None if trained else _validated(inputs, result)
+        rows += [_row(result, net, curve, protocol, with_top5) for net in trained or [None]]
+    if inputs.data["name"] == PAPER_ENSEMBLE.dataset:
+        rows.append(_ensemble_row(inputs))
+    header = ["net", "source", "paper", "ours", "95% interval", "ours − paper", "our iterations"]
+    caption = (
+        f"{'Top-1 / top-5' if with_top5 else 'Top-1'} test error; where a net was not evaluated on the test images, its validation error, marked so. "
+        "“ours − paper” is in percentage points; iterations also as a share of the paper's."
+    )
+    return Table(header, rows, "llrrrrr", caption)
+
+
+def _validated(inputs: ReportInputs, result: Published) -> tuple[float, int] | None:
+    """Lowest last validation error among the curves of a net, and where it was measured."""
+    ends = [
+        (values[-1][1], int(values[-1][0]))
+        for curve in inputs.curves
+        if (curve["depth"], curve["residual"]) == (result.depth, result.residual) and (values := series(curve, VAL))
+    ]
+    return min(ends, default=None)
+
+
+def _row(
+    result: Published, net: Net | None, curve: tuple[float, int] | None, protocol: Protocol, with_top5: bool
+) -> list[Text]:
+    source = ", ".join(part for part in (result.reference, result.views) if part) + (" †" if result.note else "")
+    if net:
+        gap = "" if result.err1 is None else signed(100 * net["test_err1"] - result.err1, True)
+        gap = f"≈{gap}" if result.read_off else gap
+        mine = [_errors(net, with_top5), interval(net["ci95"]), gap, _length(net["steps"], protocol)]
+    elif curve:
+        mine = [f"{percent(curve[0])} (validation)", "", "", _length(curve[1], protocol)]
+    else:
+        mine = ["not evaluated", "", "", ""]
+    return [result.net, source, result.printed, *mine]
+
+
+def _errors(ours: Net | Ensemble, with_top5: bool) -> str:
+    top1, top5 = percent(ours["test_err1"]), ours["test_err5"]
+    return top1 if not with_top5 or top5 is None else f"{top1[:-1]} / {percent(top5)}"
+
+
+def _length(steps: int, protocol: Protocol) -> str:
+    return f"{count(steps)} ({percent(steps / protocol.steps, 0)})"
+
+
+def _ensemble_row(inputs: ReportInputs) -> list[Text]:
+    paper, ours = PAPER_ENSEMBLE, inputs.ensemble
+    source = f"{paper.reference}, {paper.views}, test server"
+    if ours is None:
+        return [paper.net, source, paper.printed, "not made", "", "", ""]
+    name = f"{paper.net}; ours: {ours['size']}"
+    return [name, source, paper.printed, _errors(ours, True), interval(ours["ci95"]), "", ""]
+
+
+def _figure(inputs: ReportInputs, results: Sequence[Published]) -> Figure:
+    paper: dict[bool, list[Mark]] = {True: [], False: []}
+    seen = set()
+    for result in results:  # the first row of a depth is the one that is drawn
+        slot = (result.residual, result.depth)
+        if result.err1 is not None and result.depth is not None and slot not in seen:
+            seen.add(slot)
+            paper[result.residual].append(Mark(result.depth, result.err1 / 100, None))
+    ours: dict[bool, list[Mark]] = {True: [], False: []}
+    for net in inputs.nets:
+        ours[net["residual"]].append(Mark(net["depth"], net["test_err1"], (net["ci95"][0], net["ci95"][1])))
+    plain = ", its plain ones as read off Fig. 6" if any(result.read_off for result in results) else ""
+    caption = (
+        f"Error by depth. Lines: the paper's nets{plain}. "
+        "In colour: ours, with 95% intervals; each is one run, of the iterations given in the table."
+    )
+    names = ", ".join(f"{net_name(n['depth'], n['residual'])} {percent(n['test_err1'])}" for n in inputs.nets)
+    return Figure(
+        "beside-paper",
+        caption,
+        f"Error by depth, the paper's and ours: {names}",
+        beside_paper(paper, ours, inputs.depths),
+    )

@@ -1,0 +1,235 @@
+"""What a report is made of: the published JSON of earlier stages, checked before anything is drawn.
+
+Errors are fractions; steps are optimiser steps; an interval is [low, high] at 95 %. A `None` says "not measured".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic reads this one on every Python, typing's from 3.12 on
+
+CI = Sequence[float]
+
+
+class Data(TypedDict):
+    """From the store's manifest, see `data_of`."""
+
+    name: str
+    classes: list[str]
+    counts: dict[str, int]  # images that were trained on, chosen on, tested on: train, val, test
+    split: NotRequired[Any]  # holdout or full, or what else is known of it
+    content_hash: NotRequired[str]
+
+
+class Net(TypedDict):
+    """An evaluated training: a member of the ensemble, or the named run."""
+
+    run_id: str  # "" where the tracking server has never answered
+    key: NotRequired[str]  # of the training's folder
+    model: str
+    depth: int
+    residual: bool
+    params: int
+    lr: float
+    seed: int
+    steps: int  # length of the training, not the step of the checkpoint that was kept
+    val_err1: float | None
+    test_err1: float
+    test_err5: float | None
+    ci95: CI  # of test_err1
+    weight: NotRequired[float | None]  # in the ensemble's average
+    checkpoint_sha256: NotRequired[str]
+
+
+class Gain(TypedDict):
+    """Ensemble's error minus the best member's on the same images: negative where the ensemble is better."""
+
+    estimate: float
+    ci95: CI
+    run_id: NotRequired[str]  # of that member; without it the one with the lowest validation error
+
+
+class Ensemble(TypedDict):
+    size: int
+    selection: str
+    val_err1: float | None
+    test_err1: float
+    test_err5: float | None
+    ci95: CI
+    mcnemar_p: NotRequired[float | None]
+    difference_to_best_member: NotRequired[Gain | None]
+
+
+# "class" is a word of Python, so this one is spelt as a call.
+PerClass = TypedDict("PerClass", {"class": str, "test_err1": float | None, "count": int})
+
+
+class Evaluation(TypedDict):
+    """metrics/evaluate.json. per_class and confusion are the ensemble's, or the named run's where there is none."""
+
+    data: NotRequired[dict[str, Any]]  # "protocol": views of a test image, for example "10-crop"
+    members: list[Net]
+    ensemble: NotRequired[Ensemble | None]
+    run: NotRequired[Net | None]
+    per_class: NotRequired[list[PerClass]]
+    confusion: NotRequired[list[list[int]]]  # (K, K), rows are the true classes
+
+
+class Trial(TypedDict):
+    name: str
+    config: dict[str, Any]  # dotted key -> value
+    val_err1: float | None
+    steps: int | None
+    stopped_early: bool
+    status: str
+    run_id: NotRequired[str | None]
+    key: NotRequired[str | None]
+
+
+class Leaderboard(TypedDict):
+    trials: list[Trial]
+    metric: NotRequired[str]
+
+
+class Curve(TypedDict):
+    """A run's learning curves; points by metric name, each a list of [step, value]."""
+
+    run_id: str
+    key: NotRequired[str]
+    name: str
+    model: str
+    depth: int
+    residual: bool
+    points: dict[str, list[tuple[float, float | None]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """Everything the report says; `leaderboard`, `curves` and `provenance` may be missing.
+
+    provenance, all keys optional: git_commit, dvc_lock (hash), host, date (of the runs), versions {package: version},
+    commands {what it makes: command}, tracking_uri; any other key is shown under its own name.
+
+    Raises:
+        ValueError: one line a problem: which file's which key, and what is wrong with it.
+    """
+
+    data: Data
+    evaluation: Evaluation
+    leaderboard: Leaderboard | None = None
+    curves: Sequence[Curve] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from pydantic import TypeAdapter
+
+        _check("data", TypeAdapter(Data), self.data)
+        _check("evaluation", TypeAdapter(Evaluation), self.evaluation)
+        _check("leaderboard", TypeAdapter(Leaderboard | None), self.leaderboard)
+        _check("curves", TypeAdapter(list[Curve]), list(self.curves))
+        _check("provenance", TypeAdapter(dict[str, Any]), self.provenance)
+
+    @property
+    def members(self) -> list[Net]:
+        return self.evaluation["members"]
+
+    @property
+    def ensemble(self) -> Ensemble | None:
+        return self.evaluation.get("ensemble")
+
+    @property
+    def gain(self) -> Gain | None:
+        return self.ensemble.get("difference_to_best_member") if self.ensemble else None
+
+    @property
+    def named_run(self) -> Net | None:
+        return self.evaluation.get("run")
+
+    @property
+    def nets(self) -> list[Net]:
+        return evaluated(self.evaluation)
+
+    @property
+    def best_member(self) -> Net | None:
+        """The member that evaluation compared the ensemble with, else the one with the lowest validation error."""
+        compared = self.gain.get("run_id") if self.gain else None
+        for member in self.members:
+            if compared and member["run_id"] == compared:
+                return member
+        return min(self.members, key=_by_validation, default=None)
+
+    @property
+    def trials(self) -> list[Trial]:
+        return self.leaderboard["trials"] if self.leaderboard else []
+
+    @property
+    def kinds(self) -> dict[str, tuple[bool, int]]:
+        """(residual, depth) of every run that has curves or was evaluated, by its ids (see `ids`)."""
+        return {name: (run["residual"], run["depth"]) for run in (*self.curves, *self.nets) for name in ids(run)}
+
+    @property
+    def num_test(self) -> int:
+        return int(self.data["counts"].get("test", 0))
+
+    @property
+    def depths(self) -> list[int]:
+        """All depths in the report, so that every figure gives a depth the same colour."""
+        swept = [trial["config"].get("model.depth") for trial in self.trials]
+        known = [net["depth"] for net in self.nets] + [curve["depth"] for curve in self.curves]
+        return sorted({int(depth) for depth in [*known, *swept] if depth is not None})
+
+
+def _by_validation(net: Net) -> tuple[bool, float]:
+    error = net["val_err1"]
+    return (error is None, net["test_err1"] if error is None else error)
+
+
+def data_of(manifest: Mapping[str, Any], split: str) -> Data:
+    """What a report says of a data store: with split `holdout`, split.num_val of the training images are validation."""
+    num_val = int(manifest["split"]["num_val"]) if split == "holdout" else 0
+    train, test = manifest["counts"]["train"] - num_val, manifest["counts"]["test"]
+    return {
+        "name": manifest["name"],
+        "classes": list(manifest["classes"]),
+        "counts": {"train": train, "val": num_val, "test": test},
+        "split": split,
+        "content_hash": manifest["content_hash"],
+    }
+
+
+def ids(run: Mapping[str, Any]) -> set[str]:
+    """What a run, a trial or a curve may be recognised by in another file: its key and its tracking id."""
+    return {run[name] for name in ("key", "run_id") if run.get(name)}
+
+
+def same_training(a: Net, b: Net) -> bool:
+    return bool(ids(a) & ids(b)) or bool(
+        a.get("checkpoint_sha256") and a.get("checkpoint_sha256") == b.get("checkpoint_sha256")
+    )
+
+
+def evaluated(evaluation: Evaluation) -> list[Net]:
+    """Every evaluated training once: the members, then the named run if it is none of them."""
+    members, run = evaluation["members"], evaluation.get("run")
+    return [*members, run] if run and not any(same_training(run, member) for member in members) else [*members]
+
+
+def net_name(depth: int, residual: bool) -> str:
+    """As the paper writes it: ResNet-56, plain-56."""
+    return f"{'ResNet' if residual else 'plain'}-{depth}"
+
+
+def _check(source: str, adapter: Any, value: Any) -> None:
+    from pydantic import ValidationError
+
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        problems = [
+            f"report input {'.'.join([source, *map(str, problem['loc'])])}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise ValueError("\n".join(problems)) from None

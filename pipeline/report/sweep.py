@@ -1,0 +1,181 @@
+"""The sweep as a picture: validation error against what was swept, early-stopped trials marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.report.inputs import Trial, ids, net_name
+from pipeline.report.theme import Draw, Theme, label_ends, new_figure
+
+DEPTH, RESIDUAL, LR = "model.depth", "model.residual", "recipe.lr"
+MOST_CELLS = 14  # rows or columns of the grid of numbers; a larger one is left out
+
+
+class Point(NamedTuple):
+    """A trial in the picture."""
+
+    x: float
+    error: float  # fraction
+    stopped: bool
+    depth: int | None
+    residual: bool
+
+
+def axis_key(trials: Sequence[Trial]) -> str | None:
+    """The key that the picture runs along: lr if it was varied, else the number with the most values, else depth."""
+    values: dict[str, set[float]] = {}
+    for trial in trials:
+        for key, value in trial["config"].items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                values.setdefault(key, set()).add(value)
+    varied = {key for key, seen in values.items() if len(seen) > 1}
+    if LR in varied:
+        return LR
+    others = sorted(varied - {DEPTH, "seed"}, key=lambda key: (-len(values[key]), key))
+    return others[0] if others else DEPTH if DEPTH in varied else None
+
+
+def points(trials: Sequence[Trial], kinds: Mapping[str, tuple[bool, int]]) -> list[Point]:
+    """Trials that have a place in the picture: an error, and a number under `axis_key`.
+
+    kinds: (residual, depth) by id of a run, for what a trial's config leaves to the base configuration.
+    """
+    key, placed = axis_key(trials), []
+    for trial in trials:
+        config, error = trial["config"], trial["val_err1"]
+        if key is None or error is None or key not in config:
+            continue
+        known = [kinds[name] for name in sorted(ids(trial)) if name in kinds]
+        residual, depth = known[0] if known else (True, None)
+        depth = None if key == DEPTH else config.get(DEPTH, depth)
+        stopped = trial["stopped_early"]
+        placed.append(Point(float(config[key]), error, stopped, depth, config.get(RESIDUAL, residual)))
+    return placed
+
+
+Group = tuple[bool, int | None]
+
+
+def groups(placed: Sequence[Point]) -> dict[Group, list[Point]]:
+    """By (residual, depth), each in order of x."""
+    found: dict[Group, list[Point]] = {}
+    for point in sorted(placed, key=lambda p: (p.residual, p.depth or 0, p.x, p.error)):
+        found.setdefault((point.residual, point.depth), []).append(point)
+    return found
+
+
+def group_name(group: Group) -> str:
+    residual, depth = group
+    return net_name(depth, residual) if depth is not None else "residual" if residual else "plain"
+
+
+def is_grid(placed: Sequence[Point]) -> bool:
+    """Whether numbers in cells would say more: two values or more both ways, most cells filled, few enough to read."""
+    columns, rows = {point.x for point in placed}, groups(placed)
+    cells = {(group, point.x) for group, inside in rows.items() for point in inside}
+    sizes = (len(columns), len(rows))
+    return min(sizes) >= 2 and max(sizes) <= MOST_CELLS and len(cells) >= 0.6 * sizes[0] * sizes[1]
+
+
+def sweep_figure(placed: Sequence[Point], key: str | None, depths: Sequence[int]) -> Draw:
+    """Left a line a net; right, where the trials form a grid, the numbers. key: what x is."""
+
+    def draw(theme: Theme) -> Any:
+        grid = is_grid(placed)
+        figure = new_figure(10 if grid else 8, max(4.2, 1.6 + 0.36 * len(groups(placed))))
+        panels = figure.subplots(1, 2 if grid else 1, squeeze=False)[0]
+        _lines(panels[0], placed, depths, theme)
+        panels[0].set_xlabel(axis_name(key))
+        panels[0].set_ylabel("top-1 validation error (%)")
+        if grid:
+            _cells(panels[1], placed, theme)
+            panels[1].set_xlabel(axis_name(key))
+            panels[1].set_title("best of each cell (%)", loc="left")
+        return figure
+
+    return draw
+
+
+def axis_name(key: str | None) -> str:
+    return {LR: "learning rate", DEPTH: "layers"}.get(key or "", (key or "").split(".")[-1].replace("_", " "))
+
+
+def _lines(axes: Any, placed: Sequence[Point], depths: Sequence[int], theme: Theme) -> None:
+    top = _top(placed)
+    labels = []
+    for (residual, depth), inside in groups(placed).items():
+        colour, marker = theme.colour(depth, depths), "o" if residual else "s"
+        ends = [(point.x, 100 * min(point.error, top)) for point in inside]
+        full = [end for point, end in zip(inside, ends, strict=True) if not point.stopped]
+        axes.plot(*zip(*ends, strict=True), ":", color=colour, linewidth=0.9, alpha=0.4)
+        axes.plot([x for x, _ in full], [y for _, y in full], "-" if residual else "--", color=colour, linewidth=1.6)
+        for point, (x, y) in zip(inside, ends, strict=True):
+            face = theme.background if point.stopped else colour
+            shape = "^" if point.error > top else marker
+            axes.plot(x, y, shape, color=colour, markerfacecolor=face, markersize=6.5, clip_on=False, zorder=3)
+        labels.append(((full or ends)[-1][1], group_name((residual, depth)), colour))
+    _scale(axes, sorted({point.x for point in placed}))
+    low = min(point.error for point in placed)
+    axes.set_ylim(100 * max(0.0, low - 0.12 * (top - low)), 100 * (top + 0.04 * (top - low) + 1e-4))
+    label_ends(axes, labels)
+    if any(point.stopped for point in placed):
+        _key(axes, theme)
+
+
+def _key(axes: Any, theme: Theme) -> None:
+    for label, face in (("trained to the end", theme.muted), ("stopped early", theme.background)):
+        axes.plot([], [], "o", color=theme.muted, markerfacecolor=face, label=label)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+def _top(placed: Sequence[Point]) -> float:
+    """Fraction that ends the axis: what finished is shown in full, what was stopped far above it as an arrow."""
+    finished = [point.error for point in placed if not point.stopped]
+    everything = max(point.error for point in placed)
+    return min(everything, 1.6 * max(finished)) if finished else everything
+
+
+def _scale(axes: Any, xs: Sequence[float]) -> None:
+    if xs[0] > 0 and xs[-1] / xs[0] >= 4:
+        axes.set_xscale("log")
+    if len(xs) <= 8:
+        axes.set_xticks(xs, [f"{x:g}" for x in xs])
+        axes.set_xticks([], minor=True)
+    axes.margins(x=0.06)
+
+
+def _cells(axes: Any, placed: Sequence[Point], theme: Theme) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Rectangle
+
+    columns, rows = sorted({point.x for point in placed}), groups(placed)
+    finished = [point.error for point in placed if not point.stopped] or [point.error for point in placed]
+    low, high = min(finished), max(finished)
+    ramp = LinearSegmentedColormap.from_list("low is strong", [theme.palette[0], theme.background])
+    for y, inside in enumerate(rows.values()):
+        for x, value in enumerate(columns):
+            best = min(
+                (point for point in inside if point.x == value), key=lambda p: (p.stopped, p.error), default=None
+            )
+            if best is None:
+                continue
+            share = 1.0 if high == low else (best.error - low) / (high - low)
+            axes.add_patch(
+                Rectangle(
+                    (x - 0.5, y - 0.5), 1, 1, facecolor=theme.background if best.stopped else ramp(0.35 + 0.5 * share), edgecolor=theme.background,
+                    hatch="///" if best.stopped else None,
+                )
+            )  # fmt: skip
+            axes.text(
+                x, y, f"{100 * best.error:.2f}", ha="center", va="center", fontsize=9,
+                fontweight="bold" if best.error == low else "normal",
+                bbox={"facecolor": theme.background, "edgecolor": "none", "pad": 1.5} if best.stopped else None,
+            )  # fmt: skip
+    axes.set_xticks(range(len(columns)), [f"{x:.3g}" for x in columns])
+    axes.set_yticks(range(len(rows)), [group_name(group) for group in rows], color=theme.text)
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,149 @@
+"""How figures look: two themes, and what all figures share. matplotlib is imported when something is drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+DPI = 160
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours. The palettes keep a contrast of 3:1 to the background and stay apart in all colour blindnesses."""
+
+    name: str
+    background: str
+    text: str
+    muted: str
+    grid: str
+    palette: tuple[str, ...]
+
+    def tint(self, colour: str, share: float) -> Any:
+        """`colour` laid over the background so that this share of it is left."""
+        from matplotlib.colors import to_rgb
+
+        pairs = zip(to_rgb(colour), to_rgb(self.background), strict=True)
+        return tuple(share * over + (1 - share) * under for over, under in pairs)
+
+    def colour(self, depth: int | None, depths: Sequence[int]) -> Any:
+        """A depth's colour in every figure of a report; beyond the palette's length, steps of a ramp."""
+        if depth is None or depth not in depths:
+            return self.text
+        if len(depths) <= len(self.palette):
+            return self.palette[depths.index(depth)]
+        from matplotlib import colormaps
+
+        share = depths.index(depth) / (len(depths) - 1)
+        return colormaps["plasma"](0.7 * share if self.name == "light" else 0.2 + 0.8 * share)
+
+
+LIGHT = Theme(
+    name="light",
+    background="#ffffff",
+    text="#1b1f24",
+    muted="#5b6470",
+    grid="#e4e7eb",
+    palette=("#1F66D6", "#C65D10", "#15A678", "#B565B0", "#5A2A18", "#35127A"),
+)
+DARK = Theme(
+    name="dark",
+    background="#14171c",
+    text="#e6e9ee",
+    muted="#9aa4b1",
+    grid="#2b313a",
+    palette=("#8DB4FF", "#D98A2B", "#35E0C0", "#F0437F", "#FFE27A", "#A06BF5"),
+)
+
+
+Draw = Callable[[Theme], Any]  # theme -> matplotlib Figure
+
+
+def render(draw: Draw, theme: Theme) -> bytes:
+    """A PNG; the same bytes for the same values, whatever the user's own matplotlib settings."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        params: Any = matplotlib.rcParams
+        params.update(_style(theme))
+        buffer = io.BytesIO()
+        draw(theme).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _style(theme: Theme) -> dict[str, Any]:
+    inks = ("text.color", "axes.labelcolor", "axes.titlecolor")
+    return {
+        **dict.fromkeys(inks, theme.text),
+        **dict.fromkeys(("xtick.color", "ytick.color"), theme.muted),
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.background),
+        **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
+        **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9),
+        "axes.edgecolor": theme.muted,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.labelsize": 10,
+        "grid.color": theme.grid,
+        "grid.linewidth": 0.8,
+        "legend.frameon": False,
+        "font.size": 10,
+        "hatch.color": theme.muted,
+        "hatch.linewidth": 0.6,
+    }
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure in inches, laid out so that labels are never cut."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def label_ends(axes: Any, labels: Sequence[tuple[float, str, Any]]) -> None:
+    """Names at the right edge, each at its line's end (data units) or as near as leaves room for its neighbours."""
+    low, high = axes.get_ylim()
+    gap = (high - low) * 12 / (axes.figure.get_figheight() * 72 * 0.78)
+    places = spread([min(y, high) for y, _, _ in labels], gap, high)
+    for (y, name, colour), place in zip(labels, places, strict=True):
+        axes.annotate(
+            f"{name} ↑" if y > high else name,
+            xy=(1, min(y, high)),
+            xytext=(1.045, place),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords=axes.get_yaxis_transform(),
+            color=colour,
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.8,
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def spread(wanted: Sequence[float], gap: float, high: float) -> list[float]:
+    """Positions at least `gap` apart and below `high`, in the order of `wanted` and as near to it as that allows."""
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    # With the gaps taken off, positions need only not fall: blocks that would are merged at their mean.
+    blocks: list[list[float]] = []  # [mean, size]
+    for rank, i in enumerate(order):
+        blocks.append([wanted[i] - rank * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (mean_a, size_a), (mean_b, size_b) = blocks[-2:]
+            blocks[-2:] = [[(mean_a * size_a + mean_b * size_b) / (size_a + size_b), size_a + size_b]]
+    places = [0.0] * len(wanted)
+    free = [mean for mean, size in blocks for _ in range(int(size))]
+    for rank, (i, place) in enumerate(zip(order, free, strict=True)):
+        places[i] = min(place, high - (len(order) - 1) * gap) + rank * gap
+    return places

@@ -1,0 +1,49 @@
+"""ensemble: the best runs that MLflow knows, averaged, published in ensemble/ and registered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Config
+from pipeline.data.store import open_store
+from pipeline.ensemble.build import Maker, build_ensemble
+from pipeline.ensemble.folder import Ensemble
+from pipeline.tracking.lineage import lineage
+from pipeline.tracking.registry import require_answer
+from pipeline.tracking.shipper import ship_all
+from pipeline.tracking.store import locate
+from pipeline.training.precision import uses_cuda
+from pipeline.training.stop import die_with_parent
+from pipeline.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    die_with_parent()
+    location = locate(config.tracking.uri, config.paths.mlruns)
+    require_answer(location, "ensemble members are the trained runs that MLflow holds")
+    ship_all(Path(config.paths.runs), location)
+    maker = Maker(
+        store=open_store(workspace.store(config.data.name)),
+        location=location,
+        runs=Path(config.paths.runs),
+        device=torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu"),
+        workers=config.data.workers,
+    )
+    show(build_ensemble(maker, config.ensemble, workspace.ensemble, lineage(workspace.root)))
+
+
+def show(ensemble: Ensemble) -> None:
+    """The members as a table on stdout."""
+    table = Table(title=f"ensemble of {ensemble.size} ({ensemble.selection}, {ensemble.wanted} wanted)")
+    for column in ("net", "validation error", "weight", "lr", "seed", "run"):
+        table.add_column(column, justify="left" if column in ("net", "run") else "right")
+    for member in ensemble.members:
+        numbers = (f"{100 * (member.val_err1 or 0):.2f} %", f"{member.weight:.2f}", f"{member.lr:g}", str(member.seed))
+        table.add_row(member.model, *numbers, member.key)
+    Console().print(table)
+    registered = f"{ensemble.registered['name']} version {ensemble.registered['version']}"
+    print(f"average: validation error {100 * ensemble.val_err1:.2f} %, registered as {registered} (champion)")

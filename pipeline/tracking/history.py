@@ -1,0 +1,25 @@
+"""Learning curves as MLflow holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.tracking.store import Location, client
+
+CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "lr")
+
+
+def curves(location: Location, run_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """A dict a run: run_id, name, params (strings, dotted keys), points {metric: [[step, value], ...]} by step."""
+    mlflow_client = client(location)
+    found = []
+    for run_id in run_ids:
+        run = mlflow_client.get_run(run_id)
+        points = {
+            metric: sorted([p.step, p.value] for p in mlflow_client.get_metric_history(run_id, metric))
+            for metric in CURVES
+            if metric in run.data.metrics
+        }
+        found.append({"run_id": run_id, "name": run.info.run_name, "params": dict(run.data.params), "points": points})
+    return found

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+
+import mlflow
+import numpy as np
+import pytest
+from tiny_world import CLASSES, SIDE, World, choose, file_names
+
+from pipeline.ensemble import build, predictions
+from pipeline.ensemble.build import build_ensemble
+from pipeline.ensemble.folder import read_ensemble
+from pipeline.ensemble.predictions import validation_images
+from pipeline.ensemble.register import ensemble_key
+from pipeline.ensemble.selection import average
+from pipeline.tracking.store import client
+
+
+def make(world: World, selection: str = "best_per_depth", size: int = 6):
+    return build_ensemble(world.maker, choose(selection, size), world.root / "ensemble", {"pipeline.host": "here"})
+
+
+def versions(world: World):
+    return client(world.location).search_model_versions("name = 'resnet-ensemble-tiny'")
+
+
+def loaded(world: World, name: str = "resnet-ensemble-tiny"):
+    mlflow.set_tracking_uri(world.location.uri)
+    mlflow.set_registry_uri(world.location.uri)
+    return mlflow.pyfunc.load_model(f"models:/{name}@champion")
+
+
+def val_average(world: World, ensemble):
+    folder = world.root / "ensemble" / "val_probabilities"
+    arrays = [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
+    return average(arrays, [member.weight for member in ensemble.members])
+
+
+def test_publishes_members_weights_and_probabilities(world):
+    deep, shallow = world.add_run(0.2, depth=14), world.add_run(0.3, depth=8)
+    world.add_run(0.4, depth=8, seed=1)  # a worse run of a depth that is there already
+    plain = world.add_run(0.5, depth=8, residual=False)
+    ensemble = make(world)
+    assert [member.key for member in ensemble.members] == [deep, shallow, plain]
+    assert [member.model for member in ensemble.members] == ["resnet14", "resnet8", "plain8"]
+    assert [member.weight for member in ensemble.members] == [pytest.approx(1 / 3)] * 3
+    assert (ensemble.size, ensemble.wanted, ensemble.split) == (3, 6, "holdout")
+    hashes = [member.checkpoint_sha256 for member in ensemble.members]
+    assert file_names(world.root / "ensemble") == sorted(
+        ["members.json", "served.json", *(f"weights/{h}.safetensors" for h in hashes)]
+        + [f"val_probabilities/{h}.npy" for h in hashes]
+    )
+    labels = validation_images(world.store).labels
+    assert ensemble.val_err1 == pytest.approx((val_average(world, ensemble).argmax(1) != labels).mean())
+    assert read_ensemble(world.root / "ensemble", world.store.manifest.content_hash) == ensemble
+
+
+def test_the_run_in_mlflow_holds_the_lineage(world):
+    world.add_run(0.2, depth=14)
+    world.add_run(0.3)
+    ensemble = make(world)
+    run = client(world.location).get_run(ensemble.registered["run_id"])
+    tags = run.data.tags
+    assert (tags["pipeline.kind"], tags["pipeline.split"], tags["pipeline.host"]) == ("ensemble", "holdout", "here")
+    assert tags["pipeline.data"] == world.store.manifest.content_hash
+    assert json.loads(tags["pipeline.members"]) == [member.run_id for member in ensemble.members]
+    assert json.loads(tags["pipeline.member_checkpoints"]) == [m.checkpoint_sha256 for m in ensemble.members]
+    assert json.loads(tags["pipeline.member_weights"]) == [0.5, 0.5]
+    assert run.data.metrics["val/err1"] == ensemble.val_err1
+    assert run.info.status == "FINISHED" and run.outputs.model_outputs
+
+
+def test_the_registered_model_gives_our_probabilities(world):
+    world.add_run(0.2, depth=14, normalize="per_pixel_mean")
+    world.add_run(0.3, normalize="channel")
+    ensemble = make(world)
+    images = validation_images(world.store)
+    model = loaded(world)
+    answer = model.predict(np.array(images.records.images[images.indices]))
+    assert answer.dtype == np.float32
+    np.testing.assert_allclose(answer, val_average(world, ensemble), atol=1e-6)
+    assert model.predict(np.zeros((0, SIDE, SIDE, 1), np.uint8)).shape == (0, len(CLASSES))
+    with pytest.raises(Exception, match="shape"):
+        model.predict(np.zeros((1, SIDE + 1, SIDE, 1), np.uint8))
+
+
+def test_a_model_of_jpegs_takes_crops(shard_world):
+    world = shard_world
+    world.add_run(0.2, depth=14)
+    world.add_run(0.3)
+    ensemble = make(world)
+    images = validation_images(world.store)
+    metadata = predictions.load_weights(ensemble.weights(world.root / "ensemble")[0])[1]
+    crops, _ = images.batches(metadata).fetch(images.indices, None)
+    answer = loaded(world, "resnet-ensemble-tiny_shards").predict(crops.permute(0, 2, 3, 1).numpy())
+    np.testing.assert_allclose(answer, val_average(world, ensemble), atol=1e-6)
+
+
+def test_members_with_different_crops_cannot_be_served_together(shard_world):
+    shard_world.add_run(0.2, depth=14, crop=16)
+    shard_world.add_run(0.3)
+    with pytest.raises(ValueError, match="a served model has one input"):
+        make(shard_world)
+    assert not (shard_world.root / "ensemble").exists()
+
+
+def test_the_same_members_make_no_new_run_or_version(world):
+    world.add_run(0.2, depth=14)
+    world.add_run(0.3)
+    first = make(world, "best_per_depth")
+    text = (world.root / "ensemble" / "members.json").read_text()
+    assert make(world, "best_per_depth") == first
+    assert (world.root / "ensemble" / "members.json").read_text() == text
+    assert make(world, "top_k").registered == first.registered
+    assert len(versions(world)) == 1
+
+
+def test_champion_follows_the_ensemble_made_last(world):
+    world.add_run(0.2, depth=14)
+    world.add_run(0.3)
+    two, one = make(world, size=2).registered, make(world, size=1).registered
+    assert (two["version"], one["version"]) == (1, 2) and two["run_id"] != one["run_id"]
+    assert make(world, size=2).registered == two
+    found = client(world.location).get_model_version_by_alias("resnet-ensemble-tiny", "champion")
+    assert int(found.version) == 1
+
+
+def test_a_registration_that_broke_off_is_made_up_for(world, monkeypatch):
+    world.add_run(0.2)
+    with monkeypatch.context() as broken:
+        broken.setattr(mlflow.MlflowClient, "create_model_version", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make(world)
+    assert not (world.root / "ensemble").exists() and not versions(world)
+    assert make(world).registered["version"] == 1
+
+
+def test_a_failure_leaves_the_earlier_ensemble(world, monkeypatch):
+    world.add_run(0.2)
+    first = make(world)
+    world.add_run(0.1, depth=14)
+    monkeypatch.setattr(build, "register", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make(world)
+    assert read_ensemble(world.root / "ensemble", first.content_hash) == first
+    assert not list(world.root.glob(".*.part"))
+
+
+def test_greedy_keeps_the_weights_of_members_alone(world):
+    for seed in range(4):
+        world.add_run(0.1 + seed / 100, seed=seed)
+    ensemble = make(world, "greedy", 3)
+    assert sum(member.weight for member in ensemble.members) == pytest.approx(1)
+    assert len(list((world.root / "ensemble" / "weights").iterdir())) == ensemble.size <= 3
+    assert len(list((world.runs / "predictions").iterdir())) == 4
+
+
+def test_greedy_looks_at_the_best_candidates_alone(world, monkeypatch):
+    monkeypatch.setattr(build, "POOL", 2)
+    for seed in range(3):
+        world.add_run(0.1 + seed / 100, seed=seed)
+    make(world, "greedy", 3)
+    assert len(list((world.runs / "predictions").iterdir())) == 2
+
+
+def test_the_key_depends_on_members_and_weights_not_on_their_order(world):
+    world.add_run(0.2, depth=14)
+    world.add_run(0.3)
+    members = make(world).members
+    assert ensemble_key(members) == ensemble_key(members[::-1]) != ensemble_key(members[:1])
+
+
+def test_an_ensemble_of_other_data_is_refused(world):
+    world.add_run(0.2)
+    make(world)
+    with pytest.raises(ValueError, match="run `dvc repro ensemble`"):
+        read_ensemble(world.root / "ensemble", "0" * 64)
+    with pytest.raises(FileNotFoundError, match="`dvc repro ensemble` makes it"):
+        read_ensemble(world.root / "nothing", "0" * 64)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from tiny_world import World, file_names
+
+from pipeline.ensemble.members import fetch_weights, find_members
+from pipeline.tracking import registry
+from pipeline.tracking.registry import require_answer
+from pipeline.tracking.store import Location
+from pipeline.training.checkpoint import BEST
+
+
+def find(world: World):
+    manifest = world.store.manifest
+    return find_members(world.location, manifest.name, manifest.content_hash)
+
+
+def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
+    worse, better = world.add_run(0.3, seed=1), world.add_run(0.2, depth=14, seed=2)
+    world.add_run(0.1, split="full")
+    world.add_run(0.1, data="another content hash")
+    world.add_run(0.1, kind="ensemble")
+    world.add_run(0.1, status="FAILED")
+    world.add_run(0.1, status="")  # still running
+    found = find(world)
+    assert [candidate.key for candidate in found] == [better, worse]
+    first = found[0]
+    assert (first.model, first.depth, first.residual, first.lr, first.seed) == ("resnet14", 14, True, 0.1, 2)
+    assert (first.val_err1, first.steps, first.net) == (0.2, 100, (14, True))
+    assert len(first.checkpoint_sha256) == 64 and first.tags["pipeline.split"] == "holdout"
+
+
+def test_runs_of_equal_error_come_by_key(world):
+    keys = [world.add_run(0.2, seed=seed) for seed in (3, 1, 2)]
+    assert [candidate.key for candidate in find(world)] == sorted(keys)
+
+
+def test_a_stopped_trial_counts_the_steps_it_made(world):
+    world.add_run(0.2, stopped_at=40)
+    assert find(world)[0].steps == 40
+
+
+def test_all_pages_are_read(world, monkeypatch):
+    monkeypatch.setattr(registry, "PAGE", 2)
+    for seed in range(5):
+        world.add_run(0.1 * (5 - seed), seed=seed)
+    assert [candidate.seed for candidate in find(world)] == [4, 3, 2, 1, 0]
+
+
+def test_no_candidate_says_where_it_looked_and_what_to_do(world):
+    world.add_run(0.1, split="full")
+    with pytest.raises(ValueError) as refused:
+        find(world)
+    for part in (world.location.uri, "tiny", world.store.manifest.content_hash[:12], "dvc repro -f train"):
+        assert part in str(refused.value)
+
+
+def test_a_server_that_does_not_answer_is_one_sentence():
+    with pytest.raises(ValueError, match=r"the ensemble needs it, but MLflow at http://127.0.0.1:9 does not answer"):
+        require_answer(Location("http://127.0.0.1:9"), "the ensemble needs it")
+
+
+def test_weights_come_from_the_runs_folder(world, tmp_path, monkeypatch):
+    key = world.add_run(0.1)
+    monkeypatch.setattr(registry, "download", None)  # not needed
+    out = fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "out" / "w.safetensors")
+    assert out.read_bytes() == (world.runs / key / BEST).read_bytes()
+
+
+@pytest.mark.parametrize("harm", [shutil.rmtree, lambda folder: (folder / BEST).write_bytes(b"newer weights")])
+def test_weights_come_from_mlflow_where_the_folder_is_gone_or_changed(world, tmp_path, harm):
+    key = world.add_run(0.1)
+    bytes_then = (world.runs / key / BEST).read_bytes()
+    harm(world.runs / key)
+    out = fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "out" / "w.safetensors")
+    assert out.read_bytes() == bytes_then
+    assert file_names(tmp_path / "out") == ["w.safetensors"]
+
+
+def test_weights_that_are_not_the_reported_ones_are_refused(world, tmp_path):
+    key = world.add_run(0.1)
+    shutil.rmtree(world.runs / key)
+    for stored in (tmp_path / "mlruns" / "artifacts").rglob(BEST):
+        stored.write_bytes(b"damaged")
+    candidate = find(world)[0]
+    with pytest.raises(ValueError, match=f"mlflow runs delete --run-id {candidate.run_id}"):
+        fetch_weights(candidate, world.location, world.runs, tmp_path / "out" / "w.safetensors")
+    assert file_names(tmp_path / "out") == []
+
+
+def test_weights_that_are_nowhere_say_how_to_go_on(world, tmp_path):
+    key = world.add_run(0.1)
+    shutil.rmtree(world.runs / key)
+    shutil.rmtree(tmp_path / "mlruns" / "artifacts")
+    with pytest.raises(FileNotFoundError, match=r"missing or changed, and checkpoints/best.safetensors of run"):
+        fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "w.safetensors")

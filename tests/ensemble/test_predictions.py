@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_world import NUM_TEST, NUM_VAL, World, write_store
+
+from pipeline.config import AugmentConfig
+from pipeline.data.module import ImageData
+from pipeline.ensemble import predictions
+from pipeline.ensemble.predictions import all_images, count_params, load_net, probabilities, validation_images
+from pipeline.training.checkpoint import BEST, load_weights
+
+CPU = torch.device("cpu")
+
+
+def predict(world: World, key: str, images=None):
+    images = images or validation_images(world.store)
+    return probabilities(world.runs / key / BEST, images, world.runs / "predictions", CPU)
+
+
+@pytest.mark.parametrize("normalize", ["channel", "per_pixel_mean"])
+def test_probabilities_are_what_the_net_says_in_its_own_validation(world, normalize):
+    key = world.add_run(0.1, normalize=normalize)
+    net, metadata = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
+    data = ImageData(world.store.path, "holdout", 10, AugmentConfig(**metadata["augment"]), normalize, seed=0)
+    logits, labels = [], []
+    for batch in data.val_dataloader():
+        images, truth = data.on_after_batch_transfer(batch, 0)
+        logits.append(net(images))
+        labels.append(truth)
+    found = predict(world, key)
+    assert found.shape == (NUM_VAL, 7) and found.dtype == np.float32
+    np.testing.assert_allclose(found, torch.cat(logits).softmax(1).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    assert np.array_equal(torch.cat(labels), validation_images(world.store).labels)
+    assert len(np.unique(found.argmax(1))) > 1  # the net tells images apart
+
+
+def test_a_second_run_needs_no_forward_pass(world, monkeypatch):
+    key = world.add_run(0.1)
+    first = np.array(predict(world, key))
+
+    def forbidden(*_):
+        raise AssertionError("a forward pass")
+
+    monkeypatch.setattr(predictions, "class_probabilities", forbidden)
+    monkeypatch.setattr(predictions, "load_net", forbidden)
+    assert np.array_equal(predict(world, key), first)
+
+
+def test_other_images_and_other_weights_are_kept_apart(world):
+    one, other = world.add_run(0.1, seed=1), world.add_run(0.1, seed=2)
+    everything = all_images("test", world.store, world.store.test())
+    assert predict(world, one, everything).shape == (NUM_TEST, 7)
+    assert not np.array_equal(predict(world, one), predict(world, other))
+    assert len(list((world.runs / "predictions").iterdir())) == 3
+
+
+def test_jpegs_are_decoded_and_cropped(shard_world):
+    key = shard_world.add_run(0.1)
+    found = predict(shard_world, key)
+    assert found.shape == (NUM_VAL, 7) and np.isfinite(found).all()
+
+
+def test_a_net_of_full_is_normalised_by_the_statistics_of_full(world):
+    holdout, full = world.add_run(0.1), world.add_run(0.1, split="full")
+    assert not np.array_equal(predict(world, holdout), predict(world, full))  # the same net
+
+
+def test_weights_of_another_data_set_are_refused(world, tmp_path):
+    key = world.add_run(0.1)
+    world.store = write_store(tmp_path / "other", "shards")
+    with pytest.raises(ValueError, match="train it again on the present store"):
+        predict(world, key)
+
+
+def test_parameters_are_counted_without_building_the_net(world):
+    key = world.add_run(0.1)
+    net, metadata = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
+    assert count_params(metadata["model"]) == sum(p.numel() for p in net.parameters())
+    assert load_weights(world.runs / key / BEST)[1]["key"] == key

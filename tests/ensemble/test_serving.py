@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from tiny_world import CLASSES, SIDE, choose
+
+from pipeline.ensemble.build import build_ensemble
+from pipeline.ensemble.predictions import validation_images
+from pipeline.ensemble.selection import average
+
+PATIENCE_S = 180
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def post(port: int, images: np.ndarray) -> np.ndarray:
+    body = json.dumps({"inputs": images.tolist()}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return np.array(json.load(answer)["predictions"], dtype=np.float32)
+
+
+@pytest.fixture
+def served(world):
+    """Port of `mlflow models serve` for an ensemble of two, from a folder that knows nothing of this repository."""
+    world.add_run(0.2, depth=14, normalize="per_pixel_mean")
+    world.add_run(0.3)
+    world.ensemble = build_ensemble(world.maker, choose("best_per_depth"), world.root / "ensemble", {})
+    port, elsewhere = free_port(), world.root / "elsewhere"
+    elsewhere.mkdir()
+    uri = world.location.uri
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "--model-uri",
+        "models:/resnet-ensemble-tiny@champion",
+    ]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}
+    with (world.root / "serve.log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            _wait(port, server, world.root / "serve.log")
+            yield world, port
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+
+def _wait(port: int, server: subprocess.Popen, log) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        assert server.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no answer within {PATIENCE_S} s: {log.read_text()}")
+
+
+@pytest.mark.slow
+def test_the_served_champion_answers_with_our_probabilities(served):
+    world, port = served
+    images = validation_images(world.store)
+    pixels = np.array(images.records.images[images.indices])
+    folder = world.root / "ensemble" / "val_probabilities"
+    ours = average(
+        [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in world.ensemble.members],
+        [member.weight for member in world.ensemble.members],
+    )
+    np.testing.assert_allclose(post(port, pixels), ours, atol=1e-6)
+    assert post(port, pixels[:1]).shape == (1, len(CLASSES))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(port, np.zeros((1, SIDE + 1, SIDE, 1), np.uint8))
+    assert refused.value.code == 400

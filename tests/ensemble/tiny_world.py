@@ -1,0 +1,172 @@
+"""A world of tiny parts that are all real: a store, an MLflow database, runs with weights and journals in both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipeline.atomic import sha256, write_json
+from pipeline.config import EnsembleConfig
+from pipeline.data.shards import ShardWriter, as_jpeg
+from pipeline.data.splits import array_statistics, make_splits
+from pipeline.data.store import Manifest, Store, open_store
+from pipeline.ensemble.build import Maker
+from pipeline.models import build_model
+from pipeline.tracking import store as tracking
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.shipper import ship
+from pipeline.training.checkpoint import BEST, save_weights
+
+CLASSES = tuple("abcdefg")
+NUM_TRAIN, NUM_VAL, NUM_TEST = 70, 21, 28
+SIDE = 8
+
+
+def write_store(folder: Path, form: str = "arrays", name: str = "tiny") -> Store:
+    """Random images of 8x8x1 (arrays) or of about 20x16 (shards, RGB)."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    channels = 1 if form == "arrays" else 3
+    facts: dict[str, Any] = {}
+    for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
+        labels = np.sort(np.arange(count) % len(CLASSES))
+        np.save(folder / f"{split}_labels.npy", labels)
+        if form == "arrays":
+            facts[split] = rng.integers(0, 256, (count, SIDE, SIDE, 1), dtype=np.uint8)
+            np.save(folder / f"{split}_images.npy", facts[split])
+        else:
+            with ShardWriter(folder, split) as writer:
+                for i, label in enumerate(labels):
+                    image = Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8))
+                    writer.append(as_jpeg(b"", image, 16), int(label), f"{label}/{i}")
+        if split == "train":
+            np.savez(folder / "splits.npz", **make_splits(labels, NUM_VAL, 0))
+    statistics = {}
+    with np.load(folder / "splits.npz") as splits:
+        for split in ("holdout", "full"):
+            if form == "arrays":
+                values = array_statistics(facts["train"], splits[f"{split}_train"])
+            else:
+                values = {"mean": np.float32([0.5, 0.4, 0.3]), "std": np.float32([0.2, 0.25, 0.3])}
+            statistics |= {f"{split}_{key}": value for key, value in values.items()}
+    np.savez(folder / "statistics.npz", **statistics)
+    manifest = Manifest.make(
+        name=name,
+        format=form,
+        classes=CLASSES,
+        counts={"train": NUM_TRAIN, "test": NUM_TEST},
+        channels=channels,
+        height=SIDE if form == "arrays" else 0,
+        width=SIDE if form == "arrays" else 0,
+        image_size=SIDE if form == "arrays" else 16,
+        split={"num_val": NUM_VAL, "seed": 0},
+        skipped=(),
+        files={path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())},
+    )
+    write_json(folder / "manifest.json", asdict(manifest))
+    return open_store(folder)
+
+
+@dataclass
+class World:
+    root: Path
+    store: Store
+    location: tracking.Location
+    normalize: str = "channel"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def maker(self) -> Maker:
+        return Maker(store=self.store, location=self.location, runs=self.runs, device=torch.device("cpu"), workers=1)
+
+    def add_run(
+        self,
+        error: float,
+        depth: int = 8,
+        *,
+        residual: bool = True,
+        seed: int = 0,
+        split: str = "holdout",
+        data: str = "",
+        kind: str = "train",
+        status: str = "FINISHED",
+        stopped_at: int = 0,
+        crop: int = SIDE,
+        normalize: str = "",
+    ) -> str:
+        """Key of a new run with an untrained net, shipped to MLflow; its validation error is what we say."""
+        manifest = self.store.manifest
+        key = f"{len(list(self.runs.glob('*'))):04d}d{depth}s{seed}"
+        folder = self.runs / key
+        model = {
+            "family": "cifar",
+            "depth": depth,
+            "residual": residual,
+            "shortcut": "A",
+            "stride_on": "1x1",
+            "num_classes": len(manifest.classes),
+            "in_channels": manifest.channels,
+        }
+        arrays = manifest.format == "arrays"
+        metadata = {
+            "model": model,
+            "normalize": normalize or self.normalize,
+            "augment": {
+                "kind": "pad_crop" if arrays else "random_resized_crop",
+                "crop": crop,
+                "padding": 1,
+                "flip": False,
+                "min_side": 0,
+                "max_side": 0,
+                "test_side": 16,
+            },
+            "split": split,
+            "data": manifest.content_hash,
+            "key": key,
+        }
+        torch.manual_seed(seed)
+        save_weights(_net(model), folder / BEST, metadata)
+        journal = Journal(folder)
+        params = {f"model.{name}": value for name, value in model.items()}
+        params |= {"recipe.lr": 0.1, "seed": seed, "recipe.max_steps": 100}
+        tags = {
+            tracking.KEY_TAG: key,
+            tracking.KIND_TAG: kind,
+            tracking.DATA_TAG: data or manifest.content_hash,
+            tracking.SPLIT_TAG: split,
+        }
+        journal.begin(f"tiny-resnet{depth}-s{seed}", manifest.name, params, tags)
+        journal.metrics(stopped_at or 100, {"best/err1": error, "best/err5": error / 5})
+        journal.artifact(folder / BEST, "checkpoints")
+        state = "stopped" if stopped_at else "finished"
+        journal.tags({tracking.CHECKPOINT_TAG: sha256(folder / BEST), "pipeline.status": state})
+        if status:
+            journal.end(status)
+        ship(folder, self.location)
+        return key
+
+
+def _net(model: dict[str, Any]) -> torch.nn.Module:
+    """An untrained net whose answers differ from image to image: batch norm has seen some data."""
+    net = build_model(**model)
+    with torch.no_grad():
+        net.train()
+        net(torch.randn(64, model["in_channels"], SIDE, SIDE))
+        net.fc.weight.mul_(20)
+    return net
+
+
+def choose(selection: str, size: int = 6) -> EnsembleConfig:
+    return EnsembleConfig(selection=selection, size=size)  # type: ignore[arg-type]
+
+
+def file_names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,47 @@
+"""What a module of this package imports, read from its source: the ground for tests of dependencies."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names that a file imports anywhere, functions included: `a.b` and `a.b.c` for `from a.b import c`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def file_of(name: str) -> Path | None:
+    """The source file of one of our modules or packages, or None."""
+    path = ROOT / name.replace(".", "/")
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if name.split(".")[0] == "pipeline" and candidate.is_file():
+            return candidate
+    return None
+
+
+def closure(start: Path) -> set[Path]:
+    """`start` and every file of ours that it needs, through others and through the packages' __init__ files."""
+    seen: set[Path] = set()
+    waiting = [start]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        found = {file_of(name) for name in imported(path)}
+        folder = path.parent
+        while folder != ROOT:
+            found.add(folder / "__init__.py" if (folder / "__init__.py").is_file() else None)
+            folder = folder.parent
+        waiting += [p for p in found if p is not None]
+    return seen

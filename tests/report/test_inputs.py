@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+
+from pipeline.evaluation.evaluate import Judged, evaluation
+from pipeline.report.claims import assess
+from pipeline.report.inputs import ReportInputs, data_of
+from pipeline.report.page import compose
+
+
+def with_run(inputs, **changes):
+    run = {**inputs.members[0], **changes}
+    return dataclasses.replace(inputs, evaluation={**inputs.evaluation, "run": run})
+
+
+def test_a_named_run_that_is_a_member_counts_once(make_sample):
+    inputs = make_sample()
+    assert len(inputs.nets) == 5
+    assert with_run(inputs).nets == inputs.members
+    assert with_run(inputs, run_id="other").nets == inputs.members  # the same checkpoint
+
+
+def test_runs_that_the_tracking_server_never_saw_stay_apart(make_sample):
+    inputs = make_sample()
+    unseen = [{**net, "run_id": ""} for net in inputs.members]
+    gain = {"estimate": 0.0, "ci95": [0.0, 0.0], "run_id": ""}
+    evaluation = {**inputs.evaluation, "members": unseen, "run": {**inputs.named_run, "run_id": ""}}
+    evaluation["ensemble"] = {**inputs.ensemble, "difference_to_best_member": gain}
+    inputs = dataclasses.replace(inputs, evaluation=evaluation)
+    assert len(inputs.nets) == 5
+    assert inputs.best_member["depth"] == 56  # the lowest validation error
+    assert "" not in inputs.kinds
+
+
+def test_validation_images_are_taken_from_the_training_images_unless_all_are_trained_on():
+    manifest = {
+        "name": "cifar10",
+        "classes": ("cat", "dog"),
+        "counts": {"train": 50_000, "test": 10_000},
+        "split": {"num_val": 5_000, "seed": 0},
+        "content_hash": "ab",
+    }
+    assert data_of(manifest, "holdout")["counts"] == {"train": 45_000, "val": 5_000, "test": 10_000}
+    assert data_of(manifest, "full")["counts"] == {"train": 50_000, "val": 0, "test": 10_000}
+
+
+def test_what_evaluation_publishes_is_what_a_report_reads():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=60)
+    facts = {"model": "resnet8", "depth": 8, "residual": True, "lr": 0.1, "seed": 0, "steps": 510, "params": 75_000}
+    judged = [
+        Judged(facts | {"run_id": name, "key": name, "weight": 0.5, "val_err1": 0.5}, rng.random((60, 3)))
+        for name in ("a", "b")
+    ]
+    mean = Judged({"size": 2, "selection": "top_k", "val_err1": 0.5}, rng.random((60, 3)))
+    classes = ["a", "b", "never seen"]
+    data = {"name": "digits", "content_hash": "ab", "protocol": "single 8x8 view"}
+    published = json.loads(json.dumps(evaluation(data, classes, labels, judged, mean, judged[0])))
+    counts = {"train": 1, "val": 1, "test": 60}
+    inputs = ReportInputs(data={"name": "digits", "classes": classes, "counts": counts}, evaluation=published)
+    assert [net["run_id"] for net in inputs.nets] == ["a", "b"]
+    assert inputs.best_member["run_id"] == published["ensemble"]["difference_to_best_member"]["run_id"]
+    assert compose(inputs, assess(inputs)).title == "ResNet on digits"

@@ -1,0 +1,262 @@
+"""The last stages on real parts: digits, two short trainings, an ensemble of them, and what evaluation says."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import config as configuration
+from pipeline.atomic import read_json
+from pipeline.compose import compose
+from pipeline.data.store import open_store
+from pipeline.ensemble import predictions
+from pipeline.evaluation.errors import wrong
+from pipeline.evaluation.evaluate import Judged, evaluation
+from pipeline.evaluation.intervals import wilson
+from pipeline.models import build_model
+from pipeline.report.inputs import ReportInputs
+from pipeline.stages import ensemble, evaluate, fetch, preprocess, train
+from pipeline.tracking.store import client, locate
+from pipeline.training.checkpoint import load_weights
+from pipeline.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = {
+    "recipe.max_steps": 17,
+    "tracking.system_metrics_every_s": 0,
+    "trainer.accelerator": "cpu",
+    "trainer.threads": 1,
+    "model.depth": 8,
+}
+
+
+class Chain:
+    """Stages run one after the other in a folder of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root)
+        self._base = configuration.from_dict(compose(ROOT, ["data=digits"]))
+
+    def config(self, **changes):
+        dotted = {key.replace("__", "."): value for key, value in changes.items()}
+        changed = configuration.with_overrides(self._base, QUICK | dotted)
+        return configuration.anchor(changed, self.workspace.root)
+
+    def run(self, *stages, **changes) -> None:
+        for stage in stages:
+            stage.run(self.config(**changes), self.workspace)
+
+    @property
+    def result(self) -> dict:
+        return read_json(self.workspace.metrics("evaluate"))
+
+    @property
+    def location(self):
+        config = self.config()
+        return locate(config.tracking.uri, config.paths.mlruns)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory) -> Chain:
+    made = Chain(tmp_path_factory.mktemp("chain"))
+    made.run(fetch, preprocess)
+    made.run(train, model__depth=14)
+    made.run(train, ensemble)
+    made.tests_before = [run.data.metrics.get("test/err1") for run in _runs(made)]
+    made.run(evaluate)
+    return made
+
+
+def _runs(chain: Chain):
+    mlflow_client = client(chain.location)
+    experiment = mlflow_client.get_experiment_by_name("digits")
+    return mlflow_client.search_runs([experiment.experiment_id])
+
+
+def test_errors_are_those_of_the_nets_on_the_test_images(chain):
+    store = open_store(chain.workspace.store("digits"))
+    images, labels = np.array(store.test().images), store.test().labels
+    statistics = store.statistics("holdout")
+    for member in chain.result["members"]:
+        folder = Path(chain.config().paths.runs) / member["key"]
+        state, metadata = load_weights(folder / "best.safetensors")
+        net = build_model(**metadata["model"]).eval()
+        net.load_state_dict(state)
+        pixels = images.astype(np.float32) / 255
+        pixels = pixels - statistics.pixel_mean if metadata["normalize"] == "per_pixel_mean" else pixels
+        if metadata["normalize"] == "channel":
+            pixels = (pixels - statistics.mean) / statistics.std
+        with torch.no_grad():
+            p = net(torch.from_numpy(pixels).permute(0, 3, 1, 2)).softmax(1).numpy()
+        missed = wrong(p, labels)
+        assert member["test_err1"] == pytest.approx(missed.mean(), abs=1.5 / len(labels))
+        assert member["ci95"] == pytest.approx(wilson(int(missed.sum()), len(labels)), abs=0.01)
+
+
+def test_the_result_is_what_the_report_reads(chain):
+    manifest = open_store(chain.workspace.store("digits")).manifest
+    data = {"name": manifest.name, "classes": list(manifest.classes), "counts": manifest.counts}
+    inputs = ReportInputs(data=data, evaluation=chain.result)
+    assert len(inputs.members) == 2 and inputs.ensemble["size"] == 2
+    assert inputs.best_member["val_err1"] == min(member["val_err1"] for member in inputs.members)
+    assert inputs.named_run["depth"] == 8 and len(inputs.nets) == 2  # the named run is a member, told once
+
+
+def test_data_and_members_are_described(chain):
+    result = chain.result
+    manifest = open_store(chain.workspace.store("digits")).manifest
+    assert result["data"] == {
+        "name": "digits",
+        "content_hash": manifest.content_hash,
+        "protocol": "single 8x8 view",
+        "num_test": manifest.counts["test"],
+        "classes": list(manifest.classes),
+    }
+    assert {member["model"] for member in result["members"]} == {"resnet8", "resnet14"}
+    assert [member["weight"] for member in result["members"]] == [0.5, 0.5]
+    assert {(member["steps"], member["seed"], member["lr"]) for member in result["members"]} == {(17, 0, 0.1)}
+    named = next(member for member in result["members"] if member["depth"] == 8)
+    assert result["run"] == named
+
+
+def test_confusion_counts_each_test_image_once(chain):
+    result = chain.result
+    with (chain.workspace.metrics("evaluate").parent / "confusion.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    counted = np.zeros((10, 10), int)
+    for row in rows:
+        counted[int(row["actual"]), int(row["predicted"])] += 1
+    assert counted.tolist() == result["confusion"]
+    missed = len(rows) - np.trace(counted)
+    assert missed / len(rows) == result["ensemble"]["test_err1"]
+    assert [c["count"] for c in result["per_class"]] == counted.sum(1).tolist()
+
+
+def test_mlflow_learns_test_errors_here_and_only_once(chain, monkeypatch):
+    assert chain.tests_before == [None] * 3
+    told = {run.info.run_id: run.data.metrics["test/err1"] for run in _runs(chain)}
+    result = chain.result
+    assert told == {
+        **{member["run_id"]: member["test_err1"] for member in result["members"]},
+        read_json(chain.workspace.ensemble / "members.json")["registered"]["run_id"]: result["ensemble"]["test_err1"],
+    }
+    text = chain.workspace.metrics("evaluate").read_text()
+    monkeypatch.setattr(predictions, "class_probabilities", lambda *_: 1 / 0)  # a second run needs no forward pass
+    chain.run(evaluate)
+    assert chain.workspace.metrics("evaluate").read_text() == text
+    for run_id in told:
+        assert len(client(chain.location).get_metric_history(run_id, "test/err1")) == 1
+
+
+def test_without_mlflow_the_result_is_written_and_a_warning_given(chain, caplog):
+    text = chain.workspace.metrics("evaluate").read_text()
+    chain.workspace.metrics("evaluate").unlink()
+    chain.run(evaluate, tracking__uri="http://127.0.0.1:9")
+    assert chain.workspace.metrics("evaluate").read_text() == text
+    assert "does not answer" in caplog.text and "metrics/evaluate.json" in caplog.text
+
+
+def test_the_ensemble_stage_needs_mlflow(chain):
+    with pytest.raises(ValueError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
+        chain.run(ensemble, tracking__uri="http://127.0.0.1:9")
+
+
+def test_the_ensemble_stage_ships_what_mlflow_has_not_seen(chain, tmp_path):
+    chain.run(ensemble, paths__mlruns=str(tmp_path / "new"))
+    assert read_json(chain.workspace.ensemble / "members.json")["size"] == 2
+    chain.run(ensemble)
+
+
+def test_a_named_run_on_all_images_has_no_validation_error(chain):
+    before = chain.workspace.metrics("train").read_text()
+    chain.run(train, evaluate, data__split="full")
+    assert chain.result["run"]["val_err1"] is None and chain.result["run"]["weight"] is None
+    assert 0 <= chain.result["run"]["test_err1"] <= 1
+    chain.workspace.metrics("train").write_text(before)
+    chain.run(evaluate)
+
+
+@pytest.mark.parametrize("stage", ["train", "ensemble"])
+def test_a_missing_result_names_the_stage_that_makes_it(chain, stage):
+    path = {"train": chain.workspace.metrics("train"), "ensemble": chain.workspace.ensemble / "members.json"}[stage]
+    text = path.read_text()
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"`dvc repro {stage}` makes it"):
+        chain.run(evaluate)
+    path.write_text(text)
+
+
+def test_a_named_run_from_another_machine_says_what_to_do(chain, tmp_path):
+    with pytest.raises(FileNotFoundError, match="PIPELINE_RUNS"):
+        chain.run(evaluate, paths__runs=str(tmp_path / "elsewhere"))
+
+
+LABELS = np.array([0, 1, 2, 2])
+RIGHT, HALF = np.eye(4)[LABELS], np.eye(4)[[0, 1, 0, 1]]
+
+
+def judged(p, val_err1, run_id=""):
+    return Judged({"val_err1": val_err1, "run_id": run_id}, p)
+
+
+def test_the_best_member_is_chosen_by_validation_not_by_test():
+    members = [judged(RIGHT, 0.2, "better on test"), judged(HALF, 0.1, "better on validation")]
+    found = evaluation({}, "abcd", LABELS, members, judged(RIGHT, 0.1), judged(HALF, None))
+    difference = found["ensemble"]["difference_to_best_member"]
+    assert difference["run_id"] == "better on validation" and difference["estimate"] == -0.5
+    assert found["ensemble"]["mcnemar_p"] == 0.5  # two images, both won
+    assert found["run"] == {
+        "val_err1": None,
+        "run_id": "",
+        "test_err1": 0.5,
+        "test_err5": 0.0,
+        "ci95": list(wilson(2, 4)),
+    }
+
+
+def test_classes_without_test_images_have_no_error():
+    found = evaluation({}, "abcd", LABELS, [judged(HALF, 0.1)], judged(HALF, 0.1), judged(HALF, 0.1))
+    assert found["per_class"] == [
+        {"class": "a", "test_err1": 0.0, "count": 1},
+        {"class": "b", "test_err1": 0.0, "count": 1},
+        {"class": "c", "test_err1": 1.0, "count": 2},
+        {"class": "d", "test_err1": None, "count": 0},
+    ]
+    assert found["confusion"] == [[1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    json.dumps(found, allow_nan=False)
+
+
+def calls_of(path: Path) -> set[str]:
+    """Names of the methods that a module calls without arguments."""
+    return {
+        node.func.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args and not node.keywords
+    }
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    froms = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return {name.split(".")[0] for name in froms | names}
+
+
+def modules() -> list[Path]:
+    return sorted((ROOT / "pipeline").rglob("*.py"))
+
+
+def test_only_the_evaluate_stage_opens_test_images():
+    openers = [str(path.relative_to(ROOT)) for path in modules() if "test" in calls_of(path)]
+    assert openers == ["pipeline/stages/evaluate.py"]
+
+
+def test_only_tracking_and_the_served_model_import_mlflow():
+    importers = [path.relative_to(ROOT / "pipeline") for path in modules() if "mlflow" in imports_of(path)]
+    assert {str(path) for path in importers if path.parts[0] != "tracking"} == {"ensemble/model.py"}

