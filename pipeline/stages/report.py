@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.models import net_name
 from pipeline.report.curves import write_curves_csv
-from pipeline.report.inputs import Curve, ReportInputs
+from pipeline.report.inputs import Curve, ReportInputs, data_of
 from pipeline.report.page import build_report
 from pipeline.tracking.history import curves
 from pipeline.tracking.lineage import lineage
@@ -36,18 +37,11 @@ def run(config: Config, workspace: Workspace) -> None:
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:
     """What the report is made of, from files of the workspace and MLflow."""
     store = open_store(workspace.store(config.data.name))
-    train, val = store.split_indices(config.data.split)
     evaluation, leaderboard = read_json(workspace.metrics("evaluate")), read_json(workspace.leaderboard)
     nets = [*evaluation["members"], evaluation["run"]]
     run_ids = [net["run_id"] for net in nets] + [trial["run_id"] for trial in leaderboard["trials"]]
     return ReportInputs(
-        data={
-            "name": config.data.name,
-            "classes": list(store.manifest.classes),
-            "counts": {"train": len(train), "val": len(val), "test": store.manifest.counts["test"]},
-            "split": config.data.split,
-            "content_hash": store.manifest.content_hash,
-        },
+        data=data_of(asdict(store.manifest), config.data.split),
         evaluation=evaluation,
         leaderboard=leaderboard,
         curves=[_curve(found) for found in curves(location, dict.fromkeys(filter(None, run_ids)))],

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
+from pipeline.atomic import read_json
 from pipeline.config import Config
 from pipeline.report.summary import summary_table
-from pipeline.stages.report import gather
 from pipeline.tracking.store import locate
 from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    if not workspace.metrics("evaluate").exists():
-        raise FileNotFoundError(f"{workspace.metrics('evaluate')} is missing; `dvc repro` makes it")
-    location = locate(config.tracking.uri, config.paths.mlruns)
-    Console().print(summary_table(gather(config, workspace, location)))
+    for path in (workspace.metrics("evaluate"), workspace.leaderboard):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; `dvc repro` makes it")
+    print(summary_table(read_json(workspace.metrics("evaluate")), read_json(workspace.leaderboard)))
     print(f"report  {workspace.report / 'index.html'}")
-    print(f"MLflow  {location.uri}  (make ui)")
+    print(f"MLflow  {locate(config.tracking.uri, config.paths.mlruns).uri}  (make ui)")

@@ -18,6 +18,7 @@ from pipeline.tracking.store import (
     KEY_TAG,
     KIND_TAG,
     SPLIT_TAG,
+    STATUS_TAG,
     Location,
     client,
     experiment_id,
@@ -49,6 +50,7 @@ def require_answer(location: Location, who: str) -> None:
 def trained_runs(location: Location, experiment: str, content_hash: str, split: str) -> list[Any]:
     """Finished training runs on the same images and split that hold a validation error and a checkpoint's hash.
 
+    Trials that a sweep's scheduler stopped early are left out: they were not trained as their recipe says.
     All pages; best first, runs of the same error by key, so that every machine sees one order.
     """
     mlflow_client = client(location)
@@ -57,7 +59,7 @@ def trained_runs(location: Location, experiment: str, content_hash: str, split: 
         return []
     wanted = (
         f"attributes.status = 'FINISHED' and tags.`{KIND_TAG}` = 'train' and tags.`{DATA_TAG}` = '{content_hash}' "
-        f"and tags.`{SPLIT_TAG}` = '{split}' and metrics.`best/err1` >= 0"
+        f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished' and metrics.`best/err1` >= 0"
     )
     runs: list[Any] = []
     token = None

@@ -20,6 +20,7 @@ PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId w
 KIND_TAG = "pipeline.kind"  # train, sweep, ensemble
 DATA_TAG = "pipeline.data"  # the store's content hash
 SPLIT_TAG = "pipeline.split"
+STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
 
 

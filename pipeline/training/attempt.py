@@ -98,7 +98,7 @@ class Attempt:
             summary = {f"best/{name.removeprefix('val/')}": value for name, value in best.items()}
             self.journal.metrics(step, {**summary, "seconds": result.seconds, "images_per_s": result.images_per_s})
             self.journal.artifact(weights, "checkpoints")
-            self.journal.tags({tracking.CHECKPOINT_TAG: sha256(weights), "pipeline.status": status})
+            self.journal.tags({tracking.CHECKPOINT_TAG: sha256(weights), tracking.STATUS_TAG: status})
             self.journal.end("FINISHED")
             self.write(status, step, result)
         return result

@@ -77,13 +77,10 @@ class Classifier(pl.LightningModule):
             raise DivergedError(
                 f"the training loss is {loss} at step {self.global_step}; lower recipe.lr ({self.recipe.lr}) or add a warm-up"
             )
+        lr = lr_at(self.global_step - 1, self.recipe, self.warming)
         if self.warming and wrong1 / count < self.recipe.warmup_until_err:
             self.warming = False
-        return {
-            "train/loss": loss / count,
-            "train/err1": wrong1 / count,
-            "lr": lr_at(self.global_step - 1, self.recipe, self.warming),
-        }
+        return {"train/loss": loss / count, "train/err1": wrong1 / count, "lr": lr}
 
     def on_validation_epoch_start(self) -> None:
         self._val_sums = torch.zeros(4, dtype=torch.float64, device=self.device)

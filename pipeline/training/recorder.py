@@ -73,10 +73,13 @@ class Recorder(pl.Callback):
         if self.progress is not None:
             self.progress.advance()
         if step >= pl_module.recipe.max_steps:
-            trainer.should_stop = True  # Lightning then validates, though the epoch may not be over
+            # Lightning then validates, though the epoch may not be over or not be one of val_every_epochs'.
+            trainer.should_stop, trainer.check_val_every_n_epoch = True, 1
         if step % self._log_every == 0 or trainer.should_stop:
             self._write(step, pl_module.take_window())
-        if self._checkpoint_every and step % self._checkpoint_every == 0 and not trainer.should_stop:
+        # After an epoch's last batch comes its validation, which a run resumed from here would leave out.
+        ending = trainer.should_stop or trainer.is_last_batch
+        if self._checkpoint_every and step % self._checkpoint_every == 0 and not ending:
             self.save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]

@@ -41,12 +41,21 @@ class GracefulStop(pl.Callback):
             signal.signal(signal.SIGINT, self._handle)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if trainer.world_size > 1 and trainer.global_step % DDP_EVERY:
+        # After an epoch's last batch comes its validation, which a run resumed from here would leave out.
+        if trainer.should_stop or trainer.is_last_batch or (trainer.world_size > 1 and trainer.global_step % DDP_EVERY):
             return
         if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             self._save(trainer)
-            trainer.strategy.barrier()
-            raise Interrupted(f"stopped at step {trainer.global_step}")
+            self._end(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # The recorder comes before this callback and has saved; a training that is over ends as usual.
+        if not trainer.should_stop and trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+            self._end(trainer)
+
+    def _end(self, trainer: pl.Trainer) -> None:
+        trainer.strategy.barrier()
+        raise Interrupted(f"stopped at step {trainer.global_step}")
 
 
 def die_with_parent() -> None:

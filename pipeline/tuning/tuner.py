@@ -59,10 +59,14 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
         train, _ = open_store(store).split_indices("holdout")
         board = _search(config, store, name, folder, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
         write_json(folder / "leaderboard.json", board)
-        finished = [t for t in board["trials"] if t["val_err1"] is not None]
-        if finished:
-            journal.metrics(len(board["trials"]), {"best/err1": finished[0]["val_err1"]})
         journal.artifact(folder / "leaderboard.json", "sweep")
+        failed = [trial["name"] for trial in board["trials"] if trial["status"] == "failed"]
+        if failed:
+            raise ValueError(
+                f"{len(failed)} of {len(board['trials'])} trials failed ({'; '.join(failed)}); their errors are in "
+                f"{folder}/*/error.txt; run the same command to try them again, the others are kept"
+            )
+        journal.metrics(len(board["trials"]), {"best/err1": board["trials"][0]["val_err1"]})
         status = "FINISHED"
         return board
     finally:
@@ -81,7 +85,12 @@ def _search(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     if not ray.is_initialized():
         ray.init(
-            address=config.sweep.address or None, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+            address=config.sweep.address or None,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            # An actor is used again only if the stopped trial's thread ends in time; it ships its journal first.
+            runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}},
         )
     _check_resources(config, ray.cluster_resources())
     sweep = config.sweep

@@ -9,6 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +55,8 @@ def served(world):
         "models:/resnet-ensemble-tiny@champion",
     ]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
+    environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": uri}
     with (world.root / "serve.log").open("w") as log:
         server = subprocess.Popen(
             command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -62,12 +65,16 @@ def served(world):
             _wait(port, server, world.root / "serve.log")
             yield world, port
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+            _stop(server)
+
+
+def _stop(server: subprocess.Popen) -> None:
+    """Ends the server and the process it made; killpg, for MLflow passes no signal on."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(20)
 
 
 def _wait(port: int, server: subprocess.Popen, log) -> None:

@@ -1,0 +1,82 @@
+"""What all tests share: isolation from the caller's environment, and temporary clones of the repository with real data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before torch and MLflow are imported, here or in a child: one thread each, and the tree under test.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", LITLOGGER_DISABLED="1")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+# Nothing of the caller's ranks, folders and servers.
+for _name in (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_PROCID"),
+    *("PIPELINE_RUNS", "PIPELINE_MLRUNS", "DVC_STAGE", "DVC_ROOT", "RAY_ADDRESS"),
+    *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"),
+):
+    os.environ.pop(_name, None)
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The current folder is the test's own; what it tells MLflow and torch ends with it."""
+    monkeypatch.chdir(tmp_path)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)
+        sys.modules["mlflow"].set_registry_uri(None)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/ with scikit-learn's digits, fetched and preprocessed as the stages do it."""
+    from pipeline.config import DataConfig
+    from pipeline.data.preprocess import preprocess
+    from pipeline.data.sources import fetch
+
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    values: dict[str, Any] = {"name": "digits", "source": "digits", "path": "", "mirror": "", "format": "arrays"}
+    values |= {"image_size": 8, "num_val": 287, "split_seed": 0, "split": "holdout"}
+    data = DataConfig(**values, skip_corrupt=False, workers=1)
+    fetch(data, folder / "raw" / "digits", folder.parent)
+    preprocess(data, folder / "raw" / "digits", folder / "store" / "digits")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables and nothing in them; making one takes seconds."""
+    from pipeline.tracking import store
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    store.client(store.locate("", folder)).search_experiments(max_results=1)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def workspace(
+    tmp_path_factory: pytest.TempPathFactory, digits: Path, mlflow_database: Path
+) -> Callable[[], Path]:
+    """Makes roots of a repository: conf/, params.yaml, the digits' store, an empty MLflow database."""
+
+    def make() -> Path:
+        root = tmp_path_factory.mktemp("root")
+        shutil.copytree(ROOT / "conf", root / "conf")
+        shutil.copy(ROOT / "params.yaml", root)
+        shutil.copytree(digits, root / "data")
+        (root / "mlruns").mkdir()
+        shutil.copy(mlflow_database, root / "mlruns" / "mlflow.db")
+        return root
+
+    return make

@@ -1,0 +1,114 @@
+"""The smallest training, and what a training leaves behind: files of the run's folder, a run in MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# 50 steps in epochs of 17: the last epoch is cut short.
+TINY = (
+    "model.depth=8",
+    "recipe.max_steps=50",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_steps=1",
+    "tracking.system_metrics_every_s=0",
+)
+EPOCH = 17
+
+
+def composed(root: Path, *overrides: str) -> Any:
+    """Checked configuration of a workspace, its paths absolute."""
+    from pipeline.compose import compose
+    from pipeline.config import anchor, from_dict
+
+    return anchor(from_dict(compose(root, list(overrides))), root)
+
+
+def run_folder(root: Path) -> Path:
+    """Folder of the workspace's only run."""
+    (journal,) = (root / "runs").glob("*/journal.jsonl")
+    return journal.parent
+
+
+def events(root: Path) -> list[dict[str, Any]]:
+    """Journal of the workspace's only run."""
+    return [json.loads(line) for line in (run_folder(root) / "journal.jsonl").read_text().splitlines()]
+
+
+def last_step(root: Path) -> int:
+    """The last step in the journal of the workspace's only run, -1 before the first."""
+    found = -1
+    for path in (root / "runs").glob("*/journal.jsonl"):
+        whole, _, _ = path.read_text().rpartition("\n")
+        found = max((json.loads(line).get("step", -1) for line in whole.splitlines()), default=-1)
+    return found
+
+
+def checkpoint(root: Path) -> dict[str, Any]:
+    import torch
+
+    return torch.load(run_folder(root) / "last.ckpt", weights_only=True)
+
+
+def weights(root: Path) -> bytes:
+    """The best weights with their metadata, as they lie on disk."""
+    return (run_folder(root) / "best.safetensors").read_bytes()
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality bit for bit of what a checkpoint can hold."""
+    import torch
+
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def assert_same_training(root: Path, other: Path) -> None:
+    """Two finished runs hold the same best and last weights, optimiser, position and selection."""
+    one, two = checkpoint(root), checkpoint(other)
+    for part in ("run_key", "global_step", "epoch", "state_dict", "optimizer_states", "classifier", "callbacks"):
+        assert same(one[part], two[part]), f"{part} differs"
+    assert weights(root) == weights(other)
+
+
+class Tracked(NamedTuple):
+    """A run as MLflow has it."""
+
+    status: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, list[tuple[int, float]]]  # (step, value) in the order of steps, repetitions included
+
+    @property
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Metrics that the same training has again: those that tell no time."""
+        return {key: points for key, points in self.metrics.items() if key not in ("seconds", "images_per_s")}
+
+
+def tracked(root: Path, uri: str = "") -> list[Tracked]:
+    """Every run of every experiment in a workspace's MLflow."""
+    from pipeline.tracking.store import client, locate
+
+    mlflow = client(locate(uri, root / "mlruns"))
+    found = []
+    for experiment in mlflow.search_experiments():
+        for run in mlflow.search_runs([experiment.experiment_id]):
+            metrics = {
+                key: sorted((point.step, point.value) for point in mlflow.get_metric_history(run.info.run_id, key))
+                for key in run.data.metrics
+            }
+            found.append(Tracked(run.info.status, run.data.tags, run.data.params, metrics))
+    return found
+
+
+def assert_no_step_twice(run: Tracked) -> None:
+    for key, points in run.metrics.items():
+        steps = [step for step, _ in points]
+        assert len(steps) == len(set(steps)), f"{key} has a step twice: {steps}"
