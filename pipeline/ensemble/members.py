@@ -45,7 +45,8 @@ class Candidate:
 def find_members(location: Location, experiment: str, content_hash: str) -> list[Candidate]:
     """Every finished training on the holdout split of the same images, best validation error first.
 
-    A run of data.split=full saw the validation images and is no candidate.
+    A run of data.split=full saw the validation images, a trial that a sweep's scheduler stopped early was not trained
+    as its recipe says: neither is a candidate.
 
     Args:
         experiment: MLflow's, named after the data set.
@@ -55,7 +56,7 @@ def find_members(location: Location, experiment: str, content_hash: str) -> list
     """
     found: dict[str, Candidate] = {}
     for run in registry.trained_runs(location, experiment, content_hash, SPLIT):
-        candidate = _candidate(location, run)
+        candidate = _candidate(run)
         if candidate is not None:
             found.setdefault(candidate.key, candidate)
     if not found:
@@ -106,11 +107,10 @@ def _download(candidate: Candidate, location: Location, runs: Path, part: Path) 
         )
 
 
-def _candidate(location: Location, run: Any) -> Candidate | None:
+def _candidate(run: Any) -> Candidate | None:
     params, tags = run.data.params, run.data.tags
     try:
         net = (params["model.family"], int(params["model.depth"]), params["model.residual"] == "True")
-        finished = tags.get("pipeline.status") == "finished"
         return Candidate(
             run_id=run.info.run_id,
             key=tags[KEY_TAG],
@@ -119,9 +119,7 @@ def _candidate(location: Location, run: Any) -> Candidate | None:
             residual=net[2],
             lr=float(params["recipe.lr"]),
             seed=int(params["seed"]),
-            steps=int(params["recipe.max_steps"])
-            if finished
-            else registry.last_step(location, run.info.run_id, "best/err1"),
+            steps=int(params["recipe.max_steps"]),
             val_err1=run.data.metrics["best/err1"],
             checkpoint_sha256=tags[CHECKPOINT_TAG],
             tags=tags,

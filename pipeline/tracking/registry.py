@@ -27,7 +27,9 @@ from pipeline.tracking.store import (
 
 PAGE = 200  # runs a search returns at once
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar a file, between the stage's own
+# A bar a file and two links a run would stand between the lines of the stage itself.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # warns that an environment made by uv has no pip
 
 
@@ -69,11 +71,6 @@ def trained_runs(location: Location, experiment: str, content_hash: str, split: 
         token = page.token
         if not token:
             return sorted(runs, key=lambda run: (run.data.metrics["best/err1"], run.data.tags[KEY_TAG]))
-
-
-def last_step(location: Location, run_id: str, metric: str) -> int:
-    """The latest step at which a run has this metric."""
-    return max(point.step for point in client(location).get_metric_history(run_id, metric))
 
 
 def download(location: Location, run_id: str, artifact: str, folder: Path) -> Path:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import Config, from_dict
 from pipeline.training.attempt import FitResult
@@ -19,6 +22,10 @@ def launch(config: Config, store: Path, tags: dict[str, str], report: Report | N
     """
     if config.trainer.launcher == "ray":
         return _on_ray(config, store, tags, report)
+    if "RANK" not in os.environ and "NODE_RANK" in os.environ:
+        # Lightning counts machines when it builds its Trainer; until then it takes each one's first rank for zero.
+        first = int(os.environ["NODE_RANK"]) * config.trainer.devices
+        rank_zero_only.rank = first + int(os.environ.get("LOCAL_RANK", 0))
     return fit(config, store, tags=tags, report=report)
 
 
@@ -69,7 +76,6 @@ def _on_ray(config: Config, store: Path, tags: dict[str, str], report: Report | 
 
 def _rank(work: dict[str, Any]) -> None:
     """One rank, inside a Ray Train worker."""
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only
     from ray import train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 

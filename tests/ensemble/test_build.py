@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -18,6 +19,12 @@ from pipeline.tracking.store import client
 
 def make(world: World, selection: str = "best_per_depth", size: int = 6):
     return build_ensemble(world.maker, choose(selection, size), world.root / "ensemble", {"pipeline.host": "here"})
+
+
+@pytest.fixture
+def unregistered(monkeypatch):
+    """Registration takes a second or two, and is not what some tests are about."""
+    monkeypatch.setattr(build, "register", lambda *_: {"name": "none", "version": 0, "run_id": "none"})
 
 
 def versions(world: World):
@@ -41,6 +48,7 @@ def test_publishes_members_weights_and_probabilities(world):
     world.add_run(0.4, depth=8, seed=1)  # a worse run of a depth that is there already
     plain = world.add_run(0.5, depth=8, residual=False)
     ensemble = make(world)
+    assert not Path("mlflow.db").exists()  # the store of a client that was not told where runs are tracked
     assert [member.key for member in ensemble.members] == [deep, shallow, plain]
     assert [member.model for member in ensemble.members] == ["resnet14", "resnet8", "plain8"]
     assert [member.weight for member in ensemble.members] == [pytest.approx(1 / 3)] * 3
@@ -135,7 +143,7 @@ def test_a_registration_that_broke_off_is_made_up_for(world, monkeypatch):
     assert make(world).registered["version"] == 1
 
 
-def test_a_failure_leaves_the_earlier_ensemble(world, monkeypatch):
+def test_a_failure_leaves_the_earlier_ensemble(world, unregistered, monkeypatch):
     world.add_run(0.2)
     first = make(world)
     world.add_run(0.1, depth=14)
@@ -146,7 +154,7 @@ def test_a_failure_leaves_the_earlier_ensemble(world, monkeypatch):
     assert not list(world.root.glob(".*.part"))
 
 
-def test_greedy_keeps_the_weights_of_members_alone(world):
+def test_greedy_keeps_the_weights_of_members_alone(world, unregistered):
     for seed in range(4):
         world.add_run(0.1 + seed / 100, seed=seed)
     ensemble = make(world, "greedy", 3)
@@ -155,7 +163,7 @@ def test_greedy_keeps_the_weights_of_members_alone(world):
     assert len(list((world.runs / "predictions").iterdir())) == 4
 
 
-def test_greedy_looks_at_the_best_candidates_alone(world, monkeypatch):
+def test_greedy_looks_at_the_best_candidates_alone(world, unregistered, monkeypatch):
     monkeypatch.setattr(build, "POOL", 2)
     for seed in range(3):
         world.add_run(0.1 + seed / 100, seed=seed)
@@ -163,14 +171,14 @@ def test_greedy_looks_at_the_best_candidates_alone(world, monkeypatch):
     assert len(list((world.runs / "predictions").iterdir())) == 2
 
 
-def test_the_key_depends_on_members_and_weights_not_on_their_order(world):
+def test_the_key_depends_on_members_and_weights_not_on_their_order(world, unregistered):
     world.add_run(0.2, depth=14)
     world.add_run(0.3)
     members = make(world).members
     assert ensemble_key(members) == ensemble_key(members[::-1]) != ensemble_key(members[:1])
 
 
-def test_an_ensemble_of_other_data_is_refused(world):
+def test_an_ensemble_of_other_data_is_refused(world, unregistered):
     world.add_run(0.2)
     make(world)
     with pytest.raises(ValueError, match="run `dvc repro ensemble`"):

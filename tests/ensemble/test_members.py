@@ -24,6 +24,7 @@ def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
     world.add_run(0.1, kind="ensemble")
     world.add_run(0.1, status="FAILED")
     world.add_run(0.1, status="")  # still running
+    world.add_run(0.1, stopped=True)  # by a sweep's scheduler
     found = find(world)
     assert [candidate.key for candidate in found] == [better, worse]
     first = found[0]
@@ -35,11 +36,6 @@ def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
 def test_runs_of_equal_error_come_by_key(world):
     keys = [world.add_run(0.2, seed=seed) for seed in (3, 1, 2)]
     assert [candidate.key for candidate in find(world)] == sorted(keys)
-
-
-def test_a_stopped_trial_counts_the_steps_it_made(world):
-    world.add_run(0.2, stopped_at=40)
-    assert find(world)[0].steps == 40
 
 
 def test_all_pages_are_read(world, monkeypatch):

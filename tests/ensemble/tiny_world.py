@@ -98,7 +98,7 @@ class World:
         data: str = "",
         kind: str = "train",
         status: str = "FINISHED",
-        stopped_at: int = 0,
+        stopped: bool = False,
         crop: int = SIDE,
         normalize: str = "",
     ) -> str:
@@ -144,10 +144,10 @@ class World:
             tracking.SPLIT_TAG: split,
         }
         journal.begin(f"tiny-resnet{depth}-s{seed}", manifest.name, params, tags)
-        journal.metrics(stopped_at or 100, {"best/err1": error, "best/err5": error / 5})
+        journal.metrics(100, {"best/err1": error, "best/err5": error / 5})
         journal.artifact(folder / BEST, "checkpoints")
-        state = "stopped" if stopped_at else "finished"
-        journal.tags({tracking.CHECKPOINT_TAG: sha256(folder / BEST), "pipeline.status": state})
+        state = "stopped" if stopped else "finished"
+        journal.tags({tracking.CHECKPOINT_TAG: sha256(folder / BEST), tracking.STATUS_TAG: state})
         if status:
             journal.end(status)
         ship(folder, self.location)

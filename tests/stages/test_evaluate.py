@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import composed
 
-from pipeline import config as configuration
 from pipeline.atomic import read_json
-from pipeline.compose import compose
 from pipeline.data.store import open_store
 from pipeline.ensemble import predictions
 from pipeline.evaluation.errors import wrong
@@ -21,36 +20,32 @@ from pipeline.evaluation.evaluate import Judged, evaluation
 from pipeline.evaluation.intervals import wilson
 from pipeline.models import build_model
 from pipeline.report.inputs import ReportInputs
-from pipeline.stages import ensemble, evaluate, fetch, preprocess, train
+from pipeline.stages import ensemble, evaluate, train
 from pipeline.tracking.store import client, locate
 from pipeline.training.checkpoint import load_weights
 from pipeline.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = {
-    "recipe.max_steps": 17,
-    "tracking.system_metrics_every_s": 0,
-    "trainer.accelerator": "cpu",
-    "trainer.threads": 1,
-    "model.depth": 8,
-}
+QUICK = (
+    "model.depth=8",
+    "recipe.max_steps=17",
+    "trainer.accelerator=cpu",
+    "tracking.system_metrics_every_s=0",
+)
 
 
 class Chain:
-    """Stages run one after the other in a folder of their own."""
+    """Stages run one after the other in a workspace that holds the digits' store."""
 
     def __init__(self, root: Path) -> None:
         self.workspace = Workspace(root)
-        self._base = configuration.from_dict(compose(ROOT, ["data=digits"]))
 
-    def config(self, **changes):
-        dotted = {key.replace("__", "."): value for key, value in changes.items()}
-        changed = configuration.with_overrides(self._base, QUICK | dotted)
-        return configuration.anchor(changed, self.workspace.root)
+    def config(self, *overrides: str):
+        return composed(self.workspace.root, *QUICK, *overrides)
 
-    def run(self, *stages, **changes) -> None:
+    def run(self, *stages, set: tuple[str, ...] = ()) -> None:
         for stage in stages:
-            stage.run(self.config(**changes), self.workspace)
+            stage.run(self.config(*set), self.workspace)
 
     @property
     def result(self) -> dict:
@@ -63,10 +58,9 @@ class Chain:
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory) -> Chain:
-    made = Chain(tmp_path_factory.mktemp("chain"))
-    made.run(fetch, preprocess)
-    made.run(train, model__depth=14)
+def chain(workspace) -> Chain:
+    made = Chain(workspace())
+    made.run(train, set=("model.depth=14",))
     made.run(train, ensemble)
     made.tests_before = [run.data.metrics.get("test/err1") for run in _runs(made)]
     made.run(evaluate)
@@ -157,25 +151,27 @@ def test_mlflow_learns_test_errors_here_and_only_once(chain, monkeypatch):
 def test_without_mlflow_the_result_is_written_and_a_warning_given(chain, caplog):
     text = chain.workspace.metrics("evaluate").read_text()
     chain.workspace.metrics("evaluate").unlink()
-    chain.run(evaluate, tracking__uri="http://127.0.0.1:9")
+    chain.run(evaluate, set=("tracking.uri=http://127.0.0.1:9",))
     assert chain.workspace.metrics("evaluate").read_text() == text
     assert "does not answer" in caplog.text and "metrics/evaluate.json" in caplog.text
 
 
 def test_the_ensemble_stage_needs_mlflow(chain):
     with pytest.raises(ValueError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
-        chain.run(ensemble, tracking__uri="http://127.0.0.1:9")
+        chain.run(ensemble, set=("tracking.uri=http://127.0.0.1:9",))
 
 
-def test_the_ensemble_stage_ships_what_mlflow_has_not_seen(chain, tmp_path):
-    chain.run(ensemble, paths__mlruns=str(tmp_path / "new"))
+def test_the_ensemble_stage_ships_what_mlflow_has_not_seen(chain, tmp_path, mlflow_database):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    chain.run(ensemble, set=(f"paths.mlruns={tmp_path}/new",))
     assert read_json(chain.workspace.ensemble / "members.json")["size"] == 2
     chain.run(ensemble)
 
 
 def test_a_named_run_on_all_images_has_no_validation_error(chain):
     before = chain.workspace.metrics("train").read_text()
-    chain.run(train, evaluate, data__split="full")
+    chain.run(train, evaluate, set=("data.split=full",))
     assert chain.result["run"]["val_err1"] is None and chain.result["run"]["weight"] is None
     assert 0 <= chain.result["run"]["test_err1"] <= 1
     chain.workspace.metrics("train").write_text(before)
@@ -194,7 +190,7 @@ def test_a_missing_result_names_the_stage_that_makes_it(chain, stage):
 
 def test_a_named_run_from_another_machine_says_what_to_do(chain, tmp_path):
     with pytest.raises(FileNotFoundError, match="PIPELINE_RUNS"):
-        chain.run(evaluate, paths__runs=str(tmp_path / "elsewhere"))
+        chain.run(evaluate, set=(f"paths.runs={tmp_path}/elsewhere",))
 
 
 LABELS = np.array([0, 1, 2, 2])

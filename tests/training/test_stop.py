@@ -1,0 +1,122 @@
+"""Signals: a checkpoint, exit code 75, and a training that goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import PATIENCE_S, Command, ended, ranks, until
+from runs import EPOCH, TINY, assert_no_step_twice, assert_same_training, checkpoint, composed, run_folder, tracked
+
+from pipeline.atomic import read_json
+from pipeline.cli import INTERRUPTED, USER_ERROR
+from pipeline.training.classifier import Classifier
+from pipeline.training.fit import fit
+from pipeline.training.stop import DDP_EVERY, Interrupted
+
+Workspaces = Callable[[], Path]
+TWO = (*TINY, "recipe.max_steps=100")
+
+
+def test_sigterm_and_sigint_leave_a_checkpoint_from_which_training_goes_on_unchanged(
+    workspace: Workspaces, reference: Path
+) -> None:
+    root = workspace()
+    for number, step in ((signal.SIGTERM, 20), (signal.SIGINT, 36)):
+        command = Command(root, "train", *TINY).at_step(step)
+        command.signal(number)
+        assert command.wait() == INTERRUPTED == 75
+        assert checkpoint(root)["global_step"] >= step
+        assert command.output.rstrip().endswith("the same command goes on from there")
+        assert "Traceback" not in command.output
+        (run,) = tracked(root)
+        assert run.status == "KILLED"
+    Command(root, "train", *TINY).succeed()
+    assert_same_training(root, reference)
+    (run,), (uninterrupted,) = tracked(root), tracked(reference)
+    assert run.status == "FINISHED"
+    assert_no_step_twice(run)
+    assert run.curves == uninterrupted.curves
+
+
+def _signalled_at(step: int, number: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals this process once it is about to make optimiser step `step`."""
+    whole, told = Classifier.on_train_batch_start, []
+
+    def start(self: Classifier, batch: object, batch_idx: int) -> None:
+        whole(self, batch, batch_idx)
+        if self.global_step == step - 1 and not told:
+            told.append(step)
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Classifier, "on_train_batch_start", start)
+
+
+@pytest.mark.parametrize("step", [1, EPOCH, EPOCH + 1, 2 * EPOCH])
+def test_no_validation_is_lost_wherever_in_an_epoch_the_signal_comes(
+    step: int, workspace: Workspaces, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workspace()
+    config = composed(root, *TINY)
+    _signalled_at(step, signal.SIGTERM, 1, monkeypatch)
+    with pytest.raises(Interrupted, match=f"stopped at step {step}$"):
+        fit(config, root / "data/store/digits", track=False)
+    fit(config, root / "data/store/digits", track=False)
+    assert_same_training(root, reference)
+
+
+def test_a_signal_during_the_last_step_lets_the_training_finish(
+    workspace: Workspaces, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workspace()
+    _signalled_at(50, signal.SIGTERM, 1, monkeypatch)
+    assert fit(composed(root, *TINY), root / "data/store/digits", track=False).status == "finished"
+    assert_same_training(root, reference)
+
+
+def test_a_second_interrupt_ends_at_once(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = workspace()
+    _signalled_at(20, signal.SIGINT, 2, monkeypatch)
+    with pytest.raises(SystemExit):
+        fit(composed(root, *TINY), root / "data/store/digits", track=False)
+    assert checkpoint(root)["global_step"] == EPOCH
+    assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
+
+
+@pytest.fixture(scope="module")
+def reference_of_two(workspace: Workspaces) -> Path:
+    root = workspace()
+    for rank in ranks(root, "train", *TWO):
+        rank.succeed()
+    return root
+
+
+def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(
+    workspace: Workspaces, reference_of_two: Path
+) -> None:
+    trainings = []
+    for told in ((0,), (1,), (0, 1)):
+        trainings.append((told, workspace()))
+    started = [(told, root, ranks(root, "train", *TWO)) for told, root in trainings]
+    for told, root, processes in started:
+        processes[0].at_step(11)
+        for rank in told:
+            processes[rank].signal(signal.SIGTERM)
+    for told, root, processes in started:
+        codes = [process.wait() for process in processes]
+        assert codes == [INTERRUPTED, INTERRUPTED], (told, codes, [process.output for process in processes])
+        step = checkpoint(root)["global_step"]
+        assert step > 11 and (step % DDP_EVERY == 0 or step % EPOCH == 0)
+        assert [run.status for run in tracked(root)] == ["KILLED"]
+    _, root, _ = started[1]
+    for rank in ranks(root, "train", *TWO):
+        rank.succeed()
+    assert_same_training(root, reference_of_two)
+    assert [run.status for run in tracked(root)] == ["FINISHED"]
