@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "test error of members and ensemble -> metrics/evaluate.json",
     "report": "figures, tables, claims -> report/index.html",
     "summary": "members, ensemble and where the report lies",
+    "publish": "this result into results/ and the README's table",
     "sync": "ship journals that MLflow has not seen",
 }
 USER_ERROR, INTERRUPTED = 2, 75  # 75: EX_TEMPFAIL, the same command goes on where this one stopped

@@ -58,18 +58,19 @@ def _from_params(path: Path) -> list[str]:
             f"params.yaml holds {', '.join(sorted(unknown))}; its keys are {', '.join(CHOICES)} and set (a single value: set.model.depth)"
         )
     picked = [f"{group}={params[group]}" for group in CHOICES if params.get(group, AUTO) != AUTO]
-    return picked + [f"{key}={_literal(value)}" for key, value in _leaves(params.get("set") or {})]
+    return picked + [f"{key}={_literal(value)}" for key, value in leaves(params.get("set") or {})]
 
 
-def _leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    leaves = []
+def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys and values of a nested mapping, in its order."""
+    found = []
     for key, value in values.items():
         # A sweep's space is one value, not a tree of keys.
         if isinstance(value, dict) and f"{prefix}{key}" != "sweep.space":
-            leaves += _leaves(value, f"{prefix}{key}.")
+            found += leaves(value, f"{prefix}{key}.")
         else:
-            leaves.append((f"{prefix}{key}", value))
-    return leaves
+            found.append((f"{prefix}{key}", value))
+    return found
 
 
 def _literal(value: Any) -> str:

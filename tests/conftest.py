@@ -65,9 +65,7 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def workspace(
-    tmp_path_factory: pytest.TempPathFactory, digits: Path, mlflow_database: Path
-) -> Callable[[], Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory, digits: Path, mlflow_database: Path) -> Callable[[], Path]:
     """Makes roots of a repository: conf/, params.yaml, the digits' store, an empty MLflow database."""
 
     def make() -> Path:

@@ -143,6 +143,11 @@ def _pipeline(*arguments: str) -> None:
     sys.exit(main())
 
 
+def execute(*arguments: str) -> None:
+    """Target of a command that is no fork: Python with these arguments, started afresh."""
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
 def ranks(root: Path, *arguments: str, count: int = 2, environment: Mapping[str, str] | None = None) -> list[Command]:
     """The processes of one training, in the environment that torchrun gives them."""
     shared = {

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.atomic import read_json
+from pipeline.compose import AUTO, leaves
 from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.models import net_name
@@ -40,12 +41,13 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     evaluation, leaderboard = read_json(workspace.metrics("evaluate")), read_json(workspace.leaderboard)
     nets = [*evaluation["members"], evaluation["run"]]
     run_ids = [net["run_id"] for net in nets] + [trial["run_id"] for trial in leaderboard["trials"]]
+    recorded = curves(location, dict.fromkeys(filter(None, run_ids)))
     return ReportInputs(
         data=data_of(asdict(store.manifest), config.data.split),
         evaluation=evaluation,
         leaderboard=leaderboard,
-        curves=[_curve(found) for found in curves(location, dict.fromkeys(filter(None, run_ids)))],
-        provenance=_provenance(workspace, location),
+        curves=[_curve(found) for found in recorded],
+        provenance=_provenance(workspace, location, max(found["ended"] for found in recorded)),
     )
 
 
@@ -58,17 +60,19 @@ def _curve(found: dict[str, Any]) -> Curve:
     )
 
 
-def _provenance(workspace: Workspace, location: Location) -> dict[str, Any]:
+def _provenance(workspace: Workspace, location: Location, date: str) -> dict[str, Any]:
     tags = lineage(workspace.root)
     params = yaml.safe_load((workspace.root / "params.yaml").read_text())
-    choices = " ".join(f"-S {key}={value}" for key, value in params.items() if key != "set" and value != "auto")
+    chosen = [f"-S {key}={value}" for key, value in params.items() if key != "set" and value != AUTO]
+    chosen += [f"-S +set.{key}={value}" for key, value in leaves(params.get("set") or {})]
     return {
         "git_commit": tags.get("pipeline.commit"),
         "dvc_lock": tags.get("pipeline.dvc_lock"),
-        "host": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "host": tags["pipeline.hardware"],
+        "date": date,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "commands": {
-            "the whole experiment": f"dvc exp run {choices}",
+            "the whole experiment": " ".join(["dvc exp run", *chosen]),
             "this report": "pipeline report",
             "runs": "make ui",
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.tracking.store import Location, client
@@ -11,7 +12,7 @@ CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "lr")
 
 
 def curves(location: Location, run_ids: Iterable[str]) -> list[dict[str, Any]]:
-    """A dict a run: run_id, name, params (strings, dotted keys), points {metric: [[step, value], ...]} by step."""
+    """A dict a run: run_id, name, ended (date, ISO), params (strings, dotted keys), points {metric: [[step, value], ...]} by step."""
     mlflow_client = client(location)
     found = []
     for run_id in run_ids:
@@ -21,5 +22,7 @@ def curves(location: Location, run_ids: Iterable[str]) -> list[dict[str, Any]]:
             for metric in CURVES
             if metric in run.data.metrics
         }
-        found.append({"run_id": run_id, "name": run.info.run_name, "params": dict(run.data.params), "points": points})
+        ended = datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC).date().isoformat()
+        facts = {"run_id": run_id, "name": run.info.run_name, "ended": ended, "params": dict(run.data.params)}
+        found.append({**facts, "points": points})
     return found

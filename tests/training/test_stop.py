@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
-from processes import PATIENCE_S, Command, ended, ranks, until
+from processes import Command, ended, execute, ranks, until
 from runs import EPOCH, TINY, assert_no_step_twice, assert_same_training, checkpoint, composed, run_folder, tracked
 
 from pipeline.atomic import read_json
@@ -22,6 +23,7 @@ from pipeline.training.stop import DDP_EVERY, Interrupted
 
 Workspaces = Callable[[], Path]
 TWO = (*TINY, "recipe.max_steps=100")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline")
 
 
 def test_sigterm_and_sigint_leave_a_checkpoint_from_which_training_goes_on_unchanged(
@@ -120,3 +122,37 @@ def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(
         rank.succeed()
     assert_same_training(root, reference_of_two)
     assert [run.status for run in tracked(root)] == ["FINISHED"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", ["rank 0", "rank 1", "group"])
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
+def test_ranks_that_a_launcher_made_stop_alike(
+    launcher: str, told: str, workspace: Workspaces, reference_of_two: Path
+) -> None:
+    root, arguments = workspace(), ("train", *TWO, "trainer.devices=2")
+    if launcher == "lightning":
+        first = Command(root, *arguments).at_step(1)
+        (second,) = psutil.Process(first.pid).children()
+        pids = [first.pid, second.pid]
+    else:
+        first = Command(root, *TORCHRUN, *arguments, target=execute).at_step(1)
+        pids = sorted(
+            (process.pid for process in psutil.Process(first.pid).children(recursive=True)),
+            key=lambda pid: int(psutil.Process(pid).environ()["RANK"]),
+        )
+    first.at_step(11)
+    if told == "group":
+        first.signal(signal.SIGTERM, group=True)
+    else:
+        os.kill(pids[int(told[-1])], signal.SIGTERM)
+    code = first.wait()
+    until(lambda: all(map(ended, pids)), "the ranks")
+    # torchrun's own exit code is its own affair, as is what it does to a rank after another one has ended.
+    assert launcher == "torchrun" or code == INTERRUPTED, first.output
+    assert checkpoint(root)["global_step"] > 11
+    assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
+    assert [run.status for run in tracked(root)] == ["KILLED"]
+    Command(root, *arguments).succeed()
+    assert_same_training(root, reference_of_two)
+    assert len(tracked(root)) == 1
