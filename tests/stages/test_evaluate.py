@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import composed
 
 from pipeline.atomic import read_json
+from pipeline.compose import compose
+from pipeline.config import anchor, from_dict
 from pipeline.data.store import open_store
 from pipeline.ensemble import predictions
 from pipeline.evaluation.errors import wrong
@@ -41,7 +42,8 @@ class Chain:
         self.workspace = Workspace(root)
 
     def config(self, *overrides: str):
-        return composed(self.workspace.root, *QUICK, *overrides)
+        root = self.workspace.root
+        return anchor(from_dict(compose(root, [*QUICK, *overrides])), root)
 
     def run(self, *stages, set: tuple[str, ...] = ()) -> None:
         for stage in stages:
