@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from imports import ROOT, closure
 
 from pipeline.config import Config, DataConfig
-from tests.imports import ROOT, closure
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SECTIONS = {field.name for field in fields(Config)} - {"paths"}  # where files lie decides no result

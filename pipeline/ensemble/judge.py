@@ -51,14 +51,12 @@ def judge(
 
 
 def write_answers(ensemble: Ensemble, members: Sequence[NDArray[np.float32]], images: Images, path: Path) -> None:
-    """CSV with the columns actual and predicted, a row an image, the ensemble's answers; none of large test sets."""
-    if len(images.indices) > PLOTTED:
-        path.unlink(missing_ok=True)
-        return
+    """CSV with the columns actual and predicted, a row an image: the ensemble's answers; no rows for large test sets."""
+    rows = answers(_averaged(ensemble, members), images.labels, images.store.manifest.classes)
     with replacing(path) as part, part.open("w", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["actual", "predicted"])
-        table.writerows(answers(_averaged(ensemble, members), images.labels, images.store.manifest.classes))
+        table.writerows(rows if len(images.indices) <= PLOTTED else [])
 
 
 def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int, dict[str, float]]]:

@@ -112,8 +112,8 @@ def ensemble_run(
 def champion(location: Location, name: str, run_id: str) -> int | None:
     """Version of the registered model that a run made, given the alias `champion` again; None if it made none."""
     mlflow_client = client(location)
-    versions = mlflow_client.search_model_versions(f"name = '{name}'")
-    made = [int(version.version) for version in versions if version.run_id == run_id and version.status == "READY"]
+    versions = mlflow_client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    made = [int(version.version) for version in versions if version.status == "READY"]
     if not made:
         return None
     mlflow_client.set_registered_model_alias(name, "champion", str(max(made)))

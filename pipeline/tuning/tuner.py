@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.shipper import Shipper, wait_for_run
 from pipeline.training.key import code_version
+from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
 from pipeline.tuning.space import grid_size, search_space, trial_name
 from pipeline.tuning.trial import run_trial, trial_config
@@ -60,6 +62,9 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
         board = _search(config, store, name, folder, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
         write_json(folder / "leaderboard.json", board)
         journal.artifact(folder / "leaderboard.json", "sweep")
+        cut = sum(trial["status"] not in ("finished", "stopped", "diverged", "failed") for trial in board["trials"])
+        if cut:
+            raise Interrupted(f"stopped with {cut} of {len(board['trials'])} trials unfinished")
         failed = [trial["name"] for trial in board["trials"] if trial["status"] == "failed"]
         if failed:
             raise ValueError(
@@ -92,6 +97,8 @@ def _search(
             # An actor is used again only if the stopped trial's thread ends in time; it ships its journal first.
             runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}},
         )
+    # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     _check_resources(config, ray.cluster_resources())
     sweep = config.sweep
     work = tune.with_parameters(

@@ -15,7 +15,7 @@ from pipeline.atomic import read_json
 from pipeline.compose import compose
 from pipeline.config import anchor, from_dict
 from pipeline.data.store import open_store
-from pipeline.ensemble import predictions
+from pipeline.ensemble import judge, predictions
 from pipeline.evaluation.errors import wrong
 from pipeline.evaluation.evaluate import Judged, evaluation
 from pipeline.evaluation.intervals import wilson
@@ -132,6 +132,17 @@ def test_confusion_counts_each_test_image_once(chain):
     missed = len(rows) - np.trace(counted)
     assert missed / len(rows) == result["ensemble"]["test_err1"]
     assert [c["count"] for c in result["per_class"]] == counted.sum(1).tolist()
+
+
+def test_large_test_sets_are_not_listed_image_by_image(chain, monkeypatch):
+    path = chain.workspace.metrics("evaluate").parent / "confusion.csv"
+    text = path.read_text()
+    monkeypatch.setattr(judge, "PLOTTED", 359)
+    chain.run(evaluate)
+    assert path.read_text() == "actual,predicted\n"
+    monkeypatch.undo()
+    chain.run(evaluate)
+    assert path.read_text() == text
 
 
 def test_mlflow_learns_test_errors_here_and_only_once(chain, monkeypatch):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from processes import Command, ended, execute, ranks, until
 from runs import EPOCH, TINY, assert_no_step_twice, assert_same_training, checkpoint, composed, run_folder, tracked
 
 from pipeline.atomic import read_json
-from pipeline.cli import INTERRUPTED, USER_ERROR
+from pipeline.cli import INTERRUPTED
 from pipeline.training.classifier import Classifier
 from pipeline.training.fit import fit
 from pipeline.training.stop import DDP_EVERY, Interrupted

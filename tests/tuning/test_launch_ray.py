@@ -1,0 +1,17 @@
+"""Ranks as Ray actors."""
+
+from __future__ import annotations
+
+import pytest
+from test_tuner import run, tracked
+
+from pipeline.atomic import read_json
+
+
+@pytest.mark.slow
+def test_a_trial_of_two_ranks_is_trained_by_ray_and_tracked_once(workspace):
+    root = workspace()
+    run(root, "trainer.devices=2", "sweep.space={model.depth:[8],recipe.lr:[0.1]}", "sweep.reduction_factor=0")
+    (trial,) = read_json(root / "sweep" / "leaderboard.json")["trials"]
+    assert trial["status"] == "finished" and trial["steps"] == 34
+    assert sorted(run.data.tags["pipeline.kind"] for run in tracked(root)) == ["sweep", "train"]
