@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.help or options.verb is None:
         print(_help(options.verb))
         return 0 if options.help else USER_ERROR
+    os.environ["PIPELINE_PARENT"] = str(os.getppid())  # for training.stop.die_with_parent
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return _run(options, overrides)
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> int:
-    from pipeline.workspace import Workspace
+    from pipeline.workspace import Workspace, anchor
 
     unknown = [o for o in overrides if o.startswith("-")]
     if unknown:
@@ -83,7 +84,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     _quiet()
     stage = importlib.import_module(f"pipeline.stages.{options.verb}")
-    stage.run(config.anchor(checked, workspace.root), workspace)
+    stage.run(anchor(checked, workspace.root), workspace)
     return 0
 
 

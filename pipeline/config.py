@@ -6,9 +6,7 @@ key, a wrong type and an impossible combination are all errors, raised before an
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 # Two families of the paper: Table 1 (ImageNet) and Sec. 4.2 (CIFAR, 6n + 2 layers).
@@ -318,37 +316,3 @@ def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:
             node = node[part]
         node[leaf] = value
     return from_dict(values)
-
-
-def load(path: str | Path) -> Config:
-    """Config in a composed YAML file, its paths absolute (see `anchor`).
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: as `from_dict`.
-    """
-    import yaml
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; `pipeline compose` writes it from conf/ and params.yaml")
-    with path.open() as stream:
-        return anchor(from_dict(yaml.safe_load(stream)), path.resolve().parent)
-
-
-def anchor(config: Config, root: Path) -> Config:
-    """`config` with absolute paths.
-
-    A copy of the workspace that `dvc exp run --temp` or `--queue` made lies below .dvc/tmp of the repository; runs
-    and MLflow's store are the repository's there too, or they would be lost with the copy. The environment variables
-    PIPELINE_RUNS and PIPELINE_MLRUNS win over the configuration.
-    """
-    home = root
-    for parent in root.parents:
-        if parent.name == ".dvc" and (parent / "tmp") in (root, *root.parents):
-            home = parent.parent
-    paths = {
-        key: str((home / os.environ.get(f"PIPELINE_{key.upper()}", value)).resolve())
-        for key, value in asdict(config.paths).items()
-    }
-    return replace(config, paths=PathsConfig(**paths))

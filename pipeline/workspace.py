@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from pipeline.config import Config, PathsConfig
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,21 @@ class Workspace:
 
     def metrics(self, stage: str) -> Path:
         return self.root / "metrics" / f"{stage}.json"
+
+
+def anchor(config: Config, root: Path) -> Config:
+    """`config` with absolute paths.
+
+    A copy of the workspace that `dvc exp run --temp` or `--queue` made lies below .dvc/tmp of the repository; runs
+    and MLflow's store are the repository's there too, or they would be lost with the copy. The environment variables
+    PIPELINE_RUNS and PIPELINE_MLRUNS win over the configuration.
+    """
+    home = root
+    for parent in root.parents:
+        if parent.name == ".dvc" and (parent / "tmp") in (root, *root.parents):
+            home = parent.parent
+    paths = {
+        key: str((home / os.environ.get(f"PIPELINE_{key.upper()}", value)).resolve())
+        for key, value in asdict(config.paths).items()
+    }
+    return replace(config, paths=PathsConfig(**paths))

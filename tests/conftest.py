@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,11 +29,14 @@ for _name in (
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The current folder is the test's own; what it tells MLflow and torch ends with it."""
+    """The current folder is the test's own; what it tells MLflow, torch and the system's signals ends with it."""
     monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     if "mlflow" in sys.modules:
         sys.modules["mlflow"].set_tracking_uri(None)
         sys.modules["mlflow"].set_registry_uri(None)

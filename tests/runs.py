@@ -21,7 +21,8 @@ EPOCH = 17
 def composed(root: Path, *overrides: str) -> Any:
     """Checked configuration of a workspace, its paths absolute."""
     from pipeline.compose import compose
-    from pipeline.config import anchor, from_dict
+    from pipeline.config import from_dict
+    from pipeline.workspace import anchor
 
     return anchor(from_dict(compose(root, list(overrides))), root)
 

@@ -9,14 +9,22 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.tracking.lineage import lineage
+from pipeline.training.classifier import DivergedError
 from pipeline.training.launch import launch
-from pipeline.training.stop import die_with_parent
+from pipeline.training.stop import Interrupted, die_with_parent
 from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
     die_with_parent()
-    result = launch(config, workspace.store(config.data.name), lineage(workspace.root))
+    try:
+        result = launch(config, workspace.store(config.data.name), lineage(workspace.root))
+    except (Interrupted, DivergedError):
+        # All ranks raise these together, and rank zero has MLflow and the user to tell yet: launchers kill it when
+        # another rank ends with an error.
+        if rank_zero_only.rank == 0:
+            raise
+        return
     if rank_zero_only.rank == 0:
         facts = asdict(result)
         del facts["folder"]  # another clone's is elsewhere

@@ -127,13 +127,14 @@ def _begin(mlflow_client: Any, location: Location, event: dict[str, Any]) -> str
     found = find_run(mlflow_client, experiment, tags[KEY_TAG])
     if found is None:
         found = mlflow_client.create_run(experiment, start_time=event["time"], tags=tags, run_name=event["name"])
-        params = [Param(k, str(v)) for k, v in event["params"].items()]
-        for start in range(0, len(params), 100):
-            mlflow_client.log_batch(found.info.run_id, params=params[start : start + 100])
     else:
         mlflow_client.update_run(found.info.run_id, status="RUNNING")
         for tag, value in tags.items():
             mlflow_client.set_tag(found.info.run_id, tag, value)
+    # Those it has stay: where a run was trained may change from one attempt to the next, and MLflow's params do not.
+    params = [Param(k, str(v)) for k, v in event["params"].items() if k not in found.data.params]
+    for start in range(0, len(params), 100):
+        mlflow_client.log_batch(found.info.run_id, params=params[start : start + 100])
     return found.info.run_id
 
 

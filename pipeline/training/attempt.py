@@ -104,10 +104,12 @@ class Attempt:
         return result
 
     def fail(self, error: BaseException) -> None:
+        # A second SIGINT comes out of Lightning as SystemExit.
+        asked = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
         if self.journal is not None:
             self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
-            self.journal.end("KILLED" if isinstance(error, Interrupted) else "FAILED")
-            self.write("interrupted" if isinstance(error, Interrupted) else "failed", 0)
+            self.journal.end("KILLED" if asked else "FAILED")
+            self.write("interrupted" if asked else "failed", 0)
 
     def _seconds(self) -> float:
         return self._earlier_s + time.monotonic() - self._start

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_functional
 from pytorch_lightning.plugins import LayerSync
 from torch import Tensor, nn
 
@@ -21,8 +22,8 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         ranks = dist.get_world_size()
         wide = x.float()
-        mean = _over_ranks(wide.mean((0, 2, 3))) / ranks
-        var = _over_ranks((wide - mean[:, None, None]).square().mean((0, 2, 3))) / ranks
+        mean = _OverRanks.apply(wide.mean((0, 2, 3))) / ranks
+        var = _OverRanks.apply((wide - mean[:, None, None]).square().mean((0, 2, 3))) / ranks
         with torch.no_grad():
             values = ranks * x.numel() // x.shape[1]
             self.running_mean.lerp_(mean, self.momentum)
@@ -33,8 +34,16 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         return torch.addcmul(shift[:, None, None], wide, scale[:, None, None]).to(x.dtype)
 
 
-def _over_ranks(values: Tensor) -> Tensor:
-    return dist_functional.all_reduce(values.contiguous())
+class _OverRanks(torch.autograd.Function):
+    """Sum over ranks; so is the gradient, since what each rank makes of the sum counts."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    backward = forward
 
 
 class CpuLayerSync(LayerSync):

@@ -24,7 +24,7 @@ from pipeline.training.classifier import Classifier
 from pipeline.training.key import run_key
 from pipeline.training.precision import resolve, uses_cuda
 from pipeline.training.recorder import Recorder, Report
-from pipeline.training.stop import GracefulStop
+from pipeline.training.stop import GracefulStop, Interrupted, ignore_sigterm
 
 
 class Stopped(Exception):  # noqa: N818 (a request, not an error)
@@ -120,6 +120,9 @@ def _run(
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         except Stopped:
             return "stopped"
+        except Interrupted:
+            ignore_sigterm()
+            raise
     return "finished"
 
 

@@ -6,12 +6,14 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 
 _PR_SET_PDEATHSIG = 1
+SAME_WISH_S = 1.0
 DDP_EVERY = 10  # steps between the ranks' agreements on stopping; each costs a tiny all-reduce
 
 
@@ -23,16 +25,18 @@ class GracefulStop(pl.Callback):
     """On SIGTERM or SIGINT, to any rank or to all: one checkpoint, then `Interrupted`.
 
     Lightning's own handler hangs under DDP when a rank other than 0, or all of them, get the signal. Here ranks agree
-    on stopping by an all-reduce. A second SIGINT ends at once.
+    on stopping by an all-reduce. A second SIGINT ends at once, if it is a second wish: one Ctrl-C comes twice under
+    torchrun, from the terminal and from torchrun.
     """
 
     def __init__(self, save: Callable[[pl.Trainer], None]) -> None:
-        self._save, self._asked = save, False
+        self._save, self._asked, self._first = save, False, 0.0
 
     def _handle(self, number: int, _: Any) -> None:
-        if self._asked and number == signal.SIGINT:
+        if not self._asked:
+            self._asked, self._first = True, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._first > SAME_WISH_S:
             raise KeyboardInterrupt
-        self._asked = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not earlier: Lightning would chain its own handler behind ours. Ray's trials run in threads and get no signals.
@@ -58,11 +62,17 @@ class GracefulStop(pl.Callback):
         raise Interrupted(f"stopped at step {trainer.global_step}")
 
 
+def ignore_sigterm() -> None:
+    """From here to the end of the process: what is left after a stop is to be finished, however often it was asked for."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which programs started from here would inherit
+
+
 def die_with_parent() -> None:
     """Ask for SIGTERM when the parent dies, where DVC is the parent: it passes no signal on to its stages."""
     if "DVC_STAGE" not in os.environ:
         return
-    parent = os.getppid()
+    parent = int(os.environ.get("PIPELINE_PARENT", os.getppid()))
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the request was in place
+    if os.getppid() != parent:  # it died before the request was in place, perhaps during the seconds of imports
         os.kill(os.getpid(), signal.SIGTERM)

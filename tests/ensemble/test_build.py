@@ -33,7 +33,6 @@ def versions(world: World):
 
 def loaded(world: World, name: str = "resnet-ensemble-tiny"):
     mlflow.set_tracking_uri(world.location.uri)
-    mlflow.set_registry_uri(world.location.uri)
     return mlflow.pyfunc.load_model(f"models:/{name}@champion")
 
 

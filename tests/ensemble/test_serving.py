@@ -57,6 +57,7 @@ def served(world):
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
     environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": uri}
+    environment.pop("MLFLOW_REGISTRY_URI", None)
     with (world.root / "serve.log").open("w") as log:
         server = subprocess.Popen(
             command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True

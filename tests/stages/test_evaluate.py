@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import composed
 
 from pipeline.atomic import read_json
-from pipeline.compose import compose
-from pipeline.config import anchor, from_dict
 from pipeline.data.store import open_store
 from pipeline.ensemble import judge, predictions
 from pipeline.evaluation.errors import wrong
@@ -42,8 +41,7 @@ class Chain:
         self.workspace = Workspace(root)
 
     def config(self, *overrides: str):
-        root = self.workspace.root
-        return anchor(from_dict(compose(root, [*QUICK, *overrides])), root)
+        return composed(self.workspace.root, *QUICK, *overrides)
 
     def run(self, *stages, set: tuple[str, ...] = ()) -> None:
         for stage in stages:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,7 @@ from pipeline.atomic import read_json
 from pipeline.cli import INTERRUPTED
 from pipeline.training.classifier import Classifier
 from pipeline.training.fit import fit
-from pipeline.training.stop import DDP_EVERY, Interrupted
+from pipeline.training.stop import DDP_EVERY, SAME_WISH_S, GracefulStop, Interrupted
 
 Workspaces = Callable[[], Path]
 TWO = (*TINY, "recipe.max_steps=100")
@@ -44,7 +46,7 @@ def test_sigterm_and_sigint_leave_a_checkpoint_from_which_training_goes_on_uncha
     assert run.curves == uninterrupted.curves
 
 
-def _signalled_at(step: int, number: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def _signalled_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals this process once it is about to make optimiser step `step`."""
     whole, told = Classifier.on_train_batch_start, []
 
@@ -52,8 +54,7 @@ def _signalled_at(step: int, number: int, times: int, monkeypatch: pytest.Monkey
         whole(self, batch, batch_idx)
         if self.global_step == step - 1 and not told:
             told.append(step)
-            for _ in range(times):
-                os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Classifier, "on_train_batch_start", start)
 
@@ -64,7 +65,7 @@ def test_no_validation_is_lost_wherever_in_an_epoch_the_signal_comes(
 ) -> None:
     root = workspace()
     config = composed(root, *TINY)
-    _signalled_at(step, signal.SIGTERM, 1, monkeypatch)
+    _signalled_at(step, signal.SIGTERM, monkeypatch)
     with pytest.raises(Interrupted, match=f"stopped at step {step}$"):
         fit(config, root / "data/store/digits", track=False)
     fit(config, root / "data/store/digits", track=False)
@@ -75,18 +76,40 @@ def test_a_signal_during_the_last_step_lets_the_training_finish(
     workspace: Workspaces, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = workspace()
-    _signalled_at(50, signal.SIGTERM, 1, monkeypatch)
+    _signalled_at(50, signal.SIGTERM, monkeypatch)
     assert fit(composed(root, *TINY), root / "data/store/digits", track=False).status == "finished"
     assert_same_training(root, reference)
 
 
 def test_a_second_interrupt_ends_at_once(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = workspace()
-    _signalled_at(20, signal.SIGINT, 2, monkeypatch)
+    root, told = workspace(), []
+
+    def start(self: Classifier, batch: object, batch_idx: int) -> None:
+        if self.global_step >= 19 and len(told) < 2:
+            told.append(self.global_step)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1.1 * SAME_WISH_S)  # a person's second thought, no echo of the first
+
+    monkeypatch.setattr(Classifier, "on_train_batch_start", start)
+    # No step ends between the two.
+    monkeypatch.setattr(GracefulStop, "on_train_batch_end", lambda *_: None)
     with pytest.raises(SystemExit):
         fit(composed(root, *TINY), root / "data/store/digits", track=False)
-    assert checkpoint(root)["global_step"] == EPOCH
+    assert (told, checkpoint(root)["global_step"]) == ([19, 20], EPOCH)
     assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
+
+
+def test_an_interrupt_that_comes_twice_at_once_is_one(
+    workspace: Workspaces, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workspace()
+    config = composed(root, *TINY)
+    _signalled_at(20, signal.SIGINT, monkeypatch)
+    _signalled_at(20, signal.SIGINT, monkeypatch)
+    with pytest.raises(Interrupted):
+        fit(config, root / "data/store/digits", track=False)
+    fit(config, root / "data/store/digits", track=False)
+    assert_same_training(root, reference)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +123,7 @@ def reference_of_two(workspace: Workspaces) -> Path:
 def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(
     workspace: Workspaces, reference_of_two: Path
 ) -> None:
-    trainings = []
-    for told in ((0,), (1,), (0, 1)):
-        trainings.append((told, workspace()))
+    trainings = [(told, workspace()) for told in ((0,), (1,), (0, 1))]
     started = [(told, root, ranks(root, "train", *TWO)) for told, root in trainings]
     for told, root, processes in started:
         processes[0].at_step(11)
@@ -110,7 +131,7 @@ def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(
             processes[rank].signal(signal.SIGTERM)
     for told, root, processes in started:
         codes = [process.wait() for process in processes]
-        assert codes == [INTERRUPTED, INTERRUPTED], (told, codes, [process.output for process in processes])
+        assert codes == [INTERRUPTED, 0], (told, codes, [process.output for process in processes])
         step = checkpoint(root)["global_step"]
         assert step > 11 and (step % DDP_EVERY == 0 or step % EPOCH == 0)
         assert [run.status for run in tracked(root)] == ["KILLED"]
@@ -122,7 +143,7 @@ def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["rank 0", "rank 1", "group"])
+@pytest.mark.parametrize("told", ["rank 0", "rank 1", "group", "group SIGINT"])
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
 def test_ranks_that_a_launcher_made_stop_alike(
     launcher: str, told: str, workspace: Workspaces, reference_of_two: Path
@@ -139,8 +160,8 @@ def test_ranks_that_a_launcher_made_stop_alike(
             key=lambda pid: int(psutil.Process(pid).environ()["RANK"]),
         )
     first.at_step(11)
-    if told == "group":
-        first.signal(signal.SIGTERM, group=True)
+    if told.startswith("group"):
+        first.signal(signal.SIGINT if told.endswith("SIGINT") else signal.SIGTERM, group=True)
     else:
         os.kill(pids[int(told[-1])], signal.SIGTERM)
     code = first.wait()
@@ -153,3 +174,27 @@ def test_ranks_that_a_launcher_made_stop_alike(
     Command(root, *arguments).succeed()
     assert_same_training(root, reference_of_two)
     assert len(tracked(root)) == 1
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_rank_zero_outlives_the_others_for_as_long_as_it_has_mlflow_to_tell(
+    workspace: Workspaces, silent_server: str
+) -> None:
+    """Lightning and torchrun kill what is left within seconds of a rank's end with an error."""
+    root = workspace()
+    command = Command(root, "train", *TWO, "trainer.devices=2", f"tracking.uri={silent_server}").at_step(11)
+    command.signal(signal.SIGTERM, group=True)
+    until(lambda: read_json(run_folder(root) / "run.json")["status"] == "interrupted", "the end of training")
+    time.sleep(0.5)
+    command.signal(signal.SIGTERM, group=True)  # not even a second request cuts it short
+    assert command.wait() == INTERRUPTED, command.output
+    assert f"MLflow at {silent_server} does not have all of" in command.output

@@ -1,0 +1,111 @@
+"""Configurations made in Python, for where YAML, Hydra and pydantic are absent; a test holds them to conf/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EnsembleConfig,
+    ModelConfig,
+    PathsConfig,
+    RecipeConfig,
+    SweepConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
+from pipeline.data.store import Store
+
+
+def paper_config(store: Store, runs: Path, depth: int = 20) -> Config:
+    """The CIFAR recipe of Sec. 4.2 on `store`, all training images, without the drops of the learning rate.
+
+    Args:
+        store: of images of one size.
+        runs: paths.runs, absolute.
+
+    Raises:
+        ValueError: a store of JPEGs.
+    """
+    manifest = store.manifest
+    if manifest.format != "arrays":
+        raise ValueError(f"{store.path} holds {manifest.format}; the bench takes a store of arrays, such as cifar10's")
+    return Config(
+        seed=0,
+        data=DataConfig(
+            name=manifest.name,
+            source="cifar10",
+            path="",
+            mirror="",
+            format="arrays",
+            image_size=manifest.image_size,
+            num_val=manifest.split["num_val"],
+            split_seed=manifest.split["seed"],
+            split="full",
+            skip_corrupt=False,
+            workers=0,
+        ),
+        model=ModelConfig(family="cifar", depth=depth, residual=True, shortcut="A", stride_on="1x1"),
+        recipe=_recipe(manifest.image_size),
+        trainer=_trainer(),
+        sweep=SweepConfig(
+            space={"model.depth": [depth]},
+            num_samples=1,
+            grace_epochs=1,
+            reduction_factor=0,
+            cpus_per_trial=1,
+            gpus_per_trial=0.0,
+            max_concurrent=0,
+            max_failures=0,
+            address="",
+        ),
+        ensemble=EnsembleConfig(selection="top_k", size=1),
+        tracking=TrackingConfig(uri="", system_metrics_every_s=0),
+        paths=PathsConfig(runs=str(runs), mlruns=str(runs / "mlruns")),
+    )
+
+
+def _recipe(side: int) -> RecipeConfig:
+    return RecipeConfig(
+        batch_size=128,
+        max_steps=64_000,
+        lr=0.1,
+        schedule="multistep",
+        milestones=[],
+        warmup_lr=0.0,
+        warmup_until_err=0.8,
+        warmup_fraction=0.0,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=1e-4,
+        decay_norm=True,
+        label_smoothing=0.0,
+        normalize="per_pixel_mean",
+        precision="auto",
+        augment=AugmentConfig(kind="pad_crop", crop=side, padding=4, flip=True, min_side=0, max_side=0, test_side=0),
+    )
+
+
+def _trainer() -> TrainerConfig:
+    return TrainerConfig(
+        accelerator="auto",
+        devices=1,
+        num_nodes=1,
+        launcher="auto",
+        threads=0,
+        channels_last=True,
+        sync_batchnorm=True,
+        val_every_epochs=1,
+        log_every_steps=50,
+        checkpoint_every_steps=0,
+    )
+
+
+def changed(config: Config, **sections: Mapping[str, Any]) -> Config:
+    """`config` with some values replaced and checked again: `changed(config, recipe={"max_steps": 10})`."""
+    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in sections.items()})
