@@ -14,9 +14,10 @@ IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 
 
-def _strict(cls: type) -> type:
-    cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
-    return dataclass(frozen=True, kw_only=True)(cls)
+class _Section:
+    """A part of the configuration; pydantic, which checks it, refuses keys that are no fields."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (pydantic's own name and form)
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -24,8 +25,8 @@ def _require(holds: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
-@_strict
-class DataConfig:
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(_Section):
     """Where images come from, how they are stored, which of them training may see."""
 
     name: str
@@ -52,8 +53,8 @@ class DataConfig:
         )
 
 
-@_strict
-class ModelConfig:
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(_Section):
     """A residual or plain net of the paper."""
 
     family: Literal["cifar", "imagenet"]
@@ -79,8 +80,8 @@ class ModelConfig:
             )
 
 
-@_strict
-class AugmentConfig:
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig(_Section):
     """Training-time augmentation; every draw is a function of (seed, epoch, sample)."""
 
     kind: Literal["pad_crop", "random_resized_crop", "scale_jitter"]
@@ -103,8 +104,8 @@ class AugmentConfig:
             )
 
 
-@_strict
-class RecipeConfig:
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig(_Section):
     """What decides the result of a training, beside data, model and seed. Durations are in optimiser steps."""
 
     batch_size: int  # global, over all ranks
@@ -149,8 +150,8 @@ class RecipeConfig:
         )
 
 
-@_strict
-class TrainerConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig(_Section):
     """Where and how training runs; nothing here changes what is learnt beyond rounding."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
@@ -173,8 +174,8 @@ class TrainerConfig:
         return self.devices * self.num_nodes
 
 
-@_strict
-class SweepConfig:
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(_Section):
     """Ray Tune's search: a grid over lists, draws from ranges, ASHA on validation error."""
 
     space: dict[str, Any]  # config key -> list of values, or {uniform|loguniform: [low, high]}
@@ -207,8 +208,8 @@ class SweepConfig:
             )
 
 
-@_strict
-class EnsembleConfig:
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig(_Section):
     """How members are chosen, on validation error alone."""
 
     selection: Literal["best_per_depth", "top_k", "greedy"]
@@ -218,24 +219,24 @@ class EnsembleConfig:
         _require(self.size > 0, f"ensemble.size={self.size}; it must be at least 1")
 
 
-@_strict
-class TrackingConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig(_Section):
     """MLflow."""
 
     uri: str  # "" for the SQLite store below paths.mlruns
     system_metrics_every_s: int  # 0 for none
 
 
-@_strict
-class PathsConfig:
+@dataclass(frozen=True, kw_only=True)
+class PathsConfig(_Section):
     """Folders that outlive one workspace; relative ones start at the repository's root."""
 
     runs: str
     mlruns: str
 
 
-@_strict
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(_Section):
     seed: int
     data: DataConfig
     model: ModelConfig

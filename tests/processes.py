@@ -80,7 +80,7 @@ class Command:
         self._log = root / f"output-{time.monotonic_ns()}.txt"
         values = {**os.environ, **(environment or {})}
         self._process = FORKS.Process(
-            target=_run, args=(target or _pipeline, arguments, str(root), values, str(self._log)), daemon=True
+            target=_run, args=(target or pipeline, arguments, str(root), values, str(self._log)), daemon=True
         )
         self._process.start()
 
@@ -131,14 +131,15 @@ def _run(target: Callable[..., Any], arguments: tuple[str, ...], cwd: str, envir
     target(*arguments)
 
 
-def _pipeline(*arguments: str) -> None:
+def pipeline(*arguments: str) -> None:
+    """The command line, as its script runs it."""
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
     from pipeline.cli import main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Lightning reads the rank when it is imported, which was in the server.
-    rank_zero_only.rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
+    rank_zero_only.rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
     sys.argv = [str(Path(sys.executable).with_name("pipeline")), *arguments]
     sys.exit(main())
 

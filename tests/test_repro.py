@@ -24,7 +24,13 @@ SMALL = {"model.depth": 8, "recipe.max_steps": 170, "sweep.space": {"model.depth
 def dvc(root: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["dvc", *arguments], cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["dvc", *arguments],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -40,7 +46,9 @@ def changed(root: Path) -> set[str]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the working tree, reproduced once."""
     root = tmp_path_factory.mktemp("clone") / "repository"
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,10 @@ def synthetic_store(
     labels = np.sort(np.arange(images) % classes)
     np.save(folder / "train_images.npy", rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8))
     np.save(folder / "train_labels.npy", labels)
-    splits = make_splits(labels, num_val, 0)
-    np.savez(folder / "splits.npz", **{**splits, "full_train": np.tile(splits["full_train"], repeats)})
-    moments = {
+    splits: dict[str, Any] = make_splits(labels, num_val, 0)
+    splits["full_train"] = np.tile(splits["full_train"], repeats)
+    np.savez(folder / "splits.npz", **splits)
+    moments: dict[str, Any] = {
         "mean": np.full(3, _MEAN, np.float32),
         "std": np.full(3, _STD, np.float32),
         "pixel_mean": np.full((side, side, 3), _MEAN, np.float32),

@@ -137,6 +137,7 @@ class ShardBatches:
         image = self._crops.decode(self._records.jpeg(index))
         if draws is None:
             return self._crops.test_crop(image, augment.crop, augment.test_side)
+        assert augment.kind != "pad_crop"  # Config refuses it with shards
         sides = (augment.min_side, augment.max_side)
         return self._crops.train_crop(image, draws, augment.kind, augment.crop, sides, augment.flip)
 

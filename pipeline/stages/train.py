@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
 from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.tracking.lineage import lineage
 from pipeline.training.classifier import DivergedError
 from pipeline.training.launch import launch
+from pipeline.training.ranks import rank
 from pipeline.training.stop import Interrupted, die_with_parent
 from pipeline.workspace import Workspace
 
@@ -22,10 +21,10 @@ def run(config: Config, workspace: Workspace) -> None:
     except (Interrupted, DivergedError):
         # All ranks raise these together, and rank zero has MLflow and the user to tell yet: launchers kill it when
         # another rank ends with an error.
-        if rank_zero_only.rank == 0:
+        if rank() == 0:
             raise
         return
-    if rank_zero_only.rank == 0:
+    if rank() == 0:
         facts = asdict(result)
         del facts["folder"]  # another clone's is elsewhere
         write_json(workspace.metrics("train"), facts)

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
 from pipeline.atomic import read_json, sha256, write_json
 from pipeline.config import Config
 from pipeline.models import net_name
@@ -20,6 +18,7 @@ from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import Shipper, run_id
 from pipeline.training.checkpoint import BEST, FolderLock
+from pipeline.training.ranks import rank
 from pipeline.training.stop import Interrupted
 
 RUN = "run.json"  # key, name, status, step, seconds, host, pid; the result once there is one
@@ -124,7 +123,7 @@ def attempt_on(
     Raises:
         ValueError: another process holds the folder.
     """
-    if rank_zero_only.rank != 0:
+    if rank() != 0:
         yield Attempt(folder, run_name(config), key, precision, None)
         return
     with FolderLock(folder):

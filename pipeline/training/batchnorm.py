@@ -24,6 +24,8 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         wide = x.float()
         mean = _OverRanks.apply(wide.mean((0, 2, 3))) / ranks
         var = _OverRanks.apply((wide - mean[:, None, None]).square().mean((0, 2, 3))) / ranks
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None  # this project's nets keep running averages
         with torch.no_grad():
             values = ranks * x.numel() // x.shape[1]
             self.running_mean.lerp_(mean, self.momentum)

@@ -10,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy, Strategy
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import Config
 from pipeline.data.module import ImageData
@@ -23,6 +22,7 @@ from pipeline.training.checkpoint import BEST, AtomicCheckpointIO, resumable, sa
 from pipeline.training.classifier import Classifier
 from pipeline.training.key import run_key
 from pipeline.training.precision import resolve, uses_cuda
+from pipeline.training.ranks import rank
 from pipeline.training.recorder import Recorder, Report
 from pipeline.training.stop import GracefulStop, Interrupted, ignore_sigterm
 
@@ -68,8 +68,9 @@ def fit(
     data = ImageData(
         store, config.data.split, recipe.batch_size, recipe.augment, recipe.normalize, config.seed, config.data.workers
     )
+    architecture = {**asdict(config.model), "num_classes": data.num_classes, "in_channels": data.in_channels}
     metadata = {
-        "model": {**asdict(config.model), "num_classes": data.num_classes, "in_channels": data.in_channels},
+        "model": architecture,
         "normalize": recipe.normalize,
         "augment": asdict(recipe.augment),
         "split": config.data.split,
@@ -77,7 +78,7 @@ def fit(
         "key": key,
     }
     torch.manual_seed(config.seed)
-    model = build_model(**metadata["model"])
+    model = build_model(**architecture)
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
@@ -112,14 +113,12 @@ def _run(
     name: str,
 ) -> str:
     """Status of the run: finished or stopped."""
-    shown = (
-        progress(name, classifier.recipe.max_steps, "steps", first_step) if rank_zero_only.rank == 0 else nullcontext()
-    )
+    shown = progress(name, classifier.recipe.max_steps, "steps", first_step) if rank() == 0 else nullcontext()
     with shown as recorder.progress:
         try:
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-        except Stopped:
-            return "stopped"
+        except Stopped:  # which may come with the last step
+            return "finished" if trainer.global_step >= classifier.recipe.max_steps else "stopped"
         except Interrupted:
             ignore_sigterm()
             raise

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
 from pipeline.config import Config, from_dict
 from pipeline.training.attempt import FitResult
 from pipeline.training.fit import fit
+from pipeline.training.ranks import set_rank
 from pipeline.training.recorder import Report
 
 
@@ -25,7 +24,7 @@ def launch(config: Config, store: Path, tags: dict[str, str], report: Report | N
     if "RANK" not in os.environ and "NODE_RANK" in os.environ:
         # Lightning counts machines when it builds its Trainer; until then it takes each one's first rank for zero.
         first = int(os.environ["NODE_RANK"]) * config.trainer.devices
-        rank_zero_only.rank = first + int(os.environ.get("LOCAL_RANK", 0))
+        set_rank(first + int(os.environ.get("LOCAL_RANK", "0")))
     return fit(config, store, tags=tags, report=report)
 
 
@@ -49,7 +48,7 @@ def _on_ray(config: Config, store: Path, tags: dict[str, str], report: Report | 
         config, open_store(store).manifest.content_hash, resolve(config.recipe.precision, config.trainer.accelerator)
     )
     work = {"config": config.to_dict(), "store": str(store), "tags": tags}
-    callbacks = []
+    callbacks: list[Any] = []
     if report is not None:
         from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -79,7 +78,7 @@ def _rank(work: dict[str, Any]) -> None:
     from ray import train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
-    rank_zero_only.rank = train.get_context().get_world_rank()
+    set_rank(train.get_context().get_world_rank())
 
     def report(validated: Any) -> None:
         train.report(

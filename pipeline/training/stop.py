@@ -65,7 +65,7 @@ class GracefulStop(pl.Callback):
 def ignore_sigterm() -> None:
     """From here to the end of the process: what is left after a stop is to be finished, however often it was asked for."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which programs started from here would inherit
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def die_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from ray.tune import Callback
@@ -13,11 +14,11 @@ class TrialLines(Callback):
     """Progress over `total` trials; notes the best validation error so far."""
 
     def __init__(self, total: int) -> None:
-        self._total, self._best, self._context = total, float("inf"), None
+        self._total, self._best = total, float("inf")
+        self._open = ExitStack()
 
     def setup(self, *_: Any, **__: Any) -> None:
-        self._context = progress("sweep", self._total, "trials")
-        self._shown = self._context.__enter__()
+        self._shown = self._open.enter_context(progress("sweep", self._total, "trials"))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **_: Any) -> None:
         self._best = min(self._best, result.get("best/err1", self._best))
@@ -33,10 +34,10 @@ class TrialLines(Callback):
         )
 
     def on_experiment_end(self, trials: list, **_: Any) -> None:
-        self._context.__exit__(None, None, None)
+        self._open.close()
 
     def get_state(self) -> dict | None:
         return None  # a display has nothing to restore
 
     def __getstate__(self) -> dict:
-        return {"_total": self._total, "_best": self._best, "_context": None}
+        return {"_total": self._total, "_best": self._best, "_open": ExitStack()}

@@ -31,6 +31,8 @@ def run_trial(
     from pipeline.training.launch import launch
     from pipeline.training.recorder import Validated
 
+    asked: list[SystemExit] = []
+
     def report(validated: Validated) -> None:
         try:
             tune.report(
@@ -42,7 +44,8 @@ def run_trial(
                     **validated.metrics,
                 }
             )
-        except SystemExit:  # Ray's way to end a function that its scheduler has stopped
+        except SystemExit as request:  # Ray's way to end a function that its scheduler has stopped
+            asked.append(request)
             raise Stopped from None
 
     try:
@@ -50,3 +53,5 @@ def run_trial(
     except DivergedError as error:
         # An answer, not a failure: this learning rate is too high. Ray would try a failed trial again.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})
+    if asked:
+        raise asked[0]  # a return would be reported, and wait for an answer that a stopped trial does not get

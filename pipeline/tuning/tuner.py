@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import signal
 from dataclasses import asdict
@@ -93,7 +94,7 @@ def _search(
             address=config.sweep.address or None,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             # An actor is used again only if the stopped trial's thread ends in time; it ships its journal first.
             runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}},
         )
@@ -142,8 +143,10 @@ def _search(
     return leaderboard.board(
         name,
         [
-            leaderboard.entry(trial_name(r.config), r.config, r.metrics or {}, str(r.error) if r.error else None, runs)
-            for r in results
+            leaderboard.entry(
+                trial_name(r.config or {}), r.config or {}, r.metrics or {}, str(r.error) if r.error else None, runs
+            )
+            for r in (results[i] for i in range(len(results)))
         ],
     )
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from processes import Command, ended, execute, ranks, until
+from processes import PATIENCE_S, Command, ended, execute, pipeline, ranks, until
 from runs import EPOCH, TINY, assert_no_step_twice, assert_same_training, checkpoint, composed, run_folder, tracked
 
 from pipeline.atomic import read_json
-from pipeline.cli import INTERRUPTED
+from pipeline.cli import INTERRUPTED, USER_ERROR
 from pipeline.training.classifier import Classifier
 from pipeline.training.fit import fit
-from pipeline.training.stop import DDP_EVERY, SAME_WISH_S, GracefulStop, Interrupted
+from pipeline.training.stop import DDP_EVERY, SAME_WISH_S, GracefulStop, Interrupted, die_with_parent
 
 Workspaces = Callable[[], Path]
 TWO = (*TINY, "recipe.max_steps=100")
+LONG = (*TINY, "recipe.max_steps=5000")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline")
 
 
@@ -198,3 +201,49 @@ def test_rank_zero_outlives_the_others_for_as_long_as_it_has_mlflow_to_tell(
     command.signal(signal.SIGTERM, group=True)  # not even a second request cuts it short
     assert command.wait() == INTERRUPTED, command.output
     assert f"MLflow at {silent_server} does not have all of" in command.output
+
+
+def dvc(*arguments: str) -> None:
+    """A process that runs a stage as DVC does: it says so in the environment, and passes no signal on."""
+    os.environ["DVC_STAGE"] = "train"
+    if os.fork() == 0:
+        pipeline(*arguments)
+    time.sleep(PATIENCE_S)
+
+
+def test_a_running_training_is_left_alone_by_a_second_and_ends_with_dvc(workspace: Workspaces) -> None:
+    root = workspace()
+    parent = Command(root, "train", *LONG, target=dvc).at_step(EPOCH + 1)
+    trainer = read_json(run_folder(root) / "run.json")["pid"]
+    assert trainer != parent.pid
+    second = Command(root, "train", *LONG)
+    assert second.wait() == USER_ERROR
+    assert f"is being written by process {trainer} on {socket.gethostname()}" in second.output
+    parent.signal(signal.SIGKILL)
+    until(lambda: ended(trainer), "the orphan's end", patience_s=30)
+    assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
+    assert checkpoint(root)["global_step"] > EPOCH
+    assert [run.status for run in tracked(root)] == ["KILLED"]
+
+
+@pytest.mark.slow
+def test_a_stage_that_a_shell_started_ends_with_dvc(workspace: Workspaces) -> None:
+    """DVC runs a stage's command with `sh -c`; a shell replaces itself by the last command of such a line."""
+    root = workspace()
+    stage = shlex.join([sys.executable, "-m", "pipeline", "train", *LONG])
+    script = f"import subprocess; subprocess.run(['/bin/sh', '-c', {stage!r}])"
+    parent = Command(root, "-c", script, target=execute, environment={"DVC_STAGE": "train"}).at_step(EPOCH + 1)
+    trainer = read_json(run_folder(root) / "run.json")["pid"]
+    parent.signal(signal.SIGKILL)
+    until(lambda: ended(trainer), "the orphan's end", patience_s=30)
+    assert checkpoint(root)["global_step"] > EPOCH
+
+
+def born_late() -> None:
+    die_with_parent()
+    time.sleep(PATIENCE_S)
+
+
+def test_a_stage_whose_parent_died_while_it_was_starting_ends(tmp_path: Path) -> None:
+    gone = {"DVC_STAGE": "train", "PIPELINE_PARENT": str(os.getpid())}  # the fork server is the parent
+    assert Command(tmp_path, target=born_late, environment=gone).wait() == -signal.SIGTERM
