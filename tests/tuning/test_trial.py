@@ -26,5 +26,5 @@ def test_several_ranks_of_a_trial_are_made_by_ray(workspace):
 
 
 def test_an_impossible_choice_is_refused(workspace):
-    with pytest.raises(ValueError, match="model.depth=21 is not 6n"):
+    with pytest.raises(ValueError, match=r"model\.depth=21 is not 6n"):
         trial_config(composed(workspace()), {"model.depth": 21}, cpus=1)
