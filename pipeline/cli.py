@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline.parent import end_with_dvc
+
 VERBS = {
     "compose": "conf/, params.yaml and overrides -> composed.yaml",
     "fetch": "the published bytes, verified -> data/raw/<name>/",
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.help or options.verb is None:
         print(_help(options.verb))
         return 0 if options.help else USER_ERROR
-    os.environ["PIPELINE_PARENT"] = str(os.getppid())  # for training.stop.die_with_parent
+    end_with_dvc()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return _run(options, overrides)

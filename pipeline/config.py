@@ -152,7 +152,7 @@ class RecipeConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig(_Section):
-    """Where and how training runs; nothing here changes what is learnt beyond rounding."""
+    """Where and how training runs; beyond rounding, only what `training.key` names changes what is learnt."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: int  # ranks a node

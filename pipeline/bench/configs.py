@@ -83,7 +83,7 @@ def _recipe(side: int) -> RecipeConfig:
         momentum=0.9,
         nesterov=False,
         weight_decay=1e-4,
-        decay_norm=True,
+        decay_norm=False,
         label_smoothing=0.0,
         normalize="per_pixel_mean",
         precision="auto",

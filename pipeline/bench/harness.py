@@ -105,5 +105,5 @@ def show(found: list[Measured], title: str) -> None:
             judged,
         )
     console = Console()
-    console.width = max(console.width, 120)  # a narrow terminal, or none, would cut the figures
+    console.width = max(console.width, 140)  # a narrow terminal, or none, would cut the figures
     console.print(table)

@@ -23,6 +23,7 @@ from pipeline.data.store import Store
 from pipeline.ensemble.predictions import Images, probabilities
 from pipeline.models import build_model
 from pipeline.tracking import journal
+from pipeline.training.classifier import Classifier
 from pipeline.training.fit import fit
 from pipeline.training.precision import resolve
 
@@ -55,7 +56,7 @@ def bare_rate(config: Config, store: Store, device: torch.device) -> float:
     net = _net(config, store).to(device)
     images = _batch(recipe.batch_size, store, device)
     labels = torch.randint(len(manifest.classes), (recipe.batch_size,), device=device)
-    optimiser = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+    optimiser = Classifier(net, recipe).configure_optimizers()
     bf16 = resolve(recipe.precision, config.trainer.accelerator) == "bf16"
     warm = config.trainer.log_every_steps
     start = 0.0

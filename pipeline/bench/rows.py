@@ -65,7 +65,7 @@ def step_row(config: Config, store: Store, device: torch.device) -> Row:
 
 def _batch_row(config: Config, store: Store, device: torch.device, effort: Effort) -> Row:
     return Row(
-        name=f"augmentation and batching alone, against {_title(config)}'s bare training",
+        name="augmentation and batching alone, against the bare step",
         unit="images/s",
         bar=None,
         ours=lambda: rates.batch_rate(config, store.path, device, effort.batches),

@@ -17,14 +17,12 @@ from pipeline.ensemble.predictions import FOLDER, all_images, probabilities
 from pipeline.tracking.registry import add_test_metrics
 from pipeline.tracking.store import locate
 from pipeline.training.precision import uses_cuda
-from pipeline.training.stop import die_with_parent
 from pipeline.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    die_with_parent()
     store, runs = open_store(workspace.store(config.data.name)), Path(config.paths.runs)
     ensemble = read_ensemble(workspace.ensemble, store.manifest.content_hash)
     named, named_weights = named_run(workspace.metrics("train"), runs)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pipeline.config import Config
-from pipeline.training.stop import die_with_parent
 from pipeline.tuning.leaderboard import show, write
 from pipeline.tuning.tuner import tune_sweep
 from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    die_with_parent()
     board = tune_sweep(config, workspace.store(config.data.name), workspace.root)
     write(board, workspace.leaderboard)
     show(board)

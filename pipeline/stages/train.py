@@ -10,12 +10,11 @@ from pipeline.tracking.lineage import lineage
 from pipeline.training.classifier import DivergedError
 from pipeline.training.launch import launch
 from pipeline.training.ranks import rank
-from pipeline.training.stop import Interrupted, die_with_parent
+from pipeline.training.stop import Interrupted
 from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    die_with_parent()
     try:
         result = launch(config, workspace.store(config.data.name), lineage(workspace.root))
     except (Interrupted, DivergedError):

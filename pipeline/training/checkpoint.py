@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pickle
 import socket
 from pathlib import Path
 from typing import IO, Any
@@ -34,15 +35,19 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def resumable(folder: Path, key: str) -> Path | None:
-    """The run's last checkpoint if it is whole and bears this key, else None.
+    """The run's last checkpoint, or None before the first.
 
     Raises:
-        ValueError: the checkpoint belongs to another run.
+        ValueError: the checkpoint belongs to another run, or is damaged.
     """
     path = folder / LAST
     if not path.exists():
         return None
-    found = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run_key")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run_key")
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} cannot be read ({reason}); remove it to start this run afresh") from None
     if found != key:
         raise ValueError(f"{path} belongs to run {found}, not {key}; remove {folder} and start again")
     return path

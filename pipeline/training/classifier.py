@@ -110,8 +110,9 @@ class Classifier(pl.LightningModule):
 def _sums(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:
     """(4,) float64: loss, top-1 errors, top-5 errors, images.
 
-    An image is a top-k error where k or more classes do not score lower than its own; NaN scores count as errors.
+    An image is a top-k error where k or more other classes do not score lower than its own: a tie counts as an error, as
+    in `pipeline.evaluation.errors`, and so do NaN scores.
     """
-    above = (~(logits <= logits.gather(1, labels[:, None]))).sum(1)
+    above = (~(logits < logits.gather(1, labels[:, None]))).sum(1) - 1
     count = torch.full_like(loss, len(labels))
     return torch.stack([loss.double(), (above >= 1).sum().double(), (above >= 5).sum().double(), count.double()])

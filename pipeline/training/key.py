@@ -40,10 +40,21 @@ def run_key(config: Config, content_hash: str, precision: str) -> str:
         "seed": config.seed,
         "data": [content_hash, config.data.split],
         "model": asdict(config.model),
+        "trainer": _deciding(config),
         "recipe": {**asdict(config.recipe), "precision": precision},
         "code": code_version(),
     }
     return _hash(json.dumps(facts, sort_keys=True))[:12]
+
+
+def _deciding(config: Config) -> dict[str, int]:
+    """What of the trainer's section changes more than rounding."""
+    trainer, recipe = config.trainer, config.recipe
+    return {
+        "val_every_epochs": trainer.val_every_epochs,  # the best weights are chosen among those validated
+        "statistics_per_rank": 1 if trainer.sync_batchnorm else trainer.world_size,
+        "warmup_window": trainer.log_every_steps if recipe.warmup_lr else 0,  # the error that ends the warm-up is its mean
+    }
 
 
 @cache
@@ -61,8 +72,9 @@ def _syntax(path: Path) -> str:
             and body
             and isinstance(body[0], ast.Expr)
             and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
         ):
-            body[0].value.value = ""
+            del body[0]
     return ast.dump(tree)
 
 

@@ -1,8 +1,7 @@
-"""Ending well: a signal becomes a checkpoint after the current step, an orphan ends with its parent."""
+"""Ending well: a signal becomes a checkpoint after the current step."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import threading
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-_PR_SET_PDEATHSIG = 1
 SAME_WISH_S = 1.0
 DDP_EVERY = 10  # steps between the ranks' agreements on stopping; each costs a tiny all-reduce
 
@@ -66,13 +64,3 @@ def ignore_sigterm() -> None:
     """From here to the end of the process: what is left after a stop is to be finished, however often it was asked for."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def die_with_parent() -> None:
-    """Ask for SIGTERM when the parent dies, where DVC is the parent: it passes no signal on to its stages."""
-    if "DVC_STAGE" not in os.environ:
-        return
-    parent = int(os.environ.get("PIPELINE_PARENT", os.getppid()))
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the request was in place, perhaps during the seconds of imports
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -19,17 +19,24 @@ from pipeline.data.store import Store
 from pipeline.models import build_model, net_name
 from pipeline.training.classifier import Classifier
 
-# Of float32 without TF32, as a share of the CPU's value.
-LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-3
+# A gradient jumps where a ReLU's input changes sign, and rounding decides that for the few inputs nearest to zero. So
+# float32 gradients of a deep net agree to percents only, between CPU memory formats too, while the loss agrees closely.
+# Two limits are drawn therefore. In float64 no sign is in doubt, and both devices must compute one and the same function.
+# In float32 each case has a limit between what two orders of summation differ by on a CPU, and what TF32's 10 bits, or
+# anything worse, would do: losses 3e-7 and 3e-5, gradients 2e-3 and 4e-2 for ResNet-20; 4e-6 and 3e-3, 3e-2 and 6e-1
+# for ResNet-50.
+FLOAT64_LIMIT = 1e-6  # of losses and gradients; logits are rounded to float32 for the loss
 
 
 @dataclass(frozen=True)
 class Case:
-    """A net and the batch it sees: `batch` images of `side` x `side` pixels."""
+    """A net, the batch it sees (`batch` images of `side` x `side` pixels), relative limits in float32."""
 
     model: ModelConfig
     side: int
     batch: int
+    loss_limit: float
+    gradient_limit: float
 
     @property
     def name(self) -> str:
@@ -37,10 +44,9 @@ class Case:
         return net_name(model.family, model.depth, model.residual, model.shortcut, model.stride_on)
 
 
-CASES = (
-    Case(ModelConfig(family="cifar", depth=20, residual=True, shortcut="A", stride_on="1x1"), 32, 128),
-    Case(ModelConfig(family="imagenet", depth=50, residual=True, shortcut="B", stride_on="1x1"), 224, 16),
-)
+_CIFAR = ModelConfig(family="cifar", depth=20, residual=True, shortcut="A", stride_on="1x1")
+_IMAGENET = ModelConfig(family="imagenet", depth=50, residual=True, shortcut="B", stride_on="1x1")
+CASES = (Case(_CIFAR, 32, 128, 5e-6, 1e-2), Case(_IMAGENET, 96, 8, 5e-5, 0.15))
 
 
 def parity(
@@ -53,43 +59,54 @@ def parity(
     """
     store = synthetic_store(work / "store", images=images, num_val=images // 10)
     config = paper_config(store, work / "runs")
-    differences = {case.name: difference(case, config.recipe, device) for case in cases}
+    found = {case.name: differences(case, config.recipe, device) for case in cases}
     augmented = {which: _augments_alike(store, config.recipe, device, which == "train") for which in ("train", "test")}
-    # Written so that NaN is out of tolerance.
-    near = all(d["loss"] <= LOSS_TOLERANCE and d["gradient"] <= GRADIENT_TOLERANCE for d in differences.values())
-    tolerances = {"loss": LOSS_TOLERANCE, "gradient": GRADIENT_TOLERANCE}
-    values = {"differences": differences, "tolerances": tolerances, "augmentation_equal": augmented}
-    return values, near and all(augmented.values())
+    within = all(_within(difference) for case in found.values() for difference in case.values())
+    return {"differences": found, "augmentation_equal": augmented}, within and all(augmented.values())
 
 
-def difference(case: Case, recipe: RecipeConfig, device: torch.device) -> dict[str, float]:
-    """Relative differences of a training step on `device` to the same step on the CPU, in float32.
+def differences(case: Case, recipe: RecipeConfig, device: torch.device) -> dict[str, dict[str, float]]:
+    """By precision, how far a training step on `device` is from the same step on the CPU, and how far it may be.
 
-    loss; gradient: length of the difference of all gradients over the CPU's; worst: the greatest of any one parameter.
+    loss: relative; gradient: length of the difference of all gradients over their length; worst: the greatest of any
+    one parameter.
     """
-    (loss, gradients), (other_loss, other_gradients) = (
-        training_step(case, recipe, where) for where in (torch.device("cpu"), device)
-    )
-    apart = torch.stack([(one - other).norm() for one, other in zip(gradients, other_gradients, strict=True)])
-    lengths = torch.stack([one.norm() for one in gradients])
-    return {
-        "loss": abs(other_loss - loss) / abs(loss),
-        "gradient": float(apart.norm() / lengths.norm()),
-        "worst": float((apart / lengths).max()),
-    }
+    limits = {torch.float32: (case.loss_limit, case.gradient_limit), torch.float64: (FLOAT64_LIMIT, FLOAT64_LIMIT)}
+    found = {}
+    for dtype, (loss_limit, gradient_limit) in limits.items():
+        (loss, gradients), (other_loss, others) = (
+            training_step(case, recipe, where, dtype) for where in (torch.device("cpu"), device)
+        )
+        apart = torch.stack([(one - other).norm() for one, other in zip(gradients, others, strict=True)])
+        lengths = torch.stack([one.norm() for one in gradients])
+        found[str(dtype).removeprefix("torch.")] = {
+            "loss": abs(other_loss - loss) / abs(loss),
+            "loss_limit": loss_limit,
+            "gradient": float(apart.norm() / lengths.norm()),
+            "gradient_limit": gradient_limit,
+            "worst": float((apart / lengths).max()),
+        }
+    return found
 
 
-def training_step(case: Case, recipe: RecipeConfig, device: torch.device) -> tuple[float, list[Tensor]]:
-    """Loss and gradients, on the CPU in float64, of one step of `Classifier` in float32: the same weights and batch."""
+def _within(difference: dict[str, float]) -> bool:
+    """NaN is not."""
+    return difference["loss"] <= difference["loss_limit"] and difference["gradient"] <= difference["gradient_limit"]
+
+
+def training_step(
+    case: Case, recipe: RecipeConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[float, list[Tensor]]:
+    """Loss of one step of `Classifier` in `dtype`, and its gradients as float64 on the CPU: the same weights and batch."""
     torch.manual_seed(0)
     num_classes = 10 if case.model.family == "cifar" else 1000
     net = build_model(**asdict(case.model), num_classes=num_classes).to(memory_format=torch.channels_last)
     images = torch.randn(case.batch, 3, case.side, case.side).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(num_classes, (case.batch,))
-    classifier = Classifier(net, recipe).to(device)
+    classifier = Classifier(net, recipe).to(device, dtype)
     classifier.on_train_start()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        loss = classifier.training_step((images.to(device), labels.to(device)), 0)
+        loss = classifier.training_step((images.to(device, dtype), labels.to(device)), 0)
         loss.backward()
     return loss.item(), [p.grad.cpu().double() for p in net.parameters() if p.grad is not None]
 

@@ -1,0 +1,54 @@
+"""Crops on hand-computed cases (Sec. 4.2)."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.data.augment import Normalize, PadCrop
+
+IMAGE = torch.arange(9, dtype=torch.uint8).reshape(1, 3, 3, 1) + 10  # 10 11 12 / 13 14 15 / 16 17 18
+MEAN = torch.full((3, 3, 1), 10 / 255)
+ONES = torch.ones(1)
+
+
+def cropped(row: float, column: float, flip: float, mirror: bool = True) -> torch.Tensor:
+    made = PadCrop(MEAN, ONES, padding=1, flip=mirror).train(IMAGE, torch.tensor([[row, column, flip]]))
+    return (made[0, 0] * 255).round()
+
+
+def test_the_middle_draw_is_the_image_itself_less_its_mean():
+    assert cropped(0.5, 0.5, 0.9).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_padding_is_zero_after_the_mean_is_subtracted():
+    assert cropped(0.0, 0.0, 0.9).tolist() == [[0, 0, 0], [0, 0, 1], [0, 3, 4]]
+    assert cropped(0.99, 0.99, 0.9).tolist() == [[4, 5, 0], [7, 8, 0], [0, 0, 0]]
+
+
+def test_half_of_the_draws_are_mirrored_where_flips_are_on():
+    assert cropped(0.5, 0.5, 0.1).tolist() == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
+    assert cropped(0.5, 0.5, 0.1, mirror=False).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_the_per_pixel_mean_moves_with_its_pixel():
+    mean = IMAGE[0].float() / 255
+    made = PadCrop(mean, ONES, padding=1, flip=False).train(IMAGE, torch.tensor([[0.0, 0.99, 0.0]]))
+    assert made.abs().max() < 1e-6
+
+
+def test_all_nine_crops_of_padding_one_are_drawn():
+    draws = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    made = PadCrop(MEAN, ONES, padding=1, flip=False).train(IMAGE.expand(500, 3, 3, 1), draws)
+    assert len(made.flatten(1).unique(dim=0)) == 9
+
+
+def test_a_test_image_is_only_normalised():
+    made = PadCrop(MEAN, torch.tensor([0.5]), padding=1, flip=True).test(IMAGE)
+    assert torch.allclose(made[0, 0] * 255 * 0.5, IMAGE[0, :, :, 0].float() - 10, atol=1e-4)
+    assert made.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_crops_of_shards_are_normalised_by_channel():
+    images = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1).expand(1, 2, 4, 4)
+    made = Normalize(torch.tensor([0.0, 0.5]), torch.tensor([1.0, 0.25]))(images)
+    assert made[0, 0].unique().tolist() == [0.0] and made[0, 1].unique().tolist() == [2.0]

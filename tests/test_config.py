@@ -1,0 +1,125 @@
+"""Configuration: every choice composes; what cannot be is one sentence."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from imports import ROOT
+
+from pipeline.compose import choices, compose
+from pipeline.config import from_dict, with_overrides
+from pipeline.workspace import anchor
+
+DATA = choices(ROOT)["data"]
+
+
+def values(*overrides: str) -> dict:
+    given = [
+        *overrides,
+        *(["data.path=/images"] if any(o in ("data=folder", "data=imagenet") for o in overrides) else []),
+    ]
+    return compose(ROOT, given)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_every_data_set_composes_with_what_suits_it(data):
+    config = from_dict(values(f"data={data}"))
+    assert config.data.name == data
+    assert config.recipe.augment.crop <= config.data.image_size or config.data.format == "shards"
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group, names in choices(ROOT).items() for name in names if group != "data"]
+)
+def test_every_choice_composes(group, name, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    large = name.startswith("imagenet") or (group == "model" and name == "imagenet")
+    from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}"))
+
+
+def sections(config: object) -> list[object]:
+    """The configuration and every part of it."""
+    parts = [getattr(config, field.name) for field in fields(config)]
+    return [config, *(found for part in parts if is_dataclass(part) for found in sections(part))]
+
+
+def test_each_key_of_the_configuration_is_read_by_some_code():
+    files = [
+        path for path in (ROOT / "pipeline").rglob("*.py") if path.name != "config.py" and "bench" not in path.parts
+    ]
+    code = "\n".join(path.read_text() for path in files)
+    for section in sections(from_dict(values())):
+        for field in fields(section):
+            assert re.search(rf"\.{field.name}\b", code), f"nobody reads {type(section).__name__}.{field.name}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model.depht=20"], "Could not override 'model.depht'"),
+        (["+model.depht=20"], "model.depht is no key of the configuration"),
+        (["data=cifar11"], "Could not find 'data/cifar11'"),
+        (["model.depth=21"], "model.depth=21 is not 6n+2; the paper's CIFAR nets are 20, 32"),
+        (["data=imagenette", "model.depth=20"], "model.depth=20 is not in Table 1; ImageNet nets are 18"),
+        (["model.shortcut=C"], "model.shortcut=C is defined for the ImageNet nets"),
+        (["recipe.batch_size=many"], "recipe.batch_size='many'"),
+        (["trainer.devices=3"], "recipe.batch_size=64 does not divide over 3 ranks"),
+        (["data=folder"], "data.source=folder without data.path"),
+        (["recipe.schedule=multistep", "recipe.milestones=[9,9]"], "recipe.milestones"),
+        (["sweep.space={model.deep:[8]}"], "sweep.space names model.deep, which is no key"),
+        (["sweep.space={trainer.devices:[1]}"], "a sweep varies model"),
+        (["data=imagenette", "recipe=cifar_quick"], "recipe.augment.kind=pad_crop with data.format=shards"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(overrides, sentence):
+    with pytest.raises(ValueError) as refused:
+        from_dict(compose(ROOT, overrides))
+    assert sentence in str(refused.value)
+
+
+def root_with(tmp_path: Path, params: dict) -> Path:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    return tmp_path
+
+
+def test_params_yaml_chooses_and_the_command_line_wins(tmp_path):
+    root = root_with(tmp_path, {"data": "cifar10", "recipe": "auto", "set": {"model": {"depth": 56}, "seed": 3}})
+    chosen = from_dict(compose(root, []))
+    assert (chosen.data.name, chosen.model.depth, chosen.seed) == ("cifar10", 56, 3)
+    given = from_dict(compose(root, ["data=cifar100", "seed=4"]))
+    assert (given.data.name, given.model.depth, given.seed) == ("cifar100", 56, 4)
+
+
+def test_values_of_any_form_can_be_set(tmp_path):
+    space = {"model.depth": [8], "recipe.lr": {"loguniform": [0.01, 0.1]}}
+    path = "/a path/with 'quotes', {braces} and $signs"
+    root = root_with(tmp_path, {"set": {"sweep": {"space": space}, "data": {"mirror": path, "skip_corrupt": True}}})
+    chosen = from_dict(compose(root, []))
+    assert chosen.sweep.space == space
+    assert (chosen.data.mirror, chosen.data.skip_corrupt) == (path, True)
+
+
+def test_an_unknown_key_of_params_yaml_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"params.yaml holds modle; its keys are data, model"):
+        compose(root_with(tmp_path, {"modle": "x"}), [])
+
+
+def test_overridden_values_are_checked_again():
+    config = from_dict(values())
+    assert with_overrides(config, {"recipe.lr": 0.3, "seed": 2}).recipe.lr == 0.3
+    with pytest.raises(ValueError, match="is not 6n"):
+        with_overrides(config, {"model.depth": 9})
+
+
+def test_paths_are_those_of_the_repository_in_its_temporary_copies_too(monkeypatch):
+    config = from_dict(values())
+    assert anchor(config, Path("/repo")).paths.runs == "/repo/runs"
+    assert anchor(config, Path("/repo/.dvc/tmp/exps/standalone/tmpabc")).paths.runs == "/repo/runs"
+    monkeypatch.setenv("PIPELINE_RUNS", "/shared/runs")
+    assert anchor(config, Path("/repo")).paths.runs == "/shared/runs"

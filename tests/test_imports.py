@@ -1,0 +1,81 @@
+"""Who may import whom."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from imports import ROOT, imported
+
+FILES = {str(p.relative_to(ROOT / "pipeline")): imported(p) for p in (ROOT / "pipeline").rglob("*.py")}
+OWNERS = {
+    "ray": ("tuning/", "training/launch.py"),
+    "mlflow": ("tracking/", "ensemble/model.py"),
+    "hydra": ("compose.py",),
+    "omegaconf": ("compose.py",),
+    "dvc": (),
+    "matplotlib": ("report/",),
+    "pyarrow": ("data/",),
+}
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_has_one_owner(library):
+    users = {file for file, names in FILES.items() if any(name.split(".")[0] == library for name in names)}
+    assert all(file.startswith(OWNERS[library]) for file in users) if OWNERS[library] else not users
+    assert users or not OWNERS[library]
+
+
+@pytest.mark.parametrize(
+    ("package", "above"),
+    [
+        ("models", ("data", "training", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("data", ("training", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("tracking", ("training", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("evaluation", ("training", "tuning", "ensemble", "report", "stages")),
+        ("training", ("tuning", "ensemble", "evaluation", "report", "stages")),
+        ("report", ("training", "tuning", "ensemble", "stages")),
+    ],
+)
+def test_arrows_go_down_only(package, above):
+    for file, names in FILES.items():
+        if file.startswith(f"{package}/"):
+            assert not {name for name in names if name.startswith(tuple(f"pipeline.{other}" for other in above))}, file
+
+
+def test_no_room_is_a_lumber_room():
+    assert not [
+        file
+        for file in FILES
+        if file.rsplit("/", 1)[-1] in ("utils.py", "helpers.py", "common.py", "base.py", "misc.py")
+    ]
+
+
+BLOCKED = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Blocker())
+import {module}
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "blocked"),
+    [
+        (
+            "pipeline.training.fit",
+            {"ray", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "pyarrow", "rich", "sklearn", "psutil"},
+        ),
+        ("pipeline.models.resnet", {"pytorch_lightning", "torchvision", "rich", "yaml"}),
+        ("pipeline.ensemble.selection", {"torch", "mlflow"}),
+        ("pipeline.config", {"torch", "numpy", "yaml", "pydantic"}),
+    ],
+)
+def test_it_imports_without(module, blocked):
+    code = BLOCKED.format(blocked=blocked, module=module)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

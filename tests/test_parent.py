@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from processes import ended, until
+
+STAGE = "import os, time; from pipeline.parent import end_with_dvc; end_with_dvc(); print(os.getpid(), flush=True); time.sleep(60)"
+# What stands between DVC and the stage: nothing, a shell that waits, a rank that another rank started.
+BETWEEN = {
+    "nothing": "subprocess.run([sys.executable, '-c', stage])",
+    "a shell": "subprocess.run(['/bin/sh', '-c', f'{sys.executable} -c \"$STAGE\"; exit 0'], env={**os.environ, 'STAGE': stage})",
+    "rank zero": "subprocess.run([sys.executable, '-c', f'import subprocess, sys; subprocess.run([sys.executable, \"-c\", {stage!r}])'])",
+}
+
+
+def start(between: str, stage_name: str | None) -> tuple[subprocess.Popen[str], int]:
+    """A process in DVC's place, and the pid of the stage that it started."""
+    told = "" if stage_name is None else f"os.environ['DVC_STAGE'] = {stage_name!r}; "
+    script = f"import os, subprocess, sys; {told}stage = {STAGE!r}; {BETWEEN[between]}"
+    dvc = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert dvc.stdout is not None
+    return dvc, int(dvc.stdout.readline())
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_a_stage_ends_with_dvc_whatever_stands_between(between: str) -> None:
+    dvc, stage = start(between, "train")
+    assert not ended(stage)
+    dvc.kill()
+    dvc.wait()
+    until(lambda: ended(stage), "the stage's end", patience_s=20)
+
+
+def test_a_stage_stays_while_dvc_does() -> None:
+    dvc, stage = start("a shell", "train")
+    time.sleep(1.5)
+    assert not ended(stage)
+    os.kill(stage, signal.SIGKILL)
+    dvc.wait()
+
+
+def test_a_stage_inside_a_stage_ends_with_its_own_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "outer")
+    dvc, stage = start("nothing", "train")
+    dvc.kill()
+    dvc.wait()
+    until(lambda: ended(stage), "the stage's end", patience_s=20)
+
+
+def test_a_command_that_no_dvc_started_outlives_its_parent() -> None:
+    parent, command = start("nothing", None)
+    parent.kill()
+    parent.wait()
+    time.sleep(1.5)
+    assert not ended(command)
+    os.kill(command, signal.SIGKILL)
