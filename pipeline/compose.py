@@ -34,7 +34,8 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
     given = {_key(o) for o in overrides}
     try:
         with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
-            composed = hydra_compose("config", [*(o for o in chosen if _key(o) not in given), *overrides])
+            used = [*(o for o in chosen if _key(o) not in given), *overrides]
+            composed = hydra_compose("config", [part for override in used for part in _replacing(override)])
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_first_lines(error)) from None
@@ -80,6 +81,11 @@ def _literal(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
     return json.dumps(value)
+
+
+def _replacing(override: str) -> list[str]:
+    """Hydra merges mappings; a search space that is given replaces the one in conf/."""
+    return ["~sweep.space", f"+{override}"] if override.startswith("sweep.space=") else [override]
 
 
 def _key(override: str) -> str:

@@ -57,7 +57,7 @@ import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {blocked}:
-            raise ImportError(name + " is blocked")
+            raise ModuleNotFoundError(name + " is blocked", name=name)
 sys.meta_path.insert(0, Blocker())
 import {module}
 """
@@ -68,7 +68,7 @@ import {module}
     [
         (
             "pipeline.training.fit",
-            {"ray", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "pyarrow", "rich", "sklearn", "psutil"},
+            {"ray", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "pyarrow", "rich", "psutil"},
         ),
         ("pipeline.models.resnet", {"pytorch_lightning", "torchvision", "rich", "yaml"}),
         ("pipeline.ensemble.selection", {"torch", "mlflow"}),
