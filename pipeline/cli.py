@@ -91,19 +91,17 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _values(options: argparse.Namespace, overrides: list[str], workspace: Any) -> dict[str, Any]:
-    if options.config is None:
-        from pipeline.compose import compose
+    from pipeline.compose import compose, read_mapping
 
+    if options.config is None:
         return compose(workspace.root, overrides)
     if overrides:
         raise ValueError(
             f"--config {options.config} is already composed and takes no overrides; leave one of the two out"
         )
-    import yaml
-
     if not options.config.is_file():
         raise FileNotFoundError(f"{options.config} is missing; `pipeline compose` writes it from conf/ and params.yaml")
-    return yaml.safe_load(options.config.read_text())
+    return read_mapping(options.config)
 
 
 def _root() -> Path:

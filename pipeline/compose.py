@@ -29,6 +29,7 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     chosen = _from_params(root / "params.yaml")
     given = {_key(o) for o in overrides}
@@ -37,7 +38,7 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
             used = [*(o for o in chosen if _key(o) not in given), *overrides]
             composed = hydra_compose("config", [part for override in used for part in _replacing(override)])
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ValueError(_first_lines(error)) from None
     assert isinstance(values, dict)
     return values  # type: ignore[return-value]
@@ -50,16 +51,34 @@ def choices(root: Path) -> dict[str, list[str]]:
 
 def _from_params(path: Path) -> list[str]:
     """params.yaml as Hydra overrides, in its own order."""
-    import yaml
-
-    params = yaml.safe_load(path.read_text()) or {}
+    params = read_mapping(path)
     unknown = set(params) - {*CHOICES, "set"}
     if unknown:
         raise ValueError(
             f"params.yaml holds {', '.join(sorted(unknown))}; its keys are {', '.join(CHOICES)} and set (a single value: set.model.depth)"
         )
+    if not isinstance(params.get("set") or {}, dict):
+        raise ValueError(f"params.yaml: set={params['set']!r}; it takes keys and values, for example {{seed: 1}}")
     picked = [f"{group}={params[group]}" for group in CHOICES if params.get(group, AUTO) != AUTO]
     return picked + [f"{key}={_literal(value)}" for key, value in leaves(params.get("set") or {})]
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Keys and values of a YAML file; none of an empty one.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no YAML, or something else than keys and values.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {_first_lines(error)}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}, no keys and values")
+    return values
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -93,5 +112,7 @@ def _key(override: str) -> str:
 
 
 def _first_lines(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    override = getattr(error, "override", None)  # of Hydra's parser, which does not repeat it
+    lines = [f"{override}:"] if override else []
+    lines += [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])

@@ -82,3 +82,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, digits: Path, mlflow_dat
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def reference(workspace: Callable[[], Path]) -> Path:
+    """The workspace of an uninterrupted training of `runs.TINY` on one process, followed in MLflow."""
+    from processes import Command
+    from runs import TINY
+
+    root = workspace()
+    Command(root, "train", *TINY).succeed()
+    return root

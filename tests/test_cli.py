@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import timeit
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,17 @@ def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml is missing; `pipeline compose` writes it"),
         (["train", "--config", "params.yaml", "seed=1"], "takes no overrides"),
         (["preprocess"], "data"),
+        (["train", "--config", "conf"], "conf is missing"),
+        (["train", "--config", "broken.yaml"], "broken.yaml is no YAML: "),
+        (["train", "--config", "list.yaml"], "list.yaml holds a list, no keys and values"),
+        (["train", "seed=["], "seed=["),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, monkeypatch, capsys, workspace):
     root: Path = workspace()
     (root / "data").rename(root / "elsewhere")
+    (root / "broken.yaml").write_text("seed: [")
+    (root / "list.yaml").write_text("- seed")
     monkeypatch.chdir(root)
     assert main(arguments) == 2
     said = capsys.readouterr().err
@@ -65,3 +72,53 @@ def test_compose_writes_what_the_stages_read(monkeypatch, workspace):
     monkeypatch.chdir(root)
     assert main(["compose", "seed=5"]) == 0
     assert yaml.safe_load((root / "composed.yaml").read_text())["seed"] == 5
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_a_mistake_leaves_no_traceback_in_a_real_process_unless_asked_for(workspace):
+    done = run(workspace(), "train", "model.depth=21")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("pipeline train: model.depth=21 is not 6n+2") and done.stderr.count("\n") == 1
+    debugged = run(workspace(), "train", "model.depth=21", "--debug")
+    assert debugged.returncode == 1 and "Traceback" in debugged.stderr
+
+
+def test_help_answers_at_once(workspace):
+    root = workspace()
+    fastest = min(timeit.repeat(lambda: run(root, "--help"), number=1, repeat=3))
+    assert fastest < 2  # torch alone takes longer to import; usually a fifth of a second
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["train", "-h"], 0), ([], 2)])
+def test_help_is_there_for_all_verbs_and_for_each(arguments, code, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(arguments) == code
+    said = capsys.readouterr().out
+    assert said.startswith("usage: pipeline VERB") and "--cfg job" in said and "choices (files of conf/)" in said
+
+
+def test_an_unknown_verb_is_refused_with_those_there_are(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["trian"])
+    assert ended.value.code == 2 and all(f"'{verb}'" in capsys.readouterr().err for verb in ["train"])
+
+
+def test_a_composed_file_is_taken_as_it_is(monkeypatch, capsys, workspace):
+    root: Path = workspace()
+    monkeypatch.chdir(root)
+    assert main(["compose", "seed=5"]) == 0
+    (root / "params.yaml").write_text("set: {seed: 6}")
+    capsys.readouterr()
+    assert main(["train", "--config", "composed.yaml", "--cfg", "job"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["seed"] == 5
+
+
+def test_the_repository_is_found_from_a_folder_inside_it(monkeypatch, capsys, workspace):
+    root: Path = workspace()
+    monkeypatch.chdir(root / "conf" / "data")
+    assert main(["compose"]) == 0
+    assert (root / "composed.yaml").is_file()

@@ -110,6 +110,57 @@ def test_an_unknown_key_of_params_yaml_is_refused(tmp_path):
         compose(root_with(tmp_path, {"modle": "x"}), [])
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("data: [", "params.yaml is no YAML: "),
+        ("- data", "params.yaml holds a list, no keys and values"),
+        ("set: [seed]", "params.yaml: set=['seed']; it takes keys and values"),
+        ("set: {sead: 1}", "Could not override 'sead'"),
+        ("data: none", "Could not find 'data/none'"),
+    ],
+)
+def test_a_params_yaml_of_the_wrong_form_is_refused(text, sentence, tmp_path):
+    root = root_with(tmp_path, {})
+    (root / "params.yaml").write_text(text)
+    with pytest.raises(ValueError) as refused:
+        compose(root, [])
+    assert sentence in str(refused.value)
+
+
+def test_a_conf_file_of_the_wrong_form_is_refused(tmp_path):
+    root = root_with(tmp_path, {})
+    (root / "conf" / "recipe" / "digits.yaml").write_text("lr: [")
+    with pytest.raises(ValueError, match="while parsing"):
+        compose(root, [])
+
+
+def test_an_empty_params_yaml_leaves_every_choice_to_conf(tmp_path):
+    root = root_with(tmp_path, {})
+    (root / "params.yaml").write_text("")
+    assert from_dict(compose(root, [])).data.name == "digits"
+
+
+def test_a_key_without_a_value_is_named(tmp_path):
+    given = values()
+    del given["recipe"]["lr"]
+    with pytest.raises(ValueError, match=r"^recipe\.lr has no value; set it in conf/ or on the command line"):
+        from_dict(given)
+
+
+def test_several_mistakes_are_a_line_each():
+    given = values()
+    given["recipe"]["lr"], given["seed"] = "high", "many"
+    with pytest.raises(ValueError) as refused:
+        from_dict(given)
+    assert [line.split("=")[0] for line in str(refused.value).splitlines()] == ["seed", "recipe.lr"]
+
+
+def test_every_leaf_of_the_composed_configuration_is_a_field():
+    given = values()
+    assert from_dict(given).to_dict() == given
+
+
 def test_overridden_values_are_checked_again():
     config = from_dict(values())
     assert with_overrides(config, {"recipe.lr": 0.3, "seed": 2}).recipe.lr == 0.3

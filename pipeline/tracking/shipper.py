@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import threading
 import time
@@ -79,6 +80,12 @@ def ship(folder: Path, location: Location) -> None:
     Raises:
         Exception: whatever MLflow raises; the journal is unharmed and shipping can be tried again.
     """
+    with (folder / "shipping").open("w") as one_at_a_time:  # `pipeline sync` may meet the training's own shipper
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        _ship(folder, location)
+
+
+def _ship(folder: Path, location: Location) -> None:
     path = folder / STATE
     state = read_json(path) if path.exists() else {}
     if state.get("uri") != location.uri:
@@ -92,13 +99,14 @@ def ship(folder: Path, location: Location) -> None:
         run = _begin(mlflow_client, location, event)
         write_json(path, {"run_id": run, "uri": location.uri, "offset": state.get("offset", 0)})
     _metrics(mlflow_client, run, [e for e in events if e["event"] == "metrics"])
-    for event in events:
+    begun = max((at for at, event in enumerate(events) if event["event"] == "begin"), default=-1)
+    for at, event in enumerate(events):
         if event["event"] == "tags":
             for tag, value in event["tags"].items():
                 mlflow_client.set_tag(run, tag, value)
         elif event["event"] == "artifact" and Path(event["path"]).exists():
             mlflow_client.log_artifact(run, event["path"], event["folder"])
-        elif event["event"] == "end":
+        elif event["event"] == "end" and at > begun:  # an earlier attempt's end is no news when a later one has begun
             mlflow_client.set_terminated(run, event["status"], end_time=event["time"])
     write_json(path, {"run_id": run, "uri": location.uri, "offset": end})
 

@@ -53,7 +53,9 @@ def _deciding(config: Config) -> dict[str, int]:
     return {
         "val_every_epochs": trainer.val_every_epochs,  # the best weights are chosen among those validated
         "statistics_per_rank": 1 if trainer.sync_batchnorm else trainer.world_size,
-        "warmup_window": trainer.log_every_steps if recipe.warmup_lr else 0,  # the error that ends the warm-up is its mean
+        "warmup_window": trainer.log_every_steps
+        if recipe.warmup_lr
+        else 0,  # the error that ends the warm-up is its mean
     }
 
 

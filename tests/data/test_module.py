@@ -130,7 +130,9 @@ def test_channel_normalisation_gives_zero_mean_and_unit_deviation(store: Path) -
 def test_images_keep_their_labels(store: Path) -> None:
     data = module(store)
     for rows, draws in data.train_dataloader():
-        assert torch.equal(data.on_after_batch_transfer((rows, draws), 0)[1], torch.from_numpy(data._records.labels)[rows])
+        assert torch.equal(
+            data.on_after_batch_transfer((rows, draws), 0)[1], torch.from_numpy(data._records.labels)[rows]
+        )
 
 
 def test_epochs_and_seeds_differ_and_repeat(store: Path) -> None:
@@ -150,11 +152,10 @@ def test_a_loader_restored_in_mid_epoch_goes_on_with_the_next_batch(form: str, s
     whole = batches(data, loader) + batches(data, loader)
     stopped = data.train_dataloader()
     served = iter(stopped)
-    for _ in range(2):
-        next(served)
+    next(served)
     resumed = data.train_dataloader()
     resumed.load_state_dict(stopped.state_dict())
-    assert equal(whole, whole[:2] + batches(data, resumed) + batches(data, resumed))
+    assert equal(whole, whole[:1] + batches(data, resumed) + batches(data, resumed))
 
 
 def test_the_full_split_has_every_training_image_and_no_validation(store: Path) -> None:

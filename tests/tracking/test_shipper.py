@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from processes import Command, free_port
+from processes import Command, free_port, until
 from runs import TINY, assert_no_step_twice, run_folder, tracked
 
+from pipeline.cli import USER_ERROR
+from pipeline.tracking import shipper
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import STATE, Shipper, run_id, ship, ship_all
 from pipeline.tracking.store import KEY_TAG, PARENT_TAG, Location, client, find_run, locate
@@ -85,3 +97,227 @@ def test_a_training_without_its_server_is_whole_once_the_server_is_back(workspac
     assert run.status == "FINISHED"
     assert_no_step_twice(run)
     assert run.curves == live.curves
+
+
+def test_sync_without_a_server_is_one_sentence(workspace, reference):
+    root = workspace()
+    command = Command(root, "sync", f"tracking.uri=http://127.0.0.1:{free_port()}")
+    assert command.wait() == USER_ERROR
+    assert "journals are to be shipped, but MLflow at http://127.0.0.1" in command.output
+    assert "Traceback" not in command.output
+
+
+class Breaking:
+    """An MLflow client whose connection breaks at its n-th call, before or after the server has done its part."""
+
+    def __init__(self, whole: Any, at: int, answered: bool) -> None:
+        self._whole, self._left, self._answered = whole, at, answered
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._left -= 1
+            if self._left == 0 and not self._answered:
+                raise ConnectionError(name)
+            result = getattr(self._whole, name)(*arguments, **named)
+            if self._left == 0:
+                raise ConnectionError(name)
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize("answered", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_connection_that_breaks_anywhere_leaves_nothing_out_and_nothing_twice(
+    answered, tmp_path, location, monkeypatch
+):
+    written = journal(tmp_path / "k")
+    written.tags({"pipeline.status": "finished"})
+    weights = tmp_path / "weights.txt"
+    weights.write_text("1")
+    written.artifact(weights, "checkpoints")
+    written.end("FINISHED")
+    for at in itertools.count(1):  # the first call breaks, then the second, until none does
+        monkeypatch.setattr(shipper, "client", lambda to, at=at: Breaking(client(to), at, answered))
+        with suppress(ConnectionError):
+            ship(tmp_path / "k", location)
+            break
+    assert at > 5
+    mlflow = client(location)
+    (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("digits").experiment_id])
+    assert run.info.status == "FINISHED" and run.data.tags["pipeline.status"] == "finished"
+    assert [step for step, _ in history(location, run.info.run_id)] == [0, 1, 2, 3, 4]
+    assert [found.path for found in mlflow.list_artifacts(run.info.run_id, "checkpoints")] == [
+        "checkpoints/weights.txt"
+    ]
+
+
+def test_two_shippers_of_one_journal_make_one_run(tmp_path, location):
+    journal(tmp_path / "k")
+    both = [threading.Thread(target=ship, args=(tmp_path / "k", location)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    mlflow = client(location)
+    (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("digits").experiment_id])
+    assert [step for step, _ in history(location, run.info.run_id)] == [0, 1, 2, 3, 4]
+
+
+def test_another_server_gets_the_whole_journal(tmp_path, location, workspace):
+    written = journal(tmp_path / "k")
+    ship(tmp_path / "k", location)
+    written.end("FINISHED")
+    other = locate("", workspace() / "mlruns")
+    ship(tmp_path / "k", other)
+    run = run_id(tmp_path / "k")
+    assert [step for step, _ in history(other, run)] == [0, 1, 2, 3, 4]
+    assert client(other).get_run(run).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        (["begin", "end KILLED"], "KILLED"),
+        (["begin", "end KILLED", "begin"], "RUNNING"),
+        (["begin", "end KILLED", "begin", "end FINISHED"], "FINISHED"),
+        (["begin", "end FAILED", "begin", "begin", "end FINISHED"], "FINISHED"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_status_is_that_of_the_last_attempt(told, status, at_once, tmp_path, location):
+    for event in told:
+        if event == "begin":
+            Journal(tmp_path / "k").begin("run", "digits", {}, {KEY_TAG: "k"})
+        else:
+            Journal(tmp_path / "k").end(event.split()[1])
+        if not at_once:
+            ship(tmp_path / "k", location)
+    ship(tmp_path / "k", location)
+    assert client(location).get_run(run_id(tmp_path / "k")).info.status == status
+
+
+def test_times_are_those_of_the_journal_and_not_of_the_shipping(tmp_path, location):
+    journal(tmp_path / "k").end("FINISHED")
+    before = int(time.time() * 1000)
+    time.sleep(0.05)
+    ship(tmp_path / "k", location)
+    info = client(location).get_run(run_id(tmp_path / "k")).info
+    assert info.start_time <= info.end_time <= before
+    points = client(location).get_metric_history(info.run_id, "train/loss")
+    assert all(info.start_time <= point.timestamp <= before for point in points)
+
+
+def test_values_that_are_no_numbers_arrive(tmp_path, location):
+    written = journal(tmp_path / "k")
+    written.metrics(7, {"train/loss": math.nan})
+    written.metrics(8, {"train/loss": math.inf})
+    ship(tmp_path / "k", location)
+    values = dict(history(location, run_id(tmp_path / "k")))
+    assert math.isnan(values[7]) and values[8] > 1e308
+
+
+def test_a_file_that_is_gone_holds_the_rest_up_no_longer(tmp_path, location):
+    written = journal(tmp_path / "k")
+    written.artifact(tmp_path / "gone.txt", "checkpoints")
+    written.end("FINISHED")
+    ship(tmp_path / "k", location)
+    assert client(location).get_run(run_id(tmp_path / "k")).info.status == "FINISHED"
+
+
+def test_more_metrics_and_params_than_one_call_holds_arrive(tmp_path, location):
+    written = Journal(tmp_path / "k")
+    written.begin("run", "digits", {f"p{n}": n for n in range(120)}, {KEY_TAG: "k"})
+    for step in range(1_100):
+        written.metrics(step, {"train/loss": float(step)})
+    ship(tmp_path / "k", location)
+    run = run_id(tmp_path / "k")
+    assert len(history(location, run)) == 1_100
+    assert len(client(location).get_run(run).data.params) == 120
+
+
+def test_a_shipper_follows_while_training_goes_on(tmp_path, location, monkeypatch):
+    monkeypatch.setattr(shipper, "PERIOD_S", 0.05)
+    written = journal(tmp_path / "k")
+    following = Shipper(tmp_path / "k", location)
+    run = shipper.wait_for_run(tmp_path / "k", patience_s=60)
+    assert run is not None
+    written.metrics(5, {"train/loss": 0.1})
+    until(lambda: len(history(location, run)) == 6, "the sixth step")
+    written.end("FINISHED")
+    assert following.close() == run
+    assert client(location).get_run(run).info.status == "FINISHED"
+
+
+def test_whoever_waits_for_a_run_waits_no_longer_than_told(tmp_path):
+    start = time.monotonic()
+    assert shipper.wait_for_run(tmp_path, patience_s=0.3) is None
+    assert 0.3 <= time.monotonic() - start < 5
+
+
+class Server:
+    """A real MLflow server over one database, to be killed and started again at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._folder, self._process = folder, None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        stores = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
+        stores += ["--artifacts-destination", str(self._folder / "artifacts")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *stores],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        )
+        until(self._healthy, "the server")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _healthy(self) -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:
+            return answer.status == 200
+        return False
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(tmp_path, workspace, reference):
+    root, server = workspace(), Server(tmp_path)
+    try:
+        server.start()
+        address = f"tracking.uri={server.uri}"
+        command = Command(root, "train", *TINY, address, "tracking.system_metrics_every_s=1")
+        until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
+        server.kill()
+        command.succeed()
+        assert "`pipeline sync` ships the rest" in command.output and "Traceback" not in command.output
+        server.start()
+        Command(root, "sync", address).succeed()
+        (run,), (live,) = tracked(root, server.uri), tracked(reference)
+        assert run.status == "FINISHED"
+        assert_no_step_twice(run)
+        assert {key: points for key, points in run.curves.items() if not key.startswith("system/")} == live.curves
+    finally:
+        server.kill()
+
+
+@pytest.mark.slow
+def test_a_training_followed_by_a_server_is_the_one_followed_by_a_database(tmp_path, workspace, reference):
+    root, server = workspace(), Server(tmp_path)
+    try:
+        server.start()
+        Command(root, "train", *TINY, f"tracking.uri={server.uri}").succeed()
+        (run,), (live,) = tracked(root, server.uri), tracked(reference)
+        assert (run.status, run.curves) == ("FINISHED", live.curves)
+        assert list((tmp_path / "artifacts").rglob("best.safetensors"))
+    finally:
+        server.kill()

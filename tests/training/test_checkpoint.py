@@ -33,7 +33,7 @@ Workspaces = Callable[[], Path]
 def save_without_end(folder: str) -> None:
     """Writes large checkpoints, each all of one number, over one another."""
     for number in range(10_000):
-        tensor = torch.full((4_000_000,), float(number))
+        tensor = torch.full((1_000_000,), float(number))
         AtomicCheckpointIO().save_checkpoint({"run_key": "key", "number": number, "tensor": tensor}, f"{folder}/{LAST}")
 
 
@@ -52,19 +52,21 @@ def killed_while_writing(folder: Path, after_s: float) -> None:
 def assert_whole(folder: Path) -> None:
     assert resumable(folder, "key") == folder / LAST
     found = torch.load(folder / LAST, weights_only=True)
-    assert found["tensor"].eq(found["number"]).all() and len(found["tensor"]) == 4_000_000
+    assert found["tensor"].eq(found["number"]).all() and len(found["tensor"]) == 1_000_000
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     chance, cut = random.Random(0), 0
-    for attempt in range(6):
+    for attempt in range(50):
         folder = tmp_path / str(attempt)
-        killed_while_writing(folder, chance.uniform(0, 0.2))
+        killed_while_writing(folder, chance.uniform(0, 0.1))
         cut += bool(list(folder.glob(".*.part")))
         assert_whole(folder)
         with FolderLock(folder):
             assert not list(folder.glob(".*.part"))
-    assert cut, "no process was killed in the middle of writing; the test shows nothing"
+        if attempt >= 3 and cut >= 2:
+            return
+    raise AssertionError("hardly a process was killed in the middle of writing; the test shows nothing")
 
 
 @pytest.mark.slow

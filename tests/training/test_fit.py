@@ -201,12 +201,14 @@ def test_the_last_step_is_validated_though_its_epoch_is_not_due(
     result = train(root, f"trainer.val_every_epochs={every}")
     assert list(metrics(root, "val/err1")) == validated
     assert result.best_step == 50
-    assert torch.equal(checkpoint(root)["state_dict"]["model.fc.bias"], checkpoint(reference)["state_dict"]["model.fc.bias"])
+    assert torch.equal(
+        checkpoint(root)["state_dict"]["model.fc.bias"], checkpoint(reference)["state_dict"]["model.fc.bias"]
+    )
 
 
 def test_the_best_weights_are_those_of_the_lowest_validation_error(reference: Path) -> None:
     errors = metrics(reference, "val/err1")
-    state, metadata = load_weights(run_folder(reference) / "best.safetensors")
+    _, metadata = load_weights(run_folder(reference) / "best.safetensors")
     published = read_json(reference / "metrics" / "train.json")
     assert metadata["val/err1"] == published["val_err1"] == min(errors.values())
     assert errors[published["best_step"]] == min(errors.values())
@@ -249,7 +251,7 @@ def test_a_diverged_training_ends_with_one_sentence_and_a_failed_run(workspace: 
 
 def test_a_diverged_loss_is_found_at_the_next_log_line(workspace: Workspaces) -> None:
     root = workspace()
-    with pytest.raises(DivergedError, match="at step 10; lower recipe.lr"):
+    with pytest.raises(DivergedError, match=r"at step 10; lower recipe\.lr"):
         train(root, "recipe.lr=1e30", "trainer.log_every_steps=10")
 
 

@@ -128,7 +128,7 @@ def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(
 ) -> None:
     trainings = [(told, workspace()) for told in ((0,), (1,), (0, 1))]
     started = [(told, root, ranks(root, "train", *TWO)) for told, root in trainings]
-    for told, root, processes in started:
+    for told, _, processes in started:
         processes[0].at_step(11)
         for rank in told:
             processes[rank].signal(signal.SIGTERM)

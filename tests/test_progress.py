@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+import pytest
+
+from pipeline import progress as shown
+from pipeline.progress import progress
+
+
+def test_off_a_terminal_a_line_tells_count_rate_and_note_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("images", 4, "images") as bar:
+        for _ in range(4):
+            bar.advance()
+        bar.note("loss 0.5")
+    assert re.fullmatch(r"images: 4/4 images, [\d,.]+ images/s loss 0\.5\n", capsys.readouterr().err)
+
+
+def test_off_a_terminal_lines_come_now_and_then_with_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "LINE_EVERY_S", 0.02)
+    with progress("steps", 1000, "steps") as bar:
+        for _ in range(20):
+            time.sleep(0.005)
+            bar.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 12 and re.search(r"/1,000 steps, .* s left", lines[0])
+
+
+def test_what_an_earlier_run_had_made_counts_as_done_and_not_as_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("steps", 1_000_000, "steps", done=999_999) as bar:
+        time.sleep(0.02)
+        bar.advance()
+    line = capsys.readouterr().err
+    assert line.startswith("steps: 1,000,000/1,000,000 steps, ")
+    assert float(re.findall(r"([\d,.]+) steps/s", line)[0].replace(",", "")) < 100
+
+
+def test_the_display_ends_with_an_error_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyError), progress("steps", None, "steps") as bar:
+        bar.advance()
+        raise KeyError
+    assert capsys.readouterr().err.startswith("steps: 1 steps, ")
+
+
+def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress("steps", 2, "steps") as bar:
+        bar.advance()
+        bar.note("loss 1")
+    assert "steps" in "".join(capsys.readouterr())
