@@ -20,9 +20,9 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
         ValueError: the README has no place for the table.
     """
     path = folder / f"{name}.json"
-    write_json(
-        path, {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "provenance": inputs.provenance}
-    )
+    # Where MLflow lay matters to nobody else.
+    provenance = {key: value for key, value in inputs.provenance.items() if key != "tracking_uri"}
+    write_json(path, {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "provenance": provenance})
     text = readme.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")

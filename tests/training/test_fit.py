@@ -193,7 +193,7 @@ def test_the_last_step_is_validated_though_its_epoch_is_not_over(reference: Path
     assert list(metrics(reference, "val/err1")) == [EPOCH, 2 * EPOCH, 50]
 
 
-@pytest.mark.parametrize(("every", "validated"), [(2, [2 * EPOCH, 50]), (5, [50])])
+@pytest.mark.parametrize(("every", "validated"), [pytest.param(2, [2 * EPOCH, 50], marks=pytest.mark.slow), (5, [50])])
 def test_the_last_step_is_validated_though_its_epoch_is_not_due(
     every: int, validated: list[int], workspace: Workspaces, reference: Path
 ) -> None:

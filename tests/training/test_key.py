@@ -37,9 +37,35 @@ def test_code_counts_and_its_comments_do_not(tmp_path, monkeypatch):
     versions = [key.code_version.__wrapped__()]
     (tmp_path / "a.py").write_text('"""Another text."""\n\nx = 1\n')
     versions.append(key.code_version.__wrapped__())
+    (tmp_path / "a.py").write_text("x = 1\n")  # no text at all
+    versions.append(key.code_version.__wrapped__())
     (tmp_path / "a.py").write_text('"""Doc."""\nx = 2\n')
     versions.append(key.code_version.__wrapped__())
-    assert versions[0] == versions[1] != versions[2]
+    assert versions[0] == versions[1] == versions[2] != versions[3]
+
+
+def test_a_docstring_can_come_and_go_in_a_function(tmp_path, monkeypatch):
+    monkeypatch.setattr(key, "_ROOT", tmp_path)
+    monkeypatch.setattr(key, "_CODE", ("a.py",))
+    versions = []
+    for text in ('    """Doc."""\n', "", "    # Said so.\n"):
+        (tmp_path / "a.py").write_text(f"def f():\n{text}    return 1\n")
+        versions.append(key.code_version.__wrapped__())
+    assert len(set(versions)) == 1
+    (tmp_path / "a.py").write_text("def f():\n    return 2\n")
+    assert key.code_version.__wrapped__() != versions[0]
+
+
+def test_what_the_trainers_section_decides_makes_another_run(workspace):
+    root = workspace()
+    plain = run_key(composed(root), "hash", "fp32")
+    for change in ("trainer.val_every_epochs=2", "trainer.sync_batchnorm=false trainer.devices=2"):
+        assert run_key(composed(root, *change.split()), "hash", "fp32") != plain
+    assert run_key(composed(root, "trainer.sync_batchnorm=false"), "hash", "fp32") == plain  # of one rank
+    assert run_key(composed(root, "trainer.log_every_steps=7"), "hash", "fp32") == plain
+    warm = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_fraction=0")
+    windows = [run_key(composed(root, *warm, f"trainer.log_every_steps={n}"), "hash", "fp32") for n in (50, 7)]
+    assert windows[0] != windows[1]  # the warm-up ends by a window's error
 
 
 def test_every_file_that_decides_the_arithmetic_counts():
