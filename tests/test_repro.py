@@ -115,7 +115,7 @@ def test_a_change_reaches_exactly_the_stages_that_read_it(done, file, old, new, 
 
 
 def test_experiments_choose_without_editing_a_file_and_are_compared(done):
-    dvc(done, "exp", "run", "-S", "ensemble=top_k", "-S", "+set.seed=1", "-S", "+set.ensemble.size=1")
+    dvc(done, "exp", "run", "-S", "ensemble=top_k", "-S", "++set.seed=1", "-S", "++set.ensemble.size=1")
     assert read_json(done / "ensemble" / "members.json")["selection"] == "top_k"
     assert "seed" in dvc(done, "params", "diff", "--targets", "composed.yaml", "params.yaml")
     assert "ensemble.test_err1" in dvc(done, "exp", "show", "--md")
@@ -123,5 +123,5 @@ def test_experiments_choose_without_editing_a_file_and_are_compared(done):
 
 def test_an_experiment_in_a_temporary_copy_keeps_its_runs_in_the_repository(done):
     before = {path.name for path in (done / "runs").iterdir()}
-    dvc(done, "exp", "run", "--temp", "-S", "+set.seed=2")
+    dvc(done, "exp", "run", "--temp", "-S", "++set.seed=2")
     assert {path.name for path in (done / "runs").iterdir()} > before

@@ -64,7 +64,7 @@ def _provenance(workspace: Workspace, location: Location, date: str) -> dict[str
     tags = lineage(workspace.root)
     params = yaml.safe_load((workspace.root / "params.yaml").read_text())
     chosen = [f"-S {key}={value}" for key, value in params.items() if key != "set" and value != AUTO]
-    chosen += [f"-S +set.{key}={value}" for key, value in leaves(params.get("set") or {})]
+    chosen += [f"-S ++set.{key}={value}" for key, value in leaves(params.get("set") or {})]
     return {
         "git_commit": tags.get("pipeline.commit"),
         "dvc_lock": tags.get("pipeline.dvc_lock"),

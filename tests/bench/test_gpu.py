@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pipeline.bench.gpu import __main__ as gpu
+from pipeline.bench.gpu import ddp as ddp_part
 from pipeline.bench.gpu import parity
-from pipeline.bench.gpu.ddp import ddp
 
 ABSENT = (
     "ray",
@@ -133,8 +133,9 @@ def test_one_device_is_too_few_for_ddp(process: tuple[Path, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_learn_what_one_does(tmp_path: Path) -> None:
-    values, ok = ddp(torch.device("cpu"), tmp_path, ranks=2, depth=8, images=200, batch_size=4, steps=8)
+def test_two_ranks_learn_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ddp_part, "PATIENCE_S", 600.0)
+    values, ok = ddp_part.ddp(torch.device("cpu"), tmp_path, ranks=2, depth=8, images=200, batch_size=4, steps=8)
     assert ok, values
     assert (values["ranks"], values["global_batch"], values["steps"]) == (2, 8, 8)
 

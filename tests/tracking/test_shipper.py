@@ -151,7 +151,13 @@ def test_a_connection_that_breaks_anywhere_leaves_nothing_out_and_nothing_twice(
     ]
 
 
-def test_two_shippers_of_one_journal_make_one_run(tmp_path, location):
+def test_two_shippers_of_one_journal_make_one_run(tmp_path, location, monkeypatch):
+    def slowly(*arguments: Any) -> Any:
+        found = find_run(*arguments)
+        time.sleep(0.3)  # long enough for both to find no run, if they may
+        return found
+
+    monkeypatch.setattr(shipper, "find_run", slowly)
     journal(tmp_path / "k")
     both = [threading.Thread(target=ship, args=(tmp_path / "k", location)) for _ in range(2)]
     for one in both:

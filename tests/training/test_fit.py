@@ -115,8 +115,8 @@ ALSO = pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "method", "at", "before"),
     [
-        (Classifier, "training_step", EPOCH, False),  # an epoch's last step made, no more
-        pytest.param(Recorder, "on_train_batch_end", EPOCH, False, marks=ALSO),  # ... and written down
+        pytest.param(Classifier, "training_step", EPOCH, False, marks=ALSO),  # an epoch's last step made, no more
+        (Recorder, "on_train_batch_end", EPOCH, False),  # ... and written down
         pytest.param(Recorder, "on_validation_end", 1, True, marks=ALSO),
         (Recorder, "on_validation_end", 1, False),  # best weights on disk, which the last checkpoint does not know
         pytest.param(Recorder, "on_train_epoch_end", 1, False, marks=ALSO),
@@ -320,6 +320,25 @@ def test_a_training_that_a_scheduler_stopped_is_whole_and_can_go_on(workspace: W
     assert read_json(run_folder(root) / "run.json")["status"] == "stopped"
     assert train(root).status == "finished"
     assert_same_training(root, reference)
+
+
+def test_a_resumed_training_keeps_the_best_weights_of_before(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workspace()
+
+    def worse_and_worse(self: Classifier) -> None:
+        self.val_metrics = {"val/loss": 1.0, "val/err1": self.global_step / 100, "val/err5": 0.0}
+
+    def no_more(validated: Validated) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(Classifier, "on_validation_epoch_end", worse_and_worse)
+    train(root, report=no_more)
+    best = weights(root)
+    result = train(root)
+    assert (result.status, result.best_step, result.val_err1) == ("finished", EPOCH, EPOCH / 100)
+    assert weights(root) == best
 
 
 def test_seconds_add_up_over_attempts(workspace: Workspaces) -> None:

@@ -14,7 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 from processes import PATIENCE_S, Command, ended, execute, pipeline, ranks, until
-from runs import EPOCH, TINY, assert_no_step_twice, assert_same_training, checkpoint, composed, run_folder, tracked
+from runs import (
+    EPOCH,
+    TINY,
+    assert_no_step_twice,
+    assert_same_training,
+    checkpoint,
+    composed,
+    events,
+    run_folder,
+    tracked,
+)
 
 from pipeline.atomic import read_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
@@ -50,6 +60,11 @@ def test_sigterm_and_sigint_leave_a_checkpoint_from_which_training_goes_on_uncha
     assert run.curves == uninterrupted.curves
 
 
+def validations(root: Path) -> list[tuple[int, float]]:
+    values = [(event["step"], event["values"]) for event in events(root) if event["event"] == "metrics"]
+    return [(step, found["val/err1"]) for step, found in values if "val/err1" in found]
+
+
 def _signalled_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals this process once it is about to make optimiser step `step`."""
     whole, told = Classifier.on_train_batch_start, []
@@ -76,6 +91,7 @@ def test_no_validation_is_lost_wherever_in_an_epoch_the_signal_comes(
         fit(config, root / "data/store/digits", track=False)
     fit(config, root / "data/store/digits", track=False)
     assert_same_training(root, reference)
+    assert validations(root) == validations(reference)
 
 
 def test_a_signal_during_the_last_step_lets_the_training_finish(

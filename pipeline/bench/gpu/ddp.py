@@ -5,6 +5,8 @@ Run as a module it is one rank, in the environment that torchrun makes: `... -m 
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from pipeline.data.store import open_store
 from pipeline.tracking import journal
 from pipeline.training.fit import fit
 
+MODULE = "pipeline.bench.gpu.ddp"
 LOSS_TOLERANCE = 0.02  # of the first window's mean loss, relative; rounding grows from step to step
 PATIENCE_S = 180.0  # of one training
 
@@ -67,13 +70,9 @@ def ddp(
 def _train(job: dict[str, Any], work: Path) -> dict[str, float]:
     """steps, rate (steps a second) and loss (mean of the first window) of a training on job["ranks"] ranks."""
     write_json(work / "job.json", {**job, "work": str(work)})
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={job['ranks']}", "-m"]
-    command = [sys.executable, "-m", *launcher, "pipeline.bench.gpu.ddp", str(work / "job.json")]
-    done = subprocess.run(
-        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S
+    _run(
+        ["torch.distributed.run", "--standalone", f"--nproc-per-node={job['ranks']}", "-m", MODULE, f"{work}/job.json"]
     )
-    if done.returncode:
-        raise ValueError(f"the ranks ended with exit code {done.returncode}:\n{done.stdout[-4000:]}")
     (folder,) = (path.parent for path in (work / "runs").glob(f"*/{journal.NAME}"))
     events, _ = journal.read(folder / journal.NAME)
     entries = [event for event in events if "train/loss" in event.get("values", ())]
@@ -82,6 +81,30 @@ def _train(job: dict[str, Any], work: Path) -> dict[str, float]:
         "rate": rates.journal_rate(folder),
         "loss": entries[0]["values"]["train/loss"],
     }
+
+
+def _run(module: list[str]) -> None:
+    """A Python module with its arguments, in a session of its own: what is late is ended with all its ranks.
+
+    Raises:
+        ValueError: it failed, with the end of what it said.
+        subprocess.TimeoutExpired: it was late.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", *module],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=PATIENCE_S)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode:
+        raise ValueError(f"the ranks ended with exit code {process.returncode}:\n{said[-4000:]}")
 
 
 def rank(job: dict[str, Any]) -> None:
