@@ -6,25 +6,42 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, write_json
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import run_id
 from pipeline.training.attempt import RUN
+from pipeline.tuning.space import trial_name
 
 
-def entry(name: str, chosen: dict[str, Any], last: dict[str, Any], error: str | None, runs: Path) -> dict[str, Any]:
-    """One trial's line, from what it last reported and what its run's folder says."""
+def entry(chosen: dict[str, Any], last: dict[str, Any], tune_status: str, runs: Path) -> dict[str, Any]:
+    """One trial's line, from what it last reported, how Tune left it and what its run's folder says.
+
+    Its status: finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was cut off).
+    """
     key = last.get("key") or ""
     folder = runs / key
-    run = read_json(folder / RUN) if key and (folder / RUN).exists() else {}
+    finished = bool(key) and (folder / RUN).exists() and read_json(folder / RUN)["status"] == "finished"
+    if tune_status == "TERMINATED":
+        status = "diverged" if last.get("error") else "finished" if finished else "stopped"
+    else:
+        status = "failed" if tune_status == "ERROR" else "unfinished"
     return {
-        "name": name,
+        "name": trial_name(chosen),
         "key": key,
         "run_id": run_id(folder) if key else None,
         "config": chosen,
         "val_err1": last.get("best/err1"),
         "steps": last.get("step", 0),
-        "stopped_early": run.get("status") not in ("finished", None),
-        "status": "failed" if error else run.get("status") or ("diverged" if last.get("error") else "unknown"),
+        "stopped_early": status == "stopped",
+        "status": status,
     }
+
+
+def end_cut_off_journals(leaderboard: dict[str, Any], runs: Path) -> None:
+    """Ends the journals of stopped trials whose process Ray ended before they could say so themselves."""
+    for trial in leaderboard["trials"]:
+        folder = runs / trial["key"]
+        if trial["status"] == "stopped" and (folder / RUN).exists() and read_json(folder / RUN)["status"] == "running":
+            Journal(folder).end("KILLED")
 
 
 def board(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:

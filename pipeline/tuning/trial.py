@@ -32,24 +32,23 @@ def run_trial(
     from pipeline.training.recorder import Validated
 
     asked: list[SystemExit] = []
+    told: list[int] = []
+
+    def tell(step: int, key: str, best: float | None, metrics: dict[str, float | None]) -> None:
+        told.append(step)
+        tune.report({"epoch": -(-step // epoch_steps), "step": step, "key": key, "best/err1": best, **metrics})
 
     def report(validated: Validated) -> None:
         try:
-            tune.report(
-                {
-                    "epoch": -(-validated.step // epoch_steps),
-                    "step": validated.step,
-                    "key": validated.key,
-                    "best/err1": validated.best["val/err1"],
-                    **validated.metrics,
-                }
-            )
+            tell(validated.step, validated.key, validated.best["val/err1"], dict(validated.metrics))
         except SystemExit as request:  # Ray's way to end a function that its scheduler has stopped
             asked.append(request)
             raise Stopped from None
 
     try:
-        launch(trial_config(from_dict(config), chosen, cpus), Path(store), tags, report)
+        result = launch(trial_config(from_dict(config), chosen, cpus), Path(store), tags, report)
+        if not told:  # finished before, in another sweep or by the train stage
+            tell(result.steps, result.key, result.val_err1, {"val/err1": result.val_err1, "val/err5": result.val_err5})
     except DivergedError as error:
         # An answer, not a failure: this learning rate is too high. Ray would try a failed trial again.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})

@@ -63,7 +63,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
         board = _search(config, store, name, folder, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
         write_json(folder / "leaderboard.json", board)
         journal.artifact(folder / "leaderboard.json", "sweep")
-        cut = sum(trial["status"] not in ("finished", "stopped", "diverged", "failed") for trial in board["trials"])
+        cut = sum(trial["status"] == "unfinished" for trial in board["trials"])
         if cut:
             raise Interrupted(f"stopped with {cut} of {len(board['trials'])} trials unfinished")
         failed = [trial["name"] for trial in board["trials"] if trial["status"] == "failed"]
@@ -138,17 +138,14 @@ def _search(
                 verbose=0,
             ),
         )
-    results = tuner.fit()
+    tuner.fit()
     runs = Path(config.paths.runs).resolve()
-    return leaderboard.board(
-        name,
-        [
-            leaderboard.entry(
-                trial_name(r.config or {}), r.config or {}, r.metrics or {}, str(r.error) if r.error else None, runs
-            )
-            for r in (results[i] for i in range(len(results)))
-        ],
+    trials = tune.ExperimentAnalysis(str(folder)).trials or []
+    board = leaderboard.board(
+        name, [leaderboard.entry(trial.config, trial.last_result or {}, trial.status, runs) for trial in trials]
     )
+    leaderboard.end_cut_off_journals(board, runs)
+    return board
 
 
 def _scheduler(config: Config, num_train: int) -> Any:
