@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,12 +16,14 @@ from tempfile import TemporaryDirectory
 import torch
 
 from pipeline.atomic import write_json
-from pipeline.bench.harness import measure, show
+from pipeline.bench.harness import measure, queued_s, show
 from pipeline.bench.rows import FULL, QUICK, rows
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.data.store import open_store
 from pipeline.progress import progress
 from pipeline.training.stop import Interrupted
+
+BUSY = 0.05  # share of the time spent waiting for a CPU from which on ratios are in doubt
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,10 +58,16 @@ def _bench(quick: bool, data: Path | None, out: Path) -> None:
                 shown.note(line)
                 shown.advance()
 
+            start, queued = time.monotonic(), queued_s()
             for row in chosen:
                 found.append(measure(row, effort.pairs, told))
+            busy = (queued_s() - queued) / (time.monotonic() - start)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     show(found, f"{store.manifest.name} images, {where}, torch {torch.__version__}")
+    if busy > BUSY:
+        print(
+            f"other processes held the CPU {busy:.0%} of the time; run it again on an idle machine for ratios to trust"
+        )
     write_json(out, [asdict(row) for row in found])
     print(out)
 

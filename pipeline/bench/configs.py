@@ -53,17 +53,7 @@ def paper_config(store: Store, runs: Path, depth: int = 20) -> Config:
         model=ModelConfig(family="cifar", depth=depth, residual=True, shortcut="A", stride_on="1x1"),
         recipe=_recipe(manifest.image_size),
         trainer=_trainer(),
-        sweep=SweepConfig(
-            space={"model.depth": [depth]},
-            num_samples=1,
-            grace_epochs=1,
-            reduction_factor=0,
-            cpus_per_trial=1,
-            gpus_per_trial=0.0,
-            max_concurrent=0,
-            max_failures=0,
-            address="",
-        ),
+        sweep=_sweep(),
         ensemble=EnsembleConfig(selection="top_k", size=1),
         tracking=TrackingConfig(uri="", system_metrics_every_s=0),
         paths=PathsConfig(runs=str(runs), mlruns=str(runs / "mlruns")),
@@ -103,6 +93,21 @@ def _trainer() -> TrainerConfig:
         val_every_epochs=1,
         log_every_steps=50,
         checkpoint_every_steps=0,
+    )
+
+
+def _sweep() -> SweepConfig:
+    """Never run; a configuration cannot be without one."""
+    return SweepConfig(
+        space={"model.depth": [20]},
+        num_samples=1,
+        grace_epochs=1,
+        reduction_factor=0,
+        cpus_per_trial=1,
+        gpus_per_trial=0.0,
+        max_concurrent=0,
+        max_failures=0,
+        address="",
     )
 
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 Rate = Callable[[], float]  # runs once; units of work a second
@@ -78,6 +79,12 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def queued_s() -> float:
+    """Seconds that the main thread has waited for a CPU which others were using; 0 where the system does not tell."""
+    path = Path("/proc/self/schedstat")
+    return int(path.read_text().split()[1]) / 1e9 if path.exists() else 0.0
 
 
 def show(found: list[Measured], title: str) -> None:
