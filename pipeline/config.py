@@ -160,6 +160,7 @@ class TrainerConfig(_Section):
     launcher: Literal["auto", "ray"]  # auto: torchrun, Slurm or Lightning's own subprocesses, as the environment says
     threads: int  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool
+    compile: bool  # torch.compile, for training; needs a C++ compiler
     sync_batchnorm: bool  # statistics over the global batch; false: per rank, as the paper's GPUs did
     val_every_epochs: int
     log_every_steps: int

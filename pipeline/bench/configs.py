@@ -89,6 +89,7 @@ def _trainer() -> TrainerConfig:
         launcher="auto",
         threads=0,
         channels_last=True,
+        compile=False,
         sync_batchnorm=True,
         val_every_epochs=1,
         log_every_steps=50,

@@ -20,6 +20,7 @@ from pipeline.training.attempt import FitResult, attempt_on, finished, run_name,
 from pipeline.training.batchnorm import CpuLayerSync
 from pipeline.training.checkpoint import BEST, AtomicCheckpointIO, resumable, save_weights
 from pipeline.training.classifier import Classifier
+from pipeline.training.compiled import compile_net
 from pipeline.training.key import run_key
 from pipeline.training.precision import resolve, uses_cuda
 from pipeline.training.ranks import rank
@@ -81,6 +82,8 @@ def fit(
     model = build_model(**architecture)
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if config.trainer.compile:
+        compile_net(model)
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
         recorder = Recorder(
             folder,

@@ -27,7 +27,7 @@ from runs import (
 )
 
 from pipeline.atomic import read_json, write_json
-from pipeline.cli import USER_ERROR
+from pipeline.cli import INTERRUPTED, USER_ERROR
 from pipeline.training.attempt import FitResult
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.classifier import Classifier, DivergedError
@@ -357,6 +357,35 @@ def test_threads_layout_and_workers_decide_nothing_but_speed(workspace: Workspac
     assert result.key == run_folder(reference).name
     for name, tensor in checkpoint(root)["state_dict"].items():
         torch.testing.assert_close(tensor, checkpoint(reference)["state_dict"][name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="generated code needs g++")
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_compiled_net_learns_the_same_and_goes_on_uncompiled(workspace: Workspaces, ranks: int) -> None:
+    # In bf16 the compiled net rounds less often than the other: rounding of its own, but not as small as fp32's.
+    root, reference, fp32 = workspace(), workspace(), "recipe.precision=fp32"
+    train(reference, fp32)
+    overrides = (fp32, "trainer.compile=true", f"trainer.devices={ranks}")
+    command = Command(root, "train", *TINY, *overrides).at_step(EPOCH + 1)
+    command.signal(signal.SIGTERM)
+    assert command.wait() == INTERRUPTED, command.output
+    train(root, fp32)
+    assert run_folder(root).name == run_folder(reference).name
+    losses, expected = metrics(root, "train/loss"), metrics(reference, "train/loss")
+    assert losses.keys() == expected.keys()
+    # Rounding grows from step to step, wherever it carries an activation over ReLU's edge.
+    early = [step for step in expected if step <= 10]
+    assert [losses[step] for step in early] == pytest.approx([expected[step] for step in early], rel=1e-4)
+    assert losses == pytest.approx(expected, rel=0.1)
+
+
+def test_compiling_without_a_compiler_is_refused(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        ValueError, match=r"trainer\.compile=true needs a C\+\+ compiler and no-such-compiler was not found"
+    ):
+        train(workspace(), "trainer.compile=true")
 
 
 def test_a_batch_larger_than_the_data_is_refused(workspace: Workspaces) -> None:
