@@ -16,6 +16,7 @@ from pipeline.data.module import ImageData
 from pipeline.data.store import open_store
 from pipeline.models import build_model
 from pipeline.progress import progress
+from pipeline.training.allocator import keep_freed_memory
 from pipeline.training.attempt import FitResult, attempt_on, finished, run_name, with_run_id
 from pipeline.training.batchnorm import CpuLayerSync
 from pipeline.training.checkpoint import BEST, AtomicCheckpointIO, resumable, save_weights
@@ -63,6 +64,7 @@ def fit(
     folder = Path(config.paths.runs) / key
     if (done := finished(folder)) is not None:
         return done
+    keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     recipe = config.recipe

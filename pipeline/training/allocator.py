@@ -1,0 +1,22 @@
+"""The C library's memory allocator, told that training asks for the same large blocks again at each step."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGEST = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Freed memory stays with this process, for its next step.
+
+    glibc returns large blocks and the top of its heap to the kernel, which hands them out again page by page,
+    zeroed: a tenth of the time of a step on a CPU. Other C libraries are left as they are.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST) or mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # older ones allow no more
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST)
