@@ -10,7 +10,7 @@ from imports import ROOT, imported
 
 FILES = {str(p.relative_to(ROOT / "pipeline")): imported(p) for p in (ROOT / "pipeline").rglob("*.py")}
 OWNERS = {
-    "ray": ("tuning/", "training/launch.py"),
+    "ray": ("tuning/",),
     "mlflow": ("tracking/", "ensemble/model.py"),
     "hydra": ("compose.py",),
     "omegaconf": ("compose.py",),

@@ -6,7 +6,9 @@ from dataclasses import asdict
 
 from pipeline.atomic import write_json
 from pipeline.config import Config
+from pipeline.data.store import open_store
 from pipeline.tracking.lineage import lineage
+from pipeline.training.attempt import FitResult
 from pipeline.training.classifier import DivergedError
 from pipeline.training.launch import launch
 from pipeline.training.ranks import rank
@@ -16,7 +18,7 @@ from pipeline.workspace import Workspace
 
 def run(config: Config, workspace: Workspace) -> None:
     try:
-        result = launch(config, workspace.store(config.data.name), lineage(workspace.root))
+        result = _launch(config, workspace)
     except (Interrupted, DivergedError):
         # All ranks raise these together, and rank zero has MLflow and the user to tell yet: launchers kill it when
         # another rank ends with an error.
@@ -33,3 +35,14 @@ def run(config: Config, workspace: Workspace) -> None:
             else f"{100 * result.val_err1:.2f} % at step {result.best_step:,}"
         )
         print(f"{result.name}: {result.steps:,} steps, validation error {error}, run {result.key}")
+
+
+def _launch(config: Config, workspace: Workspace) -> FitResult:
+    store, tags = workspace.store(config.data.name), lineage(workspace.root)
+    if config.trainer.launcher != "ray":
+        return launch(config, store, tags)
+    # Imported here: training needs no Ray.
+    from pipeline.tuning.ranks import fit_on_ray
+
+    train, _ = open_store(store).split_indices(config.data.split)
+    return fit_on_ray(config, store, tags, len(train) // config.recipe.batch_size)

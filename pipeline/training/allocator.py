@@ -18,5 +18,6 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST) or mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # older ones allow no more
+    if not mallopt(_M_MMAP_THRESHOLD, _LARGEST):
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that older versions allow
     mallopt(_M_TRIM_THRESHOLD, _LARGEST)

@@ -30,25 +30,29 @@ def run_trial(
     from pipeline.training.fit import Stopped
     from pipeline.training.launch import launch
     from pipeline.training.recorder import Validated
+    from pipeline.tuning.ranks import fit_on_ray, reported
 
     asked: list[SystemExit] = []
     told: list[int] = []
 
-    def tell(step: int, key: str, best: float | None, metrics: dict[str, float | None]) -> None:
-        told.append(step)
-        tune.report({"epoch": -(-step // epoch_steps), "step": step, "key": key, "best/err1": best, **metrics})
-
     def report(validated: Validated) -> None:
+        told.append(validated.step)
         try:
-            tell(validated.step, validated.key, validated.best["val/err1"], dict(validated.metrics))
+            tune.report(reported(validated, epoch_steps))
         except SystemExit as request:  # Ray's way to end a function that its scheduler has stopped
             asked.append(request)
             raise Stopped from None
 
     try:
-        result = launch(trial_config(from_dict(config), chosen, cpus), Path(store), tags, report)
-        if not told:  # finished before, in another sweep or by the train stage
-            tell(result.steps, result.key, result.val_err1, {"val/err1": result.val_err1, "val/err5": result.val_err5})
+        changed = trial_config(from_dict(config), chosen, cpus)
+        if changed.trainer.launcher == "ray":
+            result = fit_on_ray(changed, Path(store), tags, epoch_steps)
+        else:
+            result = launch(changed, Path(store), tags, report)
+        if not told:  # by this process: the run was finished before, or Ray's ranks have told
+            best = {"val/err1": result.val_err1, "val/err5": result.val_err5}
+            epoch = -(-result.steps // epoch_steps)
+            tune.report({"epoch": epoch, "step": result.steps, "key": result.key, "best/err1": result.val_err1, **best})
     except DivergedError as error:
         # An answer, not a failure: this learning rate is too high. Ray would try a failed trial again.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})

@@ -21,6 +21,7 @@ from pipeline.tracking.shipper import Shipper, wait_for_run
 from pipeline.training.key import code_version
 from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
+from pipeline.tuning.ranks import check_room, on_gpus
 from pipeline.tuning.space import grid_size, search_space, trial_name
 from pipeline.tuning.trial import run_trial, trial_config
 
@@ -110,10 +111,8 @@ def _search(
         cpus=sweep.cpus_per_trial,
         epoch_steps=num_train // config.recipe.batch_size,
     )
-    # Nested ranks hold the resources themselves; the trial's own process only waits for them.
     several = config.trainer.world_size > 1
-    resources = {"cpu": 0.1} if several else {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
-    trainable = tune.with_resources(work, resources)
+    trainable = tune.with_resources(work, _resources(config))
     if tune.Tuner.can_restore(str(folder)):
         tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, resume_errored=True)
     else:
@@ -125,8 +124,8 @@ def _search(
                 mode="min",
                 num_samples=sweep.num_samples,
                 scheduler=_scheduler(config, num_train),
-                max_concurrent_trials=sweep.max_concurrent or None,
-                reuse_actors=True,
+                max_concurrent_trials=sweep.max_concurrent or _room(config, ray.cluster_resources()),
+                reuse_actors=not several,  # a stopped trial's process must end for its ranks to end
                 trial_name_creator=lambda trial: trial_name(trial.config),
                 trial_dirname_creator=lambda trial: f"{trial_name(trial.config)}-{trial.trial_id}",
             ),
@@ -170,16 +169,32 @@ def _check(config: Config) -> None:
             trial_config(config, {key: value}, config.sweep.cpus_per_trial)
 
 
+def _resources(config: Config) -> Any:
+    """What Ray sets aside for a trial."""
+    from ray import tune
+
+    if config.trainer.world_size > 1:
+        # Its ranks hold the CPUs and GPUs. The trial's own process waits for them, on the head node, and takes nothing.
+        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+    return {"cpu": config.sweep.cpus_per_trial, "gpu": config.sweep.gpus_per_trial}
+
+
+def _room(config: Config, cluster: dict[str, float]) -> int | None:
+    """Trials of several ranks that fit side by side: Ray Train gives up on ranks that wait long for others to end."""
+    if config.trainer.world_size == 1:
+        return None
+    return int(cluster["GPU" if on_gpus(config, cluster) else "CPU"] // config.trainer.world_size)
+
+
 def _check_resources(config: Config, cluster: dict[str, float]) -> None:
-    ranks = config.trainer.world_size
-    needs = {"CPU": float(config.sweep.cpus_per_trial), "GPU": float(config.sweep.gpus_per_trial)}
-    if ranks > 1:
-        needs = {"CPU": ranks + 0.1, "GPU": 0.0}
-    for resource, amount in needs.items():
+    if config.trainer.world_size > 1:
+        check_room(config, cluster)
+        return
+    for resource, amount in {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial}.items():
         if amount > cluster.get(resource, 0):
             raise ValueError(
                 f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
-                f"lower sweep.{resource.lower()}s_per_trial or trainer.devices, or name a larger cluster in sweep.address"
+                f"lower sweep.{resource.lower()}s_per_trial, or name a larger cluster in sweep.address"
             )
 
 

@@ -1,0 +1,142 @@
+"""Ranks as Ray actors: one training on trainer.devices x trainer.num_nodes workers, wherever the cluster has room."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, from_dict
+from pipeline.data.store import open_store
+from pipeline.training.attempt import FitResult, finished
+from pipeline.training.classifier import DivergedError
+from pipeline.training.fit import fit
+from pipeline.training.key import run_key
+from pipeline.training.precision import resolve
+from pipeline.training.ranks import set_rank
+from pipeline.training.recorder import Validated
+from pipeline.training.stop import Interrupted
+
+
+def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: int) -> FitResult:
+    """`fit` by one Ray Train worker a rank, on the running Ray, or on the one that sweep.address (RAY_ADDRESS) names.
+
+    Each rank takes a CPU, or a GPU where the cluster has any and trainer.accelerator allows it. A worker that dies is
+    retried sweep.max_failures times; the run goes on from its own last checkpoint. Inside a trial each validation is
+    reported to Ray Tune.
+
+    Args:
+        epoch_steps: steps an epoch, for the reports.
+
+    Raises:
+        ValueError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
+        stop.Interrupted: after a signal; call again to go on.
+    """
+    import ray
+    from ray import train
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    nested = ray.is_initialized()
+    if not nested:
+        ray.init(address=config.sweep.address or None, include_dashboard=False, logging_level=logging.ERROR)
+        # Ray aborts on SIGTERM; Ray Train answers SIGINT.
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    cluster = ray.cluster_resources()
+    gpus = on_gpus(config, cluster)
+    check_room(config, cluster)
+    key = run_key(config, open_store(store).manifest.content_hash, _precision(config, gpus))
+    folder = Path(config.paths.runs) / key
+    if (done := finished(folder)) is not None:
+        return done
+    callbacks: list[Any] = []
+    if nested:
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        callbacks = [TuneReportCallback()]
+    trainer = TorchTrainer(
+        _rank,
+        train_loop_config={
+            "config": config.to_dict(),
+            "store": str(store.resolve()),
+            "tags": tags,
+            "epoch_steps": epoch_steps,
+        },
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=train.ScalingConfig(num_workers=config.trainer.world_size, use_gpu=gpus),
+        run_config=train.RunConfig(
+            name=f"train-{key}",
+            storage_path=str(Path(config.paths.runs).resolve() / "ray"),
+            failure_config=train.FailureConfig(max_failures=config.sweep.max_failures),
+            callbacks=callbacks,
+        ),
+    )
+    try:
+        trainer.fit()
+    except SystemExit:  # how Ray Train ends after SIGINT
+        raise Interrupted(f"run {key} was stopped; its last checkpoint is kept") from None
+    except TrainingFailedError as error:
+        for failure in getattr(error, "worker_failures", {}).values():
+            if isinstance(cause := getattr(failure, "_base_exc", failure), DivergedError):
+                raise DivergedError(str(cause)) from None
+        raise
+    result = finished(folder)
+    if result is None:
+        raise ValueError(
+            f"run {key} finished on the Ray cluster and is not in {folder}; paths.runs must be a folder that all nodes share"
+        )
+    return result
+
+
+def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
+    """Whether ranks take GPUs on a cluster of these resources."""
+    accelerator = config.trainer.accelerator
+    return accelerator == "gpu" or (accelerator == "auto" and cluster.get("GPU", 0) > 0)
+
+
+def check_room(config: Config, cluster: dict[str, float]) -> None:
+    """Raises ValueError where the cluster has fewer CPUs or GPUs than ranks."""
+    resource, ranks = "GPU" if on_gpus(config, cluster) else "CPU", config.trainer.world_size
+    if ranks > cluster.get(resource, 0):
+        raise ValueError(
+            f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {cluster.get(resource, 0):g}; "
+            "lower trainer.devices or trainer.num_nodes, or name a larger cluster in sweep.address"
+        )
+
+
+def _precision(config: Config, gpus: bool) -> str:
+    """What recipe.precision comes to where the ranks will be; this process may have other hardware."""
+    import ray
+
+    task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=int(gpus))(resolve)
+    return ray.get(task.remote(config.recipe.precision, config.trainer.accelerator))
+
+
+def reported(validated: Validated, epoch_steps: int) -> dict[str, Any]:
+    """What Ray Tune hears after a validation."""
+    epoch = -(-validated.step // epoch_steps)
+    return {
+        "epoch": epoch,
+        "step": validated.step,
+        "key": validated.key,
+        "best/err1": validated.best["val/err1"],
+        **validated.metrics,
+    }
+
+
+def _rank(work: dict[str, Any]) -> None:
+    """One rank, inside a Ray Train worker."""
+    from ray import train
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
+    set_rank(train.get_context().get_world_rank())
+    fit(
+        from_dict(work["config"]),
+        Path(work["store"]),
+        tags=work["tags"],
+        report=lambda validated: train.report(reported(validated, work["epoch_steps"])),
+        strategy=RayDDPStrategy(),
+        plugins=(RayLightningEnvironment(),),
+    )

@@ -1,0 +1,86 @@
+"""Ranks as Ray actors, on a Ray cluster of two CPUs that the tests start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from processes import free_port, until
+from runs import checkpoint, run_folder
+from test_tuner import begun, run, tracked
+
+from pipeline.atomic import read_json
+from pipeline.cli import INTERRUPTED, USER_ERROR
+
+pytestmark = pytest.mark.slow
+
+TINY = ("model.depth=8", "recipe.max_steps=34", "trainer.accelerator=cpu", "tracking.system_metrics_every_s=0")
+TWO = ("trainer.devices=2", "trainer.threads=1")
+
+Workspaces = Callable[[], Path]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a running Ray cluster."""
+    port = free_port()
+    ray = Path(sys.executable).with_name("ray")
+    options = [f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    head = subprocess.Popen([ray, "start", "--head", *options], stdout=subprocess.PIPE, text=True)
+    assert head.stdout
+    for line in head.stdout:
+        if "--block" in line:  # the last it says before it waits
+            break
+    yield f"127.0.0.1:{port}"
+    head.send_signal(signal.SIGTERM)
+    head.communicate(timeout=60)
+
+
+def train(root: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipeline", "train", *TINY, *TWO, *overrides]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_trials_of_two_ranks_are_trained_in_turn_and_tracked_once(workspace: Workspaces, address: str) -> None:
+    root, other = workspace(), workspace()
+    space = "sweep.space={model.depth:[8],recipe.lr:[0.1,1e30]}"
+    run(root, *TWO, f"sweep.address={address}", space, "sweep.reduction_factor=0", "sweep.max_failures=0")
+    good, bad = read_json(root / "sweep" / "leaderboard.json")["trials"]
+    assert (good["status"], good["steps"], bad["status"]) == ("finished", 34, "diverged")
+    assert sorted(run.data.tags["pipeline.kind"] for run in tracked(root)) == ["sweep", "train", "train"]
+    process = train(other)  # the same ranks, made by Lightning
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert run_folder(other).name == good["key"]
+    weights = torch.load(root / "runs" / good["key"] / "last.ckpt", weights_only=True)["state_dict"]
+    for name, tensor in checkpoint(other)["state_dict"].items():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-4)
+
+
+def test_a_training_on_ray_is_stopped_by_a_signal_and_goes_on(workspace: Workspaces, address: str) -> None:
+    root, overrides = workspace(), ("trainer.launcher=ray", f"sweep.address={address}", "recipe.max_steps=340")
+    first = train(root, *overrides)
+    until(lambda: list((root / "runs").glob("*/last.ckpt")), "a checkpoint")
+    os.kill(first.pid, signal.SIGTERM)
+    output, _ = first.communicate()
+    assert first.returncode == INTERRUPTED, output
+    second = train(root, *overrides)
+    output, _ = second.communicate()
+    assert second.returncode == 0, output
+    assert checkpoint(root)["global_step"] == 340
+    assert list(begun(root).values()) == [2]
+    (tracked_run,) = tracked(root)
+    assert tracked_run.info.status == "FINISHED"
+
+
+def test_more_ranks_than_the_cluster_holds_are_refused(workspace: Workspaces, address: str) -> None:
+    process = train(workspace(), "trainer.launcher=ray", f"sweep.address={address}", "trainer.num_nodes=2")
+    output, _ = process.communicate()
+    assert process.returncode == USER_ERROR
+    assert "4 ranks need 4 CPUs, the Ray cluster has 2" in output
