@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipeline.training.precision import resolve
 from pipeline.training.ranks import set_rank
 from pipeline.training.recorder import Validated
 from pipeline.training.stop import Interrupted
+from pipeline.tuning.cluster import join, on_gpus, side_by_side
 
 
 def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: int) -> FitResult:
@@ -34,19 +34,18 @@ def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: i
         ValueError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
         stop.Interrupted: after a signal; call again to go on.
     """
+    nested = not join(config)
     import ray
     from ray import train
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    nested = ray.is_initialized()
     if not nested:
-        ray.init(address=config.sweep.address or None, include_dashboard=False, logging_level=logging.ERROR)
         # Ray aborts on SIGTERM; Ray Train answers SIGINT.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     cluster = ray.cluster_resources()
     gpus = on_gpus(config, cluster)
-    check_room(config, cluster)
+    side_by_side(config, cluster)
     key = run_key(config, open_store(store).manifest.content_hash, _precision(config, gpus))
     folder = Path(config.paths.runs) / key
     if (done := finished(folder)) is not None:
@@ -90,27 +89,13 @@ def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: i
     return result
 
 
-def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
-    """Whether ranks take GPUs on a cluster of these resources."""
-    accelerator = config.trainer.accelerator
-    return accelerator == "gpu" or (accelerator == "auto" and cluster.get("GPU", 0) > 0)
-
-
-def check_room(config: Config, cluster: dict[str, float]) -> None:
-    """Raises ValueError where the cluster has fewer CPUs or GPUs than ranks."""
-    resource, ranks = "GPU" if on_gpus(config, cluster) else "CPU", config.trainer.world_size
-    if ranks > cluster.get(resource, 0):
-        raise ValueError(
-            f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {cluster.get(resource, 0):g}; "
-            "lower trainer.devices or trainer.num_nodes, or name a larger cluster in sweep.address"
-        )
-
-
 def _precision(config: Config, gpus: bool) -> str:
     """What recipe.precision comes to where the ranks will be; this process may have other hardware."""
     import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=int(gpus))(resolve)
+    anywhere = PlacementGroupSchedulingStrategy(placement_group=None)  # not in what a trial has for itself
+    task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=int(gpus), scheduling_strategy=anywhere)(resolve)
     return ray.get(task.remote(config.recipe.precision, config.trainer.accelerator))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+DISTRIBUTIONS = ("uniform", "loguniform")  # by their names in ray.tune
+
 
 def search_space(space: dict[str, Any]) -> dict[str, Any]:
     """Ray Tune's space: a list becomes a grid, {uniform|loguniform: [low, high]} a distribution to draw from.
@@ -11,25 +13,37 @@ def search_space(space: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: neither of the two.
     """
+    check_space(space)
     from ray import tune
 
-    draws = {"uniform": tune.uniform, "loguniform": tune.loguniform}
-    made: dict[str, Any] = {}
+    return {
+        key: tune.grid_search(values)
+        if isinstance(values, list)
+        else getattr(tune, (name := next(iter(values))))(*values[name])
+        for key, values in space.items()
+    }
+
+
+def check_space(space: dict[str, Any], num_samples: int = 1) -> None:
+    """Raises ValueError for what `search_space` cannot make, and for repeats of a grid, which would train the same again."""
     for key, values in space.items():
-        if isinstance(values, list) and values:
-            made[key] = tune.grid_search(values)
-        elif (
-            isinstance(values, dict)
-            and len(values) == 1
-            and (name := next(iter(values))) in draws
-            and _is_range(values[name])
-        ):
-            made[key] = draws[name](*values[name])
-        else:
+        if not (isinstance(values, list) and values) and not _is_range(values):
             raise ValueError(
                 f"sweep.space: {key} is {values!r}; give a list of values, or {{uniform: [low, high]}} or {{loguniform: [low, high]}}"
             )
-    return made
+    if num_samples > 1 and all(isinstance(values, list) for values in space.values()):
+        raise ValueError(
+            f"sweep.num_samples={num_samples} with lists alone would train each point {num_samples} times the same; "
+            "give a range, or put seeds into sweep.space: {seed: [0, 1]}"
+        )
+
+
+def examples(values: Any) -> list[Any]:
+    """Values that a trial may get: all of a list, the ends and one in between of a range."""
+    if isinstance(values, list):
+        return values
+    low, high = next(iter(values.values()))
+    return [low, low + 0.377 * (high - low), high]
 
 
 def grid_size(space: dict[str, Any]) -> int:
@@ -49,4 +63,7 @@ def trial_name(chosen: dict[str, Any]) -> str:
 
 
 def _is_range(values: Any) -> bool:
-    return isinstance(values, list) and len(values) == 2 and values[0] < values[1]
+    if not isinstance(values, dict) or len(values) != 1:
+        return False
+    name, ends = next(iter(values.items()))
+    return name in DISTRIBUTIONS and isinstance(ends, list) and len(ends) == 2 and ends[0] < ends[1]

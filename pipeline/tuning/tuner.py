@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import signal
 from dataclasses import asdict
@@ -21,8 +20,8 @@ from pipeline.tracking.shipper import Shipper, wait_for_run
 from pipeline.training.key import code_version
 from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
-from pipeline.tuning.ranks import check_room, on_gpus
-from pipeline.tuning.space import grid_size, search_space, trial_name
+from pipeline.tuning.cluster import join, side_by_side
+from pipeline.tuning.space import check_space, examples, grid_size, search_space, trial_name
 from pipeline.tuning.trial import run_trial, trial_config
 
 FACTS = "sweep.json"
@@ -84,25 +83,28 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
 def _search(
     config: Config, store: Path, name: str, folder: Path, tags: dict[str, str], num_train: int
 ) -> dict[str, Any]:
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    join(
+        config,
+        log_to_driver=False,
+        # An actor is used again only if the stopped trial's thread ends in time; it ships its journal first.
+        runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}},
+    )
     import ray
     from ray import tune
 
     from pipeline.tuning.console import TrialLines
 
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    if not ray.is_initialized():
-        ray.init(
-            address=config.sweep.address or None,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            # An actor is used again only if the stopped trial's thread ends in time; it ships its journal first.
-            runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}},
-        )
     # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    _check_resources(config, ray.cluster_resources())
-    sweep = config.sweep
+    sweep, several = config.sweep, config.trainer.world_size > 1
+    cluster = ray.cluster_resources()
+    if several:
+        # Ray Train gives up on ranks that wait long for others to end, so no more start than have room.
+        at_once = min(sweep.max_concurrent or side_by_side(config, cluster), side_by_side(config, cluster))
+    else:
+        _check_resources(config, cluster)
+        at_once = sweep.max_concurrent
     work = tune.with_parameters(
         run_trial,
         config=config.to_dict(),
@@ -111,7 +113,6 @@ def _search(
         cpus=sweep.cpus_per_trial,
         epoch_steps=num_train // config.recipe.batch_size,
     )
-    several = config.trainer.world_size > 1
     trainable = tune.with_resources(work, _resources(config))
     if tune.Tuner.can_restore(str(folder)):
         tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, resume_errored=True)
@@ -124,7 +125,7 @@ def _search(
                 mode="min",
                 num_samples=sweep.num_samples,
                 scheduler=_scheduler(config, num_train),
-                max_concurrent_trials=sweep.max_concurrent or _room(config, ray.cluster_resources()),
+                max_concurrent_trials=at_once or None,
                 reuse_actors=not several,  # a stopped trial's process must end for its ranks to end
                 trial_name_creator=lambda trial: trial_name(trial.config),
                 trial_dirname_creator=lambda trial: f"{trial_name(trial.config)}-{trial.trial_id}",
@@ -163,9 +164,9 @@ def _scheduler(config: Config, num_train: int) -> Any:
 
 def _check(config: Config) -> None:
     """Every point of the grid must be a valid configuration before Ray starts."""
-    search_space(config.sweep.space)
+    check_space(config.sweep.space, config.sweep.num_samples)
     for key, values in config.sweep.space.items():
-        for value in values if isinstance(values, list) else next(iter(values.values())):
+        for value in examples(values):
             trial_config(config, {key: value}, config.sweep.cpus_per_trial)
 
 
@@ -179,17 +180,7 @@ def _resources(config: Config) -> Any:
     return {"cpu": config.sweep.cpus_per_trial, "gpu": config.sweep.gpus_per_trial}
 
 
-def _room(config: Config, cluster: dict[str, float]) -> int | None:
-    """Trials of several ranks that fit side by side: Ray Train gives up on ranks that wait long for others to end."""
-    if config.trainer.world_size == 1:
-        return None
-    return int(cluster["GPU" if on_gpus(config, cluster) else "CPU"] // config.trainer.world_size)
-
-
 def _check_resources(config: Config, cluster: dict[str, float]) -> None:
-    if config.trainer.world_size > 1:
-        check_room(config, cluster)
-        return
     for resource, amount in {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial}.items():
         if amount > cluster.get(resource, 0):
             raise ValueError(

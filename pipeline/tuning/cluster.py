@@ -1,0 +1,66 @@
+"""The Ray cluster: joining it, and what it has room for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+
+
+def join(config: Config, **options: Any) -> bool:
+    """Joins the cluster of sweep.address or RAY_ADDRESS, or starts Ray on this machine; False within Ray, where there is nothing to do.
+
+    Import ray after it: ray reads at import whether tokens are in use.
+
+    Args:
+        options: for ray.init.
+
+    Raises:
+        ValueError: nothing answers at the address, or it wants another token.
+    """
+    address = config.sweep.address or os.environ.get("RAY_ADDRESS", "")
+    if address and "RAY_AUTH_MODE" not in os.environ and _has_token():
+        # `ray start` guards a cluster with a token where one exists; ray.init looks for one only when told.
+        os.environ["RAY_AUTH_MODE"] = "token"
+    import ray
+
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(address=address or None, include_dashboard=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise ValueError(
+            f"cannot join the Ray cluster at {address} ({error}); check sweep.address, that `ray start --head` runs there, "
+            "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
+        ) from error
+    return True
+
+
+def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
+    """Whether ranks take GPUs on a cluster of these resources."""
+    accelerator = config.trainer.accelerator
+    return accelerator == "gpu" or (accelerator == "auto" and cluster.get("GPU", 0) > 0)
+
+
+def side_by_side(config: Config, cluster: dict[str, float]) -> int:
+    """Trainings of trainer.devices x trainer.num_nodes ranks, each on a CPU or a GPU, that fit at the same time.
+
+    Raises:
+        ValueError: not one.
+    """
+    resource, ranks = "GPU" if on_gpus(config, cluster) else "CPU", config.trainer.world_size
+    has = cluster.get(resource, 0)
+    if ranks > has:
+        raise ValueError(
+            f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {has:g}; "
+            "lower trainer.devices or trainer.num_nodes, or name a larger cluster in sweep.address"
+        )
+    return int(has // ranks)
+
+
+def _has_token() -> bool:
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(named or Path.home() / ".ray" / "auth_token").is_file()
