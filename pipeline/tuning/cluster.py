@@ -30,7 +30,8 @@ def join(config: Config, **options: Any) -> bool:
     if ray.is_initialized():
         return False
     try:
-        ray.init(address=address or None, include_dashboard=False, logging_level=logging.ERROR, **options)
+        # "local": without it ray.init joins whatever this machine last ran, be it dead.
+        ray.init(address=address or "local", include_dashboard=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise ValueError(
             f"cannot join the Ray cluster at {address} ({error}); check sweep.address, that `ray start --head` runs there, "
