@@ -14,38 +14,58 @@ from pathlib import Path
 from typing import Any
 
 
+ASIDE = ".old"  # what a new folder takes the place of, while the two change places
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is fsynced and renamed to `path`, on error removed.
 
-    The block may make a file or a folder there. What stood at `path` stays until the rename.
+    The block may make a file or a folder there. What stood at `path` stays until the rename. No rename replaces a
+    folder, so an old folder is set aside for that moment; after a kill just then, the next call puts it back.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     part = path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
+    aside = part.with_suffix(ASIDE)
     try:
         yield part
-        if part.is_dir():
-            if path.exists():
-                shutil.rmtree(path)
-        else:
-            _fsync(part)
+        for written in [*part.rglob("*"), part] if part.is_dir() else [part]:
+            if not written.is_symlink():
+                _fsync(written)
+        if part.is_dir() and os.path.lexists(path):
+            os.replace(path, aside)
         os.replace(part, path)
         _fsync(path.parent)
     finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)
+        _put_back(aside, path)
+        _remove(part)
 
 
 def _sweep(path: Path) -> None:
-    """Removes what processes of this machine that are gone left unfinished for `path`."""
-    for part in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.part"):
-        pid = part.name.split(".")[-3]
+    """Clears away what processes of this machine that are gone left unfinished for `path`."""
+    for left in path.parent.glob(f".{path.name}.{socket.gethostname()}.*"):
+        *_, pid, _, suffix = left.name.split(".")
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            if suffix == ASIDE[1:]:
+                _put_back(left, path)
+            elif suffix == "part":
+                _remove(left)
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """What was set aside returns where nothing took its place, and goes where something did."""
+    if os.path.lexists(aside) and not os.path.lexists(path):
+        os.replace(aside, path)
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:
