@@ -15,7 +15,6 @@ from pipeline.evaluation.errors import (
     confusion_matrix,
     per_class_errors,
     predictions,
-    top_k_error,
     wrong,
 )
 from pipeline.evaluation.intervals import mcnemar_exact, paired_bootstrap, wilson
@@ -69,12 +68,13 @@ def evaluation(
 
 
 def tested(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
-    """test_err1 with its interval (Wilson), and test_err5."""
-    missed = wrong(probabilities, labels)
+    """test_err1 and test_err5 with their intervals (Wilson), ci95 and ci95_err5."""
+    missed, missed5 = wrong(probabilities, labels), wrong(probabilities, labels, 5)
     return {
         "test_err1": float(missed.mean()),
-        "test_err5": top_k_error(probabilities, labels, 5),
+        "test_err5": float(missed5.mean()),
         "ci95": list(wilson(int(missed.sum()), len(labels))),
+        "ci95_err5": list(wilson(int(missed5.sum()), len(labels))),
     }
 
 

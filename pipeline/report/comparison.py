@@ -132,7 +132,7 @@ def _row(
     if net:
         gap = "" if result.err1 is None else signed(100 * net["test_err1"] - result.err1, True)
         gap = f"≈{gap}" if result.read_off else gap
-        mine = [_errors(net, with_top5), interval(net["ci95"]), gap, _length(net["steps"], protocol)]
+        mine = [_errors(net, with_top5), _intervals(net, with_top5), gap, _length(net["steps"], protocol)]
     elif curve:
         mine = [f"{percent(curve[0])} (validation)", "", "", _length(curve[1], protocol)]
     else:
@@ -145,6 +145,11 @@ def _errors(ours: Net | Ensemble, with_top5: bool) -> str:
     return top1 if not with_top5 or top5 is None else f"{top1[:-1]} / {percent(top5)}"
 
 
+def _intervals(ours: Net | Ensemble, with_top5: bool) -> str:
+    top1, top5 = interval(ours["ci95"]), ours.get("ci95_err5")
+    return top1 if not with_top5 or top5 is None else f"{top1[:-1]} / {interval(top5)}"
+
+
 def _length(steps: int, protocol: Protocol) -> str:
     return f"{count(steps)} ({percent(steps / protocol.steps, 0)})"
 
@@ -155,7 +160,7 @@ def _ensemble_row(inputs: ReportInputs) -> list[Text]:
     if ours is None:
         return [paper.net, source, paper.printed, "not made", "", "", ""]
     name = f"{paper.net}; ours: {ours['size']}"
-    return [name, source, paper.printed, _errors(ours, True), interval(ours["ci95"]), "", ""]
+    return [name, source, paper.printed, _errors(ours, True), _intervals(ours, True), "", ""]
 
 
 def _figure(inputs: ReportInputs, results: Sequence[Published]) -> Figure:

@@ -137,8 +137,10 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}%"
 
 
-def interval(bounds: Sequence[float]) -> str:
-    """(0.0821, 0.0932) -> 8.21 to 9.32%."""
+def interval(bounds: Sequence[float] | None) -> str:
+    """(0.0821, 0.0932) -> 8.21 to 9.32%; a missing one is a dash."""
+    if bounds is None:
+        return "–"
     return f"{signed(100 * bounds[0], False)} to {signed(100 * bounds[1], False)}%"
 
 

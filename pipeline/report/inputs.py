@@ -40,6 +40,7 @@ class Net(TypedDict):
     test_err1: float
     test_err5: float | None
     ci95: CI  # of test_err1
+    ci95_err5: NotRequired[CI | None]
     weight: NotRequired[float | None]  # in the ensemble's average
     checkpoint_sha256: NotRequired[str]
 
@@ -59,6 +60,7 @@ class Ensemble(TypedDict):
     test_err1: float
     test_err5: float | None
     ci95: CI
+    ci95_err5: NotRequired[CI | None]
     mcnemar_p: NotRequired[float | None]
     difference_to_best_member: NotRequired[Gain | None]
 

@@ -90,13 +90,14 @@ def nets(inputs: ReportInputs) -> list[Block]:
     if ensemble := inputs.ensemble:
         name = f"ensemble of {ensemble['size']} ({ensemble['selection'].replace('_', ' ')})"
         errors = [percent(ensemble[key]) for key in ("val_err1", "test_err1")]
-        top5 = percent(ensemble["test_err5"])
-        rows.insert(0, [name, "", "", "", "", "", errors[0], errors[1], interval(ensemble["ci95"]), top5])
-    header = ["net", "parameters", "lr", "seed", "iterations", "weight", "validation", "test", "95% interval", "top-5"]
-    drop = len(header) - 1 if all(row[-1] == "–" for row in rows) else len(header)
-    caption = "Top-1 error; the last column is top-5 test error." if drop == len(header) else "Top-1 error."
+        top5 = [percent(ensemble["test_err5"]), interval(ensemble.get("ci95_err5"))]
+        rows.insert(0, [name, "", "", "", "", "", *errors, interval(ensemble["ci95"]), *top5])
+    header = ["net", "parameters", "lr", "seed", "iterations", "weight", "validation", "test", "95% interval"]
+    header += ["top-5", "95% interval"]
+    drop = len(header) - 2 if all(row[-2] == "–" for row in rows) else len(header)
+    caption = "Top-1 error; the last columns are top-5 test error." if drop == len(header) else "Top-1 error."
     strong = frozenset({0} if inputs.ensemble else ())
-    table = Table(header[:drop], [row[:drop] for row in rows], ("l" + "r" * 9)[:drop], caption, strong)
+    table = Table(header[:drop], [row[:drop] for row in rows], ("l" + "r" * 10)[:drop], caption, strong)
     return [table, _interval_figure(inputs)]
 
 
@@ -118,6 +119,7 @@ def _net_row(net: Net, mark: str) -> list[Text]:
         percent(net["test_err1"]),
         interval(net["ci95"]),
         percent(net["test_err5"]),
+        interval(net.get("ci95_err5")),
     ]
 
 

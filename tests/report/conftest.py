@@ -35,6 +35,7 @@ def make_net(depth: int, *, error: float, n: int, residual: bool = True, seed: i
         "test_err1": wrong / n,
         "test_err5": round(error / 25, 4),
         "ci95": list(wilson(wrong, n)),
+        "ci95_err5": list(wilson(round(error / 25 * n), n)),
         "checkpoint_sha256": f"{depth:064x}",
     }
 
@@ -111,6 +112,7 @@ def make_evaluation(name: str, members: list[Any], run: Any, classes: list[str],
         "test_err1": wrong / n,
         "test_err5": 0.0016,
         "ci95": list(wilson(wrong, n)),
+        "ci95_err5": list(wilson(round(0.0016 * n), n)),
         "mcnemar_p": 0.0123,
         "difference_to_best_member": {
             "estimate": wrong / n - best,

@@ -58,6 +58,7 @@ def test_numbers_on_the_page_are_the_inputs(built):
     for net in [*inputs.nets, inputs.ensemble]:
         assert percent(net["test_err1"]) in text
         assert interval(net["ci95"]) in text
+        assert f"{percent(net['test_err5'])}|{interval(net['ci95_err5'])}" in re.sub(r"\s*\|[\s|]*", "|", text)
     assert "8.41 to 9.53%" in text  # 895 of 10,000, Wilson
     gain = inputs.ensemble["difference_to_best_member"]
     assert f"−{-100 * gain['estimate']:.2f} points" in text

@@ -16,7 +16,7 @@ from pipeline.atomic import read_json
 from pipeline.data.store import open_store
 from pipeline.ensemble import judge, predictions
 from pipeline.evaluation.errors import wrong
-from pipeline.evaluation.evaluate import Judged, evaluation
+from pipeline.evaluation.evaluate import Judged, evaluation, tested
 from pipeline.evaluation.intervals import wilson
 from pipeline.models import build_model
 from pipeline.report.inputs import ReportInputs
@@ -224,7 +224,19 @@ def test_the_best_member_is_chosen_by_validation_not_by_test():
         "test_err1": 0.5,
         "test_err5": 0.0,
         "ci95": list(wilson(2, 4)),
+        "ci95_err5": list(wilson(0, 4)),
     }
+
+
+def test_top_5_errors_have_an_interval_of_their_own():
+    labels, p = np.zeros(50, int), np.tile(np.arange(6.0), (50, 1))
+    p[:40, 0] = 9.0  # ten images have their class ranked last of six
+    found = tested(p, labels)
+    assert (found["test_err1"], found["test_err5"]) == (0.2, 0.2)
+    p[40:45, 0] = 4.5
+    found = tested(p, labels)
+    assert (found["test_err1"], found["test_err5"]) == (0.2, 0.1)
+    assert found["ci95"] == list(wilson(10, 50)) and found["ci95_err5"] == list(wilson(5, 50))
 
 
 def test_classes_without_test_images_have_no_error():
