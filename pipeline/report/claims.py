@@ -127,10 +127,9 @@ def _reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
     views = (inputs.evaluation.get("data") or {}).get("protocol") or "views that were not recorded"
     if target.views and views != target.views:
         return _open(claim, f"The paper's error is at {target.views}, these are at {views}.", target.err1 / 100)
-    slot = (target.residual, target.depth)
-    net = _full_length(inputs, "test").get(slot)
+    net = _full_length(inputs, "test", target.model).get((target.residual, target.depth))
     if net is None:
-        return _open(claim, _missing(inputs, target.net, lambda other: other == slot), target.err1 / 100)
+        return _open(claim, _missing(inputs, target.net, lambda slot: True, target.model), target.err1 / 100)
     low, high = wilson(net.errors, net.n)
     paper = target.err1 / 100
     return Outcome(
@@ -163,27 +162,31 @@ CHECKS: dict[str, Callable[[Claim, ReportInputs], Outcome]] = {
 }
 
 
-def _measured(inputs: ReportInputs, split: str) -> dict[Slot, list[tuple[float, int]]]:
-    """Error and length of every training, by net: on test the evaluated ones, on validation those with curves."""
+def _measured(inputs: ReportInputs, split: str, model: str | None = None) -> dict[Slot, list[tuple[float, int]]]:
+    """Error and length of every training, by net: on test the evaluated ones, on validation those with curves.
+
+    model: takes only nets of this name, which tells options and strides apart.
+    """
     from pipeline.report.curves import VAL, series
 
     found: dict[Slot, list[tuple[float, int]]] = {}
     if split == "test":
         for net in inputs.nets:
-            found.setdefault((net["residual"], net["depth"]), []).append((net["test_err1"], net["steps"]))
+            if model in (None, net["model"]):
+                found.setdefault((net["residual"], net["depth"]), []).append((net["test_err1"], net["steps"]))
         return found
     for curve in inputs.curves:
-        if values := series(curve, VAL):
+        if model in (None, curve["model"]) and (values := series(curve, VAL)):
             found.setdefault((curve["residual"], curve["depth"]), []).append((values[-1][1], int(values[-1][0])))
     return found
 
 
-def _full_length(inputs: ReportInputs, split: str) -> dict[Slot, Measured]:
+def _full_length(inputs: ReportInputs, split: str, model: str | None = None) -> dict[Slot, Measured]:
     """Nets trained for the paper's length; empty where the split's size is unknown."""
     n = inputs.data["counts"].get("test" if split == "test" else "val", 0)
     needed = FULL_LENGTH * PROTOCOLS[inputs.data["name"]].steps
     nets = {}
-    for (residual, depth), trainings in _measured(inputs, split).items():
+    for (residual, depth), trainings in _measured(inputs, split, model).items():
         full = [error for error, steps in trainings if steps >= needed]
         if full and n:
             # A sweep's runs differ in lr, so on validation, where choosing is allowed, the best one speaks for the net.
@@ -192,11 +195,11 @@ def _full_length(inputs: ReportInputs, split: str) -> dict[Slot, Measured]:
     return nets
 
 
-def _missing(inputs: ReportInputs, what: str, wanted: Callable[[Slot], bool]) -> str:
+def _missing(inputs: ReportInputs, what: str, wanted: Callable[[Slot], bool], model: str | None = None) -> str:
     """What would have to be trained, and what shorter runs have shown so far."""
     paper = PROTOCOLS[inputs.data["name"]].steps
     short = []
-    tested, validated = _measured(inputs, "test"), _measured(inputs, "validation")
+    tested, validated = _measured(inputs, "test", model), _measured(inputs, "validation", model)
     for slot, trainings in sorted({**validated, **tested}.items()):
         if wanted(slot):
             error, steps = max(trainings, key=lambda training: (training[1], -training[0]))

@@ -19,7 +19,7 @@ from pipeline.report.document import (
     signed,
 )
 from pipeline.report.figures import Mark, beside_paper
-from pipeline.report.inputs import Ensemble, Net, ReportInputs, net_name
+from pipeline.report.inputs import Ensemble, Net, ReportInputs, full_name, net_name
 from pipeline.report.paper import PAPER_ENSEMBLE, PROTOCOLS, PUBLISHED, Protocol, Published
 
 
@@ -38,7 +38,7 @@ def comparison(inputs: ReportInputs) -> list[Block]:
     if inputs.nets:
         blocks.append(_figure(inputs, nets))
     blocks.append(_table(inputs, nets, protocol))
-    if notes := _notes(nets):
+    if notes := _notes(nets) + _unmatched(inputs, nets):
         blocks.append(Listing(notes))
     others = [result for result in results if result.depth is None]
     if others:
@@ -54,6 +54,17 @@ def _notes(results: Sequence[Published]) -> list[str]:
         if result.note:
             nets.setdefault((result.reference, result.note), []).append(result.net)
     return [f"† {', '.join(names)} in {reference}: {note}." for (reference, note), names in nets.items()]
+
+
+def _unmatched(inputs: ReportInputs, results: Sequence[Published]) -> list[str]:
+    """Evaluated nets that stand in no row: another depth, or the depth with an option or stride the paper has no error of."""
+    known = {result.model for result in results}
+    apart = sorted({full_name(net) for net in inputs.nets if net["model"] not in known})
+    return (
+        [f"Evaluated here and in no row, since the paper has no error of such a net: {', '.join(apart)}."]
+        if apart
+        else []
+    )
 
 
 def differences(inputs: ReportInputs, protocol: Protocol) -> list[str]:
@@ -95,7 +106,7 @@ def _seeds(inputs: ReportInputs) -> str:
 
 
 def _ours(inputs: ReportInputs, result: Published) -> list[Net]:
-    return [net for net in inputs.nets if (net["depth"], net["residual"]) == (result.depth, result.residual)]
+    return [net for net in inputs.nets if net["model"] == result.model]
 
 
 def _table(inputs: ReportInputs, results: Sequence[Published], protocol: Protocol) -> Table:
@@ -120,7 +131,7 @@ def _validated(inputs: ReportInputs, result: Published) -> tuple[float, int] | N
     ends = [
         (values[-1][1], int(values[-1][0]))
         for curve in inputs.curves
-        if (curve["depth"], curve["residual"]) == (result.depth, result.residual) and (values := series(curve, VAL))
+        if curve["model"] == result.model and (values := series(curve, VAL))
     ]
     return min(ends, default=None)
 

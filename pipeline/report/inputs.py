@@ -5,6 +5,7 @@ Errors are fractions; steps are optimiser steps; an interval is [low, high] at 9
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NotRequired
@@ -222,6 +223,13 @@ def evaluated(evaluation: Evaluation) -> list[Net]:
 def net_name(depth: int, residual: bool) -> str:
     """As the paper writes it: ResNet-56, plain-56."""
     return f"{'ResNet' if residual else 'plain'}-{depth}"
+
+
+def full_name(net: Mapping[str, Any]) -> str:
+    """With the option or stride that is not the paper's first choice for the depth: ResNet-34 (C), ResNet-50 (v1.5)."""
+    variant = re.search(r"\d([ABC]?)(_v1\.5)?$", net["model"])
+    marks = [part.lstrip("_") for part in variant.groups() if part] if variant else []
+    return net_name(net["depth"], net["residual"]) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _check(source: str, adapter: Any, value: Any) -> None:

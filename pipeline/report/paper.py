@@ -44,9 +44,16 @@ class Published:
     depth: int | None = None  # None: not a net that this project trains
     residual: bool = True
     reference: str
+    shortcut: str = ""  # option A, B or C where the table names it; "" is the paper's own choice for the depth
     views: str = ""
     note: str = ""
     read_off: bool = False  # a reader's estimate from a figure, no printed number
+
+    @property
+    def model(self) -> str:
+        """The net's name in our runs (`pipeline.models.net_name`), which tells options and strides apart: resnet34C."""
+        option = "" if self.shortcut == "A" else self.shortcut  # named only at 18 and 34 layers, where A is the default
+        return f"{'resnet' if self.residual else 'plain'}{self.depth}{option}"
 
     @property
     def printed(self) -> str:
@@ -79,6 +86,7 @@ def _imagenet(net: str, depth: int | None, err1: float | None, err5: float | Non
         net=net,
         depth=depth,
         residual=not net.startswith("plain"),
+        shortcut=net[-2] if net.endswith(")") else "",
         err1=err1,
         err5=err5,
         reference=table,
@@ -170,7 +178,7 @@ def _reaches(result: Published) -> Claim:
 def _headline(result: Published) -> bool:
     """One row a depth: Table 6, and the 10-crop errors with option A or, from 50 layers on, B."""
     tabulated = result.reference in ("Table 6", "Table 2", "Table 3") and result.residual and result.depth is not None
-    return tabulated and not result.net.endswith(("(B)", "(C)"))
+    return tabulated and result.shortcut not in ("B", "C")
 
 
 CLAIMS = (

@@ -25,7 +25,7 @@ from pipeline.report.document import (
     points,
 )
 from pipeline.report.figures import MOST_CLASSES, ClassRow, Row, by_class, confusion, intervals
-from pipeline.report.inputs import Net, ReportInputs, Trial, ids, net_name, same_training
+from pipeline.report.inputs import Net, ReportInputs, Trial, full_name, ids, net_name, same_training
 from pipeline.report.sweep import DEPTH, RESIDUAL, axis_key, axis_name, is_grid, sweep_figure
 from pipeline.report.sweep import points as sweep_points
 
@@ -109,7 +109,7 @@ def _mark(inputs: ReportInputs, net: Net) -> str:
 def _net_row(net: Net, mark: str) -> list[Text]:
     weight = net.get("weight")
     return [
-        net_name(net["depth"], net["residual"]) + mark,
+        full_name(net) + mark,
         _millions(net["params"]),
         f"{net['lr']:g}",
         str(net["seed"]),

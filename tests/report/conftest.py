@@ -56,7 +56,7 @@ def make_curve(depth: int, residual: bool, steps: int, *, lr: float = 0.1, seed:
     return {
         "run_id": name,
         "name": name,
-        "model": net_name(depth, residual),
+        "model": net_name(depth, residual).replace("-", "").lower(),
         "depth": depth,
         "residual": residual,
         "points": points,

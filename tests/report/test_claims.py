@@ -117,6 +117,19 @@ def test_imagenet_errors_need_the_papers_views(make_sample):
     assert "not public" in outcome(ten_crop, "imagenet-ensemble-top5").evidence
 
 
+def test_a_published_error_is_credited_to_the_nets_own_option_and_stride(make_sample):
+    inputs = make_sample(name="imagenet", depths=(34, 50), plain=(), steps=600_000)
+    members = [{**net, "model": name} for net, name in zip(inputs.members, ("resnet34C", "resnet50_v1.5"), strict=True)]
+    evaluation = {**inputs.evaluation, "members": members, "data": {"protocol": "10-crop"}}
+    option_c = dataclasses.replace(inputs, evaluation=evaluation, curves=())
+    for claim in ("imagenet-resnet34-error", "imagenet-resnet50-error"):
+        assert outcome(option_c, claim).status == "not measured"
+        assert "So far" not in outcome(option_c, claim).evidence
+    members[0]["model"], members[1]["model"] = "resnet34", "resnet50"
+    for claim in ("imagenet-resnet34-error", "imagenet-resnet50-error"):
+        assert outcome(option_c, claim).status == "holds"
+
+
 def test_outcomes_are_json(make_sample):
     import json
 

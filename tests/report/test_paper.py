@@ -38,3 +38,13 @@ def test_a_claim_of_an_error_exists_for_each_net_once():
     assert [i for i in reached if i.startswith("imagenet")] == [
         f"imagenet-resnet{depth}-error" for depth in (18, 34, 50, 101, 152)
     ]
+
+
+def test_published_nets_have_the_names_of_our_models():
+    from pipeline.models import net_name
+
+    for result in PUBLISHED:
+        if result.depth is not None:
+            family = "cifar" if result.dataset == "cifar10" else "imagenet"
+            shortcut = result.shortcut or None  # the default is the paper's
+            assert result.model == net_name(family, result.depth, result.residual, shortcut)
