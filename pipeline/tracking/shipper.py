@@ -51,7 +51,7 @@ class Shipper:
                 str(reason).splitlines()[0] if reason else "",
             )
             return None
-        return run_id(self._folder)
+        return run_id(self._folder, self._location)
 
     def _follow(self) -> None:
         while True:
@@ -60,7 +60,7 @@ class Shipper:
                 ship(self._folder, self._location)
                 self._failed = None
                 if self._every_s and self._monitor is None and not last:
-                    self._monitor = _start_monitor(run_id(self._folder), self._location, self._every_s)
+                    self._monitor = _start_monitor(run_id(self._folder, self._location), self._location, self._every_s)
             except Exception as error:  # whatever MLflow, its database or the network raise: the journal keeps the run
                 self._failed = error
             if last:
@@ -68,10 +68,15 @@ class Shipper:
             self._stop.wait(PERIOD_S)
 
 
-def run_id(folder: Path) -> str | None:
-    """Id of the MLflow run that `folder`'s journal was shipped to, or None so far."""
+def run_id(folder: Path, location: Location | None = None) -> str | None:
+    """Id of the MLflow run that `folder`'s journal was shipped to, or None so far.
+
+    Args:
+        location: of the MLflow that is asked next; the id of another one's run is none there. None takes any.
+    """
     path = folder / STATE
-    return read_json(path)["run_id"] if path.exists() else None
+    state = read_json(path) if path.exists() else {}
+    return None if location is not None and state.get("uri") != location.uri else state.get("run_id")
 
 
 def ship(folder: Path, location: Location) -> None:
@@ -113,14 +118,20 @@ def _ship(folder: Path, location: Location) -> None:
 
 def ship_all(runs: Path, location: Location) -> int:
     """Ships every journal below `runs` that MLflow does not have in full; returns how many had something left."""
-    shipped = 0
+    left = []
     for path in sorted(runs.glob(f"*/{journal.NAME}")):
         state = path.parent / STATE
         known = read_json(state) if state.exists() else {}
         if known.get("uri") != location.uri or known.get("offset", 0) < path.stat().st_size:
-            ship(path.parent, location)
-            shipped += 1
-    return shipped
+            left.append(path.parent)
+    for folder in sorted(left, key=_has_parent):  # a child's run is linked to its parent's, if there is one by then
+        ship(folder, location)
+    return len(left)
+
+
+def _has_parent(folder: Path) -> bool:
+    events, _ = journal.read(folder / journal.NAME)
+    return any(PARENT_TAG in event["tags"] for event in events if event["event"] == "begin")
 
 
 def _begin(mlflow_client: Any, location: Location, event: dict[str, Any]) -> str:
@@ -170,9 +181,9 @@ def _start_monitor(run: str | None, location: Location, every_s: int) -> Any:
     return monitor
 
 
-def wait_for_run(folder: Path, patience_s: float) -> str | None:
-    """The run's id as soon as a shipper has it, or None after `patience_s`."""
+def wait_for_run(folder: Path, patience_s: float, location: Location | None = None) -> str | None:
+    """The run's id (at `location`) as soon as a shipper has it, or None after `patience_s`."""
     until = time.monotonic() + patience_s
-    while (found := run_id(folder)) is None and time.monotonic() < until:
+    while (found := run_id(folder, location)) is None and time.monotonic() < until:
         time.sleep(0.1)
     return found

@@ -67,6 +67,24 @@ def test_a_child_finds_its_parent_by_key(tmp_path, location):
     assert child.data.tags["mlflow.parentRunId"] == run_id(tmp_path / "sweep-a")
 
 
+def test_a_child_finds_its_parent_when_both_are_shipped_late(tmp_path, location):
+    journal(tmp_path / "0c41d", "0c41d", **{PARENT_TAG: "sweep-a"})  # the child's name comes first
+    journal(tmp_path / "sweep-a", "sweep-a")
+    assert ship_all(tmp_path, location) == 2
+    child = client(location).get_run(run_id(tmp_path / "0c41d"))
+    assert child.data.tags["mlflow.parentRunId"] == run_id(tmp_path / "sweep-a")
+
+
+def test_an_id_belongs_to_the_store_that_gave_it(tmp_path, location):
+    other = Location("http://127.0.0.1:1")
+    journal(tmp_path / "k")
+    assert run_id(tmp_path / "k", location) is None
+    ship(tmp_path / "k", location)
+    assert run_id(tmp_path / "k", location) == run_id(tmp_path / "k") is not None
+    assert run_id(tmp_path / "k", other) is None
+    assert shipper.wait_for_run(tmp_path / "k", patience_s=0, location=other) is None
+
+
 def test_only_what_is_missing_is_shipped(tmp_path, location):
     for key in ("a", "b"):
         journal(tmp_path / key, key)
