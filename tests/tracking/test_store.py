@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipeline.tracking.store import KEY_TAG, Location, client, experiment_id, find_run, locate
 
@@ -58,3 +61,21 @@ def test_a_run_is_found_by_its_key_in_its_experiment_alone(location: Location) -
     found = find_run(mlflow, one, "abc")
     assert found is not None and found.info.run_id == run.info.run_id
     assert find_run(mlflow, other, "abc") is None
+
+
+def test_a_slow_answer_makes_no_second_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes a request and says nothing has perhaps made the run already."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    requests: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                connection, _ = server.accept()
+                requests.append(connection.recv(65536))
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(MlflowException):
+            client(Location(f"http://127.0.0.1:{server.getsockname()[1]}")).create_run("1")
+        time.sleep(0.2)
+    assert [request.split()[0] for request in requests] == [b"POST"]
