@@ -1,4 +1,4 @@
-"""Learning curves: the paper's Fig. 6, and the same points as a table for `dvc plots`."""
+"""Learning curves: the paper's Fig. 6, and its validation curves as a table for `dvc plots`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,28 @@ TRAIN_POINTS = 120  # a longer train curve is averaged over windows down to this
 
 
 def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
-    """Every finite point as a row: run, model, step, metric, value; ordered by run, metric, step."""
+    """Validation error of the best run of each net, a row a step; so a net has one value a step."""
     with replacing(path) as part, part.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["run", "model", "step", "metric", "value"])
-        for curve in sorted(curves, key=lambda c: (c["name"], c["run_id"])):
-            for metric in sorted(curve["points"]):
-                for step, value in series(curve, metric):
-                    rows.writerow([curve["name"], curve["model"], int(step), metric, repr(float(value))])
+        rows.writerow(["net", "run", "step", "validation error"])  # dvc.yaml and .dvc/plots/nets.json name them
+        for curve in featured(curves):
+            for step, value in dict(series(curve, VAL)).items():
+                rows.writerow([net_name(curve["depth"], curve["residual"]), curve["name"], int(step), float(value)])
 
 
 def featured(curves: Sequence[Curve]) -> list[Curve]:
-    """The curve of each (residual, depth) that ends at the lowest error, plain first, then by depth."""
+    """The curve of each (residual, depth) that ends at the lowest error, plain first, then by depth.
+
+    A train error is no match for a validation error: a run on all images counts where its net has no other.
+    """
+
+    def rank(curve: Curve) -> tuple[bool, float]:
+        return not series(curve, VAL), _end(curve)
+
     best: dict[tuple[bool, int], Curve] = {}
     for curve in curves:
         slot = (curve["residual"], curve["depth"])
-        if last_error(curve) is not None and (slot not in best or _end(curve) < _end(best[slot])):
+        if last_error(curve) is not None and (slot not in best or rank(curve) < rank(best[slot])):
             best[slot] = curve
     return [best[slot] for slot in sorted(best)]
 

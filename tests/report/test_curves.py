@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import shutil
+import subprocess
+import sys
 
 import pytest
+import yaml
+from imports import ROOT
 
 from pipeline.report.curves import (
     featured,
@@ -25,19 +31,54 @@ def axes_of(curves):
         return learning_curves(curves, sorted({curve["depth"] for curve in curves}))(LIGHT).axes
 
 
-def test_csv_holds_every_finite_point(make_curve, tmp_path):
+def rows_of(curves, path):
+    write_curves_csv(curves, path)
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_holds_a_nets_finite_validation_errors_in_order(make_curve, tmp_path):
     curve = make_curve(20, True, 640, final=0.1)
     curve["points"] = {"val/err1": [[20, 0.5], [10, 0.75], [30, math.nan]], "train/loss": [[10, 2.0]]}
-    write_curves_csv([curve], tmp_path / "curves.csv")
-    with (tmp_path / "curves.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["run", "model", "step", "metric", "value"]
-    assert [(row["metric"], row["step"], float(row["value"])) for row in rows] == [
-        ("train/loss", "10", 2.0),
-        ("val/err1", "10", 0.75),
-        ("val/err1", "20", 0.5),
+    assert rows_of([curve], tmp_path / "curves.csv") == [
+        {"net": "ResNet-20", "run": curve["name"], "step": "10", "validation error": "0.75"},
+        {"net": "ResNet-20", "run": curve["name"], "step": "20", "validation error": "0.5"},
     ]
-    assert {row["run"] for row in rows} == {curve["name"]}
+
+
+def test_what_dvc_plots_has_one_value_a_step_in_each_series(make_sample, tmp_path):
+    rows = rows_of(make_sample().curves, tmp_path / "curves.csv")
+    (plot,) = (
+        p["learning curves"] for p in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] if "learning curves" in p
+    )
+    template = json.loads((ROOT / ".dvc" / "plots" / f"{plot['template']}.json").read_text())
+    series = template["encoding"]["color"]["field"]
+    assert {plot["x"], plot["y"]["metrics/curves.csv"], series} <= set(rows[0])
+    assert len({row[series] for row in rows}) == 6  # four residual nets, two plain ones
+    points = [(row[series], row[plot["x"]]) for row in rows]
+    assert len(points) == len(set(points))
+
+
+def test_dvc_finds_the_template_and_the_columns(make_sample, tmp_path):
+    from dvc.repo import Repo
+
+    Repo.init(str(tmp_path), no_scm=True).close()
+    shutil.copytree(ROOT / ".dvc" / "plots", tmp_path / ".dvc" / "plots", dirs_exist_ok=True)
+    plots = [plot for plot in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] if "learning curves" in plot]
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"plots": plots}))
+    (tmp_path / "metrics").mkdir()
+    rows_of(make_sample().curves, tmp_path / "metrics" / "curves.csv")
+    dvc = [sys.executable, "-m", "dvc", "plots", "show", "--show-vega", "learning curves"]
+    done = subprocess.run(dvc, cwd=tmp_path, capture_output=True, text=True, check=True)
+    drawn = json.loads(done.stdout)
+    assert drawn["encoding"]["y"]["field"] == "validation error"
+    assert {point["net"] for point in drawn["data"]["values"]} >= {"ResNet-20", "plain-56"}
+
+
+def test_a_run_on_all_images_does_not_stand_in_for_one_with_a_validation_curve(make_curve):
+    holdout, full = make_curve(20, True, 640, final=0.08), make_curve(20, True, 640, seed=1, final=0.08)
+    full["points"] = {"train/err1": [[1, 0.5], [2, 0.01]]}
+    assert featured([full, holdout]) == [holdout]
 
 
 def test_the_best_run_of_a_net_is_featured(make_curve):
