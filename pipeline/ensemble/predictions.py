@@ -5,6 +5,7 @@ N images, K classes.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from pipeline.training.checkpoint import load_weights
 from pipeline.training.key import code_version
 
 FOLDER = "predictions"  # below paths.runs
+_ROOT = Path(__file__).resolve().parents[1]
+# Beside the training code, what decides the probabilities: how images are read and what is asked of the net.
+_CODE = ("data/shards.py", "data/store.py", "ensemble/forward.py", "ensemble/predictions.py", "training/checkpoint.py")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,13 @@ def count_params(model: dict[str, Any]) -> int:
 def _name(checkpoint: str, images: Images) -> str:
     """Of all that decides the result: the weights, the images, the code."""
     data = images.store.manifest.content_hash
-    return f"{checkpoint[:16]}-{data[:16]}-{images.which}-{code_version()}.npy"
+    return f"{checkpoint[:16]}-{data[:16]}-{images.which}-{_code()}.npy"
+
+
+def _code() -> str:
+    """Hash of the code; a changed comment costs a forward pass, which is cheap."""
+    sources = [(_ROOT / name).read_bytes() for name in _CODE]
+    return hashlib.sha256(b"".join([code_version().encode(), *sources])).hexdigest()[:12]
 
 
 def load_net(weights: Path, content_hash: str) -> tuple[torch.nn.Module, dict[str, Any]]:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from imports import ROOT, closure
 from tiny_world import NUM_TEST, NUM_VAL, World, write_store
 
 from pipeline.config import AugmentConfig
 from pipeline.data.module import ImageData
 from pipeline.ensemble import predictions
 from pipeline.ensemble.predictions import all_images, count_params, load_net, probabilities, validation_images
+from pipeline.training import key as training_key
 from pipeline.training.checkpoint import BEST, load_weights
 
 CPU = torch.device("cpu")
@@ -47,6 +51,28 @@ def test_a_second_run_needs_no_forward_pass(world, monkeypatch):
     monkeypatch.setattr(predictions, "class_probabilities", forbidden)
     monkeypatch.setattr(predictions, "load_net", forbidden)
     assert np.array_equal(predict(world, key), first)
+
+
+@pytest.mark.parametrize("changed", predictions._CODE)
+def test_changed_code_is_not_answered_from_the_cache(changed, world, monkeypatch, tmp_path):
+    key = world.add_run(0.1)
+    predict(world, key)
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(predictions, "_ROOT", tmp_path / "pipeline")
+    predict(world, key)
+    assert len(list((world.runs / "predictions").iterdir())) == 1
+    with (tmp_path / "pipeline" / changed).open("a") as source:
+        source.write("TEMPERATURE = 2\n")
+    predict(world, key)
+    assert len(list((world.runs / "predictions").iterdir())) == 2
+
+
+def test_the_cache_knows_all_the_code_that_predictions_need():
+    needed = {str(path.relative_to(ROOT / "pipeline")) for path in closure(ROOT / "pipeline/ensemble/predictions.py")}
+    # How a file is written, a net called, a bar shown or a configuration checked decides no probability.
+    other = {"atomic.py", "config.py", "progress.py", "models/zoo.py", "training/key.py", "data/splits.py"}
+    needed = {name for name in needed if not name.endswith("__init__.py")} - other
+    assert needed <= {*predictions._CODE, *training_key._CODE}
 
 
 def test_other_images_and_other_weights_are_kept_apart(world):
