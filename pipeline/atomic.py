@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 ASIDE = ".old"  # what a new folder takes the place of, while the two change places
 
 
