@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"pipeline {options.verb}: {error}", file=sys.stderr)
         return USER_ERROR
+    except KeyboardInterrupt:
+        print(f"pipeline {options.verb}: interrupted; the same command goes on from what is done", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
         if type(error).__name__ != "Interrupted" or options.debug:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pipeline.config import Config
 from pipeline.models import net_name
 from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.shipper import Shipper, run_id
+from pipeline.tracking.shipper import Shipper, run_id, ship
 from pipeline.training.checkpoint import BEST, FolderLock
 from pipeline.training.ranks import rank
 from pipeline.training.stop import Interrupted
@@ -142,6 +143,23 @@ def attempt_on(
         finally:
             if shipper is not None:
                 shipper.close()
+
+
+def end_cut_off(folder: Path, location: tracking.Location | None) -> None:
+    """Says, in run.json, journal and MLflow, that a run was interrupted whose process was killed and could not."""
+    if not (folder / RUN).exists():
+        return
+    with FolderLock(folder):
+        run = read_json(folder / RUN)
+        if run["status"] != "running":
+            return
+        Journal(folder).end("KILLED")
+        write_json(folder / RUN, {**run, "status": "interrupted"})
+    if location is not None:
+        try:
+            ship(folder, location)
+        except Exception as error:  # whatever MLflow raises; `pipeline sync` ships it later
+            print(f"{folder}: MLflow has not heard that it was interrupted ({error})", file=sys.stderr)
 
 
 def with_run_id(result: FitResult) -> FitResult:

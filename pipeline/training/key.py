@@ -25,6 +25,7 @@ _CODE = (
     "training/classifier.py",
     "training/fit.py",
     "training/precision.py",
+    "training/recorder.py",
     "training/schedule.py",
 )
 
@@ -40,14 +41,14 @@ def run_key(config: Config, content_hash: str, precision: str) -> str:
         "seed": config.seed,
         "data": [content_hash, config.data.split],
         "model": asdict(config.model),
-        "trainer": _deciding(config),
+        "trainer": deciding(config),
         "recipe": {**asdict(config.recipe), "precision": precision},
         "code": code_version(),
     }
     return _hash(json.dumps(facts, sort_keys=True))[:12]
 
 
-def _deciding(config: Config) -> dict[str, int]:
+def deciding(config: Config) -> dict[str, int]:
     """What of the trainer's section changes more than rounding."""
     trainer, recipe = config.trainer, config.recipe
     return {

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, write_json
-from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import run_id
-from pipeline.training.attempt import RUN
+from pipeline.tracking.store import Location
+from pipeline.training.attempt import RUN, end_cut_off
 from pipeline.tuning.space import trial_name
 
 
@@ -36,12 +36,11 @@ def entry(chosen: dict[str, Any], last: dict[str, Any], tune_status: str, runs: 
     }
 
 
-def end_cut_off_journals(leaderboard: dict[str, Any], runs: Path) -> None:
-    """Ends the journals of stopped trials whose process Ray ended before they could say so themselves."""
+def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, location: Location) -> None:
+    """For trials whose process Ray ended before it could say so itself."""
     for trial in leaderboard["trials"]:
-        folder = runs / trial["key"]
-        if trial["status"] == "stopped" and (folder / RUN).exists() and read_json(folder / RUN)["status"] == "running":
-            Journal(folder).end("KILLED")
+        if trial["key"] and trial["status"] in ("stopped", "unfinished", "failed"):
+            end_cut_off(runs / trial["key"], location)
 
 
 def board(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, from_dict
 from pipeline.data.store import open_store
-from pipeline.training.attempt import FitResult, finished
+from pipeline.tracking.store import locate
+from pipeline.training.attempt import FitResult, end_cut_off, finished
 from pipeline.training.classifier import DivergedError
 from pipeline.training.fit import fit
 from pipeline.training.key import run_key
@@ -20,7 +23,13 @@ from pipeline.training.stop import Interrupted
 from pipeline.tuning.cluster import join, on_gpus, side_by_side
 
 
-def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: int) -> FitResult:
+def fit_on_ray(
+    config: Config,
+    store: Path,
+    tags: dict[str, str],
+    epoch_steps: int,
+    known: Callable[[FitResult], None] = lambda result: None,
+) -> FitResult:
     """`fit` by one Ray Train worker a rank, on the running Ray, or on the one that sweep.address (RAY_ADDRESS) names.
 
     Each rank takes a CPU, or a GPU where the cluster has any and trainer.accelerator allows it. A worker that dies is
@@ -29,6 +38,7 @@ def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: i
 
     Args:
         epoch_steps: steps an epoch, for the reports.
+        known: called where there is nothing to do, since the run was finished before.
 
     Raises:
         ValueError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
@@ -46,9 +56,12 @@ def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: i
     cluster = ray.cluster_resources()
     gpus = on_gpus(config, cluster)
     side_by_side(config, cluster)
-    key = run_key(config, open_store(store).manifest.content_hash, _precision(config, gpus))
+    # One answer for all ranks and for the key, should machines differ.
+    config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
+    key = run_key(config, open_store(store).manifest.content_hash, config.recipe.precision)
     folder = Path(config.paths.runs) / key
     if (done := finished(folder)) is not None:
+        known(done)
         return done
     callbacks: list[Any] = []
     if nested:
@@ -56,7 +69,7 @@ def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: i
 
         callbacks = [TuneReportCallback()]
     trainer = TorchTrainer(
-        _rank,
+        _rank,  # type: ignore[arg-type]
         train_loop_config={
             "config": config.to_dict(),
             "store": str(store.resolve()),
@@ -73,14 +86,17 @@ def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: i
         ),
     )
     try:
-        trainer.fit()
-    except SystemExit:  # how Ray Train ends after SIGINT
+        diverged: str | None = trainer.fit().return_value  # type: ignore[attr-defined]  # typed as the former Train's
+    except SystemExit:  # how Ray Train ends after SIGINT, its workers killed
+        end_cut_off(folder, locate(config.tracking.uri, config.paths.mlruns))
         raise Interrupted(f"run {key} was stopped; its last checkpoint is kept") from None
     except TrainingFailedError as error:
         for failure in getattr(error, "worker_failures", {}).values():
-            if isinstance(cause := getattr(failure, "_base_exc", failure), DivergedError):
-                raise DivergedError(str(cause)) from None
+            if isinstance(cause := getattr(failure, "_base_exc", failure), ValueError):
+                raise ValueError(str(cause)) from None
         raise
+    if diverged:
+        raise DivergedError(diverged)
     result = finished(folder)
     if result is None:
         raise ValueError(
@@ -89,12 +105,13 @@ def fit_on_ray(config: Config, store: Path, tags: dict[str, str], epoch_steps: i
     return result
 
 
-def _precision(config: Config, gpus: bool) -> str:
+def _precision(config: Config, gpus: bool) -> Any:
     """What recipe.precision comes to where the ranks will be; this process may have other hardware."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    anywhere = PlacementGroupSchedulingStrategy(placement_group=None)  # not in what a trial has for itself
+    # Not in what a trial has for itself; None is documented, if not typed.
+    anywhere = PlacementGroupSchedulingStrategy(placement_group=None)  # type: ignore[arg-type]
     task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=int(gpus), scheduling_strategy=anywhere)(resolve)
     return ray.get(task.remote(config.recipe.precision, config.trainer.accelerator))
 
@@ -111,17 +128,21 @@ def reported(validated: Validated, epoch_steps: int) -> dict[str, Any]:
     }
 
 
-def _rank(work: dict[str, Any]) -> None:
-    """One rank, inside a Ray Train worker."""
+def _rank(work: dict[str, Any]) -> str | None:
+    """One rank, inside a Ray Train worker; says why the training diverged, which Ray would try again as a failure."""
     from ray import train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     set_rank(train.get_context().get_world_rank())
-    fit(
-        from_dict(work["config"]),
-        Path(work["store"]),
-        tags=work["tags"],
-        report=lambda validated: train.report(reported(validated, work["epoch_steps"])),
-        strategy=RayDDPStrategy(),
-        plugins=(RayLightningEnvironment(),),
-    )
+    try:
+        fit(
+            from_dict(work["config"]),
+            Path(work["store"]),
+            tags=work["tags"],
+            report=lambda validated: train.report(reported(validated, work["epoch_steps"])),
+            strategy=RayDDPStrategy(),
+            plugins=(RayLightningEnvironment(),),
+        )
+    except DivergedError as error:  # on all ranks
+        return str(error)
+    return None

@@ -21,17 +21,20 @@ def trial_config(config: Config, chosen: dict[str, Any], cpus: int) -> Config:
 
 
 def run_trial(
-    chosen: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], cpus: int, epoch_steps: int
+    chosen: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], cpus: int, num_train: int
 ) -> None:
-    """What Ray runs. A scheduler's stop reaches training as `Stopped` and leaves a whole, resumable run behind."""
+    """What Ray runs, for a split of `num_train` images. A scheduler's stop reaches training as `Stopped` and leaves a whole, resumable run behind."""
     from ray import tune
 
+    from pipeline.training.attempt import FitResult
     from pipeline.training.classifier import DivergedError
     from pipeline.training.fit import Stopped
     from pipeline.training.launch import launch
     from pipeline.training.recorder import Validated
     from pipeline.tuning.ranks import fit_on_ray, reported
 
+    changed = trial_config(from_dict(config), chosen, cpus)
+    epoch_steps = num_train // changed.recipe.batch_size
     asked: list[SystemExit] = []
     told: list[int] = []
 
@@ -43,16 +46,19 @@ def run_trial(
             asked.append(request)
             raise Stopped from None
 
+    def known(result: FitResult) -> None:
+        """The run was finished before, in another sweep or by the train stage."""
+        metrics = {"val/err1": result.val_err1, "val/err5": result.val_err5, "best/err1": result.val_err1}
+        epoch = -(-result.steps // epoch_steps)
+        tune.report({"epoch": epoch, "step": result.steps, "key": result.key, **metrics})
+
     try:
-        changed = trial_config(from_dict(config), chosen, cpus)
         if changed.trainer.launcher == "ray":
-            result = fit_on_ray(changed, Path(store), tags, epoch_steps)
+            fit_on_ray(changed, Path(store), tags, epoch_steps, known)
         else:
             result = launch(changed, Path(store), tags, report)
-        if not told:  # by this process: the run was finished before, or Ray's ranks have told
-            best = {"val/err1": result.val_err1, "val/err5": result.val_err5}
-            epoch = -(-result.steps // epoch_steps)
-            tune.report({"epoch": epoch, "step": result.steps, "key": result.key, "best/err1": result.val_err1, **best})
+            if not told:
+                known(result)
     except DivergedError as error:
         # An answer, not a failure: this learning rate is too high. Ray would try a failed trial again.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})

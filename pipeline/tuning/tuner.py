@@ -17,10 +17,11 @@ from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.shipper import Shipper, wait_for_run
-from pipeline.training.key import code_version
+from pipeline.training.checkpoint import FolderLock
+from pipeline.training.key import code_version, deciding
 from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
-from pipeline.tuning.cluster import join, side_by_side
+from pipeline.tuning.cluster import join, on_gpus, side_by_side
 from pipeline.tuning.space import check_space, examples, grid_size, search_space, trial_name
 from pipeline.tuning.trial import run_trial, trial_config
 
@@ -36,15 +37,23 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     Raises:
         ValueError: a space that cannot be searched, or a trial that needs more than the cluster has.
     """
-    manifest = open_store(store).manifest
-    facts = _facts(config, manifest.content_hash)
+    facts = _facts(config, open_store(store).manifest.content_hash)
     name = "sweep-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     runs = Path(config.paths.runs).resolve()
     folder = runs / "ray" / name
-    _check(config)
+    train, _ = open_store(store).split_indices("holdout")
+    _check(config, len(train))
     _say_what_changed(folder, facts)
     location = tracking.locate(config.tracking.uri, config.paths.mlruns)
-    parent = runs / name
+    with FolderLock(runs / name):
+        return _tracked_search(config, store, root, name, location)
+
+
+def _tracked_search(config: Config, store: Path, root: Path, name: str, location: tracking.Location) -> dict[str, Any]:
+    """The sweep as a run in MLflow, parent of its trials' runs."""
+    manifest = open_store(store).manifest
+    parent = Path(config.paths.runs).resolve() / name
+    folder = parent.parent / "ray" / name
     journal = Journal(parent)
     tags = {
         tracking.KEY_TAG: name,
@@ -60,7 +69,8 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     try:
         wait_for_run(parent, patience_s=20)  # so that the trials find their parent; without MLflow they go ahead
         train, _ = open_store(store).split_indices("holdout")
-        board = _search(config, store, name, folder, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
+        board = _search(config, store, name, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
+        leaderboard.end_cut_off_runs(board, parent.parent, location)
         write_json(folder / "leaderboard.json", board)
         journal.artifact(folder / "leaderboard.json", "sweep")
         cut = sum(trial["status"] == "unfinished" for trial in board["trials"])
@@ -80,9 +90,8 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
         shipper.close()
 
 
-def _search(
-    config: Config, store: Path, name: str, folder: Path, tags: dict[str, str], num_train: int
-) -> dict[str, Any]:
+def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_train: int) -> dict[str, Any]:
+    """Runs the trials that have not run; the leaderboard of all."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     join(
         config,
@@ -92,6 +101,7 @@ def _search(
     )
     import ray
     from ray import tune
+    from ray.tune.search import BasicVariantGenerator
 
     from pipeline.tuning.console import TrialLines
 
@@ -103,7 +113,7 @@ def _search(
         # Ray Train gives up on ranks that wait long for others to end, so no more start than have room.
         at_once = min(sweep.max_concurrent or side_by_side(config, cluster), side_by_side(config, cluster))
     else:
-        _check_resources(config, cluster)
+        _check_resources(_resources(config, cluster), cluster)
         at_once = sweep.max_concurrent
     work = tune.with_parameters(
         run_trial,
@@ -111,10 +121,13 @@ def _search(
         store=str(store.resolve()),
         tags=tags,
         cpus=sweep.cpus_per_trial,
-        epoch_steps=num_train // config.recipe.batch_size,
+        num_train=num_train,
     )
-    trainable = tune.with_resources(work, _resources(config))
-    if tune.Tuner.can_restore(str(folder)):
+    trainable = tune.with_resources(work, tune.PlacementGroupFactory([_resources(config, cluster)]))
+    runs = Path(config.paths.runs).resolve()
+    folder = runs / "ray" / name
+    # Tune says that it can restore a sweep from the moment it is named; there is a state once a trial was made.
+    if any(folder.glob("experiment_state-*.json")):
         tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, resume_errored=True)
     else:
         tuner = tune.Tuner(
@@ -125,7 +138,8 @@ def _search(
                 mode="min",
                 num_samples=sweep.num_samples,
                 scheduler=_scheduler(config, num_train),
-                max_concurrent_trials=at_once or None,
+                # Ranges are drawn from by the seed, not by the state of the process.
+                search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=config.seed),
                 reuse_actors=not several,  # a stopped trial's process must end for its ranks to end
                 trial_name_creator=lambda trial: trial_name(trial.config),
                 trial_dirname_creator=lambda trial: f"{trial_name(trial.config)}-{trial.trial_id}",
@@ -139,21 +153,25 @@ def _search(
             ),
         )
     tuner.fit()
-    runs = Path(config.paths.runs).resolve()
     trials = tune.ExperimentAnalysis(str(folder)).trials or []
-    board = leaderboard.board(
-        name, [leaderboard.entry(trial.config, trial.last_result or {}, trial.status, runs) for trial in trials]
-    )
-    leaderboard.end_cut_off_journals(board, runs)
-    return board
+    expected = grid_size(sweep.space) * sweep.num_samples
+    if any(not trial.config for trial in trials):
+        raise ValueError(
+            f"the state of {name} cannot be read; delete {folder} and run the same command: finished runs are kept"
+        )
+    entries = [leaderboard.entry(trial.config, trial.last_result or {}, trial.status, runs) for trial in trials]
+    if len(trials) < expected:  # Tune makes trials as it goes
+        raise Interrupted(f"stopped with {len(trials)} of {expected} trials begun")
+    return leaderboard.board(name, entries)
 
 
 def _scheduler(config: Config, num_train: int) -> Any:
+    """ASHA over epochs, or none."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     if not config.sweep.reduction_factor:
         return FIFOScheduler()
-    epochs = -(-config.recipe.max_steps // (num_train // config.recipe.batch_size))
+    epochs = _most_epochs(config, num_train)
     return ASHAScheduler(
         time_attr="epoch",
         max_t=epochs + 1,  # the last validation belongs to the run: stopping there would call a finished run stopped
@@ -162,26 +180,41 @@ def _scheduler(config: Config, num_train: int) -> Any:
     )
 
 
-def _check(config: Config) -> None:
+def _most_epochs(config: Config, num_train: int) -> int:
+    """Of the longest trial that the space allows."""
+
+    def most(key: str, default: int) -> int:
+        return max(examples(config.sweep.space[key])) if key in config.sweep.space else default
+
+    batch_size = most("recipe.batch_size", config.recipe.batch_size)
+    if batch_size > num_train:
+        raise ValueError(
+            f"recipe.batch_size={batch_size} is larger than the {num_train} training images; choose a smaller one"
+        )
+    return -(-most("recipe.max_steps", config.recipe.max_steps) // (num_train // batch_size))
+
+
+def _check(config: Config, num_train: int) -> None:
     """Every point of the grid must be a valid configuration before Ray starts."""
     check_space(config.sweep.space, config.sweep.num_samples)
     for key, values in config.sweep.space.items():
         for value in examples(values):
             trial_config(config, {key: value}, config.sweep.cpus_per_trial)
+    _most_epochs(config, num_train)
 
 
-def _resources(config: Config) -> Any:
+def _resources(config: Config, cluster: dict[str, float]) -> dict[str, float]:
     """What Ray sets aside for a trial."""
-    from ray import tune
-
     if config.trainer.world_size > 1:
         # Its ranks hold the CPUs and GPUs. The trial's own process waits for them, on the head node, and takes nothing.
-        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
-    return {"cpu": config.sweep.cpus_per_trial, "gpu": config.sweep.gpus_per_trial}
+        return {"node:__internal_head__": 0.001}
+    # Ray shows all GPUs to who asked for none, and training would take the first: each trial asks for its own.
+    gpus = config.sweep.gpus_per_trial or float(on_gpus(config, cluster))
+    return {"CPU": config.sweep.cpus_per_trial, "GPU": gpus}
 
 
-def _check_resources(config: Config, cluster: dict[str, float]) -> None:
-    for resource, amount in {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial}.items():
+def _check_resources(needs: dict[str, float], cluster: dict[str, float]) -> None:
+    for resource, amount in needs.items():
         if amount > cluster.get(resource, 0):
             raise ValueError(
                 f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
@@ -190,14 +223,14 @@ def _check_resources(config: Config, cluster: dict[str, float]) -> None:
 
 
 def _facts(config: Config, content_hash: str) -> dict[str, Any]:
-    """All that decides a sweep's result."""
+    """All that decides a sweep's result, and what Tune keeps from a sweep's start on."""
     sweep = asdict(config.sweep)
-    for key in ("address", "max_concurrent", "max_failures"):
-        del sweep[key]
+    del sweep["address"]
     return {
         "data": [config.data.name, content_hash],
         "model": asdict(config.model),
         "recipe": asdict(config.recipe),
+        "trainer": deciding(config),
         "seed": config.seed,
         "sweep": sweep,
         "code": code_version(),

@@ -50,10 +50,11 @@ def train(root: Path, *overrides: str) -> subprocess.Popen[str]:
 def test_trials_of_two_ranks_are_trained_in_turn_and_tracked_once(workspace: Workspaces, address: str) -> None:
     root, other = workspace(), workspace()
     space = "sweep.space={model.depth:[8],recipe.lr:[0.1,1e30]}"
-    run(root, *TWO, f"sweep.address={address}", space, "sweep.reduction_factor=0", "sweep.max_failures=0")
+    run(root, *TWO, f"sweep.address={address}", space, "sweep.reduction_factor=0")
     good, bad = read_json(root / "sweep" / "leaderboard.json")["trials"]
     assert (good["status"], good["steps"], bad["status"]) == ("finished", 34, "diverged")
     assert sorted(run.data.tags["pipeline.kind"] for run in tracked(root)) == ["sweep", "train", "train"]
+    assert begun(root)[bad["key"] or next(iter(begun(root).keys() - {good["key"]}))] == 1  # an answer, not a failure
     process = train(other)  # the same ranks, made by Lightning
     output, _ = process.communicate()
     assert process.returncode == 0, output
@@ -70,6 +71,8 @@ def test_a_training_on_ray_is_stopped_by_a_signal_and_goes_on(workspace: Workspa
     os.kill(first.pid, signal.SIGTERM)
     output, _ = first.communicate()
     assert first.returncode == INTERRUPTED, output
+    assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
+    assert [run.info.status for run in tracked(root)] == ["KILLED"]
     second = train(root, *overrides)
     output, _ = second.communicate()
     assert second.returncode == 0, output
