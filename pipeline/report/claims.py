@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.evaluation.intervals import newcombe, wilson
 from pipeline.report.document import count, interval, percent, points
-from pipeline.report.inputs import ReportInputs, net_name
+from pipeline.report.inputs import ReportInputs, net_name, split_of
 from pipeline.report.paper import CLAIMS, PROTOCOLS, Claim
 
 Status = Literal["holds", "fails", "not measured"]
@@ -47,6 +47,7 @@ class Measured(NamedTuple):
     n: int
     runs: int
     rule: str  # mean or best
+    full: int = 0  # of these runs, trained on all images
 
     @property
     def errors(self) -> int:
@@ -54,7 +55,16 @@ class Measured(NamedTuple):
 
     def __str__(self) -> str:
         runs = f" ({self.rule} of {self.runs} runs)" if self.runs > 1 else ""
-        return f"{self.name} {percent(self.error)}{runs}"
+        split = f" ({'' if self.full == self.runs else f'{self.full} '}trained on all images)" if self.full else ""
+        return f"{self.name} {percent(self.error)}{runs}{split}"
+
+
+class Training(NamedTuple):
+    """A run of a net."""
+
+    error: float
+    steps: int
+    full: bool = False  # trained on all images, the validation ones too
 
 
 Slot = tuple[bool, int]  # residual, depth
@@ -162,22 +172,25 @@ CHECKS: dict[str, Callable[[Claim, ReportInputs], Outcome]] = {
 }
 
 
-def _measured(inputs: ReportInputs, split: str, model: str | None = None) -> dict[Slot, list[tuple[float, int]]]:
+def _measured(inputs: ReportInputs, split: str, model: str | None = None) -> dict[Slot, list[Training]]:
     """Error and length of every training, by net: on test the evaluated ones, on validation those with curves.
 
     model: takes only nets of this name, which tells options and strides apart.
     """
     from pipeline.report.curves import VAL, series
 
-    found: dict[Slot, list[tuple[float, int]]] = {}
+    found: dict[Slot, list[Training]] = {}
     if split == "test":
         for net in inputs.nets:
             if model in (None, net["model"]):
-                found.setdefault((net["residual"], net["depth"]), []).append((net["test_err1"], net["steps"]))
+                training = Training(net["test_err1"], net["steps"], split_of(net) == "full")
+                found.setdefault((net["residual"], net["depth"]), []).append(training)
         return found
     for curve in inputs.curves:
         if model in (None, curve["model"]) and (values := series(curve, VAL)):
-            found.setdefault((curve["residual"], curve["depth"]), []).append((values[-1][1], int(values[-1][0])))
+            found.setdefault((curve["residual"], curve["depth"]), []).append(
+                Training(values[-1][1], int(values[-1][0]))
+            )
     return found
 
 
@@ -187,11 +200,14 @@ def _full_length(inputs: ReportInputs, split: str, model: str | None = None) -> 
     needed = FULL_LENGTH * PROTOCOLS[inputs.data["name"]].steps
     nets = {}
     for (residual, depth), trainings in _measured(inputs, split, model).items():
-        full = [error for error, steps in trainings if steps >= needed]
-        if full and n:
+        whole = [training for training in trainings if training.steps >= needed]
+        if whole and n:
+            errors = [training.error for training in whole]
             # A sweep's runs differ in lr, so on validation, where choosing is allowed, the best one speaks for the net.
-            rule, error = ("mean", sum(full) / len(full)) if split == "test" else ("best", min(full))
-            nets[residual, depth] = Measured(net_name(depth, residual), error, n, len(full), rule)
+            rule, error = ("mean", sum(errors) / len(errors)) if split == "test" else ("best", min(errors))
+            nets[residual, depth] = Measured(
+                net_name(depth, residual), error, n, len(whole), rule, sum(t.full for t in whole)
+            )
     return nets
 
 
@@ -202,9 +218,9 @@ def _missing(inputs: ReportInputs, what: str, wanted: Callable[[Slot], bool], mo
     tested, validated = _measured(inputs, "test", model), _measured(inputs, "validation", model)
     for slot, trainings in sorted({**validated, **tested}.items()):
         if wanted(slot):
-            error, steps = max(trainings, key=lambda training: (training[1], -training[0]))
+            longest = max(trainings, key=lambda training: (training.steps, -training.error))
             split = "" if slot in tested else " on validation"
-            short.append(f"{net_name(slot[1], slot[0])} {percent(error)}{split} after {count(steps)}")
+            short.append(f"{net_name(slot[1], slot[0])} {percent(longest.error)}{split} after {count(longest.steps)}")
     so_far = f" So far: {', '.join(short)}." if short else ""
     return f"Needs {what} trained for the paper's {count(paper)} iterations.{so_far}"
 

@@ -83,11 +83,15 @@ def differences(inputs: ReportInputs, protocol: Protocol) -> list[str]:
         rates = ", ".join(f"{lr:g}" for lr in lrs)
         found.append(f"Learning rate: {rates} in some or all runs here, {protocol.lr:g} at first in the paper.")
     train, val = counts.get("train", 0), counts.get("val", 0)
-    if train != protocol.num_train:
+    full = inputs.on_all_images
+    if train != protocol.num_train and (len(full) < len(inputs.nets) or not full):
         found.append(
             f"Training images: {count(train)} here, {count(protocol.num_train)} in the data set; "
             f"{count(val)} are held out to choose checkpoints and members."
         )
+    if full:
+        names = ", ".join(full_name(net) for net in full)
+        found.append(f"Trained on all {count(train + val)} training images, with nothing chosen: {names}.")
     if inputs.num_test != protocol.num_test:
         found.append(f"Test images: {count(inputs.num_test)} here, {count(protocol.num_test)} in the paper.")
     views = (inputs.evaluation.get("data") or {}).get("protocol") or "not recorded"

@@ -20,8 +20,7 @@ class Data(TypedDict):
 
     name: str
     classes: list[str]
-    counts: dict[str, int]  # images that were trained on, chosen on, tested on: train, val, test
-    split: NotRequired[Any]  # holdout or full, or what else is known of it
+    counts: dict[str, int]  # images of the holdout split that are trained on, chosen on, tested on: train, val, test
     content_hash: NotRequired[str]
 
 
@@ -37,7 +36,7 @@ class Net(TypedDict):
     lr: float
     seed: int
     steps: int  # length of the training, not the step of the checkpoint that was kept
-    val_err1: float | None
+    val_err1: float | None  # None: trained on all images, see `split_of`
     test_err1: float
     test_err5: float | None
     ci95: CI  # of test_err1
@@ -156,6 +155,11 @@ class ReportInputs:
         return evaluated(self.evaluation)
 
     @property
+    def on_all_images(self) -> list[Net]:
+        """The nets of data.split=full."""
+        return [net for net in self.nets if split_of(net) == "full"]
+
+    @property
     def best_member(self) -> Net | None:
         """The member that evaluation compared the ensemble with, else the one with the lowest validation error."""
         compared = self.gain.get("run_id") if self.gain else None
@@ -190,17 +194,24 @@ def _by_validation(net: Net) -> tuple[bool, float]:
     return (error is None, net["test_err1"] if error is None else error)
 
 
-def data_of(manifest: Mapping[str, Any], split: str) -> Data:
-    """What a report says of a data store: with split `holdout`, split.num_val of the training images are validation."""
-    num_val = int(manifest["split"]["num_val"]) if split == "holdout" else 0
+def data_of(manifest: Mapping[str, Any]) -> Data:
+    """What a report says of a data store: split.num_val of the training images are validation.
+
+    So they are to every member and trial, whatever data.split says: only the named run can be trained on all images.
+    """
+    num_val = int(manifest["split"]["num_val"])
     train, test = manifest["counts"]["train"] - num_val, manifest["counts"]["test"]
     return {
         "name": manifest["name"],
         "classes": list(manifest["classes"]),
         "counts": {"train": train, "val": num_val, "test": test},
-        "split": split,
         "content_hash": manifest["content_hash"],
     }
+
+
+def split_of(net: Net) -> str:
+    """holdout, or full for a net that was trained on the validation images too and so has no validation error."""
+    return "full" if net["val_err1"] is None else "holdout"
 
 
 def ids(run: Mapping[str, Any]) -> set[str]:

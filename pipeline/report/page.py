@@ -95,7 +95,7 @@ def _claims_table(outcomes: Sequence[Outcome]) -> Table:
 def _provenance(inputs: ReportInputs) -> list[Block]:
     known = {key: _open_text(value) for key, value in inputs.provenance.items()}
     commands, versions = known.pop("commands", None), known.pop("versions", None)
-    facts: list[list[Text]] = [["data", f"{inputs.data['name']}, split {_plain(inputs.data.get('split', 'unknown'))}"]]
+    facts: list[list[Text]] = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]
     facts.append(["content of the data store", Code(inputs.data.get("content_hash", "unknown"))])
     order = sorted(known, key=lambda key: (list(PROVENANCE).index(key) if key in PROVENANCE else 99, key))
     facts += [[PROVENANCE.get(key, key), Code(_plain(known[key]))] for key in order]
@@ -112,6 +112,13 @@ def _provenance(inputs: ReportInputs) -> list[Block]:
     if inputs.nets:
         blocks.append(Fold("Runs and checkpoints", [_runs(inputs)]))
     return blocks
+
+
+def _splits(inputs: ReportInputs) -> str:
+    full = ", ".join(net_name(net["depth"], net["residual"]) for net in inputs.on_all_images)
+    if full and len(inputs.on_all_images) == len(inputs.nets):
+        return "split full"
+    return f"split holdout; split full: {full}" if full else "split holdout"
 
 
 def _runs(inputs: ReportInputs) -> Table:

@@ -25,7 +25,7 @@ from pipeline.report.document import (
     points,
 )
 from pipeline.report.figures import MOST_CLASSES, ClassRow, Row, by_class, confusion, intervals
-from pipeline.report.inputs import Net, ReportInputs, Trial, full_name, ids, net_name, same_training
+from pipeline.report.inputs import Net, ReportInputs, Trial, full_name, ids, net_name, same_training, split_of
 from pipeline.report.sweep import DEPTH, RESIDUAL, axis_key, axis_name, is_grid, sweep_figure
 from pipeline.report.sweep import points as sweep_points
 
@@ -48,7 +48,8 @@ def headline(inputs: ReportInputs) -> list[Block]:
     tiles.append(_runs(inputs))
     counts = ", ".join(f"{count(size)} {split}" for split, size in inputs.data["counts"].items())
     classes = plural(len(inputs.data["classes"]), "class")
-    tiles.append(Tile("Data set", inputs.data["name"], f"{classes}; {counts}"))
+    split = "; nets of split full train on val too" if inputs.on_all_images else ""
+    tiles.append(Tile("Data set", inputs.data["name"], f"{classes}; {counts}{split}"))
     return [Tiles(tiles), *_gain(inputs)]
 
 
@@ -97,7 +98,15 @@ def nets(inputs: ReportInputs) -> list[Block]:
     drop = len(header) - 2 if all(row[-2] == "–" for row in rows) else len(header)
     caption = "Top-1 error; the last columns are top-5 test error." if drop == len(header) else "Top-1 error."
     strong = frozenset({0} if inputs.ensemble else ())
-    table = Table(header[:drop], [row[:drop] for row in rows], ("l" + "r" * 10)[:drop], caption, strong)
+    cut = [row[:drop] for row in rows]
+    align = ("l" + "r" * 10)[:drop]
+    if inputs.on_all_images:
+        splits = ["holdout"] * (len(rows) - len(inputs.nets)) + [split_of(net) for net in inputs.nets]
+        header, align = ["net", "split", *header[1:]], f"l{align}"
+        cut = [[row[0], split, *row[1:]] for row, split in zip(cut, splits, strict=True)]
+        drop += 1
+        caption += " A net of split full was trained on the validation images too; nothing was chosen for it."
+    table = Table(header[:drop], cut, align, caption, strong)
     return [table, _interval_figure(inputs)]
 
 

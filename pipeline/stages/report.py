@@ -43,7 +43,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     run_ids = [net["run_id"] for net in nets] + [trial["run_id"] for trial in leaderboard["trials"]]
     recorded = curves(location, dict.fromkeys(filter(None, run_ids)))
     return ReportInputs(
-        data=data_of(asdict(store.manifest), config.data.split),
+        data=data_of(asdict(store.manifest)),
         evaluation=evaluation,
         leaderboard=leaderboard,
         curves=[_curve(found) for found in recorded],

@@ -145,7 +145,6 @@ def sample(
     for member in members:
         member["weight"] = 1 / len(members)
     run = make_net(110, error=0.0655, n=test, seed=1, steps=steps)
-    run["val_err1"] = None
     curves = [make_curve(depth, True, steps, final=final_error(depth, True)) for depth in depths]
     curves += [make_curve(depth, False, steps, final=final_error(depth, False)) for depth in plain]
     curves += [make_curve(depth, True, steps, lr=0.2, seed=1, final=final_error(depth, True) * 1.1) for depth in depths]
@@ -154,7 +153,6 @@ def sample(
             "name": name,
             "classes": classes,
             "counts": {"train": train, "val": val, "test": test},
-            "split": "holdout",
             "content_hash": "4f1b" * 16,
         },
         evaluation=make_evaluation(name, members, run, classes, test),

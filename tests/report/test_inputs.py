@@ -6,9 +6,14 @@ import json
 import numpy as np
 
 from pipeline.evaluation.evaluate import Judged, evaluation
+from pipeline.report import sections
 from pipeline.report.claims import assess
+from pipeline.report.comparison import differences
+from pipeline.report.document import Table
 from pipeline.report.inputs import ReportInputs, data_of
+from pipeline.report.markdown import to_markdown
 from pipeline.report.page import compose
+from pipeline.report.paper import PROTOCOLS
 
 
 def with_run(inputs, **changes):
@@ -35,7 +40,7 @@ def test_runs_that_the_tracking_server_never_saw_stay_apart(make_sample):
     assert "" not in inputs.kinds
 
 
-def test_validation_images_are_taken_from_the_training_images_unless_all_are_trained_on():
+def test_validation_images_are_taken_from_the_training_images():
     manifest = {
         "name": "cifar10",
         "classes": ("cat", "dog"),
@@ -43,8 +48,23 @@ def test_validation_images_are_taken_from_the_training_images_unless_all_are_tra
         "split": {"num_val": 5_000, "seed": 0},
         "content_hash": "ab",
     }
-    assert data_of(manifest, "holdout")["counts"] == {"train": 45_000, "val": 5_000, "test": 10_000}
-    assert data_of(manifest, "full")["counts"] == {"train": 50_000, "val": 0, "test": 10_000}
+    assert data_of(manifest)["counts"] == {"train": 45_000, "val": 5_000, "test": 10_000}
+
+
+def test_the_page_tells_the_split_of_each_net(make_sample):
+    inputs = make_sample()
+    full = with_run(inputs, **{**inputs.named_run, "val_err1": None})
+    (table,) = (block for block in sections.nets(full) if isinstance(block, Table))
+    splits = {row[0]: row[1] for row in table.rows}
+    assert splits.pop("ResNet-110 (named run)") == "full"
+    assert set(splits.values()) == {"holdout"} and len(splits) == 5
+    first, second = [line for line in differences(full, PROTOCOLS["cifar10"]) if line.startswith("Train")]
+    assert first.startswith("Training images: 45,000 here")
+    assert second == "Trained on all 50,000 training images, with nothing chosen: ResNet-110."
+    written = to_markdown(compose(full, assess(full)))
+    assert "split holdout; split full: ResNet-110" in written
+    assert "ResNet-110 6.55% (trained on all images)" in written  # a claim's evidence
+    assert "split full" not in to_markdown(compose(inputs, assess(inputs)))
 
 
 def test_what_evaluation_publishes_is_what_a_report_reads():
