@@ -12,6 +12,7 @@ from typing import Any, Literal
 # Two families of the paper: Table 1 (ImageNet) and Sec. 4.2 (CIFAR, 6n + 2 layers).
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
+SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
 
 
 class _Section:
@@ -50,6 +51,15 @@ class DataConfig(_Section):
         _require(
             not needs_path or bool(self.path or self.mirror),
             f"data.source={self.source} without data.path; name the folder or archive that holds the images (override: data.path=/my/images)",
+        )
+        _require(
+            needs_path or not self.path,
+            f"data.path={self.path} with data.source={self.source}, which reads no data.path; leave it empty (override: data.path='') and name a folder that holds the published archive in data.mirror",
+        )
+        side = SIDES.get(self.source, self.image_size)
+        _require(
+            self.source not in SIDES or (self.format == "arrays" and self.image_size == side),
+            f"data.format={self.format} and data.image_size={self.image_size} with data.source={self.source}, whose images are {side} pixels wide (override: data.format=arrays data.image_size={side})",
         )
 
 
@@ -132,6 +142,10 @@ class RecipeConfig(_Section):
         )
         _require(self.lr > 0, f"recipe.lr={self.lr}; it must be positive")
         _require(
+            0 <= self.label_smoothing < 1,
+            f"recipe.label_smoothing={self.label_smoothing}; it must be at least 0, which is none, and below 1",
+        )
+        _require(
             self.milestones == sorted(set(self.milestones)) and all(0 < m < self.max_steps for m in self.milestones),
             f"recipe.milestones={self.milestones}; need rising steps between 0 and recipe.max_steps={self.max_steps}",
         )
@@ -169,6 +183,11 @@ class TrainerConfig(_Section):
     def __post_init__(self) -> None:
         for key in ("devices", "num_nodes", "val_every_epochs", "log_every_steps"):
             _require(getattr(self, key) > 0, f"trainer.{key}={getattr(self, key)}; it must be at least 1")
+        _require(self.threads >= 0, f"trainer.threads={self.threads}; give a count, or 0 for torch's choice")
+        _require(
+            self.checkpoint_every_steps >= 0,
+            f"trainer.checkpoint_every_steps={self.checkpoint_every_steps}; give a number of steps, or 0 for none inside an epoch",
+        )
 
     @property
     def world_size(self) -> int:
@@ -202,6 +221,8 @@ class SweepConfig(_Section):
             self.reduction_factor == 0 or self.reduction_factor >= 2,
             f"sweep.reduction_factor={self.reduction_factor}; 0 turns ASHA off, else at least 2",
         )
+        for key, least in {"cpus_per_trial": 1, "gpus_per_trial": 0, "max_concurrent": 0, "max_failures": 0}.items():
+            _require(getattr(self, key) >= least, f"sweep.{key}={getattr(self, key)}; it must be at least {least}")
         for key in self.space:
             _require(
                 key.split(".")[0] in ("model", "recipe", "seed"),
@@ -264,8 +285,12 @@ class Config(_Section):
             f"recipe.augment.crop={augment.crop} with data.image_size={self.data.image_size}; images kept as arrays are cropped to their own size",
         )
         _require(
-            small or self.recipe.normalize == "channel" or augment.crop > 0,
-            "recipe.normalize=per_pixel_mean needs a crop size",
+            small or self.recipe.normalize == "channel",
+            f"recipe.normalize={self.recipe.normalize} with data.format=shards, whose images differ in size and have no mean of each pixel (override: recipe.normalize=channel)",
+        )
+        _require(
+            small or augment.crop <= augment.test_side,
+            f"recipe.augment.crop={augment.crop} with test_side={augment.test_side}; a test image's shorter side must be at least the crop (override: recipe.augment.test_side={augment.crop * 8 // 7})",
         )
         for key in self.sweep.space:
             self._require_key(key)

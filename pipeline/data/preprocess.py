@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from pipeline.atomic import replacing, write_json
-from pipeline.config import DataConfig
+from pipeline.config import SIDES, DataConfig
 from pipeline.data.readers import Record, decode, open_published
 from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
 from pipeline.data.sources import fetched
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
 CHUNK = 16  # images a task
 STATISTICS_IMAGES = 10_000  # shards: training images that the channel statistics are taken from, evenly spaced
 SHOWN = 20  # names of bad images in the error; the rest are in a file
@@ -53,9 +52,8 @@ def preprocess(data: DataConfig, raw: Path, out: Path) -> Manifest:
     Raises:
         FileNotFoundError: nothing fetched, or a file of it gone.
         ValueError: images that cannot be used, all of them named in `out`.corrupt.txt; a split that cannot be made;
-            damaged archives; a format or size that does not fit the source.
+            damaged archives.
     """
-    _require_fitting(data)
     layout, paths = fetched(data, raw)
     workers = data.workers or _cores()
     rejected: dict[str, str] = {}
@@ -84,15 +82,6 @@ def preprocess(data: DataConfig, raw: Path, out: Path) -> Manifest:
         )
         write_json(part / MANIFEST, asdict(manifest))
     return manifest
-
-
-def _require_fitting(data: DataConfig) -> None:
-    side = SIDES.get(data.source)
-    if side and (data.format != "arrays" or data.image_size != side):
-        raise ValueError(
-            f"data.format={data.format} and data.image_size={data.image_size} with data.source={data.source}, whose "
-            f"images are {side} pixels wide (override: data.format=arrays data.image_size={side})"
-        )
 
 
 def _write(

@@ -237,13 +237,6 @@ def test_cifar_of_another_size_is_an_error_that_names_the_image(tmp_path):
         build(config(name="cifar10", source="cifar10", path="", mirror=".", image_size=32), tmp_path)
 
 
-@pytest.mark.parametrize("changes", [{"format": "shards"}, {"image_size": 16}])
-def test_a_published_size_cannot_be_configured_away(changes, tmp_path):
-    digits = config(name="digits", source="digits", path="", num_val=287)
-    with pytest.raises(ValueError, match=r"override: data\.format=arrays data\.image_size=8"):
-        preprocess(DataConfig(**(vars(digits) | changes)), tmp_path / "raw", tmp_path / "store")
-
-
 def test_digits_from_start_to_store(tmp_path):
     data = config(name="digits", source="digits", path="", num_val=287)
     manifest = build(data, tmp_path)
