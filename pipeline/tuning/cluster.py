@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.tracking.store import Location
 
 
 def join(config: Config, **options: Any) -> bool:
@@ -38,6 +39,18 @@ def join(config: Config, **options: Any) -> bool:
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
         ) from error
     return True
+
+
+def check_tracking(location: Location) -> None:
+    """Raises ValueError where other machines of the cluster would write runs into databases of their own."""
+    import ray
+
+    machines = len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]})
+    if machines > 1 and location.uri.startswith("sqlite:"):
+        raise ValueError(
+            f"the Ray cluster has {machines} machines and runs would be tracked in {location.uri}, which only one of them "
+            "writes; name an MLflow server that all reach: tracking=server with MLFLOW_TRACKING_URI"
+        )
 
 
 def on_gpus(config: Config, cluster: dict[str, float]) -> bool:

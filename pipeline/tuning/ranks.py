@@ -20,7 +20,7 @@ from pipeline.training.precision import resolve
 from pipeline.training.ranks import set_rank
 from pipeline.training.recorder import Validated
 from pipeline.training.stop import Interrupted
-from pipeline.tuning.cluster import join, on_gpus, side_by_side
+from pipeline.tuning.cluster import check_tracking, join, on_gpus, side_by_side
 
 
 def fit_on_ray(
@@ -53,6 +53,8 @@ def fit_on_ray(
     if not nested:
         # Ray aborts on SIGTERM; Ray Train answers SIGINT.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    location = locate(config.tracking.uri, config.paths.mlruns)
+    check_tracking(location)
     cluster = ray.cluster_resources()
     gpus = on_gpus(config, cluster)
     side_by_side(config, cluster)
@@ -88,7 +90,7 @@ def fit_on_ray(
     try:
         diverged: str | None = trainer.fit().return_value  # type: ignore[attr-defined]  # typed as the former Train's
     except SystemExit:  # how Ray Train ends after SIGINT, its workers killed
-        end_cut_off(folder, locate(config.tracking.uri, config.paths.mlruns))
+        end_cut_off(folder, location)
         raise Interrupted(f"run {key} was stopped; its last checkpoint is kept") from None
     except TrainingFailedError as error:
         for failure in getattr(error, "worker_failures", {}).values():

@@ -21,7 +21,7 @@ from pipeline.training.checkpoint import FolderLock
 from pipeline.training.key import code_version, deciding
 from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
-from pipeline.tuning.cluster import join, on_gpus, side_by_side
+from pipeline.tuning.cluster import check_tracking, join, on_gpus, side_by_side
 from pipeline.tuning.space import check_space, examples, grid_size, search_space, trial_name
 from pipeline.tuning.trial import run_trial, trial_config
 
@@ -105,6 +105,7 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
 
     from pipeline.tuning.console import TrialLines
 
+    check_tracking(tracking.locate(config.tracking.uri, config.paths.mlruns))
     # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     sweep, several = config.sweep, config.trainer.world_size > 1

@@ -85,6 +85,43 @@ def test_a_killed_sweep_goes_on_where_it_stopped(workspace):
 
 
 @pytest.mark.slow
+def test_a_sweep_killed_before_its_first_trial_starts_again_whole(workspace):
+    root, space = workspace(), ("sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}", "sweep.reduction_factor=0")
+    first = start(root, *space)
+    until = time.monotonic() + PATIENCE_S
+    while not list((root / "runs").glob("ray/*/tuner.pkl")):
+        assert time.monotonic() < until and first.poll() is None
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    run(root, *space)
+    trials = read_json(root / "sweep" / "leaderboard.json")["trials"]
+    assert [(trial["config"]["recipe.lr"], trial["status"]) for trial in trials] == [
+        (0.1, "finished"),
+        (0.05, "finished"),
+    ]
+
+
+@pytest.mark.slow
+def test_one_sweep_is_written_by_one_process_and_a_signal_leaves_it_resumable(workspace):
+    root, space = workspace(), ("sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}", "sweep.max_concurrent=1")
+    first = start(root, *space, "recipe.max_steps=680")
+    until = time.monotonic() + PATIENCE_S
+    while not begun(root):
+        assert time.monotonic() < until and first.poll() is None
+        time.sleep(0.2)
+    second = start(root, *space, "recipe.max_steps=680")
+    output, _ = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 2 and "is being written by process" in output
+    os.kill(first.pid, signal.SIGTERM)
+    output, _ = first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 75, output
+    assert {run.info.status for run in tracked(root)} == {"KILLED"}
+    run(root, *space, "recipe.max_steps=680")
+    assert {run.info.status for run in tracked(root)} == {"FINISHED"}
+
+
+@pytest.mark.slow
 def test_the_same_sweep_again_trains_nothing_and_a_changed_space_says_so(workspace):
     root = workspace()
     run(root, "sweep.space={model.depth:[8],recipe.lr:[0.1]}")

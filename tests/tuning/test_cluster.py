@@ -1,0 +1,49 @@
+"""What a sweep asks of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from runs import composed
+
+from pipeline.tuning.cluster import on_gpus, side_by_side
+from pipeline.tuning.tuner import _facts, _most_epochs, _resources
+
+Workspaces = Callable[[], Path]
+CPUS, GPUS = {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0}
+
+
+def test_a_trial_asks_for_a_gpu_where_there_are_any_so_that_they_do_not_share_the_first(workspace: Workspaces) -> None:
+    root = workspace()
+    assert _resources(composed(root), GPUS) == {"CPU": 1, "GPU": 1.0}
+    assert _resources(composed(root), CPUS)["GPU"] == 0
+    assert _resources(composed(root, "trainer.accelerator=cpu"), GPUS)["GPU"] == 0
+    assert _resources(composed(root, "sweep.gpus_per_trial=0.5"), GPUS)["GPU"] == 0.5
+
+
+def test_ranks_take_the_devices_and_the_trial_that_waits_for_them_nothing(workspace: Workspaces) -> None:
+    config = composed(workspace(), "trainer.devices=3")
+    assert not {"CPU", "GPU"} & _resources(config, GPUS).keys()
+    assert on_gpus(config, GPUS)
+    assert (side_by_side(config, CPUS), side_by_side(config, GPUS)) == (5, 2)
+    with pytest.raises(ValueError, match="3 ranks need 3 CPUs, the Ray cluster has 2; lower trainer.devices"):
+        side_by_side(config, {"CPU": 2.0})
+
+
+def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspaces) -> None:
+    root = workspace()
+    steps = ("recipe.max_steps=170", "recipe.batch_size=64")
+    assert _most_epochs(composed(root, *steps), 1150) == 10
+    assert _most_epochs(composed(root, *steps, "sweep.space={recipe.max_steps:[17,340]}"), 1150) == 20
+    assert _most_epochs(composed(root, *steps, "sweep.space={recipe.batch_size:[64,128]}"), 1150) == 22
+    with pytest.raises(ValueError, match=r"recipe\.batch_size=64 is larger than the 50 training images"):
+        _most_epochs(composed(root, *steps), 50)
+
+
+@pytest.mark.parametrize("change", ["trainer.val_every_epochs=5", "recipe.lr=0.3", "sweep.max_concurrent=1"])
+def test_what_decides_a_sweep_makes_another(workspace: Workspaces, change: str) -> None:
+    root = workspace()
+    assert _facts(composed(root), "hash") != _facts(composed(root, change), "hash")
+    assert _facts(composed(root), "hash") == _facts(composed(root, "sweep.address=elsewhere:6379"), "hash")
