@@ -22,7 +22,7 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
         overrides: Hydra's, as on the command line; they win over params.yaml.
 
     Raises:
-        ValueError: Hydra's complaint, or a params.yaml of the wrong form.
+        ValueError: Hydra's complaint, a params.yaml of the wrong form, or a data.name that is not the chosen file's.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -36,11 +36,20 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
             used = [*(o for o in chosen if _key(o) not in given), *overrides]
-            composed = hydra_compose("config", [part for override in used for part in _replacing(override)])
+            parts = [part for override in used for part in _replacing(override)]
+            composed = hydra_compose("config", parts, return_hydra_config=True)
+        OmegaConf.set_struct(composed, False)
+        choice = composed.pop("hydra").runtime.choices["data"]
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ValueError(_first_lines(error)) from None
     assert isinstance(values, dict)
+    name = values.get("data", {}).get("name", choice)
+    if name != choice:  # dvc.yaml names its outs after the choice, the stages write where data.name says
+        raise ValueError(
+            f"data.name={name} with data={choice}; the two must be equal: copy conf/data/{choice}.yaml to "
+            f"conf/data/{name}.yaml, change the name in it, and choose it (override: data={name})"
+        )
     return values  # type: ignore[return-value]
 
 

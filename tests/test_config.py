@@ -90,6 +90,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["sweep.cpus_per_trial=0"], "sweep.cpus_per_trial=0; it must be at least 1"),
         (["sweep.gpus_per_trial=-0.5"], "sweep.gpus_per_trial=-0.5; it must be at least 0"),
         (["sweep.max_concurrent=-1"], "sweep.max_concurrent=-1; it must be at least 0"),
+        (["data=folder", "data.name=birds", "data.path=/images"], "copy conf/data/folder.yaml to conf/data/birds.yaml"),
         (["sweep.max_failures=-1"], "sweep.max_failures=-1; it must be at least 0"),
     ],
 )
@@ -120,6 +121,17 @@ def test_values_of_any_form_can_be_set(tmp_path):
     chosen = from_dict(compose(root, []))
     assert chosen.sweep.space == space
     assert (chosen.data.mirror, chosen.data.skip_corrupt) == (path, True)
+
+
+def test_a_data_set_has_the_name_of_its_file(tmp_path):
+    root = root_with(tmp_path, {"data": "birds", "set": {"data": {"path": "/images"}}})
+    copy = (root / "conf" / "data" / "folder.yaml").read_text()
+    (root / "conf" / "data" / "birds.yaml").write_text(copy)
+    with pytest.raises(ValueError, match=r"^data\.name=folder with data=birds; the two must be equal"):
+        compose(root, [])
+    (root / "conf" / "data" / "birds.yaml").write_text(copy.replace("name: folder", "name: birds"))
+    assert from_dict(compose(root, [])).data.name == "birds"
+    assert from_dict(compose(root, ["data=digits", "data.path=''"])).data.name == "digits"
 
 
 def test_an_unknown_key_of_params_yaml_is_refused(tmp_path):

@@ -99,7 +99,8 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
     if manifest["source"] != data.source:
         raise ValueError(
             f"{raw} holds {manifest['source']}, but data.source={data.source}; run `dvc repro fetch`, or give this "
-            "data set another data.name"
+            f"data set a file of its own: copy conf/data/{data.name}.yaml to conf/data/birds.yaml, change the name in "
+            "it, and choose it (override: data=birds)"
         )
     paths = []
     for entry in manifest["files"]:
