@@ -1,4 +1,4 @@
-"""What a module of this package imports, read from its source: the ground for tests of dependencies."""
+"""What a module of this package imports and reads, from its source: the ground for tests of dependencies."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ def imported(path: Path) -> set[str]:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def attributes(path: Path) -> set[tuple[str, str]]:
+    """Owner and name of each attribute in a file: ("recipe", "lr") for recipe.lr, self._recipe.lr, config.recipe.lr."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+            found.add((owner.lstrip("_"), node.attr))
+    return found
 
 
 def file_of(name: str) -> Path | None:
