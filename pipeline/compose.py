@@ -24,6 +24,13 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
     Raises:
         ValueError: Hydra's complaint, a params.yaml of the wrong form, or a data.name that is not the chosen file's.
     """
+    chosen = _from_params(root / "params.yaml")
+    given = {_key(o) for o in overrides}
+    return compose_conf(root, [*(o for o in chosen if _key(o) not in given), *overrides])
+
+
+def compose_conf(root: Path, overrides: list[str]) -> dict[str, Any]:
+    """As `compose`, without params.yaml."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -31,12 +38,9 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    chosen = _from_params(root / "params.yaml")
-    given = {_key(o) for o in overrides}
     try:
         with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
-            used = [*(o for o in chosen if _key(o) not in given), *overrides]
-            parts = [part for override in used for part in _replacing(override)]
+            parts = [part for override in overrides for part in _replacing(override)]
             composed = hydra_compose("config", parts, return_hydra_config=True)
         OmegaConf.set_struct(composed, False)
         choice = composed.pop("hydra").runtime.choices["data"]
@@ -69,7 +73,7 @@ def _from_params(path: Path) -> list[str]:
     if not isinstance(params.get("set") or {}, dict):
         raise ValueError(f"params.yaml: set={params['set']!r}; it takes keys and values, for example {{seed: 1}}")
     picked = [f"{group}={params[group]}" for group in CHOICES if params.get(group, AUTO) != AUTO]
-    return picked + [f"{key}={_literal(value)}" for key, value in leaves(params.get("set") or {})]
+    return picked + [f"{key}={literal(value)}" for key, value in leaves(params.get("set") or {})]
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -102,12 +106,12 @@ def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     """A YAML value in Hydra's override grammar, which reads JSON's scalars and lists but bare keys in a mapping."""
     if isinstance(value, list):
-        return "[" + ",".join(map(_literal, value)) + "]"
+        return "[" + ",".join(map(literal, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
     return json.dumps(value)
 
 

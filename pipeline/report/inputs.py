@@ -42,6 +42,8 @@ class Net(TypedDict):
     ci95: CI  # of test_err1
     ci95_err5: NotRequired[CI | None]
     weight: NotRequired[float | None]  # in the ensemble's average
+    seconds: NotRequired[float]  # of training and validation, over all attempts
+    images_per_s: NotRequired[float]  # of the last attempt
     checkpoint_sha256: NotRequired[str]
 
 
@@ -112,8 +114,8 @@ class Curve(TypedDict):
 class ReportInputs:
     """Everything the report says; `leaderboard`, `curves` and `provenance` may be missing.
 
-    provenance, all keys optional: git_commit, dvc_lock (hash), host, date (of the runs), versions {package: version},
-    commands {what it makes: command}, tracking_uri; any other key is shown under its own name.
+    provenance, all keys optional: git_commit, dvc_lock (hash), host (each a list of what the runs say), date (of the
+    runs), versions {package: version} (of the report), commands {what it makes: command}, tracking_uri; any other key is shown under its own name.
 
     Raises:
         ValueError: one line a problem: which file's which key, and what is wrong with it.

@@ -21,10 +21,10 @@ from pipeline.report.summary import summary_table as summary_table
 from pipeline.report.theme import DARK, LIGHT, render
 
 PROVENANCE = {
-    "git_commit": "git commit",
-    "dvc_lock": "dvc.lock",
+    "git_commit": "git commit of the runs",
+    "dvc_lock": "dvc.lock at the runs",
     "date": "date of the runs",
-    "host": "hardware",
+    "host": "hardware of the runs",
     "tracking_uri": "tracking server",
 }
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
@@ -100,7 +100,9 @@ def _provenance(inputs: ReportInputs) -> list[Block]:
     order = sorted(known, key=lambda key: (list(PROVENANCE).index(key) if key in PROVENANCE else 99, key))
     facts += [[PROVENANCE.get(key, key), Code(_plain(known[key]))] for key in order]
     if versions:
-        facts.append(["versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))])
+        facts.append(
+            ["versions, of this report", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))]
+        )
     blocks: list[Block] = [Table(["what", "value"], facts, "ll")]
     if absent := [label for key, label in PROVENANCE.items() if key not in known]:
         blocks.append(Paragraph(f"Not recorded: {', '.join(absent)}."))
@@ -139,8 +141,12 @@ def _open_text(value: Any) -> Any:
         return PASSWORD.sub("", value)
     if isinstance(value, dict):
         return {key: _open_text(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_open_text(inner) for inner in value]
     return value
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(inner, str) for inner in value):
+        return "; ".join(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 from pipeline.atomic import read_json, replacing, write_json
 from pipeline.report.document import count, interval, percent
-from pipeline.report.inputs import ReportInputs, net_name
+from pipeline.report.inputs import ReportInputs, evaluated, full_name, split_of
 
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
 
 
 def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path:
-    """Writes `folder`/<name>.json and renders the README's table anew from all files of `folder`.
+    """Writes `folder`/<name>.json, name being the experiment's, and renders the README's table anew from all files of `folder`.
 
     Raises:
         ValueError: the README has no place for the table.
@@ -22,7 +22,8 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     path = folder / f"{name}.json"
     # Where MLflow lay matters to nobody else.
     provenance = {key: value for key, value in inputs.provenance.items() if key != "tracking_uri"}
-    write_json(path, {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "provenance": provenance})
+    result = {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "leaderboard": inputs.leaderboard}
+    write_json(path, {**result, "provenance": provenance})
     text = readme.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
@@ -36,24 +37,30 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
 
 def table(results: Iterable[Mapping[str, Any]]) -> str:
     """Markdown: a row a net and one an ensemble, test errors in percent with their 95 % intervals."""
-    lines = [
-        "| data | net | steps | validation | test error | 95 % interval | top-5 | command |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    header = ["data", "net", "steps", "minutes", "validation", "test error", "95 % interval"]
+    header += ["top-5", "95 % interval", "command"]
+    lines = [_line(header), "|" + "---|" * len(header)]
     for result in results:
-        evaluation, command = result["evaluation"], result["provenance"]["commands"]["the whole experiment"]
-        for net in evaluation["members"]:
-            lines.append(_row(result["name"], net_name(net["depth"], net["residual"]), count(net["steps"]), net, ""))
-        average = evaluation["ensemble"]
-        lines.append(_row(result["name"], f"**ensemble of {average['size']}**", "", average, f"`{command}`"))
+        data, evaluation = result["data"]["name"], result["evaluation"]
+        for at, net in enumerate(evaluated(evaluation)):
+            name = full_name(net) + (" (named run)" if at >= len(evaluation["members"]) else "")
+            name += ", trained on all images" if split_of(net) == "full" else ""
+            minutes = f"{net['seconds'] / 60:.1f}" if "seconds" in net else ""
+            lines.append(_line([data, name, count(net["steps"]), minutes, *_errors(net), ""]))
+        average, command = evaluation["ensemble"], result["provenance"]["commands"]["the whole experiment"]
+        lines.append(_line([data, f"**ensemble of {average['size']}**", "", "", *_errors(average), f"`{command}`"]))
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, net: str, steps: str, values: Mapping[str, Any], command: str) -> str:
-    errors = [
+def _errors(values: Mapping[str, Any]) -> list[str]:
+    return [
         percent(values["val_err1"]),
         percent(values["test_err1"]),
         interval(values["ci95"]),
         percent(values["test_err5"]),
+        interval(values.get("ci95_err5")),
     ]
-    return "| " + " | ".join([name, net, steps, *errors, command]) + " |"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

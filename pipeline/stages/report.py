@@ -7,22 +7,20 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-import yaml
-
 from pipeline.atomic import read_json
-from pipeline.compose import AUTO, leaves
 from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.models import net_name
 from pipeline.report.curves import write_curves_csv
-from pipeline.report.inputs import Curve, ReportInputs, data_of
+from pipeline.report.experiment import command
+from pipeline.report.inputs import Curve, Net, ReportInputs, data_of
 from pipeline.report.page import build_report
-from pipeline.tracking.history import curves
-from pipeline.tracking.lineage import lineage
+from pipeline.tracking.history import TIMES, curves
 from pipeline.tracking.registry import require_answer
 from pipeline.tracking.store import Location, locate
 from pipeline.workspace import Workspace
 
+RECORDED = {"git_commit": "pipeline.commit", "dvc_lock": "pipeline.dvc_lock", "host": "pipeline.hardware"}
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "dvc", "hydra-core")
 
 
@@ -39,16 +37,54 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     """What the report is made of, from files of the workspace and MLflow."""
     store = open_store(workspace.store(config.data.name))
     evaluation, leaderboard = read_json(workspace.metrics("evaluate")), read_json(workspace.leaderboard)
+    of = evaluation["data"]
+    if of["content_hash"] != store.manifest.content_hash:
+        raise ValueError(
+            f"metrics/evaluate.json is of data {of['name']} {of['content_hash'][:12]}, the store of data={config.data.name} "
+            f"holds {store.manifest.content_hash[:12]}; evaluate this one first, or choose the other (override: data={of['name']})"
+        )
     nets = [*evaluation["members"], evaluation["run"]]
     run_ids = [net["run_id"] for net in nets] + [trial["run_id"] for trial in leaderboard["trials"]]
-    recorded = curves(location, dict.fromkeys(filter(None, run_ids)))
+    recorded = {found["run_id"]: found for found in curves(location, dict.fromkeys(filter(None, run_ids)))}
+    trained = read_json(workspace.metrics("train"))
+    timed = [_timed(net, recorded, trained) for net in nets]
     return ReportInputs(
         data=data_of(asdict(store.manifest)),
-        evaluation=evaluation,
+        evaluation={**evaluation, "members": timed[:-1], "run": timed[-1]},
         leaderboard=leaderboard,
-        curves=[_curve(found) for found in recorded],
-        provenance=_provenance(workspace, location, max(found["ended"] for found in recorded)),
+        curves=[_curve(found) for found in recorded.values()],
+        provenance={
+            **_of_the_runs([recorded.get(net["run_id"], {}) for net in nets]),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "commands": {
+                "the whole experiment": command(config.to_dict(), workspace.root),
+                "this report": "pipeline report",
+                "runs": "make ui",
+            },
+            "tracking_uri": location.uri,
+        },
     )
+
+
+def _timed(net: Net, recorded: dict[str, dict[str, Any]], trained: dict[str, Any]) -> Net:
+    """`net` with its seconds and images per second: of metrics/train.json if it is that run, else as MLflow has them."""
+    named = net.get("key") == trained["key"]
+    times, timed = trained if named else recorded.get(net["run_id"], {}).get("times", {}), net.copy()
+    if set(TIMES) <= set(times):
+        timed["seconds"], timed["images_per_s"] = times["seconds"], times["images_per_s"]
+    return timed
+
+
+def _of_the_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Commit, dvc.lock, hardware and date that the runs themselves recorded, not those of the report's moment."""
+    found: dict[str, Any] = {}
+    for key, tag in RECORDED.items():
+        values = sorted({run.get("tags", {}).get(tag, "unknown") for run in runs})
+        if values != ["unknown"]:
+            found[key] = values
+    if dates := [run["ended"] for run in runs if run]:
+        found["date"] = max(dates)
+    return found
 
 
 def _curve(found: dict[str, Any]) -> Curve:
@@ -58,23 +94,3 @@ def _curve(found: dict[str, Any]) -> Curve:
     return Curve(
         run_id=found["run_id"], name=found["name"], model=model, depth=depth, residual=residual, points=found["points"]
     )
-
-
-def _provenance(workspace: Workspace, location: Location, date: str) -> dict[str, Any]:
-    tags = lineage(workspace.root)
-    params = yaml.safe_load((workspace.root / "params.yaml").read_text())
-    chosen = [f"-S {key}={value}" for key, value in params.items() if key != "set" and value != AUTO]
-    chosen += [f"-S ++set.{key}={value}" for key, value in leaves(params.get("set") or {})]
-    return {
-        "git_commit": tags.get("pipeline.commit"),
-        "dvc_lock": tags.get("pipeline.dvc_lock"),
-        "host": tags["pipeline.hardware"],
-        "date": date,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "commands": {
-            "the whole experiment": " ".join(["dvc exp run", *chosen]),
-            "this report": "pipeline report",
-            "runs": "make ui",
-        },
-        "tracking_uri": location.uri,
-    }

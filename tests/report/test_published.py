@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pipeline.atomic import read_json
 from pipeline.report.inputs import ReportInputs
-from pipeline.report.published import BEGIN, END, publish
+from pipeline.report.published import BEGIN, END, publish, table
 
 NET = {
     "run_id": "r",
@@ -19,9 +21,10 @@ NET = {
     "steps": 700,
 }
 ERRORS = {"val_err1": 0.25, "test_err1": 0.2512, "test_err5": 0.01, "ci95": [0.24, 0.26]}
+MEMBER = {**NET, **ERRORS}
 INPUTS = ReportInputs(
     data={"name": "cifar10", "classes": ["a", "b"], "counts": {"train": 45, "val": 5, "test": 10}},
-    evaluation={"members": [{**NET, **ERRORS}], "ensemble": {"size": 3, "selection": "top_k", **ERRORS}},
+    evaluation={"members": [MEMBER], "ensemble": {"size": 3, "selection": "top_k", **ERRORS}},
     provenance={"commands": {"the whole experiment": "dvc exp run -S data=cifar10"}},
 )
 
@@ -29,13 +32,48 @@ INPUTS = ReportInputs(
 def test_the_table_is_made_anew_from_all_results_and_the_rest_of_the_readme_stays(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    for name in ("cifar10", "again"):
+    for name in ("cifar10", "cifar10-seed.1"):
         publish(INPUTS, name, tmp_path / "results", readme)
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "25.12%" in text and "dvc exp run -S data=cifar10" in text
-    assert text.count("ensemble of 3") == 2
-    assert read_json(tmp_path / "results" / "again.json")["evaluation"]["members"][0]["test_err1"] == 0.2512
+    assert text.count("| cifar10 | **ensemble of 3**") == 2
+    assert read_json(tmp_path / "results" / "cifar10-seed.1.json")["evaluation"]["members"][0]["test_err1"] == 0.2512
+
+
+def rows(**evaluation) -> list[list[str]]:
+    changed = dataclasses.replace(INPUTS, evaluation={**INPUTS.evaluation, **evaluation})
+    result = {"data": changed.data, "evaluation": changed.evaluation, "provenance": changed.provenance}
+    header, _, *lines = (line.strip("| ").split(" | ") for line in table([result]).splitlines())
+    assert all(len(line) in (len(header), len(header) - 1) for line in lines)  # a last cell may be empty
+    return lines
+
+
+def test_the_named_run_has_a_row_unless_it_is_a_member():
+    assert [row[1] for row in rows()] == ["ResNet-20", "**ensemble of 3**"]
+    assert [row[1] for row in rows(run=MEMBER)] == ["ResNet-20", "**ensemble of 3**"]
+    other = {**MEMBER, "run_id": "other", "model": "resnet56B", "depth": 56, "val_err1": None}
+    assert [row[1] for row in rows(run=other)] == [
+        "ResNet-20",
+        "ResNet-56 (B) (named run), trained on all images",
+        "**ensemble of 3**",
+    ]
+
+
+def test_rows_hold_minutes_and_both_intervals_where_they_are_known():
+    (net, _), (old, _) = rows(members=[{**MEMBER, "seconds": 90.0, "ci95_err5": [0.008, 0.0121]}]), rows()
+    assert net[3:9] == ["1.5", "25.00%", "25.12%", "24.00 to 26.00%", "1.00%", "0.80 to 1.21%"]
+    assert old[8] == "–"
+
+
+def test_a_result_holds_its_sweep(tmp_path):
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    trial = {"name": "t", "config": {"model.depth": 20}, "val_err1": 0.25, "steps": 700, "stopped_early": False}
+    leaderboard = {"trials": [{**trial, "status": "finished"}]}
+    path = publish(
+        dataclasses.replace(INPUTS, leaderboard=leaderboard), "a", tmp_path / "results", tmp_path / "README.md"
+    )
+    assert read_json(path)["leaderboard"] == leaderboard
 
 
 def test_a_readme_without_a_place_for_it_is_refused(tmp_path):

@@ -1,0 +1,79 @@
+"""The command that makes an experiment again, and the name of its published result."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from imports import ROOT
+
+from pipeline.compose import compose
+from pipeline.config import from_dict
+from pipeline.report.experiment import command, experiment_name
+
+SPACE = "sweep.space={model.depth:[8],recipe.lr:[0.1]}"
+QUICK = ("data=cifar10", "recipe=cifar_quick", "ensemble=top_k", "ensemble.size=3")
+ODD = ("data=imagenet", "data.path=/my images", "data.split=full", "model.stride_on=3x3", SPACE)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "params.yaml").write_text("data: digits\nrecipe: auto\n")
+    return tmp_path
+
+
+def composed(root: Path, *overrides: str) -> dict:
+    return from_dict(compose(root, list(overrides))).to_dict()
+
+
+def obey(words: str, root: Path) -> dict:
+    """What `dvc exp run` would compose, by doing to params.yaml what its -S do."""
+    from dvc.utils.hydra import apply_overrides
+
+    before = (root / "params.yaml").read_text()
+    given = [word for word in shlex.split(words)[3:] if word != "-S"]
+    apply_overrides(str(root / "params.yaml"), given)
+    try:
+        return composed(root)
+    finally:
+        (root / "params.yaml").write_text(before)
+
+
+def deciding(values: dict) -> dict:
+    return {key: value for key, value in values.items() if key not in ("paths", "tracking")}
+
+
+@pytest.mark.parametrize("overrides", [(), QUICK, ODD], ids=["plain", "quick", "odd"])
+@pytest.mark.parametrize("params", ["data: digits", "data: cifar10\nrecipe: imagenet_paper\nset: {model: {depth: 50}}"])
+def test_the_command_makes_the_configuration_in_any_workspace(root, overrides, params):
+    values = composed(root, *overrides)
+    params = {"recipe": "auto", "ensemble": "auto", "sweep": "auto", "model": "auto", **yaml.safe_load(params)}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    assert deciding(obey(command(values, root), root)) == deciding(values)
+
+
+def test_the_command_is_short_where_files_say_it(root):
+    assert command(composed(root), root) == "dvc exp run -S data=digits"
+    assert command(composed(root, "data=cifar10"), root) == "dvc exp run -S data=cifar10"
+    quick = "dvc exp run -S data=cifar10 -S recipe=cifar_quick -S ensemble=top_k -S ++set.ensemble.size=3"
+    assert command(composed(root, *QUICK), root) == quick
+
+
+def test_experiments_on_the_same_data_have_names_of_their_own(root):
+    names = [
+        experiment_name(composed(root, *overrides), root)
+        for overrides in (("data=cifar10",), QUICK, ("data=cifar10", SPACE))
+    ]
+    assert names[:2] == ["cifar10", "cifar10-recipe.cifar_quick-ensemble.top_k-ensemble.size.3"]
+    assert len(set(names)) == len(names)
+    same = composed(root, *QUICK, "trainer.threads=2", "tracking.uri=http://there", "data.workers=3", "data.mirror=/m")
+    assert experiment_name(same, root) == names[1]
+
+
+def test_a_long_or_odd_name_stays_a_file_name(root):
+    name = experiment_name(composed(root, *ODD), root)
+    assert name.startswith("imagenet-") and len(name) <= 100 and not set(name) & set("{}[]:,/ ")

@@ -1,0 +1,104 @@
+"""What the report says of its runs is what MLflow and metrics/train.json recorded of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from runs import composed
+
+from pipeline.atomic import read_json, write_json
+from pipeline.data.store import open_store
+from pipeline.stages import publish, report
+from pipeline.stages.report import gather
+from pipeline.tracking.store import client, experiment_id, locate
+from pipeline.workspace import Workspace
+
+PARAMS = {"model.family": "cifar", "model.residual": "True", "model.shortcut": "A", "model.stride_on": "1x1"}
+
+
+@pytest.fixture
+def evaluated(workspace):
+    """A workspace as evaluation leaves it: two members and a named run, each with a run in MLflow."""
+    root = workspace()
+    config, made = composed(root), Workspace(root)
+    location = locate("", config.paths.mlruns)
+    mlflow = client(location)
+    experiment = experiment_id(mlflow, "digits", location)
+    nets = []
+    for depth, commit in ((8, "aaa"), (14, "bbb"), (20, "bbb+dirty")):
+        tags = {"pipeline.commit": commit, "pipeline.hardware": f"{depth} cores", "pipeline.dvc_lock": "ccc"}
+        run = mlflow.create_run(experiment, tags=tags, run_name=f"resnet{depth}").info.run_id
+        for name, value in {**PARAMS, "model.depth": str(depth)}.items():
+            mlflow.log_param(run, name, value)
+        mlflow.log_metric(run, "val/err1", 0.1, step=5)
+        mlflow.log_metric(run, "seconds", 60.0 * depth)
+        mlflow.log_metric(run, "images_per_s", 100.0)
+        net = {"run_id": run, "key": f"key{depth}", "model": f"resnet{depth}", "depth": depth, "residual": True}
+        net |= {"params": 9, "lr": 0.1, "seed": 0, "steps": 510, "weight": 0.5, "val_err1": 0.1}
+        nets.append({**net, "test_err1": 0.1, "test_err5": 0.0, "ci95": [0.05, 0.2], "ci95_err5": [0.0, 0.01]})
+    average = {key: nets[0][key] for key in ("val_err1", "test_err1", "test_err5", "ci95", "ci95_err5")}
+    manifest = open_store(made.store("digits")).manifest
+    evaluation = {
+        "data": {"name": "digits", "content_hash": manifest.content_hash},
+        "members": nets[:2],
+        "ensemble": {"size": 2, "selection": "top_k", **average},
+        "run": nets[2],
+    }
+    write_json(made.metrics("evaluate"), evaluation)
+    write_json(made.metrics("train"), {"key": "key20", "seconds": 30.0, "images_per_s": 7.0})
+    write_json(made.leaderboard, {"sweep": "s", "metric": "val/err1", "trials": []})
+    return config, made, location
+
+
+def test_commit_and_hardware_are_those_of_the_runs(evaluated):
+    provenance = gather(*evaluated).provenance
+    assert provenance["git_commit"] == ["aaa", "bbb", "bbb+dirty"]
+    assert provenance["host"] == ["14 cores", "20 cores", "8 cores"]
+    assert provenance["dvc_lock"] == ["ccc"]
+
+
+def test_a_run_that_mlflow_never_saw_is_of_unknown_commit(evaluated):
+    config, made, location = evaluated
+    evaluation = read_json(made.metrics("evaluate"))
+    evaluation["run"]["run_id"] = ""
+    write_json(made.metrics("evaluate"), evaluation)
+    assert gather(config, made, location).provenance["git_commit"] == ["aaa", "bbb", "unknown"]
+
+
+def test_the_command_is_of_the_configuration_that_was_used(evaluated):
+    config, made, location = evaluated
+    assert gather(config, made, location).provenance["commands"]["the whole experiment"] == "dvc exp run -S data=digits"
+    seeded = dataclasses.replace(config, seed=3)  # `pipeline report seed=3`
+    commands = gather(seeded, made, location).provenance["commands"]
+    assert commands["the whole experiment"] == "dvc exp run -S data=digits -S ++set.seed=3"
+
+
+def test_an_evaluation_of_other_data_is_refused(evaluated):
+    config, made, location = evaluated
+    evaluation = read_json(made.metrics("evaluate"))
+    evaluation["data"] = {"name": "cifar10", "content_hash": "f" * 64}
+    write_json(made.metrics("evaluate"), evaluation)
+    with pytest.raises(ValueError, match=r"is of data cifar10 .* \(override: data=cifar10\)"):
+        gather(config, made, location)
+
+
+def test_publish_keeps_times_and_sweep_and_one_file_an_experiment(evaluated):
+    config, made, _ = evaluated
+    readme = made.root / "README.md"
+    readme.write_text("<!-- results: made by `pipeline publish` -->\n<!-- end of results -->\n")
+    publish.run(config, made)
+    publish.run(dataclasses.replace(config, seed=3), made)
+    assert sorted(path.name for path in (made.root / "results").iterdir()) == ["digits-seed.3.json", "digits.json"]
+    result = read_json(made.root / "results" / "digits.json")
+    assert result["leaderboard"]["sweep"] == "s"
+    assert (result["evaluation"]["run"]["seconds"], result["evaluation"]["run"]["images_per_s"]) == (30.0, 7.0)
+    assert [member["seconds"] for member in result["evaluation"]["members"]] == [480.0, 840.0]
+    assert readme.read_text().count("| ResNet-20 (named run) | 510 | 0.5 |") == 2
+
+
+def test_the_page_lists_every_commit(evaluated):
+    config, made, _ = evaluated
+    report.run(config, made)
+    text = (made.report / "report.md").read_text()
+    assert "| git commit of the runs | `aaa; bbb; bbb+dirty` |" in text
