@@ -11,8 +11,9 @@ from typing import Any
 from pipeline.compose import AUTO, CHOICES, choices, compose_conf, leaves, literal, read_mapping
 
 NOWHERE = ("paths", "tracking")  # where files lie and runs are tracked decides no result
+MIRROR = "data.mirror"  # nor does where an archive was found
 # Nor do these, though a command has them; of the trainer's keys only sync_batchnorm does.
-UNNAMED = ("trainer", "data.path", "data.mirror", "data.workers", "sweep.address")
+UNNAMED = ("trainer", "data.path", "data.workers", "sweep.address")
 LONGEST = 100  # characters of a name
 
 Chosen = dict[str, Any]  # a choice by its group ("recipe"), a single value by its dotted key ("model.depth")
@@ -70,7 +71,7 @@ def _apart(values: dict[str, Any], picked: Chosen, root: Path) -> Chosen:
 
 
 def _decides(key: str) -> bool:
-    return not key.startswith(_dotted(NOWHERE))
+    return key != MIRROR and not key.startswith(_dotted(NOWHERE))
 
 
 def _named(key: str) -> bool:

@@ -24,11 +24,11 @@ def test_a_trial_asks_for_a_gpu_where_there_are_any_so_that_they_do_not_share_th
 
 
 def test_ranks_take_the_devices_and_the_trial_that_waits_for_them_nothing(workspace: Workspaces) -> None:
-    config = composed(workspace(), "trainer.devices=3")
+    config = composed(workspace(), "trainer.devices=4")
     assert not {"CPU", "GPU"} & _resources(config, GPUS).keys()
     assert on_gpus(config, GPUS)
-    assert (side_by_side(config, CPUS), side_by_side(config, GPUS)) == (5, 2)
-    with pytest.raises(ValueError, match="3 ranks need 3 CPUs, the Ray cluster has 2; lower trainer.devices"):
+    assert (side_by_side(config, CPUS), side_by_side(config, GPUS)) == (4, 2)
+    with pytest.raises(ValueError, match=r"4 ranks need 4 CPUs, the Ray cluster has 2; lower trainer\.devices"):
         side_by_side(config, {"CPU": 2.0})
 
 
