@@ -8,15 +8,17 @@ from pipeline.atomic import read_json, sha256
 from pipeline.ensemble.folder import Member
 from pipeline.ensemble.predictions import count_params, named
 from pipeline.tracking import journal, shipper
+from pipeline.tracking.store import Location
 from pipeline.training.checkpoint import BEST, load_weights
 
 
-def named_run(summary: Path, runs: Path) -> tuple[Member, Path]:
+def named_run(summary: Path, runs: Path, location: Location) -> tuple[Member, Path]:
     """The run of metrics/train.json, and its weights.
 
     Args:
         summary: what the train stage published.
         runs: folder of all runs, paths.runs.
+        location: MLflow, where the run is looked up by its id; "" while it is not there.
     Raises:
         FileNotFoundError: no summary, or the run's folder lies on another machine.
     """
@@ -34,7 +36,7 @@ def named_run(summary: Path, runs: Path) -> tuple[Member, Path]:
     params = begun[-1]["params"]
     model = load_weights(folder / BEST)[1]["model"]
     member = Member(
-        run_id=shipper.run_id(folder) or run["run_id"] or "",
+        run_id=shipper.run_id(folder, location) or "",
         key=run["key"],
         model=named(model),
         depth=model["depth"],

@@ -49,14 +49,19 @@ def run_name(config: Config) -> str:
     return f"{config.data.name}-{net}-lr{config.recipe.lr:g}-s{config.seed}"
 
 
-def finished(folder: Path) -> FitResult | None:
-    """The result of a run that has nothing left to do."""
+def location_of(config: Config) -> tracking.Location:
+    """The MLflow that a configuration tracks its runs in."""
+    return tracking.locate(config.tracking.uri, config.paths.mlruns)
+
+
+def finished(folder: Path, location: tracking.Location | None) -> FitResult | None:
+    """The result of a run that has nothing left to do, with its id at `location`."""
     if not (folder / RUN).exists() or not (folder / BEST).exists():
         return None
     run = read_json(folder / RUN)
     if run["status"] != "finished":
         return None
-    return FitResult(**{**run["result"], "folder": str(folder), "run_id": run_id(folder)})
+    return FitResult(**{**run["result"], "folder": str(folder), "run_id": run_id(folder, location)})
 
 
 class Attempt:
@@ -133,7 +138,7 @@ def attempt_on(
             run_name(config), config.data.name, _params(config, precision), {**_tags(config, key, content_hash), **tags}
         )
         attempt = Attempt(folder, run_name(config), key, precision, journal)
-        location = tracking.locate(config.tracking.uri, config.paths.mlruns) if track else None
+        location = location_of(config) if track else None
         shipper = Shipper(folder, location, config.tracking.system_metrics_every_s) if location else None
         try:
             yield attempt
@@ -162,8 +167,8 @@ def end_cut_off(folder: Path, location: tracking.Location | None) -> None:
             print(f"{folder}: MLflow has not heard that it was interrupted ({error})", file=sys.stderr)
 
 
-def with_run_id(result: FitResult) -> FitResult:
-    return replace(result, run_id=run_id(Path(result.folder)))
+def with_run_id(result: FitResult, location: tracking.Location | None) -> FitResult:
+    return replace(result, run_id=run_id(Path(result.folder), location))
 
 
 def _params(config: Config, precision: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pipeline.data.store import open_store
 from pipeline.models import build_model
 from pipeline.progress import progress
 from pipeline.training.allocator import keep_freed_memory
-from pipeline.training.attempt import FitResult, attempt_on, finished, run_name, with_run_id
+from pipeline.training.attempt import FitResult, attempt_on, finished, location_of, run_name, with_run_id
 from pipeline.training.batchnorm import CpuLayerSync
 from pipeline.training.checkpoint import BEST, AtomicCheckpointIO, resumable, save_weights
 from pipeline.training.classifier import Classifier
@@ -62,7 +62,8 @@ def fit(
     precision = resolve(config.recipe.precision, config.trainer.accelerator)
     key = run_key(config, content_hash, precision)
     folder = Path(config.paths.runs) / key
-    if (done := finished(folder)) is not None:
+    location = location_of(config) if track else None
+    if (done := finished(folder, location)) is not None:
         return done
     keep_freed_memory()
     if config.trainer.threads:
@@ -105,7 +106,7 @@ def fit(
             if trainer.is_global_zero:
                 save_weights(model, folder / BEST, {**metadata, **recorder.best})
         result = attempt.close(status, trainer.global_step, first_step, recorder.best, recipe.batch_size)
-    return with_run_id(result)
+    return with_run_id(result, location)
 
 
 def _run(

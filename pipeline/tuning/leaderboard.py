@@ -12,7 +12,9 @@ from pipeline.training.attempt import RUN, end_cut_off
 from pipeline.tuning.space import trial_name
 
 
-def entry(chosen: dict[str, Any], last: dict[str, Any], tune_status: str, runs: Path) -> dict[str, Any]:
+def entry(
+    chosen: dict[str, Any], last: dict[str, Any], tune_status: str, runs: Path, location: Location
+) -> dict[str, Any]:
     """One trial's line, from what it last reported, how Tune left it and what its run's folder says.
 
     Its status: finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was cut off).
@@ -27,7 +29,7 @@ def entry(chosen: dict[str, Any], last: dict[str, Any], tune_status: str, runs: 
     return {
         "name": trial_name(chosen),
         "key": key,
-        "run_id": run_id(folder) if key else None,
+        "run_id": run_id(folder, location) if key else None,
         "config": chosen,
         "val_err1": last.get("best/err1"),
         "steps": last.get("step", 0),

@@ -11,8 +11,7 @@ from typing import Any
 
 from pipeline.config import Config, from_dict
 from pipeline.data.store import open_store
-from pipeline.tracking.store import locate
-from pipeline.training.attempt import FitResult, end_cut_off, finished
+from pipeline.training.attempt import FitResult, end_cut_off, finished, location_of
 from pipeline.training.classifier import DivergedError
 from pipeline.training.fit import fit
 from pipeline.training.key import run_key
@@ -53,7 +52,7 @@ def fit_on_ray(
     if not nested:
         # Ray aborts on SIGTERM; Ray Train answers SIGINT.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    location = locate(config.tracking.uri, config.paths.mlruns)
+    location = location_of(config)
     check_tracking(location)
     cluster = ray.cluster_resources()
     gpus = on_gpus(config, cluster)
@@ -62,7 +61,7 @@ def fit_on_ray(
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
     key = run_key(config, open_store(store).manifest.content_hash, config.recipe.precision)
     folder = Path(config.paths.runs) / key
-    if (done := finished(folder)) is not None:
+    if (done := finished(folder, location)) is not None:
         known(done)
         return done
     callbacks: list[Any] = []
@@ -99,7 +98,7 @@ def fit_on_ray(
         raise
     if diverged:
         raise DivergedError(diverged)
-    result = finished(folder)
+    result = finished(folder, location)
     if result is None:
         raise ValueError(
             f"run {key} finished on the Ray cluster and is not in {folder}; paths.runs must be a folder that all nodes share"

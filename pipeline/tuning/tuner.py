@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from pipeline.data.store import open_store
 from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import lineage
-from pipeline.tracking.shipper import Shipper, wait_for_run
+from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
+from pipeline.training.attempt import location_of
 from pipeline.training.checkpoint import FolderLock
 from pipeline.training.key import code_version, deciding
 from pipeline.training.stop import Interrupted
@@ -44,7 +46,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     train, _ = open_store(store).split_indices("holdout")
     _check(config, len(train))
     _say_what_changed(folder, facts)
-    location = tracking.locate(config.tracking.uri, config.paths.mlruns)
+    location = location_of(config)
     with FolderLock(runs / name):
         return _tracked_search(config, store, root, name, location)
 
@@ -67,7 +69,9 @@ def _tracked_search(config: Config, store: Path, root: Path, name: str, location
     shipper = Shipper(parent, location)
     status = "KILLED"
     try:
-        wait_for_run(parent, patience_s=20)  # so that the trials find their parent; without MLflow they go ahead
+        wait_for_run(
+            parent, patience_s=20, location=location
+        )  # so that the trials find their parent; without MLflow they go ahead
         train, _ = open_store(store).split_indices("holdout")
         board = _search(config, store, name, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
         leaderboard.end_cut_off_runs(board, parent.parent, location)
@@ -105,7 +109,8 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
 
     from pipeline.tuning.console import TrialLines
 
-    check_tracking(tracking.locate(config.tracking.uri, config.paths.mlruns))
+    location = location_of(config)
+    check_tracking(location)
     # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     sweep, several = config.sweep, config.trainer.world_size > 1
@@ -160,7 +165,14 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
         raise ValueError(
             f"the state of {name} cannot be read; delete {folder} and run the same command: finished runs are kept"
         )
-    entries = [leaderboard.entry(trial.config, trial.last_result or {}, trial.status, runs) for trial in trials]
+    # Runs of an earlier sweep may have been tracked in another MLflow, or in none.
+    try:
+        ship_all(runs, location)
+    except Exception as error:  # whatever MLflow raises; the journals keep the runs
+        print(f"MLflow does not have all trials yet ({error}); `pipeline sync` ships them", file=sys.stderr)
+    entries = [
+        leaderboard.entry(trial.config, trial.last_result or {}, trial.status, runs, location) for trial in trials
+    ]
     if len(trials) < expected:  # Tune makes trials as it goes
         raise Interrupted(f"stopped with {len(trials)} of {expected} trials begun")
     return leaderboard.board(name, entries)
