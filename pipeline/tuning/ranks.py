@@ -45,8 +45,6 @@ def fit_on_ray(
     """
     nested = not join(config)
     import ray
-    from ray import train
-    from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     if not nested:
@@ -64,30 +62,10 @@ def fit_on_ray(
     if (done := finished(folder, location)) is not None:
         known(done)
         return done
-    callbacks: list[Any] = []
-    if nested:
-        from ray.tune.integration.ray_train import TuneReportCallback
-
-        callbacks = [TuneReportCallback()]
-    trainer = TorchTrainer(
-        _rank,  # type: ignore[arg-type]
-        train_loop_config={
-            "config": config.to_dict(),
-            "store": str(store.resolve()),
-            "tags": tags,
-            "epoch_steps": epoch_steps,
-        },
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=train.ScalingConfig(num_workers=config.trainer.world_size, use_gpu=gpus),
-        run_config=train.RunConfig(
-            name=f"train-{key}",
-            storage_path=str(Path(config.paths.runs).resolve() / "ray"),
-            failure_config=train.FailureConfig(max_failures=config.sweep.max_failures),
-            callbacks=callbacks,
-        ),
-    )
+    work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags, "epoch_steps": epoch_steps}
+    trainer = _trainer(config, key, work, gpus, nested)
     try:
-        diverged: str | None = trainer.fit().return_value  # type: ignore[attr-defined]  # typed as the former Train's
+        diverged: str | None = trainer.fit().return_value
     except SystemExit:  # how Ray Train ends after SIGINT, its workers killed
         end_cut_off(folder, location)
         raise Interrupted(f"run {key} was stopped; its last checkpoint is kept") from None
@@ -104,6 +82,30 @@ def fit_on_ray(
             f"run {key} finished on the Ray cluster and is not in {folder}; paths.runs must be a folder that all nodes share"
         )
     return result
+
+
+def _trainer(config: Config, key: str, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
+    """Ray Train's own, of ranks that do `work`; `nested` in a trial, which then hears of each validation."""
+    from ray import train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    callbacks: list[Any] = []
+    if nested:
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        callbacks = [TuneReportCallback()]
+    return TorchTrainer(
+        _rank,  # type: ignore[arg-type]
+        train_loop_config=work,
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=train.ScalingConfig(num_workers=config.trainer.world_size, use_gpu=gpus),
+        run_config=train.RunConfig(
+            name=f"train-{key}",
+            storage_path=str(Path(config.paths.runs).resolve() / "ray"),
+            failure_config=train.FailureConfig(max_failures=config.sweep.max_failures),
+            callbacks=callbacks,
+        ),
+    )
 
 
 def _precision(config: Config, gpus: bool) -> Any:

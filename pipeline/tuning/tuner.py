@@ -77,9 +77,10 @@ def _tracked_search(config: Config, store: Path, root: Path, name: str, location
         leaderboard.end_cut_off_runs(board, parent.parent, location)
         write_json(folder / "leaderboard.json", board)
         journal.artifact(folder / "leaderboard.json", "sweep")
-        cut = sum(trial["status"] == "unfinished" for trial in board["trials"])
-        if cut:
-            raise Interrupted(f"stopped with {cut} of {len(board['trials'])} trials unfinished")
+        expected = grid_size(config.sweep.space) * config.sweep.num_samples
+        done = sum(trial["status"] != "unfinished" for trial in board["trials"])
+        if done < expected:  # Tune makes trials as it goes: a sweep that was cut off may not have made them all
+            raise Interrupted(f"stopped with {expected - done} of {expected} trials unfinished")
         failed = [trial["name"] for trial in board["trials"] if trial["status"] == "failed"]
         if failed:
             raise ValueError(
@@ -105,19 +106,16 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
     )
     import ray
     from ray import tune
-    from ray.tune.search import BasicVariantGenerator
-
-    from pipeline.tuning.console import TrialLines
 
     location = location_of(config)
     check_tracking(location)
     # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    sweep, several = config.sweep, config.trainer.world_size > 1
-    cluster = ray.cluster_resources()
-    if several:
+    sweep, cluster = config.sweep, ray.cluster_resources()
+    if config.trainer.world_size > 1:
         # Ray Train gives up on ranks that wait long for others to end, so no more start than have room.
-        at_once = min(sweep.max_concurrent or side_by_side(config, cluster), side_by_side(config, cluster))
+        room = side_by_side(config, cluster)
+        at_once = min(sweep.max_concurrent or room, room)
     else:
         _check_resources(_resources(config, cluster), cluster)
         at_once = sweep.max_concurrent
@@ -136,31 +134,9 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
     if any(folder.glob("experiment_state-*.json")):
         tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, resume_errored=True)
     else:
-        tuner = tune.Tuner(
-            trainable,
-            param_space=search_space(sweep.space),
-            tune_config=tune.TuneConfig(
-                metric="val/err1",
-                mode="min",
-                num_samples=sweep.num_samples,
-                scheduler=_scheduler(config, num_train),
-                # Ranges are drawn from by the seed, not by the state of the process.
-                search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=config.seed),
-                reuse_actors=not several,  # a stopped trial's process must end for its ranks to end
-                trial_name_creator=lambda trial: trial_name(trial.config),
-                trial_dirname_creator=lambda trial: f"{trial_name(trial.config)}-{trial.trial_id}",
-            ),
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=str(folder.parent),
-                failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
-                callbacks=[TrialLines(grid_size(sweep.space) * sweep.num_samples)],
-                verbose=0,
-            ),
-        )
+        tuner = _new_tuner(config, trainable, folder, at_once, num_train)
     tuner.fit()
     trials = tune.ExperimentAnalysis(str(folder)).trials or []
-    expected = grid_size(sweep.space) * sweep.num_samples
     if any(not trial.config for trial in trials):
         raise ValueError(
             f"the state of {name} cannot be read; delete {folder} and run the same command: finished runs are kept"
@@ -173,9 +149,40 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
     entries = [
         leaderboard.entry(trial.config, trial.last_result or {}, trial.status, runs, location) for trial in trials
     ]
-    if len(trials) < expected:  # Tune makes trials as it goes
-        raise Interrupted(f"stopped with {len(trials)} of {expected} trials begun")
     return leaderboard.board(name, entries)
+
+
+def _new_tuner(config: Config, trainable: Any, folder: Path, at_once: int, num_train: int) -> Any:
+    """The sweep from its beginning, its state in `folder`; `at_once` trials side by side, 0 for as many as have room."""
+    from ray import tune
+    from ray.tune.search import BasicVariantGenerator
+
+    from pipeline.tuning.console import TrialLines
+
+    sweep = config.sweep
+    return tune.Tuner(
+        trainable,
+        param_space=search_space(sweep.space),
+        tune_config=tune.TuneConfig(
+            metric="val/err1",
+            mode="min",
+            num_samples=sweep.num_samples,
+            scheduler=_scheduler(config, num_train),
+            # Ranges are drawn from by the seed, not by the state of the process.
+            search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=config.seed),
+            # A stopped trial's process must end for its ranks to end.
+            reuse_actors=config.trainer.world_size == 1,
+            trial_name_creator=lambda trial: trial_name(trial.config),
+            trial_dirname_creator=lambda trial: f"{trial_name(trial.config)}-{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
+            callbacks=[TrialLines(grid_size(sweep.space) * sweep.num_samples)],
+            verbose=0,
+        ),
+    )
 
 
 def _scheduler(config: Config, num_train: int) -> Any:
