@@ -13,8 +13,11 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
-Rate = Callable[[], float]  # runs once; units of work a second
+Rate = Callable[[], float]  # runs once: units of work a second, or seconds
+# What a bar limits: the ratio of ours to the reference, ours alone, or by how much ours exceeds the reference.
+Judged = Literal["ratio >=", "ratio <=", "ours <=", "excess <="]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +25,12 @@ class Row:
     """What is to be measured."""
 
     name: str
-    unit: str  # of both rates
-    bar: float | None  # the ratio that ours must reach; None where there is nothing to reach
+    unit: str  # of both figures
+    bar: float | None  # None where there is nothing to reach
     ours: Rate
     reference: Rate
+    judged: Judged = "ratio >="
+    pairs: int | None = None  # None for as many as the others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,38 +38,53 @@ class Measured:
     """What was measured; an element of metrics/bench.json."""
 
     name: str
-    ours: float  # median rate
+    ours: float  # median
     reference: float
     unit: str
     ratio: float  # median of the pairs' ratios, which is not the ratio of the medians
     spread: list[float]  # least and greatest ratio of a pair
+    judged: Judged
     bar: float | None
-    holds: bool | None  # whether the ratio reaches the bar
+    holds: bool | None  # whether the median of what is judged, pair by pair, keeps to the bar
 
 
 def measure(row: Row, pairs: int, told: Callable[[str], None]) -> Measured:
-    """Ours and the reference in turn, `pairs` times.
+    """Ours and the reference in turn, `pairs` times or as often as the row says.
 
     Args:
         told: hears a line after each pair.
     """
-    ours, reference, ratios = [], [], []
-    for _ in range(pairs):
+    ours, reference = [], []
+    for _ in range(row.pairs or pairs):
         with quiet():
             ours.append(row.ours())
             reference.append(row.reference())
-        ratios.append(ours[-1] / reference[-1])
-        told(f"{row.name}: {ratios[-1]:.3f}")
-    ratio = median(ratios)
+        told(f"{row.name}: {ours[-1]:,.4g} against {reference[-1]:,.4g} {row.unit}")
+    return judge(row, ours, reference)
+
+
+def judge(row: Row, ours: list[float], reference: list[float]) -> Measured:
+    """What pairs of figures come to; of one pair, the spread is a point."""
+    ratios = [one / other for one, other in zip(ours, reference, strict=True)]
+    judged = {
+        "ratio >=": ratios,
+        "ratio <=": ratios,
+        "ours <=": ours,
+        "excess <=": [one - other for one, other in zip(ours, reference, strict=True)],
+    }[row.judged]
+    holds = None
+    if row.bar is not None:
+        holds = median(judged) >= row.bar if row.judged == "ratio >=" else median(judged) <= row.bar
     return Measured(
         name=row.name,
         ours=median(ours),
         reference=median(reference),
         unit=row.unit,
-        ratio=ratio,
+        ratio=median(ratios),
         spread=[min(ratios), max(ratios)],
+        judged=row.judged,
         bar=row.bar,
-        holds=None if row.bar is None else ratio >= row.bar,
+        holds=holds,
     )
 
 
@@ -97,7 +117,7 @@ def show(found: list[Measured], title: str) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("measurement", no_wrap=True)
     for column in ("ours", "reference", "unit", "ratio", "spread", "bar", "holds"):
-        table.add_column(column, justify="left" if column == "unit" else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in ("unit", "bar") else "right", no_wrap=True)
     for row in found:
         low, high = row.spread
         judged = {True: "yes", False: "NO", None: ""}[row.holds]
@@ -108,9 +128,9 @@ def show(found: list[Measured], title: str) -> None:
             row.unit,
             f"{row.ratio:.3f}",
             f"{low:.3f} to {high:.3f}",
-            "" if row.bar is None else f"{row.bar:g}",
+            "" if row.bar is None else f"{row.judged} {row.bar:g}",
             judged,
         )
     console = Console()
-    console.width = max(console.width, 140)  # a narrow terminal, or none, would cut the figures
+    console.width = max(console.width, 170)  # a narrow terminal, or none, would cut the figures
     console.print(table)

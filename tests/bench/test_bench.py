@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from pipeline.atomic import write_json
 from pipeline.bench import __main__ as bench
-from pipeline.bench import rates
+from pipeline.bench import evaluation, rates, training
+from pipeline.bench.bench import Effort
 from pipeline.bench.configs import changed, paper_config
-from pipeline.bench.rows import Effort, rows
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.compose import compose
 from pipeline.config import from_dict
@@ -64,15 +66,16 @@ def test_the_command_measures_each_row_and_writes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bench, "QUICK", TINY)
-    monkeypatch.setattr(bench, "rows", lambda *given: rows(*given, depth=8, batch_size=8))
-    assert bench.main(["--quick", "--data", str(store.path)]) == 0
+    for module in (training, evaluation):
+        monkeypatch.setattr(module, "section", partial(module.section, depth=8, batch_size=8))
+    assert bench.main(["training", "evaluation", "--quick", "--data", str(store.path)]) == 0
     found = json.loads((tmp_path / "metrics" / "bench.json").read_text())
     assert [(row["name"], row["unit"], row["bar"]) for row in found] == [
         ("training step rate, ResNet-8, 8x8, batch 8", "steps/s", 0.95),
         ("augmentation and batching alone, against the bare step", "images/s", None),
         ("evaluation, ResNet-8", "images/s", 0.95),
     ]
-    keys = {"name", "ours", "reference", "unit", "ratio", "spread", "bar", "holds"}
+    keys = {"section", "name", "ours", "reference", "unit", "ratio", "spread", "judged", "bar", "holds"}
     shown = capsys.readouterr().out
     for row in found:
         assert set(row) == keys
@@ -81,6 +84,23 @@ def test_the_command_measures_each_row_and_writes_them(
         assert row["ratio"] == row["ours"] / row["reference"] > 0
         assert row["holds"] is (None if row["bar"] is None else row["ratio"] >= row["bar"])
     assert not list(tmp_path.glob("runs"))  # everything else was temporary
+
+
+def test_sections_that_are_not_asked_for_keep_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    monkeypatch.setattr(bench, "QUICK", TINY)
+    out = tmp_path / "metrics" / "bench.json"
+    write_json(out, [{"section": "training", "name": "earlier"}, {"section": "evaluation", "name": "replaced"}])
+    monkeypatch.setattr(evaluation, "section", partial(evaluation.section, depth=8, batch_size=8))
+    assert bench.main(["evaluation", "--quick", "--data", str(store.path)]) == 0
+    assert [row["name"] for row in json.loads(out.read_text())] == ["earlier", "evaluation, ResNet-8"]
+
+
+def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["nothing"])
+    assert "nothing is no section; choose from training" in capsys.readouterr().err
 
 
 def test_a_missing_store_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from pipeline.bench.harness import Row, measure, show
+from pipeline.bench.harness import Judged, Row, measure, show
 
 
 def row(ours: list[float], reference: list[float], bar: float | None, calls: list[str] | None = None) -> Row:
@@ -36,6 +37,28 @@ def test_a_bar_holds_when_the_ratio_reaches_it(bar: float | None, holds: bool | 
     assert measure(row([0.95], [1.0], bar), 1, lambda _: None).holds is holds
 
 
+@pytest.mark.parametrize(
+    ("judged", "bar", "holds"),
+    [
+        ("ratio <=", 1.5, True),
+        ("ratio <=", 1.4, False),
+        ("ours <=", 3.0, True),
+        ("ours <=", 2.9, False),
+        ("excess <=", 1.0, True),
+        ("excess <=", 0.9, False),
+    ],
+)
+def test_a_bar_may_limit_the_ratio_the_figure_or_the_excess(judged: Judged, bar: float, holds: bool) -> None:
+    asked = replace(row([3.0], [2.0], bar), judged=judged)
+    assert measure(asked, 1, lambda _: None).holds is holds
+
+
+def test_a_row_may_say_how_often_it_is_measured() -> None:
+    calls: list[str] = []
+    measure(replace(row([1.0], [1.0], None, calls), pairs=1), 5, lambda _: None)
+    assert calls == ["A", "B"]
+
+
 def test_what_is_measured_writes_nothing_between_the_lines_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
     def loud() -> float:
         print("noise", file=sys.stderr)
@@ -44,7 +67,7 @@ def test_what_is_measured_writes_nothing_between_the_lines_of_progress(capsys: p
     lines: list[str] = []
     measure(Row(name="thing", unit="1/s", bar=None, ours=loud, reference=loud), 2, lines.append)
     assert capsys.readouterr().err == ""
-    assert lines == ["thing: 1.000"] * 2
+    assert lines == ["thing: 1 against 1 1/s"] * 2
 
 
 def test_the_table_says_which_bar_does_not_hold(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ import torch
 from pipeline.bench import rates
 from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.harness import measure
-from pipeline.bench.rows import step_row
 from pipeline.bench.synthetic import synthetic_store
+from pipeline.bench.training import step_row
 
 # ResNet-50 v1.5, batch 256, mixed precision, one A100 of a DGX A100: NVIDIA/DeepLearningExamples,
 # PyTorch/Classification/ConvNets/resnet50v1.5/README.md, "Training performance". It includes decoding by DALI.

@@ -12,8 +12,8 @@ import torch
 from pipeline.bench import rates
 from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.harness import measure, quiet
-from pipeline.bench.rows import step_row
 from pipeline.bench.synthetic import synthetic_store
+from pipeline.bench.training import step_row
 from pipeline.config import Config
 from pipeline.data.store import Store
 from pipeline.tracking import journal
