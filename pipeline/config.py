@@ -126,6 +126,8 @@ class RecipeConfig(_Section):
     warmup_lr: float  # multistep: used at first; 0 for no warm-up
     warmup_until_err: float  # ... until a window's mean train error is below this fraction
     warmup_fraction: float  # one_cycle: share of max_steps spent rising to lr
+    small_side: int  # training images are shrunk to this side at first, in pixels; 0 for never
+    small_fraction: float  # ... for this share of max_steps
     momentum: float
     nesterov: bool
     weight_decay: float
@@ -159,6 +161,10 @@ class RecipeConfig(_Section):
                 f"recipe.warmup_fraction={self.warmup_fraction}; it must lie between 0 and 1",
             )
         _require(
+            self.small_side == 0 or (8 <= self.small_side < self.augment.crop and 0 < self.small_fraction < 1),
+            f"recipe.small_side={self.small_side}, recipe.small_fraction={self.small_fraction} with recipe.augment.crop={self.augment.crop}; a side from 8 to below the crop for a share between 0 and 1 of the steps, or 0 for never",
+        )
+        _require(
             not self.warmup_lr or 0 < self.warmup_until_err < 1,
             f"recipe.warmup_until_err={self.warmup_until_err}; with a warm-up it must lie between 0 and 1",
         )
@@ -174,7 +180,8 @@ class TrainerConfig(_Section):
     launcher: Literal["auto", "ray"]  # auto: torchrun, Slurm or Lightning's own subprocesses, as the environment says
     threads: int  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool
-    compile: bool  # torch.compile, for training; needs a C++ compiler
+    compile: bool | Literal["auto"]  # torch.compile, for training; auto: where it was measured to be faster
+    steps_per_call: int  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU, where they are one CUDA graph
     sync_batchnorm: bool  # statistics over the global batch; false: per rank, as the paper's GPUs did
     val_every_epochs: int
     log_every_steps: int
@@ -183,6 +190,10 @@ class TrainerConfig(_Section):
     def __post_init__(self) -> None:
         for key in ("devices", "num_nodes", "val_every_epochs", "log_every_steps"):
             _require(getattr(self, key) > 0, f"trainer.{key}={getattr(self, key)}; it must be at least 1")
+        _require(
+            self.steps_per_call >= 0,
+            f"trainer.steps_per_call={self.steps_per_call}; give a number of steps, or 0 for what suits the hardware",
+        )
         _require(self.threads >= 0, f"trainer.threads={self.threads}; give a count, or 0 for torch's choice")
         _require(
             self.checkpoint_every_steps >= 0,

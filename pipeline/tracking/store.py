@@ -24,6 +24,7 @@ DATA_TAG = "pipeline.data"  # the store's content hash
 SPLIT_TAG = "pipeline.split"
 STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
+COMPILED_TAG = "pipeline.compiled"  # what trainer.compile came to: true or false
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,10 @@ class Attempt:
             self.write(status, step, result)
         return result
 
+    def tag(self, tags: dict[str, str]) -> None:
+        if self.journal is not None:
+            self.journal.tags(tags)
+
     def fail(self, error: BaseException) -> None:
         # A second SIGINT comes out of Lightning as SystemExit.
         asked = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)

@@ -18,13 +18,20 @@ def compile_net(net: nn.Module) -> None:
     Raises:
         ValueError: no C++ compiler, which the generated code needs.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+    if not compiler_found():
         raise ValueError(
-            f"trainer.compile=true needs a C++ compiler and {compiler} was not found; install g++, name another in CXX, "
-            "or use trainer.compile=false"
+            f"trainer.compile=true needs a C++ compiler and {_compiler()} was not found; install g++, name another in "
+            "CXX, or use trainer.compile=false"
         )
     # It remarks on every machine without a GPU that there is none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # Batches have one shape; without this, a second shape would have everything compiled anew for any shape.
     net.compile(dynamic=False)
+
+
+def compiler_found() -> bool:
+    return shutil.which(_compiler()) is not None
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "g++")

@@ -1,4 +1,4 @@
-"""Learning rate as a pure function of the step, so that a checkpoint needs no scheduler state."""
+"""Learning rate and image side as pure functions of the step, so that a checkpoint needs no scheduler state."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def lr_at(step: int, recipe: RecipeConfig, warming: bool = False) -> float:
     if step < rise:
         return recipe.lr * (1 / 25 + (1 - 1 / 25) * step / rise)
     return recipe.lr * max(0.0, (recipe.max_steps - step) / (recipe.max_steps - rise))
+
+
+def side_at(step: int, recipe: RecipeConfig) -> int:
+    """Side in pixels of the training images of step `step`: small ones at first, if the recipe says so.
+
+    Early steps learn from small images as well as from large ones, at a cost that falls with the side's square
+    (Howard et al. 2018, fast.ai's entry to DAWNBench).
+    """
+    small = recipe.small_side and step < recipe.small_fraction * recipe.max_steps
+    return recipe.small_side if small else recipe.augment.crop

@@ -9,7 +9,7 @@ from imports import ROOT
 
 from pipeline.compose import compose
 from pipeline.config import RecipeConfig, from_dict
-from pipeline.training.schedule import lr_at
+from pipeline.training.schedule import lr_at, side_at
 
 
 def recipe(*overrides: str) -> RecipeConfig:
@@ -43,3 +43,9 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
     assert rates[0] == pytest.approx(0.4 / 25) and max(rates) == rates[250] == pytest.approx(0.4)
     assert rates[:251] == sorted(rates[:251]) and rates[250:] == sorted(rates[250:], reverse=True)
     assert lr_at(1000, quick) == 0
+
+
+def test_images_are_small_for_the_first_share_of_the_steps():
+    fast = replace(recipe("data=cifar10", "recipe=cifar_fast"), max_steps=100, small_side=24, small_fraction=0.6)
+    assert [side_at(step, fast) for step in (0, 59, 60, 99)] == [24, 24, 32, 32]
+    assert side_at(0, recipe("data=cifar10")) == 32
