@@ -17,14 +17,16 @@ class Effort:
     """How much is run."""
 
     pairs: int
+    depths: tuple[int, ...]  # of the nets whose training is timed, the first one in all forms
+    compiled: bool  # whether steps are compiled where that is faster, which takes a minute to find out
     seconds: float  # of training in each half of a pair, start-up and warm-up aside
     batches: int  # of the loader alone
     images: int  # evaluated
     stored: int  # images of the synthetic store
 
 
-FULL = Effort(pairs=5, seconds=6.0, batches=300, images=5_000, stored=50_000)
-QUICK = Effort(pairs=3, seconds=1.5, batches=60, images=1_000, stored=12_000)
+FULL = Effort(pairs=5, depths=(20, 56, 110), compiled=True, seconds=6.0, batches=300, images=5_000, stored=50_000)
+QUICK = Effort(pairs=3, depths=(20,), compiled=False, seconds=1.5, batches=60, images=1_000, stored=12_000)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from pipeline.ensemble.predictions import Images, probabilities
 from pipeline.models import build_model
 from pipeline.tracking import journal
 from pipeline.training.classifier import Classifier
+from pipeline.training.compiled import compile_net
 from pipeline.training.fit import fit
 from pipeline.training.precision import resolve
 
@@ -50,10 +51,15 @@ def journal_rate(folder: Path) -> float:
 
 
 def bare_rate(config: Config, store: Store, device: torch.device) -> float:
-    """Steps a second of a plain loop: the same net, optimiser, precision and memory format, one batch in memory."""
+    """Steps a second of a plain loop: the same net, optimiser, precision and memory format, one batch in memory.
+
+    Compiled where trainer.compile is true; auto, which is `fit`'s to decide, is plain.
+    """
     recipe, manifest = config.recipe, store.manifest
     torch.manual_seed(config.seed)
-    net = _net(config, store).to(device)
+    net = new_net(config, store).to(device)
+    if config.trainer.compile is True:
+        compile_net(net)
     images = _batch(recipe.batch_size, store, device)
     labels = torch.randint(len(manifest.classes), (recipe.batch_size,), device=device)
     optimiser = Classifier(net, recipe).configure_optimizers()
@@ -95,7 +101,7 @@ def probabilities_rate(weights: Path, images: Images, device: torch.device) -> f
 @torch.inference_mode()
 def forward_rate(config: Config, store: Store, device: torch.device, images: int) -> float:
     """Images a second of a plain loop: the same net in float32, batches as large as evaluation's, one in memory."""
-    net = _net(config, store).to(device).eval()
+    net = new_net(config, store).to(device).eval()
     inputs = _batch(EVAL_BATCH, store, device)
     sizes = [min(EVAL_BATCH, images - done) for done in range(0, images, EVAL_BATCH)]
     # Evaluation does not let a GPU round convolutions to TF32.
@@ -132,7 +138,8 @@ def accelerator(device: torch.device) -> str:
     return "gpu" if device.type == "cuda" else "cpu"
 
 
-def _net(config: Config, store: Store) -> torch.nn.Module:
+def new_net(config: Config, store: Store) -> torch.nn.Module:
+    """Freshly initialised, in the configuration's memory format."""
     manifest = store.manifest
     net = build_model(**asdict(config.model), num_classes=len(manifest.classes), in_channels=manifest.channels)
     return net.to(memory_format=torch.channels_last) if config.trainer.channels_last else net
