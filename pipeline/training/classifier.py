@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config import RecipeConfig
-from pipeline.training.schedule import lr_at
+from pipeline.training.graphed import GraphedStep, pinned
+from pipeline.training.schedule import lr_at, side_at
+
+# Lightning warns of a training_step that takes an iterator, which is what lets it take several batches.
+warnings.filterwarnings("ignore", message=".*`dataloader_iter`")
 
 
 class DivergedError(ValueError):
@@ -22,17 +29,34 @@ class Classifier(pl.LightningModule):
     """Trains `model` on batches ((B, C, H, W) float32, (B,) int64) by SGD.
 
     Metrics are fractions, summed as counts over all ranks, so that uneven shares and batch sizes change nothing.
+
+    Lightning's own work between two calls of `training_step` takes a GPU about as long as a small net's step. A call
+    therefore makes several steps, and ends where something else is due. On one GPU they are replays of one CUDA graph;
+    several ranks exchange gradients in each step as they always do.
+
+    Args:
+        steps_per_call: at the most.
+        due: intervals in steps at whose multiples a call ends; 0 for none.
     """
 
-    def __init__(self, model: nn.Module, recipe: RecipeConfig) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: RecipeConfig, steps_per_call: int = 1, due: Sequence[int] = ()
+    ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.model, self.recipe = model, recipe
         self.warming = recipe.warmup_lr > 0
         self.val_metrics: dict[str, float] = {}
-        self._window = self._val_sums = torch.zeros(4, dtype=torch.float64)
+        self._steps_per_call, self._due = steps_per_call, tuple(filter(None, due))
+        self._graphed: GraphedStep | None = None
+        self._window, self._val_sums = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return next(self.model.parameters()).is_cuda
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         recipe = self.recipe
@@ -52,27 +76,68 @@ class Classifier(pl.LightningModule):
                 },
                 {"params": norm, "weight_decay": 0.0},
             ]
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        fused = self._on_gpu or None  # None leaves it to torch
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
 
     def on_train_start(self) -> None:
         self._window = self._window.to(self.device)
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = lr_at(self.global_step, self.recipe, self.warming)
+            # A checkpoint brings these along, perhaps from another device. A recorded step reads its rate from a tensor.
+            group["fused"] = self._on_gpu or None
+            group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
+        if self._on_gpu and self.trainer.world_size == 1 and self._steps_per_call > 1:
+            self._graphed = GraphedStep(self._advance, self.device)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
-        logits = self(images).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+    def on_train_end(self) -> None:
+        self._graphed = None  # and the device memory that it holds
+
+    def training_step(self, dataloader_iter: Iterator[Any]) -> None:
+        """The next steps, counted for Lightning, which itself counts each call as one batch and no step."""
+        loop = self.trainer.fit_loop.epoch_loop
+        for made, (batch, _, _) in enumerate(islice(dataloader_iter, self._steps_ahead())):
+            if made:
+                loop.batch_progress.increment_by(1)
+            self._set_rate(lr_at(self.global_step, self.recipe, self.warming))
+            side = side_at(self.global_step, self.recipe)
+            if self._graphed is not None:
+                self._graphed(side, batch)
+            else:
+                self._advance(side, [pinned(part, self.device).to(self.device, non_blocking=True) for part in batch])
+            loop.manual_optimization.optim_step_progress.increment_by(1)
+
+    def _steps_ahead(self) -> int:
+        """How many steps the next call may make."""
+        step = self.global_step
+        return min(self._steps_per_call, self.recipe.max_steps - step, *(every - step % every for every in self._due))
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.trainer.optimizers[0].param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _advance(self, side: int, batch: Sequence[Tensor]) -> None:
+        """One optimiser step on images of `side` pixels, from a batch on the device as the data module fetches it."""
+        images, labels = self.trainer.datamodule.on_after_batch_transfer(batch, 0)  # type: ignore[attr-defined]
+        loss, logits = self.loss(shrunk(images, side), labels)
         with torch.no_grad():
-            self._window += _sums(logits.detach(), labels, loss.detach() * len(labels))
-        return loss
+            _count(self._window, logits, labels, loss * len(labels))
+        optimizer = self.trainer.optimizers[0]
+        optimizer.zero_grad()
+        with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types
+            self.manual_backward(loss)
+        optimizer.step()
+
+    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss of a batch, and its logits in float32."""
+        logits = self(images).float()
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
 
     def take_window(self) -> dict[str, float]:
         """Train metrics since the last call, over all ranks; ends ResNet-110's warm-up when its rule is met (Sec. 4.2)."""
-        loss, wrong1, _, count = self.trainer.strategy.reduce(self._window, reduce_op="sum").tolist()
-        self._window = torch.zeros_like(self._window)
+        loss, wrong1, _, count = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum").tolist()
+        self._window.zero_()
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the training loss is {loss} at step {self.global_step}; lower recipe.lr ({self.recipe.lr}) or add a warm-up"
@@ -89,7 +154,7 @@ class Classifier(pl.LightningModule):
         images, labels = batch
         if len(labels):
             logits = self.model.forward(images).float()  # not the compiled call: few images, of other shapes
-            self._val_sums += _sums(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
+            _count(self._val_sums, logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
 
     def on_validation_epoch_end(self) -> None:
         loss, wrong1, wrong5, count = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum").tolist()
@@ -97,8 +162,8 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The window goes along, so that the first metrics after a resume cover the same steps as without the break.
-        window = self.trainer.strategy.reduce(self._window, reduce_op="sum").clone()
-        self._window = window.clone() if self.global_rank == 0 else torch.zeros_like(window)
+        window = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum")
+        self._window.copy_(window if self.global_rank == 0 else torch.zeros_like(window))
         checkpoint["classifier"] = {"warming": self.warming, "window": window.cpu()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -107,12 +172,22 @@ class Classifier(pl.LightningModule):
             self._window = checkpoint["classifier"]["window"]
 
 
-def _sums(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:
-    """(4,) float64: loss, top-1 errors, top-5 errors, images.
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """(B, C, side, side) of (B, C, H, W) images; themselves where they have that size."""
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear").contiguous(memory_format=torch.channels_last)
+
+
+def _count(sums: Tensor, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+    """Adds a batch to (4,) float64 sums: loss, top-1 errors, top-5 errors, images.
 
     An image is a top-k error where k or more other classes do not score lower than its own: a tie counts as an error, as
     in `pipeline.evaluation.errors`, and so do NaN scores.
     """
-    above = (~(logits < logits.gather(1, labels[:, None]))).sum(1) - 1
-    count = torch.full_like(loss, len(labels))
-    return torch.stack([loss.double(), (above >= 1).sum().double(), (above >= 5).sum().double(), count.double()])
+    lower = (logits < logits.gather(1, labels[:, None])).sum(1)
+    classes = logits.shape[1]
+    sums[0].add_(loss)
+    sums[1].add_((lower < classes - 1).sum())
+    sums[2].add_((lower < classes - 5).sum())
+    sums[3].add_(len(labels))

@@ -16,10 +16,12 @@ from pipeline.data.module import ImageData
 from pipeline.data.store import open_store
 from pipeline.models import build_model
 from pipeline.progress import progress
+from pipeline.tracking import store as tracking
 from pipeline.training.allocator import keep_freed_memory
 from pipeline.training.attempt import FitResult, attempt_on, finished, location_of, run_name, with_run_id
 from pipeline.training.batchnorm import CpuLayerSync
 from pipeline.training.checkpoint import BEST, AtomicCheckpointIO, resumable, save_weights
+from pipeline.training.choice import compiles
 from pipeline.training.classifier import Classifier
 from pipeline.training.compiled import compile_net
 from pipeline.training.key import run_key
@@ -27,6 +29,8 @@ from pipeline.training.precision import resolve, uses_cuda
 from pipeline.training.ranks import rank
 from pipeline.training.recorder import Recorder, Report
 from pipeline.training.stop import GracefulStop, Interrupted, ignore_sigterm
+
+STEPS_PER_CALL = 25  # on a GPU; half of the default log_every_steps
 
 
 class Stopped(Exception):  # noqa: N818 (a request, not an error)
@@ -85,8 +89,6 @@ def fit(
     model = build_model(**architecture)
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if config.trainer.compile:
-        compile_net(model)
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
         recorder = Recorder(
             folder,
@@ -100,7 +102,11 @@ def fit(
         trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
         checkpoint = resumable(folder, key)
         first_step = _step_of(checkpoint)
-        status = _run(trainer, Classifier(model, recipe), data, recorder, checkpoint, first_step, run_name(config))
+        if _compiles(config, model, data, precision, config.recipe.max_steps - first_step):
+            compile_net(model)
+            attempt.tag({tracking.COMPILED_TAG: "true"})
+        classifier = Classifier(model, recipe, _steps_per_call(config), _due(config))
+        status = _run(trainer, classifier, data, recorder, checkpoint, first_step, run_name(config))
         if not data.has_validation:  # nothing to choose by: the last weights are the result
             recorder.best = {"step": trainer.global_step}
             if trainer.is_global_zero:
@@ -131,6 +137,27 @@ def _run(
     return "finished"
 
 
+def _compiles(config: Config, model: torch.nn.Module, data: ImageData, precision: str, steps: int) -> bool:
+    """trainer.compile, or what auto comes to; ranks do not measure beside each other, so auto is false for several."""
+    setting, ranks = config.trainer.compile, config.trainer.world_size
+    if setting == "auto" and ranks > 1:
+        return False
+    device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
+    side = config.recipe.augment.crop
+    shape = (config.recipe.batch_size // ranks, data.in_channels, side, side)
+    return compiles(setting, model, shape, precision, device, steps)
+
+
+def _steps_per_call(config: Config) -> int:
+    """trainer.steps_per_call, or what 0 comes to: a CPU's steps take much longer than Lightning's own work."""
+    return config.trainer.steps_per_call or (STEPS_PER_CALL if uses_cuda(config.trainer.accelerator) else 1)
+
+
+def _due(config: Config) -> tuple[int, int]:
+    """Intervals, in steps, at which something beside training is done."""
+    return config.trainer.log_every_steps, config.trainer.checkpoint_every_steps
+
+
 def _step_of(checkpoint: Path | None) -> int:
     return torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
 
@@ -146,11 +173,13 @@ def _trainer(
     cuda, ranks = uses_cuda(config.trainer.accelerator), config.trainer.world_size
     sync = config.trainer.sync_batchnorm and ranks > 1
     layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
+    # Synchronised statistics are the same on all ranks; to send them round at each step would cost as much as a layer.
+    ddp = DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not sync)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
         devices="auto" if strategy is not None else config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
-        strategy=strategy or (DDPStrategy(gradient_as_bucket_view=True) if ranks > 1 else "auto"),
+        strategy=strategy or (ddp if ranks > 1 else "auto"),
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_steps=config.recipe.max_steps,
         max_epochs=-1,

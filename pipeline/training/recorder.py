@@ -51,6 +51,7 @@ class Recorder(pl.Callback):
         self._folder, self._key, self._metadata, self._journal = folder, key, metadata, journal
         self._log_every, self._checkpoint_every, self._report = log_every_steps, checkpoint_every_steps, report
         self.progress: Progress | None = None
+        self._shown = 0  # step up to which progress has advanced
         self.best: dict[str, float] = {}
         self._validated = False
 
@@ -68,10 +69,14 @@ class Recorder(pl.Callback):
     def save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self._folder / LAST, weights_only=False)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._shown = trainer.global_step
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
         step = trainer.global_step
         if self.progress is not None:
-            self.progress.advance()
+            self.progress.advance(step - self._shown)
+            self._shown = step
         if step >= pl_module.recipe.max_steps:
             # Lightning then validates, though the epoch may not be over or not be one of val_every_epochs'.
             trainer.should_stop, trainer.check_val_every_n_epoch = True, 1

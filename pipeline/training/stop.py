@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 SAME_WISH_S = 1.0
-DDP_EVERY = 10  # steps between the ranks' agreements on stopping; each costs a tiny all-reduce
+DDP_EVERY = 10  # steps between the ranks' agreements on stopping, or more; each costs a tiny all-reduce
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
@@ -27,7 +27,7 @@ class GracefulStop(pl.Callback):
     """
 
     def __init__(self, save: Callable[[pl.Trainer], None]) -> None:
-        self._save, self._asked, self._first = save, False, 0.0
+        self._save, self._asked, self._first, self._agreed = save, False, 0.0, 0
 
     def _handle(self, number: int, _: Any) -> None:
         if not self._asked:
@@ -36,6 +36,7 @@ class GracefulStop(pl.Callback):
             raise KeyboardInterrupt
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._agreed = trainer.global_step
         # Not earlier: Lightning would chain its own handler behind ours. Ray's trials run in threads and get no signals.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handle)
@@ -43,8 +44,10 @@ class GracefulStop(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         # After an epoch's last batch comes its validation, which a run resumed from here would leave out.
-        if trainer.should_stop or trainer.is_last_batch or (trainer.world_size > 1 and trainer.global_step % DDP_EVERY):
+        soon = trainer.world_size > 1 and trainer.global_step < self._agreed + DDP_EVERY
+        if trainer.should_stop or trainer.is_last_batch or soon:
             return
+        self._agreed = trainer.global_step
         if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             self._save(trainer)
             self._end(trainer)

@@ -15,7 +15,7 @@ from runs import composed
 from pipeline.config import RecipeConfig
 from pipeline.evaluation.errors import wrong
 from pipeline.models import build_model
-from pipeline.training.classifier import Classifier, DivergedError, _sums
+from pipeline.training.classifier import Classifier, DivergedError, _count
 
 
 @cache
@@ -29,7 +29,9 @@ def classifier(*overrides: str) -> Classifier:
 
 def errors(logits: list[list[float]], labels: list[int]) -> tuple[int, int, int]:
     """Top-1 errors, top-5 errors and images."""
-    _, wrong1, wrong5, count = _sums(torch.tensor(logits), torch.tensor(labels), torch.tensor(0.0)).tolist()
+    sums = torch.zeros(4, dtype=torch.float64)
+    _count(sums, torch.tensor(logits), torch.tensor(labels), torch.tensor(0.0))
+    _, wrong1, wrong5, count = sums.tolist()
     return int(wrong1), int(wrong5), int(count)
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def cut(monkeypatch: pytest.MonkeyPatch, where: type, method: str, at: int, befo
     """The `at`-th call of a method never begins, or never returns."""
     whole, calls = getattr(where, method), []
 
+    @wraps(whole)  # Lightning looks at signatures
     def called(*arguments: object) -> object:
         calls.append(method)
         if len(calls) == at and before:
