@@ -137,13 +137,15 @@ def _rank(work: dict[str, Any]) -> str | None:
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     set_rank(train.get_context().get_world_rank())
+    config = from_dict(work["config"])
+    ddp = RayDDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not config.trainer.sync_batchnorm)
     try:
         fit(
-            from_dict(work["config"]),
+            config,
             Path(work["store"]),
             tags=work["tags"],
             report=lambda validated: train.report(reported(validated, work["epoch_steps"])),
-            strategy=RayDDPStrategy(),
+            strategy=ddp,  # as `fit` makes its own
             plugins=(RayLightningEnvironment(),),
         )
     except DivergedError as error:  # on all ranks
