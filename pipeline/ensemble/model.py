@@ -17,7 +17,7 @@ from mlflow.pyfunc import PythonModel
 from safetensors.torch import load_file
 
 from pipeline.data.augment import PadCrop
-from pipeline.ensemble.forward import class_probabilities
+from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.ensemble.selection import average
 from pipeline.models import build_model
 
@@ -37,7 +37,7 @@ class EnsembleModel(PythonModel):
         for member in described["members"]:
             net = build_model(**member["model"])
             net.load_state_dict(load_file(context.artifacts[member["checkpoint_sha256"]]))
-            self._nets.append(net.eval().to(memory_format=torch.channels_last).to(self._device))
+            self._nets.append(ready(net.eval(), self._device))
             statistics = described["statistics"][member["statistics"]]
             mean, std = (torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std"))
             self._inputs.append(PadCrop(mean, std, padding=0, flip=False).to(self._device))

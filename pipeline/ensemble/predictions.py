@@ -14,19 +14,21 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.atomic import replacing, sha256
 from pipeline.config import AugmentConfig
 from pipeline.data.loader import EvalLoader
-from pipeline.data.module import EVAL_BATCH, ArrayBatches, ShardBatches, batches_of
+from pipeline.data.module import ArrayBatches, ShardBatches, batches_of
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
-from pipeline.ensemble.forward import class_probabilities
+from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.models import build_model, net_name
 from pipeline.progress import progress
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.key import code_version
 
 FOLDER = "predictions"  # below paths.runs
+BATCH = 250  # images a forward pass; more of them do not stay in a CPU's cache from layer to layer
 _ROOT = Path(__file__).resolve().parents[1]
 # Beside the training code, what decides the probabilities: how images are read and what is asked of the net.
 _CODE = ("data/shards.py", "data/store.py", "ensemble/forward.py", "ensemble/predictions.py", "training/checkpoint.py")
@@ -78,12 +80,25 @@ def probabilities(
     Raises:
         ValueError: weights of another data set, or not written by this project.
     """
-    path = cache / _name(sha256(weights), images)
-    if not path.exists():
-        computed = _forward(weights, images, device, workers or os.cpu_count() or 1)
-        with replacing(path) as part, part.open("wb") as stream:
-            np.save(stream, computed)
-    return np.load(path, mmap_mode="r")
+    checkpoint = sha256(weights)
+    found = kept(checkpoint, images, cache)
+    if found is None:
+        keep(checkpoint, images, cache, _forward(weights, images, device, workers or os.cpu_count() or 1))
+        found = kept(checkpoint, images, cache)
+        assert found is not None
+    return found
+
+
+def kept(checkpoint: str, images: Images, cache: Path) -> NDArray[np.float32] | None:
+    """What `probabilities` computed earlier for the weights of this sha256, which need not be here; else None."""
+    path = cache / _name(checkpoint, images)
+    return np.load(path, mmap_mode="r") if path.exists() else None
+
+
+def keep(checkpoint: str, images: Images, cache: Path, computed: NDArray[np.float32]) -> None:
+    """Puts (N, K) probabilities where `kept` finds them."""
+    with replacing(cache / _name(checkpoint, images)) as part, part.open("wb") as stream:
+        np.save(stream, computed)
 
 
 def named(model: dict[str, Any]) -> str:
@@ -121,25 +136,23 @@ def load_net(weights: Path, content_hash: str) -> tuple[torch.nn.Module, dict[st
             f"{weights} was trained on data {metadata['data'][:12]}, the store holds {content_hash[:12]}; "
             "train it again on the present store"
         )
-    net = build_model(**metadata["model"])
-    net.load_state_dict(state)
+    with torch.device("meta"):  # no memory, no random numbers: the file has the weights
+        net = build_model(**metadata["model"])
+    net.load_state_dict(state, assign=True)
     return net.eval(), metadata
 
 
 def _forward(weights: Path, images: Images, device: torch.device, workers: int) -> NDArray[np.float32]:
-    manifest = images.store.manifest
-    net, metadata = load_net(weights, manifest.content_hash)
-    net = net.to(memory_format=torch.channels_last).to(device)
+    net, metadata = load_net(weights, images.store.manifest.content_hash)
+    net = ready(net, device)
     batches = images.batches(metadata, workers)
-    found = np.empty((len(images.indices), len(manifest.classes)), dtype=np.float32)
-    done = 0
-    with progress(
-        f"{images.which} images, {named(metadata['model'])} {metadata['key']}", len(found), "images"
-    ) as shown:
-        for fetched in EvalLoader(images.indices, EVAL_BATCH, batches.fetch, ahead=batches.ahead):
+    said: list[Tensor] = []
+    title, count = f"{images.which} images, {named(metadata['model'])} {metadata['key']}", len(images.indices)
+    with progress(title, count, "images") as shown:
+        for fetched in EvalLoader(images.indices, BATCH, batches.fetch, ahead=batches.ahead):
             inputs, _ = batches.finish(tuple(part.to(device) for part in fetched))
-            found[done : done + len(inputs)] = class_probabilities(net, inputs).cpu().numpy()
-            done += len(inputs)
+            said.append(class_probabilities(net, inputs))  # stays where it is: fetching it would make a GPU wait
             shown.advance(len(inputs))
-    assert done == len(found)
+        found = torch.cat(said).cpu().numpy()
+    assert len(found) == count
     return found

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.errors import top_k_error
+from pipeline.evaluation.errors import require_countable
 
 Choice = list[tuple[int, float]]
 Probabilities = NDArray[np.floating]  # (N, K), rows sum to 1
@@ -60,17 +60,44 @@ def greedy(probabilities: Sequence[Probabilities], labels: NDArray[np.integer], 
         ValueError: as `top_k`; shapes that differ; probabilities that are not finite.
     """
     _require_some(len(probabilities), size)
-    total = np.zeros(probabilities[0].shape)
+    for p in probabilities:
+        require_countable(p, labels)
+    total = _Sum(labels, probabilities[0].shape[1])
     picked: list[int] = []
     scores: list[tuple[float, float]] = []
-    for members in range(1, size + 1):
-        trials = [_score((total + p) / members, labels) for p in probabilities]
+    for _ in range(size):
+        trials = [total.score_with(p) for p in probabilities]
         best = min(range(len(trials)), key=trials.__getitem__)
         picked.append(best)
         scores.append(trials[best])
-        total += probabilities[best]
+        total.add(probabilities[best])
     kept = picked[: scores.index(min(scores)) + 1]
     return [(i, kept.count(i) / len(kept)) for i in sorted(set(kept))]
+
+
+class _Sum:
+    """Probabilities of the members so far, added up.
+
+    The images lie along the last axis, where NumPy compares many at a time, and one buffer serves all scores: new memory
+    for each would cost more than the arithmetic.
+    """
+
+    def __init__(self, labels: NDArray[np.integer], num_classes: int) -> None:
+        self._sum = np.zeros((num_classes, len(labels)))
+        self._trial = np.empty_like(self._sum)
+        self._truth = labels * len(labels) + np.arange(len(labels))  # of each image, where its true class lies
+        self._members = 0
+
+    def add(self, probabilities: Probabilities) -> None:
+        self._sum += probabilities.T
+        self._members += 1
+
+    def score_with(self, probabilities: Probabilities) -> tuple[float, float]:
+        """Top-1 error and cross-entropy of the average of the members and one more."""
+        trial = np.add(self._sum, probabilities.T, out=self._trial)
+        truth = trial.take(self._truth)
+        trial.put(self._truth, -np.inf)
+        return float((trial.max(axis=0) >= truth).mean()), cross_entropy(truth / (self._members + 1))
 
 
 def average(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> NDArray[np.float32]:
@@ -91,14 +118,9 @@ def average(probabilities: Sequence[Probabilities], weights: Sequence[float]) ->
     return total.astype(np.float32)
 
 
-def cross_entropy(probabilities: Probabilities, labels: NDArray[np.integer]) -> float:
-    """Mean of -log of the true class's probability, in nats; probabilities below float32's smallest count as that."""
-    truth = np.take_along_axis(probabilities, labels[:, None], axis=1)
+def cross_entropy(truth: NDArray[np.floating]) -> float:
+    """Mean of -log of (N,) probabilities of the true classes, in nats; those below float32's smallest count as that."""
     return float(-np.log(np.maximum(truth, np.finfo(np.float32).tiny)).mean())
-
-
-def _score(probabilities: Probabilities, labels: NDArray[np.integer]) -> tuple[float, float]:
-    return top_k_error(probabilities, labels, 1), cross_entropy(probabilities, labels)
 
 
 def _equal(indices: list[int]) -> Choice:

@@ -20,7 +20,7 @@ def wrong(probabilities: Probabilities, labels: Labels, k: int = 1) -> NDArray[n
     Raises:
         ValueError: shapes that do not fit, no image, a label outside 0..K-1, a value that is not finite, or k < 1.
     """
-    _check(probabilities, labels)
+    require_countable(probabilities, labels)
     if k < 1:
         raise ValueError(f"top-{k} error; k must be at least 1")
     truth = np.take_along_axis(probabilities, labels[:, None], axis=1)
@@ -57,7 +57,8 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def _check(probabilities: Probabilities, labels: Labels) -> None:
+def require_countable(probabilities: Probabilities, labels: Labels) -> None:
+    """Errors as `wrong`."""
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not labels.size:
         raise ValueError(
             f"probabilities {probabilities.shape} and labels {labels.shape}; need (N, K) and (N,) with N at least 1"

@@ -14,6 +14,7 @@ from pipeline.ensemble.folder import read_ensemble
 from pipeline.ensemble.predictions import validation_images
 from pipeline.ensemble.register import ensemble_key
 from pipeline.ensemble.selection import average
+from pipeline.tracking import registry
 from pipeline.tracking.store import client
 
 
@@ -160,6 +161,16 @@ def test_greedy_keeps_the_weights_of_members_alone(world, unregistered):
     assert sum(member.weight for member in ensemble.members) == pytest.approx(1)
     assert len(list((world.root / "ensemble" / "weights").iterdir())) == ensemble.size <= 3
     assert len(list((world.runs / "predictions").iterdir())) == 4
+
+
+def test_choosing_again_needs_the_weights_of_members_alone(world, unregistered, monkeypatch):
+    keys = [world.add_run(0.1 + seed / 100, seed=seed) for seed in range(4)]
+    first = make(world, "greedy", 1)
+    for key in keys:
+        if key != first.members[0].key:
+            (world.runs / key / "best.safetensors").unlink()
+    monkeypatch.setattr(registry, "download", lambda *_: 1 / 0)
+    assert make(world, "greedy", 1) == first
 
 
 def test_greedy_looks_at_the_best_candidates_alone(world, unregistered, monkeypatch):

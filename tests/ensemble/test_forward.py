@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.ensemble.forward import ready
+from pipeline.models import build_model
+
+CPU = torch.device("cpu")
+
+
+def trained(**net) -> nn.Module:
+    """A net whose batch norms have statistics and parameters of their own."""
+    torch.manual_seed(0)
+    model = build_model(**net, num_classes=5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.weight, 0.5, 1.5),
+                (module.bias, -0.5, 0.5),
+                (module.running_mean, -0.5, 0.5),
+                (module.running_var, 0.5, 2.0),
+            ):
+                nn.init.uniform_(tensor, low, high)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        {"family": "cifar", "depth": 14},
+        {"family": "cifar", "depth": 14, "residual": False},
+        {"family": "cifar", "depth": 14, "shortcut": "B"},
+        {"family": "imagenet", "depth": 18, "shortcut": "C"},
+        {"family": "imagenet", "depth": 50},
+    ],
+    ids=str,
+)
+def test_a_ready_net_gives_the_same_answers_without_batch_norm(net):
+    model, images = trained(**net), torch.randn(6, 3, 32, 32)
+    with torch.inference_mode():
+        before = model(images)
+        after = ready(model, CPU)(images)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    scale = before.abs().max()
+    torch.testing.assert_close(after / scale, before / scale, atol=1e-5, rtol=0)
+    assert ((before - before[0]).abs().max() / scale) > 1e-3  # images are told apart
