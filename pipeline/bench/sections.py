@@ -9,7 +9,9 @@ from pipeline.bench.bench import Section
 # Section -> module below pipeline.bench; each has `section(bench) -> list[Measured]`.
 SECTIONS = {
     "training": "training",
+    "loop": "loop",
     "evaluation": "evaluation",
+    "ranks": "ranks",
 }
 
 
