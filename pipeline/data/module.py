@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -17,7 +19,11 @@ from pipeline.data.augment import PAD_CROP_DRAWS, Normalize, PadCrop
 from pipeline.data.loader import EvalLoader, TrainLoader
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics, open_store
 
+if TYPE_CHECKING:
+    from pipeline.data.crops import Crop
+
 EVAL_BATCH = 500  # images a rank and a forward pass
+DECODED = 16  # JPEGs that a thread is given at a time
 
 
 class ImageData(pl.LightningDataModule):
@@ -123,23 +129,36 @@ class ShardBatches:
 
         self.width = crops.CROP_DRAWS
         self._crops, self._records, self._augment, self._normalize = crops, records, augment, normalize
+        self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._of_thread = threading.local()
 
     def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, Tensor]:
-        rows = draws if draws is not None else [None] * len(indices)
-        images = list(self._pool.map(self._decode, indices.tolist(), rows))
+        """(B, 3, S, S) uint8 in channels_last memory and (B,) int64."""
         side = self._augment.crop
-        stacked = torch.stack(images) if images else torch.empty((0, 3, side, side), dtype=torch.uint8)
-        return stacked, torch.from_numpy(self._records.labels[indices].astype(np.int64))
+        images = np.empty((len(indices), side, side, 3), np.uint8)
+        some = max(1, min(DECODED, len(indices) // self._workers))
+        parts = [slice(at, at + some) for at in range(0, len(indices), some)]
+        rows = [None if draws is None else draws[part] for part in parts]
+        list(self._pool.map(self._decode, [indices[part] for part in parts], rows, [images[part] for part in parts]))
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(
+            self._records.labels[indices].astype(np.int64)
+        )
 
-    def _decode(self, index: int, draws: np.ndarray | None) -> Tensor:
+    def _decode(self, indices: np.ndarray, draws: np.ndarray | None, out: np.ndarray) -> None:
+        if not hasattr(self._of_thread, "cropper"):
+            self._of_thread.cropper = self._crops.Cropper()
+        choose = self._test_crop if draws is None else partial(self._train_crop, draws)
+        self._of_thread.cropper([self._records.jpeg(index) for index in indices.tolist()], choose, out)
+
+    def _train_crop(self, draws: np.ndarray, at: int, height: int, width: int) -> Crop:
         augment = self._augment
-        image = self._crops.decode(self._records.jpeg(index))
-        if draws is None:
-            return self._crops.test_crop(image, augment.crop, augment.test_side)
         assert augment.kind != "pad_crop"  # Config refuses it with shards
         sides = (augment.min_side, augment.max_side)
-        return self._crops.train_crop(image, draws, augment.kind, augment.crop, sides, augment.flip)
+        return self._crops.train_crop(height, width, draws[at], augment.kind, augment.crop, sides, augment.flip)
+
+    def _test_crop(self, at: int, height: int, width: int) -> Crop:
+        return self._crops.test_crop(height, width, self._augment.crop, self._augment.test_side)
 
     def finish(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.atomic import replacing, write_json
 from pipeline.config import SIDES, DataConfig
 from pipeline.data.readers import Record, decode, open_published
-from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
+from pipeline.data.shards import SHARD_ROWS, ShardRecords, ShardWriter, as_jpeg
 from pipeline.data.sources import fetched
 from pipeline.data.splits import SPLITS, array_statistics, channel_moments, channel_statistics, evenly, make_splits
 from pipeline.data.store import MANIFEST, ArrayWriter, Manifest
@@ -166,17 +166,28 @@ def _statistics(part: Path, data: DataConfig, splits: dict[str, np.ndarray], wor
         images = np.load(part / "train_images.npy", mmap_mode="r")
         found = {split: array_statistics(images, splits[f"{split}_train"]) for split in SPLITS}
     else:
-        records = ShardRecords(part, "train")
         chosen = {split: evenly(splits[f"{split}_train"], STATISTICS_IMAGES).tolist() for split in SPLITS}
         every = sorted(set().union(*chosen.values()))
-        measured = ordered_map(lambda at: channel_moments(np.asarray(decode(records.jpeg(at)))), every, workers)
         with progress(f"statistics of {data.name}", len(every), "images") as shown:
             moments = {}
-            for at, moment in zip(every, measured, strict=True):
+            for at, moment in _moments(part, every, workers):
                 moments[at] = moment
                 shown.advance()
         found = {split: channel_statistics(moments[at] for at in indices) for split, indices in chosen.items()}
     return {f"{split}_{key}": value for split, values in found.items() for key, value in values.items()}
+
+
+def _moments(part: Path, every: list[int], workers: int) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+    """The channel moments of the training images at `every`, sorted. One shard is mapped at a time, and so in memory."""
+    import simplejpeg
+
+    for _, some in groupby(every, key=lambda at: at // SHARD_ROWS):
+        of_shard, records = list(some), ShardRecords(part, "train")
+
+        def measured(at: int, records: ShardRecords = records) -> tuple[np.ndarray, np.ndarray]:
+            return channel_moments(simplejpeg.decode_jpeg(records.jpeg(at), strict=False))
+
+        yield from zip(of_shard, ordered_map(measured, of_shard, workers), strict=True)
 
 
 def _files(part: Path, workers: int) -> dict[str, dict[str, Any]]:

@@ -95,7 +95,7 @@ def _batches(path: Path) -> list[_Batch]:
     for at in range(reader.num_record_batches):
         batch = reader.get_batch(at)
         _, offsets, data = batch.column(0).buffers()
-        found.append(_Batch(np.frombuffer(offsets, np.int64), memoryview(data), batch.column(2)))
+        found.append(_Batch(np.frombuffer(offsets, np.int64), memoryview(data).cast("B"), batch.column(2)))
     return found
 
 
@@ -147,10 +147,11 @@ def shard_name(split: str, shard: int) -> str:
 
 
 def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
-    """A baseline RGB JPEG whose shorter side is at most `longest_shorter_side` pixels.
+    """A baseline RGB JPEG, its header without fault, whose shorter side is at most `longest_shorter_side` pixels.
 
-    A published JPEG that is one already is returned as it is; anything else (larger, progressive, grey, CMYK, a PNG
-    whatever its name says) is resized with antialiasing where too large and encoded anew at quality 95, 4:4:4.
+    A published JPEG that is one already is returned as it is; anything else (larger, progressive, grey, CMYK, of odd
+    chroma sampling, a PNG whatever its name says) is resized with antialiasing where too large and encoded anew at
+    quality 95, 4:4:4.
 
     Args:
         encoded: as published.
@@ -159,13 +160,26 @@ def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
     from PIL.Image import Resampling
 
     shorter = min(image.size)
-    plain = image.format == "JPEG" and image.mode == "RGB" and "progressive" not in image.info
+    plain = (
+        image.format == "JPEG" and image.mode == "RGB" and "progressive" not in image.info and _read_by_turbo(encoded)
+    )
     if plain and shorter <= longest_shorter_side:
         return encoded
-    rgb = image.convert("RGB")
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
     if shorter > longest_shorter_side:
         width, height = (round(side * longest_shorter_side / shorter) for side in image.size)
         rgb = rgb.resize((width, height), Resampling.BICUBIC)
     written = io.BytesIO()
     rgb.save(written, "JPEG", quality=QUALITY, subsampling=0)
     return written.getvalue()
+
+
+def _read_by_turbo(jpeg: bytes) -> bool:
+    """Whether libjpeg-turbo's own interface takes the header: samplings that Pillow reads, and litter, it refuses."""
+    import simplejpeg
+
+    try:
+        simplejpeg.decode_jpeg_header(jpeg)
+    except (ValueError, KeyError):
+        return False
+    return True

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from pipeline.data.readers import decode
@@ -125,6 +126,27 @@ def test_anything_else_becomes_a_baseline_rgb_jpeg(published):
     assert "progressive" not in image.info
     difference = np.abs(np.asarray(image, np.int16) - np.asarray(decode(published).convert("RGB"), np.int16))
     assert difference.mean() < 5  # of 255; the noise is the worst case
+
+
+def _odd_sampling(jpeg: bytes) -> bytes:
+    """Its header now says that it holds three times as many columns of luma as of chroma."""
+    at = jpeg.index(b"\xff\xc0") + 11
+    return jpeg[:at] + b"\x31" + jpeg[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        encoded(photo(40, 30), subsampling=0).replace(b"\xff\xda", b"\0\0\xff\xda"),
+        _odd_sampling(encoded(photo(40, 30), subsampling=0)),
+    ],
+    ids=["litter", "sampling"],
+)
+def test_a_jpeg_that_pillow_reads_and_training_does_not_is_encoded_anew(published):
+    with pytest.raises(ValueError):
+        simplejpeg.decode_jpeg(published, strict=False)
+    jpeg, image = stored(published)
+    assert np.abs(simplejpeg.decode_jpeg(jpeg).astype(int) - np.asarray(image)).max() <= 1
 
 
 def test_re_encoding_keeps_chroma_at_full_resolution():
