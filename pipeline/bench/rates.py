@@ -58,10 +58,11 @@ def bare_rate(config: Config, store: Store, device: torch.device) -> float:
     """
     recipe, manifest = config.recipe, store.manifest
     torch.manual_seed(config.seed)
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as `fit`
     net = new_net(config, store).to(device)
     if config.trainer.compile is True:
         compile_net(net)
-    images = _batch(recipe.batch_size, store, device)
+    images = batch_of(recipe.batch_size, store, device)
     labels = torch.randint(len(manifest.classes), (recipe.batch_size,), device=device)
     optimiser = Classifier(net, recipe).configure_optimizers()
     bf16 = resolve(recipe.precision, config.trainer.accelerator) == "bf16"
@@ -107,7 +108,7 @@ def forward_rate(config: Config, store: Store, device: torch.device, images: int
     points.
     """
     net = ready(new_net(config, store).eval(), device)
-    inputs = _batch(BATCH, store, device)
+    inputs = batch_of(BATCH, store, device)
     sizes = [min(BATCH, images - done) for done in range(0, images, BATCH)]
     # Evaluation does not let a GPU round convolutions to TF32.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -150,7 +151,7 @@ def new_net(config: Config, store: Store) -> torch.nn.Module:
     return net.to(memory_format=torch.channels_last) if config.trainer.channels_last else net
 
 
-def _batch(size: int, store: Store, device: torch.device) -> Tensor:
+def batch_of(size: int, store: Store, device: torch.device) -> Tensor:
     """(B, C, H, W) float32 in channels_last memory, as augmentation makes them."""
     manifest = store.manifest
     images = torch.randn(size, manifest.channels, manifest.height, manifest.width)

@@ -12,6 +12,7 @@ SECTIONS = {
     "loop": "loop",
     "evaluation": "evaluation",
     "ranks": "ranks",
+    "images": "images",
 }
 
 

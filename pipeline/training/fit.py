@@ -185,6 +185,7 @@ def _trainer(
         max_epochs=-1,
         check_val_every_n_epoch=config.trainer.val_every_epochs,
         sync_batchnorm=sync and cuda,
+        benchmark=cuda,  # cuDNN times its algorithms: shapes stay the same
         plugins=[AtomicCheckpointIO(), *layer_sync, *plugins],
         callbacks=callbacks,
         default_root_dir=folder,

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.bench.gpu import __main__ as gpu
 from pipeline.bench.gpu import ddp as ddp_part
-from pipeline.bench.gpu import parity
+from pipeline.bench.gpu import parity, profile, resnet20
 
 ABSENT = (
     "ray",
@@ -66,7 +66,12 @@ cases = [replace(case, side=16, batch=2, model=replace(case.model, depth=depth))
 small = {
     "parity": {"cases": cases, "images": 200},
     "train": {"depth": 8, "images": 200, "batch_size": 20, "pairs": 1, "seconds": 0.1},
-    "throughput": {"depth": 18, "side": 32, "classes": 4, "images": 16, "batch_size": 2, "pairs": 1, "seconds": 0.1},
+    "loop": {"depth": 8, "images": 200, "batch_size": 20, "steps": 10, "pairs": 1, "compiled": (False,)},
+    "resnet20": {"depth": 8, "images": 100, "batch_size": 10, "steps": 24, "sample": 20, "compiled": (False,)},
+    "resnet50": {"depth": 18, "side": 32, "images": 16, "batch_size": 2, "pairs": 1, "seconds": 0.1, "compiled": (False,)},
+    "profile": {
+        "depths": (8, 18), "sides": (8, 32), "images": (200, 16), "batch_sizes": (4, 2), "steps": 4, "compiled": (False,)
+    },
     "ddp": {},
 }
 for name, arguments in small.items():
@@ -102,7 +107,9 @@ def result(process: tuple[Path, Any], part: str) -> dict[str, Any]:
 def test_without_cuda_the_command_says_so_and_ends_with_2(process: tuple[Path, Any]) -> None:
     folder, done = process
     assert done.returncode == 2, done.stderr
-    assert done.stderr == f"gpu-check needs a CUDA device, and torch {torch.__version__} finds none here\n"
+    assert (
+        done.stderr.splitlines()[-1] == f"gpu-check needs a CUDA device, and torch {torch.__version__} finds none here"
+    )
     assert not (folder / "none").exists()
 
 
@@ -120,10 +127,58 @@ def test_training_is_timed_and_a_run_cut_off_ends_where_it_should(process: tuple
     assert values["rate"]["ratio"] > 0
 
 
-def test_throughput_is_in_images(process: tuple[Path, Any]) -> None:
-    values = result(process, "throughput")["values"]
+def test_resnet50_is_timed_in_images(process: tuple[Path, Any]) -> None:
+    values = result(process, "resnet50")["values"]["plain"]
     assert values["images_per_s"] == values["rate"]["ours"] * 2
     assert values["share_of_published"] == values["images_per_s"] / 2470
+
+
+def test_the_loop_is_timed_with_a_net_and_with_next_to_none(process: tuple[Path, Any]) -> None:
+    values = result(process, "loop")["values"]
+    (rate,) = values["rate"].values()
+    assert (rate["bar"], rate["unit"]) == (0.9, "steps/s") and rate["ratio"] > 0
+    assert set(values["step_us_by_steps_per_call"]) == {"1", "25"}
+    assert all(row["ours"] > 0 < row["reference"] for row in values["step_us_by_steps_per_call"].values())
+
+
+def test_resnet20s_steps_are_extrapolated_and_made(process: tuple[Path, Any]) -> None:
+    values = result(process, "resnet20")["values"]
+    rate = max(values["steps_per_s"].values())
+    assert values["extrapolated_s"] == 24 / rate
+    assert values["seconds"] == values["result"]["seconds"] > 0
+    assert values["result"]["steps"] == 24 and "test_err1" not in values
+
+
+def test_resnet20s_error_is_that_of_the_test_images_of_a_store(digits: Path, tmp_path: Path) -> None:
+    values, ok = resnet20.resnet20(
+        torch.device("cpu"),
+        tmp_path,
+        data=digits / "store" / "digits",
+        depth=8,
+        batch_size=64,
+        steps=60,
+        sample=10,
+        compiled=(False,),
+    )
+    assert ok is None and values["result"]["steps"] == 60
+    assert 0 < values["test_err1"] < 0.9
+
+
+def test_time_in_which_several_kernels_run_is_busy_once() -> None:
+    found = profile._summary([("b", 10.0, 14.0), ("a", 0.0, 4.0), ("a", 3.0, 5.0), ("c", 11.0, 12.0)])
+    assert found["span_us"] == 14 and found["idle"] == pytest.approx(5 / 14)
+    assert found["kernels"] == [("a", 0.5455, 2), ("b", 0.3636, 1), ("c", 0.0909, 1)]
+    assert profile._summary([]) == {"span_us": 0, "idle": None, "launches": 0, "kernels": []}
+
+
+def test_a_profile_names_what_took_longest(process: tuple[Path, Any]) -> None:
+    values = result(process, "profile")["values"]
+    assert list(values) == ["ResNet-8", "ResNet-18B"]
+    for found in values.values():
+        shares = [share for _, share, _ in found["kernels"]]
+        assert found["steps"] == 4 and 0 < len(shares) <= 15
+        assert shares == sorted(shares, reverse=True) and 0 <= found["idle"] < 1
+        assert any("convolution" in name for name, *_ in found["kernels"])
 
 
 def test_one_device_is_too_few_for_ddp(process: tuple[Path, Any]) -> None:
@@ -176,4 +231,12 @@ def test_a_part_that_fails_is_reported_and_the_others_run(
 
 def test_parts_are_listed_without_a_device(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main(["--list"]) == 0
-    assert capsys.readouterr().out.split() == ["parity", "train", "throughput", "ddp"]
+    assert capsys.readouterr().out.split() == [
+        "parity",
+        "train",
+        "loop",
+        "resnet20",
+        "resnet50",
+        "profile",
+        "ddp",
+    ]

@@ -115,6 +115,7 @@ def rank(job: dict[str, Any]) -> None:
         recipe={"max_steps": job["steps"], "batch_size": job["batch_size"]},
         trainer={
             "accelerator": job["accelerator"],
+            "compile": False,
             "devices": job["ranks"],
             "log_every_steps": max(1, job["steps"] // 8),
         },

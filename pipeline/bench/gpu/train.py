@@ -39,7 +39,7 @@ def train(
     config = changed(
         paper_config(store, work / "runs", depth),
         recipe={"precision": "bf16", "batch_size": batch_size},
-        trainer={"accelerator": rates.accelerator(device)},
+        trainer={"accelerator": rates.accelerator(device), "compile": False},
     )
     timed = rates.lasting(config, store, device, seconds)
     rate = measure(step_row(timed, store, device), pairs, lambda line: print(line, flush=True))

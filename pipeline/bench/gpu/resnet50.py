@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.harness import measure
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.bench.training import step_row
+from pipeline.config import Config
+from pipeline.data.store import Store
 
 # ResNet-50 v1.5, batch 256, mixed precision, one A100 of a DGX A100: NVIDIA/DeepLearningExamples,
 # PyTorch/Classification/ConvNets/resnet50v1.5/README.md, "Training performance". It includes decoding by DALI.
@@ -20,23 +23,46 @@ PUBLISHED_IMAGES_PER_S = 2470
 STEPS_AN_EPOCH = 100
 
 
-def throughput(
+def resnet50(
     device: torch.device,
     work: Path,
     depth: int = 50,
     side: int = 224,
-    classes: int = 1000,
     images: int = 2_560,
     batch_size: int = 256,
     pairs: int = 3,
     seconds: float = 10.0,
+    compiled: Sequence[bool] = (False, True),
 ) -> tuple[dict[str, Any], bool]:
-    """Images a second through `fit`, and so `Classifier.training_step`, against a bare loop: channels_last, bf16.
+    """Images a second through `fit` against a bare loop, plain and compiled: channels_last, bf16.
 
     The store is of noise in arrays, which `fit` keeps on the device and crops there with a margin of 4 pixels: neither
-    decoding nor ImageNet's crops of random size are in the figure. ok: both loops ran; the bar is in values.rate.
+    decoding nor ImageNet's crops of random size are in the figure. ok: all loops ran; the bar is in values.
     """
+    config, store = resnet50_config(device, work, depth, side, images, batch_size)
+    timed = rates.lasting(changed(config, trainer={"compile": False}), store, device, seconds)
+    values: dict[str, Any] = {"published_a100_images_per_s": PUBLISHED_IMAGES_PER_S}
+    for one in compiled:
+        row = step_row(changed(timed, trainer={"compile": one}), store, device)
+        found = measure(row, pairs, lambda line: print(line, flush=True))
+        ours = found.ours * batch_size
+        values["compiled" if one else "plain"] = {
+            "images_per_s": ours,
+            "bare_images_per_s": found.reference * batch_size,
+            "share_of_published": ours / PUBLISHED_IMAGES_PER_S,
+            "rate": asdict(found),
+        }
+    if device.type == "cuda":
+        values["peak_bytes"] = torch.cuda.max_memory_allocated(device)
+    return values, all(values["compiled" if one else "plain"]["images_per_s"] > 0 for one in compiled)
+
+
+def resnet50_config(
+    device: torch.device, work: Path, depth: int, side: int, images: int, batch_size: int
+) -> tuple[Config, Store]:
+    """Its training on noise, and the store of that."""
     repeats = -(-STEPS_AN_EPOCH * batch_size // images)
+    classes = min(1000, images // 4)
     store = synthetic_store(work / "store", side=side, classes=classes, images=images, num_val=classes, repeats=repeats)
     config = changed(
         paper_config(store, work / "runs"),
@@ -46,16 +72,4 @@ def throughput(
         recipe={"precision": "bf16", "batch_size": batch_size, "normalize": "channel", "lr": 0.01},
         trainer={"accelerator": rates.accelerator(device)},
     )
-    timed = rates.lasting(config, store, device, seconds)
-    found = measure(step_row(timed, store, device), pairs, lambda line: print(line, flush=True))
-    ours = found.ours * batch_size
-    values = {
-        "images_per_s": ours,
-        "bare_images_per_s": found.reference * batch_size,
-        "published_a100_images_per_s": PUBLISHED_IMAGES_PER_S,
-        "share_of_published": ours / PUBLISHED_IMAGES_PER_S,
-        "rate": asdict(found),
-    }
-    if device.type == "cuda":
-        values["peak_bytes"] = torch.cuda.max_memory_allocated(device)
-    return values, ours > 0
+    return config, store

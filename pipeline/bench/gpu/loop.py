@@ -1,0 +1,75 @@
+"""ResNet-20's training on a GPU against the bare loop captured as a CUDA graph; what the loop around a step costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.bench import rates
+from pipeline.bench.configs import changed, paper_config
+from pipeline.bench.gpu.bare import graphed_rate
+from pipeline.bench.harness import Measured, Row, measure
+from pipeline.bench.loop import loop_row, net_of_nothing
+from pipeline.bench.synthetic import synthetic_store
+from pipeline.bench.training import title
+from pipeline.config import Config
+from pipeline.data.store import Store
+from pipeline.training.fit import STEPS_PER_CALL
+
+KEPT = 0.9  # share of the captured loop's speed that training must keep
+
+
+def loop(
+    device: torch.device,
+    work: Path,
+    depth: int = 20,
+    images: int = 50_000,
+    batch_size: int = 128,
+    steps: int = 4_000,
+    pairs: int = 3,
+    compiled: Sequence[bool] = (False, True),
+) -> tuple[dict[str, Any], bool]:
+    """Steps a second through `fit` against replays alone, plain and compiled; microseconds that `fit` adds to a step.
+
+    ok: all of them ran; whether the bars are reached is in values.
+
+    Args:
+        steps: of each run, within one epoch, which is made long enough by naming images several times.
+    """
+    epoch = images // batch_size
+    store = synthetic_store(work / "store", images=images, num_val=images // 10, repeats=-(-steps // epoch))
+    config = changed(
+        paper_config(store, work / "runs", depth),
+        recipe={"precision": "bf16", "batch_size": batch_size, "max_steps": steps},
+        trainer={"accelerator": rates.accelerator(device), "log_every_steps": min(50, steps // rates.WARM_UP)},
+    )
+    rows = [graphed_row(changed(config, trainer={"compile": one}), store, device) for one in compiled]
+    found = {
+        f"compiled {row.name}" if one else row.name: told(row, pairs) for one, row in zip(compiled, rows, strict=True)
+    }
+    with net_of_nothing():
+        small = changed(config, recipe={"precision": "fp32"}, trainer={"compile": False})
+        added = {per_call: told(loop_row(small, store, device, per_call), pairs) for per_call in (1, STEPS_PER_CALL)}
+    values = {
+        "rate": {name: asdict(one) for name, one in found.items()},
+        "step_us_by_steps_per_call": {str(per_call): asdict(one) for per_call, one in added.items()},
+    }
+    return values, all(one.ours > 0 for one in (*found.values(), *added.values()))
+
+
+def graphed_row(config: Config, store: Store, device: torch.device, bar: float = KEPT) -> Row:
+    return Row(
+        name=f"{title(config)}, batch {config.recipe.batch_size}, against the captured loop",
+        unit="steps/s",
+        bar=bar,
+        ours=lambda: rates.fit_rate(config, store.path),
+        reference=lambda: graphed_rate(config, store, device),
+    )
+
+
+def told(row: Row, pairs: int) -> Measured:
+    return measure(row, pairs, lambda line: print(line, flush=True))
