@@ -69,9 +69,9 @@ def _tracked_search(config: Config, store: Path, root: Path, name: str, location
     shipper = Shipper(parent, location)
     status = "KILLED"
     try:
-        wait_for_run(
-            parent, patience_s=20, location=location
-        )  # so that the trials find their parent; without MLflow they go ahead
+        _start_ray(config)
+        # So that the trials find their parent; without MLflow they go ahead.
+        wait_for_run(parent, patience_s=20, location=location)
         train, _ = open_store(store).split_indices("holdout")
         board = _search(config, store, name, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
         leaderboard.end_cut_off_runs(board, parent.parent, location)
@@ -95,8 +95,8 @@ def _tracked_search(config: Config, store: Path, root: Path, name: str, location
         shipper.close()
 
 
-def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_train: int) -> dict[str, Any]:
-    """Runs the trials that have not run; the leaderboard of all."""
+def _start_ray(config: Config) -> None:
+    """Joins the cluster, or starts it; MLflow's client gets ready meanwhile, in the shipper's thread."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     join(
         config,
@@ -105,12 +105,18 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
         runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}},
     )
     import ray
+
+    # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    check_tracking(location_of(config))
+
+
+def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_train: int) -> dict[str, Any]:
+    """Runs the trials that have not run; the leaderboard of all."""
+    import ray
     from ray import tune
 
     location = location_of(config)
-    check_tracking(location)
-    # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     sweep, cluster = config.sweep, ray.cluster_resources()
     if config.trainer.world_size > 1:
         # Ray Train gives up on ranks that wait long for others to end, so no more start than have room.
