@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -110,11 +111,15 @@ class ArrayBatches:
         rows = torch.from_numpy(indices)
         return rows, torch.from_numpy(draws) if draws is not None else torch.empty(0)
 
-    def finish(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def to(self, device: torch.device) -> ArrayBatches:
+        if self._images.device != device:
+            self._images, self._labels = self._images.to(device), self._labels.to(device)
+            self._augment.to(device)
+        return self
+
+    def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         rows, draws = batch
-        if self._images.device != rows.device:
-            self._images, self._labels = self._images.to(rows.device), self._labels.to(rows.device)
-            self._augment.to(rows.device)
+        self.to(rows.device)
         images, labels = self._images[rows], self._labels[rows]
         return (self._augment.train(images, draws) if draws.numel() else self._augment.test(images)), labels
 
@@ -160,9 +165,14 @@ class ShardBatches:
     def _test_crop(self, at: int, height: int, width: int) -> Crop:
         return self._crops.test_crop(height, width, self._augment.crop, self._augment.test_side)
 
-    def finish(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def to(self, device: torch.device) -> ShardBatches:
+        self._normalize.to(device)
+        return self
+
+    def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch
-        return self._normalize.to(images.device)(images), labels
+        self.to(images.device)
+        return self._normalize(images), labels
 
 
 def batches_of(

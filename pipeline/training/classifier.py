@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -37,10 +37,16 @@ class Classifier(pl.LightningModule):
     Args:
         steps_per_call: at the most.
         due: intervals in steps at whose multiples a call ends; 0 for none.
+        compiled: whether `model` is; on a GPU what comes before and after it then is, too.
     """
 
     def __init__(
-        self, model: nn.Module, recipe: RecipeConfig, steps_per_call: int = 1, due: Sequence[int] = ()
+        self,
+        model: nn.Module,
+        recipe: RecipeConfig,
+        steps_per_call: int = 1,
+        due: Sequence[int] = (),
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -49,6 +55,8 @@ class Classifier(pl.LightningModule):
         self.val_metrics: dict[str, float] = {}
         self._steps_per_call, self._due = steps_per_call, tuple(filter(None, due))
         self._graphed: GraphedStep | None = None
+        self._compiled, self._count = compiled, _count
+        self._finish: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]  # the data module's, once training starts
         self._window, self._val_sums = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,6 +93,10 @@ class Classifier(pl.LightningModule):
             # A checkpoint brings these along, perhaps from another device. A recorded step reads its rate from a tensor.
             group["fused"] = self._on_gpu or None
             group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
+        batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]
+        self._finish = batches.finish
+        if self._on_gpu and self._compiled:  # a dozen small kernels each become one or two
+            self._finish, self._count = (torch.compile(each, dynamic=False) for each in (batches.finish, _count))
         if self._on_gpu and self.trainer.world_size == 1 and self._steps_per_call > 1:
             self._graphed = GraphedStep(self._advance, self.device)
 
@@ -119,10 +131,10 @@ class Classifier(pl.LightningModule):
 
     def _advance(self, side: int, batch: Sequence[Tensor]) -> None:
         """One optimiser step on images of `side` pixels, from a batch on the device as the data module fetches it."""
-        images, labels = self.trainer.datamodule.on_after_batch_transfer(batch, 0)  # type: ignore[attr-defined]
+        images, labels = self._finish(batch)
         loss, logits = self.loss(shrunk(images, side), labels)
         with torch.no_grad():
-            _count(self._window, logits, labels, loss * len(labels))
+            self._count(self._window, logits, labels, loss * len(labels))
         optimizer = self.trainer.optimizers[0]
         optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types

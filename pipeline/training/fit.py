@@ -102,10 +102,11 @@ def fit(
         trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
         checkpoint = resumable(folder, key)
         first_step = _step_of(checkpoint)
-        if _compiles(config, model, data, precision, config.recipe.max_steps - first_step):
+        compiled = _compiles(config, model, data, precision, config.recipe.max_steps - first_step)
+        if compiled:
             compile_net(model)
             attempt.tag({tracking.COMPILED_TAG: "true"})
-        classifier = Classifier(model, recipe, _steps_per_call(config), _due(config))
+        classifier = Classifier(model, recipe, _steps_per_call(config), _due(config), compiled)
         status = _run(trainer, classifier, data, recorder, checkpoint, first_step, run_name(config))
         if not data.has_validation:  # nothing to choose by: the last weights are the result
             recorder.best = {"step": trainer.global_step}
@@ -159,7 +160,7 @@ def _due(config: Config) -> tuple[int, int]:
 
 
 def _step_of(checkpoint: Path | None) -> int:
-    return torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
+    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"] if checkpoint else 0
 
 
 def _trainer(

@@ -8,7 +8,9 @@ import torch
 def resolve(precision: str, accelerator: str) -> str:
     """fp32 or bf16. auto is bf16 where the hardware multiplies it: CUDA from Ampere on, CPUs with AMX.
 
-    Weights, batch norm statistics and the optimiser stay in fp32 either way (automatic mixed precision).
+    Weights, batch norm statistics and the optimiser stay in fp32 either way (automatic mixed precision). On CUDA fp32
+    is as torch has it: convolutions round to TF32 in training, the last layer's matrix product does not, evaluation
+    rounds nowhere.
     """
     if precision != "auto":
         return precision

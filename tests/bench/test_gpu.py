@@ -15,6 +15,7 @@ import torch
 from pipeline.bench.gpu import __main__ as gpu
 from pipeline.bench.gpu import ddp as ddp_part
 from pipeline.bench.gpu import parity, profile, resnet20
+from pipeline.bench.gpu.variants import by_variant
 
 ABSENT = (
     "ray",
@@ -135,7 +136,7 @@ def test_resnet50_is_timed_in_images(process: tuple[Path, Any]) -> None:
 
 def test_the_loop_is_timed_with_a_net_and_with_next_to_none(process: tuple[Path, Any]) -> None:
     values = result(process, "loop")["values"]
-    (rate,) = values["rate"].values()
+    rate = values["rate"]["plain"]
     assert (rate["bar"], rate["unit"]) == (0.9, "steps/s") and rate["ratio"] > 0
     assert set(values["step_us_by_steps_per_call"]) == {"1", "25"}
     assert all(row["ours"] > 0 < row["reference"] for row in values["step_us_by_steps_per_call"].values())
@@ -143,8 +144,7 @@ def test_the_loop_is_timed_with_a_net_and_with_next_to_none(process: tuple[Path,
 
 def test_resnet20s_steps_are_extrapolated_and_made(process: tuple[Path, Any]) -> None:
     values = result(process, "resnet20")["values"]
-    rate = max(values["steps_per_s"].values())
-    assert values["extrapolated_s"] == 24 / rate
+    assert values["extrapolated_s"] == 24 / values["plain"]["steps_per_s"]
     assert values["seconds"] == values["result"]["seconds"] > 0
     assert values["result"]["steps"] == 24 and "test_err1" not in values
 
@@ -164,6 +164,16 @@ def test_resnet20s_error_is_that_of_the_test_images_of_a_store(digits: Path, tmp
     assert 0 < values["test_err1"] < 0.9
 
 
+def test_a_variant_that_fails_is_reported_and_the_other_counts() -> None:
+    def measured(compiled: bool) -> dict[str, int]:
+        if compiled:
+            raise RuntimeError("no triton")
+        return {"rate": 1}
+
+    found, ok = by_variant((False, True), measured)
+    assert not ok and found == {"plain": {"rate": 1}, "compiled": {"error": "RuntimeError: no triton"}}
+
+
 def test_time_in_which_several_kernels_run_is_busy_once() -> None:
     found = profile._summary([("b", 10.0, 14.0), ("a", 0.0, 4.0), ("a", 3.0, 5.0), ("c", 11.0, 12.0)])
     assert found["span_us"] == 14 and found["idle"] == pytest.approx(5 / 14)
@@ -174,7 +184,7 @@ def test_time_in_which_several_kernels_run_is_busy_once() -> None:
 def test_a_profile_names_what_took_longest(process: tuple[Path, Any]) -> None:
     values = result(process, "profile")["values"]
     assert list(values) == ["ResNet-8", "ResNet-18B"]
-    for found in values.values():
+    for found in (one["plain"] for one in values.values()):
         shares = [share for _, share, _ in found["kernels"]]
         assert found["steps"] == 4 and 0 < len(shares) <= 15
         assert shares == sorted(shares, reverse=True) and 0 <= found["idle"] < 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from runs import same
@@ -13,6 +15,7 @@ from tape import TapeRecorder
 
 from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.synthetic import synthetic_store
+from pipeline.data.module import batches_of
 from pipeline.data.store import Store
 from pipeline.tracking import journal
 from pipeline.training import classifier, graphed
@@ -115,3 +118,24 @@ def test_recorded_steps_on_a_gpu_learn_what_plain_ones_do(precision: str, store:
         [values["train/loss"] for _, values in told if "train/loss" in values] for _, told in (recorded, plain)
     )
     assert losses == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="generated code needs g++")
+def test_compiled_batches_and_counts_are_the_plain_ones_bit_for_bit(store: Store, tmp_path: Path) -> None:
+    """As a compiled training on a GPU makes them; the GPU's code is other code from the same description."""
+    config = paper_config(store, tmp_path)
+    batches = batches_of(store.train(), store.statistics("full"), config.recipe.augment, config.recipe.normalize, 1)
+    finish, count = (torch.compile(each, dynamic=False) for each in (batches.finish, classifier._count))
+    chance = np.random.default_rng(0)
+    compiled, plain = torch.zeros(2, 4, dtype=torch.float64)
+    for _ in range(3):
+        raw = batches.fetch(chance.permutation(96)[:16], chance.random((16, 3), dtype=np.float32))
+        (images, labels), (expected, expected_labels) = finish(raw), batches.finish(raw)
+        assert torch.equal(images, expected) and images.stride() == expected.stride()
+        assert torch.equal(labels, expected_labels)
+        logits = torch.randn(16, 4).round(decimals=1)
+        with torch.no_grad():
+            count(compiled, logits, labels, torch.tensor(1.5))
+        classifier._count(plain, logits, labels, torch.tensor(1.5))
+    assert torch.equal(compiled, plain)

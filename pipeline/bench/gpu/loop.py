@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from pipeline.bench import rates
 from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.gpu.bare import graphed_rate
+from pipeline.bench.gpu.variants import BOTH, by_variant
 from pipeline.bench.harness import Measured, Row, measure
 from pipeline.bench.loop import loop_row, net_of_nothing
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.bench.training import title
 from pipeline.config import Config
 from pipeline.data.store import Store
+from pipeline.training.classifier import Classifier
 from pipeline.training.fit import STEPS_PER_CALL
 
 KEPT = 0.9  # share of the captured loop's speed that training must keep
@@ -31,11 +35,11 @@ def loop(
     batch_size: int = 128,
     steps: int = 4_000,
     pairs: int = 3,
-    compiled: Sequence[bool] = (False, True),
+    compiled: Sequence[bool] = BOTH,
 ) -> tuple[dict[str, Any], bool]:
     """Steps a second through `fit` against replays alone, plain and compiled; microseconds that `fit` adds to a step.
 
-    ok: all of them ran; whether the bars are reached is in values.
+    ok: all of them ran, and no step waits for the device; whether the bars are reached is in values.
 
     Args:
         steps: of each run, within one epoch, which is made long enough by naming images several times.
@@ -47,18 +51,41 @@ def loop(
         recipe={"precision": "bf16", "batch_size": batch_size, "max_steps": steps},
         trainer={"accelerator": rates.accelerator(device), "log_every_steps": min(50, steps // rates.WARM_UP)},
     )
-    rows = [graphed_row(changed(config, trainer={"compile": one}), store, device) for one in compiled]
-    found = {
-        f"compiled {row.name}" if one else row.name: told(row, pairs) for one, row in zip(compiled, rows, strict=True)
-    }
+    rates_found, ok = by_variant(
+        compiled, lambda one: asdict(told(graphed_row(changed(config, trainer={"compile": one}), store, device), pairs))
+    )
     with net_of_nothing():
         small = changed(config, recipe={"precision": "fp32"}, trainer={"compile": False})
-        added = {per_call: told(loop_row(small, store, device, per_call), pairs) for per_call in (1, STEPS_PER_CALL)}
-    values = {
-        "rate": {name: asdict(one) for name, one in found.items()},
-        "step_us_by_steps_per_call": {str(per_call): asdict(one) for per_call, one in added.items()},
-    }
-    return values, all(one.ours > 0 for one in (*found.values(), *added.values()))
+        added = {
+            str(per_call): asdict(told(loop_row(small, store, device, per_call), pairs))
+            for per_call in (1, STEPS_PER_CALL)
+        }
+    values: dict[str, Any] = {"rate": rates_found, "step_us_by_steps_per_call": added}
+    if device.type == "cuda":
+        values["waits"] = waits(changed(config, recipe={"max_steps": 200}, trainer={"compile": False}), store)
+        ok = ok and values["waits"] is None
+    return values, ok
+
+
+def waits(config: Config, store: Store) -> str | None:
+    """What in a call of `training_step` keeps the host waiting for the device, once steps are recorded; None for nothing."""
+    whole = Classifier.training_step
+
+    @wraps(whole)  # Lightning looks at the signature
+    def watched(self: Classifier, dataloader_iter: Any) -> None:
+        recorded = self.global_step >= config.trainer.log_every_steps
+        torch.cuda.set_sync_debug_mode("error" if recorded else "default")
+        try:
+            whole(self, dataloader_iter)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    try:
+        with patch.object(Classifier, "training_step", watched):
+            rates.fit_rate(config, store.path)
+    except RuntimeError as error:
+        return str(error)
+    return None
 
 
 def graphed_row(config: Config, store: Store, device: torch.device, bar: float = KEPT) -> Row:

@@ -16,6 +16,7 @@ from pipeline.bench import rates
 from pipeline.bench.configs import changed
 from pipeline.bench.gpu.resnet20 import resnet20_config
 from pipeline.bench.gpu.resnet50 import resnet50_config
+from pipeline.bench.gpu.variants import BOTH, by_variant
 from pipeline.bench.harness import quiet
 from pipeline.bench.training import title
 from pipeline.config import Config
@@ -32,7 +33,7 @@ def profile(
     images: tuple[int, int] = (25_600, 2_560),
     batch_sizes: tuple[int, int] = (128, 256),
     steps: int = 50,
-    compiled: Sequence[bool] = (False, True),
+    compiled: Sequence[bool] = BOTH,
 ) -> tuple[dict[str, Any], bool]:
     """The kernels of `steps` steps of ResNet-20 on CIFAR-10's size and of ResNet-50 on ImageNet's, plain and compiled.
 
@@ -42,14 +43,16 @@ def profile(
     with torch.profiler.profile(activities=_activities(device)):
         torch.zeros(1, device=device)
     makers = (resnet20_config, resnet50_config)
-    values = {}
+    values, ok = {}, True
     for make, *facts in zip(makers, depths, sides, images, batch_sizes, strict=True):
         config, store = make(device, work / f"{facts[0]}", *facts)
-        for one in compiled:
-            name = f"{title(config)}{', compiled' if one else ''}"
-            values[name] = profiled(changed(config, trainer={"compile": one}), store.path, device, steps)
-            print(f"{name}: {values[name]}", flush=True)
-    return values, all(found["kernels"] for found in values.values())
+
+        def measured(one: bool, config: Config = config, path: Path = store.path) -> dict[str, Any]:
+            return profiled(changed(config, trainer={"compile": one}), path, device, steps)
+
+        values[title(config)], ran = by_variant(compiled, measured)
+        ok = ok and ran
+    return values, ok and all(one["kernels"] for found in values.values() for one in found.values())
 
 
 def profiled(config: Config, store: Path, device: torch.device, steps: int) -> dict[str, Any]:

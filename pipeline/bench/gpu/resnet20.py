@@ -11,6 +11,7 @@ import torch
 
 from pipeline.bench import rates
 from pipeline.bench.configs import changed, paper_config
+from pipeline.bench.gpu.variants import BOTH, by_variant
 from pipeline.bench.harness import quiet
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.config import Config
@@ -35,7 +36,7 @@ def resnet20(
     batch_size: int = 128,
     steps: int = 64_000,
     sample: int = 3_500,
-    compiled: Sequence[bool] = (False, True),
+    compiled: Sequence[bool] = BOTH,
 ) -> tuple[dict[str, Any], bool | None]:
     """Seconds of the whole training, from a sample of its steps and, where that is not too long, from all of them.
 
@@ -48,19 +49,22 @@ def resnet20(
     config, store = resnet20_config(device, work, depth, 32, images, batch_size, data)
     config = changed(config, trainer={"log_every_steps": min(50, sample // rates.WARM_UP)})
     sampled = changed(config, recipe={"max_steps": sample})
-    with quiet():
-        rates_of = {one: rates.fit_rate(changed(sampled, trainer={"compile": one}), store.path) for one in compiled}
-    fastest = max(rates_of, key=lambda one: rates_of[one])
-    values: dict[str, Any] = {
-        "steps_per_s": {"compiled" if one else "plain": rate for one, rate in rates_of.items()},
-        "extrapolated_s": steps / rates_of[fastest],
-        "bar_s": BAR_S,
-    }
+
+    def measured(one: bool) -> dict[str, Any]:
+        with quiet():
+            return {"steps_per_s": rates.fit_rate(changed(sampled, trainer={"compile": one}), store.path)}
+
+    found, sampled_all = by_variant(compiled, measured)
+    rate = {name: one["steps_per_s"] for name, one in found.items() if "error" not in one}
+    if not rate:
+        return {**found}, False
+    fastest = max(rate, key=lambda name: rate[name])
+    values: dict[str, Any] = {**found, "extrapolated_s": steps / rate[fastest], "bar_s": BAR_S}
     if full or values["extrapolated_s"] < PATIENCE_S:
         schedule = {"max_steps": steps, "milestones": [steps // 2, steps * 3 // 4]}
-        values |= whole(changed(config, recipe=schedule, trainer={"compile": fastest}), store, device)
+        values |= whole(changed(config, recipe=schedule, trainer={"compile": fastest == "compiled"}), store, device)
     seconds = values.get("seconds", values["extrapolated_s"])
-    return values, seconds < BAR_S if device.type == "cuda" else None
+    return values, sampled_all and (seconds < BAR_S if device.type == "cuda" else None)
 
 
 def whole(config: Config, store: Store, device: torch.device) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.bench import rates
 from pipeline.bench.configs import changed, paper_config
+from pipeline.bench.gpu.variants import BOTH, by_variant
 from pipeline.bench.harness import measure
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.bench.training import step_row
@@ -32,7 +33,7 @@ def resnet50(
     batch_size: int = 256,
     pairs: int = 3,
     seconds: float = 10.0,
-    compiled: Sequence[bool] = (False, True),
+    compiled: Sequence[bool] = BOTH,
 ) -> tuple[dict[str, Any], bool]:
     """Images a second through `fit` against a bare loop, plain and compiled: channels_last, bf16.
 
@@ -41,20 +42,23 @@ def resnet50(
     """
     config, store = resnet50_config(device, work, depth, side, images, batch_size)
     timed = rates.lasting(changed(config, trainer={"compile": False}), store, device, seconds)
-    values: dict[str, Any] = {"published_a100_images_per_s": PUBLISHED_IMAGES_PER_S}
-    for one in compiled:
+
+    def measured(one: bool) -> dict[str, Any]:
         row = step_row(changed(timed, trainer={"compile": one}), store, device)
         found = measure(row, pairs, lambda line: print(line, flush=True))
         ours = found.ours * batch_size
-        values["compiled" if one else "plain"] = {
+        return {
             "images_per_s": ours,
             "bare_images_per_s": found.reference * batch_size,
             "share_of_published": ours / PUBLISHED_IMAGES_PER_S,
             "rate": asdict(found),
         }
+
+    found, ok = by_variant(compiled, measured)
+    values: dict[str, Any] = {"published_a100_images_per_s": PUBLISHED_IMAGES_PER_S, **found}
     if device.type == "cuda":
         values["peak_bytes"] = torch.cuda.max_memory_allocated(device)
-    return values, all(values["compiled" if one else "plain"]["images_per_s"] > 0 for one in compiled)
+    return values, ok
 
 
 def resnet50_config(
