@@ -17,6 +17,8 @@ OWNERS = {
     "dvc": (),
     "matplotlib": ("report/",),
     "pyarrow": ("data/",),
+    "cv2": ("data/",),
+    "simplejpeg": ("data/", "bench/images.py"),
 }
 
 

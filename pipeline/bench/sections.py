@@ -12,6 +12,7 @@ SECTIONS = {
     "loop": "loop",
     "evaluation": "evaluation",
     "ranks": "ranks",
+    "sweep": "sweep",
     "images": "images",
 }
 

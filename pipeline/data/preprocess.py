@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.atomic import replacing, write_json
 from pipeline.config import SIDES, DataConfig
 from pipeline.data.readers import Record, decode, open_published
-from pipeline.data.shards import SHARD_ROWS, ShardRecords, ShardWriter, as_jpeg
+from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
 from pipeline.data.sources import fetched
 from pipeline.data.splits import SPLITS, array_statistics, channel_moments, channel_statistics, evenly, make_splits
 from pipeline.data.store import MANIFEST, ArrayWriter, Manifest
@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 
 CHUNK = 16  # images a task
 STATISTICS_IMAGES = 10_000  # shards: training images that the channel statistics are taken from, evenly spaced
+MAPPED = 512  # images read from shards before these are mapped anew: what was read counts as memory in use
 SHOWN = 20  # names of bad images in the error; the rest are in a file
 
 
@@ -178,16 +179,16 @@ def _statistics(part: Path, data: DataConfig, splits: dict[str, np.ndarray], wor
 
 
 def _moments(part: Path, every: list[int], workers: int) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
-    """The channel moments of the training images at `every`, sorted. One shard is mapped at a time, and so in memory."""
+    """The channel moments of the training images at `every`, sorted."""
     import simplejpeg
 
-    for _, some in groupby(every, key=lambda at: at // SHARD_ROWS):
-        of_shard, records = list(some), ShardRecords(part, "train")
+    for start in range(0, len(every), MAPPED):
+        some, records = every[start : start + MAPPED], ShardRecords(part, "train")
 
         def measured(at: int, records: ShardRecords = records) -> tuple[np.ndarray, np.ndarray]:
             return channel_moments(simplejpeg.decode_jpeg(records.jpeg(at), strict=False))
 
-        yield from zip(of_shard, ordered_map(measured, of_shard, workers), strict=True)
+        yield from zip(some, ordered_map(measured, some, workers), strict=True)
 
 
 def _files(part: Path, workers: int) -> dict[str, dict[str, Any]]:

@@ -187,6 +187,17 @@ def test_shards_give_normalised_crops_of_the_size_asked_for(shards: Path) -> Non
     assert validated.shape == (6, 3, 24, 24)
 
 
+def test_threads_change_no_pixel(shards: Path) -> None:
+    records, statistics = open_store(shards).train(), open_store(shards).statistics("full")
+    for draws in (np.random.default_rng(0).random((24, 13), dtype=np.float32), None):
+        one, five = (
+            batches_of(records, statistics, JITTER, "channel", threads).fetch(np.arange(24), draws)
+            for threads in (1, 5)
+        )
+        assert torch.equal(one[0], five[0]) and torch.equal(one[1], five[1])
+        assert one[0].dtype == torch.uint8 and one[0].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_rank_without_images_gets_an_empty_batch_of_the_right_shape(shards: Path) -> None:
     data = module(shards, augment=JITTER, normalize="channel")
     images, labels = data.on_after_batch_transfer(data.batches.fetch(np.empty(0, np.int64), None), 0)
