@@ -46,6 +46,6 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
 
 
 def test_images_are_small_for_the_first_share_of_the_steps():
-    fast = replace(recipe("data=cifar10", "recipe=cifar_fast"), max_steps=100, small_side=24, small_fraction=0.6)
-    assert [side_at(step, fast) for step in (0, 59, 60, 99)] == [24, 24, 32, 32]
+    fast = replace(recipe("data=cifar10", "recipe=cifar_fast"), max_steps=100)
+    assert [side_at(step, fast) for step in (0, 59, 60, 99)] == [20, 20, 32, 32]
     assert side_at(0, recipe("data=cifar10")) == 32
