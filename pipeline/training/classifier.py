@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from pipeline.config import RecipeConfig
@@ -97,11 +98,13 @@ class Classifier(pl.LightningModule):
         self._finish = batches.finish
         if self._on_gpu and self._compiled:  # a dozen small kernels each become one or two
             self._finish, self._count = (torch.compile(each, dynamic=False) for each in (batches.finish, _count))
-        if self._on_gpu and self.trainer.world_size == 1 and self._steps_per_call > 1:
+        alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
+        if self._on_gpu and alone and self._steps_per_call > 1:
             self._graphed = GraphedStep(self._advance, self.device)
 
-    def on_train_end(self) -> None:
-        self._graphed = None  # and the device memory that it holds
+    def release(self) -> None:
+        """Gives the device memory back that recorded steps hold."""
+        self._graphed = None
 
     def training_step(self, dataloader_iter: Iterator[Any]) -> None:
         """The next steps, counted for Lightning, which itself counts each call as one batch and no step."""

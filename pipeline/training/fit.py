@@ -135,6 +135,8 @@ def _run(
         except Interrupted:
             ignore_sigterm()
             raise
+        finally:
+            classifier.release()
     return "finished"
 
 
