@@ -92,6 +92,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["recipe.label_smoothing=-0.1"], "recipe.label_smoothing=-0.1; it must be at least 0"),
         (["trainer.threads=-1"], "trainer.threads=-1; give a count, or 0 for torch's choice"),
         (["trainer.checkpoint_every_steps=-5"], "trainer.checkpoint_every_steps=-5; give a number of steps, or 0"),
+        (["trainer.steps_per_call=-1"], "trainer.steps_per_call=-1; give a number of steps, or 0 for what suits"),
         (["sweep.reduction_factor=1"], "sweep.reduction_factor=1; 0 turns ASHA off, else at least 2"),
         (["sweep.reduction_factor=-2"], "sweep.reduction_factor=-2; 0 turns ASHA off, else at least 2"),
         (["sweep.cpus_per_trial=0"], "sweep.cpus_per_trial=0; it must be at least 1"),
