@@ -63,7 +63,11 @@ def profiled(config: Config, store: Path, device: torch.device, steps: int) -> d
     tracer = torch.profiler.profile(activities=_activities(device))
     with quiet(), _traced(tracer, 2 * every, 4 * every):
         rates.fit_rate(config, store)
-    events = [event for event in tracer.events() or () if event.device_type == kind and not event.is_user_annotation]
+    events = [
+        event
+        for event in tracer.events() or ()
+        if event.device_type == kind and not getattr(event, "is_user_annotation", False)
+    ]
     return {**_summary([(e.name, e.time_range.start, e.time_range.end) for e in events]), "steps": 2 * every}
 
 
