@@ -56,7 +56,7 @@ def profile(
 
 
 def profiled(config: Config, store: Path, device: torch.device, steps: int) -> dict[str, Any]:
-    """idle: share of the time in which no kernel ran; us_per_step; kernels: (name, share of the kernels' time, calls)."""
+    """span_us: of the traced `steps`; idle: share of it in which no kernel ran; kernels: name, share of their time, calls."""
     every = max(1, steps // 2)
     config = changed(config, recipe={"max_steps": 4 * every}, trainer={"log_every_steps": every})
     kind = torch.autograd.DeviceType.CUDA if device.type == "cuda" else torch.autograd.DeviceType.CPU
