@@ -13,6 +13,7 @@ SECTIONS = {
     "evaluation": "evaluation",
     "ranks": "ranks",
     "sweep": "sweep",
+    "growth": "growth",
     "images": "images",
 }
 
