@@ -27,6 +27,10 @@ def measured(archive: Path, image_size: int, cores: int) -> dict[str, float]:
 
 
 def main(archive: Path, image_size: int, cores: int) -> dict[str, float]:
+    import pyarrow  # noqa: F401 (preprocess imports it; not what is measured)
+    from PIL import Image
+
+    Image.init()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     data = photo_data(archive, image_size, workers=cores)
