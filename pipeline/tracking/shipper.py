@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 STATE = "shipped.json"  # {"run_id", "uri", "offset"}: how much of the journal MLflow has
 PERIOD_S = 3.0
+LOOK_S = 0.2  # between looks for the first metrics
 BATCH = 1000  # metrics a log_batch call may hold
 
 
@@ -27,10 +28,13 @@ class Shipper:
         folder: of a run, with its journal.
         location: of MLflow.
         system_metrics_every_s: sampling interval of MLflow's own system metrics of this machine; 0 for none.
+        at_once: False waits for the first metrics. Importing MLflow takes seconds of a core and of the interpreter's
+            lock, and a training that begins should not share them.
     """
 
-    def __init__(self, folder: Path, location: Location, system_metrics_every_s: int = 0) -> None:
+    def __init__(self, folder: Path, location: Location, system_metrics_every_s: int = 0, at_once: bool = True) -> None:
         self._folder, self._location, self._every_s = folder, location, system_metrics_every_s
+        self._at_once = at_once
         self._stop, self._monitor = threading.Event(), None
         self._failed: Exception | None = None
         self._thread = threading.Thread(target=self._follow, name="shipper", daemon=True)
@@ -54,6 +58,8 @@ class Shipper:
         return run_id(self._folder, self._location)
 
     def _follow(self) -> None:
+        while not (self._at_once or _has_metrics(self._folder)) and not self._stop.wait(LOOK_S):
+            pass
         while True:
             last = self._stop.is_set()
             try:
@@ -66,6 +72,12 @@ class Shipper:
             if last:
                 return
             self._stop.wait(PERIOD_S)
+
+
+def _has_metrics(folder: Path) -> bool:
+    """Whether the latest attempt has written any."""
+    events = [event["event"] for event in journal.read(folder / journal.NAME)[0]]
+    return "metrics" in events[len(events) - events[::-1].index("begin") :] if "begin" in events else False
 
 
 def run_id(folder: Path, location: Location | None = None) -> str | None:

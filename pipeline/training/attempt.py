@@ -143,7 +143,8 @@ def attempt_on(
         )
         attempt = Attempt(folder, run_name(config), key, precision, journal)
         location = location_of(config) if track else None
-        shipper = Shipper(folder, location, config.tracking.system_metrics_every_s) if location else None
+        every_s = config.tracking.system_metrics_every_s
+        shipper = Shipper(folder, location, every_s, at_once=False) if location else None
         try:
             yield attempt
         except BaseException as error:

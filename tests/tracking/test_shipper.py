@@ -272,6 +272,26 @@ def test_a_shipper_follows_while_training_goes_on(tmp_path, location, monkeypatc
     assert client(location).get_run(run).info.status == "FINISHED"
 
 
+def test_a_shipper_may_wait_for_the_attempts_first_metrics(tmp_path, location, monkeypatch):
+    monkeypatch.setattr(shipper, "PERIOD_S", 0.05)
+    monkeypatch.setattr(shipper, "LOOK_S", 0.01)
+    written = journal(tmp_path / "k")
+    written.begin("run-k", "digits", {"lr": 0.1}, {KEY_TAG: "k"})  # a second attempt, which has no step yet
+    following = Shipper(tmp_path / "k", location, at_once=False)
+    assert shipper.wait_for_run(tmp_path / "k", patience_s=0.5) is None
+    written.metrics(5, {"train/loss": 0.1})
+    assert shipper.wait_for_run(tmp_path / "k", patience_s=60) is not None
+    assert following.close() == run_id(tmp_path / "k")
+
+
+def test_a_training_that_ends_before_its_first_metrics_is_shipped(tmp_path, location):
+    written = Journal(tmp_path / "k")
+    written.begin("run-k", "digits", {"lr": 0.1}, {KEY_TAG: "k"})
+    following = Shipper(tmp_path / "k", location, at_once=False)
+    written.end("FAILED")
+    assert client(location).get_run(following.close()).info.status == "FAILED"
+
+
 def test_whoever_waits_for_a_run_waits_no_longer_than_told(tmp_path):
     start = time.monotonic()
     assert shipper.wait_for_run(tmp_path, patience_s=0.3) is None
