@@ -181,7 +181,7 @@ class TrainerConfig(_Section):
     threads: int  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool
     compile: bool | Literal["auto"]  # torch.compile, for training; auto: where it was measured to be faster
-    steps_per_call: int  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU, where they are one CUDA graph
+    steps_per_call: int  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU, as CUDA graphs
     sync_batchnorm: bool  # statistics over the global batch; false: per rank, as the paper's GPUs did
     val_every_epochs: int
     log_every_steps: int

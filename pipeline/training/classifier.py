@@ -97,7 +97,8 @@ class Classifier(pl.LightningModule):
         batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]
         self._finish = batches.finish
         if self._on_gpu and self._compiled:  # a dozen small kernels each become one or two
-            self._finish, self._count = (torch.compile(each, dynamic=False) for each in (batches.finish, _count))
+            self._finish = torch.compile(batches.finish, dynamic=False)
+            self._count = torch.compile(_count, dynamic=False)
         alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
         if self._on_gpu and alone and self._steps_per_call > 1:
             self._graphed = GraphedStep(self._advance, self.device)

@@ -104,8 +104,6 @@ def _start_ray(config: Config) -> None:
         # An actor is used again only if the stopped trial's thread ends in time; it ships its journal first.
         runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}},
     )
-    import ray
-
     # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     check_tracking(location_of(config))
