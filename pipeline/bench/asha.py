@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ PATIENCE_S = 24 * 3600.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 measured, whether the bars hold or not; 2 a store or an override that cannot be used."""
+    """Exit status: 0 measured, whether the bars hold or not; 2 a store or an override that cannot be used; 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.bench.asha", description="ASHA against the whole grid.")
     parser.add_argument("--data", type=Path, metavar="STORE", required=True, help="CIFAR-10 as preprocess made it")
     parser.add_argument("--out", type=Path, metavar="FILE", default=Path("metrics/asha.json"))
@@ -50,11 +51,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--space", default=SPACE, help=f"sweep.space; default {SPACE}")
     parser.add_argument("override", nargs="*", help="of both sweeps, for example recipe.batch_size=64")
     options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the sweep's processes end too
     try:
         found = compare(open_store(options.data), options.work, options.epochs, options.space, options.override)
     except (ValueError, FileNotFoundError) as error:
         print(f"asha: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("asha: interrupted; the same command goes on from what is done", file=sys.stderr)
+        return 130
     write_json(options.out, found)
     grid, asha = found["grid"], found["asha"]
     print(

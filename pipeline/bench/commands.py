@@ -35,6 +35,13 @@ def workspace(root: Path, name: str, store: Path) -> Path:
     return root
 
 
+def environment() -> dict[str, str]:
+    """The caller's, led to this clone's code and to the workspace's own runs and MLflow."""
+    found = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return found
+
+
 def run(
     root: Path, module: str, *arguments: str, watch: Callable[[int], None] | None = None, patience_s: float = PATIENCE_S
 ) -> float:
@@ -47,15 +54,13 @@ def run(
         ValueError: it failed, with the end of what it said.
         TimeoutError: it was late, and was ended with all its children.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    log = root / "output.txt"
+    said, log = " ".join((module, *arguments)), root / "output.txt"
     start = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=root,
-            env=environment,
+            env=environment(),
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -63,7 +68,7 @@ def run(
     try:
         while process.poll() is None:
             if time.monotonic() > start + patience_s:
-                raise TimeoutError(f"{module} {' '.join(arguments)} took more than {patience_s:g} s")
+                raise TimeoutError(f"{said} took more than {patience_s:g} s")
             if watch is not None:
                 watch(process.pid)
             time.sleep(POLL_S)
@@ -72,6 +77,6 @@ def run(
         process.wait()
         raise
     if process.returncode:
-        said = log.read_text(errors="replace")[-4000:]
-        raise ValueError(f"{module} {' '.join(arguments)} ended with exit code {process.returncode}:\n{said}")
+        end = log.read_text(errors="replace")[-4000:]
+        raise ValueError(f"{said} ended with exit code {process.returncode}:\n{end}")
     return time.monotonic() - start
