@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from pipeline.atomic import read_json, write_json
-from pipeline.bench.common import CommonRecipe
 from pipeline.bench.configs import changed, paper_config
+from pipeline.bench.public_recipe import CommonRecipe
 from pipeline.config import Config
 from pipeline.data.module import EVAL_BATCH
 from pipeline.data.store import Store, open_store

@@ -6,9 +6,9 @@ import torch
 
 from pipeline.bench import rates
 from pipeline.bench.bench import Bench
-from pipeline.bench.common import common_rate
 from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.harness import Measured, Row
+from pipeline.bench.public_recipe import common_rate
 from pipeline.config import Config
 from pipeline.data.store import Store
 from pipeline.models import net_name
