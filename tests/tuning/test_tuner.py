@@ -149,6 +149,7 @@ def test_a_stopped_trial_is_resumable_and_not_finished(workspace):
     assert trials[0]["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_trial_larger_than_the_cluster_is_refused(workspace):
     process = start(workspace(), "sweep.gpus_per_trial=64")
     output, _ = process.communicate(timeout=PATIENCE_S)
