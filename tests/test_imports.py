@@ -16,7 +16,7 @@ OWNERS = {
     "omegaconf": ("compose.py",),
     "dvc": (),
     "matplotlib": ("report/",),
-    "pyarrow": ("data/",),
+    "pyarrow": ("data/", "bench/preprocessing.py"),
     "cv2": ("data/",),
     "simplejpeg": ("data/", "bench/images.py"),
 }
