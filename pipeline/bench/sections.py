@@ -11,6 +11,7 @@ SECTIONS = {
     "training": "training",
     "loop": "loop",
     "evaluation": "evaluation",
+    "startup": "startup",
     "ranks": "ranks",
     "sweep": "sweep",
     "growth": "growth",
