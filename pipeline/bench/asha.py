@@ -2,7 +2,7 @@
 
 Both are the pipeline's own sweeps over the same eight configurations, each in a workspace of its own, so that ASHA finds
 nothing that the grid has trained. Cut off, the same command goes on where it stopped. On two cores the grid takes about
-half an hour, ASHA a third of that.
+half an hour, ASHA half of that, on one of them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pipeline.data.store import Store, open_store
 from pipeline.training.attempt import RUN
 from pipeline.workspace import Workspace
 
-# Values are tried in this order, and ASHA holds each trial against those before it: the likeliest come first.
-SPACE = "{model.depth:[14,8],recipe.lr:[0.03,0.1,0.01,0.3]}"
+# A coarse search, in decades. ASHA holds each trial against those before it and lets the first of all pass: the likeliest
+# come first. In a random order it would take half of the grid's steps, in the reverse order four fifths.
+SPACE = "{model.depth:[14,8],recipe.lr:[0.03,0.3,0.003,0.0003]}"
 EPOCHS, REDUCTION = 9, 3  # ASHA looks after 1 and after 3 epochs
 # A constant learning rate. Under one cycle, early errors tell how high the rate has come and not where it will end, and
 # ASHA would keep those that rise least.
@@ -82,7 +83,9 @@ def compare(store: Store, work: Path, epochs: int, space: str, overrides: list[s
     steps = len(train) // batch_size * epochs
     chosen = [*TRAINING, f"recipe.max_steps={steps}", f"sweep.space={space}", *overrides]
     grid = _swept(work.resolve() / "grid", store, [*chosen, "sweep.reduction_factor=0"])
-    asha = _swept(work.resolve() / "asha", store, [*chosen, f"sweep.reduction_factor={REDUCTION}"])
+    # One at a time: of two at once, the smaller net would be the first, and pass whatever it came to.
+    one = ["sweep.max_concurrent=1", f"sweep.reduction_factor={REDUCTION}"]
+    asha = _swept(work.resolve() / "asha", store, [*chosen, *one])
     share, gap = asha["steps"] / grid["steps"], asha["best_err1"] - grid["best_err1"]
     return {
         "data": {"name": store.manifest.name, "content_hash": store.manifest.content_hash},

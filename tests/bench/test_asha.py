@@ -20,7 +20,7 @@ def test_grid_and_asha_are_two_sweeps_of_the_same_space(tmp_path: Path, capsys: 
     store = synthetic_store(tmp_path / "store", classes=4, images=96, num_val=16)
     command = ["--data", str(store.path), "--epochs", "4", "--space", "{model.depth:[8],recipe.lr:[0.01,1.0e-9]}"]
     for _ in range(2):  # the second time, nothing is trained again
-        assert asha.main([*command, "recipe.batch_size=8", "sweep.max_concurrent=1"]) == 0
+        assert asha.main([*command, "recipe.batch_size=8"]) == 0
         found = json.loads(Path("metrics/asha.json").read_text())
         begun = sum(path.read_text().count('"begin"') for path in Path("runs/asha").glob("*/runs/*/journal.jsonl"))
         assert begun - 2 * (_ + 1) == 4  # each sweep is a run too
