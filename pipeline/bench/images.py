@@ -21,8 +21,8 @@ from pipeline.bench.harness import Measured, Row
 from pipeline.bench.photos import photo_archive, photo_store, photos
 from pipeline.bench.preprocessing import measured
 from pipeline.config import AugmentConfig
+from pipeline.data.batches import ShardBatches, batches_of
 from pipeline.data.loader import TrainLoader
-from pipeline.data.module import ShardBatches, batches_of
 from pipeline.data.shards import ShardRecords
 from pipeline.data.store import Store
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pipeline.atomic import replacing, sha256
 from pipeline.config import AugmentConfig
+from pipeline.data.batches import ArrayBatches, ShardBatches, batches_of
 from pipeline.data.loader import EvalLoader
-from pipeline.data.module import ArrayBatches, ShardBatches, batches_of
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.models import build_model, net_name

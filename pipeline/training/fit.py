@@ -20,7 +20,8 @@ from pipeline.tracking import store as tracking
 from pipeline.training.allocator import keep_freed_memory
 from pipeline.training.attempt import FitResult, attempt_on, finished, location_of, run_name, with_run_id
 from pipeline.training.batchnorm import CpuLayerSync
-from pipeline.training.checkpoint import BEST, AtomicCheckpointIO, resumable, save_weights
+from pipeline.training.checkpoint import BEST, resumable, save_weights
+from pipeline.training.checkpoint_io import AtomicCheckpointIO
 from pipeline.training.choice import compiles
 from pipeline.training.classifier import Classifier
 from pipeline.training.compiled import compile_net

@@ -20,6 +20,7 @@ _CODE = (
     "data/augment.py",
     "data/crops.py",
     "data/loader.py",
+    "data/batches.py",
     "data/module.py",
     "training/batchnorm.py",
     "training/classifier.py",

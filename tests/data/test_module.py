@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from pipeline.config import AugmentConfig, DataConfig
-from pipeline.data.module import ArrayBatches, ImageData, batches_of
+from pipeline.data.batches import ArrayBatches, batches_of
+from pipeline.data.module import ImageData
 from pipeline.data.preprocess import preprocess
 from pipeline.data.sources import fetch
 from pipeline.data.store import open_store

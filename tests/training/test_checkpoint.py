@@ -19,12 +19,12 @@ from pipeline.cli import USER_ERROR
 from pipeline.training.checkpoint import (
     BEST,
     LAST,
-    AtomicCheckpointIO,
     FolderLock,
     load_weights,
     resumable,
     save_weights,
 )
+from pipeline.training.checkpoint_io import AtomicCheckpointIO
 from pipeline.training.fit import fit
 
 Workspaces = Callable[[], Path]

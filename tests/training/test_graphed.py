@@ -15,7 +15,7 @@ from tape import TapeRecorder
 
 from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.synthetic import synthetic_store
-from pipeline.data.module import batches_of
+from pipeline.data.batches import batches_of
 from pipeline.data.store import Store
 from pipeline.tracking import journal
 from pipeline.training import classifier, graphed

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.bench.configs import paper_config
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.config import ModelConfig, RecipeConfig
-from pipeline.data.module import batches_of
+from pipeline.data.batches import batches_of
 from pipeline.data.store import Store
 from pipeline.models import build_model, net_name
 from pipeline.training.classifier import Classifier

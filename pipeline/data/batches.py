@@ -1,0 +1,129 @@
+"""From record indices to normalised batches on the device, for stores of either format."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import AugmentConfig
+from pipeline.data.augment import PAD_CROP_DRAWS, Normalize, PadCrop
+from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
+
+if TYPE_CHECKING:
+    from pipeline.data.crops import Crop
+
+DECODED = 16  # JPEGs that a thread is given at a time
+
+
+class ArrayBatches:
+    """Batches of small images: `fetch` names them, `finish` gathers and augments them where the data lie."""
+
+    width, ahead = PAD_CROP_DRAWS, 0
+
+    def __init__(self, records: ArrayRecords, augment: PadCrop) -> None:
+        # A read-only map is never written through this tensor; torch only warns that it cannot know.
+        self._images, self._labels = _borrowed(records.images), torch.from_numpy(np.array(records.labels))
+        self._augment = augment
+
+    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(indices)
+        return rows, torch.from_numpy(draws) if draws is not None else torch.empty(0)
+
+    def to(self, device: torch.device) -> ArrayBatches:
+        if self._images.device != device:
+            self._images, self._labels = self._images.to(device), self._labels.to(device)
+            self._augment.to(device)
+        return self
+
+    def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        rows, draws = batch
+        self.to(rows.device)
+        images, labels = self._images[rows], self._labels[rows]
+        return (self._augment.train(images, draws) if draws.numel() else self._augment.test(images)), labels
+
+
+class ShardBatches:
+    """Batches of JPEGs: `fetch` decodes and crops in threads, `finish` normalises on the device."""
+
+    ahead = 4
+
+    def __init__(self, records: ShardRecords, augment: AugmentConfig, normalize: Normalize, workers: int) -> None:
+        from pipeline.data import crops
+
+        self.width = crops.CROP_DRAWS
+        self._crops, self._records, self._augment, self._normalize = crops, records, augment, normalize
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._of_thread = threading.local()
+
+    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) uint8 in channels_last memory and (B,) int64."""
+        side = self._augment.crop
+        images = np.empty((len(indices), side, side, 3), np.uint8)
+        some = max(1, min(DECODED, len(indices) // self._workers))
+        parts = [slice(at, at + some) for at in range(0, len(indices), some)]
+        rows = [None if draws is None else draws[part] for part in parts]
+        list(self._pool.map(self._decode, [indices[part] for part in parts], rows, [images[part] for part in parts]))
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(
+            self._records.labels[indices].astype(np.int64)
+        )
+
+    def _decode(self, indices: np.ndarray, draws: np.ndarray | None, out: np.ndarray) -> None:
+        if not hasattr(self._of_thread, "cropper"):
+            self._of_thread.cropper = self._crops.Cropper()
+        choose = self._test_crop if draws is None else partial(self._train_crop, draws)
+        self._of_thread.cropper([self._records.jpeg(index) for index in indices.tolist()], choose, out)
+
+    def _train_crop(self, draws: np.ndarray, at: int, height: int, width: int) -> Crop:
+        augment = self._augment
+        assert augment.kind != "pad_crop"  # Config refuses it with shards
+        sides = (augment.min_side, augment.max_side)
+        return self._crops.train_crop(height, width, draws[at], augment.kind, augment.crop, sides, augment.flip)
+
+    def _test_crop(self, at: int, height: int, width: int) -> Crop:
+        return self._crops.test_crop(height, width, self._augment.crop, self._augment.test_side)
+
+    def to(self, device: torch.device) -> ShardBatches:
+        self._normalize.to(device)
+        return self
+
+    def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        self.to(images.device)
+        return self._normalize(images), labels
+
+
+def batches_of(
+    records: ArrayRecords | ShardRecords, statistics: Statistics, augment: AugmentConfig, normalize: str, workers: int
+) -> ArrayBatches | ShardBatches:
+    """Batch maker for records of either format.
+
+    Raises:
+        ValueError: per-pixel mean of images that have no common size.
+    """
+    mean, std = torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std)
+    if isinstance(records, ShardRecords):
+        if normalize != "channel":
+            raise ValueError(f"recipe.normalize={normalize} with shards; images of differing size take channel")
+        return ShardBatches(records, augment, Normalize(mean, std), workers)
+    height, width = records.images.shape[1:3]
+    if normalize == "per_pixel_mean":
+        mean, std = torch.from_numpy(statistics.pixel_mean), torch.ones_like(std)
+    else:
+        mean = mean.expand(height, width, -1).contiguous()
+    return ArrayBatches(records, PadCrop(mean, std, augment.padding, augment.flip))
+
+
+def _borrowed(images: np.ndarray) -> Tensor:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(images)
