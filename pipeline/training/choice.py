@@ -60,6 +60,7 @@ def compiles(
         return steps * found.plain_s > worth_s and found.compiled_s < found.plain_s
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         plain = _step(deepcopy(net), shape, precision, device)
+        plain()  # the first one chooses kernels
         if steps * _timed(plain, 3, device) <= worth_s:
             return False
         print("trainer.compile=auto: timing plain and compiled steps, once for this net and machine", file=sys.stderr)
@@ -99,7 +100,6 @@ def _step(net: nn.Module, shape: tuple[int, ...], precision: str, device: torch.
         net.zero_grad()
         F.cross_entropy(logits.float(), labels).backward()
 
-    step()
     return step
 
 
