@@ -23,7 +23,7 @@ from pipeline.workspace import Workspace
 
 # A coarse search, in decades. ASHA holds each trial against those before it and lets the first of all pass: the likeliest
 # come first. In a random order it would take half of the grid's steps, in the reverse order four fifths.
-SPACE = "{model.depth:[14,8],recipe.lr:[0.03,0.3,0.003,0.0003]}"
+SPACE = "{model.depth:[14,8],recipe.lr:[0.1,0.01,1.0,0.001]}"
 EPOCHS, REDUCTION = 9, 3  # ASHA looks after 1 and after 3 epochs
 # A constant learning rate. Under one cycle, early errors tell how high the rate has come and not where it will end, and
 # ASHA would keep those that rise least.

@@ -6,13 +6,15 @@ A row holds what 16 times cost against the line through 1 and 4 times: what is p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from pipeline.atomic import read_json, replacing
 from pipeline.bench.bench import FULL, Bench
@@ -78,7 +80,7 @@ def row(growth: Growth) -> Row:
 
 
 def training(bench: Bench, steps: int, depth: int, batch_size: int) -> Growth:
-    """Seconds of `fit`, on runs of their own."""
+    """Seconds of `fit`, on runs of their own; on one thread, which other processes disturb the least."""
     config = changed(
         paper_config(bench.store, bench.folder("growth-training"), depth),
         recipe={"batch_size": batch_size},
@@ -90,9 +92,10 @@ def training(bench: Bench, steps: int, depth: int, batch_size: int) -> Growth:
         fit(changed(config, recipe={"max_steps": count}), bench.store.path, track=False)
         return time.perf_counter() - start
 
-    with quiet():
-        cost(2)  # imports, and kernels for these shapes
-    return _grown(bench, "time of a training", "steps", "s", steps, cost)
+    with one_thread():
+        with quiet():
+            cost(2)  # imports, and kernels for these shapes
+        return _grown(bench, "time of a training", "steps", "s", steps, cost)
 
 
 def preprocessing(bench: Bench, images: int) -> list[Growth]:
@@ -131,7 +134,8 @@ def ensembles(bench: Bench, members: int, depth: int) -> Growth:
         selection.average([said[at] for at, _ in chosen], [weight for _, weight in chosen])
         return time.perf_counter() - start
 
-    return _grown(bench, "time of an ensemble", "members", "s", members, cost)
+    with one_thread():
+        return _grown(bench, "time of an ensemble", "members", "s", members, cost)
 
 
 def trials(bench: Bench, count: int) -> Growth:
@@ -155,6 +159,16 @@ def trials(bench: Bench, count: int) -> Growth:
     space = f"sweep.space={{seed:[{','.join(map(str, range(sizes[-1])))}]}}"
     run(root / "workspace", "pipeline", "sweep", *SMALL, "recipe.max_steps=4", space, watch=watch)
     return Growth("memory of a sweep", "trials", "MB", sizes, [most[size] for size in sizes])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ended(root: Path) -> int:
