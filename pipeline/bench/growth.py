@@ -58,7 +58,7 @@ def section(bench: Bench, depth: int = 8, batch_size: int = 128) -> list[Measure
     full = bench.effort is FULL
     found = [
         training(bench, 25 if full else 12, depth, batch_size),
-        *preprocessing(bench, 120 if full else 40),
+        *preprocessing(bench, 120),
         ensembles(bench, 3, depth),
         trials(bench, 3 if full else 1),
     ]
@@ -99,19 +99,19 @@ def training(bench: Bench, steps: int, depth: int, batch_size: int) -> Growth:
 
 
 def preprocessing(bench: Bench, images: int) -> list[Growth]:
-    """Seconds and greatest memory of preprocess on photos, two threads, a process of its own each time."""
+    """Seconds and greatest memory of preprocess on photos, two threads, in a process of its own; the least of two."""
     folder = bench.folder("growth-photos")
     jpegs = list(photos(images, 256, 256))
-    found = []
-    for times in TIMES:
-        archive = folder / f"{times}.tar"
+    archives = [folder / f"{times}.tar" for times in TIMES]
+    for times, archive in zip(TIMES, archives, strict=True):
         photo_archive(archive, jpegs, times)
-        found.append(measured(archive, 128, 2))
-        bench.told(f"preprocess, {times}x: {found[-1]['seconds']:.2f} s")
+    made = [[measured(archive, 128, 2) for archive in archives] for _ in range(2)]
+    seconds, peaks = ([min(turn[at][key] for turn in made) for at in range(len(TIMES))] for key in ("seconds", "peak"))
+    bench.told(f"preprocess: {', '.join(f'{cost:.2f}' for cost in seconds)} s")
     sizes = [images * times for times in TIMES]
     return [
-        Growth("time of preprocess", "images", "s", sizes, [made["seconds"] for made in found]),
-        Growth("memory of preprocess", "images", "MB", sizes, [made["peak"] / 1e6 for made in found]),
+        Growth("time of preprocess", "images", "s", sizes, seconds),
+        Growth("memory of preprocess", "images", "MB", sizes, [peak / 1e6 for peak in peaks]),
     ]
 
 
