@@ -73,33 +73,11 @@ def fit(
     keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    recipe = config.recipe
-    data = ImageData(
-        store, config.data.split, recipe.batch_size, recipe.augment, recipe.normalize, config.seed, config.data.workers
-    )
-    architecture = {**asdict(config.model), "num_classes": data.num_classes, "in_channels": data.in_channels}
-    metadata = {
-        "model": architecture,
-        "normalize": recipe.normalize,
-        "augment": asdict(recipe.augment),
-        "split": config.data.split,
-        "data": content_hash,
-        "key": key,
-    }
-    torch.manual_seed(config.seed)
-    model = build_model(**architecture)
-    if config.trainer.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    data = _data(config, store)
+    metadata = _metadata(config, data, content_hash, key)
+    model = _net(config, metadata["model"])
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
-        recorder = Recorder(
-            folder,
-            key,
-            metadata,
-            attempt.journal,
-            config.trainer.log_every_steps,
-            config.trainer.checkpoint_every_steps,
-            report,
-        )
+        recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config), report)
         trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
         checkpoint = resumable(folder, key)
         first_step = _step_of(checkpoint)
@@ -107,14 +85,39 @@ def fit(
         if compiled:
             compile_net(model)
             attempt.tag({tracking.COMPILED_TAG: "true"})
-        classifier = Classifier(model, recipe, _steps_per_call(config), _due(config), compiled)
+        classifier = Classifier(model, config.recipe, _steps_per_call(config), _due(config), compiled)
         status = _run(trainer, classifier, data, recorder, checkpoint, first_step, run_name(config))
         if not data.has_validation:  # nothing to choose by: the last weights are the result
             recorder.best = {"step": trainer.global_step}
             if trainer.is_global_zero:
                 save_weights(model, folder / BEST, {**metadata, **recorder.best})
-        result = attempt.close(status, trainer.global_step, first_step, recorder.best, recipe.batch_size)
+        result = attempt.close(status, trainer.global_step, first_step, recorder.best, config.recipe.batch_size)
     return with_run_id(result, location)
+
+
+def _data(config: Config, store: Path) -> ImageData:
+    recipe, data = config.recipe, config.data
+    return ImageData(
+        store, data.split, recipe.batch_size, recipe.augment, recipe.normalize, config.seed, data.workers
+    )
+
+
+def _metadata(config: Config, data: ImageData, content_hash: str, key: str) -> dict[str, Any]:
+    """What weights are saved with, so that they can be read without the configuration."""
+    return {
+        "model": {**asdict(config.model), "num_classes": data.num_classes, "in_channels": data.in_channels},
+        "normalize": config.recipe.normalize,
+        "augment": asdict(config.recipe.augment),
+        "split": config.data.split,
+        "data": content_hash,
+        "key": key,
+    }
+
+
+def _net(config: Config, architecture: dict[str, Any]) -> torch.nn.Module:
+    torch.manual_seed(config.seed)
+    model = build_model(**architecture)
+    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
 def _run(
