@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CHUNK = 16  # images a task
+CHUNK = 4  # images a task
 STATISTICS_IMAGES = 10_000  # shards: training images that the channel statistics are taken from, evenly spaced
 MAPPED = 512  # images read from shards before these are mapped anew: what was read counts as memory in use
 SHOWN = 20  # names of bad images in the error; the rest are in a file

@@ -7,9 +7,9 @@ access makes any stored order as good, and the sorted one depends on nothing but
 
 from __future__ import annotations
 
-import io
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -169,9 +169,11 @@ def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
     if shorter > longest_shorter_side:
         width, height = (round(side * longest_shorter_side / shorter) for side in image.size)
         rgb = rgb.resize((width, height), Resampling.BICUBIC)
-    written = io.BytesIO()
-    rgb.save(written, "JPEG", quality=QUALITY, subsampling=0)
-    return written.getvalue()
+    # Pillow lets other threads go on while it encodes into a file, not while it encodes into memory.
+    with TemporaryFile(buffering=0) as file:
+        rgb.save(file, "JPEG", quality=QUALITY, subsampling=0)
+        file.seek(0)
+        return file.read()
 
 
 def _read_by_turbo(jpeg: bytes) -> bool:
