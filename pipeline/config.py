@@ -130,7 +130,8 @@ class RecipeConfig(_Section):
     small_fraction: float  # ... for this share of max_steps
     momentum: float
     nesterov: bool
-    weight_decay: float
+    muon_lr: float  # peak for hidden convolutions, which Muon then optimises; 0 for SGD everywhere
+    weight_decay: float  # of what SGD optimises
     decay_norm: bool  # whether batch norm's scale and shift decay too
     label_smoothing: float
     normalize: Literal["per_pixel_mean", "channel"]
@@ -143,6 +144,7 @@ class RecipeConfig(_Section):
             f"recipe.batch_size={self.batch_size}, recipe.max_steps={self.max_steps}; both must be positive",
         )
         _require(self.lr > 0, f"recipe.lr={self.lr}; it must be positive")
+        _require(self.muon_lr >= 0, f"recipe.muon_lr={self.muon_lr}; it must be positive, or 0 for SGD everywhere")
         _require(
             0 <= self.label_smoothing < 1,
             f"recipe.label_smoothing={self.label_smoothing}; it must be at least 0, which is none, and below 1",

@@ -25,7 +25,7 @@ class Effort:
     stored: int  # images of the synthetic store
 
 
-FULL = Effort(pairs=5, depths=(20, 56, 110), compiled=True, seconds=6.0, batches=300, images=5_000, stored=50_000)
+FULL = Effort(pairs=9, depths=(20, 56, 110), compiled=True, seconds=6.0, batches=300, images=5_000, stored=50_000)
 QUICK = Effort(pairs=3, depths=(20,), compiled=False, seconds=1.5, batches=60, images=1_000, stored=12_000)
 
 

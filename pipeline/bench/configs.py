@@ -74,6 +74,7 @@ def _recipe(side: int) -> RecipeConfig:
         small_fraction=0.0,
         momentum=0.9,
         nesterov=False,
+        muon_lr=0.0,
         weight_decay=1e-4,
         decay_norm=False,
         label_smoothing=0.0,

@@ -64,7 +64,7 @@ def bare_rate(config: Config, store: Store, device: torch.device) -> float:
         compile_net(net)
     images = batch_of(recipe.batch_size, store, device)
     labels = torch.randint(len(manifest.classes), (recipe.batch_size,), device=device)
-    optimiser = Classifier(net, recipe).configure_optimizers()
+    (optimiser,) = Classifier(net, recipe).configure_optimizers()
     bf16 = resolve(recipe.precision, config.trainer.accelerator) == "bf16"
     warm = config.trainer.log_every_steps
     start = 0.0

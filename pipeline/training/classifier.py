@@ -1,4 +1,4 @@
-"""The LightningModule: one net, one loss, one optimiser; every net of the project trains through it."""
+"""The LightningModule: one net, one loss; every net of the project trains through it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.config import RecipeConfig
 from pipeline.training.graphed import GraphedStep, pinned
+from pipeline.training.optimisers import optimisers
 from pipeline.training.schedule import lr_at, side_at
 
 # Lightning warns of a training_step that takes an iterator, which is what lets it take several batches.
@@ -27,7 +28,7 @@ class DivergedError(ValueError):
 
 
 class Classifier(pl.LightningModule):
-    """Trains `model` on batches ((B, C, H, W) float32, (B,) int64) by SGD.
+    """Trains `model` on batches ((B, C, H, W) float32, (B,) int64).
 
     Metrics are fractions, summed as counts over all ranks, so that uneven shares and batch sizes change nothing.
 
@@ -67,40 +68,25 @@ class Classifier(pl.LightningModule):
     def _on_gpu(self) -> bool:
         return next(self.model.parameters()).is_cuda
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        recipe = self.recipe
-        groups = [{"params": list(self.model.parameters()), "weight_decay": recipe.weight_decay}]
-        if not recipe.decay_norm:
-            # Lists, not sets: a checkpoint holds momentum by position, and a set's order is another in each process.
-            norm = [
-                p
-                for m in self.model.modules()
-                if isinstance(m, nn.modules.batchnorm._BatchNorm)
-                for p in m.parameters(False)
-            ]
-            groups = [
-                {
-                    "params": [p for p in self.model.parameters() if p not in set(norm)],
-                    "weight_decay": recipe.weight_decay,
-                },
-                {"params": norm, "weight_decay": 0.0},
-            ]
-        fused = self._on_gpu or None  # None leaves it to torch
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return optimisers(self.model, self.recipe)
 
     def on_train_start(self) -> None:
         self._window = self._window.to(self.device)
-        for group in self.trainer.optimizers[0].param_groups:
-            # A checkpoint brings these along, perhaps from another device. A recorded step reads its rate from a tensor.
-            group["fused"] = self._on_gpu or None
-            group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                # A checkpoint brings these along, perhaps from another device. A recorded step reads its rate from a
+                # tensor; Muon's is never recorded, as torch's looks at the rate's value.
+                if "fused" in group:
+                    group["fused"] = self._on_gpu or None
+                    group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
         batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]
         self._finish = batches.finish
         if self._on_gpu and self._compiled:  # a dozen small kernels each become one or two
             self._finish = torch.compile(batches.finish, dynamic=False)
             self._count = torch.compile(_count, dynamic=False)
         alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
-        if self._on_gpu and alone and self._steps_per_call > 1:
+        if self._on_gpu and alone and self._steps_per_call > 1 and not self.recipe.muon_lr:
             self._graphed = GraphedStep(self._advance, self.device)
 
     def release(self) -> None:
@@ -127,11 +113,12 @@ class Classifier(pl.LightningModule):
         return min(self._steps_per_call, self.recipe.max_steps - step, *(every - step % every for every in self._due))
 
     def _set_rate(self, rate: float) -> None:
-        for group in self.trainer.optimizers[0].param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate * group["share"])
+                else:
+                    group["lr"] = rate * group["share"]
 
     def _advance(self, side: int, batch: Sequence[Tensor]) -> None:
         """One optimiser step on images of `side` pixels, from a batch on the device as the data module fetches it."""
@@ -139,11 +126,12 @@ class Classifier(pl.LightningModule):
         loss, logits = self.loss(shrunk(images, side), labels)
         with torch.no_grad():
             self._count(self._window, logits, labels, loss * len(labels))
-        optimizer = self.trainer.optimizers[0]
-        optimizer.zero_grad()
+        for optimizer in self.trainer.optimizers:
+            optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types
             self.manual_backward(loss)
-        optimizer.step()
+        for optimizer in self.trainer.optimizers:
+            optimizer.step()
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss of a batch, and its logits in float32."""

@@ -97,9 +97,7 @@ def fit(
 
 def _data(config: Config, store: Path) -> ImageData:
     recipe, data = config.recipe, config.data
-    return ImageData(
-        store, data.split, recipe.batch_size, recipe.augment, recipe.normalize, config.seed, data.workers
-    )
+    return ImageData(store, data.split, recipe.batch_size, recipe.augment, recipe.normalize, config.seed, data.workers)
 
 
 def _metadata(config: Config, data: ImageData, content_hash: str, key: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _CODE = (
     "training/batchnorm.py",
     "training/classifier.py",
     "training/fit.py",
+    "training/optimisers.py",
     "training/precision.py",
     "training/recorder.py",
     "training/schedule.py",

@@ -1,4 +1,4 @@
-"""Counting errors, windows of training metrics, the warm-up's rule, which parameters decay."""
+"""Counting errors, windows of training metrics, the warm-up's rule."""
 
 from __future__ import annotations
 
@@ -52,37 +52,6 @@ def test_ties_are_errors_as_they_are_when_a_run_is_evaluated() -> None:
     expected = [int(wrong(logits.numpy(), labels.numpy(), k).sum()) for k in (1, 5)]
     assert list(errors(logits.tolist(), labels.tolist())[:2]) == expected
     assert 0 < expected[1] < expected[0] < 200
-
-
-def test_weights_decay_and_batch_norm_does_not() -> None:
-    net = classifier("recipe.decay_norm=false", "recipe.weight_decay=0.01")
-    decayed, spared = net.configure_optimizers().param_groups
-    names = {id(p): name for name, p in net.model.named_parameters()}
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
-    assert sorted(names[id(p)] for g in (decayed, spared) for p in g["params"]) == sorted(names.values())
-    assert all(p.ndim == 1 and not names[id(p)].startswith("fc") for p in spared["params"])
-    assert {names[id(p)] for p in decayed["params"] if p.ndim == 1} == {"fc.bias"}
-
-
-def test_all_parameters_decay_where_the_recipe_says_so() -> None:
-    (group,) = classifier("recipe.decay_norm=true").configure_optimizers().param_groups
-    assert group["weight_decay"] > 0 and len(group["params"]) == len(list(classifier().model.parameters()))
-
-
-@pytest.mark.parametrize("decay_norm", ["true", "false"])
-def test_parameters_stand_in_the_same_order_in_every_process(decay_norm: str) -> None:
-    """A checkpoint holds momentum by position."""
-    net = classifier(f"recipe.decay_norm={decay_norm}")
-    position = {id(p): at for at, p in enumerate(net.model.parameters())}
-    for group in net.configure_optimizers().param_groups:
-        positions = [position[id(p)] for p in group["params"]]
-        assert positions == sorted(positions)
-
-
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_the_optimiser_is_the_recipes(nesterov: bool) -> None:
-    optimizer = classifier("recipe.momentum=0.8", f"recipe.nesterov={nesterov}").configure_optimizers()
-    assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (0.8, nesterov)
 
 
 def counted(net: Classifier, loss: float, wrong1: float, count: float = 100.0) -> dict[str, float]:

@@ -135,7 +135,7 @@ def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Wo
     net = build_model(**vars(config.model), num_classes=10, in_channels=1).to(memory_format=torch.channels_last)
     store = root / "data/store/digits"
     data = ImageData(store, "holdout", recipe.batch_size, recipe.augment, recipe.normalize, config.seed)
-    optimiser = Classifier(net, recipe).configure_optimizers()
+    (optimiser,) = Classifier(net, recipe).configure_optimizers()
     loader = data.train_dataloader()
     batches = (batch for _ in range(2) for batch in loader)
     for step, batch in zip(range(20), batches, strict=False):
