@@ -76,17 +76,17 @@ class Classifier(pl.LightningModule):
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 # A checkpoint brings these along, perhaps from another device. A recorded step reads its rate from a
-                # tensor; Muon's is never recorded, as torch's looks at the rate's value.
+                # tensor.
                 if "fused" in group:
                     group["fused"] = self._on_gpu or None
-                    group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
+                group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
         batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]
         self._finish = batches.finish
         if self._on_gpu and self._compiled:  # a dozen small kernels each become one or two
             self._finish = torch.compile(batches.finish, dynamic=False)
             self._count = torch.compile(_count, dynamic=False)
         alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
-        if self._on_gpu and alone and self._steps_per_call > 1 and not self.recipe.muon_lr:
+        if self._on_gpu and alone and self._steps_per_call > 1:
             self._graphed = GraphedStep(self._advance, self.device)
 
     def release(self) -> None:
