@@ -19,6 +19,7 @@ from pipeline.data.module import ImageData
 from pipeline.models import build_model
 from pipeline.training.classifier import Classifier
 from pipeline.training.fit import fit
+from pipeline.training.optimisers import optimisers
 from pipeline.training.schedule import lr_at
 from pipeline.training.stop import Interrupted
 
@@ -126,25 +127,27 @@ def test_a_training_cut_off_within_a_call_goes_on_from_its_last_checkpoint(
     assert told(root) == told(one_by_one)
 
 
-def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Workspaces) -> None:
-    root = workspace()
-    train(root, "recipe.max_steps=20", "recipe.precision=fp32", "trainer.steps_per_call=100")
-    config = composed(root, *SEVEN, "recipe.max_steps=20")
+@pytest.mark.parametrize("muon_lr", [0, 0.02])
+def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Workspaces, muon_lr: float) -> None:
+    root, short = workspace(), ("recipe.max_steps=20", f"recipe.muon_lr={muon_lr}")
+    train(root, *short, "recipe.precision=fp32", "trainer.steps_per_call=100")
+    config = composed(root, *SEVEN, *short)
     recipe = config.recipe
     torch.manual_seed(config.seed)
     net = build_model(**vars(config.model), num_classes=10, in_channels=1).to(memory_format=torch.channels_last)
     store = root / "data/store/digits"
     data = ImageData(store, "holdout", recipe.batch_size, recipe.augment, recipe.normalize, config.seed)
-    (optimiser,) = Classifier(net, recipe).configure_optimizers()
+    both = optimisers(net, recipe)
     loader = data.train_dataloader()
     batches = (batch for _ in range(2) for batch in loader)
     for step, batch in zip(range(20), batches, strict=False):
-        for group in optimiser.param_groups:
-            group["lr"] = lr_at(step, recipe)
+        for group in (group for optimiser in both for group in optimiser.param_groups):
+            group["lr"] = lr_at(step, recipe) * group["share"]
         images, labels = data.on_after_batch_transfer(batch, 0)
-        optimiser.zero_grad()
+        net.zero_grad()
         F.cross_entropy(net(images), labels, label_smoothing=recipe.label_smoothing).backward()
-        optimiser.step()
+        for optimiser in both:
+            optimiser.step()
     found = checkpoint(root)["state_dict"]
     assert all(torch.equal(tensor, found[f"model.{name}"]) for name, tensor in net.state_dict().items())
 

@@ -70,6 +70,14 @@ def test_recorded_steps_learn_bit_for_bit_what_plain_ones_do(
     assert_equal(recorded, plain)
 
 
+def test_muons_steps_can_be_recorded_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = as_on_a_gpu(monkeypatch)
+    plain = trained(store, tmp_path / "plain", recipe={"muon_lr": 0.02}, trainer={"steps_per_call": 1})
+    recorded = trained(store, tmp_path / "recorded", recipe={"muon_lr": 0.02}, trainer={"steps_per_call": 4})
+    assert (recorder.recorded, recorder.replayed) == (1, STEPS - graphed.WARM_UP)
+    assert_equal(recorded, plain)
+
+
 def test_a_step_on_images_of_another_size_is_recorded_anew(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
