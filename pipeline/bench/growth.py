@@ -81,15 +81,15 @@ def row(growth: Growth) -> Row:
 
 def training(bench: Bench, steps: int, depth: int, batch_size: int) -> Growth:
     """Seconds of `fit`, on runs of their own; on one thread, which other processes disturb the least."""
+    folder = bench.folder("growth-training")
     config = changed(
-        paper_config(bench.store, bench.folder("growth-training"), depth),
-        recipe={"batch_size": batch_size},
-        trainer={"compile": False},
+        paper_config(bench.store, folder, depth), recipe={"batch_size": batch_size}, trainer={"compile": False}
     )
 
     def cost(count: int) -> float:
+        runs = {"runs": str(folder / f"{count}-{time.monotonic_ns()}")}  # the same run again would be found finished
         start = time.perf_counter()
-        fit(changed(config, recipe={"max_steps": count}), bench.store.path, track=False)
+        fit(changed(config, paths=runs, recipe={"max_steps": count}), bench.store.path, track=False)
         return time.perf_counter() - start
 
     with one_thread():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.bench import growth
-from pipeline.bench.bench import QUICK, Bench
+from pipeline.bench.bench import FULL, QUICK, Bench
 from pipeline.bench.growth import Growth
 from pipeline.bench.harness import measure
 from pipeline.bench.synthetic import synthetic_store
@@ -48,6 +48,14 @@ def test_trainings_and_ensembles_are_timed_at_three_sizes(tmp_path: Path) -> Non
     for found in (growth.training(bench, 1, 8, 8), growth.ensembles(bench, 1, 8)):
         assert list(found.sizes) == [1, 4, 16]
         assert all(0 < cost < 60 for cost in found.costs)
+
+
+def test_a_size_that_is_measured_again_is_trained_again(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "store", side=8, classes=4, images=96, num_val=16)
+    work = tmp_path / "work"
+    work.mkdir()
+    growth.training(Bench(store, work, tmp_path, torch.device("cpu"), FULL, lambda line: None), 1, 8, 8)
+    assert len(list(work.glob("*/*/*/run.json"))) == 1 + 2 * len(growth.TIMES)  # the first one warms up
 
 
 @pytest.mark.slow
