@@ -35,6 +35,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 4  # images a task
+AHEAD = 8  # tasks a worker that may wait or be done: where one core is held up, the others go on
 STATISTICS_IMAGES = 10_000  # shards: training images that the channel statistics are taken from, evenly spaced
 MAPPED = 512  # images read from shards before these are mapped anew: what was read counts as memory in use
 SHOWN = 20  # names of bad images in the error; the rest are in a file
@@ -203,13 +204,13 @@ def _files(part: Path, workers: int) -> dict[str, dict[str, Any]]:
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, chunk: int = CHUNK
 ) -> Iterator[Result]:
-    """`function` of each item by threads, in the items' order; at most (2 * workers + 1) * chunk results wait."""
+    """`function` of each item by threads, in the items' order; at most (AHEAD * workers + 1) * chunk results wait."""
     rest, waiting = iter(items), deque[Future[list[Result]]]()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="preprocess")
     try:
         while some := list(islice(rest, chunk)):
             waiting.append(pool.submit(lambda some: [function(item) for item in some], some))
-            if len(waiting) > 2 * workers:
+            if len(waiting) > AHEAD * workers:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.config import DataConfig
 from pipeline.data import sources
-from pipeline.data.preprocess import ordered_map, preprocess
+from pipeline.data.preprocess import AHEAD, ordered_map, preprocess
 from pipeline.data.sources import fetch
 from pipeline.data.store import open_store
 
@@ -260,7 +260,7 @@ def test_results_keep_their_order_and_do_not_pile_up():
 
     results = ordered_map(double, range(10_000), workers=4, chunk=10)
     assert next(results) == 0
-    assert len(started) <= (2 * 4 + 1) * 10
+    assert len(started) <= (AHEAD * 4 + 1) * 10
     assert list(results) == list(range(2, 20_000, 2))
 
 
