@@ -11,8 +11,9 @@ repro: $(INSTALLED)
 	dvc repro
 	@pipeline summary
 
+# A process a core, of one torch thread each: the threads of several would wait for each other.
 test: $(INSTALLED)
-	pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
 
 test-all: $(INSTALLED)
 	pytest
