@@ -11,9 +11,9 @@ repro: $(INSTALLED)
 	dvc repro
 	@pipeline summary
 
-# A process a core, of one torch thread each: the threads of several would wait for each other.
+# A process a core; each test file stays in one of them.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
+	pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 test-all: $(INSTALLED)
 	pytest

@@ -93,3 +93,8 @@ def reference(workspace: Callable[[], Path]) -> Path:
     root = workspace()
     Command(root, "train", *TINY).succeed()
     return root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sweeps first: they take the longest, and at the end one process would run them while the others wait."""
+    items.sort(key=lambda item: item.path.parent.name != "tuning")
