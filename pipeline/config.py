@@ -72,6 +72,8 @@ class ModelConfig(_Section):
     residual: bool
     shortcut: Literal["A", "B", "C"]
     stride_on: Literal["1x1", "3x3"]  # which convolution of a bottleneck has the stride: paper 1x1, torchvision 3x3
+    shortcut_zeros: Literal["after", "around"]  # where option A pads: behind the channels, or half before them
+    init_fan: Literal["fan_in", "fan_out"]  # of He's initialisation: Caffe's default, or torchvision's
 
     def __post_init__(self) -> None:
         if self.family == "cifar":
@@ -100,12 +102,17 @@ class AugmentConfig(_Section):
     flip: bool
     min_side: int  # scale_jitter: shorter side drawn from [min_side, max_side]
     max_side: int
+    pca_std: float  # shards: colour shift along the pixels' principal axes, AlexNet's is 0.1; 0 for none
     test_side: int  # shards: shorter side before the centre crop of a test image
 
     def __post_init__(self) -> None:
         _require(
             self.crop > 0 and self.padding >= 0,
             f"recipe.augment.crop={self.crop}, padding={self.padding}; crop must be positive, padding not negative",
+        )
+        _require(
+            self.pca_std == 0 or (self.pca_std > 0 and self.kind != "pad_crop"),
+            f"recipe.augment.pca_std={self.pca_std} with kind={self.kind}; 0 for none, or above 0 for images kept as shards",
         )
         if self.kind == "scale_jitter":
             _require(
@@ -121,11 +128,13 @@ class RecipeConfig(_Section):
     batch_size: int  # global, over all ranks
     max_steps: int
     lr: float
-    schedule: Literal["multistep", "one_cycle"]
+    schedule: Literal["multistep", "plateau", "one_cycle", "cosine"]
     milestones: list[int]  # multistep: lr is divided by 10 at each
-    warmup_lr: float  # multistep: used at first; 0 for no warm-up
+    plateau_patience: int  # plateau: lr is divided by 10 after this many validations without a lower error
+    plateau_margin: float  # ... lower by this fraction of the images
+    warmup_lr: float  # multistep, plateau: used at first; 0 for no warm-up
     warmup_until_err: float  # ... until a window's mean train error is below this fraction
-    warmup_fraction: float  # one_cycle: share of max_steps spent rising to lr
+    warmup_fraction: float  # one_cycle, cosine: share of max_steps spent rising to lr
     small_side: int  # training images are shrunk to this side at first, in pixels; 0 for never
     small_fraction: float  # ... for this share of max_steps
     momentum: float
@@ -153,15 +162,7 @@ class RecipeConfig(_Section):
             self.milestones == sorted(set(self.milestones)) and all(0 < m < self.max_steps for m in self.milestones),
             f"recipe.milestones={self.milestones}; need rising steps between 0 and recipe.max_steps={self.max_steps}",
         )
-        if self.schedule == "one_cycle":
-            _require(
-                not self.milestones and not self.warmup_lr,
-                "recipe.schedule=one_cycle takes no milestones and no warmup_lr (override: recipe.milestones=[] recipe.warmup_lr=0)",
-            )
-            _require(
-                0 < self.warmup_fraction < 1,
-                f"recipe.warmup_fraction={self.warmup_fraction}; it must lie between 0 and 1",
-            )
+        self._check_schedule()
         _require(
             self.small_side == 0 or (8 <= self.small_side < self.augment.crop and 0 < self.small_fraction < 1),
             f"recipe.small_side={self.small_side}, recipe.small_fraction={self.small_fraction} with recipe.augment.crop={self.augment.crop}; a side from 8 to below the crop for a share between 0 and 1 of the steps, or 0 for never",
@@ -170,6 +171,27 @@ class RecipeConfig(_Section):
             not self.warmup_lr or 0 < self.warmup_until_err < 1,
             f"recipe.warmup_until_err={self.warmup_until_err}; with a warm-up it must lie between 0 and 1",
         )
+
+    def _check_schedule(self) -> None:
+        _require(
+            self.schedule == "multistep" or not self.milestones,
+            f"recipe.schedule={self.schedule} takes no milestones (override: recipe.milestones=[])",
+        )
+        if self.schedule == "plateau":
+            _require(
+                self.plateau_patience > 0 and 0 <= self.plateau_margin < 1,
+                f"recipe.plateau_patience={self.plateau_patience}, recipe.plateau_margin={self.plateau_margin}; wait for at least 1 validation, and for less than the whole error",
+            )
+        if self.schedule in ("one_cycle", "cosine"):
+            _require(
+                not self.warmup_lr,
+                f"recipe.schedule={self.schedule} takes no warmup_lr (override: recipe.warmup_lr=0)",
+            )
+            least = 0 if self.schedule == "cosine" else 1e-9
+            _require(
+                least <= self.warmup_fraction < 1,
+                f"recipe.warmup_fraction={self.warmup_fraction}; it must lie between 0 and 1",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,12 +320,12 @@ class Config(_Section):
             f"recipe.augment.crop={augment.crop} with data.image_size={self.data.image_size}; images kept as arrays are cropped to their own size",
         )
         _require(
-            small or self.recipe.normalize == "channel",
-            f"recipe.normalize={self.recipe.normalize} with data.format=shards, whose images differ in size and have no mean of each pixel (override: recipe.normalize=channel)",
-        )
-        _require(
             small or augment.crop <= augment.test_side,
             f"recipe.augment.crop={augment.crop} with test_side={augment.test_side}; a test image's shorter side must be at least the crop (override: recipe.augment.test_side={augment.crop * 8 // 7})",
+        )
+        _require(
+            self.recipe.schedule != "plateau" or self.data.split == "holdout",
+            f"recipe.schedule=plateau with data.split={self.data.split}, which validates on nothing; choose data.split=holdout, or recipe.schedule=multistep with the steps at which an earlier run fell",
         )
         for key in self.sweep.space:
             self._require_key(key)

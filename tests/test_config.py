@@ -58,6 +58,9 @@ def unread(wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
     return wanted - handed_on.union(*map(attributes, files))
 
 
+PLATEAU = ("data=imagenet", "data.path=/images")
+
+
 def test_each_key_of_the_configuration_is_read_by_some_code():
     assert not unread(keys(from_dict(values())))
     # Names that other objects have are not taken for keys.
@@ -78,11 +81,19 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["trainer.devices=3"], "recipe.batch_size=64 does not divide over 3 ranks"),
         (["data=folder"], "data.source=folder without data.path"),
         (["recipe.schedule=multistep", "recipe.milestones=[9,9]"], "recipe.milestones"),
+        (["recipe.schedule=plateau"], "recipe.plateau_patience=0, recipe.plateau_margin=0.0; wait for at least 1"),
+        (["recipe.schedule=cosine", "recipe.milestones=[9]"], "recipe.schedule=cosine takes no milestones"),
+        (["recipe.schedule=cosine", "recipe.warmup_lr=0.1"], "recipe.schedule=cosine takes no warmup_lr"),
+        (["recipe.warmup_fraction=0"], "recipe.warmup_fraction=0.0; it must lie between 0 and 1"),
+        (["recipe.augment.pca_std=0.1"], "recipe.augment.pca_std=0.1 with kind=pad_crop; 0 for none, or above 0"),
+        ([*PLATEAU, "data.split=full"], "recipe.schedule=plateau with data.split=full, which validates on nothing"),
+        ([*PLATEAU, "recipe.plateau_patience=0"], "recipe.plateau_patience=0, recipe.plateau_margin=0.002; wait for"),
+        (["model.shortcut_zeros=before"], "model.shortcut_zeros='before'"),
+        (["model.init_fan=fan_avg"], "model.init_fan='fan_avg'"),
         (["sweep.space={model.deep:[8]}"], "sweep.space names model.deep, which is no key"),
         (["sweep.space={trainer.devices:[1]}"], "a sweep varies model"),
         (["data=imagenette", "recipe=cifar_quick"], "recipe.augment.kind=pad_crop with data.format=shards"),
         (["data=imagenette", "recipe.augment.crop=224"], "recipe.augment.crop=224 with test_side=144; a test image's"),
-        (["data=imagenette", "recipe.normalize=per_pixel_mean"], "recipe.normalize=per_pixel_mean with data.format=sh"),
         (["data=cifar10", "data.image_size=64"], "whose images are 32 pixels wide (override: data.format=arrays data"),
         (["data=cifar100", "data.format=shards"], "data.format=shards and data.image_size=32 with data.source=cifar1"),
         (["data=digits", "data.image_size=16"], "(override: data.format=arrays data.image_size=8)"),

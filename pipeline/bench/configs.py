@@ -50,7 +50,15 @@ def paper_config(store: Store, runs: Path, depth: int = 20) -> Config:
             skip_corrupt=False,
             workers=0,
         ),
-        model=ModelConfig(family="cifar", depth=depth, residual=True, shortcut="A", stride_on="1x1"),
+        model=ModelConfig(
+            family="cifar",
+            depth=depth,
+            residual=True,
+            shortcut="A",
+            stride_on="1x1",
+            shortcut_zeros="after",
+            init_fan="fan_in",
+        ),
         recipe=_recipe(manifest.image_size),
         trainer=_trainer(),
         sweep=_sweep(),
@@ -67,6 +75,8 @@ def _recipe(side: int) -> RecipeConfig:
         lr=0.1,
         schedule="multistep",
         milestones=[],
+        plateau_patience=0,
+        plateau_margin=0.0,
         warmup_lr=0.0,
         warmup_until_err=0.8,
         warmup_fraction=0.0,
@@ -80,7 +90,9 @@ def _recipe(side: int) -> RecipeConfig:
         label_smoothing=0.0,
         normalize="per_pixel_mean",
         precision="auto",
-        augment=AugmentConfig(kind="pad_crop", crop=side, padding=4, flip=True, min_side=0, max_side=0, test_side=0),
+        augment=AugmentConfig(
+            kind="pad_crop", crop=side, padding=4, flip=True, min_side=0, max_side=0, pca_std=0.0, test_side=0
+        ),
     )
 
 

@@ -124,6 +124,7 @@ def rate(store: Store, chosen: np.ndarray, kind: str, threads: int, clock: Secon
         flip=True,
         min_side=SIDES[0],
         max_side=SIDES[1],
+        pca_std=0.0,
         test_side=SIDES[0],
     )
     records = store.train()

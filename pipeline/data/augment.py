@@ -5,6 +5,9 @@ Axes: B images, H x W pixels, C channels.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,20 +64,61 @@ def _windows(images: Tensor, choices: int) -> Tensor:
     return images.as_strided(shape, (sb, sh, sw, sh, sw, sc))
 
 
-class Normalize:
-    """Channel normalisation of crops that were decoded to their final size.
+class ColourShift:
+    """AlexNet's colour augmentation, which Sec. 3.4 takes over: one colour an image, along the pixels' principal axes.
+
+    Each axis counts by its eigenvalue, of pixels in [0, 1], times a normal draw (Krizhevsky et al. 2012, Sec. 4.1).
 
     Args:
-        mean, std: (C,) float32 in [0, 1].
+        covariance: (C, C) of training pixels in [0, 1].
+        std: of the draws; AlexNet's is 0.1.
+    """
+
+    def __init__(self, covariance: np.ndarray, std: float) -> None:
+        values, axes = np.linalg.eigh(covariance.astype(np.float64))
+        axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(len(axes))])  # an axis has two directions: one is taken
+        self.width = len(values)
+        self._axes = axes * values * std
+
+    def __call__(self, draws: np.ndarray) -> Tensor:
+        """(B, C) float32, to be added to images in [0, 1], from (B, C) draws in [0, 1)."""
+        uniform = torch.from_numpy(draws.astype(np.float64)).clamp_(min=2**-25)  # draws are multiples of 2**-24
+        normal = math.sqrt(2) * torch.erfinv(2 * uniform - 1)
+        return (normal @ torch.from_numpy(self._axes.T)).float()
+
+
+class Normalize:
+    """Mean subtraction and scaling of crops that were decoded to their final size.
+
+    Args:
+        mean: (C, 1, 1) float32 in [0, 1], or (C, H, W) of crops of that size.
+        std: (C,) float32; ones where only the mean is subtracted.
     """
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
-        self._mean, self._scale = (mean * 255.0)[None, :, None, None], (1.0 / (255.0 * std))[None, :, None, None]
+        self._mean, self._scale = (mean * 255.0)[None], (1.0 / (255.0 * std))[None, :, None, None]
 
     def to(self, device: torch.device) -> Normalize:
         self._mean, self._scale = self._mean.to(device), self._scale.to(device)
         return self
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) float32 in channels_last memory, from uint8 of the same shape."""
-        return ((images.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)
+    def __call__(self, images: Tensor, shift: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) float32 in channels_last memory, from uint8 of the same shape.
+
+        Args:
+            shift: (B, C) colours in [0, 1] that are added to the images.
+        """
+        mean = self._mean if shift is None else self._mean - 255.0 * shift[:, :, None, None]
+        return ((images.float() - mean) * self._scale).contiguous(memory_format=torch.channels_last)
+
+
+def mean_of_crops(pixel_mean: Tensor, side: int, crop: int) -> Tensor:
+    """(C, crop, crop) float32: the mean of test views, from the mean (H, W, C) of whole squares.
+
+    Args:
+        side: shorter side of an image before its centre is cropped, in pixels.
+        crop: side of the crop.
+    """
+    whole = F.interpolate(pixel_mean.permute(2, 0, 1)[None], size=(side, side), mode="bilinear", antialias=True)[0]
+    start = round((side - crop) / 2)
+    return whole[:, start : start + crop, start : start + crop]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import AugmentConfig
-from pipeline.data.augment import PAD_CROP_DRAWS, Normalize, PadCrop
+from pipeline.data.augment import PAD_CROP_DRAWS, ColourShift, Normalize, PadCrop, mean_of_crops
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
 
 if TYPE_CHECKING:
@@ -54,26 +54,37 @@ class ShardBatches:
 
     ahead = 4
 
-    def __init__(self, records: ShardRecords, augment: AugmentConfig, normalize: Normalize, workers: int) -> None:
+    def __init__(
+        self,
+        records: ShardRecords,
+        augment: AugmentConfig,
+        normalize: Normalize,
+        workers: int,
+        colours: ColourShift | None = None,
+    ) -> None:
         from pipeline.data import crops
 
-        self.width = crops.CROP_DRAWS
+        self._colours = colours
+        self.width = crops.CROP_DRAWS + (colours.width if colours else 0)
         self._crops, self._records, self._augment, self._normalize = crops, records, augment, normalize
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._of_thread = threading.local()
 
-    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) uint8 in channels_last memory and (B,) int64."""
+    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, ...]:
+        """(B, 3, S, S) uint8 in channels_last memory, (B,) int64 and, of a shift in colour, (B, 3) float32."""
+        shifts: tuple[Tensor, ...] = ()
+        if self._colours and draws is not None:
+            draws, of_colour = np.split(draws, [self._crops.CROP_DRAWS], axis=1)
+            shifts = (self._colours(of_colour),)
         side = self._augment.crop
         images = np.empty((len(indices), side, side, 3), np.uint8)
         some = max(1, min(DECODED, len(indices) // self._workers))
         parts = [slice(at, at + some) for at in range(0, len(indices), some)]
         rows = [None if draws is None else draws[part] for part in parts]
         list(self._pool.map(self._decode, [indices[part] for part in parts], rows, [images[part] for part in parts]))
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(
-            self._records.labels[indices].astype(np.int64)
-        )
+        labels = torch.from_numpy(self._records.labels[indices].astype(np.int64))
+        return torch.from_numpy(images).permute(0, 3, 1, 2), labels, *shifts
 
     def _decode(self, indices: np.ndarray, draws: np.ndarray | None, out: np.ndarray) -> None:
         if not hasattr(self._of_thread, "cropper"):
@@ -95,9 +106,9 @@ class ShardBatches:
         return self
 
     def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        images, labels = batch
+        images, labels, *shifts = batch
         self.to(images.device)
-        return self._normalize(images), labels
+        return self._normalize(images, *shifts), labels
 
 
 def batches_of(
@@ -106,19 +117,32 @@ def batches_of(
     """Batch maker for records of either format.
 
     Raises:
-        ValueError: per-pixel mean of images that have no common size.
+        ValueError: a store of JPEGs made before it held what the recipe asks for.
     """
     mean, std = torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std)
+    per_pixel = normalize == "per_pixel_mean"
+    if per_pixel:
+        std = torch.ones_like(std)
     if isinstance(records, ShardRecords):
-        if normalize != "channel":
-            raise ValueError(f"recipe.normalize={normalize} with shards; images of differing size take channel")
-        return ShardBatches(records, augment, Normalize(mean, std), workers)
+        colours = (
+            ColourShift(_had(statistics.covariance, "augment.pca_std"), augment.pca_std) if augment.pca_std else None
+        )
+        means = mean[:, None, None]
+        if per_pixel:
+            pixel_mean = torch.from_numpy(_had(statistics.pixel_mean, "normalize=per_pixel_mean"))
+            means = mean_of_crops(pixel_mean, augment.test_side, augment.crop)
+        return ShardBatches(records, augment, Normalize(means, std), workers, colours)
     height, width = records.images.shape[1:3]
-    if normalize == "per_pixel_mean":
-        mean, std = torch.from_numpy(statistics.pixel_mean), torch.ones_like(std)
-    else:
-        mean = mean.expand(height, width, -1).contiguous()
+    mean = torch.from_numpy(statistics.pixel_mean) if per_pixel else mean.expand(height, width, -1).contiguous()
     return ArrayBatches(records, PadCrop(mean, std, augment.padding, augment.flip))
+
+
+def _had(statistic: np.ndarray | None, key: str) -> np.ndarray:
+    if statistic is None:
+        raise ValueError(
+            f"recipe.{key} needs a statistic that this data store lacks; make it again with `dvc repro preprocess`"
+        )
+    return statistic
 
 
 def _borrowed(images: np.ndarray) -> Tensor:

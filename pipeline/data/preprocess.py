@@ -24,7 +24,7 @@ from pipeline.config import SIDES, DataConfig
 from pipeline.data.readers import Record, decode, open_published
 from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
 from pipeline.data.sources import fetched
-from pipeline.data.splits import SPLITS, array_statistics, channel_moments, channel_statistics, evenly, make_splits
+from pipeline.data.splits import SPLITS, Moments, array_statistics, evenly, make_splits, moments
 from pipeline.data.store import MANIFEST, ArrayWriter, Manifest
 from pipeline.progress import progress
 
@@ -168,26 +168,28 @@ def _statistics(part: Path, data: DataConfig, splits: dict[str, np.ndarray], wor
         images = np.load(part / "train_images.npy", mmap_mode="r")
         found = {split: array_statistics(images, splits[f"{split}_train"]) for split in SPLITS}
     else:
-        chosen = {split: evenly(splits[f"{split}_train"], STATISTICS_IMAGES).tolist() for split in SPLITS}
+        chosen = {split: set(evenly(splits[f"{split}_train"], STATISTICS_IMAGES).tolist()) for split in SPLITS}
         every = sorted(set().union(*chosen.values()))
+        gathered = {split: Moments() for split in SPLITS}
         with progress(f"statistics of {data.name}", len(every), "images") as shown:
-            moments = {}
-            for at, moment in _moments(part, every, workers):
-                moments[at] = moment
+            for at, measured in _moments(part, every, workers):
+                for split, indices in chosen.items():
+                    if at in indices:
+                        gathered[split].add(*measured)
                 shown.advance()
-        found = {split: channel_statistics(moments[at] for at in indices) for split, indices in chosen.items()}
+        found = {split: sums.statistics() for split, sums in gathered.items()}
     return {f"{split}_{key}": value for split, values in found.items() for key, value in values.items()}
 
 
-def _moments(part: Path, every: list[int], workers: int) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
-    """The channel moments of the training images at `every`, sorted."""
+def _moments(part: Path, every: list[int], workers: int) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+    """The moments of the training images at `every`, sorted."""
     import simplejpeg
 
     for start in range(0, len(every), MAPPED):
         some, records = every[start : start + MAPPED], ShardRecords(part, "train")
 
-        def measured(at: int, records: ShardRecords = records) -> tuple[np.ndarray, np.ndarray]:
-            return channel_moments(simplejpeg.decode_jpeg(records.jpeg(at), strict=False))
+        def measured(at: int, records: ShardRecords = records) -> tuple[np.ndarray, ...]:
+            return moments(simplejpeg.decode_jpeg(records.jpeg(at), strict=False))
 
         yield from zip(some, ordered_map(measured, some, workers), strict=True)
 

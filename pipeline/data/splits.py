@@ -6,12 +6,11 @@ on every machine and for any number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 SPLITS = ("holdout", "full")
 ROWS_AT_ONCE = 4096
+MEAN_SIDE = 256  # of the mean image of images of differing size, in pixels: the paper's shorter side in tests
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -88,24 +87,57 @@ def array_statistics(images: np.ndarray, indices: np.ndarray) -> dict[str, np.nd
     return {**_scaled(mean, squares / pixels), "pixel_mean": (total / len(indices) / 255).astype(np.float32)}
 
 
-def channel_statistics(moments: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-    """mean (C,) and std (C,), float32 in units of [0, 1], every image counting the same whatever its size.
+class Moments:
+    """Statistics of images of differing size, gathered one image at a time; each counts the same, whatever its size."""
 
-    Args:
-        moments: of each image, as `channel_moments` gives them.
+    def __init__(self) -> None:
+        self._count = 0
+        self._sums: list[np.ndarray] = []
+
+    def add(self, *measured: np.ndarray) -> None:
+        """An image, as `moments` measures it."""
+        self._count += 1
+        if not self._sums:
+            self._sums = [np.zeros(of.shape, np.float64) for of in measured]
+        for total, of in zip(self._sums, measured, strict=True):
+            np.add(total, of, out=total)
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """mean (C,), std (C,), covariance (C, C) and pixel_mean (MEAN_SIDE, MEAN_SIDE, C), float32 in units of [0, 1]."""
+        first, second, square = (total / self._count for total in self._sums)
+        covariance = (second - np.outer(first, first)) / 255**2
+        return {
+            **_scaled(first, np.diag(second)),
+            "covariance": covariance.astype(np.float32),
+            "pixel_mean": (square / 255).astype(np.float32),
+        }
+
+
+def moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `Moments` adds up of an (H, W, C) uint8 image, in units of [0, 255].
+
+    Means (C,) and mean products (C, C) of its channels, float64; its centre as a square of MEAN_SIDE pixels, uint8.
     """
-    first, second = (np.mean(list(values), axis=0) for values in zip(*moments, strict=True))
-    return _scaled(first, second)
+    planes = np.moveaxis(image, 2, 0).reshape(image.shape[2], -1)
+    # Sums of whole numbers: exact, and made outside Python's lock.
+    first = planes.sum(axis=1, dtype=np.uint64)
+    second = np.empty((len(planes), len(planes)), np.uint64)
+    for i, plane in enumerate(planes):
+        for j in range(i + 1):
+            second[i, j] = second[j, i] = np.multiply(plane, planes[j], dtype=np.uint16).sum(dtype=np.uint64)
+    return first / planes.shape[1], second / planes.shape[1], _centre(image)
 
 
-def channel_moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and mean square of each channel of an (H, W, C) uint8 image: two (C,) float64 arrays in units of [0, 255]."""
-    channels = image.shape[2]
-    rows = image.reshape(len(image), -1)
-    # Sums of whole numbers: exact, and made outside Python's lock. 32 bits hold 66,051 squares of 255.
-    sums = [of.sum(axis=0, dtype=np.uint32) for of in (rows, np.square(rows, dtype=np.uint16))]
-    first, second = (column.reshape(-1, channels).sum(axis=0, dtype=np.uint64) for column in sums)
-    return first / (rows.size // channels), second / (rows.size // channels)
+def _centre(image: np.ndarray) -> np.ndarray:
+    """(MEAN_SIDE, MEAN_SIDE, C): the shorter side of (H, W, C) scaled to it, the middle of the longer one."""
+    import cv2
+
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    way = cv2.INTER_AREA if side > MEAN_SIDE else cv2.INTER_LINEAR
+    found = cv2.resize(image[top : top + side, left : left + side], (MEAN_SIDE, MEAN_SIDE), interpolation=way)
+    return found.reshape(MEAN_SIDE, MEAN_SIDE, image.shape[2])
 
 
 def evenly(indices: np.ndarray, limit: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
     manifest.json       Manifest
     splits.npz          holdout_train, holdout_val, full_train: sorted int64 indices of training images
-    statistics.npz      <split>_mean, <split>_std (C,), arrays also <split>_pixel_mean (H, W, C): float32, [0, 1]
+    statistics.npz      <split>_mean, <split>_std (C,), <split>_pixel_mean (H, W, C), shards also <split>_covariance (C, C):
+                        float32, [0, 1]
     train_labels.npy    (N,) int64; so test_labels.npy
     train_images.npy    arrays: (N, H, W, C) uint8; so test_images.npy
     train-00000.arrow   shards: JPEGs (see shards.py); so test-00000.arrow
@@ -65,9 +66,10 @@ class Manifest:
 class Statistics:
     """Of a split's training images, float32 in units of [0, 1]."""
 
-    pixel_mean: np.ndarray | None  # (H, W, C); None for shards
+    pixel_mean: np.ndarray | None  # (H, W, C); shards: of squares around the centre, H = W = splits.MEAN_SIDE
     mean: np.ndarray  # (C,)
     std: np.ndarray  # (C,)
+    covariance: np.ndarray | None = None  # (C, C), of pixels over channels; None for arrays
 
 
 class ArrayRecords:
@@ -140,7 +142,7 @@ class Store:
             ValueError: neither holdout nor full.
         """
         with np.load(self.path / "statistics.npz") as stored:
-            found = {key: stored.get(f"{_known(split)}_{key}") for key in ("pixel_mean", "mean", "std")}
+            found = {key: stored.get(f"{_known(split)}_{key}") for key in ("pixel_mean", "mean", "std", "covariance")}
         return Statistics(**found)
 
     def train(self) -> ArrayRecords | ShardRecords:

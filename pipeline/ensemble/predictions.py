@@ -28,6 +28,7 @@ from pipeline.training.checkpoint import load_weights
 from pipeline.training.key import code_version
 
 FOLDER = "predictions"  # below paths.runs
+LATER = {"pca_std": 0.0}  # keys that weights may have been saved without; they change no test image
 BATCH = 250  # images a forward pass; more of them do not stay in a CPU's cache from layer to layer
 _ROOT = Path(__file__).resolve().parents[1]
 # Beside the training code, what decides the probabilities: how images are read and what is asked of the net.
@@ -51,9 +52,8 @@ class Images:
     def batches(self, metadata: dict[str, Any], workers: int = 1) -> ArrayBatches | ShardBatches:
         """Batches as the net of `metadata` was validated on: its crop, its statistics."""
         statistics = self.store.statistics(metadata["split"])
-        return batches_of(
-            self.records, statistics, AugmentConfig(**metadata["augment"]), metadata["normalize"], workers
-        )
+        augment = AugmentConfig(**{**LATER, **metadata["augment"]})
+        return batches_of(self.records, statistics, augment, metadata["normalize"], workers)
 
 
 def validation_images(store: Store) -> Images:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 Family = Literal["cifar", "imagenet"]
 Shortcut = Literal["A", "B", "C"]
 StrideOn = Literal["1x1", "3x3"]
+ShortcutZeros = Literal["after", "around"]
+InitFan = Literal["fan_in", "fan_out"]
 
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)  # Table 6; any 6n + 2 with n >= 1 can be built
 
@@ -27,25 +29,29 @@ class Wiring:
     residual: bool  # False: the plain net, the same layers without shortcuts (Sec. 3.3)
     shortcut: Shortcut  # Sec. 4.1; unused by a plain net
     stride_on: StrideOn  # which convolution of a bottleneck subsamples; unused by BasicBlock
+    zeros: ShortcutZeros = "after"  # where option A pads; unused by B and C
 
 
 class PadShortcut(nn.Module):
     """Option A: identity, subsampled when the map shrinks, with zeros for the added channels (Sec. 3.3).
 
     (N, C, H, W) -> (N, C + extra, ceil(H / stride), ceil(W / stride)); no parameters.
+
+    The paper says "extra zero entries padded for increasing dimensions" and not where. "after", the existing channels, is
+    the plain reading of "padded", and what FAIR's fb.resnet.torch does; "around", half before and half after, is common
+    in public CIFAR nets. Both give the same distribution of nets: they differ by a permutation of channels, which the
+    random weights absorb. Trained weights, though, fit one of them alone.
     """
 
-    def __init__(self, extra: int, stride: int) -> None:
+    def __init__(self, extra: int, stride: int, zeros: ShortcutZeros = "after") -> None:
         super().__init__()
-        self.extra = extra
+        before = extra // 2 if zeros == "around" else 0
+        self.padding = (0, 0, 0, 0, before, extra - before)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        # The paper says "extra zero entries padded for increasing dimensions" and not where. Appending them is the
-        # plain reading of "padded", and what FAIR's fb.resnet.torch does. Zeros on both sides would give the same
-        # distribution of nets: the two differ by a permutation of channels, which the random weights absorb.
         # The slice is a view, so the pad is the only copy.
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 
 def _conv(in_planes: int, planes: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -59,7 +65,7 @@ def _shortcut(in_planes: int, out_planes: int, stride: int, wiring: Wiring) -> n
     if not wiring.residual or (same_shape and wiring.shortcut != "C"):
         return None
     if wiring.shortcut == "A":
-        return PadShortcut(out_planes - in_planes, stride)
+        return PadShortcut(out_planes - in_planes, stride, wiring.zeros)
     return nn.Sequential(_conv(in_planes, out_planes, 1, stride), nn.BatchNorm2d(out_planes))
 
 
@@ -139,7 +145,7 @@ def _stages(block: Block, num_blocks: Sequence[int], width: int, wiring: Wiring)
     return stages
 
 
-def _init_weights(model: nn.Module) -> None:
+def _init_weights(model: nn.Module, fan: InitFan) -> None:
     """Draw every weight as in [13]: normal, mean 0, std sqrt(2 / fan); biases 0; batch norm starts as the identity."""
     for module in model.modules():
         # On the meta device there is nothing to draw, and trying would import torch's compiler for seconds.
@@ -147,7 +153,7 @@ def _init_weights(model: nn.Module) -> None:
             # [13] derives fan-in (forward pass, its Eqn. 10) and fan-out (backward) and finds either sufficient.
             # Fan-in is what Caffe's "msra" filler does by default, and the paper was trained with Caffe. torchvision
             # takes fan-out, which differs where a stride-2 block changes the number of planes.
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -158,7 +164,7 @@ class CifarResNet(nn.Module):
     Made for 32x32 (maps of 32, 16, 8); the pool is global, so any size of at least 1x1 works.
     """
 
-    def __init__(self, depth: int, wiring: Wiring, *, num_classes: int, in_channels: int) -> None:
+    def __init__(self, depth: int, wiring: Wiring, *, fan: InitFan, num_classes: int, in_channels: int) -> None:
         super().__init__()
         self.conv1 = _conv(in_channels, 16, 3)
         self.bn1 = nn.BatchNorm2d(16)
@@ -166,7 +172,7 @@ class CifarResNet(nn.Module):
         self.layer1, self.layer2, self.layer3 = _stages(BasicBlock, [(depth - 2) // 6] * 3, 16, wiring)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64, num_classes)
-        _init_weights(self)
+        _init_weights(self, fan)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -181,7 +187,7 @@ class ImageNetResNet(nn.Module):
     positions of the fully convolutional form that Sec. 3.4 tests with.
     """
 
-    def __init__(self, depth: int, wiring: Wiring, *, num_classes: int, in_channels: int) -> None:
+    def __init__(self, depth: int, wiring: Wiring, *, fan: InitFan, num_classes: int, in_channels: int) -> None:
         super().__init__()
         block, num_blocks = TABLE_1[depth]
         self.conv1 = _conv(in_channels, 64, 7, stride=2)
@@ -191,7 +197,7 @@ class ImageNetResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = _stages(block, num_blocks, 64, wiring)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * block.expansion, num_classes)
-        _init_weights(self)
+        _init_weights(self, fan)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -211,6 +217,8 @@ def build_model(
     residual: bool = True,
     shortcut: Shortcut | None = None,
     stride_on: StrideOn = "1x1",
+    shortcut_zeros: ShortcutZeros = "after",
+    init_fan: InitFan = "fan_in",
     num_classes: int,
     in_channels: int = 3,
 ) -> CifarResNet | ImageNetResNet:
@@ -220,18 +228,19 @@ def build_model(
         residual: False gives the plain net, which has option A's parameters and no shortcut at all.
         shortcut: None takes the paper's for this net, see `default_shortcut`; a plain net ignores it.
         stride_on: where a bottleneck subsamples: "1x1" as the paper, "3x3" as torchvision; other nets ignore it.
+        shortcut_zeros: where option A pads, see `PadShortcut`; other nets ignore it.
+        init_fan: which fan [13]'s variance is taken of, see `_init_weights`.
     Raises:
         ValueError: a value outside the paper's nets.
     """
-    _check(family, depth, shortcut, stride_on, num_classes, in_channels)
-    wiring = Wiring(residual, shortcut or default_shortcut(family, depth), stride_on)
+    _check(family, depth, shortcut, num_classes, in_channels)
+    _check_choices(stride_on, shortcut_zeros, init_fan)
+    wiring = Wiring(residual, shortcut or default_shortcut(family, depth), stride_on, shortcut_zeros)
     net = CifarResNet if family == "cifar" else ImageNetResNet
-    return net(depth, wiring, num_classes=num_classes, in_channels=in_channels)
+    return net(depth, wiring, fan=init_fan, num_classes=num_classes, in_channels=in_channels)
 
 
-def _check(
-    family: Family, depth: int, shortcut: Shortcut | None, stride_on: StrideOn, num_classes: int, in_channels: int
-) -> None:
+def _check(family: Family, depth: int, shortcut: Shortcut | None, num_classes: int, in_channels: int) -> None:
     if family not in ("cifar", "imagenet"):
         raise ValueError(f"family={family} is unknown; pass cifar (6n + 2 layers) or imagenet (Table 1)")
     if family == "cifar" and (depth < 8 or (depth - 2) % 6 != 0):
@@ -247,7 +256,16 @@ def _check(
         raise ValueError(f"shortcut={shortcut} is unknown; pass A (zero padding), B or C (projections)")
     if family == "cifar" and shortcut == "C":
         raise ValueError("shortcut=C is defined for the ImageNet nets; CIFAR nets take A (the paper's) or B")
-    if stride_on not in ("1x1", "3x3"):
-        raise ValueError(f"stride_on={stride_on} is unknown; pass 1x1 (the paper's) or 3x3 (torchvision's)")
     if num_classes < 1 or in_channels < 1:
         raise ValueError(f"num_classes={num_classes}, in_channels={in_channels}; both must be at least 1; pass counts")
+
+
+def _check_choices(stride_on: StrideOn, shortcut_zeros: ShortcutZeros, init_fan: InitFan) -> None:
+    if stride_on not in ("1x1", "3x3"):
+        raise ValueError(f"stride_on={stride_on} is unknown; pass 1x1 (the paper's) or 3x3 (torchvision's)")
+    if shortcut_zeros not in ("after", "around"):
+        raise ValueError(
+            f"shortcut_zeros={shortcut_zeros} is unknown; pass after (behind the channels) or around (half before them)"
+        )
+    if init_fan not in ("fan_in", "fan_out"):
+        raise ValueError(f"init_fan={init_fan} is unknown; pass fan_in (Caffe's) or fan_out (torchvision's)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.config import RecipeConfig
 from pipeline.training.graphed import GraphedStep, pinned
 from pipeline.training.optimisers import optimisers
-from pipeline.training.schedule import lr_at, side_at
+from pipeline.training.schedule import Plateau, lr_at, side_at
 
 # Lightning warns of a training_step that takes an iterator, which is what lets it take several batches.
 warnings.filterwarnings("ignore", message=".*`dataloader_iter`")
@@ -53,7 +54,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.model, self.recipe = model, recipe
-        self.warming = recipe.warmup_lr > 0
+        self.warming, self.plateau = recipe.warmup_lr > 0, Plateau()
         self.val_metrics: dict[str, float] = {}
         self._steps_per_call, self._due = steps_per_call, tuple(filter(None, due))
         self._graphed: GraphedStep | None = None
@@ -99,7 +100,7 @@ class Classifier(pl.LightningModule):
         for made, (batch, _, _) in enumerate(islice(dataloader_iter, self._steps_ahead())):
             if made:
                 loop.batch_progress.increment_by(1)
-            self._set_rate(lr_at(self.global_step, self.recipe, self.warming))
+            self._set_rate(lr_at(self.global_step, self.recipe, self.warming, self.plateau.drops))
             side = side_at(self.global_step, self.recipe)
             if self._graphed is not None:
                 self._graphed(side, batch)
@@ -146,7 +147,7 @@ class Classifier(pl.LightningModule):
             raise DivergedError(
                 f"the training loss is {loss} at step {self.global_step}; lower recipe.lr ({self.recipe.lr}) or add a warm-up"
             )
-        lr = lr_at(self.global_step - 1, self.recipe, self.warming)
+        lr = lr_at(self.global_step - 1, self.recipe, self.warming, self.plateau.drops)
         if self.warming and wrong1 / count < self.recipe.warmup_until_err:
             self.warming = False
         return {"train/loss": loss / count, "train/err1": wrong1 / count, "lr": lr}
@@ -163,15 +164,17 @@ class Classifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         loss, wrong1, wrong5, count = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum").tolist()
         self.val_metrics = {"val/loss": loss / count, "val/err1": wrong1 / count, "val/err5": wrong5 / count}
+        self.plateau.saw(wrong1 / count, self.recipe)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The window goes along, so that the first metrics after a resume cover the same steps as without the break.
         window = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum")
         self._window.copy_(window if self.global_rank == 0 else torch.zeros_like(window))
-        checkpoint["classifier"] = {"warming": self.warming, "window": window.cpu()}
+        checkpoint["classifier"] = {"warming": self.warming, "plateau": asdict(self.plateau), "window": window.cpu()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.warming = checkpoint["classifier"]["warming"]
+        self.plateau = Plateau(**checkpoint["classifier"]["plateau"])
         if self.global_rank == 0:
             self._window = checkpoint["classifier"]["window"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +19,11 @@ from pipeline.data.preprocess import preprocess
 from pipeline.data.sources import fetch
 from pipeline.data.store import open_store
 
-SHIFT = AugmentConfig(kind="pad_crop", crop=8, padding=1, flip=True, min_side=0, max_side=0, test_side=0)
-JITTER = AugmentConfig(kind="scale_jitter", crop=24, padding=0, flip=True, min_side=24, max_side=40, test_side=32)
+SHIFT = AugmentConfig(kind="pad_crop", crop=8, padding=1, flip=True, min_side=0, max_side=0, pca_std=0.0, test_side=0)
+JITTER = AugmentConfig(
+    kind="scale_jitter", crop=24, padding=0, flip=True, min_side=24, max_side=40, pca_std=0.0, test_side=32
+)
+COLOURED = replace(JITTER, pca_std=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -199,15 +202,39 @@ def test_threads_change_no_pixel(shards: Path) -> None:
         assert one[0].dtype == torch.uint8 and one[0].is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_shift_in_colour_moves_an_image_by_one_colour_and_changes_no_crop(shards: Path) -> None:
+    store, indices = open_store(shards), np.arange(24)
+    draws = np.random.default_rng(0).random((24, 16), dtype=np.float32)
+    plain, coloured = (
+        batches_of(store.train(), store.statistics("full"), augment, "channel", 1) for augment in (JITTER, COLOURED)
+    )
+    assert (plain.width, coloured.width) == (13, 16)
+    still, shifted = plain.fetch(indices, draws[:, :13]), coloured.fetch(indices, draws)
+    assert torch.equal(still[0], shifted[0])
+    moved = coloured.finish(shifted)[0] - plain.finish(still)[0]
+    assert moved.std((2, 3)).max() < 1e-5 and (moved.mean((2, 3)).abs().amax(1) > 1e-4).all()
+    assert len(coloured.fetch(indices, None)) == 2  # test images keep their colours
+
+
+def test_a_store_without_these_statistics_says_so(shards: Path) -> None:
+    store = open_store(shards)
+    older = replace(store.statistics("full"), covariance=None, pixel_mean=None)
+    for augment, normalize, key in ((COLOURED, "channel", "augment.pca_std"), (JITTER, "per_pixel_mean", "normalize")):
+        with pytest.raises(ValueError, match=rf"recipe\.{key}.* needs .*`dvc repro preprocess`"):
+            batches_of(store.train(), older, augment, normalize, 1)
+
+
 def test_a_rank_without_images_gets_an_empty_batch_of_the_right_shape(shards: Path) -> None:
     data = module(shards, augment=JITTER, normalize="channel")
     images, labels = data.on_after_batch_transfer(data.batches.fetch(np.empty(0, np.int64), None), 0)
     assert images.shape == (0, 3, 24, 24) and labels.shape == (0,)
 
 
-def test_a_per_pixel_mean_of_images_of_differing_size_is_refused(shards: Path) -> None:
-    with pytest.raises(ValueError, match=r"recipe\.normalize=per_pixel_mean with shards; .* take channel"):
-        module(shards, augment=JITTER)
+def test_crops_may_have_the_mean_of_each_pixel_subtracted(shards: Path) -> None:
+    data = module(shards, augment=JITTER, normalize="per_pixel_mean")
+    images, _ = joined(batches(data, data.val_dataloader()))
+    assert images.shape == (6, 3, 24, 24) and images.abs().max() < 1
+    assert images.mean().abs() < 0.1  # of images that are darker and brighter than the mean
 
 
 def test_facts_of_the_data_come_from_the_store(store: Path, shards: Path) -> None:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from pipeline.data.splits import (
+    MEAN_SIDE,
+    Moments,
     array_statistics,
-    channel_moments,
-    channel_statistics,
     evenly,
     make_splits,
+    moments,
     stratified,
 )
 
@@ -77,11 +78,35 @@ def test_array_statistics_are_those_of_the_chosen_images(channels, monkeypatch):
     assert all(value.dtype == np.float32 for value in found.values())
 
 
-def test_channel_statistics_count_every_image_alike():
-    small, large = np.full((2, 2, 3), 51, np.uint8), np.full((40, 30, 3), 204, np.uint8)
-    found = channel_statistics(map(channel_moments, [small, large]))
+def gathered(*images):
+    sums = Moments()
+    for image in images:
+        sums.add(*moments(image))
+    return sums.statistics()
+
+
+def test_every_image_counts_the_same_whatever_its_size():
+    found = gathered(np.full((2, 2, 3), 51, np.uint8), np.full((40, 30, 3), 204, np.uint8))
     np.testing.assert_allclose(found["mean"], [0.5] * 3, rtol=1e-6)
     np.testing.assert_allclose(found["std"], [0.3] * 3, rtol=1e-6)
+
+
+def test_the_mean_image_is_that_of_the_centres_scaled_to_one_size():
+    image = np.zeros((MEAN_SIDE, 3 * MEAN_SIDE, 1), np.uint8)
+    image[:, MEAN_SIDE : 2 * MEAN_SIDE] = 100  # the middle of a wide image
+    found = gathered(image, np.full((2 * MEAN_SIDE, 2 * MEAN_SIDE, 1), 200, np.uint8))["pixel_mean"]
+    assert found.shape == (MEAN_SIDE, MEAN_SIDE, 1) and found.dtype == np.float32
+    np.testing.assert_allclose(found, 150 / 255, rtol=1e-6)
+
+
+def test_statistics_of_images_of_differing_size_are_those_of_the_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    image[..., 2] = 255 - image[..., 0]
+    found, pixels = gathered(image), image.reshape(-1, 3) / 255
+    np.testing.assert_allclose(found["mean"], pixels.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found["std"], pixels.std(0), rtol=1e-6)
+    np.testing.assert_allclose(found["covariance"], np.cov(pixels.T, bias=True), rtol=1e-4, atol=1e-7)
+    assert found["covariance"][0, 2] < -0.05 and found["covariance"].dtype == np.float32
 
 
 def test_even_choice_spans_the_whole_range():

@@ -125,6 +125,7 @@ class World:
                 "padding": 1,
                 "flip": False,
                 "min_side": 0,
+                "pca_std": 0.0,
                 "max_side": 0,
                 "test_side": 16,
             },

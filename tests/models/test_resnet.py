@@ -38,6 +38,15 @@ def test_option_a_subsamples_and_appends_zero_channels():
     assert out.tolist() == [[[[1.0, 3.0], [9.0, 11.0]], [[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]]
 
 
+def test_option_a_may_put_half_of_the_zeros_before_the_channels():
+    image = torch.ones(1, 2, 1, 1)
+    assert PadShortcut(extra=2, stride=1, zeros="around")(image).flatten().tolist() == [0, 1, 1, 0]
+    assert PadShortcut(extra=3, stride=1, zeros="around")(image).flatten().tolist() == [0, 1, 1, 0, 0]
+    net = build_model("cifar", 8, shortcut_zeros="around", num_classes=10)
+    assert net.layer2[0].downsample.padding == (0, 0, 0, 0, 8, 8)
+    assert net.layer3[0].downsample.padding == (0, 0, 0, 0, 16, 16)
+
+
 def test_option_a_matches_the_convolutions_on_odd_maps():
     block = BasicBlock(4, 8, 2, Wiring(True, "A", "1x1"))
     assert block(torch.zeros(2, 4, 7, 5)).shape == (2, 8, 4, 3)
@@ -165,11 +174,12 @@ def test_state_dict_has_torchvisions_keys_and_shapes(depth):
     ]
 
 
-def test_weights_are_drawn_as_he_init_by_fan_in():
+@pytest.mark.parametrize(("choice", "fan"), [({}, 288), ({"init_fan": "fan_in"}, 288), ({"init_fan": "fan_out"}, 576)])
+def test_weights_are_drawn_as_he_init_by_the_chosen_fan(choice, fan):
     torch.manual_seed(0)
-    net = build_model("cifar", 20, num_classes=10)
-    conv = net.layer3[0].conv1  # 32 -> 64 planes: fan-in 288, fan-out 576
-    assert conv.weight.std().item() == pytest.approx((2 / 288) ** 0.5, rel=0.03)
+    net = build_model("cifar", 20, **choice, num_classes=10)
+    conv = net.layer3[0].conv1  # 32 -> 64 planes
+    assert conv.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.03)
     assert conv.weight.mean().item() == pytest.approx(0, abs=0.003)
     assert not net.fc.bias.any()
     assert all(module.bias is None for module in net.modules() if isinstance(module, nn.Conv2d))
@@ -183,6 +193,8 @@ ERRORS = [
     ({"shortcut": "C"}, "shortcut=C is defined for the ImageNet nets; CIFAR nets take A"),
     ({"shortcut": "D"}, "shortcut=D is unknown; pass A"),
     ({"stride_on": "2x2"}, "stride_on=2x2 is unknown; pass 1x1"),
+    ({"shortcut_zeros": "before"}, "shortcut_zeros=before is unknown; pass after"),
+    ({"init_fan": "fan_avg"}, "init_fan=fan_avg is unknown; pass fan_in"),
     ({"num_classes": 0}, "num_classes=0, in_channels=3; both must be at least 1"),
     ({"in_channels": 0}, "num_classes=10, in_channels=0; both must be at least 1"),
 ]
@@ -205,7 +217,8 @@ def test_build_model_allows_what_the_configuration_allows():
     for family in ("cifar", "imagenet"):
         for depth in (2, 8, 14, 18, 20, 34, 50, 101, 110):
             for shortcut in "ABC":
-                values = {"family": family, "depth": depth, "residual": True, "shortcut": shortcut, "stride_on": "1x1"}
+                values = {"family": family, "depth": depth, "residual": True, "shortcut": shortcut}
+                values |= {"stride_on": "1x1", "shortcut_zeros": "after", "init_fan": "fan_in"}
                 with torch.device("meta"):
                     built = allowed(build_model, **values, num_classes=10)
                 assert built == allowed(ModelConfig, **values), values

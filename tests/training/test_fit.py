@@ -296,6 +296,31 @@ def test_the_warm_up_of_resnet_110_ends_by_its_rule_and_survives_a_break(
     assert metrics(broken, "lr") == rates and metrics(broken, "train/err1") == errors
 
 
+PLATEAU = (
+    "recipe.schedule=plateau",
+    "recipe.warmup_fraction=0",
+    "recipe.plateau_patience=1",
+    "recipe.plateau_margin=0.95",  # after the first validation, none is that much better
+    "trainer.val_every_epochs=1",
+)
+
+
+def test_the_rate_falls_at_a_plateau_and_a_break_forgets_none_of_it(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = workspace(), workspace()
+    train(whole, *PLATEAU)
+    rates = metrics(whole, "lr")
+    assert [rates[step] for step in (1, EPOCH, 2 * EPOCH, 2 * EPOCH + 1, 50)] == pytest.approx([0.1] * 3 + [0.01] * 2)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        cut(patch, Recorder, "on_train_epoch_end", 2, False)
+        train(broken, *PLATEAU)
+    assert checkpoint(broken)["classifier"]["plateau"]["drops"] == 1
+    train(broken, *PLATEAU)
+    assert_same_training(broken, whole)
+    assert metrics(broken, "lr") == rates
+
+
 def test_every_validation_is_reported_once_its_checkpoint_is_on_disk(workspace: Workspaces, reference: Path) -> None:
     root, seen = workspace(), []
 

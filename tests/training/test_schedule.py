@@ -1,4 +1,4 @@
-"""Learning rates at the paper's steps (Sec. 4.2)."""
+"""Learning rates at the paper's steps (Sec. 3.4, 4.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imports import ROOT
 
 from pipeline.compose import compose
 from pipeline.config import RecipeConfig, from_dict
-from pipeline.training.schedule import lr_at, side_at
+from pipeline.training.schedule import Plateau, lr_at, side_at
 
 
 def recipe(*overrides: str) -> RecipeConfig:
@@ -43,6 +43,36 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
     assert rates[0] == pytest.approx(0.4 / 25) and max(rates) == rates[250] == pytest.approx(0.4)
     assert rates[:251] == sorted(rates[:251]) and rates[250:] == sorted(rates[250:], reverse=True)
     assert lr_at(1000, quick) == 0
+
+
+def test_the_papers_imagenet_recipe():
+    paper = recipe("data=imagenet", "data.path=/images")
+    assert (paper.batch_size, paper.max_steps, paper.lr, paper.momentum) == (256, 600_000, 0.1, 0.9)
+    assert (paper.weight_decay, paper.nesterov, paper.label_smoothing) == (1e-4, False, 0.0)
+    augment = paper.augment
+    assert (augment.kind, augment.min_side, augment.max_side, augment.crop) == ("scale_jitter", 256, 480, 224)
+    assert augment.flip and augment.pca_std == 0.1
+    assert [lr_at(step, paper, drops=drops) for step, drops in ((0, 0), (599_999, 2))] == pytest.approx([0.1, 0.001])
+
+
+def test_a_plateau_is_a_number_of_validations_without_a_lower_error():
+    patient = replace(recipe("data=imagenet", "data.path=/images"), plateau_patience=3, plateau_margin=0.01)
+    plateau, drops = Plateau(), []
+    #            first  lower  a little lower, which counts for nothing; again; third in a row; one that is lower enough
+    for error in (0.90, 0.80, 0.795, 0.792, 0.795, 0.78, 0.78, 0.79, 0.785, 0.6):
+        plateau.saw(error, patient)
+        drops.append(plateau.drops)
+    assert drops == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+    assert plateau == Plateau(best=0.6, waited=0, drops=2)
+
+
+def test_a_cosine_rises_to_its_peak_and_falls_to_nothing():
+    modern = replace(recipe("data=imagenet", "data.path=/images", "recipe=imagenet_90"), max_steps=100)
+    rates = [lr_at(step, replace(modern, warmup_fraction=0.2)) for step in range(101)]
+    assert max(rates) == rates[20] == pytest.approx(0.1) and rates[100] == 0
+    assert rates[:21] == sorted(rates[:21]) and rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[60] == pytest.approx(0.05)  # half way down
+    assert lr_at(0, replace(modern, warmup_fraction=0.0)) == pytest.approx(0.1)
 
 
 def test_images_are_small_for_the_first_share_of_the_steps():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,10 @@ class Case:
         return net_name(model.family, model.depth, model.residual, model.shortcut, model.stride_on)
 
 
-_CIFAR = ModelConfig(family="cifar", depth=20, residual=True, shortcut="A", stride_on="1x1")
-_IMAGENET = ModelConfig(family="imagenet", depth=50, residual=True, shortcut="B", stride_on="1x1")
+_CIFAR = ModelConfig(
+    family="cifar", depth=20, residual=True, shortcut="A", stride_on="1x1", shortcut_zeros="after", init_fan="fan_in"
+)
+_IMAGENET = replace(_CIFAR, family="imagenet", depth=50, shortcut="B")
 CASES = (Case(_CIFAR, 32, 128, 5e-6, 1e-2), Case(_IMAGENET, 96, 8, 5e-5, 0.15))
 
 
