@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "trainer", "tracking")
+CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "evaluation", "trainer", "tracking")
 AUTO = "auto"  # leave the choice to conf/
 
 

@@ -277,6 +277,14 @@ class EnsembleConfig(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(_Section):
+    """How test images are shown to the nets; members are chosen as they were validated in training."""
+
+    views: Literal["single", "ten_crop", "multi_scale"]  # averaged after the softmax; see `pipeline.data.views`
+    batchnorm: Literal["running", "averaged"]  # statistics: training's running ones, or means taken after it
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingConfig(_Section):
     """MLflow."""
 
@@ -301,6 +309,7 @@ class Config(_Section):
     trainer: TrainerConfig
     sweep: SweepConfig
     ensemble: EnsembleConfig
+    evaluation: EvaluationConfig
     tracking: TrackingConfig
     paths: PathsConfig
 
@@ -318,6 +327,10 @@ class Config(_Section):
         _require(
             not small or augment.crop == self.data.image_size,
             f"recipe.augment.crop={augment.crop} with data.image_size={self.data.image_size}; images kept as arrays are cropped to their own size",
+        )
+        _require(
+            not small or self.evaluation.views == "single",
+            f"evaluation.views={self.evaluation.views} with data.format=arrays; small images have a single view (override: evaluation.views=single)",
         )
         _require(
             small or augment.crop <= augment.test_side,

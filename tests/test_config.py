@@ -39,7 +39,7 @@ def test_every_data_set_composes_with_what_suits_it(data):
 )
 def test_every_choice_composes(group, name, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    large = name.startswith("imagenet") or (group == "model" and name == "imagenet")
+    large = name.startswith("imagenet") or name in ("ten_crop", "multi_scale")
     from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}"))
 
 
@@ -88,6 +88,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["recipe.augment.pca_std=0.1"], "recipe.augment.pca_std=0.1 with kind=pad_crop; 0 for none, or above 0"),
         ([*PLATEAU, "data.split=full"], "recipe.schedule=plateau with data.split=full, which validates on nothing"),
         ([*PLATEAU, "recipe.plateau_patience=0"], "recipe.plateau_patience=0, recipe.plateau_margin=0.002; wait for"),
+        (["evaluation=ten_crop"], "evaluation.views=ten_crop with data.format=arrays; small images have a single view"),
         (["model.shortcut_zeros=before"], "model.shortcut_zeros='before'"),
         (["model.init_fan=fan_avg"], "model.init_fan='fan_avg'"),
         (["sweep.space={model.deep:[8]}"], "sweep.space names model.deep, which is no key"),

@@ -33,6 +33,7 @@ NOT_READ = {
         "data.workers",
     },  # fetch's half of sources.py; no byte depends on workers
     "sweep": {"data.split"},  # trials always use the holdout split
+    "ensemble": {"evaluation.views", "evaluation.batchnorm"},  # members are chosen as they were validated in training
     "evaluate": {"ensemble.selection", "ensemble.size"},  # of the ensemble that was made, not of the configuration
 }
 

@@ -108,7 +108,11 @@ class Normalize:
         Args:
             shift: (B, C) colours in [0, 1] that are added to the images.
         """
-        mean = self._mean if shift is None else self._mean - 255.0 * shift[:, :, None, None]
+        mean = self._mean
+        if mean.shape[2:] not in ((1, 1), images.shape[2:]):  # of a whole image: it has no mean of each pixel
+            mean = mean.mean((2, 3), keepdim=True)
+        if shift is not None:
+            mean = mean - 255.0 * shift[:, :, None, None]
         return ((images.float() - mean) * self._scale).contiguous(memory_format=torch.channels_last)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,9 +17,10 @@ from pipeline.data.augment import PAD_CROP_DRAWS, ColourShift, Normalize, PadCro
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
 
 if TYPE_CHECKING:
-    from pipeline.data.crops import Crop
+    from pipeline.data.crops import Crop, View
 
 DECODED = 16  # JPEGs that a thread is given at a time
+LOOKED_AT = 128 * 224 * 224  # pixels of test images in a forward pass
 
 
 class ArrayBatches:
@@ -78,19 +79,44 @@ class ShardBatches:
             draws, of_colour = np.split(draws, [self._crops.CROP_DRAWS], axis=1)
             shifts = (self._colours(of_colour),)
         side = self._augment.crop
-        images = np.empty((len(indices), side, side, 3), np.uint8)
-        some = max(1, min(DECODED, len(indices) // self._workers))
-        parts = [slice(at, at + some) for at in range(0, len(indices), some)]
-        rows = [None if draws is None else draws[part] for part in parts]
-        list(self._pool.map(self._decode, [indices[part] for part in parts], rows, [images[part] for part in parts]))
+        if draws is None:
+            images = self._cut(
+                indices, lambda at, h, w: self._crops.test_crop(h, w, side, self._augment.test_side), side
+            )
+        else:
+            images = self._cut(indices, partial(self._train_crop, draws), side)
         labels = torch.from_numpy(self._records.labels[indices].astype(np.int64))
-        return torch.from_numpy(images).permute(0, 3, 1, 2), labels, *shifts
+        return images, labels, *shifts
 
-    def _decode(self, indices: np.ndarray, draws: np.ndarray | None, out: np.ndarray) -> None:
-        if not hasattr(self._of_thread, "cropper"):
-            self._of_thread.cropper = self._crops.Cropper()
-        choose = self._test_crop if draws is None else partial(self._train_crop, draws)
-        self._of_thread.cropper([self._records.jpeg(index) for index in indices.tolist()], choose, out)
+    def look(self, indices: np.ndarray, view: View) -> list[tuple[np.ndarray, Tensor]]:
+        """One view of the images at `indices`, of equal size together: (n,) places in `indices`, (n, 3, h, w) uint8."""
+        sizes = [view.shape(*self._crops.size_of(self._records.jpeg(index))) for index in indices.tolist()]
+        groups = []
+        for size in sorted(set(sizes)):
+            places = np.array([place for place, found in enumerate(sizes) if found == size])
+            most = max(1, LOOKED_AT // (size[0] * size[1]))  # at a time: large images are many pixels
+            for some in np.split(places, range(most, len(places), most)):
+                groups.append((some, self._cut(indices[some], lambda at, h, w: view.cut(h, w), *size)))
+        return groups
+
+    def _cut(self, indices: np.ndarray, choose: Callable[[int, int, int], Crop], height: int, width: int = 0) -> Tensor:
+        """(B, 3, height, width) uint8, in channels_last memory; without a width, squares.
+
+        Args:
+            choose: the crop of image n of `indices`, given n, its height and its width.
+        """
+        images = np.empty((len(indices), height, width or height, 3), np.uint8)
+        some = max(1, min(DECODED, len(indices) // self._workers))
+
+        def decode(start: int) -> None:
+            if not hasattr(self._of_thread, "cropper"):
+                self._of_thread.cropper = self._crops.Cropper()
+            part = slice(start, start + some)
+            jpegs = [self._records.jpeg(index) for index in indices[part].tolist()]
+            self._of_thread.cropper(jpegs, lambda at, h, w: choose(start + at, h, w), images[part])
+
+        list(self._pool.map(decode, range(0, len(indices), some)))
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def _train_crop(self, draws: np.ndarray, at: int, height: int, width: int) -> Crop:
         augment = self._augment
@@ -98,17 +124,18 @@ class ShardBatches:
         sides = (augment.min_side, augment.max_side)
         return self._crops.train_crop(height, width, draws[at], augment.kind, augment.crop, sides, augment.flip)
 
-    def _test_crop(self, at: int, height: int, width: int) -> Crop:
-        return self._crops.test_crop(height, width, self._augment.crop, self._augment.test_side)
-
     def to(self, device: torch.device) -> ShardBatches:
         self._normalize.to(device)
         return self
 
     def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         images, labels, *shifts = batch
+        return self.inputs(images, *shifts), labels
+
+    def inputs(self, images: Tensor, *shifts: Tensor) -> Tensor:
+        """(B, 3, h, w) float32, normalised, of uint8."""
         self.to(images.device)
-        return self._normalize(images, *shifts), labels
+        return self._normalize(images, *shifts)
 
 
 def batches_of(

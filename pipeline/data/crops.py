@@ -37,6 +37,17 @@ class Crop(NamedTuple):
     mirrored: bool = False
 
 
+class View(NamedTuple):
+    """One look at a test image, see `pipeline.data.views`."""
+
+    cut: Callable[[int, int], Crop]  # given height and width
+    crop: int  # side of the square that is cut; 0 for the whole image
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what the net is shown."""
+        return (self.crop, self.crop) if self.crop else self.cut(height, width).size
+
+
 def train_crop(
     height: int,
     width: int,
@@ -57,7 +68,7 @@ def train_crop(
     *tries, row, column, mirrored = draws.tolist()
     mirror = flip and mirrored < 0.5
     if kind == "scale_jitter":
-        size = h, w = _shorter(height, width, sides[0] + int(tries[0] * (sides[1] - sides[0] + 1)))
+        size = h, w = shorter_side(height, width, sides[0] + int(tries[0] * (sides[1] - sides[0] + 1)))
         corner = int(row * (h - crop + 1)), int(column * (w - crop + 1))
         return Crop(0, 0, height, width, size, corner, mirror)
     h, w = _rectangle(height, width, tries)
@@ -67,7 +78,7 @@ def train_crop(
 
 def test_crop(height: int, width: int, crop: int, side: int) -> Crop:
     """Shorter side resized to `side`, then the centre."""
-    size = h, w = _shorter(height, width, side)
+    size = h, w = shorter_side(height, width, side)
     return Crop(0, 0, height, width, size, (round((h - crop) / 2), round((w - crop) / 2)))
 
 
@@ -90,7 +101,7 @@ class Cropper:
         Args:
             jpegs: baseline, as `shards.as_jpeg` makes them; unsigned bytes.
             choose: the crop of image n, given n, its height and its width.
-            out: as many arrays (S, S, 3) uint8, each in one piece.
+            out: as many arrays (h, w, 3) uint8, each in one piece: squares, or as large as the resized image.
         Raises:
             ValueError: no JPEG that libjpeg-turbo reads.
         """
@@ -166,6 +177,15 @@ def _room(memory: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
     return memory, memory[:count].reshape(*size, 3)
 
 
+def size_of(jpeg: memoryview) -> tuple[int, int]:
+    """Height and width in pixels.
+
+    Raises:
+        ValueError: no JPEG whose header is whole.
+    """
+    return _frame(jpeg)[1:]
+
+
 def _frame(jpeg: memoryview) -> tuple[int, int, int]:
     """Where a JPEG's header has its height, in two bytes; height and width in pixels.
 
@@ -183,7 +203,7 @@ def _frame(jpeg: memoryview) -> tuple[int, int, int]:
     raise ValueError("no JPEG with a whole header")
 
 
-def _shorter(height: int, width: int, side: int) -> tuple[int, int]:
+def shorter_side(height: int, width: int, side: int) -> tuple[int, int]:
     """Height and width once the shorter of them is `side`."""
     return (side, side * width // height) if height <= width else (side * height // width, side)
 

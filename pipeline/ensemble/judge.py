@@ -17,6 +17,7 @@ from pipeline.ensemble.predictions import Images
 from pipeline.ensemble.selection import average
 from pipeline.evaluation.evaluate import Judged, answers, evaluation
 
+VIEWS = {"single": "1-crop", "ten_crop": "10-crop", "multi_scale": "dense, 5 scales"}  # as the report calls them
 PLOTTED = 100_000  # images; a table of more is of no use to `dvc plots`
 
 
@@ -36,9 +37,16 @@ def judge(
     """
     manifest = images.store.manifest
     weights = {member.checkpoint_sha256: member.weight for member in ensemble.members}
-    view = f"single {manifest.height}x{manifest.width} view" if manifest.format == "arrays" else "1-crop"
+    shown = VIEWS[images.evaluation.views]
+    if manifest.format == "arrays":
+        shown = f"single {manifest.height}x{manifest.width} view"
     return evaluation(
-        data={"name": manifest.name, "content_hash": manifest.content_hash, "protocol": view},
+        data={
+            "name": manifest.name,
+            "content_hash": manifest.content_hash,
+            "protocol": shown,
+            "batchnorm": images.evaluation.batchnorm,
+        },
         classes=manifest.classes,
         labels=images.labels,
         members=[Judged(_facts(net), p) for net, p in zip(ensemble.members, members, strict=True)],

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.atomic import replacing, sha256
-from pipeline.config import AugmentConfig
+from pipeline.config import AugmentConfig, EvaluationConfig
 from pipeline.data.batches import ArrayBatches, ShardBatches, batches_of
-from pipeline.data.loader import EvalLoader
+from pipeline.data.crops import View
+from pipeline.data.loader import EvalLoader, TrainLoader
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
+from pipeline.data.views import views
 from pipeline.ensemble.forward import class_probabilities, ready
+from pipeline.ensemble.statistics import average_statistics
 from pipeline.models import build_model, net_name
 from pipeline.progress import progress
 from pipeline.training.checkpoint import load_weights
@@ -29,20 +34,32 @@ from pipeline.training.key import code_version
 
 FOLDER = "predictions"  # below paths.runs
 LATER = {"pca_std": 0.0}  # keys that weights may have been saved without; they change no test image
+AVERAGED = 50_000  # training images, as augmented in their first epoch, that batch norm's averages are taken from
+AS_TRAINED = EvaluationConfig(views="single", batchnorm="running")
+LOOKED = 32  # images whose views are in memory together
 BATCH = 250  # images a forward pass; more of them do not stay in a CPU's cache from layer to layer
 _ROOT = Path(__file__).resolve().parents[1]
 # Beside the training code, what decides the probabilities: how images are read and what is asked of the net.
-_CODE = ("data/shards.py", "data/store.py", "ensemble/forward.py", "ensemble/predictions.py", "training/checkpoint.py")
+_CODE = (
+    "data/shards.py",
+    "data/store.py",
+    "data/views.py",
+    "ensemble/forward.py",
+    "ensemble/predictions.py",
+    "ensemble/statistics.py",
+    "training/checkpoint.py",
+)
 
 
 @dataclass(frozen=True)
 class Images:
     """Some images of a store, in the order of `indices`."""
 
-    which: Literal["val", "test"]
+    which: Literal["train", "val", "test"]
     store: Store  # for its statistics and its manifest
     records: ArrayRecords | ShardRecords
     indices: NDArray[np.int64]  # (N,) into records
+    evaluation: EvaluationConfig = AS_TRAINED
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -61,9 +78,14 @@ def validation_images(store: Store) -> Images:
     return Images("val", store, store.train(), store.split_indices("holdout")[1])
 
 
-def all_images(which: Literal["val", "test"], store: Store, records: ArrayRecords | ShardRecords) -> Images:
+def all_images(
+    which: Literal["val", "test"],
+    store: Store,
+    records: ArrayRecords | ShardRecords,
+    evaluation: EvaluationConfig = AS_TRAINED,
+) -> Images:
     """Every image of `records`, in the store's order."""
-    return Images(which, store, records, np.arange(len(records)))
+    return Images(which, store, records, np.arange(len(records)), evaluation)
 
 
 def probabilities(
@@ -71,7 +93,7 @@ def probabilities(
 ) -> NDArray[np.float32]:
     """(N, K) class probabilities of one net, read-only and memory-mapped; softmax and net in float32.
 
-    The net sees each image once, as in its own validation: the whole image (Sec. 4.2) or the centre crop.
+    The net sees each image as `images.evaluation` says; of several views, probabilities are averaged after the softmax.
 
     Args:
         weights: what training wrote; the header says which net it is and how its images were normalised.
@@ -114,8 +136,9 @@ def count_params(model: dict[str, Any]) -> int:
 
 def _name(checkpoint: str, images: Images) -> str:
     """Of all that decides the result: the weights, the images, the code."""
-    data = images.store.manifest.content_hash
-    return f"{checkpoint[:16]}-{data[:16]}-{images.which}-{_code()}.npy"
+    data, evaluation = images.store.manifest.content_hash, images.evaluation
+    shown = f"{images.which}-{evaluation.views}-{evaluation.batchnorm}"
+    return f"{checkpoint[:16]}-{data[:16]}-{shown}-{_code()}.npy"
 
 
 def _code() -> str:
@@ -144,15 +167,78 @@ def load_net(weights: Path, content_hash: str) -> tuple[torch.nn.Module, dict[st
 
 def _forward(weights: Path, images: Images, device: torch.device, workers: int) -> NDArray[np.float32]:
     net, metadata = load_net(weights, images.store.manifest.content_hash)
-    net = ready(net, device)
     batches = images.batches(metadata, workers)
+    title = f"{images.which} images, {named(metadata['model'])} {metadata['key']}"
+    if images.evaluation.batchnorm == "averaged":
+        net = net.to(memory_format=torch.channels_last).to(device)
+        average_statistics(net, _training_images(images.store, metadata, device, workers, title))
+    net = ready(net, device)
+    if isinstance(batches, ArrayBatches) or images.evaluation.views == "single":  # small images have one (Sec. 4.2)
+        return _single(net, batches, images.indices, device, title)
+    augment = metadata["augment"]
+    seen = views(images.evaluation.views, augment["crop"], augment["test_side"])
+    return _averaged(net, batches, images.indices, seen, device, title)
+
+
+def _single(
+    net: torch.nn.Module,
+    batches: ArrayBatches | ShardBatches,
+    indices: NDArray[np.int64],
+    device: torch.device,
+    title: str,
+) -> NDArray[np.float32]:
     said: list[Tensor] = []
-    title, count = f"{images.which} images, {named(metadata['model'])} {metadata['key']}", len(images.indices)
-    with progress(title, count, "images") as shown:
-        for fetched in EvalLoader(images.indices, BATCH, batches.fetch, ahead=batches.ahead):
+    with progress(title, len(indices), "images") as shown:
+        for fetched in EvalLoader(indices, BATCH, batches.fetch, ahead=batches.ahead):
             inputs, _ = batches.finish(tuple(part.to(device) for part in fetched))
             said.append(class_probabilities(net, inputs))  # stays where it is: fetching it would make a GPU wait
             shown.advance(len(inputs))
         found = torch.cat(said).cpu().numpy()
-    assert len(found) == count
+    assert len(found) == len(indices)
     return found
+
+
+def _averaged(
+    net: torch.nn.Module,
+    batches: ShardBatches,
+    indices: NDArray[np.int64],
+    seen: list[View],
+    device: torch.device,
+    title: str,
+) -> NDArray[np.float32]:
+    """Mean over the views, summed in float64."""
+    said: list[Tensor] = []
+
+    def looked(some: NDArray[np.int64], _: object) -> tuple[int, list[tuple[NDArray[np.int64], Tensor]]]:
+        return len(some), [group for view in seen for group in batches.look(some, view)]
+
+    with progress(title, len(indices), "images") as shown:
+        for count, groups in EvalLoader(indices, LOOKED, looked, ahead=1):
+            total: Tensor | None = None
+            for places, pixels in groups:
+                found = class_probabilities(net, batches.inputs(pixels.to(device))).double()
+                if total is None:
+                    total = torch.zeros(count, found.shape[1], dtype=torch.float64, device=device)
+                total.index_add_(0, torch.from_numpy(places).to(device), found)
+            if total is not None:
+                said.append(total / len(seen))
+            shown.advance(count)
+    return torch.cat(said).float().cpu().numpy()
+
+
+def _training_images(
+    store: Store, metadata: dict[str, Any], device: torch.device, workers: int, title: str
+) -> Iterator[Tensor]:
+    """Batches of the net's training images, augmented and in the order of the first epoch of seed 0."""
+    of_training = Images("train", store, store.train(), store.split_indices(metadata["split"])[0])
+    batches = of_training.batches(metadata, workers)
+    size = min(BATCH, len(of_training.indices))
+    loader = TrainLoader(
+        of_training.indices, len(of_training.records), size, batches.width, 0, batches.fetch, ahead=batches.ahead
+    )
+    count = min(len(loader), max(1, AVERAGED // size))
+    with progress(f"batch norm's averages, {title}", count * size, "images") as shown:
+        for fetched in islice(loader, count):
+            inputs, _ = batches.finish(tuple(part.to(device) for part in fetched))
+            yield inputs
+            shown.advance(size)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline.atomic import write_json
-from pipeline.data.store import ArrayRecords, Store
+from pipeline.data.augment import mean_of_crops
+from pipeline.data.store import ArrayRecords, Statistics, Store
 from pipeline.ensemble.folder import SERVED, Member
 from pipeline.ensemble.predictions import Images
 from pipeline.tracking import registry
@@ -84,9 +86,9 @@ def _description(store: Store, members: list[Member], metadata: list[dict[str, A
     for facts in metadata:
         kept = store.statistics(facts["split"])
         pixel = facts["normalize"] == "per_pixel_mean"
-        mean = kept.pixel_mean if pixel else kept.mean[None, None]
+        mean = _pixel_mean(store, kept, facts["augment"]) if pixel else kept.mean[None, None]
         std = np.ones_like(kept.std) if pixel else kept.std
-        statistics[facts["normalize"]] = {"mean": mean.tolist(), "std": std.tolist()}  # type: ignore[union-attr]
+        statistics[facts["normalize"]] = {"mean": mean.tolist(), "std": std.tolist()}
     return {
         "data": store.manifest.name,
         "content_hash": store.manifest.content_hash,
@@ -102,6 +104,15 @@ def _description(store: Store, members: list[Member], metadata: list[dict[str, A
             for member, facts in zip(members, metadata, strict=True)
         ],
     }
+
+
+def _pixel_mean(store: Store, statistics: Statistics, augment: dict[str, Any]) -> np.ndarray:
+    """(H, W, C) of what the served nets see: a whole small image, or a crop."""
+    assert statistics.pixel_mean is not None  # a net was trained with it
+    if store.manifest.format == "arrays":
+        return statistics.pixel_mean
+    mean = mean_of_crops(torch.from_numpy(statistics.pixel_mean), augment["test_side"], augment["crop"])
+    return mean.permute(1, 2, 0).numpy()
 
 
 def _example(images: Images, metadata: list[dict[str, Any]]) -> np.ndarray:

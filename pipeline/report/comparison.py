@@ -97,6 +97,11 @@ def differences(inputs: ReportInputs, protocol: Protocol) -> list[str]:
     views = (inputs.evaluation.get("data") or {}).get("protocol") or "not recorded"
     if views != protocol.views and inputs.data["name"] != "cifar10":  # a 32x32 image has one view
         found.append(f"Views of a test image: {views} here, {protocol.views} in the paper's comparisons.")
+    statistics = (inputs.evaluation.get("data") or {}).get("batchnorm", "running")
+    if statistics == "running":
+        found.append(
+            "Batch norm: training's running averages here; in the authors' released nets, averages taken after training."
+        )
     if inputs.nets:
         found.append(_seeds(inputs))
     return found

@@ -26,7 +26,7 @@ def run(config: Config, workspace: Workspace) -> None:
     store, runs = open_store(workspace.store(config.data.name)), Path(config.paths.runs)
     ensemble = read_ensemble(workspace.ensemble, store.manifest.content_hash)
     named, named_weights = named_run(workspace.metrics("train"), runs, locate(config.tracking.uri, config.paths.mlruns))
-    images = all_images("test", store, store.test())
+    images = all_images("test", store, store.test(), config.evaluation)
     device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
     *members, run_itself = [
         probabilities(weights, images, runs / FOLDER, device, config.data.workers)

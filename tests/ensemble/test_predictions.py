@@ -4,14 +4,17 @@ import shutil
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 from imports import ROOT, closure
-from tiny_world import NUM_TEST, NUM_VAL, World, write_store
+from tiny_world import NUM_TEST, NUM_TRAIN, NUM_VAL, World, write_store
+from torchvision.transforms.v2 import functional as TF
 
-from pipeline.config import AugmentConfig
+from pipeline.config import AugmentConfig, EvaluationConfig
 from pipeline.data.module import ImageData
 from pipeline.ensemble import predictions
-from pipeline.ensemble.predictions import all_images, count_params, load_net, probabilities, validation_images
+from pipeline.ensemble.predictions import Images, all_images, count_params, load_net, probabilities, validation_images
+from pipeline.ensemble.statistics import average_statistics
 from pipeline.training import key as training_key
 from pipeline.training.checkpoint import BEST, load_weights
 
@@ -87,6 +90,63 @@ def test_jpegs_are_decoded_and_cropped(shard_world):
     key = shard_world.add_run(0.1)
     found = predict(shard_world, key)
     assert found.shape == (NUM_VAL, 7) and np.isfinite(found).all()
+
+
+def looked_at(world: World, views: str, batchnorm: str = "running") -> Images:
+    evaluation = EvaluationConfig(views=views, batchnorm=batchnorm)  # type: ignore[arg-type]
+    return all_images("test", world.store, world.store.test(), evaluation)
+
+
+def test_ten_crops_are_averaged_after_the_softmax(shard_world):
+    key = shard_world.add_run(0.1)
+    found = predict(shard_world, key, looked_at(shard_world, "ten_crop"))
+    net, metadata = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
+    records, statistics = shard_world.store.test(), shard_world.store.statistics("holdout")
+    mean, std = (torch.from_numpy(values).view(3, 1, 1) for values in (statistics.mean, statistics.std))
+    said = []
+    for index in range(NUM_TEST):
+        image = torch.from_numpy(simplejpeg.decode_jpeg(records.jpeg(index))).permute(2, 0, 1)
+        crops = torch.stack(TF.ten_crop(image, metadata["augment"]["crop"]))  # stored at the side that tests take
+        said.append(net((crops / 255 - mean) / std).softmax(1).mean(0))
+    np.testing.assert_allclose(found, torch.stack(said).detach().numpy(), atol=1e-4)
+    assert not np.allclose(found, predict(shard_world, key, looked_at(shard_world, "single")), atol=0.01)
+
+
+def test_scales_are_averaged_over_whole_images(shard_world, monkeypatch):
+    monkeypatch.setattr("pipeline.data.views.SCALES", (16, 24))
+    key = shard_world.add_run(0.1)
+    found = predict(shard_world, key, looked_at(shard_world, "multi_scale"))
+    net, _ = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
+    records, statistics = shard_world.store.test(), shard_world.store.statistics("holdout")
+    mean, std = (torch.from_numpy(values).view(3, 1, 1) for values in (statistics.mean, statistics.std))
+    image = torch.from_numpy(simplejpeg.decode_jpeg(records.jpeg(3))).permute(2, 0, 1)
+    said = []
+    for side in (16, 24):
+        whole = TF.resize(image, [side], antialias=True)
+        said += [net((seen / 255 - mean)[None] / std).softmax(1)[0] for seen in (whole, whole.flip(2))]
+    np.testing.assert_allclose(found[3], torch.stack(said).mean(0).detach().numpy(), atol=0.02)  # two ways to resize
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+
+
+def test_batch_norms_averages_are_taken_from_the_nets_training_images(world):
+    key = world.add_run(0.1)
+    found = predict(world, key, looked_at(world, "single", "averaged"))
+    net, metadata = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
+    data = ImageData(
+        world.store.path, "holdout", NUM_TRAIN - NUM_VAL, AugmentConfig(**metadata["augment"]), "channel", 0
+    )
+    average_statistics(net, [data.on_after_batch_transfer(batch, 0)[0] for batch in data.train_dataloader()])
+    images = looked_at(world, "single")
+    inputs, _ = images.batches(metadata).finish((torch.arange(NUM_TEST), torch.empty(0)))
+    np.testing.assert_allclose(found, net(inputs).softmax(1).detach().numpy(), atol=1e-5)
+    assert not np.allclose(found, predict(world, key, images), atol=0.01)
+
+
+def test_small_images_have_one_view(world):
+    key = world.add_run(0.1)
+    assert np.array_equal(
+        predict(world, key, looked_at(world, "ten_crop")), predict(world, key, looked_at(world, "single"))
+    )
 
 
 def test_a_net_of_full_is_normalised_by_the_statistics_of_full(world):

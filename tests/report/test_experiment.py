@@ -16,7 +16,7 @@ from pipeline.report.experiment import command, experiment_name
 
 SPACE = "sweep.space={model.depth:[8],recipe.lr:[0.1]}"
 QUICK = ("data=cifar10", "recipe=cifar_quick", "ensemble=top_k", "ensemble.size=3")
-ODD = ("data=imagenet", "data.path=/my images", "data.split=full", "model.stride_on=3x3", SPACE)
+ODD = ("data=imagenet", "data.path=/my images", "data.split=full", "recipe=imagenet_90", "model.stride_on=3x3", SPACE)
 
 
 @pytest.fixture

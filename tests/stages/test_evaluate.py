@@ -110,6 +110,7 @@ def test_data_and_members_are_described(chain):
         "name": "digits",
         "content_hash": manifest.content_hash,
         "protocol": "single 8x8 view",
+        "batchnorm": "running",
         "num_test": manifest.counts["test"],
         "classes": list(manifest.classes),
     }
