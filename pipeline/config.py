@@ -269,8 +269,9 @@ class SweepConfig(_Section):
 class EnsembleConfig(_Section):
     """How members are chosen, on validation error alone."""
 
-    selection: Literal["best_per_depth", "top_k", "greedy"]
+    selection: Literal["best_per_depth", "deepest_twice", "one_net", "top_k", "greedy"]
     size: int  # members at the most
+    temperature: Literal["none", "validation"]  # of each member, fitted to validation images before averaging
 
     def __post_init__(self) -> None:
         _require(self.size > 0, f"ensemble.size={self.size}; it must be at least 1")

@@ -13,10 +13,12 @@ from pipeline.atomic import replacing
 from pipeline.config import EnsembleConfig
 from pipeline.data.store import Store
 from pipeline.ensemble import selection
+from pipeline.ensemble.averages import averages
 from pipeline.ensemble.folder import Ensemble, Member
 from pipeline.ensemble.members import SPLIT, Candidate, fetch_weights, find_members
 from pipeline.ensemble.predictions import FOLDER, Images, count_params, kept, probabilities, validation_images
 from pipeline.ensemble.register import register
+from pipeline.ensemble.temperature import fitted_temperature, tempered
 from pipeline.evaluation.errors import top_k_error
 from pipeline.tracking.store import Location
 from pipeline.training.checkpoint import load_weights
@@ -66,10 +68,13 @@ def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[s
         for candidate, _ in chosen:
             maker.fetch(candidate, part)
         predicted = [maker.predict(candidate, images, part) for candidate, _ in chosen]
-        averaged = selection.average(predicted, [weight for _, weight in chosen])
-        members = [_member(candidate, weight, part) for candidate, weight in chosen]
+        temperatures = [_temperature(values, images.labels, config) for values in predicted]
+        members = [
+            _member(candidate, weight, temperature, part)
+            for (candidate, weight), temperature in zip(chosen, temperatures, strict=True)
+        ]
         _keep(part, members, predicted)
-        val_err1 = top_k_error(averaged, images.labels, 1)
+        by_size = [top_k_error(mean, images.labels, 1) for mean in averages(members, predicted)]
         ensemble = Ensemble(
             selection=config.selection,
             wanted=config.size,
@@ -77,9 +82,10 @@ def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[s
             data=manifest.name,
             content_hash=manifest.content_hash,
             split=SPLIT,
-            val_err1=val_err1,
+            val_err1=by_size[-1],
+            val_err1_by_size=by_size,
             members=members,
-            registered=register(maker.location, config.selection, members, val_err1, images, part, tags),
+            registered=register(maker.location, config.selection, members, by_size[-1], images, part, tags),
         )
         ensemble.write(part)
     return ensemble
@@ -94,18 +100,27 @@ def choose(
         candidates: best validation error first.
         folder: for the weights of those that must be asked what they say of the images.
     """
-    errors = [candidate.val_err1 for candidate in candidates]
+    errors, nets = [candidate.val_err1 for candidate in candidates], [candidate.net for candidate in candidates]
     if config.selection == "top_k":
         choice = selection.top_k(errors, config.size)
     elif config.selection == "best_per_depth":
-        choice = selection.best_per_depth(errors, [candidate.net for candidate in candidates], config.size)
+        choice = selection.best_per_depth(errors, nets, config.size)
+    elif config.selection == "deepest_twice":
+        choice = selection.deepest_twice(errors, nets, config.size)
+    elif config.selection == "one_net":
+        choice = selection.one_net(errors, nets, config.size)
     else:
-        pool = [maker.predict(candidate, images, folder) for candidate in candidates[:POOL]]
+        said = [maker.predict(candidate, images, folder) for candidate in candidates[:POOL]]
+        pool = [tempered(values, _temperature(values, images.labels, config)) for values in said]
         choice = selection.greedy(pool, images.labels, config.size)
     return [(candidates[i], weight) for i, weight in choice]
 
 
-def _member(candidate: Candidate, weight: float, folder: Path) -> Member:
+def _temperature(values: NDArray[np.float32], labels: NDArray[np.int64], config: EnsembleConfig) -> float:
+    return fitted_temperature(values, labels) if config.temperature == "validation" else 1.0
+
+
+def _member(candidate: Candidate, weight: float, temperature: float, folder: Path) -> Member:
     return Member(
         run_id=candidate.run_id,
         key=candidate.key,
@@ -120,6 +135,7 @@ def _member(candidate: Candidate, weight: float, folder: Path) -> Member:
         val_err1=candidate.val_err1,
         checkpoint_sha256=candidate.checkpoint_sha256,
         weights=_weights(candidate),
+        temperature=temperature,
     )
 
 

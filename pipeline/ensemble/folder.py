@@ -34,6 +34,7 @@ class Member:
     val_err1: float | None  # None for a training on all images
     checkpoint_sha256: str
     weights: str  # file, below the ensemble's folder
+    temperature: float = 1.0  # its logits are divided by it before averaging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class Ensemble:
     content_hash: str
     split: str
     val_err1: float  # of the average
+    val_err1_by_size: list[float]  # of the average of the first member, the first two, ...
     members: list[Member]
     registered: dict[str, Any]  # name, version, run_id of the model in MLflow
 

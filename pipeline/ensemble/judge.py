@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import replacing
+from pipeline.ensemble.averages import averages
 from pipeline.ensemble.folder import Ensemble, Member
 from pipeline.ensemble.predictions import Images
-from pipeline.ensemble.selection import average
-from pipeline.evaluation.evaluate import Judged, answers, evaluation
+from pipeline.evaluation.evaluate import Judged, answers, evaluation, tested
 
 VIEWS = {"single": "1-crop", "ten_crop": "10-crop", "multi_scale": "dense, 5 scales"}  # as the report calls them
 PLOTTED = 100_000  # images; a table of more is of no use to `dvc plots`
@@ -37,6 +37,10 @@ def judge(
     """
     manifest = images.store.manifest
     weights = {member.checkpoint_sha256: member.weight for member in ensemble.members}
+    by_size: list[dict[str, Any]] = []
+    whole = members[0]
+    for val_err1, whole in zip(ensemble.val_err1_by_size, averages(ensemble.members, members), strict=True):
+        by_size.append({"size": len(by_size) + 1, "val_err1": val_err1, **tested(whole, images.labels)})
     shown = VIEWS[images.evaluation.views]
     if manifest.format == "arrays":
         shown = f"single {manifest.height}x{manifest.width} view"
@@ -51,8 +55,13 @@ def judge(
         labels=images.labels,
         members=[Judged(_facts(net), p) for net, p in zip(ensemble.members, members, strict=True)],
         ensemble=Judged(
-            {"size": ensemble.size, "selection": ensemble.selection, "val_err1": ensemble.val_err1},
-            _averaged(ensemble, members),
+            {
+                "size": ensemble.size,
+                "selection": ensemble.selection,
+                "val_err1": ensemble.val_err1,
+                "by_size": by_size,
+            },
+            whole,
         ),
         run=Judged(_facts(replace(named, weight=weights.get(named.checkpoint_sha256))), run),
     )
@@ -60,7 +69,8 @@ def judge(
 
 def write_answers(ensemble: Ensemble, members: Sequence[NDArray[np.float32]], images: Images, path: Path) -> None:
     """CSV with the columns actual and predicted, a row an image: the ensemble's answers; no rows for large test sets."""
-    rows = answers(_averaged(ensemble, members), images.labels, images.store.manifest.classes)
+    *_, whole = averages(ensemble.members, members)
+    rows = answers(whole, images.labels, images.store.manifest.classes)
     with replacing(path) as part, part.open("w", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["actual", "predicted"])
@@ -76,10 +86,6 @@ def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int,
         for run_id, (step, net) in judged.items()
         if run_id
     }
-
-
-def _averaged(ensemble: Ensemble, members: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return average(members, [member.weight or 0.0 for member in ensemble.members])
 
 
 def _facts(member: Member) -> dict[str, Any]:

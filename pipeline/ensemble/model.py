@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from pipeline.data.augment import PadCrop
 from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.ensemble.selection import average
+from pipeline.ensemble.temperature import tempered
 from pipeline.models import build_model
 
 DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; other artifacts are weights by hash
@@ -33,6 +34,7 @@ class EnsembleModel(PythonModel):
         self._num_classes = len(described["classes"])
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._weights = [member["weight"] for member in described["members"]]
+        self._temperatures = [member["temperature"] for member in described["members"]]
         self._nets, self._inputs = [], []
         for member in described["members"]:
             net = build_model(**member["model"])
@@ -52,10 +54,12 @@ class EnsembleModel(PythonModel):
         return np.concatenate(parts) if parts else np.empty((0, self._num_classes), dtype=np.float32)
 
     def _average(self, images: torch.Tensor) -> np.ndarray:
-        pairs = zip(self._nets, self._inputs, strict=True)
-        return average(
-            [class_probabilities(net, inputs.test(images)).cpu().numpy() for net, inputs in pairs], self._weights
-        )
+        members = zip(self._nets, self._inputs, self._temperatures, strict=True)
+        said = [
+            tempered(class_probabilities(net, inputs.test(images)).cpu().numpy(), temperature)
+            for net, inputs, temperature in members
+        ]
+        return average(said, self._weights)
 
 
 set_model(EnsembleModel())

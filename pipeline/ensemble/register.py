@@ -20,7 +20,7 @@ from pipeline.tracking import registry
 from pipeline.tracking.store import DATA_TAG, SPLIT_TAG, Location
 from pipeline.training.checkpoint import load_weights
 
-FORM = 1  # of the served model; raised when it changes, so that the same members get a new version
+FORM = 2  # of the served model; raised when it changes, so that the same members get a new version
 _MODEL = Path(__file__).with_name("model.py")
 _NEEDS = ("mlflow", "numpy", "safetensors", "torch")  # what model.py and its imports import
 
@@ -75,8 +75,8 @@ def register(
 
 
 def ensemble_key(members: list[Member]) -> str:
-    """12 hex digits: the members' weights and what they weigh in the average, in whatever order they come."""
-    facts = [FORM, sorted((member.checkpoint_sha256, member.weight) for member in members)]
+    """12 hex digits: the members' weights, temperatures and what they weigh in the average, in whatever order they come."""
+    facts = [FORM, sorted((member.checkpoint_sha256, member.weight, member.temperature) for member in members)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
@@ -98,6 +98,7 @@ def _description(store: Store, members: list[Member], metadata: list[dict[str, A
             {
                 "checkpoint_sha256": member.checkpoint_sha256,
                 "weight": member.weight,
+                "temperature": member.temperature,
                 "model": facts["model"],
                 "statistics": facts["normalize"],
             }

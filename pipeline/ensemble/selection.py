@@ -47,6 +47,39 @@ def best_per_depth(errors: Sequence[float], nets: Sequence[Hashable], size: int)
     return _equal(list(best.values())[:size])
 
 
+def deepest_twice(errors: Sequence[float], nets: Sequence[tuple[int, bool]], size: int) -> Choice:
+    """The two best runs of the deepest net, and the best run of each of `size` - 2 others; equally weighted.
+
+    Args:
+        nets: (M,) depth and whether it is residual; of two equally deep, the residual one counts as the deeper.
+    Raises:
+        ValueError: as `top_k`.
+    Paper: Sec. 4.1, "(only with two 152-layer ones at the time of submitting)".
+    """
+    _require_some(len(errors), size)
+    order = sorted(range(len(errors)), key=lambda i: errors[i])
+    deepest = max(nets)
+    pair = [i for i in order if nets[i] == deepest][:2]
+    others: dict[Hashable, int] = {}
+    for i in order:
+        if nets[i] != deepest:
+            others.setdefault(nets[i], i)
+    return _equal([*pair, *others.values()][:size])
+
+
+def one_net(errors: Sequence[float], nets: Sequence[Hashable], size: int) -> Choice:
+    """The `size` best runs of the net that has the best run: seeds of one net, equally weighted.
+
+    Args:
+        nets: as `best_per_depth`.
+    Raises:
+        ValueError: as `top_k`.
+    """
+    _require_some(len(errors), size)
+    order = sorted(range(len(errors)), key=lambda i: errors[i])
+    return _equal([i for i in order if nets[i] == nets[order[0]]][:size])
+
+
 def greedy(probabilities: Sequence[Probabilities], labels: NDArray[np.integer], size: int) -> Choice:
     """Forward selection with replacement (Caruana et al. 2004): `size` rounds, each adding the candidate that helps most.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pipeline.report.theme import Draw, Theme, new_figure
+from pipeline.report.theme import Draw, Theme, label_ends, new_figure
 
 MOST_CLASSES = 30  # more are cut to those with the highest error
 
@@ -51,6 +51,39 @@ def intervals(rows: Sequence[Row], depths: Sequence[int], band: Row | None) -> D
         axes.margins(x=0.09)
         axes.set_xlabel("top-1 test error (%)")
         axes.tick_params(axis="y", length=0)
+        return figure
+
+    return draw
+
+
+class Step(NamedTuple):
+    """An average of so many members; fractions."""
+
+    size: int
+    validation: float
+    test: float
+    low: float  # of test
+    high: float
+
+
+def by_members(steps: Sequence[Step]) -> Draw:
+    """Error against the number of members, best member first: test with its interval, validation."""
+
+    def draw(theme: Theme) -> Any:
+        figure = new_figure(8, 3.4)
+        axes = figure.add_subplot()
+        sizes, test, validation = [step.size for step in steps], theme.palette[0], theme.palette[1]
+        low, high = (
+            [100 * bound for bound in bounds] for bounds in zip(*((s.low, s.high) for s in steps), strict=True)
+        )
+        axes.fill_between(sizes, low, high, color=test, alpha=0.15, linewidth=0)
+        axes.plot(sizes, [100 * step.test for step in steps], "o-", color=test, linewidth=2, markersize=6)
+        axes.plot(sizes, [100 * s.validation for s in steps], "o--", color=validation, linewidth=1.6, markersize=4)
+        axes.set_xticks(sizes)
+        axes.set_xlabel("members")
+        axes.set_ylabel("top-1 error (%)")
+        last = steps[-1]
+        label_ends(axes, [(100 * last.test, "test", test), (100 * last.validation, "validation", validation)])
         return figure
 
     return draw

@@ -65,6 +65,16 @@ class Ensemble(TypedDict):
     ci95_err5: NotRequired[CI | None]
     mcnemar_p: NotRequired[float | None]
     difference_to_best_member: NotRequired[Gain | None]
+    by_size: NotRequired[list[Size]]
+
+
+class Size(TypedDict):
+    """The average of the ensemble's first `size` members."""
+
+    size: int
+    val_err1: float
+    test_err1: float
+    ci95: CI
 
 
 # "class" is a word of Python, so this one is spelt as a call.

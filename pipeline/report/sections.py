@@ -24,7 +24,7 @@ from pipeline.report.document import (
     plural,
     points,
 )
-from pipeline.report.figures import MOST_CLASSES, ClassRow, Row, by_class, confusion, intervals
+from pipeline.report.figures import MOST_CLASSES, ClassRow, Row, Step, by_class, by_members, confusion, intervals
 from pipeline.report.inputs import Net, ReportInputs, Trial, full_name, ids, net_name, same_training, split_of
 from pipeline.report.sweep import DEPTH, RESIDUAL, axis_key, axis_name, is_grid, sweep_figure
 from pipeline.report.sweep import points as sweep_points
@@ -107,7 +107,17 @@ def nets(inputs: ReportInputs) -> list[Block]:
         drop += 1
         caption += " A net of split full was trained on the validation images too; nothing was chosen for it."
     table = Table(header[:drop], cut, align, caption, strong)
-    return [table, _interval_figure(inputs)]
+    return [table, _interval_figure(inputs), *_by_members(inputs)]
+
+
+def _by_members(inputs: ReportInputs) -> list[Block]:
+    sizes = inputs.ensemble.get("by_size", []) if inputs.ensemble else []
+    if len(sizes) < 2:
+        return []
+    steps = [Step(s["size"], s["val_err1"], s["test_err1"], s["ci95"][0], s["ci95"][1]) for s in sizes]
+    caption = "Error of the average of the first members, the best on validation first; shaded, the test error's 95% interval."
+    alt = "Test error by number of members: " + ", ".join(f"{s.size}: {percent(s.test)}" for s in steps)
+    return [Figure("by-members", caption, alt, by_members(steps))]
 
 
 def _mark(inputs: ReportInputs, net: Net) -> str:

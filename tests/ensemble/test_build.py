@@ -14,6 +14,7 @@ from pipeline.ensemble.folder import read_ensemble
 from pipeline.ensemble.predictions import validation_images
 from pipeline.ensemble.register import ensemble_key
 from pipeline.ensemble.selection import average
+from pipeline.ensemble.temperature import fitted_temperature, tempered
 from pipeline.tracking import registry
 from pipeline.tracking.store import client
 
@@ -41,6 +42,31 @@ def val_average(world: World, ensemble):
     folder = world.root / "ensemble" / "val_probabilities"
     arrays = [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
     return average(arrays, [member.weight for member in ensemble.members])
+
+
+def test_members_may_be_tempered_to_what_they_get_right_on_validation(world, unregistered):
+    world.add_run(0.2, depth=14), world.add_run(0.3, depth=8)
+    plain = make(world)
+    assert {member.temperature for member in plain.members} == {1.0}
+    config = choose("best_per_depth", temperature="validation")
+    ensemble = build_ensemble(world.maker, config, world.root / "ensemble", {})
+    labels, folder = validation_images(world.store).labels, world.root / "ensemble" / "val_probabilities"
+    said = [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
+    found = [member.temperature for member in ensemble.members]
+    assert found == [fitted_temperature(p, labels) for p in said] and 1.0 not in found
+    mean = np.mean([tempered(p, t) for p, t in zip(said, found, strict=True)], axis=0)
+    assert ensemble.val_err1 == (mean.argmax(1) != labels).mean()
+    assert ensemble_key(ensemble.members) != ensemble_key(plain.members)
+
+
+def test_the_error_is_known_for_each_number_of_members(world, unregistered):
+    for error, depth in ((0.2, 14), (0.3, 8), (0.4, 20)):
+        world.add_run(error, depth=depth)
+    ensemble = make(world)
+    labels, folder = validation_images(world.store).labels, world.root / "ensemble" / "val_probabilities"
+    said = [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
+    expected = [(np.mean(said[:count], axis=0).argmax(1) != labels).mean() for count in (1, 2, 3)]
+    assert ensemble.val_err1_by_size == pytest.approx(expected) and ensemble.val_err1 == ensemble.val_err1_by_size[-1]
 
 
 def test_publishes_members_weights_and_probabilities(world):

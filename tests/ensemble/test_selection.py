@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.ensemble.selection import average, best_per_depth, cross_entropy, greedy, top_k
+from pipeline.ensemble.selection import average, best_per_depth, cross_entropy, deepest_twice, greedy, one_net, top_k
 
 NETS = [(20, True), (20, True), (56, True), (20, False), (56, True)]
 ERRORS = [0.10, 0.09, 0.08, 0.30, 0.07]
@@ -30,6 +30,18 @@ def test_best_per_depth_takes_one_of_each_net_and_keeps_plain_apart_from_residua
 
 def test_best_per_depth_prefers_the_best_depths():
     assert best_per_depth(ERRORS, NETS, 2) == [(1, 0.5), (4, 0.5)]
+
+
+def test_the_deepest_net_joins_twice_and_others_once():
+    assert deepest_twice(ERRORS, NETS, 6) == [(i, 1 / 4) for i in (1, 2, 3, 4)]
+    assert deepest_twice(ERRORS, NETS, 3) == [(i, 1 / 3) for i in (1, 2, 4)]  # of the others, the best
+    assert deepest_twice(ERRORS, NETS, 1) == [(4, 1.0)]
+    assert deepest_twice([0.1, 0.2], [(56, False), (56, True)], 2) == [(0, 0.5), (1, 0.5)]
+
+
+def test_one_net_gives_its_best_runs():
+    assert one_net(ERRORS, NETS, 6) == [(2, 0.5), (4, 0.5)]
+    assert one_net([0.1, 0.2, 0.05], [(20, True)] * 3, 2) == [(0, 0.5), (2, 0.5)]
 
 
 def test_an_earlier_candidate_wins_a_tie():

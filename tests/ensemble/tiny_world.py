@@ -165,8 +165,8 @@ def _net(model: dict[str, Any]) -> torch.nn.Module:
     return net
 
 
-def choose(selection: str, size: int = 6) -> EnsembleConfig:
-    return EnsembleConfig(selection=selection, size=size)  # type: ignore[arg-type]
+def choose(selection: str, size: int = 6, temperature: str = "none") -> EnsembleConfig:
+    return EnsembleConfig(selection=selection, size=size, temperature=temperature)  # type: ignore[arg-type]
 
 
 def file_names(folder: Path) -> list[str]:

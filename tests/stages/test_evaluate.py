@@ -103,6 +103,14 @@ def test_the_result_is_what_the_report_reads(chain):
     assert inputs.named_run["depth"] == 8 and len(inputs.nets) == 2  # the named run is a member, told once
 
 
+def test_the_error_is_told_for_each_number_of_members(chain):
+    told, whole = chain.result["ensemble"]["by_size"], chain.result["ensemble"]
+    assert [entry["size"] for entry in told] == [1, 2]
+    assert told[0]["test_err1"] == chain.result["members"][0]["test_err1"]
+    assert (told[1]["test_err1"], told[1]["ci95"]) == (whole["test_err1"], whole["ci95"])
+    assert told[1]["val_err1"] == whole["val_err1"]
+
+
 def test_data_and_members_are_described(chain):
     result = chain.result
     manifest = open_store(chain.workspace.store("digits")).manifest
