@@ -12,7 +12,7 @@ import yaml
 from imports import ROOT, attributes
 
 from pipeline.compose import choices, compose
-from pipeline.config import from_dict, with_overrides
+from pipeline.config import LARGE_STEM, from_dict, with_overrides
 from pipeline.models import build_model
 from pipeline.workspace import anchor
 
@@ -39,7 +39,7 @@ def test_every_data_set_composes_with_what_suits_it(data):
 )
 def test_every_choice_composes(group, name, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    large = name.startswith("imagenet") or name in ("ten_crop", "multi_scale")
+    large = name.startswith("imagenet") or name in ("ten_crop", "multi_scale", *LARGE_STEM)
     from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}"))
 
 
@@ -89,6 +89,13 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         ([*PLATEAU, "data.split=full"], "recipe.schedule=plateau with data.split=full, which validates on nothing"),
         ([*PLATEAU, "recipe.plateau_patience=0"], "recipe.plateau_patience=0, recipe.plateau_margin=0.002; wait for"),
         (["evaluation=ten_crop"], "evaluation.views=ten_crop with data.format=arrays; small images have a single view"),
+        (["data=cifar10", "model=vgg"], "model.family=vgg with images of 32 pixels; take its form for small images"),
+        (["model=vgg_small", "model.depth=16"], "model.family=vgg_small with images of 8 pixels; it needs 32"),
+        (["data=cifar10", "model=vgg_small", "model.depth=20"], "it has 11, 13, 16, 19 layers and no shortcuts"),
+        (
+            ["data=cifar10", "model=alexnet_small", "model.residual=true"],
+            "it has 8 layers and no shortcuts (override: mo",
+        ),
         (["model.shortcut_zeros=before"], "model.shortcut_zeros='before'"),
         (["model.init_fan=fan_avg"], "model.init_fan='fan_avg'"),
         (["sweep.space={model.deep:[8]}"], "sweep.space names model.deep, which is no key"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_ORDER, _DRAWS = 0, 1  # independent streams of one (seed, epoch)
+_ORDER, _DRAWS, _NOISE = 0, 1, 2  # independent streams of one seed
 
 
 def _generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
@@ -23,6 +23,11 @@ def permutation(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 def draws(num_records: int, width: int, seed: int, epoch: int) -> np.ndarray:
     """(num_records, width) float32 in [0, 1): row i belongs to record i, whatever the split or the order."""
     return _generator(seed, epoch, _DRAWS).random((num_records, width), dtype=np.float32)
+
+
+def noise_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of what a net itself draws in a step (dropout); other on each rank, since ranks hold other images."""
+    return int(np.random.SeedSequence([seed, step, rank, _NOISE]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def batch_slice(batch: int, batch_size: int, rank: int, world_size: int) -> slice:

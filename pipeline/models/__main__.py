@@ -39,7 +39,7 @@ def _print_tables(rows: list[tuple[Net, Cost]]) -> None:
         for column in ("shortcut", "layers", "parameters", "mult-adds", printed):
             table.add_column(column, justify="right", no_wrap=True)
         for net, cost in rows:
-            if net.family == family:
+            if net.small == (family == "cifar"):
                 counts = (f"{cost.layers:,}", f"{cost.params:,}", f"{cost.macs / 1e6:,.3f}M")
                 paper = net.paper_params or net.paper_flops or ""
                 table.add_row(net.name, net.shortcut or "none", *counts, paper)

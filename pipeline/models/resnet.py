@@ -13,7 +13,6 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Family = Literal["cifar", "imagenet"]
 Shortcut = Literal["A", "B", "C"]
 StrideOn = Literal["1x1", "3x3"]
 ShortcutZeros = Literal["after", "around"]
@@ -145,7 +144,7 @@ def _stages(block: Block, num_blocks: Sequence[int], width: int, wiring: Wiring)
     return stages
 
 
-def _init_weights(model: nn.Module, fan: InitFan) -> None:
+def init_weights(model: nn.Module, fan: InitFan) -> None:
     """Draw every weight as in [13]: normal, mean 0, std sqrt(2 / fan); biases 0; batch norm starts as the identity."""
     for module in model.modules():
         # On the meta device there is nothing to draw, and trying would import torch's compiler for seconds.
@@ -172,7 +171,7 @@ class CifarResNet(nn.Module):
         self.layer1, self.layer2, self.layer3 = _stages(BasicBlock, [(depth - 2) // 6] * 3, 16, wiring)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64, num_classes)
-        _init_weights(self, fan)
+        init_weights(self, fan)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -197,7 +196,7 @@ class ImageNetResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = _stages(block, num_blocks, 64, wiring)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * block.expansion, num_classes)
-        _init_weights(self, fan)
+        init_weights(self, fan)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -205,13 +204,13 @@ class ImageNetResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-def default_shortcut(family: Family, depth: int) -> Shortcut:
+def default_shortcut(family: str, depth: int) -> Shortcut:
     """The paper's option: B for the bottleneck nets (Sec. 4.1), A for CIFAR (Sec. 4.2) and for 18 and 34 (Table 2)."""
     return "B" if family == "imagenet" and depth >= 50 else "A"
 
 
-def build_model(
-    family: Family,
+def build_resnet(
+    family: str,
     depth: int,
     *,
     residual: bool = True,
@@ -229,7 +228,7 @@ def build_model(
         shortcut: None takes the paper's for this net, see `default_shortcut`; a plain net ignores it.
         stride_on: where a bottleneck subsamples: "1x1" as the paper, "3x3" as torchvision; other nets ignore it.
         shortcut_zeros: where option A pads, see `PadShortcut`; other nets ignore it.
-        init_fan: which fan [13]'s variance is taken of, see `_init_weights`.
+        init_fan: which fan [13]'s variance is taken of, see `init_weights`.
     Raises:
         ValueError: a value outside the paper's nets.
     """
@@ -240,9 +239,11 @@ def build_model(
     return net(depth, wiring, fan=init_fan, num_classes=num_classes, in_channels=in_channels)
 
 
-def _check(family: Family, depth: int, shortcut: Shortcut | None, num_classes: int, in_channels: int) -> None:
+def _check(family: str, depth: int, shortcut: Shortcut | None, num_classes: int, in_channels: int) -> None:
     if family not in ("cifar", "imagenet"):
-        raise ValueError(f"family={family} is unknown; pass cifar (6n + 2 layers) or imagenet (Table 1)")
+        raise ValueError(
+            f"family={family} is unknown; pass cifar (6n + 2 layers), imagenet (Table 1), or one of models.predecessors"
+        )
     if family == "cifar" and (depth < 8 or (depth - 2) % 6 != 0):
         raise ValueError(
             f"depth={depth} is not 6n+2 with n of at least 1; the paper's CIFAR nets are "

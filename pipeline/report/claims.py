@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.evaluation.intervals import newcombe, wilson
 from pipeline.report.document import count, interval, percent, points
-from pipeline.report.inputs import ReportInputs, net_name, split_of
+from pipeline.report.inputs import ReportInputs, kind_of, net_name, short_name, split_of
 from pipeline.report.paper import CLAIMS, PROTOCOLS, Claim
 
 Status = Literal["holds", "fails", "not measured"]
@@ -96,7 +96,7 @@ def _ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
     bounds = (float(gain["ci95"][0]), float(gain["ci95"][1])) if gain else None
     evidence = (
         f"On {inputs.data['name']}, {ensemble['size']} nets: ensemble {percent(ensemble['test_err1'])}, "
-        f"best member {net_name(best['depth'], best['residual'])} {percent(best['test_err1'])}"
+        f"best member {short_name(best)} {percent(best['test_err1'])}"
     )
     return _compared(claim, difference < 0, difference, bounds, evidence)
 
@@ -182,12 +182,12 @@ def _measured(inputs: ReportInputs, split: str, model: str | None = None) -> dic
     found: dict[Slot, list[Training]] = {}
     if split == "test":
         for net in inputs.nets:
-            if model in (None, net["model"]):
+            if model in (None, net["model"]) and kind_of(net) != "others":
                 training = Training(net["test_err1"], net["steps"], split_of(net) == "full")
                 found.setdefault((net["residual"], net["depth"]), []).append(training)
         return found
     for curve in inputs.curves:
-        if model in (None, curve["model"]) and (values := series(curve, VAL)):
+        if model in (None, curve["model"]) and kind_of(curve) != "others" and (values := series(curve, VAL)):
             found.setdefault((curve["residual"], curve["depth"]), []).append(
                 Training(values[-1][1], int(values[-1][0]))
             )

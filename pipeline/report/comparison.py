@@ -19,7 +19,7 @@ from pipeline.report.document import (
     signed,
 )
 from pipeline.report.figures import Mark, beside_paper
-from pipeline.report.inputs import Ensemble, Net, ReportInputs, full_name, net_name
+from pipeline.report.inputs import Ensemble, Net, ReportInputs, full_name, kind_of, short_name
 from pipeline.report.paper import PAPER_ENSEMBLE, PROTOCOLS, PUBLISHED, Protocol, Published
 
 
@@ -192,14 +192,14 @@ def _figure(inputs: ReportInputs, results: Sequence[Published]) -> Figure:
             seen.add(slot)
             paper[result.residual].append(Mark(result.depth, result.err1 / 100, None))
     ours: dict[bool, list[Mark]] = {True: [], False: []}
-    for net in inputs.nets:
+    for net in (net for net in inputs.nets if kind_of(net) != "others"):
         ours[net["residual"]].append(Mark(net["depth"], net["test_err1"], (net["ci95"][0], net["ci95"][1])))
     plain = ", its plain ones as read off Fig. 6" if any(result.read_off for result in results) else ""
     caption = (
         f"Error by depth. Lines: the paper's nets{plain}. "
         "In colour: ours, with 95% intervals; each is one run, of the iterations given in the table."
     )
-    names = ", ".join(f"{net_name(n['depth'], n['residual'])} {percent(n['test_err1'])}" for n in inputs.nets)
+    names = ", ".join(f"{short_name(n)} {percent(n['test_err1'])}" for n in inputs.nets)
     return Figure(
         "beside-paper",
         caption,

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import replacing
-from pipeline.report.inputs import Curve, net_name
+from pipeline.report.inputs import Curve, Kind, kind_of, short_name
 from pipeline.report.theme import Draw, Theme, label_ends, new_figure
 
 TRAIN, VAL = "train/err1", "val/err1"
+KINDS: tuple[Kind, ...] = ("plain", "residual", "others")  # a panel each
 TEN_THOUSANDS_FROM = 20_000  # steps; from here on the axis counts in 10^4 as the paper's do
 TRAIN_POINTS = 120  # a longer train curve is averaged over windows down to this many points
 
@@ -24,11 +25,11 @@ def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
         rows.writerow(["net", "run", "step", "validation error"])  # dvc.yaml and .dvc/plots/nets.json name them
         for curve in featured(curves):
             for step, value in dict(series(curve, VAL)).items():
-                rows.writerow([net_name(curve["depth"], curve["residual"]), curve["name"], int(step), float(value)])
+                rows.writerow([short_name(curve), curve["name"], int(step), float(value)])
 
 
 def featured(curves: Sequence[Curve]) -> list[Curve]:
-    """The curve of each (residual, depth) that ends at the lowest error, plain first, then by depth.
+    """The curve of each net that ends at the lowest error: plain ones, residual ones, others, each by depth.
 
     A train error is no match for a validation error: a run on all images counts where its net has no other.
     """
@@ -36,9 +37,9 @@ def featured(curves: Sequence[Curve]) -> list[Curve]:
     def rank(curve: Curve) -> tuple[bool, float]:
         return not series(curve, VAL), _end(curve)
 
-    best: dict[tuple[bool, int], Curve] = {}
+    best: dict[tuple[int, int, str], Curve] = {}
     for curve in curves:
-        slot = (curve["residual"], curve["depth"])
+        slot = (KINDS.index(kind_of(curve)), curve["depth"], short_name(curve))
         if last_error(curve) is not None and (slot not in best or rank(curve) < rank(best[slot])):
             best[slot] = curve
     return [best[slot] for slot in sorted(best)]
@@ -90,26 +91,26 @@ def off_plot(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def learning_curves(curves: Sequence[Curve], depths: Sequence[int]) -> Draw:
-    """Fig. 6: error against iterations; dashed train, bold validation; plain left and residual right where both exist."""
+    """Fig. 6: error against iterations; dashed train, bold validation; plain left, residual right, others beside them."""
     shown = featured(curves)
-    kinds = sorted({curve["residual"] for curve in shown})
+    kinds = [kind for kind in KINDS if any(kind_of(curve) == kind for curve in shown)]
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(10 if len(kinds) > 1 else 8, 4.6)
+        figure = new_figure({1: 8, 2: 10}.get(len(kinds), 13), 4.6)
         panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
         last = max(step for curve in shown for metric in (TRAIN, VAL) for step, _ in series(curve, metric))
         unit = 1e4 if last >= TEN_THOUSANDS_FROM else 1.0
-        for axes, residual in zip(panels, kinds, strict=True):
+        for axes, kind in zip(panels, kinds, strict=True):
             for curve in curves:
-                if curve["residual"] == residual and curve not in shown:
+                if kind_of(curve) == kind and curve not in shown:
                     _line(axes, series(curve, VAL), unit, theme.colour(curve["depth"], depths), width=0.7, alpha=0.45)
             labels = []
-            for curve in (c for c in shown if c["residual"] == residual):
+            for curve in (c for c in shown if kind_of(c) == kind):
                 colour = theme.colour(curve["depth"], depths)
                 _line(axes, windows(series(curve, TRAIN)), unit, colour, width=1.1, style=(0, (4, 2)), alpha=0.9)
                 _line(axes, series(curve, VAL), unit, colour, width=2.2)
-                labels.append((100 * _end(curve), net_name(curve["depth"], residual), colour))
-            axes.set_title("residual" if residual else "plain", loc="left")
+                labels.append((100 * _end(curve), short_name(curve), colour))
+            axes.set_title(kind, loc="left")
             axes.set_xlim(0, last / unit)
             axes.set_ylim(0, 100 * top_of_axis(shown))
             axes.set_xlabel("iterations (10⁴)" if unit > 1 else "iterations")

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic reads this one on every Python, typing's from 3.12 on
 
 CI = Sequence[float]
+Kind = Literal["plain", "residual", "others"]
+_SPELT = {"vgg": "VGG", "alexnet": "AlexNet", "googlenet": "GoogLeNet"}
+_PREDECESSOR = re.compile(rf"({'|'.join(_SPELT)})(\d*)(_bn)?")
 
 
 class Data(TypedDict):
@@ -248,11 +251,27 @@ def net_name(depth: int, residual: bool) -> str:
     return f"{'ResNet' if residual else 'plain'}-{depth}"
 
 
+def kind_of(run: Mapping[str, Any]) -> Kind:
+    """Whether a net or a curve is of the paper's plain or residual nets, or of those that it is held against."""
+    if _PREDECESSOR.match(run["model"]):
+        return "others"
+    return "residual" if run["residual"] else "plain"
+
+
+def short_name(run: Mapping[str, Any]) -> str:
+    """As its authors write it: ResNet-56, plain-56, VGG-16, VGG-16 (BN), GoogLeNet."""
+    found = _PREDECESSOR.match(run["model"])
+    if not found:
+        return net_name(run["depth"], run["residual"])
+    family, depth, batchnorm = found.groups()
+    return _SPELT[family] + (f"-{depth}" if depth else "") + (" (BN)" if batchnorm else "")
+
+
 def full_name(net: Mapping[str, Any]) -> str:
     """With the option or stride that is not the paper's first choice for the depth: ResNet-34 (C), ResNet-50 (v1.5)."""
     variant = re.search(r"\d([ABC]?)(_v1\.5)?$", net["model"])
     marks = [part.lstrip("_") for part in variant.groups() if part] if variant else []
-    return net_name(net["depth"], net["residual"]) + (f" ({', '.join(marks)})" if marks else "")
+    return short_name(net) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _check(source: str, adapter: Any, value: Any) -> None:

@@ -14,7 +14,7 @@ from pipeline.report.claims import Outcome, applies, assess
 from pipeline.report.comparison import comparison
 from pipeline.report.document import Block, Code, Document, Fold, Listed, Paragraph, Section, Table, Text, Verdict
 from pipeline.report.html import to_html
-from pipeline.report.inputs import ReportInputs, net_name
+from pipeline.report.inputs import ReportInputs, short_name
 from pipeline.report.markdown import to_markdown
 from pipeline.report.paper import PROTOCOLS, TITLE
 from pipeline.report.summary import summary_table as summary_table
@@ -117,7 +117,7 @@ def _provenance(inputs: ReportInputs) -> list[Block]:
 
 
 def _splits(inputs: ReportInputs) -> str:
-    full = ", ".join(net_name(net["depth"], net["residual"]) for net in inputs.on_all_images)
+    full = ", ".join(short_name(net) for net in inputs.on_all_images)
     if full and len(inputs.on_all_images) == len(inputs.nets):
         return "split full"
     return f"split holdout; split full: {full}" if full else "split holdout"
@@ -126,7 +126,7 @@ def _splits(inputs: ReportInputs) -> str:
 def _runs(inputs: ReportInputs) -> Table:
     rows: list[list[Text]] = [
         [
-            net_name(net["depth"], net["residual"]),
+            short_name(net),
             Code(net["run_id"] or "unknown"),
             Code(net.get("checkpoint_sha256", "unknown")),
         ]

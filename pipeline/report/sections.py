@@ -25,7 +25,7 @@ from pipeline.report.document import (
     points,
 )
 from pipeline.report.figures import MOST_CLASSES, ClassRow, Row, Step, by_class, by_members, confusion, intervals
-from pipeline.report.inputs import Net, ReportInputs, Trial, full_name, ids, net_name, same_training, split_of
+from pipeline.report.inputs import Net, ReportInputs, Trial, full_name, ids, same_training, short_name, split_of
 from pipeline.report.sweep import DEPTH, RESIDUAL, axis_key, axis_name, is_grid, sweep_figure
 from pipeline.report.sweep import points as sweep_points
 
@@ -40,10 +40,10 @@ def headline(inputs: ReportInputs) -> list[Block]:
         detail = f"95% interval {interval(ensemble['ci95'])}; {n} test images, {plural(ensemble['size'], 'member')}"
         tiles.append(Tile("Ensemble, test error", percent(ensemble["test_err1"]), detail))
     if best := inputs.best_member:
-        detail = f"{net_name(best['depth'], best['residual'])}, 95% interval {interval(best['ci95'])}"
+        detail = f"{short_name(best)}, 95% interval {interval(best['ci95'])}"
         tiles.append(Tile("Best member, test error", percent(best["test_err1"]), detail))
     elif run := inputs.named_run:
-        detail = f"{net_name(run['depth'], run['residual'])}, 95% interval {interval(run['ci95'])}; {n} test images"
+        detail = f"{short_name(run)}, 95% interval {interval(run['ci95'])}; {n} test images"
         tiles.append(Tile("Named run, test error", percent(run["test_err1"]), detail))
     tiles.append(_runs(inputs))
     counts = ", ".join(f"{count(size)} {split}" for split, size in inputs.data["counts"].items())
@@ -149,7 +149,7 @@ def _millions(params: int) -> str:
 def _interval_figure(inputs: ReportInputs) -> Figure:
     rows = [
         Row(
-            f"{net_name(net['depth'], net['residual'])}, lr {net['lr']:g}, seed {net['seed']}{_mark(inputs, net)}",
+            f"{short_name(net)}, lr {net['lr']:g}, seed {net['seed']}{_mark(inputs, net)}",
             *(net["test_err1"], net["ci95"][0], net["ci95"][1]),
             *(net["depth"], net["residual"]),
         )
@@ -179,12 +179,12 @@ def curves(inputs: ReportInputs) -> list[Block]:
     if not any(curve["residual"] != shown[0]["residual"] for curve in shown):
         caption += f" No {'plain' if shown[0]['residual'] else 'residual'} net was trained, so its panel is missing."
     if missing := [c for c in shown if not series(c, VAL)]:
-        names = ", ".join(net_name(c["depth"], c["residual"]) for c in missing)
+        names = ", ".join(short_name(c) for c in missing)
         caption += f" Without validation curve: {names}."
     if outside := off_plot(inputs.curves):
-        names = ", ".join(f"{net_name(c['depth'], c['residual'])} ({percent(last_error(c))})" for c in outside)
+        names = ", ".join(f"{short_name(c)} ({percent(last_error(c))})" for c in outside)
         caption += f" Ends above the plot: {names}."
-    ends = ", ".join(f"{net_name(c['depth'], c['residual'])} ends at {percent(last_error(c))}" for c in shown)
+    ends = ", ".join(f"{short_name(c)} ends at {percent(last_error(c))}" for c in shown)
     figure = Figure("curves", caption, f"Learning curves: {ends}", learning_curves(inputs.curves, inputs.depths))
     return [figure]
 

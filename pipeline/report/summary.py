@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.report.document import count, interval, percent
-from pipeline.report.inputs import Ensemble, Evaluation, Leaderboard, Net, evaluated, net_name
+from pipeline.report.inputs import Ensemble, Evaluation, Leaderboard, Net, evaluated, short_name
 
 NARROWEST = 96  # columns; a narrower terminal wraps lines rather than cells
 
@@ -38,7 +38,7 @@ def _title(evaluation: Evaluation) -> str:
 
 
 def _row(net: Net, mark: str) -> list[str]:
-    name = net_name(net["depth"], net["residual"]) + mark
+    name = short_name(net) + mark
     errors = [percent(net["val_err1"]), percent(net["test_err1"]), interval(net["ci95"])]
     return [name, f"{net['lr']:g}", str(net["seed"]), count(net["steps"]), *errors]
 

@@ -31,17 +31,19 @@ def run(config: Config, workspace: Workspace) -> None:
         device=torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu"),
         workers=config.data.workers,
     )
-    show(build_ensemble(maker, config.ensemble, workspace.ensemble, lineage(workspace.root)))
+    made = build_ensemble(maker, config.ensemble, workspace.ensemble, lineage(workspace.root))
+    show(made, config.ensemble.temperature != "none")
 
 
-def show(ensemble: Ensemble) -> None:
+def show(ensemble: Ensemble, tempered: bool) -> None:
     """The members as a table on stdout."""
     table = Table(title=f"ensemble of {ensemble.size} ({ensemble.selection}, {ensemble.wanted} wanted)")
-    for column in ("net", "validation error", "weight", "lr", "seed", "run"):
+    for column in ("net", "validation error", "weight", *(["temperature"] if tempered else []), "lr", "seed", "run"):
         table.add_column(column, justify="left" if column in ("net", "run") else "right")
     for member in ensemble.members:
-        numbers = (f"{100 * (member.val_err1 or 0):.2f} %", f"{member.weight:.2f}", f"{member.lr:g}", str(member.seed))
-        table.add_row(member.model, *numbers, member.key)
+        temperature = [f"{member.temperature:.2f}"] if tempered else []
+        weighed = (f"{100 * (member.val_err1 or 0):.2f} %", f"{member.weight:.2f}", *temperature)
+        table.add_row(member.model, *weighed, f"{member.lr:g}", str(member.seed), member.key)
     Console().print(table)
     registered = f"{ensemble.registered['name']} version {ensemble.registered['version']}"
     print(f"average: validation error {100 * ensemble.val_err1:.2f} %, registered as {registered} (champion)")

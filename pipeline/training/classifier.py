@@ -16,6 +16,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from pipeline.config import RecipeConfig
+from pipeline.data.order import noise_seed
 from pipeline.training.graphed import GraphedStep, pinned
 from pipeline.training.optimisers import optimisers
 from pipeline.training.schedule import Plateau, lr_at, side_at
@@ -41,6 +42,7 @@ class Classifier(pl.LightningModule):
         steps_per_call: at the most.
         due: intervals in steps at whose multiples a call ends; 0 for none.
         compiled: whether `model` is; on a GPU what comes before and after it then is, too.
+        seed: of dropout.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Classifier(pl.LightningModule):
         steps_per_call: int = 1,
         due: Sequence[int] = (),
         compiled: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -59,6 +62,8 @@ class Classifier(pl.LightningModule):
         self._steps_per_call, self._due = steps_per_call, tuple(filter(None, due))
         self._graphed: GraphedStep | None = None
         self._compiled, self._count = compiled, _count
+        drops = any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p for module in model.modules())
+        self._seed = seed if drops else None
         self._finish: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]  # the data module's, once training starts
         self._window, self._val_sums = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
 
@@ -101,6 +106,8 @@ class Classifier(pl.LightningModule):
             if made:
                 loop.batch_progress.increment_by(1)
             self._set_rate(lr_at(self.global_step, self.recipe, self.warming, self.plateau.drops))
+            if self._seed is not None:  # a resumed run drops what the unbroken one would have dropped
+                torch.manual_seed(noise_seed(self._seed, self.global_step, self.global_rank))
             side = side_at(self.global_step, self.recipe)
             if self._graphed is not None:
                 self._graphed(side, batch)

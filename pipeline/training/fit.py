@@ -85,7 +85,7 @@ def fit(
         if compiled:
             compile_net(model)
             attempt.tag({tracking.COMPILED_TAG: "true"})
-        classifier = Classifier(model, config.recipe, _steps_per_call(config), _due(config), compiled)
+        classifier = Classifier(model, config.recipe, _steps_per_call(config), _due(config), compiled, config.seed)
         status = _run(trainer, classifier, data, recorder, checkpoint, first_step, run_name(config))
         if not data.has_validation:  # nothing to choose by: the last weights are the result
             recorder.best = {"step": trainer.global_step}

@@ -15,6 +15,8 @@ from pipeline.config import Config
 _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides what is learnt. Sweeps, tracking and reports can change without a run becoming another one.
 _CODE = (
+    "models/build.py",
+    "models/predecessors.py",
     "models/resnet.py",
     "data/order.py",
     "data/augment.py",

@@ -62,7 +62,11 @@ def test_imagenet_nets_have_the_known_cost(name):
     assert giga is None or round(COSTS[name].macs / 1e9, 3) == giga
 
 
-@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+@pytest.mark.parametrize(
+    "net",
+    [net for net in NETS if "googlenet" not in net.name],  # its depth is that of the longest way through it
+    ids=lambda net: net.name,
+)
 def test_weighted_layers_are_the_depth(net):
     assert COSTS[net.name].layers == net.depth
 

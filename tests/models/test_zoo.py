@@ -10,7 +10,7 @@ from pipeline.models.zoo import NETS
 
 
 def test_names_are_unique():
-    assert len({net.name for net in NETS}) == len(NETS) == 25
+    assert len({net.name for net in NETS}) == len(NETS) == 37
 
 
 @pytest.mark.parametrize(

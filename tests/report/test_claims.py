@@ -134,3 +134,14 @@ def test_outcomes_are_json(make_sample):
     import json
 
     assert json.loads(json.dumps([found.to_json() for found in assess(make_sample())], allow_nan=False))
+
+
+def test_other_systems_are_no_plain_nets(make_sample):
+    inputs = make_sample(plain=())
+    named = {"vgg13_bn_small": 13, "vgg16_bn_small": 16}
+    curves = [
+        {**inputs.curves[0], "run_id": model, "model": model, "depth": depth, "residual": False}
+        for model, depth in named.items()
+    ]
+    inputs = dataclasses.replace(inputs, curves=[*inputs.curves, *curves])
+    assert outcome(inputs, "deeper-plain-nets-err-more").status == "not measured"

@@ -136,3 +136,11 @@ def test_axes_are_the_papers(make_curve, make_sample):
 def test_twenty_curves_draw(make_curve):
     curves = [make_curve(8 + 6 * i, True, 6_000, final=0.2 - 0.005 * i) for i in range(20)]
     assert render(learning_curves(curves, [8 + 6 * i for i in range(20)]), LIGHT).startswith(b"\x89PNG")
+
+
+def test_other_systems_have_a_panel_of_their_own(make_curve):
+    plain, residual, other = (make_curve(16, kind, 1000, final=0.1) for kind in (False, True, False))
+    vgg = {**other, "model": "vgg16_bn_small"}
+    curves = [plain, residual, vgg]
+    assert [axes.get_title(loc="left") for axes in axes_of(curves)] == ["plain", "residual", "others"]
+    assert featured([plain, vgg]) == [plain, vgg]  # of the same depth, and two nets

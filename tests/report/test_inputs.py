@@ -4,13 +4,14 @@ import dataclasses
 import json
 
 import numpy as np
+import pytest
 
 from pipeline.evaluation.evaluate import Judged, evaluation
 from pipeline.report import sections
 from pipeline.report.claims import assess
 from pipeline.report.comparison import differences
 from pipeline.report.document import Table
-from pipeline.report.inputs import ReportInputs, data_of
+from pipeline.report.inputs import ReportInputs, data_of, kind_of, short_name
 from pipeline.report.markdown import to_markdown
 from pipeline.report.page import compose
 from pipeline.report.paper import PROTOCOLS
@@ -19,6 +20,23 @@ from pipeline.report.paper import PROTOCOLS
 def with_run(inputs, **changes):
     run = {**inputs.members[0], **changes}
     return dataclasses.replace(inputs, evaluation={**inputs.evaluation, "run": run})
+
+
+@pytest.mark.parametrize(
+    ("model", "depth", "residual", "kind", "name"),
+    [
+        ("resnet56", 56, True, "residual", "ResNet-56"),
+        ("plain20", 20, False, "plain", "plain-20"),
+        ("cifar_resnet50", 50, True, "residual", "ResNet-50"),
+        ("vgg16", 16, False, "others", "VGG-16"),
+        ("vgg16_bn_small", 16, False, "others", "VGG-16 (BN)"),
+        ("alexnet_small", 8, False, "others", "AlexNet"),
+        ("googlenet", 22, False, "others", "GoogLeNet"),
+    ],
+)
+def test_a_net_has_its_authors_name(model, depth, residual, kind, name):
+    run = {"model": model, "depth": depth, "residual": residual}
+    assert (kind_of(run), short_name(run)) == (kind, name)
 
 
 def test_a_named_run_that_is_a_member_counts_once(make_sample):

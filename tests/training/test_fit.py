@@ -296,6 +296,26 @@ def test_the_warm_up_of_resnet_110_ends_by_its_rule_and_survives_a_break(
     assert metrics(broken, "lr") == rates and metrics(broken, "train/err1") == errors
 
 
+def test_a_resumed_training_drops_what_the_unbroken_one_drops(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dropping(**_: object) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 10))
+
+    monkeypatch.setattr("pipeline.training.fit.build_model", dropping)
+    whole, broken, other = workspace(), workspace(), workspace()
+    train(whole)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        cut(patch, Recorder, "on_train_batch_end", 30, False)
+        train(broken, "trainer.checkpoint_every_steps=7")
+    torch.manual_seed(99)
+    train(broken, "trainer.checkpoint_every_steps=7")
+    assert_same_training(broken, whole)
+    monkeypatch.setattr("pipeline.training.classifier.noise_seed", lambda seed, step, rank: 0)
+    train(other)
+    assert metrics(other, "train/loss") != metrics(whole, "train/loss")
+
+
 PLATEAU = (
     "recipe.schedule=plateau",
     "recipe.warmup_fraction=0",
