@@ -123,6 +123,19 @@ class Curve(TypedDict):
     points: dict[str, list[tuple[float, float | None]]]
 
 
+class Layers(TypedDict):
+    """What a net's 3x3 layers answer with after batch norm, from the input on, see `pipeline.ensemble.responses`."""
+
+    run_id: str
+    key: str
+    model: str
+    depth: int
+    residual: bool
+    seed: int
+    std: list[float]
+    gradient: list[float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
     """Everything the report says; `leaderboard`, `curves` and `provenance` may be missing.
@@ -138,6 +151,7 @@ class ReportInputs:
     evaluation: Evaluation
     leaderboard: Leaderboard | None = None
     curves: Sequence[Curve] = ()
+    responses: Sequence[Layers] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,6 +161,7 @@ class ReportInputs:
         _check("evaluation", TypeAdapter(Evaluation), self.evaluation)
         _check("leaderboard", TypeAdapter(Leaderboard | None), self.leaderboard)
         _check("curves", TypeAdapter(list[Curve]), list(self.curves))
+        _check("responses", TypeAdapter(list[Layers]), list(self.responses))
         _check("provenance", TypeAdapter(dict[str, Any]), self.provenance)
 
     @property

@@ -15,6 +15,7 @@ from pipeline.report.comparison import comparison
 from pipeline.report.document import Block, Code, Document, Fold, Listed, Paragraph, Section, Table, Text, Verdict
 from pipeline.report.html import to_html
 from pipeline.report.inputs import ReportInputs, short_name
+from pipeline.report.layers import layers
 from pipeline.report.markdown import to_markdown
 from pipeline.report.paper import PROTOCOLS, TITLE
 from pipeline.report.summary import summary_table as summary_table
@@ -62,6 +63,7 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> Document:
         ("summary", "Summary", sections.headline(inputs)),
         ("nets", "Nets and ensemble", sections.nets(inputs)),
         ("curves", "Learning curves", sections.curves(inputs)),
+        ("layers", "Layer responses", layers(inputs)),
         ("sweep", "Sweep", sections.sweep(inputs)),
         ("classes", "Classes", sections.classes(inputs)),
         ("paper", "Beside the paper", comparison(inputs)),

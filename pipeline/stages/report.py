@@ -52,6 +52,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
         data=data_of(asdict(store.manifest)),
         evaluation={**evaluation, "members": timed[:-1], "run": timed[-1]},
         leaderboard=leaderboard,
+        responses=read_json(workspace.metrics("responses")),
         curves=[_curve(found) for found in recorded.values()],
         provenance={
             **_of_the_runs([recorded.get(net["run_id"], {}) for net in nets]),

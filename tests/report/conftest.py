@@ -139,6 +139,13 @@ def make_evaluation(name: str, members: list[Any], run: Any, classes: list[str],
     }
 
 
+def make_layers(net: Any) -> Any:
+    rng = np.random.default_rng(net["depth"])
+    facts = {name: net[name] for name in ("run_id", "model", "depth", "residual", "seed")}
+    std = (rng.uniform(0.5, 1.5, net["depth"] - 1) / net["depth"] ** 0.5).tolist()
+    return {**facts, "key": "", "std": std, "gradient": (0.01 * rng.uniform(0.5, 2, net["depth"] - 1)).tolist()}
+
+
 def sample(
     name: str = "cifar10",
     depths: tuple[int, ...] = (20, 32, 44, 56),
@@ -167,6 +174,7 @@ def sample(
         evaluation=make_evaluation(name, members, run, classes, test),
         leaderboard=make_trials(depths, lrs, steps) if depths else None,
         curves=curves,
+        responses=[make_layers(net) for net in [*members, run]],
         provenance={
             "git_commit": "59734c4d0e5f",
             "dvc_lock": "9d1c2b7a",

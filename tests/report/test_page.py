@@ -87,6 +87,8 @@ def test_every_figure_is_on_the_page_in_both_themes_and_beside_it_as_a_file(buil
     assert {
         "members.png",
         "by-members.png",
+        "responses.png",
+        "gradients.png",
         "curves.png",
         "sweep.png",
         "classes.png",
@@ -150,12 +152,13 @@ def test_passwords_in_addresses_are_left_out(built):
 
 
 def test_missing_parts_become_sentences(small, tmp_path):
-    inputs = dataclasses.replace(small, leaderboard=None, provenance={}, evaluation={"members": []})
+    inputs = dataclasses.replace(small, leaderboard=None, provenance={}, responses=(), evaluation={"members": []})
     text = " ".join(Page(build_report(inputs, tmp_path / "report").read_text()).words)
     for sentence in (
         "No ensemble was evaluated.",
         "No net was evaluated.",
         "No learning curves",
+        "No layer responses",
         "No sweep",
         "No errors by class",
         "No confusion matrix",

@@ -111,6 +111,16 @@ def test_the_error_is_told_for_each_number_of_members(chain):
     assert told[1]["val_err1"] == whole["val_err1"]
 
 
+def test_each_net_tells_what_its_layers_answer(chain):
+    told = read_json(chain.workspace.metrics("responses"))
+    assert {net["model"]: len(net["std"]) for net in told} == {
+        "resnet8": 7,
+        "resnet14": 13,
+    }  # the named run is a member
+    assert all(min(net["std"]) > 0 and len(net["gradient"]) == len(net["std"]) for net in told)
+    assert {net["run_id"] for net in told} == {member["run_id"] for member in chain.result["members"]}
+
+
 def test_data_and_members_are_described(chain):
     result = chain.result
     manifest = open_store(chain.workspace.store("digits")).manifest
