@@ -89,10 +89,11 @@ def _norms_after_3x3(net: nn.Module) -> Iterator[nn.BatchNorm2d]:
 def _measuring(layers: list[nn.BatchNorm2d], sums: Tensor) -> Iterator[None]:
     def watched(layer: int) -> object:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            values = output.detach().double()
-            sums[layer, 0] += values.sum()
-            sums[layer, 1] += values.square().sum()
-            sums[layer, 2] += values.numel()
+            variance, mean = torch.var_mean(output.detach(), correction=0)
+            count, mean = output.numel(), mean.double()
+            sums[layer, 0] += count * mean
+            sums[layer, 1] += count * (variance.double() + mean.square())
+            sums[layer, 2] += count
 
             def back(gradient: Tensor) -> None:
                 sums[layer, 3] += gradient.detach().flatten(1).norm(dim=1).double().sum()
