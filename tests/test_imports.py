@@ -74,7 +74,7 @@ import {module}
 WITHOUT = {
     "pipeline.training.fit": {"ray", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "pyarrow", "psutil"},
     "pipeline.models.resnet": {"pytorch_lightning", "torchvision", "rich", "yaml"},
-    "pipeline.ensemble.predictions": {"pytorch_lightning", "lightning_fabric", "mlflow", "torchvision"},
+    "pipeline.ensemble.predictions": {"pytorch_lightning", "lightning_fabric", "mlflow", "torchvision", "cv2"},
     "pipeline.ensemble.selection": {"torch", "mlflow"},
     "pipeline.config": {"torch", "numpy", "yaml", "pydantic"},
 }

@@ -65,12 +65,17 @@ def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
 
     Raises:
         FileNotFoundError: none there.
-        ValueError: it was made of another data set.
+        ValueError: it was made of another data set, or by another version of this project.
     """
     if not (folder / MEMBERS).is_file():
         raise FileNotFoundError(f"{folder / MEMBERS} is missing; `dvc repro ensemble` makes it")
     values = read_json(folder / MEMBERS)
-    found = replace(Ensemble(**values), members=[Member(**member) for member in values["members"]])
+    try:
+        found = replace(Ensemble(**values), members=[Member(**member) for member in values["members"]])
+    except TypeError as error:
+        raise ValueError(
+            f"{folder / MEMBERS} was written by another version of this project ({error}); run `dvc repro ensemble`"
+        ) from None
     if found.content_hash != content_hash:
         raise ValueError(
             f"{folder} was made of data {found.data} {found.content_hash[:12]}, the store holds {content_hash[:12]}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -69,7 +70,7 @@ def judge(
 
 def write_answers(ensemble: Ensemble, members: Sequence[NDArray[np.float32]], images: Images, path: Path) -> None:
     """CSV with the columns actual and predicted, a row an image: the ensemble's answers; no rows for large test sets."""
-    *_, whole = averages(ensemble.members, members)
+    (whole,) = deque(averages(ensemble.members, members), maxlen=1)  # the last one alone stays in memory
     rows = answers(whole, images.labels, images.store.manifest.classes)
     with replacing(path) as part, part.open("w", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")

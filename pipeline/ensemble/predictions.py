@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,16 +21,17 @@ from torch import Tensor
 from pipeline.atomic import replacing, sha256
 from pipeline.config import AugmentConfig, EvaluationConfig
 from pipeline.data.batches import ArrayBatches, ShardBatches, batches_of
-from pipeline.data.crops import View
 from pipeline.data.loader import EvalLoader, TrainLoader
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
-from pipeline.data.views import views
 from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.ensemble.statistics import average_statistics
 from pipeline.models import build_model, net_name
 from pipeline.progress import progress
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.key import code_version
+
+if TYPE_CHECKING:
+    from pipeline.data.crops import View
 
 FOLDER = "predictions"  # below paths.runs
 LATER = {"pca_std": 0.0}  # keys that weights may have been saved without; they change no test image
@@ -175,6 +176,9 @@ def _forward(weights: Path, images: Images, device: torch.device, workers: int) 
     net = ready(net, device)
     if isinstance(batches, ArrayBatches) or images.evaluation.views == "single":  # small images have one (Sec. 4.2)
         return _single(net, batches, images.indices, device, title)
+    # Imported here: small images need no JPEG library.
+    from pipeline.data.views import views
+
     augment = metadata["augment"]
     seen = views(images.evaluation.views, augment["crop"], augment["test_side"])
     return _averaged(net, batches, images.indices, seen, device, title)

@@ -59,6 +59,17 @@ def test_members_may_be_tempered_to_what_they_get_right_on_validation(world, unr
     assert ensemble_key(ensemble.members) != ensemble_key(plain.members)
 
 
+def test_an_ensemble_of_another_version_is_refused_in_a_sentence(world, unregistered):
+    world.add_run(0.2)
+    make(world)
+    path = world.root / "ensemble" / "members.json"
+    values = json.loads(path.read_text())
+    del values["val_err1_by_size"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"written by another version .* run `dvc repro ensemble`"):
+        read_ensemble(path.parent, world.store.manifest.content_hash)
+
+
 def test_the_error_is_known_for_each_number_of_members(world, unregistered):
     for error, depth in ((0.2, 14), (0.3, 8), (0.4, 20)):
         world.add_run(error, depth=depth)
