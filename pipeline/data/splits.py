@@ -94,22 +94,22 @@ class Moments:
         self._count = 0
         self._sums: list[np.ndarray] = []
 
-    def add(self, *measured: np.ndarray) -> None:
+    def add(self, first: np.ndarray, second: np.ndarray, centre: np.ndarray) -> None:
         """An image, as `moments` measures it."""
         self._count += 1
         if not self._sums:
-            self._sums = [np.zeros(of.shape, np.float64) for of in measured]
-        for total, of in zip(self._sums, measured, strict=True):
+            self._sums = [np.zeros(of.shape, np.float64) for of in (first, second, centre)]
+        for total, of in zip(self._sums, (first, second, centre), strict=True):
             np.add(total, of, out=total)
 
     def statistics(self) -> dict[str, np.ndarray]:
         """mean (C,), std (C,), covariance (C, C) and pixel_mean (MEAN_SIDE, MEAN_SIDE, C), float32 in units of [0, 1]."""
-        first, second, square = (total / self._count for total in self._sums)
+        first, second, centre = (total / self._count for total in self._sums)
         covariance = (second - np.outer(first, first)) / 255**2
         return {
             **_scaled(first, np.diag(second)),
             "covariance": covariance.astype(np.float32),
-            "pixel_mean": (square / 255).astype(np.float32),
+            "pixel_mean": (centre / 255).astype(np.float32),
         }
 
 

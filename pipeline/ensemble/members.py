@@ -37,9 +37,9 @@ class Candidate:
     tags: Mapping[str, str]
 
     @property
-    def net(self) -> tuple[int, bool]:
-        """What makes two candidates the same net to `best_per_depth`."""
-        return self.depth, self.residual
+    def net(self) -> tuple[int, bool, str]:
+        """What makes two candidates the same net to `best_per_depth`: a depth of the paper's nets, or one of the others."""
+        return self.depth, self.residual, "" if self.model.startswith(("resnet", "plain", "cifar_")) else self.model
 
 
 def find_members(location: Location, experiment: str, content_hash: str) -> list[Candidate]:

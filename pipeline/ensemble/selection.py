@@ -47,11 +47,11 @@ def best_per_depth(errors: Sequence[float], nets: Sequence[Hashable], size: int)
     return _equal(list(best.values())[:size])
 
 
-def deepest_twice(errors: Sequence[float], nets: Sequence[tuple[int, bool]], size: int) -> Choice:
+def deepest_twice(errors: Sequence[float], nets: Sequence[tuple[int, bool, str]], size: int) -> Choice:
     """The two best runs of the deepest net, and the best run of each of `size` - 2 others; equally weighted.
 
     Args:
-        nets: (M,) depth and whether it is residual; of two equally deep, the residual one counts as the deeper.
+        nets: (M,) depth, whether it is residual, and more; of two equally deep, the residual one counts as the deeper.
     Raises:
         ValueError: as `top_k`.
     Paper: Sec. 4.1, "(only with two 152-layer ones at the time of submitting)".

@@ -29,7 +29,7 @@ def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
     assert [candidate.key for candidate in found] == [better, worse]
     first = found[0]
     assert (first.model, first.depth, first.residual, first.lr, first.seed) == ("resnet14", 14, True, 0.1, 2)
-    assert (first.val_err1, first.steps, first.net) == (0.2, 100, (14, True))
+    assert (first.val_err1, first.steps, first.net) == (0.2, 100, (14, True, ""))
     assert len(first.checkpoint_sha256) == 64 and first.tags["pipeline.split"] == "holdout"
 
 
