@@ -29,7 +29,7 @@ def layers(inputs: ReportInputs) -> list[Block]:
         "(Sec. 4.1): neither vanished nor exploded.",
         "Gradients: "
         + ", ".join(f"{short_name(n)} {min(n['gradient']):.2g} to {max(n['gradient']):.2g}" for n in shown),
-        layer_figure(shown, inputs.depths, "gradient", "norm of the gradient", log=True),
+        layer_figure(shown, inputs.depths, "gradient", "norm of the gradient"),
     )
     return [Paragraph(f"Mean over the layers: {means}."), responses, gradients]
 
@@ -41,17 +41,16 @@ def _once(responses: Sequence[Layers]) -> list[Layers]:
     return list(found.values())
 
 
-def layer_figure(
-    nets: Sequence[Layers], depths: Sequence[int], what: Literal["std", "gradient"], label: str, log: bool = False
-) -> Draw:
-    """A line a net: by layer on top, sorted from the largest below."""
+def layer_figure(nets: Sequence[Layers], depths: Sequence[int], what: Literal["std", "gradient"], label: str) -> Draw:
+    """A line a net, by layer; deviations also sorted from the largest below, gradients on a logarithmic axis."""
+    orders = ("layer", "layer, by size") if what == "std" else ("layer",)
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(9, 6.2)
-        rows = figure.subplots(2, 1, sharey=True)
-        for axes, in_order in zip(rows, (True, False), strict=True):
+        figure = new_figure(9, 0.6 + 2.8 * len(orders))
+        rows = figure.subplots(len(orders), 1, sharey=True, squeeze=False)[:, 0]
+        for axes, order in zip(rows, orders, strict=True):
             for net in nets:
-                values = net[what] if in_order else sorted(net[what], reverse=True)
+                values = net[what] if order == "layer" else sorted(net[what], reverse=True)
                 axes.plot(
                     range(1, len(values) + 1),
                     values,
@@ -60,14 +59,16 @@ def layer_figure(
                     linewidth=1.6,
                     label=short_name(net),
                 )
-            axes.set_xlabel("layer" if in_order else "layer, by size")
+            axes.set_xlabel(order)
             axes.set_ylabel(label)
-            axes.set_xlim(left=1)
-            if log:
-                axes.set_yscale("log")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.margins(x=0.01)
+            if what == "std":
+                axes.set_ylim(0, 1.05 * max(max(net["std"]) for net in nets))
             else:
-                axes.set_ylim(bottom=0)
-        rows[1].legend(loc="upper right", ncols=2)
+                axes.set_yscale("log")
+        handles, names = rows[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper left", ncols=6)
         return figure
 
     return draw
