@@ -102,22 +102,26 @@ def test_a_sweep_killed_before_its_first_trial_starts_again_whole(workspace):
     ]
 
 
+LONG = "recipe.max_steps=6800"  # to outlast another process that starts beside it
+
+
 @pytest.mark.slow
 def test_one_sweep_is_written_by_one_process_and_a_signal_leaves_it_resumable(workspace):
     root, space = workspace(), ("sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}", "sweep.max_concurrent=1")
-    first = start(root, *space, "recipe.max_steps=680")
+    first = start(root, *space, LONG)
     until = time.monotonic() + PATIENCE_S
     while not begun(root):
         assert time.monotonic() < until and first.poll() is None
         time.sleep(0.2)
-    second = start(root, *space, "recipe.max_steps=680")
+    second = start(root, *space, LONG)
     output, _ = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 2 and "is being written by process" in output
+    assert first.poll() is None, "the sweep must outlast the second one's start for this test to show anything"
     os.kill(first.pid, signal.SIGTERM)
     output, _ = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 75, output
     assert {run.info.status for run in tracked(root)} == {"KILLED"}
-    run(root, *space, "recipe.max_steps=680")
+    run(root, *space, LONG)
     assert {run.info.status for run in tracked(root)} == {"FINISHED"}
 
 
