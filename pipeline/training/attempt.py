@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from pipeline.training.ranks import rank
 from pipeline.training.stop import Interrupted
 
 RUN = "run.json"  # key, name, status, step, seconds, host, pid; the result once there is one
+ENDING_S = 30.0  # for a killed process to let go of its run
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,19 @@ def attempt_on(
                 shipper.close()
 
 
-def end_cut_off(folder: Path, location: tracking.Location | None) -> None:
-    """Says, in run.json, journal and MLflow, that a run was interrupted whose process was killed and could not."""
+def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Container[str] = ("running",)) -> None:
+    """Says, in run.json, journal and MLflow, that a run was interrupted whose process was killed and could not.
+
+    Args:
+        statuses: of run.json, that such a process leaves behind.
+    Raises:
+        ValueError: another process still writes the run.
+    """
     if not (folder / RUN).exists():
         return
-    with FolderLock(folder):
+    with FolderLock(folder, patience_s=ENDING_S):
         run = read_json(folder / RUN)
-        if run["status"] != "running":
+        if run["status"] not in statuses:
             return
         Journal(folder).end("KILLED")
         write_json(folder / RUN, {**run, "status": "interrupted"})

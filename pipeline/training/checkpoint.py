@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import socket
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,24 +62,33 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 class FolderLock:
-    """Held by the one process that may write a run's folder; released by the system when the process dies."""
+    """Held by the one process that may write a run's folder; released by the system when the process dies.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        patience_s: seconds to wait for a process that holds it and is about to end.
+
+    Raises:
+        ValueError: on entering, where another process holds it still.
+    """
+
+    def __init__(self, folder: Path, patience_s: float = 0.0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "lock"
+        self._patience_s = patience_s
         self._file: IO[str] | None = None
 
     def __enter__(self) -> FolderLock:
         self._file = self._path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
-            raise ValueError(
-                f"{self._path.parent} is being written by {holder}; wait for it to end or stop it, then run this again"
-            ) from None
+        until = time.monotonic() + self._patience_s
+        while not _locked(self._file):
+            if time.monotonic() >= until:
+                self._file.seek(0)
+                holder = self._file.read().strip() or "another process"
+                self._file.close()
+                raise ValueError(
+                    f"{self._path.parent} is being written by {holder}; wait for it to end or stop it, then run this again"
+                )
+            time.sleep(0.1)
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._file.flush()
@@ -89,3 +99,11 @@ class FolderLock:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _locked(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, write_json
+from pipeline.tracking import journal
 from pipeline.tracking.shipper import run_id
-from pipeline.tracking.store import Location
+from pipeline.tracking.store import PARENT_TAG, Location
 from pipeline.training.attempt import RUN, end_cut_off
 from pipeline.tuning.space import trial_name
 
@@ -40,9 +42,24 @@ def entry(
 
 def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, location: Location) -> None:
     """For trials whose process Ray ended before it could say so itself."""
-    for trial in leaderboard["trials"]:
-        if trial["key"] and trial["status"] in ("stopped", "unfinished", "failed"):
-            end_cut_off(runs / trial["key"], location)
+    ended = {trial["key"]: trial["status"] for trial in leaderboard["trials"] if trial["key"]}
+    for path in runs.glob(f"*/{journal.NAME}"):
+        if path.parent.name not in ended and _parent(path) == leaderboard["sweep"]:
+            ended[path.parent.name] = "unfinished"  # it was cut off before it reported its key
+    for key, status in ended.items():
+        if status in ("stopped", "unfinished", "failed"):
+            # The end of a sweep reaches a trial like its scheduler's stop, if it does at all.
+            left = ("running", "stopped") if status == "unfinished" else ("running",)
+            try:
+                end_cut_off(runs / key, location, left)
+            except ValueError as error:  # another sweep, or the train stage, goes on with this run
+                print(f"left as it is: {error}", file=sys.stderr)
+
+
+def _parent(path: Path) -> str | None:
+    """The sweep that a journal's run was last begun by."""
+    begun = [event for event in journal.read(path)[0] if event["event"] == "begin"]
+    return begun[-1]["tags"].get(PARENT_TAG) if begun else None
 
 
 def board(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -163,3 +164,13 @@ def test_a_folder_has_one_writer_until_it_ends_however_it_ends(tmp_path: Path) -
         assert f"process {os.getpid()} on" in (folder / "lock").read_text()
     with FolderLock(folder):
         pass
+
+
+def test_a_folder_whose_holder_is_about_to_end_can_be_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    holder = Command(tmp_path, str(folder), target=hold)
+    until((folder / "held").exists, "the lock")
+    threading.Timer(1.0, holder.signal, [signal.SIGKILL]).start()
+    with FolderLock(folder, patience_s=PATIENCE_S):
+        assert f"process {os.getpid()} on" in (folder / "lock").read_text()
+    holder.wait()

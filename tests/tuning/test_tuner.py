@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def run(root: Path, *overrides: str) -> str:
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     return output
+
+
+def _wait(process: subprocess.Popen, condition: Callable[[], object]) -> None:
+    """Until the condition holds; the process must outlast it."""
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.1)
 
 
 def begun(root: Path) -> dict[str, int]:
@@ -69,10 +78,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(workspace):
         "sweep.max_concurrent=1",
     )
     first = start(root, *space)
-    until = time.monotonic() + PATIENCE_S
-    while not any((root / "runs").glob("*/best.safetensors")) or len(begun(root)) < 2:
-        assert time.monotonic() < until and first.poll() is None
-        time.sleep(0.2)
+    _wait(first, lambda: any((root / "runs").glob("*/best.safetensors")) and len(begun(root)) >= 2)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     output = run(root, *space)
@@ -102,25 +108,22 @@ def test_a_sweep_killed_before_its_first_trial_starts_again_whole(workspace):
     ]
 
 
-LONG = "recipe.max_steps=6800"  # to outlast another process that starts beside it
+LONG = "recipe.max_steps=3400"  # to outlast the signal
 
 
 @pytest.mark.slow
 def test_one_sweep_is_written_by_one_process_and_a_signal_leaves_it_resumable(workspace):
     root, space = workspace(), ("sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}", "sweep.max_concurrent=1")
     first = start(root, *space, LONG)
-    until = time.monotonic() + PATIENCE_S
-    while not begun(root):
-        assert time.monotonic() < until and first.poll() is None
-        time.sleep(0.2)
+    _wait(first, lambda: any((root / "runs").glob("sweep-*/lock")))
     second = start(root, *space, LONG)
     output, _ = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 2 and "is being written by process" in output
-    assert first.poll() is None, "the sweep must outlast the second one's start for this test to show anything"
+    _wait(first, lambda: begun(root))
     os.kill(first.pid, signal.SIGTERM)
     output, _ = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 75, output
-    assert {run.info.status for run in tracked(root)} == {"KILLED"}
+    assert [run.info.status for run in tracked(root)] == ["KILLED", "KILLED"]  # sweep and trial
     run(root, *space, LONG)
     assert {run.info.status for run in tracked(root)} == {"FINISHED"}
 
