@@ -252,7 +252,8 @@ class TrainerConfig(_Section):
 class SweepConfig(_Section):
     """Ray Tune's search: a grid over lists, draws from ranges, ASHA on validation error."""
 
-    space: dict[str, Any]  # config key -> list of values, or {uniform|loguniform: [low, high]}
+    # Config key -> list of values, or {uniform|loguniform: [low, high]}; or a list of such grids, of lists alone.
+    space: dict[str, Any] | list[dict[str, Any]]
     num_samples: int  # repeats of the grid; draws of the ranges
     grace_epochs: int  # ASHA stops no trial before this
     reduction_factor: int  # ASHA keeps 1 of this many at each rung; 0 runs every trial to its end
@@ -264,7 +265,7 @@ class SweepConfig(_Section):
 
     def __post_init__(self) -> None:
         _require(
-            bool(self.space),
+            bool(self.space) and (isinstance(self.space, dict) or all(self.space)),
             "sweep.space is empty; name at least one key and its values, for example {model.depth: [20, 32]}",
         )
         _require(
@@ -277,11 +278,17 @@ class SweepConfig(_Section):
         )
         for key, least in {"cpus_per_trial": 1, "gpus_per_trial": 0, "max_concurrent": 0, "max_failures": 0}.items():
             _require(getattr(self, key) >= least, f"sweep.{key}={getattr(self, key)}; it must be at least {least}")
-        for key in self.space:
+        for key in self.keys:
             _require(
                 key.split(".")[0] in ("model", "recipe", "seed"),
                 f"sweep.space names {key}; a sweep varies model.*, recipe.* or seed",
             )
+
+    @property
+    def keys(self) -> list[str]:
+        """What `space` varies."""
+        grids = self.space if isinstance(self.space, list) else [self.space]
+        return list(dict.fromkeys(key for grid in grids for key in grid))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +309,7 @@ class EvaluationConfig(_Section):
 
     views: Literal["single", "ten_crop", "multi_scale"]  # averaged after the softmax; see `pipeline.data.views`
     batchnorm: Literal["running", "averaged"]  # statistics: training's running ones, or means taken after it
+    runs: Literal["members", "all"]  # the members and the named run, or every finished training on these images as well
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,7 +376,7 @@ class Config(_Section):
             self.recipe.schedule != "plateau" or self.data.split == "holdout",
             f"recipe.schedule=plateau with data.split={self.data.split}, which validates on nothing; choose data.split=holdout, or recipe.schedule=multistep with the steps at which an earlier run fell",
         )
-        for key in self.sweep.space:
+        for key in self.sweep.keys:
             self._require_key(key)
 
     def _require_key(self, key: str) -> None:

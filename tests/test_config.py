@@ -100,6 +100,8 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["model.init_fan=fan_avg"], "model.init_fan='fan_avg'"),
         (["sweep.space={model.deep:[8]}"], "sweep.space names model.deep, which is no key"),
         (["sweep.space={trainer.devices:[1]}"], "a sweep varies model"),
+        (["sweep.space=[{seed:[0]},{model.deep:[8]}]"], "sweep.space names model.deep, which is no key"),
+        (["sweep.space=[{seed:[0]},{}]"], "sweep.space is empty"),
         (["data=imagenette", "recipe=cifar_quick"], "recipe.augment.kind=pad_crop with data.format=shards"),
         (["data=imagenette", "recipe.augment.crop=224"], "recipe.augment.crop=224 with test_side=144; a test image's"),
         (["data=cifar10", "data.image_size=64"], "whose images are 32 pixels wide (override: data.format=arrays data"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
+Space = dict[str, Any] | list[dict[str, Any]]  # one grid, or several whose points are trials of one sweep
+POINT = "point"
 DISTRIBUTIONS = ("uniform", "loguniform")  # by their names in ray.tune
 
 
-def search_space(space: dict[str, Any]) -> dict[str, Any]:
+def search_space(space: Space) -> dict[str, Any]:
     """Ray Tune's space: a list becomes a grid, {uniform|loguniform: [low, high]} a distribution to draw from.
+
+    Several grids become one list of points under the key POINT, which `chosen` takes apart again.
 
     Raises:
         ValueError: neither of the two.
@@ -16,6 +22,8 @@ def search_space(space: dict[str, Any]) -> dict[str, Any]:
     check_space(space)
     from ray import tune
 
+    if isinstance(space, list):
+        return {POINT: tune.grid_search([point for grid in space for point in _points(grid)])}
     return {
         key: tune.grid_search(values)
         if isinstance(values, list)
@@ -24,34 +32,47 @@ def search_space(space: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_space(space: dict[str, Any], num_samples: int = 1) -> None:
+def chosen(config: dict[str, Any]) -> dict[str, Any]:
+    """A trial's values by config key, from Tune's."""
+    return config.get(POINT, config)
+
+
+def check_space(space: Space, num_samples: int = 1) -> None:
     """Raises ValueError for what `search_space` cannot make, and for repeats of a grid, which would train the same again."""
-    for key, values in space.items():
-        if not (isinstance(values, list) and values) and not _is_range(values):
-            raise ValueError(
-                f"sweep.space: {key} is {values!r}; give a list of values, or {{uniform: [low, high]}} or {{loguniform: [low, high]}}"
-            )
-    if num_samples > 1 and all(isinstance(values, list) for values in space.values()):
+    for grid in _grids(space):
+        for key, values in grid.items():
+            if not (isinstance(values, list) and values) and not _is_range(values):
+                raise ValueError(
+                    f"sweep.space: {key} is {values!r}; give a list of values, or {{uniform: [low, high]}} or {{loguniform: [low, high]}}"
+                )
+            if isinstance(space, list) and not isinstance(values, list):
+                raise ValueError(f"sweep.space: {key} is {values!r}; in a list of grids each key has a list of values")
+    if isinstance(space, list):
+        points = [point for grid in space for point in _points(grid)]
+        if twice := [point for at, point in enumerate(points) if point in points[:at]]:
+            raise ValueError(f"sweep.space: {trial_name(twice[0])} is in two grids; leave it in one")
+    if num_samples > 1 and all(isinstance(values, list) for grid in _grids(space) for values in grid.values()):
         raise ValueError(
             f"sweep.num_samples={num_samples} with lists alone would train each point {num_samples} times the same; "
             "give a range, or put seeds into sweep.space: {seed: [0, 1]}"
         )
 
 
-def examples(values: Any) -> list[Any]:
-    """Values that a trial may get: all of a list, the ends and one in between of a range."""
-    if isinstance(values, list):
-        return values
-    low, high = next(iter(values.values()))
-    return [low, low + 0.377 * (high - low), high]
+def example_points(space: Space) -> list[dict[str, Any]]:
+    """Configurations that trials may get: every point of several grids; of one, each key's examples by itself."""
+    if isinstance(space, list):
+        return [point for grid in space for point in _points(grid)]
+    return [{key: value} for key, values in space.items() for value in _examples(values)]
 
 
-def grid_size(space: dict[str, Any]) -> int:
-    """Points of the grid that the lists of `space` span."""
-    size = 1
-    for values in space.values():
-        size *= len(values) if isinstance(values, list) else 1
-    return size
+def most(space: Space, key: str, default: int) -> int:
+    """The greatest value that a trial may get for a key."""
+    return max([value for grid in _grids(space) for value in (_examples(grid[key]) if key in grid else [default])])
+
+
+def grid_size(space: Space) -> int:
+    """Points of the grids that the lists of `space` span."""
+    return sum(math.prod(len(v) for v in grid.values() if isinstance(v, list)) for grid in _grids(space))
 
 
 def trial_name(chosen: dict[str, Any]) -> str:
@@ -60,6 +81,22 @@ def trial_name(chosen: dict[str, Any]) -> str:
         f"{key.split('.')[-1]}={value:g}" if isinstance(value, float) else f"{key.split('.')[-1]}={value}"
         for key, value in chosen.items()
     )
+
+
+def _grids(space: Space) -> list[dict[str, Any]]:
+    return space if isinstance(space, list) else [space]
+
+
+def _points(grid: dict[str, Any]) -> list[dict[str, Any]]:
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _examples(values: Any) -> list[Any]:
+    """Values that a trial may get: all of a list, the ends and one in between of a range."""
+    if isinstance(values, list):
+        return values
+    low, high = next(iter(values.values()))
+    return [low, low + 0.377 * (high - low), high]
 
 
 def _is_range(values: Any) -> bool:

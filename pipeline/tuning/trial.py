@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
+from pipeline.tuning.space import chosen
 
 
-def trial_config(config: Config, chosen: dict[str, Any], cpus: int) -> Config:
+def trial_config(config: Config, point: dict[str, Any], cpus: int) -> Config:
     """`config` with a trial's choices; several ranks are made by Ray, which owns the trial's resources.
 
     A trial trains on the holdout split whatever data.split says: a sweep chooses, and full has nothing to choose on.
     """
-    changed = with_overrides(config, chosen)
+    changed = with_overrides(config, point)
     several = changed.trainer.world_size > 1
     trainer = replace(changed.trainer, launcher="ray" if several else "auto", threads=changed.trainer.threads or cpus)
     return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
 
 
 def run_trial(
-    chosen: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], cpus: int, num_train: int
+    point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], cpus: int, num_train: int
 ) -> None:
     """What Ray runs, for a split of `num_train` images. A scheduler's stop reaches training as `Stopped` and leaves a whole, resumable run behind."""
     from ray import tune
@@ -33,7 +34,7 @@ def run_trial(
     from pipeline.training.recorder import Validated
     from pipeline.tuning.ranks import fit_on_ray, reported
 
-    changed = trial_config(from_dict(config), chosen, cpus)
+    changed = trial_config(from_dict(config), chosen(point), cpus)
     epoch_steps = num_train // changed.recipe.batch_size
     asked: list[SystemExit] = []
     told: list[int] = []

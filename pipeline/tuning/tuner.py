@@ -24,7 +24,7 @@ from pipeline.training.key import code_version, deciding
 from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
 from pipeline.tuning.cluster import check_tracking, join, on_gpus, side_by_side
-from pipeline.tuning.space import check_space, examples, grid_size, search_space, trial_name
+from pipeline.tuning.space import check_space, chosen, example_points, grid_size, most, search_space, trial_name
 from pipeline.tuning.trial import run_trial, trial_config
 
 FACTS = "sweep.json"
@@ -141,6 +141,8 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
         tuner = _new_tuner(config, trainable, folder, at_once, num_train)
     tuner.fit()
     trials = tune.ExperimentAnalysis(str(folder)).trials or []
+    if any(trial.status not in ("TERMINATED", "ERROR") for trial in trials):
+        ray.shutdown()  # a trial that was cut off trains until its process ends, and holds its run
     if any(not trial.config for trial in trials):
         raise ValueError(
             f"the state of {name} cannot be read; delete {folder} and run the same command: finished runs are kept"
@@ -151,7 +153,8 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
     except Exception as error:  # whatever MLflow raises; the journals keep the runs
         print(f"MLflow does not have all trials yet ({error}); `pipeline sync` ships them", file=sys.stderr)
     entries = [
-        leaderboard.entry(trial.config, trial.last_result or {}, trial.status, runs, location) for trial in trials
+        leaderboard.entry(chosen(trial.config), trial.last_result or {}, trial.status, runs, location)
+        for trial in trials
     ]
     return leaderboard.board(name, entries)
 
@@ -176,8 +179,8 @@ def _new_tuner(config: Config, trainable: Any, folder: Path, at_once: int, num_t
             search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=config.seed),
             # A stopped trial's process must end for its ranks to end.
             reuse_actors=config.trainer.world_size == 1,
-            trial_name_creator=lambda trial: trial_name(trial.config),
-            trial_dirname_creator=lambda trial: f"{trial_name(trial.config)}-{trial.trial_id}",
+            trial_name_creator=lambda trial: trial_name(chosen(trial.config)),
+            trial_dirname_creator=lambda trial: f"{trial_name(chosen(trial.config))}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
             name=folder.name,
@@ -207,23 +210,20 @@ def _scheduler(config: Config, num_train: int) -> Any:
 def _most_epochs(config: Config, num_train: int) -> int:
     """Of the longest trial that the space allows."""
 
-    def most(key: str, default: int) -> int:
-        return max(examples(config.sweep.space[key])) if key in config.sweep.space else default
-
-    batch_size = most("recipe.batch_size", config.recipe.batch_size)
+    space, recipe = config.sweep.space, config.recipe
+    batch_size = most(space, "recipe.batch_size", recipe.batch_size)
     if batch_size > num_train:
         raise ValueError(
             f"recipe.batch_size={batch_size} is larger than the {num_train} training images; choose a smaller one"
         )
-    return -(-most("recipe.max_steps", config.recipe.max_steps) // (num_train // batch_size))
+    return -(-most(space, "recipe.max_steps", recipe.max_steps) // (num_train // batch_size))
 
 
 def _check(config: Config, num_train: int) -> None:
     """Every point of the grid must be a valid configuration before Ray starts."""
     check_space(config.sweep.space, config.sweep.num_samples)
-    for key, values in config.sweep.space.items():
-        for value in examples(values):
-            trial_config(config, {key: value}, config.sweep.cpus_per_trial)
+    for point in example_points(config.sweep.space):
+        trial_config(config, point, config.sweep.cpus_per_trial)
     _most_epochs(config, num_train)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.tuning.space import grid_size, search_space, trial_name
+from pipeline.tuning.space import POINT, check_space, chosen, example_points, grid_size, most, search_space, trial_name
 
 
 def test_lists_become_a_grid_and_ranges_are_drawn_from():
@@ -24,3 +24,27 @@ def test_what_is_neither_is_refused_in_one_sentence(values):
 
 def test_a_trial_is_named_after_its_configuration():
     assert trial_name({"model.depth": 20, "recipe.lr": 0.1, "model.residual": True}) == "depth=20,lr=0.1,residual=True"
+
+
+GRIDS = [{"model.residual": [False, True], "model.depth": [20, 56]}, {"model.depth": [110], "seed": [0, 1, 2]}]
+
+
+def test_several_grids_are_one_list_of_points():
+    points = search_space(GRIDS)[POINT]["grid_search"]
+    assert len(points) == grid_size(GRIDS) == 7
+    assert points[1] == {"model.residual": False, "model.depth": 56} and points[-1] == {"model.depth": 110, "seed": 2}
+    assert [chosen({POINT: point}) for point in points] == points == example_points(GRIDS)
+    assert chosen({"model.depth": 20}) == {"model.depth": 20}
+
+
+def test_several_grids_hold_lists_alone_and_no_point_twice():
+    with pytest.raises(ValueError, match="in a list of grids each key has a list of values"):
+        check_space([{"recipe.lr": {"uniform": [0.1, 0.2]}}])
+    with pytest.raises(ValueError, match="seed=0 is in two grids"):
+        check_space([{"seed": [0, 1]}, {"seed": [0]}])
+
+
+def test_the_greatest_value_is_of_the_space_or_the_default_where_a_grid_lacks_the_key():
+    assert most({"recipe.lr": {"uniform": [0.1, 0.2]}}, "recipe.lr", 5) == 0.2
+    assert most(GRIDS, "model.depth", 8) == 110
+    assert most(GRIDS, "seed", 7) == 7  # of the first grid
