@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.atomic import replacing
 from pipeline.config import EnsembleConfig
-from pipeline.data.store import Store
 from pipeline.ensemble import selection
 from pipeline.ensemble.averages import averages
 from pipeline.ensemble.folder import Ensemble, Member
-from pipeline.ensemble.members import SPLIT, Candidate, fetch_weights, find_members
-from pipeline.ensemble.predictions import FOLDER, Images, count_params, kept, probabilities, validation_images
+from pipeline.ensemble.maker import Maker, member_of
+from pipeline.ensemble.members import SPLIT, Candidate, find_members
+from pipeline.ensemble.predictions import Images, validation_images
 from pipeline.ensemble.register import register
 from pipeline.ensemble.temperature import fitted_temperature, tempered
 from pipeline.evaluation.errors import top_k_error
-from pipeline.tracking.store import Location
-from pipeline.training.checkpoint import load_weights
 
 POOL = 50  # greedy looks at no more candidates than this, the best by validation error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Maker:
-    """What members are made from, and where what they say is kept."""
-
-    store: Store
-    location: Location
-    runs: Path  # folder of all runs, paths.runs
-    device: torch.device
-    workers: int
-
-    def predict(self, candidate: Candidate, images: Images, folder: Path) -> NDArray[np.float32]:
-        """(N, K) probabilities of a candidate; where they are not kept, of its weights, fetched into `folder`."""
-        found = kept(candidate.checkpoint_sha256, images, self.runs / FOLDER)
-        if found is not None:
-            return found
-        return probabilities(self.fetch(candidate, folder), images, self.runs / FOLDER, self.device, self.workers)
-
-    def fetch(self, candidate: Candidate, folder: Path) -> Path:
-        """The candidate's weights in `folder`, fetched if they are not there."""
-        path = folder / _weights(candidate)
-        return path if path.exists() else fetch_weights(candidate, self.location, self.runs, path)
 
 
 def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[str, str]) -> Ensemble:
@@ -70,7 +43,7 @@ def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[s
         predicted = [maker.predict(candidate, images, part) for candidate, _ in chosen]
         temperatures = [_temperature(values, images.labels, config) for values in predicted]
         members = [
-            _member(candidate, weight, temperature, part)
+            member_of(candidate, part, weight, temperature)
             for (candidate, weight), temperature in zip(chosen, temperatures, strict=True)
         ]
         _keep(part, members, predicted)
@@ -120,25 +93,6 @@ def _temperature(values: NDArray[np.float32], labels: NDArray[np.int64], config:
     return fitted_temperature(values, labels) if config.temperature == "validation" else 1.0
 
 
-def _member(candidate: Candidate, weight: float, temperature: float, folder: Path) -> Member:
-    return Member(
-        run_id=candidate.run_id,
-        key=candidate.key,
-        model=candidate.model,
-        depth=candidate.depth,
-        residual=candidate.residual,
-        lr=candidate.lr,
-        seed=candidate.seed,
-        steps=candidate.steps,
-        params=count_params(load_weights(folder / _weights(candidate))[1]["model"]),
-        weight=weight,
-        val_err1=candidate.val_err1,
-        checkpoint_sha256=candidate.checkpoint_sha256,
-        weights=_weights(candidate),
-        temperature=temperature,
-    )
-
-
 def _keep(folder: Path, members: list[Member], predicted: list[NDArray[np.float32]]) -> None:
     """Leaves the members' weights in the folder, and puts their probabilities beside them."""
     wanted = {folder / member.weights for member in members}
@@ -148,7 +102,3 @@ def _keep(folder: Path, members: list[Member], predicted: list[NDArray[np.float3
     (folder / "val_probabilities").mkdir()
     for member, values in zip(members, predicted, strict=True):
         np.save(folder / "val_probabilities" / f"{member.checkpoint_sha256}.npy", values)
-
-
-def _weights(candidate: Candidate) -> str:
-    return f"weights/{candidate.checkpoint_sha256}.safetensors"

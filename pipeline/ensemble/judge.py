@@ -28,6 +28,7 @@ def judge(
     named: Member,
     run: NDArray[np.float32],
     images: Images,
+    others: Sequence[tuple[Member, NDArray[np.float32]]] = (),
 ) -> dict[str, Any]:
     """The content of metrics/evaluate.json, see `pipeline.evaluation.evaluate`.
 
@@ -35,6 +36,7 @@ def judge(
         members: (M,) arrays (N, K), probabilities in the order of the ensemble's members.
         run: (N, K), the named run's.
         images: the test images.
+        others: nets that are neither members nor the named run, and their (N, K).
     """
     manifest = images.store.manifest
     weights = {member.checkpoint_sha256: member.weight for member in ensemble.members}
@@ -65,6 +67,7 @@ def judge(
             whole,
         ),
         run=Judged(_facts(replace(named, weight=weights.get(named.checkpoint_sha256))), run),
+        others=[Judged(_facts(net), p) for net, p in others],
     )
 
 
@@ -80,7 +83,7 @@ def write_answers(ensemble: Ensemble, members: Sequence[NDArray[np.float32]], im
 
 def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int, dict[str, float]]]:
     """For MLflow: the step and the test metrics of each run that an evaluation names, by run id."""
-    judged = {net["run_id"]: (net["steps"], net) for net in (*result["members"], result["run"])}
+    judged = {net["run_id"]: (net["steps"], net) for net in (*result["members"], result["run"], *result["others"])}
     judged[ensemble.registered["run_id"]] = (0, result["ensemble"])
     return {
         run_id: (step, {"test/err1": net["test_err1"], "test/err5": net["test_err5"]})

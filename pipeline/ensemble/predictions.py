@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FOLDER = "predictions"  # below paths.runs
 LATER = {"pca_std": 0.0}  # keys that weights may have been saved without; they change no test image
 AVERAGED = 50_000  # training images, as augmented in their first epoch, that batch norm's averages are taken from
-AS_TRAINED = EvaluationConfig(views="single", batchnorm="running")
+AS_TRAINED = EvaluationConfig(views="single", batchnorm="running", runs="members")
 LOOKED = 32  # images whose views are in memory together
 BATCH = 250  # images a forward pass; more of them do not stay in a CPU's cache from layer to layer
 _ROOT = Path(__file__).resolve().parents[1]

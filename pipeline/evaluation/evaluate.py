@@ -36,6 +36,7 @@ def evaluation(
     members: Sequence[Judged],
     ensemble: Judged,
     run: Judged,
+    others: Sequence[Judged] = (),
 ) -> dict[str, Any]:
     """The content of metrics/evaluate.json.
 
@@ -47,6 +48,7 @@ def evaluation(
         labels: (N,) true classes.
         members: at least one.
         run: the named run.
+        others: neither members nor the named run.
     """
     best = min(members, key=lambda member: member.facts["val_err1"])
     errors, counts = per_class_errors(ensemble.probabilities, labels)
@@ -59,6 +61,7 @@ def evaluation(
             **compared(ensemble.probabilities, best, labels),
         },
         "run": {**run.facts, **tested(run.probabilities, labels)},
+        "others": [{**net.facts, **tested(net.probabilities, labels)} for net in others],
         "per_class": [
             {"class": name, "test_err1": None if math.isnan(error) else float(error), "count": int(count)}
             for name, error, count in zip(classes, errors, counts, strict=True)

@@ -91,6 +91,7 @@ class Evaluation(TypedDict):
     members: list[Net]
     ensemble: NotRequired[Ensemble | None]
     run: NotRequired[Net | None]
+    others: NotRequired[list[Net]]  # tested too
     per_class: NotRequired[list[PerClass]]
     confusion: NotRequired[list[list[int]]]  # (K, K), rows are the true classes
 
@@ -256,9 +257,10 @@ def same_training(a: Net, b: Net) -> bool:
 
 
 def evaluated(evaluation: Evaluation) -> list[Net]:
-    """Every evaluated training once: the members, then the named run if it is none of them."""
-    members, run = evaluation["members"], evaluation.get("run")
-    return [*members, run] if run and not any(same_training(run, member) for member in members) else [*members]
+    """Every evaluated training once: the members, then the named run if it is none of them, then the others."""
+    members, run, others = evaluation["members"], evaluation.get("run"), evaluation.get("others", [])
+    named = [run] if run and not any(same_training(run, member) for member in members) else []
+    return [*members, *named, *others]
 
 
 def net_name(depth: int, residual: bool) -> str:

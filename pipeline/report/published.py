@@ -42,8 +42,8 @@ def table(results: Iterable[Mapping[str, Any]]) -> str:
     lines = [_line(header), "|" + "---|" * len(header)]
     for result in results:
         data, evaluation = result["data"]["name"], result["evaluation"]
-        for at, net in enumerate(evaluated(evaluation)):
-            name = full_name(net) + (" (named run)" if at >= len(evaluation["members"]) else "")
+        for net in evaluated(evaluation):
+            name = full_name(net) + (" (named run)" if net is evaluation.get("run") else "")
             name += ", trained on all images" if split_of(net) == "full" else ""
             minutes = f"{net['seconds'] / 60:.1f}" if "seconds" in net else ""
             lines.append(_line([data, name, count(net["steps"]), minutes, *_errors(net), ""]))

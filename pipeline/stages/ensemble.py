@@ -10,8 +10,9 @@ from rich.table import Table
 
 from pipeline.config import Config
 from pipeline.data.store import open_store
-from pipeline.ensemble.build import Maker, build_ensemble
+from pipeline.ensemble.build import build_ensemble
 from pipeline.ensemble.folder import Ensemble
+from pipeline.ensemble.maker import Maker
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.registry import require_answer
 from pipeline.tracking.shipper import ship_all

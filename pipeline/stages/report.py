@@ -43,14 +43,15 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
             f"metrics/evaluate.json is of data {of['name']} {of['content_hash'][:12]}, the store of data={config.data.name} "
             f"holds {store.manifest.content_hash[:12]}; evaluate this one first, or choose the other (override: data={of['name']})"
         )
-    nets = [*evaluation["members"], evaluation["run"]]
+    nets = [*evaluation["members"], evaluation["run"], *evaluation["others"]]
     run_ids = [net["run_id"] for net in nets] + [trial["run_id"] for trial in leaderboard["trials"]]
     recorded = {found["run_id"]: found for found in curves(location, dict.fromkeys(filter(None, run_ids)))}
     trained = read_json(workspace.metrics("train"))
     timed = [_timed(net, recorded, trained) for net in nets]
+    size = len(evaluation["members"])
     return ReportInputs(
         data=data_of(asdict(store.manifest)),
-        evaluation={**evaluation, "members": timed[:-1], "run": timed[-1]},
+        evaluation={**evaluation, "members": timed[:size], "run": timed[size], "others": timed[size + 1 :]},
         leaderboard=leaderboard,
         responses=read_json(workspace.metrics("responses")),
         curves=[_curve(found) for found in recorded.values()],

@@ -93,7 +93,7 @@ def test_jpegs_are_decoded_and_cropped(shard_world):
 
 
 def looked_at(world: World, views: str, batchnorm: str = "running") -> Images:
-    evaluation = EvaluationConfig(views=views, batchnorm=batchnorm)  # type: ignore[arg-type]
+    evaluation = EvaluationConfig(views=views, batchnorm=batchnorm, runs="members")  # type: ignore[arg-type]
     return all_images("test", world.store, world.store.test(), evaluation)
 
 

@@ -121,6 +121,22 @@ def test_each_net_tells_what_its_layers_answer(chain):
     assert {net["run_id"] for net in told} == {member["run_id"] for member in chain.result["members"]}
 
 
+def test_every_finished_training_is_tested_where_it_is_asked_for(workspace):
+    chain = Chain(workspace())
+    chain.run(train, set=("model.depth=14",))
+    chain.run(train)
+    chain.run(ensemble, evaluate, set=("ensemble.selection=top_k", "ensemble.size=1"))
+    assert chain.result["others"] == []
+    chain.run(train, set=("seed=1",))  # a named run that is no member
+    chain.run(evaluate, set=("evaluation.runs=all",))
+    (member,), (other,) = chain.result["members"], chain.result["others"]
+    assert chain.result["run"]["seed"] == 1 and {member["model"], other["model"]} == {"resnet8", "resnet14"}
+    assert other["weight"] is None and 0 < other["test_err1"] < 1
+    assert len(read_json(chain.workspace.metrics("responses"))) == 3
+    told = {run.info.run_id: run.data.metrics for run in _runs(chain)}
+    assert told[other["run_id"]]["test/err1"] == other["test_err1"]
+
+
 def test_data_and_members_are_described(chain):
     result = chain.result
     manifest = open_store(chain.workspace.store("digits")).manifest
