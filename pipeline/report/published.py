@@ -42,8 +42,9 @@ def table(results: Iterable[Mapping[str, Any]]) -> str:
     lines = [_line(header), "|" + "---|" * len(header)]
     for result in results:
         data, evaluation = result["data"]["name"], result["evaluation"]
-        for net in evaluated(evaluation):
-            name = full_name(net) + (" (named run)" if net is evaluation.get("run") else "")
+        for at, net in enumerate(evaluated(evaluation)):
+            apart = at >= len(evaluation["members"]) and net is evaluation.get("run")
+            name = full_name(net) + (" (named run)" if apart else "")
             name += ", trained on all images" if split_of(net) == "full" else ""
             minutes = f"{net['seconds'] / 60:.1f}" if "seconds" in net else ""
             lines.append(_line([data, name, count(net["steps"]), minutes, *_errors(net), ""]))
