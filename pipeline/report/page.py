@@ -10,13 +10,27 @@ from typing import Any
 
 from pipeline.atomic import replacing, write_json
 from pipeline.report import sections
-from pipeline.report.claims import Outcome, applies, assess
+from pipeline.report.claims import applies, assess
 from pipeline.report.comparison import comparison
-from pipeline.report.document import Block, Code, Document, Fold, Listed, Paragraph, Section, Table, Text, Verdict
+from pipeline.report.document import (
+    Block,
+    Code,
+    Document,
+    Fold,
+    Listed,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+    Verdict,
+    count,
+    percent,
+)
 from pipeline.report.html import to_html
 from pipeline.report.inputs import ReportInputs, short_name
 from pipeline.report.layers import layers
 from pipeline.report.markdown import to_markdown
+from pipeline.report.outcome import Outcome
 from pipeline.report.paper import PROTOCOLS, TITLE
 from pipeline.report.summary import summary_table as summary_table
 from pipeline.report.theme import DARK, LIGHT, render
@@ -75,23 +89,45 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> Document:
 
 
 def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[Block]:
-    near = [outcome for outcome in outcomes if applies(outcome.id, inputs.data["name"])]
+    near = [outcome for outcome in outcomes if applies(outcome.claim, inputs.data["name"])]
     far = [outcome for outcome in outcomes if outcome not in near]
     tally = ", ".join(f"{s}: {sum(o.status == s for o in near)}" for s in ("holds", "fails", "not measured"))
     blocks: list[Block] = [
         Paragraph(
-            f"Each verdict is computed from the runs above ({tally}). A comparison is judged by its estimate and the text "
-            "says where its interval includes zero; a published error counts as reached unless our whole interval lies "
-            "above it. Only nets trained for the paper's number of iterations count against its numbers."
+            f"Each verdict is computed from the runs above ({tally}). A comparison is judged by its estimate, among nets "
+            "trained for as long as each other, and the text says where its interval includes zero. A published error counts "
+            "as reached unless our whole interval lies above it; it takes nets trained for the paper's number of iterations."
         ),
         _claims_table(near),
     ]
+    if commands := _commands(near):
+        blocks += [Paragraph("What would measure the rest:"), Listed("\n\n".join(commands))]
     return [*blocks, Fold("Claims about other data sets", [_claims_table(far)])] if far else blocks
 
 
 def _claims_table(outcomes: Sequence[Outcome]) -> Table:
-    rows: list[list[Text]] = [[o.statement, Verdict(o.status), o.evidence, o.reference] for o in outcomes]
-    return Table(["claim", "verdict", "evidence", "source"], rows, "llll")
+    rows: list[list[Text]] = [
+        [
+            o.claim.statement,
+            Verdict(o.status),
+            "" if o.length is None else percent(o.length, 0),
+            "" if o.runs is None else count(o.runs),
+            o.evidence,
+            o.claim.reference,
+        ]
+        for o in outcomes
+    ]
+    caption = "Length: iterations of the shortest training behind the verdict, of the paper's."
+    return Table(["claim", "verdict", "length", "runs", "evidence", "source"], rows, "llrrll", caption)
+
+
+def _commands(outcomes: Sequence[Outcome]) -> list[str]:
+    """Each command once, under the claims that it would measure."""
+    missing: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.status == "not measured" and outcome.claim.command:
+            missing.setdefault(outcome.claim.command, []).append(outcome.claim.id)
+    return [f"# {', '.join(claims)}\n{command}" for command, claims in missing.items()]
 
 
 def _provenance(inputs: ReportInputs) -> list[Block]:

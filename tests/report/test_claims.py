@@ -9,7 +9,7 @@ from pipeline.report.paper import CLAIMS
 
 
 def outcome(inputs, claim):
-    return next(found for found in assess(inputs) if found.id == claim)
+    return next(found for found in assess(inputs) if found.claim.id == claim)
 
 
 def with_ensemble(inputs, **changes):
@@ -25,14 +25,28 @@ def with_members(inputs, *errors):
 
 
 def test_every_claim_has_one_outcome(make_sample):
-    assert [found.id for found in assess(make_sample())] == [claim.id for claim in CLAIMS]
+    assert [found.claim for found in assess(make_sample())] == list(CLAIMS)
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
 
 
-def test_on_another_data_set_only_the_ensemble_is_measured(make_sample):
-    outcomes = assess(make_sample(name="digits", steps=510))
-    assert [found.id for found in outcomes if found.status != "not measured"] == ["ensemble-beats-best-member"]
-    assert "these runs are on digits" in outcomes[1].evidence
+OF_ANY = {"ensemble-beats-best-member", "ensemble-beats-best-member-top5"}
+OF_NETS = {
+    "table-1-flops",
+    "table-6-params",
+    "resnet152-below-vgg",
+    "plain34-is-a-fifth-of-vgg19",
+    "shortcuts-are-free",
+}
+
+
+def measured(inputs):
+    return {found.claim.id for found in assess(inputs) if found.status != "not measured"}
+
+
+def test_on_another_data_set_only_what_holds_on_any_is_measured(make_sample):
+    inputs = make_sample(name="digits", steps=510)
+    assert measured(inputs) == OF_ANY | OF_NETS
+    assert "these runs are on digits" in outcome(inputs, "cifar10-plain-degrades").evidence
 
 
 def test_ensemble_gain_follows_the_errors_and_its_interval_tells_chance(make_sample):
@@ -59,33 +73,129 @@ def test_no_ensemble_is_no_measurement(make_sample, change):
 
 def test_depth_helps_compares_the_deepest_with_the_shallowest(make_sample):
     inputs = make_sample()
-    helps = outcome(with_members(inputs, 0.09, 0.08, 0.085, 0.07), "deeper-residual-nets-err-less")
+    helps = outcome(with_members(inputs, 0.09, 0.08, 0.085, 0.07), "cifar10-residual-gains")
     assert (helps.status, helps.beyond_chance) == ("holds", True)
     assert helps.value == pytest.approx(-0.02)
     assert helps.interval[0] < -0.02 < helps.interval[1]
-    hurts = outcome(with_members(inputs, 0.07, 0.08, 0.085, 0.0705), "deeper-residual-nets-err-less")
+    hurts = outcome(with_members(inputs, 0.07, 0.08, 0.085, 0.0705), "cifar10-residual-gains")
     assert (hurts.status, hurts.beyond_chance) == ("fails", False)
-    same = outcome(with_members(inputs, 0.07, 0.08, 0.085, 0.07), "deeper-residual-nets-err-less")
+    same = outcome(with_members(inputs, 0.07, 0.08, 0.085, 0.07), "cifar10-residual-gains")
     assert same.status == "fails"
 
 
 def test_plain_nets_are_judged_on_the_validation_curves_of_their_best_runs(make_sample):
-    found = outcome(make_sample(), "deeper-plain-nets-err-more")
+    found = outcome(make_sample(), "cifar10-plain-degrades")
     assert found.status == "holds"
     assert "on 5,000 validation images" in found.evidence
-    assert found.value == pytest.approx(0.026 * 1.4854, abs=1e-4)  # log2(56 / 20)
-    assert outcome(make_sample(), "residual-beats-plain").status == "holds"
-    assert outcome(make_sample(plain=(20,)), "deeper-plain-nets-err-more").status == "not measured"
-    assert outcome(make_sample(plain=()), "residual-beats-plain").status == "not measured"
+    assert found.value == pytest.approx(-0.026 * 1.4854, abs=1e-4)  # log2(56 / 20)
+    assert (found.runs, found.length) == (2, 1.0)
+    assert outcome(make_sample(), "cifar10-residual-beats-plain-56").status == "holds"
+    assert outcome(make_sample(plain=(20,)), "cifar10-plain-degrades").status == "not measured"
+    assert outcome(make_sample(plain=()), "cifar10-residual-beats-plain-56").status == "not measured"
 
 
 def test_short_runs_settle_nothing_but_are_quoted(make_sample):
-    outcomes = assess(make_sample(steps=6_318))
-    assert {found.status for found in outcomes if found.id != "ensemble-beats-best-member"} == {"not measured"}
-    evidence = outcome(make_sample(steps=6_318), "cifar10-resnet20-error").evidence
+    inputs = make_sample(steps=6_318)
+    assert measured(inputs) == OF_ANY | OF_NETS
+    evidence = outcome(inputs, "cifar10-resnet20-table-6").evidence
     assert evidence.endswith("64,000 iterations. So far: ResNet-20 8.95% after 6,318.")
-    plain = outcome(make_sample(steps=6_318), "deeper-plain-nets-err-more").evidence
-    assert "plain-56 13.36% on validation after 6,318" in plain
+    plain = outcome(inputs, "cifar10-plain-degrades").evidence
+    assert "plain-56 13.36% on validation images after 6,318" in plain
+
+
+def test_an_eighth_of_the_length_settles_comparisons_but_no_published_error(make_sample):
+    inputs = make_sample(steps=8_000)
+    found = outcome(inputs, "cifar10-residual-gains")
+    assert (found.status, found.length) == ("holds", 0.125)
+    assert outcome(inputs, "cifar10-plain-degrades").length == 0.125
+    assert outcome(inputs, "cifar10-resnet20-table-6").status == "not measured"
+
+
+def test_nets_of_different_lengths_are_not_compared(make_sample):
+    inputs = make_sample(depths=(20, 56), plain=())
+    members = [{**net, "steps": steps} for net, steps in zip(inputs.members, (8_000, 16_000), strict=True)]
+    apart = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": members, "run": None}, curves=())
+    assert outcome(apart, "cifar10-residual-gains").status == "not measured"
+    members[1]["steps"] = 8_000
+    assert outcome(apart, "cifar10-residual-gains").status == "holds"
+
+
+def test_training_errors_are_compared_without_an_interval(make_sample):
+    found = outcome(make_sample(), "cifar10-plain-degrades-train")
+    assert found.status == "holds" and found.interval is None
+    assert "on 45,000 training images" in found.evidence
+
+
+def with_responses(inputs, **means):
+    layers = [
+        {
+            **{key: net[key] for key in ("run_id", "model", "depth", "residual", "seed")},
+            "key": "",
+            "std": [means[net["model"]]] * 3,
+            "gradient": [1.0, 0.5, 0.9],
+        }
+        for net in inputs.nets
+        if net["model"] in means
+    ]
+    return dataclasses.replace(inputs, responses=layers)
+
+
+def test_layer_responses_are_compared_by_their_mean(make_sample):
+    inputs = with_responses(make_sample(depths=(20, 56)), resnet20=0.5, resnet56=0.4)
+    found = outcome(inputs, "cifar10-responses-fall-with-depth")
+    assert found.status == "holds" and found.value == pytest.approx(-0.1)
+    assert found.evidence == "ResNet-20 0.500, ResNet-56 0.400"
+    assert outcome(inputs, "cifar10-responses-below-plain-56").status == "not measured"
+
+
+@pytest.mark.parametrize(("gradient", "status"), [([1.0, 0.5, 0.02], "holds"), ([1.0, 0.5, 1e-6], "fails")])
+def test_gradients_are_healthy_near_the_median_layers(make_sample, gradient, status):
+    net = {"run_id": "r", "key": "k", "model": "plain56", "depth": 56, "residual": False, "seed": 0, "std": [1.0] * 3}
+    inputs = dataclasses.replace(make_sample(), responses=[{**net, "gradient": gradient}])
+    assert outcome(inputs, "plain-gradients-are-healthy").status == status
+
+
+def test_five_seeds_are_held_against_the_papers_five(make_sample):
+    def runs(*errors):
+        inputs = make_sample(depths=(110,))
+        nets = [
+            {**inputs.members[0], "run_id": f"r{seed}", "seed": seed, "test_err1": error, "val_err1": error}
+            for seed, error in enumerate(errors)
+        ]
+        return dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": nets, "run": None})
+
+    found = outcome(runs(0.0643, 0.0650, 0.0655, 0.0680, 0.0677), "cifar10-resnet110-seeds")
+    assert (found.status, found.runs, found.value) == ("holds", 5, pytest.approx(0.0661))
+    assert "standard deviation 0.17, best 6.43%" in found.evidence
+    assert outcome(runs(0.080, 0.081, 0.079), "cifar10-resnet110-seeds").status == "fails"
+    assert outcome(runs(0.066), "cifar10-resnet110-seeds").status == "not measured"
+
+
+@pytest.mark.parametrize(("error", "status"), [(0.61, "holds"), (0.2, "fails")])
+def test_bounds_of_the_paper(make_sample, error, status):
+    inputs = make_sample(plain=(110,))
+    (plain,) = [curve for curve in inputs.curves if curve["model"] == "plain110"]
+    plain["points"]["val/err1"][-1][1] = error
+    assert outcome(inputs, "cifar10-plain-110-fails").status == status
+
+
+def test_runs_at_another_learning_rate_do_not_speak_for_a_net(make_sample):
+    inputs = make_sample(depths=(20,))
+    nets = [{**inputs.members[0], "run_id": "slow", "lr": 0.01, "val_err1": 0.2, "test_err1": 0.2}, *inputs.members]
+    both = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "others": nets[:1]})
+    assert outcome(both, "cifar10-resnet20-table-6").value == inputs.members[0]["test_err1"]
+
+
+def test_counts_of_the_nets_are_the_papers(make_sample):
+    found = {name: outcome(make_sample(), name) for name in OF_NETS}
+    assert {name: o.status for name, o in found.items()} == dict.fromkeys(OF_NETS, "holds")
+    assert "resnet152 11.3×10⁹" in found["table-1-flops"].evidence
+    assert found["plain34-is-a-fifth-of-vgg19"].value == pytest.approx(0.18, abs=0.01)
+
+
+def test_the_report_tells_what_would_measure_the_rest(make_sample):
+    missing = [found for found in assess(make_sample(steps=510)) if found.status == "not measured"]
+    assert all(found.claim.command for found in missing if found.claim.id != "plain-gradients-are-healthy")
 
 
 @pytest.mark.parametrize(
@@ -93,8 +203,9 @@ def test_short_runs_settle_nothing_but_are_quoted(make_sample):
     [(0.0800, "holds", True), (0.0875, "holds", False), (0.0910, "holds", False), (0.0960, "fails", True)],
 )
 def test_a_published_error_is_reached_unless_the_whole_interval_lies_above(make_sample, error, status, beyond_chance):
-    found = outcome(with_members(make_sample(), error, 0.08, 0.08, 0.08), "cifar10-resnet20-error")
-    assert (found.status, found.beyond_chance, found.paper) == (status, beyond_chance, 0.0875)
+    found = outcome(with_members(make_sample(), error, 0.08, 0.08, 0.08), "cifar10-resnet20-table-6")
+    assert (found.status, found.beyond_chance) == (status, beyond_chance)
+    assert found.claim.paper == {"resnet20": 8.75}
     assert f"{100 * error:.2f}%" in found.evidence
 
 
@@ -102,17 +213,17 @@ def test_several_seeds_count_by_their_mean(make_sample):
     inputs = with_members(make_sample(), 0.080, 0.08, 0.08, 0.08)
     twin = {**inputs.members[0], "run_id": "twin", "seed": 1, "test_err1": 0.100}
     inputs = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": [*inputs.members, twin]})
-    found = outcome(inputs, "cifar10-resnet20-error")
+    found = outcome(inputs, "cifar10-resnet20-table-6")
     assert found.value == pytest.approx(0.09)
     assert "mean of 2 runs" in found.evidence
 
 
 def test_imagenet_errors_need_the_papers_views(make_sample):
     inputs = make_sample(name="imagenet", depths=(18, 34), plain=(18, 34), steps=600_000)
-    assert outcome(inputs, "imagenet-resnet18-error").status == "not measured"
+    assert outcome(inputs, "imagenet-resnet18-table-2").status == "not measured"
     evaluation = {**inputs.evaluation, "data": {"protocol": "10-crop"}}
     ten_crop = dataclasses.replace(inputs, evaluation=evaluation)
-    assert outcome(ten_crop, "imagenet-resnet18-error").status == "holds"
+    assert outcome(ten_crop, "imagenet-resnet18-table-2").status == "holds"
     assert outcome(ten_crop, "imagenet-ensemble-top5").status == "not measured"
     assert "not public" in outcome(ten_crop, "imagenet-ensemble-top5").evidence
 
@@ -122,11 +233,11 @@ def test_a_published_error_is_credited_to_the_nets_own_option_and_stride(make_sa
     members = [{**net, "model": name} for net, name in zip(inputs.members, ("resnet34C", "resnet50_v1.5"), strict=True)]
     evaluation = {**inputs.evaluation, "members": members, "data": {"protocol": "10-crop"}}
     option_c = dataclasses.replace(inputs, evaluation=evaluation, curves=())
-    for claim in ("imagenet-resnet34-error", "imagenet-resnet50-error"):
+    for claim in ("imagenet-resnet34-table-3", "imagenet-resnet50-table-3"):
         assert outcome(option_c, claim).status == "not measured"
         assert "So far" not in outcome(option_c, claim).evidence
     members[0]["model"], members[1]["model"] = "resnet34", "resnet50"
-    for claim in ("imagenet-resnet34-error", "imagenet-resnet50-error"):
+    for claim in ("imagenet-resnet34-table-3", "imagenet-resnet50-table-3"):
         assert outcome(option_c, claim).status == "holds"
 
 
@@ -144,4 +255,4 @@ def test_other_systems_are_no_plain_nets(make_sample):
         for model, depth in named.items()
     ]
     inputs = dataclasses.replace(inputs, curves=[*inputs.curves, *curves])
-    assert outcome(inputs, "deeper-plain-nets-err-more").status == "not measured"
+    assert outcome(inputs, "cifar10-plain-degrades").status == "not measured"

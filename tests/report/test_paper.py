@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.models.zoo import NETS
+from pipeline.report.checks import CHECKS
 from pipeline.report.paper import CLAIMS, PUBLISHED
+from pipeline.report.sizes import SIZES
 
 
 def published(net: str, reference: str) -> float:
@@ -30,21 +33,24 @@ def test_readings_of_figures_are_marked():
         assert not result.read_off or "one reader" in result.note
 
 
-def test_a_claim_of_an_error_exists_for_each_net_once():
-    reached = [claim.id for claim in CLAIMS if claim.kind == "reaches"]
+def test_each_printed_error_of_a_net_of_ours_is_a_claim():
+    reached = [claim.id for claim in CLAIMS if claim.check == "reaches"]
     assert [i for i in reached if i.startswith("cifar10")] == [
-        f"cifar10-resnet{depth}-error" for depth in (20, 32, 44, 56, 110, 1202)
+        f"cifar10-resnet{depth}-table-6" for depth in (20, 32, 44, 56, 110, 1202)
     ]
-    assert [i for i in reached if i.startswith("imagenet")] == [
-        f"imagenet-resnet{depth}-error" for depth in (18, 34, 50, 101, 152)
-    ]
+    assert len([i for i in reached if i.startswith("imagenet")]) == 4 + 7 - 2 + 5  # Tables 2, 3 (two in both), 4
+
+
+def test_claims_name_nets_and_checks_that_exist():
+    nets = {net.name for net in NETS}
+    for claim in CLAIMS:
+        assert claim.check in {**CHECKS, **SIZES}
+        assert set(claim.nets) <= nets | {"best member", "ensemble", "best", "mean", "std", "runs"}
+        assert claim.check not in ("falls", "reaches", "size", "smaller") or set(claim.nets) <= nets
+        assert claim.command or not claim.dataset
 
 
 def test_published_nets_have_the_names_of_our_models():
-    from pipeline.models import net_name
-
     for result in PUBLISHED:
         if result.depth is not None:
-            family = "cifar" if result.dataset == "cifar10" else "imagenet"
-            shortcut = result.shortcut or None  # the default is the paper's
-            assert result.model == net_name(family, result.depth, result.residual, shortcut)
+            assert result.model in {net.name for net in NETS if net.small == (result.dataset == "cifar10")}

@@ -1,0 +1,217 @@
+"""How each kind of claim is held against trainings.
+
+A comparison holds or fails by its estimate; a published error is reached unless our whole interval lies above it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.evaluation.intervals import newcombe, wilson
+from pipeline.report.document import count, interval, percent, points
+from pipeline.report.inputs import Layers, ReportInputs, short_name
+from pipeline.report.outcome import Outcome, Status, compared, unmeasured
+from pipeline.report.paper import PROTOCOLS, Claim, Metric
+from pipeline.report.trained import Measured, Training, at_length, lengths, trainings
+
+# No layer's gradient is this many times smaller, or larger, than the median layer's. Vanished ones are many orders of
+# magnitude smaller: without batch norm, a factor at each of the layers.
+HEALTHY = 100.0
+IMAGES = {"test": "test", "validation": "val", "train": "train"}  # a metric's images, by their name in the counts
+
+
+def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """The ensemble against the member that validates best, on the same test images."""
+    ensemble, best = inputs.ensemble, inputs.best_member
+    if ensemble is None or best is None or ensemble["size"] < 2:
+        return unmeasured(claim, "No ensemble of two members or more was evaluated.")
+    top5 = claim.metric == "top5"
+    ours = ensemble["test_err5"] if top5 else ensemble["test_err1"]
+    theirs = best["test_err5"] if top5 else best["test_err1"]
+    if ours is None or theirs is None:
+        return unmeasured(claim, "No top-5 error was measured.")
+    gain = None if top5 else inputs.gain  # its interval is of top-1 errors
+    bounds = (float(gain["ci95"][0]), float(gain["ci95"][1])) if gain else None
+    evidence = (
+        f"On {inputs.data['name']}, {ensemble['size']} nets: ensemble {percent(ours)}, "
+        f"best member {short_name(best)} {percent(theirs)}"
+    )
+    return compared(claim, ours < theirs, ours - theirs, bounds, evidence, runs=ensemble["size"])
+
+
+def falls(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """Of the claim's nets, the last measured one has a smaller value than the first, both trained for as long."""
+    order: Sequence[Metric] = ("test", "validation") if claim.metric == "test" else (claim.metric,)
+    for metric in order:
+        found = [t for t in trainings(inputs, metric) if t.model in claim.nets]
+        for steps in lengths(found, inputs.data["name"]):
+            measured = _at(inputs, found, metric, steps)
+            chain = [measured[model] for model in claim.nets if model in measured]
+            if len(chain) >= 2:
+                return _fallen(claim, inputs, chain, metric)
+    return unmeasured(claim, _missing(inputs, claim, 2))
+
+
+def _fallen(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Metric) -> Outcome:
+    first, last = chain[0], chain[-1]
+    protocol = PROTOCOLS[inputs.data["name"]]
+    length = min(net.steps for net in chain) / protocol.steps
+    facts: dict[str, Any] = {"runs": sum(len(net.values) for net in chain), "length": length}
+    shown = ", ".join(map(str, chain))
+    if metric == "responses":
+        difference = last.value - first.value
+        status: Status = "holds" if difference < 0 else "fails"
+        return Outcome(claim=claim, status=status, evidence=shown, value=difference, **facts)
+    bounds = None
+    if metric != "train":  # of training images each step sees others, and a net fits them while they are counted
+        apart = newcombe(last.errors, last.n, first.errors, first.n)
+        bounds = (apart.low, apart.high)
+    evidence = f"{shown} on {count(last.n)} {metric if metric != 'train' else 'training'} images"
+    return compared(claim, last.value < first.value, last.value - first.value, bounds, evidence, **facts)
+
+
+def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """The net's error, on the paper's views and for the paper's length, is not above the printed one beyond chance."""
+    target = claim.target
+    assert target is not None
+    views = (inputs.evaluation.get("data") or {}).get("protocol") or "views that were not recorded"
+    if target.dataset != "cifar10" and views != target.views:
+        return unmeasured(claim, f"The paper's error is at {target.views}, these are at {views}.")
+    net = _full(inputs, claim, "test")
+    if net is None or target.err1 is None:
+        return unmeasured(claim, _missing(inputs, claim, 1))
+    low, high = wilson(net.errors, net.n)
+    paper = target.err1 / 100
+    return Outcome(
+        claim=claim,
+        status="holds" if low <= paper else "fails",
+        evidence=f"{net} on {count(net.n)} test images, 95% interval {interval((low, high))}; the paper {percent(paper)}",
+        value=net.value,
+        interval=(low, high),
+        beyond_chance=not low <= paper <= high,
+        runs=len(net.values),
+        length=net.steps / PROTOCOLS[inputs.data["name"]].steps,
+    )
+
+
+def bounded(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """The net's error is at least, or at most, the paper's bound."""
+    ((_, bound),) = claim.paper.items()
+    net = _full(inputs, claim, claim.metric) or (_full(inputs, claim, "validation") if claim.metric == "test" else None)
+    if net is None:
+        return unmeasured(claim, _missing(inputs, claim, 1))
+    holds = net.value >= bound / 100 if claim.check == "at_least" else net.value <= bound / 100
+    return Outcome(
+        claim=claim,
+        status="holds" if holds else "fails",
+        evidence=f"{net}; the paper's bound is {bound:g}%",
+        value=net.value,
+        runs=len(net.values),
+        length=net.steps / PROTOCOLS[inputs.data["name"]].steps,
+    )
+
+
+def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """Mean and standard deviation of several runs: the paper's mean is not below ours beyond the spread of both means."""
+    net = _full(inputs, claim, "test")
+    if net is None or len(net.values) < 2:
+        return unmeasured(claim, _missing(inputs, claim, 1) + " At least two seeds are needed.")
+    n, mean, std = len(net.values), net.value, statistics.stdev(net.values)
+    spread = 2 * math.sqrt(std**2 / n + (claim.paper["std"] / 100) ** 2 / claim.paper["runs"])
+    paper = claim.paper["mean"] / 100
+    evidence = (
+        f"{n} runs: mean {percent(mean)}, standard deviation {points(std).lstrip('+')}, best {percent(min(net.values))}; "
+        f"difference of the means {points(mean - paper)} ± {points(spread).lstrip('+')} points"
+    )
+    return Outcome(
+        claim=claim,
+        status="holds" if mean - spread <= paper else "fails",
+        evidence=evidence,
+        value=mean,
+        interval=(mean - spread, mean + spread),
+        beyond_chance=abs(mean - paper) > spread,
+        runs=n,
+        length=net.steps / PROTOCOLS[inputs.data["name"]].steps,
+    )
+
+
+def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """In each plain net that was evaluated, no layer's gradient is far from the median layer's."""
+    nets: dict[str, Layers] = {net["model"]: net for net in inputs.responses if net["model"] in claim.nets}
+    if not nets:
+        return unmeasured(claim, f"Needs a plain net that was evaluated ({', '.join(claim.nets)}).")
+    told, worst = [], 1.0
+    for _, net in sorted(nets.items(), key=lambda item: item[1]["depth"]):
+        middle = statistics.median(net["gradient"])
+        low, high = min(net["gradient"]) / middle, max(net["gradient"]) / middle
+        worst = max(worst, high, math.inf if low == 0 else 1 / low)
+        told.append(f"{short_name(net)} {low:.2g} to {high:.2g}")
+    return Outcome(
+        claim=claim,
+        status="holds" if worst <= HEALTHY else "fails",
+        evidence=f"Norm of a layer's gradient over the median layer's: {', '.join(told)}; healthy within a factor of {HEALTHY:g}",
+        value=worst,
+        runs=len(nets),
+    )
+
+
+def not_public(claim: Claim, inputs: ReportInputs) -> Outcome:
+    ours = inputs.ensemble and inputs.ensemble["test_err5"]
+    here = f" Our ensemble has {percent(ours)} on the validation images." if ours is not None else ""
+    return unmeasured(claim, f"The labels of the test server's images are not public.{here}")
+
+
+CHECKS: dict[str, Callable[[Claim, ReportInputs], Outcome]] = {
+    "ensemble_gain": ensemble_gain,
+    "falls": falls,
+    "reaches": reaches,
+    "at_least": bounded,
+    "at_most": bounded,
+    "seeds": seeds,
+    "gradients": gradients,
+    "not_public": not_public,
+}
+
+
+def _at(inputs: ReportInputs, found: Sequence[Training], metric: Metric, steps: int) -> dict[str, Measured]:
+    n = inputs.data["counts"].get(IMAGES[metric], 0) if metric in IMAGES else 0
+    if metric in IMAGES and not n:
+        return {}
+    return at_length(found, steps, n, steps == PROTOCOLS[inputs.data["name"]].steps)
+
+
+def _full(inputs: ReportInputs, claim: Claim, metric: Metric) -> Measured | None:
+    """The claim's one net, trained for the paper's length."""
+    found = [t for t in trainings(inputs, metric) if t.model in claim.nets]
+    return _at(inputs, found, metric, PROTOCOLS[inputs.data["name"]].steps).get(claim.nets[0])
+
+
+def _missing(inputs: ReportInputs, claim: Claim, wanted: int) -> str:
+    """What would have to be trained, and what shorter runs have shown so far."""
+    found: dict[str, tuple[Training, Metric]] = {}
+    metrics: Sequence[Metric] = ("validation", "test") if claim.metric == "test" else (claim.metric,)
+    for metric in metrics:
+        for training in trainings(inputs, metric):
+            if training.model in claim.nets:
+                known = found.get(training.model)
+                if not known or known[1] != metric or training.steps > known[0].steps:
+                    found[training.model] = (training, metric)
+    short = []
+    for model in claim.nets:
+        if model in found:
+            training, metric = found[model]
+            value = f"{training.value:.3f}" if metric == "responses" else percent(training.value)
+            split = (
+                "" if metric in ("test", "responses") else f" on {metric if metric != 'train' else 'training'} images"
+            )
+            short.append(f"{training.name} {value}{split} after {count(training.steps)}")
+    so_far = f" So far: {', '.join(short)}." if short else ""
+    paper = PROTOCOLS[inputs.data["name"]].steps
+    what = claim.nets[0] if wanted == 1 else f"two of {', '.join(claim.nets)}"
+    length = f"the paper's {count(paper)} iterations" + (
+        "" if wanted == 1 else ", or both for an eighth of them at least,"
+    )
+    return f"Needs {what} trained for {length.rstrip(',')}.{so_far}"
