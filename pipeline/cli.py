@@ -21,6 +21,7 @@ VERBS = {
     "preprocess": "arrays or shards, splits, statistics -> data/store/<name>/",
     "train": "one training run, made or resumed -> metrics/train.json",
     "sweep": "Ray Tune over sweep.space -> sweep/leaderboard.json",
+    "adopt": "weights made elsewhere (start.weights) -> a run in MLflow that ensembles may take",
     "ensemble": "the best runs that MLflow knows -> ensemble/",
     "evaluate": "test error of members and ensemble -> metrics/evaluate.json",
     "report": "figures, tables, claims -> report/index.html",

@@ -112,6 +112,21 @@ class ModelConfig(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartConfig(_Section):
+    """What a training starts from."""
+
+    weights: str  # a file, run:<key or MLflow id>, torchvision:<name>; "" for random ones
+    head: Literal["new", "kept"]  # the last layer's: drawn anew, for other classes, or taken too
+    backbone_lr: float  # share of the learning rate that all other layers have; 0 keeps them as they are
+
+    def __post_init__(self) -> None:
+        _require(
+            self.backbone_lr >= 0 and (self.weights != "" or self.backbone_lr == 1),
+            f"start.backbone_lr={self.backbone_lr} with start.weights={self.weights!r}; it is at least 0, and 1 where training starts from random weights",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig(_Section):
     """Training-time augmentation; every draw is a function of (seed, epoch, sample)."""
 
@@ -162,7 +177,7 @@ class RecipeConfig(_Section):
     weight_decay: float  # of what SGD optimises
     decay_norm: bool  # whether batch norm's scale and shift decay too
     label_smoothing: float
-    normalize: Literal["per_pixel_mean", "channel"]
+    normalize: Literal["per_pixel_mean", "channel", "imagenet", "half", "unit"]  # see `pipeline.data.normalization`
     precision: Literal["auto", "fp32", "bf16"]  # auto: bf16 where the hardware multiplies it
     augment: AugmentConfig
 
@@ -334,6 +349,7 @@ class Config(_Section):
     data: DataConfig
     model: ModelConfig
     recipe: RecipeConfig
+    start: StartConfig
     trainer: TrainerConfig
     sweep: SweepConfig
     ensemble: EnsembleConfig

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.config import AugmentConfig
 from pipeline.data.augment import PAD_CROP_DRAWS, ColourShift, Normalize, PadCrop, mean_of_crops
+from pipeline.data.normalization import channel_constants
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ def batches_of(
     Raises:
         ValueError: a store of JPEGs made before it held what the recipe asks for.
     """
-    mean, std = torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std)
     per_pixel = normalize == "per_pixel_mean"
+    mean, std = map(torch.from_numpy, channel_constants("channel" if per_pixel else normalize, statistics))
     if per_pixel:
         std = torch.ones_like(std)
     if isinstance(records, ShardRecords):

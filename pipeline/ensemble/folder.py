@@ -26,9 +26,9 @@ class Member:
     model: str  # for example resnet56
     depth: int
     residual: bool
-    lr: float
-    seed: int
-    steps: int
+    lr: float | None  # None: made elsewhere
+    seed: int | None
+    steps: int  # 0: made elsewhere
     params: int
     weight: float | None  # in the average; None for a net outside the ensemble
     val_err1: float | None  # None for a training on all images

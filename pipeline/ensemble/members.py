@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.atomic import replacing, sha256
 from pipeline.models import net_name
 from pipeline.tracking import registry
-from pipeline.tracking.store import CHECKPOINT_TAG, KEY_TAG, Location
+from pipeline.tracking.store import ADOPTED, CHECKPOINT_TAG, KEY_TAG, KIND_TAG, Location
 from pipeline.training.checkpoint import BEST
 
 log = logging.getLogger(__name__)
@@ -22,16 +22,16 @@ SPLIT = "holdout"  # the only split with images to choose on
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A finished training that may join an ensemble. Errors are fractions."""
+    """A finished training, or a net made elsewhere, that may join an ensemble. Errors are fractions."""
 
     run_id: str  # in MLflow
     key: str
     model: str  # for example resnet56
     depth: int
     residual: bool
-    lr: float
-    seed: int
-    steps: int  # of the training, not of the checkpoint that was kept
+    lr: float | None  # None: made elsewhere
+    seed: int | None
+    steps: int  # of the training, not of the checkpoint that was kept; 0: made elsewhere
     val_err1: float
     checkpoint_sha256: str
     tags: Mapping[str, str]
@@ -109,6 +109,7 @@ def _download(candidate: Candidate, location: Location, runs: Path, part: Path) 
 
 def _candidate(run: Any) -> Candidate | None:
     params, tags = run.data.params, run.data.tags
+    adopted = tags.get(KIND_TAG) == ADOPTED
     try:
         net = (params["model.family"], int(params["model.depth"]), params["model.residual"] == "True")
         return Candidate(
@@ -117,9 +118,9 @@ def _candidate(run: Any) -> Candidate | None:
             model=net_name(*net, params["model.shortcut"], params["model.stride_on"]),
             depth=net[1],
             residual=net[2],
-            lr=float(params["recipe.lr"]),
-            seed=int(params["seed"]),
-            steps=int(params["recipe.max_steps"]),
+            lr=None if adopted else float(params["recipe.lr"]),
+            seed=None if adopted else int(params["seed"]),
+            steps=0 if adopted else int(params["recipe.max_steps"]),
             val_err1=run.data.metrics["best/err1"],
             checkpoint_sha256=tags[CHECKPOINT_TAG],
             tags=tags,

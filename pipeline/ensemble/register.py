@@ -13,6 +13,7 @@ import torch
 
 from pipeline.atomic import write_json
 from pipeline.data.augment import mean_of_crops
+from pipeline.data.normalization import channel_constants
 from pipeline.data.store import ArrayRecords, Statistics, Store
 from pipeline.ensemble.folder import SERVED, Member
 from pipeline.ensemble.predictions import Images
@@ -86,8 +87,9 @@ def _description(store: Store, members: list[Member], metadata: list[dict[str, A
     for facts in metadata:
         kept = store.statistics(facts["split"])
         pixel = facts["normalize"] == "per_pixel_mean"
-        mean = _pixel_mean(store, kept, facts["augment"]) if pixel else kept.mean[None, None]
-        std = np.ones_like(kept.std) if pixel else kept.std
+        mean, std = channel_constants("channel" if pixel else facts["normalize"], kept)
+        mean = _pixel_mean(store, kept, facts["augment"]) if pixel else mean[None, None]
+        std = np.ones_like(std) if pixel else std
         statistics[facts["normalize"]] = {"mean": mean.tolist(), "std": std.tolist()}
     return {
         "data": store.manifest.name,

@@ -78,7 +78,7 @@ def differences(inputs: ReportInputs, protocol: Protocol) -> list[str]:
             f"Iterations: {span} here, {count(protocol.steps)} in the paper. The longest run is {share} of the paper's"
             f"{', so these errors are not a reproduction of its tables' if steps[-1] < 0.95 * protocol.steps else ''}."
         )
-    lrs = sorted({net["lr"] for net in inputs.nets} - {protocol.lr})
+    lrs = sorted({net["lr"] for net in inputs.nets if net["lr"] is not None} - {protocol.lr})
     if lrs:
         rates = ", ".join(f"{lr:g}" for lr in lrs)
         found.append(f"Learning rate: {rates} in some or all runs here, {protocol.lr:g} at first in the paper.")

@@ -161,6 +161,11 @@ def count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
+def number(value: float | None) -> str:
+    """With as many digits as it has; a missing one is a dash."""
+    return "–" if value is None else f"{value:g}"
+
+
 def plural(n: int, noun: str) -> str:
     """1 run, 2 runs, 2 classes."""
     many = f"{noun}es" if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

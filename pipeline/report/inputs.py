@@ -36,9 +36,9 @@ class Net(TypedDict):
     depth: int
     residual: bool
     params: int
-    lr: float
-    seed: int
-    steps: int  # length of the training, not the step of the checkpoint that was kept
+    lr: float | None  # None: made elsewhere
+    seed: int | None
+    steps: int  # length of the training, not the step of the checkpoint that was kept; 0: made elsewhere
     val_err1: float | None  # None: trained on all images, see `split_of`
     test_err1: float
     test_err5: float | None
@@ -132,7 +132,7 @@ class Layers(TypedDict):
     model: str
     depth: int
     residual: bool
-    seed: int
+    seed: int | None
     std: list[float]
     gradient: list[float]
 

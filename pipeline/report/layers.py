@@ -36,7 +36,7 @@ def layers(inputs: ReportInputs) -> list[Block]:
 
 def _once(responses: Sequence[Layers]) -> list[Layers]:
     found: dict[str, Layers] = {}
-    for net in sorted(responses, key=lambda net: (kind_of(net), net["depth"], net["seed"])):
+    for net in sorted(responses, key=lambda net: (kind_of(net), net["depth"], net["seed"] or 0)):
         found.setdefault(net["model"], net)
     return list(found.values())
 

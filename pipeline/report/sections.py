@@ -20,6 +20,7 @@ from pipeline.report.document import (
     Tiles,
     count,
     interval,
+    number,
     percent,
     plural,
     points,
@@ -130,9 +131,9 @@ def _net_row(net: Net, mark: str) -> list[Text]:
     return [
         full_name(net) + mark,
         _millions(net["params"]),
-        f"{net['lr']:g}",
-        str(net["seed"]),
-        count(net["steps"]),
+        number(net["lr"]),
+        number(net["seed"]),
+        count(net["steps"] or None),
         "–" if weight is None else f"{weight:.3f}",
         percent(net["val_err1"]),
         percent(net["test_err1"]),
@@ -142,6 +143,10 @@ def _net_row(net: Net, mark: str) -> list[Text]:
     ]
 
 
+def _setting(net: Net) -> str:
+    return "made elsewhere" if net["lr"] is None else f"lr {net['lr']:g}, seed {net['seed']}"
+
+
 def _millions(params: int) -> str:
     return f"{params / 1e6:.2f}M" if params >= 10_000 else count(params)
 
@@ -149,7 +154,7 @@ def _millions(params: int) -> str:
 def _interval_figure(inputs: ReportInputs) -> Figure:
     rows = [
         Row(
-            f"{short_name(net)}, lr {net['lr']:g}, seed {net['seed']}{_mark(inputs, net)}",
+            f"{short_name(net)}, {_setting(net)}{_mark(inputs, net)}",
             *(net["test_err1"], net["ci95"][0], net["ci95"][1]),
             *(net["depth"], net["residual"]),
         )

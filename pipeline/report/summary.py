@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.document import count, interval, percent
+from pipeline.report.document import count, interval, number, percent
 from pipeline.report.inputs import Ensemble, Evaluation, Leaderboard, Net, evaluated, short_name
 
 NARROWEST = 96  # columns; a narrower terminal wraps lines rather than cells
@@ -40,7 +40,7 @@ def _title(evaluation: Evaluation) -> str:
 def _row(net: Net, mark: str) -> list[str]:
     name = short_name(net) + mark
     errors = [percent(net["val_err1"]), percent(net["test_err1"]), interval(net["ci95"])]
-    return [name, f"{net['lr']:g}", str(net["seed"]), count(net["steps"]), *errors]
+    return [name, number(net["lr"]), number(net["seed"]), count(net["steps"] or None), *errors]
 
 
 def _ensemble_row(ensemble: Ensemble) -> list[str]:

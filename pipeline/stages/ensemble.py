@@ -44,7 +44,11 @@ def show(ensemble: Ensemble, tempered: bool) -> None:
     for member in ensemble.members:
         temperature = [f"{member.temperature:.2f}"] if tempered else []
         weighed = (f"{100 * (member.val_err1 or 0):.2f} %", f"{member.weight:.2f}", *temperature)
-        table.add_row(member.model, *weighed, f"{member.lr:g}", str(member.seed), member.key)
+        table.add_row(member.model, *weighed, _known(member.lr), _known(member.seed), member.key)
     Console().print(table)
     registered = f"{ensemble.registered['name']} version {ensemble.registered['version']}"
     print(f"average: validation error {100 * ensemble.val_err1:.2f} %, registered as {registered} (champion)")
+
+
+def _known(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"  # of a net that was made elsewhere nothing is known

@@ -12,13 +12,14 @@ from pipeline.training.attempt import FitResult
 from pipeline.training.classifier import DivergedError
 from pipeline.training.launch import launch
 from pipeline.training.ranks import rank
+from pipeline.training.start import anchored
 from pipeline.training.stop import Interrupted
 from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
     try:
-        result = _launch(config, workspace)
+        result = _launch(anchored(config, workspace.root), workspace)
     except (Interrupted, DivergedError):
         # All ranks raise these together, and rank zero has MLflow and the user to tell yet: launchers kill it when
         # another rank ends with an error.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.tracking.store import (
+    ADOPTED,
     CHECKPOINT_TAG,
     DATA_TAG,
     KEY_TAG,
@@ -25,6 +26,7 @@ from pipeline.tracking.store import (
     find_run,
 )
 
+TRAINED = ("train", ADOPTED)  # kinds of runs that are nets
 PAGE = 200  # runs a search returns at once
 
 # A bar a file and two links a run would stand between the lines of the stage itself.
@@ -50,7 +52,7 @@ def require_answer(location: Location, who: str) -> None:
 
 
 def trained_runs(location: Location, experiment: str, content_hash: str, split: str) -> list[Any]:
-    """Finished training runs on the same images and split that hold a validation error and a checkpoint's hash.
+    """Finished trainings and adopted nets of the same images and split that hold a validation error and a checkpoint's hash.
 
     Trials that a sweep's scheduler stopped early are left out: they were not trained as their recipe says.
     All pages; best first, runs of the same error by key, so that every machine sees one order.
@@ -60,17 +62,36 @@ def trained_runs(location: Location, experiment: str, content_hash: str, split: 
     if found is None:
         return []
     wanted = (
-        f"attributes.status = 'FINISHED' and tags.`{KIND_TAG}` = 'train' and tags.`{DATA_TAG}` = '{content_hash}' "
+        f"attributes.status = 'FINISHED' and tags.`{DATA_TAG}` = '{content_hash}' "
         f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished' and metrics.`best/err1` >= 0"
     )
     runs: list[Any] = []
     token = None
     while True:
         page = mlflow_client.search_runs([found.experiment_id], wanted, max_results=PAGE, page_token=token)
-        runs += [run for run in page if CHECKPOINT_TAG in run.data.tags]
+        runs += [run for run in page if CHECKPOINT_TAG in run.data.tags and run.data.tags.get(KIND_TAG) in TRAINED]
         token = page.token
         if not token:
             return sorted(runs, key=lambda run: (run.data.metrics["best/err1"], run.data.tags[KEY_TAG]))
+
+
+def run_of(location: Location, run: str) -> str:
+    """MLflow's id of a run that is named by it, or by its key in whatever experiment.
+
+    Raises:
+        FileNotFoundError: MLflow knows no such run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlflow_client = client(location)
+    experiments = [experiment.experiment_id for experiment in mlflow_client.search_experiments()]
+    found = mlflow_client.search_runs(experiments, f"tags.`{KEY_TAG}` = '{run}'", max_results=1)
+    if found:
+        return found[0].info.run_id
+    try:
+        return mlflow_client.get_run(run).info.run_id
+    except MlflowException:
+        raise FileNotFoundError(f"MLflow at {location.uri} knows no run {run}") from None
 
 
 def download(location: Location, run_id: str, artifact: str, folder: Path) -> Path:

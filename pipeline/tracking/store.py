@@ -19,11 +19,13 @@ os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
 
 KEY_TAG = "pipeline.key"
 PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId when the run is made
-KIND_TAG = "pipeline.kind"  # train, sweep, ensemble
+KIND_TAG = "pipeline.kind"  # train, adopted, sweep, ensemble
 DATA_TAG = "pipeline.data"  # the store's content hash
+ADOPTED = "adopted"
 SPLIT_TAG = "pipeline.split"
 STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
+SOURCE_TAG = "pipeline.source"  # of an adopted net: the file it came from, and its weights' fingerprint
 COMPILED_TAG = "pipeline.compiled"  # what trainer.compile came to: true or false
 
 

@@ -43,6 +43,7 @@ class Classifier(pl.LightningModule):
         due: intervals in steps at whose multiples a call ends; 0 for none.
         compiled: whether `model` is; on a GPU what comes before and after it then is, too.
         seed: of dropout.
+        backbone_lr: share of the learning rate of all layers but the last; where 0, batch norm keeps its statistics.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Classifier(pl.LightningModule):
         due: Sequence[int] = (),
         compiled: bool = False,
         seed: int = 0,
+        backbone_lr: float = 1.0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -62,6 +64,7 @@ class Classifier(pl.LightningModule):
         self._steps_per_call, self._due = steps_per_call, tuple(filter(None, due))
         self._graphed: GraphedStep | None = None
         self._compiled, self._count = compiled, _count
+        self._backbone_lr = backbone_lr
         drops = any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p for module in model.modules())
         self._seed = seed if drops else None
         self._finish: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]  # the data module's, once training starts
@@ -75,9 +78,13 @@ class Classifier(pl.LightningModule):
         return next(self.model.parameters()).is_cuda
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return optimisers(self.model, self.recipe)
+        return optimisers(self.model, self.recipe, self._backbone_lr)
 
     def on_train_start(self) -> None:
+        if self._backbone_lr == 0:
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()  # Lightning gives each module its own mode back after validation
         self._window = self._window.to(self.device)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:

@@ -29,6 +29,7 @@ from pipeline.training.key import run_key
 from pipeline.training.precision import resolve, uses_cuda
 from pipeline.training.ranks import rank
 from pipeline.training.recorder import Recorder, Report
+from pipeline.training.start import Start, freeze_backbone, starting_point
 from pipeline.training.stop import GracefulStop, Interrupted, ignore_sigterm
 
 STEPS_PER_CALL = 25  # on a GPU; half of the default log_every_steps
@@ -65,9 +66,10 @@ def fit(
     """
     content_hash = open_store(store).manifest.content_hash
     precision = resolve(config.recipe.precision, config.trainer.accelerator)
-    key = run_key(config, content_hash, precision)
-    folder = Path(config.paths.runs) / key
     location = location_of(config) if track else None
+    start = starting_point(config.start.weights, Path(config.paths.runs), location)
+    key = run_key(config, content_hash, precision, start.fingerprint if start else "")
+    folder = Path(config.paths.runs) / key
     if (done := finished(folder, location)) is not None:
         return done
     keep_freed_memory()
@@ -75,7 +77,7 @@ def fit(
         torch.set_num_threads(config.trainer.threads)
     data = _data(config, store)
     metadata = _metadata(config, data, content_hash, key)
-    model = _net(config, metadata["model"])
+    model = _net(config, metadata["model"], start)
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
         recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config), report)
         trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
@@ -85,7 +87,9 @@ def fit(
         if compiled:
             compile_net(model)
             attempt.tag({tracking.COMPILED_TAG: "true"})
-        classifier = Classifier(model, config.recipe, _steps_per_call(config), _due(config), compiled, config.seed)
+        steps_per_call, due = _steps_per_call(config), _due(config)
+        share = config.start.backbone_lr
+        classifier = Classifier(model, config.recipe, steps_per_call, due, compiled, config.seed, share)
         status = _run(trainer, classifier, data, recorder, checkpoint, first_step, run_name(config))
         if not data.has_validation:  # nothing to choose by: the last weights are the result
             recorder.best = {"step": trainer.global_step}
@@ -112,9 +116,13 @@ def _metadata(config: Config, data: ImageData, content_hash: str, key: str) -> d
     }
 
 
-def _net(config: Config, architecture: dict[str, Any]) -> torch.nn.Module:
+def _net(config: Config, architecture: dict[str, Any], start: Start | None) -> torch.nn.Module:
     torch.manual_seed(config.seed)
     model = build_model(**architecture)
+    if start is not None:
+        start.load_into(model, head=config.start.head == "kept")
+        if config.start.backbone_lr == 0:
+            freeze_backbone(model)
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 

@@ -16,6 +16,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides what is learnt. Sweeps, tracking and reports can change without a run becoming another one.
 _CODE = (
     "models/build.py",
+    "models/mapping.py",
     "models/predecessors.py",
     "models/resnet.py",
     "data/order.py",
@@ -24,6 +25,7 @@ _CODE = (
     "data/loader.py",
     "data/batches.py",
     "data/module.py",
+    "data/normalization.py",
     "training/batchnorm.py",
     "training/classifier.py",
     "training/fit.py",
@@ -31,17 +33,21 @@ _CODE = (
     "training/precision.py",
     "training/recorder.py",
     "training/schedule.py",
+    "training/start.py",
 )
 
 
-def run_key(config: Config, content_hash: str, precision: str) -> str:
+def run_key(config: Config, content_hash: str, precision: str, start: str = "") -> str:
     """12 hex digits. World size, threads and paths are left out: they change rounding at most.
 
     Args:
         content_hash: of the store.
         precision: fp32 or bf16, what recipe.precision came to on this hardware.
+        start: fingerprint of the weights that training starts from, "" for random ones.
     """
+    started = {"start": [start, config.start.head, config.start.backbone_lr]} if start else {}
     facts = {
+        **started,
         "seed": config.seed,
         "data": [content_hash, config.data.split],
         "model": asdict(config.model),

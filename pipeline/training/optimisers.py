@@ -10,26 +10,32 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from pipeline.config import RecipeConfig
+from pipeline.models.mapping import head_name
 
 DECAY = 0.1  # of a weight that Muon moves, times the learning rate: it holds the length that batch norm leaves free
 
 
-def optimisers(net: nn.Module, recipe: RecipeConfig) -> list[Optimizer]:
+def optimisers(net: nn.Module, recipe: RecipeConfig, backbone_lr: float = 1.0) -> list[Optimizer]:
     """SGD of all weights; with recipe.muon_lr SGD of the first convolution, batch norm and the classifier, and Muon.
 
-    A group's "share" of the schedule's rate is its own rate.
+    A group's "share" of the schedule's rate is its own rate. Weights that need no gradient are left out.
+
+    Args:
+        backbone_lr: share of all layers but the last.
     """
     hidden = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)][1:] if recipe.muon_lr else []
+    hidden = [weight for weight in hidden if weight.requires_grad]
     by_muon = {id(p) for p in hidden}
     norm = {id(p) for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for p in m.parameters(False)}
     # Lists, not sets: a checkpoint holds momentum by position, and a set's order is another in each process.
-    rest = [p for p in net.parameters() if id(p) not in by_muon]
-    decayed = [p for p in rest if recipe.decay_norm or id(p) not in norm]
-    spared = [p for p in rest if not recipe.decay_norm and id(p) in norm]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": recipe.weight_decay, "share": 1.0},
-        {"params": spared, "weight_decay": 0.0, "share": 1.0},
-    ]
+    rest = [p for p in net.parameters() if id(p) not in by_muon and p.requires_grad]
+    last = {id(p) for p in net.get_submodule(head_name(net)).parameters()} if backbone_lr != 1 else set()
+    groups: list[dict[str, Any]] = []
+    for share, of in ((backbone_lr, [p for p in rest if id(p) not in last]), (1.0, [p for p in rest if id(p) in last])):
+        decayed = [p for p in of if recipe.decay_norm or id(p) not in norm]
+        spared = [p for p in of if not recipe.decay_norm and id(p) in norm]
+        groups.append({"params": decayed, "weight_decay": recipe.weight_decay, "share": share})
+        groups.append({"params": spared, "weight_decay": 0.0, "share": share})
     fused = next(net.parameters()).is_cuda or None  # None leaves it to torch
     sgd = SGD(
         [group for group in groups if group["params"]],
@@ -40,7 +46,7 @@ def optimisers(net: nn.Module, recipe: RecipeConfig) -> list[Optimizer]:
     )
     if not hidden:
         return [sgd]
-    return [sgd, Muon(hidden, recipe.muon_lr / recipe.lr, recipe.momentum, recipe.nesterov)]
+    return [sgd, Muon(hidden, backbone_lr * recipe.muon_lr / recipe.lr, recipe.momentum, recipe.nesterov)]
 
 
 class Muon(Optimizer):

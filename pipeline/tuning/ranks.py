@@ -18,6 +18,7 @@ from pipeline.training.key import run_key
 from pipeline.training.precision import resolve
 from pipeline.training.ranks import set_rank
 from pipeline.training.recorder import Validated
+from pipeline.training.start import starting_point
 from pipeline.training.stop import Interrupted
 from pipeline.tuning.cluster import check_tracking, join, on_gpus, side_by_side
 
@@ -57,7 +58,9 @@ def fit_on_ray(
     side_by_side(config, cluster)
     # One answer for all ranks and for the key, should machines differ.
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
-    key = run_key(config, open_store(store).manifest.content_hash, config.recipe.precision)
+    start = starting_point(config.start.weights, Path(config.paths.runs), location)
+    fingerprint = start.fingerprint if start else ""
+    key = run_key(config, open_store(store).manifest.content_hash, config.recipe.precision, fingerprint)
     folder = Path(config.paths.runs) / key
     if (done := finished(folder, location)) is not None:
         known(done)

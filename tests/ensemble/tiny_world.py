@@ -15,7 +15,7 @@ from pipeline.config import EnsembleConfig
 from pipeline.data.shards import ShardWriter, as_jpeg
 from pipeline.data.splits import array_statistics, make_splits
 from pipeline.data.store import Manifest, Store, open_store
-from pipeline.ensemble.build import Maker
+from pipeline.ensemble.maker import Maker
 from pipeline.models import build_model
 from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal

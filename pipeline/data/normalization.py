@@ -1,0 +1,30 @@
+"""How pixels are normalised where that is the same for all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.data.store import Statistics
+
+# Of RGB in [0, 1], mean and std as their users write them: torchvision's weights, [-1, 1], [0, 1].
+FIXED = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+
+def channel_constants(normalize: str, statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std, (C,) float32 in units of [0, 1], for a `recipe.normalize` other than per_pixel_mean.
+
+    Raises:
+        ValueError: constants of RGB images for images of other channels.
+    """
+    if normalize == "channel":
+        return statistics.mean, statistics.std
+    mean, std = (np.array(values, np.float32) for values in FIXED[normalize])
+    if normalize == "imagenet" and len(statistics.mean) != len(mean):
+        raise ValueError(
+            f"recipe.normalize=imagenet is of RGB images, these have {len(statistics.mean)} channel; choose channel"
+        )
+    return mean[: len(statistics.mean)], std[: len(statistics.mean)]

@@ -1,0 +1,118 @@
+"""Training that starts from given weights: which ones, what learns how fast, what cannot be read."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from runs import TINY, composed, run_folder
+from safetensors.torch import save_file
+
+from pipeline.models import build_model
+from pipeline.training.checkpoint import load_weights
+from pipeline.training.fit import fit
+from pipeline.training.start import Start, anchored, read_weights, starting_point
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(3)
+    return build_model("cifar", 8, num_classes=10, in_channels=1)
+
+
+class Code:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_weights_are_read_whatever_file_holds_them(net, tmp_path: Path):
+    torch.save(net.state_dict(), tmp_path / "plain.pth")
+    torch.save({"state_dict": net.state_dict(), "epoch": 3}, tmp_path / "checkpoint.th")
+    torch.save(net.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    save_file(net.state_dict(), tmp_path / "weights.safetensors")
+    found = [Start(str(path), read_weights(path)).fingerprint for path in sorted(tmp_path.iterdir())]
+    assert len(found) == 4 and len(set(found)) == 1
+
+
+def test_a_file_that_brings_code_is_not_run(tmp_path: Path, capsys):
+    torch.save({"state_dict": Code()}, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="cannot be read without running code of its own"):
+        read_weights(tmp_path / "code.pth")
+    (tmp_path / "raw.pkl").write_bytes(pickle.dumps(Code()))
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_weights(tmp_path / "raw.pkl")
+    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_weights(tmp_path / "torn.pth")
+    assert "run" not in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_named_with_what_may_be_given(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="no such file; give a file, run:<key or MLflow's id of a run>"):
+        starting_point("absent.pth", tmp_path, None)
+    with pytest.raises(FileNotFoundError, match=r"abc/best\.safetensors is missing"):
+        starting_point("run:abc", tmp_path, None)
+    with pytest.raises(ValueError, match=r"torchvision has no such weights; a model .*resnet50"):
+        starting_point("torchvision:resnet51", tmp_path, None)
+    assert starting_point("", tmp_path, None) is None
+
+
+def test_a_relative_file_is_the_repositorys(workspace):
+    root = workspace()
+    assert anchored(composed(root, "start.weights=a/b.pth"), root).start.weights == str(root / "a/b.pth")
+    for kept in ("", "run:abc", "torchvision:resnet18"):
+        assert anchored(composed(root, f"start.weights={kept}"), root).start.weights == kept
+
+
+def trained(root: Path, *overrides: str) -> tuple[dict, dict]:
+    result = fit(composed(root, *TINY, "recipe.max_steps=17", *overrides), root / "data/store/digits", track=False)
+    return load_weights(Path(result.folder) / "best.safetensors")
+
+
+def test_a_frozen_backbone_keeps_every_number_and_only_the_head_learns(workspace, net, tmp_path: Path):
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    state, _ = trained(workspace(), f"start.weights={tmp_path}/net.pth", "start.backbone_lr=0", "start.head=kept")
+    own = net.state_dict()
+    changed = {
+        name for name in own if not name.endswith("num_batches_tracked") and not torch.equal(state[name], own[name])
+    }
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_a_lower_rate_moves_the_backbone_less_than_the_head(workspace, net, tmp_path: Path):
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    own, moved = net.state_dict(), {}
+    for share in (0.01, 1.0):
+        given = (
+            f"start.weights={tmp_path}/net.pth",
+            f"start.backbone_lr={share}",
+            "start.head=kept",
+            "recipe.weight_decay=0",
+        )
+        state, _ = trained(workspace(), *given)
+        moved[share] = (state["layer2.0.conv1.weight"] - own["layer2.0.conv1.weight"]).norm()
+    assert 0 < moved[0.01] < 0.1 * moved[1.0]
+
+
+def test_a_run_gives_its_weights_and_a_new_head_is_the_seeds_own(workspace):
+    root = workspace()
+    first, metadata = trained(root)
+    again, _ = trained(root, f"start.weights=run:{metadata['key']}", "start.head=kept", "recipe.lr=1.0e-9")
+    torch.testing.assert_close(again["layer3.0.conv2.weight"], first["layer3.0.conv2.weight"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(again["fc.weight"], first["fc.weight"], atol=1e-6, rtol=0)
+    fresh, _ = trained(root, f"start.weights=run:{metadata['key']}", "recipe.lr=1.0e-9")
+    assert (fresh["fc.weight"] - first["fc.weight"]).norm() > 0.1
+    torch.testing.assert_close(fresh["layer3.0.conv2.weight"], first["layer3.0.conv2.weight"], atol=1e-6, rtol=0)
+
+
+def test_other_weights_are_another_run_and_the_same_ones_elsewhere_the_same(workspace, net, tmp_path: Path):
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    save_file(net.state_dict(), tmp_path / "copy.safetensors")
+    keys = []
+    for overrides in ((), (f"start.weights={tmp_path}/net.pth",), (f"start.weights={tmp_path}/copy.safetensors",)):
+        root = workspace()
+        trained(root, *overrides)
+        keys.append(run_folder(root).name)
+    assert keys[0] != keys[1] == keys[2]
