@@ -39,6 +39,7 @@ class DataConfig(_Section):
     format: Literal["arrays", "shards"]
     image_size: int  # arrays: side of the square image; shards: longest shorter side kept, in pixels
     num_val: int  # images carved from train for validation, stratified by class
+    num_train: int  # images of the split that are trained on, stratified by class; 0 for all
     split_seed: int
     split: Literal["holdout", "full"]  # full: train on every training image, no validation, no selection
     skip_corrupt: bool
@@ -48,6 +49,7 @@ class DataConfig(_Section):
         _require(
             self.num_val > 0, f"data.num_val={self.num_val}; it must be positive: selection needs images to choose on"
         )
+        _require(self.num_train >= 0, f"data.num_train={self.num_train}; give a count, or 0 for all")
         _require(self.workers >= 0, f"data.workers={self.workers}; give a count, or 0 for one per core")
         needs_path = self.source in ("folder", "imagenet")
         _require(
@@ -295,8 +297,8 @@ class SweepConfig(_Section):
             _require(getattr(self, key) >= least, f"sweep.{key}={getattr(self, key)}; it must be at least {least}")
         for key in self.keys:
             _require(
-                key.split(".")[0] in ("model", "recipe", "seed"),
-                f"sweep.space names {key}; a sweep varies model.*, recipe.* or seed",
+                key.split(".")[0] in ("model", "recipe", "start", "seed") or key == "data.num_train",
+                f"sweep.space names {key}; a sweep varies model.*, recipe.*, start.*, data.num_train or seed",
             )
 
     @property

@@ -51,7 +51,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("digits") / "data"
     values: dict[str, Any] = {"name": "digits", "source": "digits", "path": "", "mirror": "", "format": "arrays"}
-    values |= {"image_size": 8, "num_val": 287, "split_seed": 0, "split": "holdout"}
+    values |= {"image_size": 8, "num_val": 287, "num_train": 0, "split_seed": 0, "split": "holdout"}
     data = DataConfig(**values, skip_corrupt=False, workers=1)
     fetch(data, folder / "raw" / "digits", folder.parent)
     preprocess(data, folder / "raw" / "digits", folder / "store" / "digits")

@@ -47,6 +47,7 @@ def paper_config(store: Store, runs: Path, depth: int = 20) -> Config:
             format="arrays",
             image_size=manifest.image_size,
             num_val=manifest.split["num_val"],
+            num_train=0,
             split_seed=manifest.split["seed"],
             split="full",
             skip_corrupt=False,

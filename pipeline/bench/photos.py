@@ -67,6 +67,7 @@ def photo_data(archive: Path, image_size: int, workers: int = 0) -> DataConfig:
         format="shards",
         image_size=image_size,
         num_val=CLASSES,
+        num_train=0,
         split_seed=0,
         split="full",
         skip_corrupt=False,

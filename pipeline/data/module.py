@@ -27,8 +27,9 @@ class ImageData(pl.LightningDataModule):
         store: folder that preprocess made.
         split: holdout or full.
         batch_size: global, over all ranks.
-        normalize: per_pixel_mean or channel.
+        normalize: as recipe.normalize; statistics are those of the whole split.
         workers: decoding threads a rank; 0 for one per CPU core.
+        num_train: training images that are taken; 0 for all.
     """
 
     def __init__(
@@ -40,11 +41,12 @@ class ImageData(pl.LightningDataModule):
         normalize: str,
         seed: int,
         workers: int = 0,
+        num_train: int = 0,
     ) -> None:
         super().__init__()
         self._store = open_store(store)
         self._records = self._store.train()
-        self._train, self._val = self._store.split_indices(split)
+        self._train, self._val = self._store.split_indices(split, num_train)
         self._batch_size, self._seed, self._augment = batch_size, seed, augment
         self._workers = workers or os.cpu_count() or 1
         self.batches = batches_of(self._records, self._store.statistics(split), augment, normalize, self._workers)

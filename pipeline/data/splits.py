@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 4096
 MEAN_SIDE = 256  # of the mean image of images of differing size, in pixels: the paper's shorter side in tests
 
 
-def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def stratified(labels: np.ndarray, count: int, seed: int, key: str = "data.num_val") -> np.ndarray:
     """(count,) int64, sorted: indices drawn class by class, in proportion to the classes' sizes.
 
     Shares are rounded by the largest remainder (ties go to the earlier class); then every class that would give none
@@ -21,13 +21,14 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     Args:
         labels: (N,) int64; classes are those that occur in it.
+        key: of the configuration, that asks for them.
     Raises:
         ValueError: so few or so many images asked for that some class cannot be on both sides.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     if not len(classes) <= count <= len(labels) - len(classes):
         raise ValueError(
-            f"data.num_val={count} with {len(labels)} training images in {len(classes)} classes; every class needs an "
+            f"{key}={count} with {len(labels)} training images in {len(classes)} classes; every class needs an "
             f"image on each side: choose from {len(classes)} to {len(labels) - len(classes)}"
         )
     if sizes.min() < 2:

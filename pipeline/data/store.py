@@ -24,7 +24,7 @@ import numpy as np
 
 from pipeline.atomic import read_json
 from pipeline.data.shards import ShardRecords
-from pipeline.data.splits import SPLITS
+from pipeline.data.splits import SPLITS, stratified
 
 __all__ = ["ArrayRecords", "Manifest", "ShardRecords", "Statistics", "Store", "open_store"]
 
@@ -125,15 +125,21 @@ class Store:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
 
-    def split_indices(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def split_indices(self, split: str, num_train: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Indices of training and of validation images, sorted int64; `full` has no validation image.
 
+        Args:
+            num_train: training images that are taken, stratified by class, fewer among more; 0 for all.
         Raises:
-            ValueError: neither holdout nor full.
+            ValueError: neither holdout nor full; more images than there are, or too few for all classes.
         """
         with np.load(self.path / "splits.npz") as stored:
             train = stored[f"{_known(split)}_train"]
-            return train, stored["holdout_val"] if split == "holdout" else train[:0]
+            val = stored["holdout_val"] if split == "holdout" else train[:0]
+        if num_train and num_train != len(train):
+            labels = self.train().labels[train]
+            train = train[stratified(labels, num_train, self.manifest.split["seed"], "data.num_train")]
+        return train, val
 
     def statistics(self, split: str) -> Statistics:
         """Statistics of the training images of `split`.

@@ -34,6 +34,8 @@ class Member:
     val_err1: float | None  # None for a training on all images
     checkpoint_sha256: str
     weights: str  # file, below the ensemble's folder
+    num_train: int = 0  # images it was trained on; 0 for all of the split
+    start: str = ""  # what it started from, "" for random weights
     temperature: float = 1.0  # its logits are divided by it before averaging
 
 

@@ -71,6 +71,8 @@ def member_of(candidate: Candidate, folder: Path, weight: float | None = None, t
         val_err1=candidate.val_err1,
         checkpoint_sha256=candidate.checkpoint_sha256,
         weights=weights_file(candidate),
+        num_train=candidate.num_train,
+        start=candidate.start,
         temperature=temperature,
     )
 

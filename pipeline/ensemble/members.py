@@ -35,6 +35,8 @@ class Candidate:
     val_err1: float
     checkpoint_sha256: str
     tags: Mapping[str, str]
+    num_train: int = 0  # images it was trained on; 0 for all of the split
+    start: str = ""  # what it started from, "" for random weights
 
     @property
     def net(self) -> tuple[int, bool, str]:
@@ -107,6 +109,16 @@ def _download(candidate: Candidate, location: Location, runs: Path, part: Path) 
         )
 
 
+def started(params: Mapping[str, Any]) -> str:
+    """What a run started from, as the report calls it: "" for random weights."""
+    weights = params.get("start.weights", "")
+    if not weights:
+        return ""
+    share = float(params["start.backbone_lr"])
+    slower = ", frozen" if share == 0 else f", backbone at {share:g} of the rate" if share != 1 else ""
+    return Path(weights).name + slower
+
+
 def _candidate(run: Any) -> Candidate | None:
     params, tags = run.data.params, run.data.tags
     adopted = tags.get(KIND_TAG) == ADOPTED
@@ -122,6 +134,8 @@ def _candidate(run: Any) -> Candidate | None:
             seed=None if adopted else int(params["seed"]),
             steps=0 if adopted else int(params["recipe.max_steps"]),
             val_err1=run.data.metrics["best/err1"],
+            num_train=int(params.get("data.num_train", 0)),  # runs of earlier versions lack the key
+            start=started(params),
             checkpoint_sha256=tags[CHECKPOINT_TAG],
             tags=tags,
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.atomic import read_json, sha256
 from pipeline.ensemble.folder import Member
+from pipeline.ensemble.members import started
 from pipeline.ensemble.predictions import count_params, named
 from pipeline.tracking import journal, shipper
 from pipeline.tracking.store import Location
@@ -49,5 +50,7 @@ def named_run(summary: Path, runs: Path, location: Location) -> tuple[Member, Pa
         val_err1=run["val_err1"],
         checkpoint_sha256=sha256(folder / BEST),
         weights=BEST,
+        num_train=int(params.get("data.num_train", 0)),
+        start=started(params),
     )
     return member, folder / BEST

@@ -31,11 +31,12 @@ def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
 def featured(curves: Sequence[Curve]) -> list[Curve]:
     """The curve of each net that ends at the lowest error: plain ones, residual ones, others, each by depth.
 
-    A train error is no match for a validation error: a run on all images counts where its net has no other.
+    A train error is no match for a validation error: a run on all images counts where its net has no other, and so does
+    one on a part of the images or from given weights.
     """
 
-    def rank(curve: Curve) -> tuple[bool, float]:
-        return not series(curve, VAL), _end(curve)
+    def rank(curve: Curve) -> tuple[bool, bool, float]:
+        return not curve.get("plainly", True), not series(curve, VAL), _end(curve)
 
     best: dict[tuple[int, int, str], Curve] = {}
     for curve in curves:

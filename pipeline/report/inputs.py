@@ -48,6 +48,8 @@ class Net(TypedDict):
     seconds: NotRequired[float]  # of training and validation, over all attempts
     images_per_s: NotRequired[float]  # of the last attempt
     checkpoint_sha256: NotRequired[str]
+    num_train: NotRequired[int]  # images it was trained on; 0 for all of the split
+    start: NotRequired[str]  # what it started from, "" for random weights
 
 
 class Gain(TypedDict):
@@ -122,6 +124,7 @@ class Curve(TypedDict):
     depth: int
     residual: bool
     points: dict[str, list[tuple[float, float | None]]]
+    plainly: NotRequired[bool]  # trained from random weights on the whole split, as the paper's nets are
 
 
 class Layers(TypedDict):
@@ -238,6 +241,11 @@ def data_of(manifest: Mapping[str, Any]) -> Data:
         "counts": {"train": train, "val": num_val, "test": test},
         "content_hash": manifest["content_hash"],
     }
+
+
+def as_the_paper(net: Net) -> bool:
+    """Whether it was trained from random weights on the whole split."""
+    return not net.get("num_train") and not net.get("start")
 
 
 def split_of(net: Net) -> str:

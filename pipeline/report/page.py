@@ -34,6 +34,7 @@ from pipeline.report.outcome import Outcome
 from pipeline.report.paper import PROTOCOLS, TITLE
 from pipeline.report.summary import summary_table as summary_table
 from pipeline.report.theme import DARK, LIGHT, render
+from pipeline.report.transfer import transfer
 
 PROVENANCE = {
     "git_commit": "git commit of the runs",
@@ -78,6 +79,7 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> Document:
         ("nets", "Nets and ensemble", sections.nets(inputs)),
         ("curves", "Learning curves", sections.curves(inputs)),
         ("layers", "Layer responses", layers(inputs)),
+        ("transfer", "Transfer", transfer(inputs)),
         ("sweep", "Sweep", sections.sweep(inputs)),
         ("classes", "Classes", sections.classes(inputs)),
         ("paper", "Beside the paper", comparison(inputs)),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pipeline.report.curves import TRAIN, VAL, series, windows
 from pipeline.report.document import percent
-from pipeline.report.inputs import Net, ReportInputs, full_name, ids, split_of
+from pipeline.report.inputs import Net, ReportInputs, as_the_paper, full_name, ids, split_of
 from pipeline.report.paper import PROTOCOLS, Metric
 
 FULL_LENGTH = 0.95  # of a length: an epoch that does not divide it is no shorter training
@@ -57,8 +57,8 @@ def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
     layers of their standard deviation.
     """
     if metric == "test":
-        return [_of(net, net["test_err1"]) for net in inputs.nets]
-    known = {name: net for net in inputs.nets for name in ids(net)}
+        return [_of(net, net["test_err1"]) for net in inputs.nets if as_the_paper(net)]
+    known = {name: net for net in inputs.nets if as_the_paper(net) for name in ids(net)}
     if metric == "responses":
         told = [(known[name], layers["std"]) for layers in inputs.responses for name in ids(layers) if name in known]
         return [_of(net, sum(std) / len(std)) for net, std in told]
@@ -66,7 +66,7 @@ def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
     for curve in inputs.curves:
         val, train = series(curve, VAL), series(curve, TRAIN)
         values = val if metric == "validation" else windows(train, TRAIN_WINDOWS)
-        if values:
+        if values and curve.get("plainly", True):
             nets = [known[name] for name in ids(curve) if name in known]
             steps, end = int((val or train)[-1][0]), val[-1][1] if val else math.inf
             lr, full = (nets[0]["lr"], split_of(nets[0]) == "full") if nets else (None, not val)

@@ -94,5 +94,11 @@ def _curve(found: dict[str, Any]) -> Curve:
     depth, residual = int(params["model.depth"]), params["model.residual"] == "True"
     model = net_name(params["model.family"], depth, residual, params["model.shortcut"], params["model.stride_on"])
     return Curve(
-        run_id=found["run_id"], name=found["name"], model=model, depth=depth, residual=residual, points=found["points"]
+        run_id=found["run_id"],
+        name=found["name"],
+        model=model,
+        depth=depth,
+        residual=residual,
+        points=found["points"],
+        plainly=not params.get("start.weights") and params.get("data.num_train", "0") == "0",
     )

@@ -45,5 +45,5 @@ def _launch(config: Config, workspace: Workspace) -> FitResult:
     # Imported here: training needs no Ray.
     from pipeline.tuning.ranks import fit_on_ray
 
-    train, _ = open_store(store).split_indices(config.data.split)
+    train, _ = open_store(store).split_indices(config.data.split, config.data.num_train)
     return fit_on_ray(config, store, tags, len(train) // config.recipe.batch_size)

@@ -187,7 +187,7 @@ def _params(config: Config, precision: str) -> dict[str, Any]:
     """The configuration that decides the result, one flat key a value, as MLflow shows it."""
     values = config.to_dict()
     flat: dict[str, Any] = {"seed": config.seed, "precision": precision}
-    for section in ("data", "model", "recipe", "trainer"):
+    for section in ("data", "model", "recipe", "start", "trainer"):
         for name, value in values[section].items():
             if isinstance(value, dict):
                 flat.update({f"{section}.{name}.{leaf}": v for leaf, v in value.items()})

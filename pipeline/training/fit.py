@@ -101,7 +101,8 @@ def fit(
 
 def _data(config: Config, store: Path) -> ImageData:
     recipe, data = config.recipe, config.data
-    return ImageData(store, data.split, recipe.batch_size, recipe.augment, recipe.normalize, config.seed, data.workers)
+    images = (recipe.batch_size, recipe.augment, recipe.normalize)
+    return ImageData(store, data.split, *images, config.seed, data.workers, data.num_train)
 
 
 def _metadata(config: Config, data: ImageData, content_hash: str, key: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def run_key(config: Config, content_hash: str, precision: str, start: str = "") 
     facts = {
         **started,
         "seed": config.seed,
-        "data": [content_hash, config.data.split],
+        "data": [content_hash, config.data.split, *([config.data.num_train] if config.data.num_train else [])],
         "model": asdict(config.model),
         "trainer": deciding(config),
         "recipe": {**asdict(config.recipe), "precision": precision},

@@ -35,7 +35,7 @@ def run_trial(
     from pipeline.tuning.ranks import fit_on_ray, reported
 
     changed = trial_config(from_dict(config), chosen(point), cpus)
-    epoch_steps = num_train // changed.recipe.batch_size
+    epoch_steps = (changed.data.num_train or num_train) // changed.recipe.batch_size
     asked: list[SystemExit] = []
     told: list[int] = []
 

@@ -43,7 +43,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     name = "sweep-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     runs = Path(config.paths.runs).resolve()
     folder = runs / "ray" / name
-    train, _ = open_store(store).split_indices("holdout")
+    train, _ = open_store(store).split_indices("holdout", config.data.num_train)
     _check(config, len(train))
     _say_what_changed(folder, facts)
     location = location_of(config)
@@ -72,7 +72,7 @@ def _tracked_search(config: Config, store: Path, root: Path, name: str, location
         _start_ray(config)
         # So that the trials find their parent; without MLflow they go ahead.
         wait_for_run(parent, patience_s=20, location=location)
-        train, _ = open_store(store).split_indices("holdout")
+        train, _ = open_store(store).split_indices("holdout", config.data.num_train)
         board = _search(config, store, name, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
         leaderboard.end_cut_off_runs(board, parent.parent, location)
         write_json(folder / "leaderboard.json", board)

@@ -23,7 +23,7 @@ CLASSES = ("bird", "cat", "dog")
 
 def config(**changes) -> DataConfig:
     values = {"name": "set", "source": "folder", "path": "set.tgz", "mirror": "", "format": "arrays", "image_size": 8}
-    values |= {"num_val": 6, "split_seed": 0, "split": "holdout", "skip_corrupt": False, "workers": 2}
+    values |= {"num_val": 6, "num_train": 0, "split_seed": 0, "split": "holdout", "skip_corrupt": False, "workers": 2}
     return DataConfig(**(values | changes))
 
 

@@ -24,7 +24,7 @@ FILE = "cifar-10-python.tar.gz"
 def config(**changes) -> DataConfig:
     values = {"name": "cifar10", "source": "cifar10", "path": "", "mirror": "", "format": "arrays"}
     values["image_size"] = 8 if changes.get("source") == "digits" else 32
-    values |= {"num_val": 2, "split_seed": 0, "split": "holdout", "skip_corrupt": False, "workers": 1}
+    values |= {"num_val": 2, "num_train": 0, "split_seed": 0, "split": "holdout", "skip_corrupt": False, "workers": 1}
     return DataConfig(**(values | changes))
 
 

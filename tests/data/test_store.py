@@ -79,6 +79,16 @@ def test_holdout_has_validation_images_and_full_has_none(store):
     assert (train.tolist(), val.tolist(), val.dtype) == (list(range(12)), [], np.int64)
 
 
+def test_fewer_training_images_are_of_every_class_and_among_more(store):
+    opened = open_store(store)
+    some, val = opened.split_indices("full", 3)
+    more, _ = opened.split_indices("full", 6)
+    assert sorted(LABELS[some]) == sorted(set(LABELS.tolist())) and set(some) < set(more)
+    assert len(opened.split_indices("full", 12)[0]) == 12 and len(val) == 0
+    with pytest.raises(ValueError, match=r"data\.num_train=2 with 12 training images in 3 classes"):
+        opened.split_indices("full", 2)
+
+
 def test_statistics_are_the_splits_own(store):
     holdout, full = (open_store(store).statistics(split) for split in ("holdout", "full"))
     assert (holdout.mean, full.mean) == (0, 1)

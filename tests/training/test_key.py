@@ -10,7 +10,8 @@ from pipeline.training.key import run_key
 
 
 @pytest.mark.parametrize(
-    "change", ["recipe.lr=0.05", "seed=1", "model.depth=20", "data.split=full", "recipe.augment.padding=2"]
+    "change",
+    ["recipe.lr=0.05", "seed=1", "model.depth=20", "data.split=full", "data.num_train=500", "recipe.augment.padding=2"],
 )
 def test_what_decides_the_result_makes_another_run(workspace, change):
     root = workspace()
