@@ -170,7 +170,8 @@ class RecipeConfig(_Section):
     plateau_margin: float  # ... lower by this fraction of the images
     warmup_lr: float  # multistep, plateau: used at first; 0 for no warm-up
     warmup_until_err: float  # ... until a window's mean train error is below this fraction
-    warmup_fraction: float  # one_cycle, cosine: share of max_steps spent rising to lr
+    warmup_fraction: float  # one_cycle, cosine: share of max_steps, or of a cycle, spent rising to lr
+    cycles: int  # cosine: how often it starts anew; of several, each leaves a snapshot of the weights
     small_side: int  # training images are shrunk to this side at first, in pixels; 0 for never
     small_fraction: float  # ... for this share of max_steps
     momentum: float
@@ -212,6 +213,10 @@ class RecipeConfig(_Section):
         _require(
             self.schedule == "multistep" or not self.milestones,
             f"recipe.schedule={self.schedule} takes no milestones (override: recipe.milestones=[])",
+        )
+        _require(
+            self.cycles == 1 or (self.schedule == "cosine" and self.cycles > 1 and self.max_steps % self.cycles == 0),
+            f"recipe.cycles={self.cycles} with recipe.schedule={self.schedule}, recipe.max_steps={self.max_steps}; 1, or with cosine a number that divides the steps",
         )
         if self.schedule == "plateau":
             _require(
@@ -312,7 +317,7 @@ class SweepConfig(_Section):
 class EnsembleConfig(_Section):
     """How members are chosen, on validation error alone."""
 
-    selection: Literal["best_per_depth", "deepest_twice", "one_net", "top_k", "greedy"]
+    selection: Literal["best_per_depth", "deepest_twice", "one_net", "top_k", "greedy", "snapshots"]
     size: int  # members at the most
     temperature: Literal["none", "validation"]  # of each member, fitted to validation images before averaging
 

@@ -101,6 +101,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["sweep.space={model.deep:[8]}"], "sweep.space names model.deep, which is no key"),
         (["sweep.space={trainer.devices:[1]}"], "a sweep varies model"),
         (["sweep.space=[{seed:[0]},{model.deep:[8]}]"], "sweep.space names model.deep, which is no key"),
+        (["recipe.schedule=cosine", "recipe.cycles=7"], "1, or with cosine a number that divides the steps"),
         (["start.backbone_lr=0"], "start.backbone_lr=0.0 with start.weights=''; it is at least 0, and 1 where"),
         (["sweep.space=[{seed:[0]},{}]"], "sweep.space is empty"),
         (["data=imagenette", "recipe=cifar_quick"], "recipe.augment.kind=pad_crop with data.format=shards"),

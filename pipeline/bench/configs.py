@@ -79,6 +79,7 @@ def _recipe(side: int) -> RecipeConfig:
         max_steps=64_000,
         lr=0.1,
         schedule="multistep",
+        cycles=1,
         milestones=[],
         plateau_patience=0,
         plateau_margin=0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,8 @@ def choose(
         candidates: best validation error first.
         folder: for the weights of those that must be asked what they say of the images.
     """
+    if config.selection == "snapshots":
+        return _snapshots(maker, config, candidates, images, folder)
     errors, nets = [candidate.val_err1 for candidate in candidates], [candidate.net for candidate in candidates]
     if config.selection == "top_k":
         choice = selection.top_k(errors, config.size)
@@ -87,6 +90,21 @@ def choose(
         pool = [tempered(values, _temperature(values, images.labels, config)) for values in said]
         choice = selection.greedy(pool, images.labels, config.size)
     return [(candidates[i], weight) for i, weight in choice]
+
+
+def _snapshots(
+    maker: Maker, config: EnsembleConfig, candidates: list[Candidate], images: Images, folder: Path
+) -> list[tuple[Candidate, float]]:
+    """The last snapshots of the best run that has any: later ones are of better nets (Huang et al. 2017, Sec. 3)."""
+    found = next((candidate.snapshots for candidate in candidates if candidate.snapshots), None)
+    if found is None:
+        raise ValueError(
+            "ensemble=snapshots, and no finished run left any; train one whose learning rate starts anew "
+            "(recipe=cifar_snapshots, or recipe.schedule=cosine recipe.cycles=6)"
+        )
+    last = found[-config.size :]
+    errors = [top_k_error(maker.predict(snapshot, images, folder), images.labels, 1) for snapshot in last]
+    return [(replace(s, val_err1=error), 1 / len(last)) for s, error in zip(last, errors, strict=True)]
 
 
 def _temperature(values: NDArray[np.float32], labels: NDArray[np.int64], config: EnsembleConfig) -> float:

@@ -36,6 +36,7 @@ class Member:
     weights: str  # file, below the ensemble's folder
     num_train: int = 0  # images it was trained on; 0 for all of the split
     start: str = ""  # what it started from, "" for random weights
+    snapshot: int = 0  # step of the snapshot that this is; 0 for the weights that the run chose
     temperature: float = 1.0  # its logits are divided by it before averaging
 
 

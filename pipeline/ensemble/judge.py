@@ -83,7 +83,9 @@ def write_answers(ensemble: Ensemble, members: Sequence[NDArray[np.float32]], im
 
 def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int, dict[str, float]]]:
     """For MLflow: the step and the test metrics of each run that an evaluation names, by run id."""
-    judged = {net["run_id"]: (net["steps"], net) for net in (*result["members"], result["run"], *result["others"])}
+    nets = (*result["members"], result["run"], *result["others"])
+    # A run's test error is that of the weights that it chose, not of a snapshot on the way.
+    judged = {net["run_id"]: (net["steps"], net) for net in nets if not net["snapshot"]}
     judged[ensemble.registered["run_id"]] = (0, result["ensemble"])
     return {
         run_id: (step, {"test/err1": net["test_err1"], "test/err5": net["test_err5"]})

@@ -73,6 +73,7 @@ def member_of(candidate: Candidate, folder: Path, weight: float | None = None, t
         weights=weights_file(candidate),
         num_train=candidate.num_train,
         start=candidate.start,
+        snapshot=candidate.snapshot,
         temperature=temperature,
     )
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import replacing, sha256
 from pipeline.models import net_name
 from pipeline.tracking import registry
-from pipeline.tracking.store import ADOPTED, CHECKPOINT_TAG, KEY_TAG, KIND_TAG, Location
-from pipeline.training.checkpoint import BEST
+from pipeline.tracking.store import ADOPTED, CHECKPOINT_TAG, KEY_TAG, KIND_TAG, SNAPSHOT_TAG, Location
+from pipeline.training.checkpoint import BEST, snapshot_name
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,22 @@ class Candidate:
     tags: Mapping[str, str]
     num_train: int = 0  # images it was trained on; 0 for all of the split
     start: str = ""  # what it started from, "" for random weights
+    snapshot: int = 0  # step of the snapshot that this is; 0 for the weights that the run chose
+
+    @property
+    def file(self) -> str:
+        """Of the weights, in the run's folder and among its artifacts."""
+        return snapshot_name(self.snapshot) if self.snapshot else BEST
+
+    @property
+    def snapshots(self) -> list[Candidate]:
+        """What the run's cycles left behind, in their order; validation errors are still those of the run."""
+        prefix = len(SNAPSHOT_TAG)
+        steps = sorted(int(tag[prefix:]) for tag in self.tags if tag.startswith(SNAPSHOT_TAG))
+        return [
+            replace(self, snapshot=step, steps=step, checkpoint_sha256=self.tags[f"{SNAPSHOT_TAG}{step}"])
+            for step in steps
+        ]
 
     @property
     def net(self) -> tuple[int, bool, str]:
@@ -79,7 +95,7 @@ def fetch_weights(candidate: Candidate, location: Location, runs: Path, out: Pat
         FileNotFoundError: in neither place.
         ValueError: MLflow's file is not the one that the run reported.
     """
-    local = runs / candidate.key / BEST
+    local = runs / candidate.key / candidate.file
     with replacing(out) as part:
         if local.is_file() and sha256(local) == candidate.checkpoint_sha256:
             shutil.copyfile(local, part)
@@ -93,10 +109,10 @@ def _download(candidate: Candidate, location: Location, runs: Path, part: Path) 
     remedy = f"`mlflow runs delete --run-id {candidate.run_id}` takes it out of the choice, or train it again"
     try:
         try:
-            found = registry.download(location, candidate.run_id, f"checkpoints/{BEST}", folder)
+            found = registry.download(location, candidate.run_id, f"checkpoints/{candidate.file}", folder)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{runs / candidate.key / BEST} is missing or changed, and {error}; {remedy}"
+                f"{runs / candidate.key / candidate.file} is missing or changed, and {error}; {remedy}"
             ) from None
         found.rename(part)
     finally:

@@ -50,6 +50,7 @@ class Net(TypedDict):
     checkpoint_sha256: NotRequired[str]
     num_train: NotRequired[int]  # images it was trained on; 0 for all of the split
     start: NotRequired[str]  # what it started from, "" for random weights
+    snapshot: NotRequired[int]  # step of the snapshot that this is; 0 for the weights that the run chose
 
 
 class Gain(TypedDict):
@@ -244,8 +245,8 @@ def data_of(manifest: Mapping[str, Any]) -> Data:
 
 
 def as_the_paper(net: Net) -> bool:
-    """Whether it was trained from random weights on the whole split."""
-    return not net.get("num_train") and not net.get("start")
+    """Whether it was trained from random weights, on the whole split, to its end."""
+    return not net.get("num_train") and not net.get("start") and not net.get("snapshot")
 
 
 def split_of(net: Net) -> str:
@@ -259,6 +260,8 @@ def ids(run: Mapping[str, Any]) -> set[str]:
 
 
 def same_training(a: Net, b: Net) -> bool:
+    if a.get("snapshot", 0) != b.get("snapshot", 0):
+        return False
     return bool(ids(a) & ids(b)) or bool(
         a.get("checkpoint_sha256") and a.get("checkpoint_sha256") == b.get("checkpoint_sha256")
     )

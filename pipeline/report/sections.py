@@ -144,7 +144,10 @@ def _net_row(net: Net, mark: str) -> list[Text]:
 
 
 def _setting(net: Net) -> str:
-    return "made elsewhere" if net["lr"] is None else f"lr {net['lr']:g}, seed {net['seed']}"
+    if net["lr"] is None:
+        return "made elsewhere"
+    snapshot = f", snapshot at {count(net['snapshot'])}" if net.get("snapshot") else ""
+    return f"lr {net['lr']:g}, seed {net['seed']}{snapshot}"
 
 
 def _millions(params: int) -> str:

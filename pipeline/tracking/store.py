@@ -26,6 +26,7 @@ SPLIT_TAG = "pipeline.split"
 STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
 SOURCE_TAG = "pipeline.source"  # of an adopted net: the file it came from, and its weights' fingerprint
+SNAPSHOT_TAG = "pipeline.snapshot."  # and the step: sha256 of the weights that a cycle of the learning rate left
 COMPILED_TAG = "pipeline.compiled"  # what trainer.compile came to: true or false
 
 

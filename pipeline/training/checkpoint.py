@@ -18,6 +18,11 @@ from pipeline.atomic import replacing
 LAST, BEST = "last.ckpt", "best.safetensors"
 
 
+def snapshot_name(step: int) -> str:
+    """File of the weights that a cycle of the learning rate left behind."""
+    return f"snapshot-{step}.safetensors"
+
+
 def resumable(folder: Path, key: str) -> Path | None:
     """The run's last checkpoint, or None before the first.
 

@@ -79,7 +79,7 @@ def fit(
     metadata = _metadata(config, data, content_hash, key)
     model = _net(config, metadata["model"], start)
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
-        recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config), report)
+        recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config)[:2], report)
         trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
         checkpoint = resumable(folder, key)
         first_step = _step_of(checkpoint)
@@ -167,9 +167,10 @@ def _steps_per_call(config: Config) -> int:
     return config.trainer.steps_per_call or (STEPS_PER_CALL if uses_cuda(config.trainer.accelerator) else 1)
 
 
-def _due(config: Config) -> tuple[int, int]:
+def _due(config: Config) -> tuple[int, int, int]:
     """Intervals, in steps, at which something beside training is done."""
-    return config.trainer.log_every_steps, config.trainer.checkpoint_every_steps
+    cycle = config.recipe.max_steps // config.recipe.cycles if config.recipe.cycles > 1 else 0
+    return config.trainer.log_every_steps, config.trainer.checkpoint_every_steps, cycle
 
 
 def _step_of(checkpoint: Path | None) -> int:

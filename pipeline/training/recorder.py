@@ -9,9 +9,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from pipeline.atomic import sha256
 from pipeline.progress import Progress
 from pipeline.tracking.journal import Journal
-from pipeline.training.checkpoint import BEST, LAST, save_weights
+from pipeline.tracking.store import SNAPSHOT_TAG
+from pipeline.training.checkpoint import BEST, LAST, save_weights, snapshot_name
 from pipeline.training.classifier import Classifier
 
 
@@ -84,8 +86,17 @@ class Recorder(pl.Callback):
             self._write(step, pl_module.take_window())
         # After an epoch's last batch comes its validation, which a run resumed from here would leave out.
         ending = trainer.should_stop or trainer.is_last_batch
+        if pl_module.recipe.cycles > 1 and step % (pl_module.recipe.max_steps // pl_module.recipe.cycles) == 0:
+            self._snapshot(step, pl_module)
         if self._checkpoint_every and step % self._checkpoint_every == 0 and not ending:
             self.save_last(trainer)
+
+    def _snapshot(self, step: int, pl_module: Classifier) -> None:
+        if self._journal is not None:
+            path = self._folder / snapshot_name(step)
+            save_weights(pl_module.model, path, {**self._metadata, "step": step})
+            self._journal.artifact(path, "checkpoints")
+            self._journal.tags({f"{SNAPSHOT_TAG}{step}": sha256(path)})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         step, metrics = trainer.global_step, pl_module.val_metrics

@@ -39,15 +39,18 @@ def lr_at(step: int, recipe: RecipeConfig, warming: bool = False, drops: int = 0
     plateau: the same, divided by 10 `drops` times, see `Plateau`.
     one_cycle: straight up from 1/25 of the peak for warmup_fraction of the steps, then straight down to 0
     (Smith and Topin 2017, arXiv 1708.07120).
-    cosine: the same rise, then down along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983).
+    cosine: the same rise, then down along half a cosine, recipe.cycles times (Loshchilov and Hutter 2016, arXiv
+    1608.03983).
     """
     if recipe.schedule in ("multistep", "plateau"):
         fallen = bisect_right(recipe.milestones, step) if recipe.schedule == "multistep" else drops
         return recipe.warmup_lr if warming else recipe.lr * 0.1**fallen
-    rise = recipe.warmup_fraction * recipe.max_steps
+    length = recipe.max_steps // recipe.cycles
+    step = step % length if recipe.cycles > 1 else step
+    rise = recipe.warmup_fraction * length
     if step < rise:
         return recipe.lr * (1 / 25 + (1 - 1 / 25) * step / rise)
-    left = max(0.0, (recipe.max_steps - step) / (recipe.max_steps - rise))
+    left = max(0.0, (length - step) / (length - rise))
     return recipe.lr * (left if recipe.schedule == "one_cycle" else (1 - math.cos(math.pi * left)) / 2)
 
 

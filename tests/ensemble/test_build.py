@@ -232,3 +232,32 @@ def test_an_ensemble_of_other_data_is_refused(world, unregistered):
         read_ensemble(world.root / "ensemble", "0" * 64)
     with pytest.raises(FileNotFoundError, match="`dvc repro ensemble` makes it"):
         read_ensemble(world.root / "nothing", "0" * 64)
+
+
+def test_snapshots_of_the_best_run_that_left_any_are_members_by_their_own_errors(world, unregistered):
+    world.add_run(0.05, seed=1)
+    key = world.add_run(0.1, seed=2, snapshots=4)
+    world.add_run(0.2, seed=3, snapshots=4)
+    ensemble = make(world, "snapshots", 3)
+    assert [(member.key, member.snapshot, member.steps) for member in ensemble.members] == [
+        (key, n, n) for n in (2, 3, 4)
+    ]
+    assert len({member.checkpoint_sha256 for member in ensemble.members}) == 3
+    images = validation_images(world.store)
+    for member in ensemble.members:
+        said = np.load(world.root / "ensemble" / "val_probabilities" / f"{member.checkpoint_sha256}.npy")
+        assert member.val_err1 == (said.argmax(1) != images.labels).mean()
+
+
+def test_snapshots_are_fetched_from_mlflow_where_the_folder_is_gone(world, unregistered):
+    key = world.add_run(0.1, snapshots=2)
+    before = make(world, "snapshots")
+    for path in (world.runs / key).glob("snapshot-*"):
+        path.unlink()
+    assert make(world, "snapshots") == before
+
+
+def test_without_snapshots_the_recipe_that_leaves_them_is_named(world, unregistered):
+    world.add_run(0.1)
+    with pytest.raises(ValueError, match="recipe=cifar_snapshots"):
+        make(world, "snapshots")

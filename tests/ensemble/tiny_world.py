@@ -20,7 +20,7 @@ from pipeline.models import build_model
 from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import ship
-from pipeline.training.checkpoint import BEST, save_weights
+from pipeline.training.checkpoint import BEST, save_weights, snapshot_name
 
 CLASSES = tuple("abcdefg")
 NUM_TRAIN, NUM_VAL, NUM_TEST = 70, 21, 28
@@ -101,6 +101,7 @@ class World:
         stopped: bool = False,
         crop: int = SIDE,
         normalize: str = "",
+        snapshots: int = 0,
     ) -> str:
         """Key of a new run with an untrained net, shipped to MLflow; its validation error is what we say."""
         manifest = self.store.manifest
@@ -147,6 +148,11 @@ class World:
         journal.begin(f"tiny-resnet{depth}-s{seed}", manifest.name, params, tags)
         journal.metrics(100, {"best/err1": error, "best/err5": error / 5})
         journal.artifact(folder / BEST, "checkpoints")
+        for step in range(1, snapshots + 1):
+            torch.manual_seed(100 * step + seed)
+            save_weights(_net(model), folder / snapshot_name(step), metadata)
+            journal.artifact(folder / snapshot_name(step), "checkpoints")
+            journal.tags({f"{tracking.SNAPSHOT_TAG}{step}": sha256(folder / snapshot_name(step))})
         state = "stopped" if stopped else "finished"
         journal.tags({tracking.CHECKPOINT_TAG: sha256(folder / BEST), tracking.STATUS_TAG: state})
         if status:

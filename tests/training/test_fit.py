@@ -448,3 +448,17 @@ def test_a_gpu_that_is_not_there_is_refused(workspace: Workspaces) -> None:
     root = workspace()
     with pytest.raises(ValueError, match=r"trainer\.accelerator=gpu, but torch finds no CUDA device"):
         train(root, "trainer.accelerator=gpu")
+
+
+def test_each_cycle_of_the_learning_rate_leaves_its_weights(workspace: Workspaces) -> None:
+    root = workspace()
+    cyclic = ("recipe.schedule=cosine", "recipe.milestones=[]", "recipe.cycles=2", "recipe.warmup_fraction=0")
+    result = train(root, *cyclic)
+    first, metadata = load_weights(run_folder(root) / "snapshot-25.safetensors")
+    last, _ = load_weights(run_folder(root) / "snapshot-50.safetensors")
+    assert metadata["step"] == 25 and result.steps == 50
+    ended = checkpoint(root)["state_dict"]
+    assert all(torch.equal(last[name], ended[f"model.{name}"]) for name in last)
+    assert not torch.equal(first["fc.weight"], last["fc.weight"])
+    told = [event["tags"] for event in events(root) if event["event"] == "tags"]
+    assert {tag for tags in told for tag in tags} >= {"pipeline.snapshot.25", "pipeline.snapshot.50"}

@@ -37,6 +37,15 @@ def test_the_warm_up_of_resnet_110_holds_its_rate_as_long_as_it_is_on():
     assert lr_at(400, warm, warming=False) == 0.1
 
 
+def test_cycles_of_a_cosine_start_anew():
+    cyclic = recipe("data=cifar10", "recipe=cifar_snapshots")
+    length = cyclic.max_steps // 6
+    for k in range(6):
+        assert lr_at(k * length, cyclic) == pytest.approx(0.2)
+        assert lr_at(k * length + length // 2, cyclic) == pytest.approx(0.1)
+        assert lr_at((k + 1) * length - 1, cyclic) < 1e-7
+
+
 def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
     quick = replace(recipe("data=cifar10", "recipe=cifar_quick"), max_steps=1000, lr=0.4, warmup_fraction=0.25)
     rates = [lr_at(step, quick) for step in range(1000)]
