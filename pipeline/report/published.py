@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, replacing, write_json
+from pipeline.report.curves import TRAIN, VAL, featured, series, windows
 from pipeline.report.document import count, interval, percent
-from pipeline.report.inputs import ReportInputs, evaluated, full_name, split_of
+from pipeline.report.inputs import Curve, ReportInputs, evaluated, full_name, split_of
 
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
 
@@ -23,7 +24,8 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     # Where MLflow lay matters to nobody else.
     provenance = {key: value for key, value in inputs.provenance.items() if key != "tracking_uri"}
     result = {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "leaderboard": inputs.leaderboard}
-    write_json(path, {**result, "provenance": provenance})
+    measured = {"curves": [_thin(curve) for curve in featured(inputs.curves)], "responses": list(inputs.responses)}
+    write_json(path, {**result, **measured, "provenance": provenance})
     text = readme.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
@@ -33,6 +35,13 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
             f"{before}{BEGIN}\n{table(map(read_json, sorted(folder.glob('*.json'))))}{END}{rest.split(END, 1)[1]}"
         )
     return path
+
+
+def _thin(curve: Curve) -> dict[str, Any]:
+    """A curve as the figure draws it, errors to a hundredth of a percent."""
+    drawn = {TRAIN: windows(series(curve, TRAIN)), VAL: series(curve, VAL)}
+    points = {metric: [[round(step), round(error, 4)] for step, error in values] for metric, values in drawn.items()}
+    return {**curve, "points": points}
 
 
 def table(results: Iterable[Mapping[str, Any]]) -> str:

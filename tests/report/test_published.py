@@ -76,6 +76,20 @@ def test_a_result_holds_its_sweep(tmp_path):
     assert read_json(path)["leaderboard"] == leaderboard
 
 
+def test_a_result_holds_its_curves_as_they_are_drawn_and_its_responses(tmp_path, make_sample):
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    sample = make_sample(depths=(20, 56), plain=(20,))
+    layers = {"run_id": "r", "key": "k", "model": "resnet20", "depth": 20, "residual": True, "seed": 0}
+    responses = [{**layers, "std": [0.5], "gradient": [0.1]}]
+    commands = {"commands": {"the whole experiment": "dvc exp run -S data=cifar10"}}
+    inputs = dataclasses.replace(sample, responses=responses, provenance=commands)
+    kept = read_json(publish(inputs, "a", tmp_path / "results", tmp_path / "README.md"))
+    assert [curve["model"] for curve in kept["curves"]] == ["plain20", "resnet20", "resnet56"]
+    assert all(len(curve["points"]["train/err1"]) <= 120 for curve in kept["curves"])
+    assert kept["curves"][0]["points"]["val/err1"][-1] == [64_000, 0.095]
+    assert kept["responses"] == responses
+
+
 def test_a_readme_without_a_place_for_it_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("nothing")
     with pytest.raises(ValueError, match="put them where the table belongs"):
