@@ -22,11 +22,18 @@ RUN, TORCHVISION = "run:", "torchvision:"
 
 
 def anchored(config: Config, root: Path) -> Config:
-    """`config` with the file of start.weights by its whole path: ranks and trials run in other folders."""
-    weights = config.start.weights
-    if not weights or weights.startswith((RUN, TORCHVISION)):
-        return config
-    return replace(config, start=replace(config.start, weights=str((root / weights).resolve())))
+    """`config` with files of start.weights, a sweep's too, by their whole paths: ranks and trials run in other folders."""
+
+    def whole(weights: str) -> str:
+        return weights if not weights or weights.startswith((RUN, TORCHVISION)) else str((root / weights).resolve())
+
+    def of_grid(grid: dict[str, Any]) -> dict[str, Any]:
+        return {**grid, "start.weights": list(map(whole, grid["start.weights"]))} if "start.weights" in grid else grid
+
+    space = config.sweep.space
+    found = [of_grid(grid) for grid in space] if isinstance(space, list) else of_grid(space)
+    start = replace(config.start, weights=whole(config.start.weights))
+    return replace(config, start=start, sweep=replace(config.sweep, space=found))
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,14 @@ def test_a_relative_file_is_the_repositorys(workspace):
         assert anchored(composed(root, f"start.weights={kept}"), root).start.weights == kept
 
 
+def test_so_are_the_files_of_a_sweep(workspace):
+    root = workspace()
+    config = anchored(composed(root, "sweep=transfer", "start.weights=net.pth"), root)
+    assert [grid["start.weights"] for grid in config.sweep.space] == [[""], [str(root / "net.pth")]]
+    one = anchored(composed(root, "sweep.space={start.weights:[a.pth,run:b]}"), root)
+    assert one.sweep.space == {"start.weights": [str(root / "a.pth"), "run:b"]}
+
+
 def trained(root: Path, *overrides: str) -> tuple[dict, dict]:
     result = fit(composed(root, *TINY, "recipe.max_steps=17", *overrides), root / "data/store/digits", track=False)
     return load_weights(Path(result.folder) / "best.safetensors")
