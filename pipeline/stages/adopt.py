@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import Config
@@ -15,7 +16,8 @@ from pipeline.workspace import Workspace
 def run(config: Config, workspace: Workspace) -> None:
     location = locate(config.tracking.uri, config.paths.mlruns)
     store = workspace.store(config.data.name)
-    made = adopt(anchored(config, workspace.root), store, Path(config.paths.runs), location, lineage(workspace.root))
+    start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
+    made = adopt(replace(config, start=start), store, Path(config.paths.runs), location, lineage(workspace.root))
     print(f"{made.name}: validation error {100 * made.val_err1:.2f} %, run {made.key}")
     if config.data.split == "full":
         print("it has seen the validation images (data.split=full): it can be evaluated, and is never chosen")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.config import Config
 from pipeline.training.start import anchored
 from pipeline.tuning.leaderboard import show, write
+from pipeline.tuning.space import mapped
 from pipeline.tuning.tuner import tune_sweep
 from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    board = tune_sweep(anchored(config, workspace.root), workspace.store(config.data.name), workspace.root)
+    start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
+    found = mapped(config.sweep.space, "start.weights", lambda weights: anchored(weights, workspace.root))
+    config = replace(config, start=start, sweep=replace(config.sweep, space=found))
+    board = tune_sweep(config, workspace.store(config.data.name), workspace.root)
     write(board, workspace.leaderboard)
     show(board)

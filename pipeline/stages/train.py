@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pipeline.atomic import write_json
 from pipeline.config import Config
@@ -19,7 +19,7 @@ from pipeline.workspace import Workspace
 
 def run(config: Config, workspace: Workspace) -> None:
     try:
-        result = _launch(anchored(config, workspace.root), workspace)
+        result = _launch(config, workspace)
     except (Interrupted, DivergedError):
         # All ranks raise these together, and rank zero has MLflow and the user to tell yet: launchers kill it when
         # another rank ends with an error.
@@ -39,6 +39,8 @@ def run(config: Config, workspace: Workspace) -> None:
 
 
 def _launch(config: Config, workspace: Workspace) -> FitResult:
+    start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
+    config = replace(config, start=start)
     store, tags = workspace.store(config.data.name), lineage(workspace.root)
     if config.trainer.launcher != "ray":
         return launch(config, store, tags)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config
 from pipeline.models.mapping import head_name, mapped, state_in
 from pipeline.tracking.store import Location
 from pipeline.training.checkpoint import BEST
@@ -21,19 +20,9 @@ from pipeline.training.checkpoint import BEST
 RUN, TORCHVISION = "run:", "torchvision:"
 
 
-def anchored(config: Config, root: Path) -> Config:
-    """`config` with files of start.weights, a sweep's too, by their whole paths: ranks and trials run in other folders."""
-
-    def whole(weights: str) -> str:
-        return weights if not weights or weights.startswith((RUN, TORCHVISION)) else str((root / weights).resolve())
-
-    def of_grid(grid: dict[str, Any]) -> dict[str, Any]:
-        return {**grid, "start.weights": list(map(whole, grid["start.weights"]))} if "start.weights" in grid else grid
-
-    space = config.sweep.space
-    found = [of_grid(grid) for grid in space] if isinstance(space, list) else of_grid(space)
-    start = replace(config.start, weights=whole(config.start.weights))
-    return replace(config, start=start, sweep=replace(config.sweep, space=found))
+def anchored(weights: str, root: Path) -> str:
+    """start.weights with a file by its whole path: ranks and trials run in other folders."""
+    return weights if not weights or weights.startswith((RUN, TORCHVISION)) else str((root / weights).resolve())
 
 
 @dataclass(frozen=True)

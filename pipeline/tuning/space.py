@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 Space = dict[str, Any] | list[dict[str, Any]]  # one grid, or several whose points are trials of one sweep
@@ -30,6 +31,15 @@ def search_space(space: Space) -> dict[str, Any]:
         else getattr(tune, (name := next(iter(values))))(*values[name])
         for key, values in space.items()
     }
+
+
+def mapped(space: Space, key: str, function: Callable[[Any], Any]) -> Space:
+    """`space` with the listed values of a key changed."""
+    grids = [
+        {**grid, key: list(map(function, grid[key]))} if isinstance(grid.get(key), list) else grid
+        for grid in _grids(space)
+    ]
+    return grids if isinstance(space, list) else grids[0]
 
 
 def chosen(config: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.tuning.space import POINT, check_space, chosen, example_points, grid_size, most, search_space, trial_name
+from pipeline.tuning.space import (
+    POINT,
+    check_space,
+    chosen,
+    example_points,
+    grid_size,
+    mapped,
+    most,
+    search_space,
+    trial_name,
+)
 
 
 def test_lists_become_a_grid_and_ranges_are_drawn_from():
@@ -42,6 +52,12 @@ def test_several_grids_hold_lists_alone_and_no_point_twice():
         check_space([{"recipe.lr": {"uniform": [0.1, 0.2]}}])
     with pytest.raises(ValueError, match="seed=0 is in two grids"):
         check_space([{"seed": [0, 1]}, {"seed": [0]}])
+
+
+def test_the_listed_values_of_a_key_can_be_changed():
+    assert mapped(GRIDS, "seed", str) == [GRIDS[0], {"model.depth": [110], "seed": ["0", "1", "2"]}]
+    assert mapped({"seed": [1]}, "seed", lambda seed: seed + 1) == {"seed": [2]}
+    assert mapped({"seed": {"uniform": [0, 1]}}, "seed", str) == {"seed": {"uniform": [0, 1]}}
 
 
 def test_the_greatest_value_is_of_the_space_or_the_default_where_a_grid_lacks_the_key():
