@@ -30,6 +30,7 @@ class Member:
     seed: int | None
     steps: int  # 0: made elsewhere
     params: int
+    macs: int  # multiply-adds of one image of the size it was trained on
     weight: float | None  # in the average; None for a net outside the ensemble
     val_err1: float | None  # None for a training on all images
     checkpoint_sha256: str

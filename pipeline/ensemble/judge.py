@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import replacing
 from pipeline.ensemble.averages import averages
+from pipeline.ensemble.diversity import seeds_against_depths
 from pipeline.ensemble.folder import Ensemble, Member
 from pipeline.ensemble.predictions import Images
 from pipeline.evaluation.evaluate import Judged, answers, evaluation, tested
@@ -30,7 +31,7 @@ def judge(
     images: Images,
     others: Sequence[tuple[Member, NDArray[np.float32]]] = (),
 ) -> dict[str, Any]:
-    """The content of metrics/evaluate.json, see `pipeline.evaluation.evaluate`.
+    """The content of metrics/evaluate.json, see `pipeline.evaluation.evaluate` and `seeds_against_depths`.
 
     Args:
         members: (M,) arrays (N, K), probabilities in the order of the ensemble's members.
@@ -47,7 +48,7 @@ def judge(
     shown = VIEWS[images.evaluation.views]
     if manifest.format == "arrays":
         shown = f"single {manifest.height}x{manifest.width} view"
-    return evaluation(
+    told = evaluation(
         data={
             "name": manifest.name,
             "content_hash": manifest.content_hash,
@@ -69,6 +70,8 @@ def judge(
         run=Judged(_facts(replace(named, weight=weights.get(named.checkpoint_sha256))), run),
         others=[Judged(_facts(net), p) for net, p in others],
     )
+    nets = [*zip(ensemble.members, members, strict=True), (named, run), *others]
+    return {**told, "seeds_against_depths": seeds_against_depths(nets, images.labels)}
 
 
 def write_answers(ensemble: Ensemble, members: Sequence[NDArray[np.float32]], images: Images, path: Path) -> None:

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.data.store import Store
+from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
 from pipeline.ensemble.members import Candidate, fetch_weights, find_members
-from pipeline.ensemble.predictions import FOLDER, Images, count_params, kept, probabilities
+from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
 from pipeline.tracking.store import Location
 from pipeline.training.checkpoint import load_weights
 
@@ -57,6 +58,7 @@ def all_trained(maker: Maker, but: Container[str], folder: Path) -> list[Member]
 
 def member_of(candidate: Candidate, folder: Path, weight: float | None = None, temperature: float = 1.0) -> Member:
     """A candidate whose weights lie in `folder`, see `Member` for the rest."""
+    cost = cost_of(load_weights(folder / weights_file(candidate))[1])
     return Member(
         run_id=candidate.run_id,
         key=candidate.key,
@@ -66,7 +68,8 @@ def member_of(candidate: Candidate, folder: Path, weight: float | None = None, t
         lr=candidate.lr,
         seed=candidate.seed,
         steps=candidate.steps,
-        params=count_params(load_weights(folder / weights_file(candidate))[1]["model"]),
+        params=cost.params,
+        macs=cost.macs,
         weight=weight,
         val_err1=candidate.val_err1,
         checkpoint_sha256=candidate.checkpoint_sha256,

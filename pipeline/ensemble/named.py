@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.atomic import read_json, sha256
+from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
 from pipeline.ensemble.members import started
-from pipeline.ensemble.predictions import count_params, named
+from pipeline.ensemble.predictions import named
 from pipeline.tracking import journal, shipper
 from pipeline.tracking.store import Location
 from pipeline.training.checkpoint import BEST, load_weights
@@ -35,7 +36,8 @@ def named_run(summary: Path, runs: Path, location: Location) -> tuple[Member, Pa
             "or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
         )
     params = begun[-1]["params"]
-    model = load_weights(folder / BEST)[1]["model"]
+    metadata = load_weights(folder / BEST)[1]
+    model, cost = metadata["model"], cost_of(metadata)
     member = Member(
         run_id=shipper.run_id(folder, location) or "",
         key=run["key"],
@@ -45,7 +47,8 @@ def named_run(summary: Path, runs: Path, location: Location) -> tuple[Member, Pa
         lr=params["recipe.lr"],
         seed=params["seed"],
         steps=run["steps"],
-        params=count_params(model),
+        params=cost.params,
+        macs=cost.macs,
         weight=None,
         val_err1=run["val_err1"],
         checkpoint_sha256=sha256(folder / BEST),

@@ -129,12 +129,6 @@ def named(model: dict[str, Any]) -> str:
     return net_name(*(model[part] for part in ("family", "depth", "residual", "shortcut", "stride_on")))
 
 
-def count_params(model: dict[str, Any]) -> int:
-    """Learnt numbers of the net that these arguments of `build_model` make; no memory is taken."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_model(**model).parameters())
-
-
 def _name(checkpoint: str, images: Images) -> str:
     """Of all that decides the result: the weights, the images, the code."""
     data, evaluation = images.store.manifest.content_hash, images.evaluation

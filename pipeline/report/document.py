@@ -166,6 +166,11 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:g}"
 
 
+def short(value: float) -> str:
+    """Three digits of a large count, as the paper prints sizes: 40.6M, 3.86×10⁹."""
+    return f"{value / 1e9:.3g}×10⁹" if value >= 999.5e6 else f"{value / 1e6:.3g}M"
+
+
 def plural(n: int, noun: str) -> str:
     """1 run, 2 runs, 2 classes."""
     many = f"{noun}es" if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

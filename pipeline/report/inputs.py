@@ -36,6 +36,7 @@ class Net(TypedDict):
     depth: int
     residual: bool
     params: int
+    macs: NotRequired[int]  # multiply-adds of one image of the size it was trained on
     lr: float | None  # None: made elsewhere
     seed: int | None
     steps: int  # length of the training, not the step of the checkpoint that was kept; 0: made elsewhere
@@ -83,6 +84,24 @@ class Size(TypedDict):
     ci95: CI
 
 
+class Average(TypedDict):
+    """Of nets that weigh the same."""
+
+    models: list[str]
+    alone: float  # mean test error of these nets, each by itself
+    test_err1: float
+    ci95: CI
+
+
+class SeedsAgainstDepths(TypedDict):
+    """Averages of `size` nets each: seeds of `net`, and the best net of each of several depths."""
+
+    size: int
+    net: str
+    seeds: Average
+    depths: Average
+
+
 # "class" is a word of Python, so this one is spelt as a call.
 PerClass = TypedDict("PerClass", {"class": str, "test_err1": float | None, "count": int})
 
@@ -95,6 +114,7 @@ class Evaluation(TypedDict):
     ensemble: NotRequired[Ensemble | None]
     run: NotRequired[Net | None]
     others: NotRequired[list[Net]]  # tested too
+    seeds_against_depths: NotRequired[list[SeedsAgainstDepths]]
     per_class: NotRequired[list[PerClass]]
     confusion: NotRequired[list[list[int]]]  # (K, K), rows are the true classes
 

@@ -12,6 +12,8 @@ from pipeline.atomic import replacing, write_json
 from pipeline.report import sections
 from pipeline.report.claims import applies, assess
 from pipeline.report.comparison import comparison
+from pipeline.report.cost import error_against_cost
+from pipeline.report.diversity import diversity
 from pipeline.report.document import (
     Block,
     Code,
@@ -76,7 +78,8 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> Document:
     title = PROTOCOLS[name].title if name in PROTOCOLS else name
     parts = [
         ("summary", "Summary", sections.headline(inputs)),
-        ("nets", "Nets and ensemble", sections.nets(inputs)),
+        ("nets", "Nets and ensemble", [*sections.nets(inputs), *diversity(inputs)]),
+        ("cost", "Error against cost", error_against_cost(inputs)),
         ("curves", "Learning curves", sections.curves(inputs)),
         ("layers", "Layer responses", layers(inputs)),
         ("transfer", "Transfer", transfer(inputs)),

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from pipeline.models.cost import net_cost
 from pipeline.models.zoo import NETS
-from pipeline.report.document import count, percent
+from pipeline.report.document import count, percent, short
 from pipeline.report.outcome import Outcome
 from pipeline.report.paper import Claim
 
@@ -28,7 +28,7 @@ def size(claim: Claim) -> Outcome:
     counted = _counted(claim)
     apart = {name: counted[name] / printed - 1 for name, printed in claim.paper.items()}
     worst = max(map(abs, apart.values()))
-    told = ", ".join(f"{name} {_short(counted[name])}" for name in claim.nets)
+    told = ", ".join(f"{name} {short(counted[name])}" for name in claim.nets)
     return _outcome(claim, worst <= NEAR, f"{told}; at most {percent(worst, 1)} from the printed figures", worst)
 
 
@@ -36,14 +36,14 @@ def smaller(claim: Claim) -> Outcome:
     """Each net's count is below that of the one before it."""
     counted = list(_counted(claim).items())
     holds = all(later < earlier for (_, earlier), (_, later) in pairwise(counted))
-    return _outcome(claim, holds, ", ".join(f"{name} {_short(value)}" for name, value in counted))
+    return _outcome(claim, holds, ", ".join(f"{name} {short(value)}" for name, value in counted))
 
 
 def share(claim: Claim) -> Outcome:
     """The first net's count is the printed percentage of the second's."""
     (one, other), (printed,) = _counted(claim).values(), claim.paper.values()
     found = 100 * one / other
-    told = f"{_short(one)} of {_short(other)}: {found:.1f}%"
+    told = f"{short(one)} of {short(other)}: {found:.1f}%"
     return _outcome(claim, abs(found - printed) < 1, told, found / 100)
 
 
@@ -56,7 +56,3 @@ def same(claim: Claim) -> Outcome:
 
 
 SIZES: dict[str, Callable[[Claim], Outcome]] = {"size": size, "smaller": smaller, "share": share, "same": same}
-
-
-def _short(number: int) -> str:
-    return f"{number / 1e9:.3g}×10⁹" if number >= 1e9 else f"{number / 1e6:.3g}M"

@@ -13,10 +13,10 @@ from torchvision.transforms.v2 import functional as TF
 from pipeline.config import AugmentConfig, EvaluationConfig
 from pipeline.data.module import ImageData
 from pipeline.ensemble import predictions
-from pipeline.ensemble.predictions import Images, all_images, count_params, load_net, probabilities, validation_images
+from pipeline.ensemble.predictions import Images, all_images, load_net, probabilities, validation_images
 from pipeline.ensemble.statistics import average_statistics
 from pipeline.training import key as training_key
-from pipeline.training.checkpoint import BEST, load_weights
+from pipeline.training.checkpoint import BEST
 
 CPU = torch.device("cpu")
 
@@ -159,10 +159,3 @@ def test_weights_of_another_data_set_are_refused(world, tmp_path):
     world.store = write_store(tmp_path / "other", "shards")
     with pytest.raises(ValueError, match="train it again on the present store"):
         predict(world, key)
-
-
-def test_parameters_are_counted_without_building_the_net(world):
-    key = world.add_run(0.1)
-    net, metadata = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
-    assert count_params(metadata["model"]) == sum(p.numel() for p in net.parameters())
-    assert load_weights(world.runs / key / BEST)[1]["key"] == key

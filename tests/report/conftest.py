@@ -27,6 +27,7 @@ def make_net(depth: int, *, error: float, n: int, residual: bool = True, seed: i
         "depth": depth,
         "residual": residual,
         "params": 16_000 * depth,
+        "macs": 2_300_000 * depth,
         "lr": 0.1,
         "seed": seed,
         "steps": steps,

@@ -87,6 +87,7 @@ def test_every_figure_is_on_the_page_in_both_themes_and_beside_it_as_a_file(buil
     assert {
         "members.png",
         "by-members.png",
+        "cost.png",
         "responses.png",
         "gradients.png",
         "curves.png",

@@ -101,6 +101,7 @@ def test_the_result_is_what_the_report_reads(chain):
     assert len(inputs.members) == 2 and inputs.ensemble["size"] == 2
     assert inputs.best_member["val_err1"] == min(member["val_err1"] for member in inputs.members)
     assert inputs.named_run["depth"] == 8 and len(inputs.nets) == 2  # the named run is a member, told once
+    assert {net["model"]: net["macs"] for net in inputs.nets} == {"resnet8": 747_136, "resnet14": 1_631_872}
 
 
 def test_the_error_is_told_for_each_number_of_members(chain):
@@ -133,6 +134,8 @@ def test_every_finished_training_is_tested_where_it_is_asked_for(workspace):
     assert chain.result["run"]["seed"] == 1 and {member["model"], other["model"]} == {"resnet8", "resnet14"}
     assert other["weight"] is None and 0 < other["test_err1"] < 1
     assert len(read_json(chain.workspace.metrics("responses"))) == 3
+    # Two seeds of resnet8, and two depths.
+    assert [(e["size"], e["net"]) for e in chain.result["seeds_against_depths"]] == [(1, "resnet8"), (2, "resnet8")]
     told = {run.info.run_id: run.data.metrics for run in _runs(chain)}
     assert told[other["run_id"]]["test/err1"] == other["test_err1"]
 

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_world import choose
+
+from pipeline.ensemble import build
+from pipeline.ensemble.build import build_ensemble
+from pipeline.ensemble.diversity import seeds_against_depths
+from pipeline.ensemble.folder import Member
+from pipeline.ensemble.judge import judge
+from pipeline.ensemble.maker import all_trained
+from pipeline.ensemble.predictions import all_images
+from pipeline.evaluation.intervals import wilson
+from pipeline.training.checkpoint import BEST
+
+LABELS = np.zeros(4, dtype=np.int64)
+
+
+def net(depth: int, seed: int, val_err1: float | None, sure=(0.9, 0.9, 0.9, 0.9), **facts):
+    """A net, and what it says: how sure it is of the true class of each of four images."""
+    model = f"{'resnet' if facts.get('residual', True) else 'plain'}{depth}"
+    known = {"run_id": "", "key": "", "model": model, "depth": depth, "residual": True, "lr": 0.1, "seed": seed}
+    known |= {
+        "steps": 100,
+        "params": 1,
+        "macs": 1,
+        "weight": None,
+        "val_err1": val_err1,
+        "weights": "",
+        "temperature": 1.0,
+    }
+    known |= {"checkpoint_sha256": f"{depth}-{seed}-{val_err1}"} | facts
+    return Member(**known), np.array([[p, 1 - p] for p in sure], dtype=np.float32)
+
+
+def chosen(nets):
+    told = seeds_against_depths(nets, LABELS)
+    return (told[0]["net"], [told[-1][side]["models"] for side in ("seeds", "depths")]) if told else None
+
+
+def test_averages_of_the_best_seeds_stand_beside_averages_of_the_best_net_of_each_depth():
+    nets = [
+        net(20, 0, 0.2, sure=(0.9, 0.9, 0.4, 0.1)),
+        net(20, 1, 0.1, sure=(0.9, 0.4, 0.9, 0.1)),
+        net(32, 0, 0.3, sure=(0.4, 0.9, 0.9, 0.9)),
+    ]
+    one, two = seeds_against_depths(nets, LABELS)
+    assert (one["size"], one["net"]) == (1, "resnet20") and one["seeds"] == one["depths"]
+    assert one["seeds"] == {"models": ["resnet20"], "alone": 0.5, "test_err1": 0.5, "ci95": list(wilson(2, 4))}
+    # Of the seeds the second and third image are right together, as 0.65 is above a half, and the last is wrong.
+    assert two["seeds"] == {"models": ["resnet20"] * 2, "alone": 0.5, "test_err1": 0.25, "ci95": list(wilson(1, 4))}
+    assert two["depths"]["models"] == ["resnet20", "resnet32"]
+    assert (two["depths"]["test_err1"], two["depths"]["alone"]) == (0.25, 0.375)
+
+
+def test_members_weigh_the_same_whatever_they_weigh_in_the_ensemble():
+    sure = ((0.9, 0.9, 0.4, 0.1), (0.9, 0.4, 0.9, 0.1))
+    nets = [net(20, seed, 0.1, sure[seed], weight=seed, temperature=1.0 + 9 * seed) for seed in (0, 1)]
+    nets.append(net(32, 0, 0.2))
+    assert seeds_against_depths(nets, LABELS)[1]["seeds"]["test_err1"] == 0.25
+
+
+def test_the_net_with_the_most_seeds_is_taken_and_both_averages_end_with_the_smaller_count():
+    several = [net(20, 0, 0.05), *(net(32, seed, 0.1 + seed / 100) for seed in range(4)), net(44, 0, 0.2)]
+    assert chosen(several) == ("resnet32", [["resnet32"] * 3, ["resnet20", "resnet32", "resnet44"]])
+
+
+def test_the_depths_are_of_the_seeds_kind_and_length():
+    seeds = [net(20, 0, 0.1), net(20, 1, 0.1)]
+    assert chosen([*seeds, net(32, 0, 0.2)]) == ("resnet20", [["resnet20"] * 2, ["resnet20", "resnet32"]])
+    assert chosen([*seeds, net(32, 0, 0.2, residual=False)]) is None
+    assert chosen([*seeds, net(32, 0, 0.2, steps=200)]) is None
+    assert chosen([*seeds, net(32, 0, 0.2, num_train=500)]) is chosen([*seeds, net(32, 0, 0.2, start="w")]) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        net(20, 0, 0.2, lr=0.2),  # the seed of the first again
+        net(20, 1, 0.2, lr=0.2),
+        net(20, 1, None),  # cannot be chosen: trained on the validation images too
+        net(20, 0, 0.1),  # the first again, as the named run
+    ],
+)
+def test_without_two_seeds_nothing_is_said(other):
+    assert seeds_against_depths([net(20, 0, 0.1), other, net(32, 0, 0.1)], LABELS) == []
+
+
+def test_the_published_evaluation_holds_it(world, monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "register", lambda *_: {"name": "none", "version": 0, "run_id": "none"})
+    for depth, seed, error in ((8, 0, 0.1), (8, 1, 0.2), (14, 0, 0.3)):
+        world.add_run(error, depth=depth, seed=seed)
+    ensemble = build_ensemble(world.maker, choose("top_k", 1), world.root / "ensemble", {})
+    images = all_images("test", world.store, world.store.test())
+    nets = [(member, world.runs / member.key / BEST) for member in all_trained(world.maker, (), tmp_path / "weights")]
+    (first, *others) = [(member, world.maker.predict(member, images, tmp_path / "said")) for member, _ in nets]
+    told = judge(ensemble, [first[1]], first[0], first[1], images, others)
+    assert [net["macs"] for net in told["members"]] == [first[0].macs]
+    assert [(entry["size"], entry["net"]) for entry in told["seeds_against_depths"]] == [(1, "resnet8"), (2, "resnet8")]
