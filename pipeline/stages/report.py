@@ -43,7 +43,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
             f"metrics/evaluate.json is of data {of['name']} {of['content_hash'][:12]}, the store of data={config.data.name} "
             f"holds {store.manifest.content_hash[:12]}; evaluate this one first, or choose the other (override: data={of['name']})"
         )
-    nets = [*evaluation["members"], evaluation["run"], *evaluation["others"]]
+    nets = [*evaluation["members"], evaluation["run"], *evaluation.get("others", [])]
     run_ids = [net["run_id"] for net in nets] + [trial["run_id"] for trial in leaderboard["trials"]]
     recorded = {found["run_id"]: found for found in curves(location, dict.fromkeys(filter(None, run_ids)))}
     trained = read_json(workspace.metrics("train"))
