@@ -49,7 +49,7 @@ def seeds_against_depths(nets: Sequence[Said], labels: NDArray[np.integer]) -> l
 
 
 def _training(net: Member) -> Hashable:
-    return net.residual, net.steps, net.num_train, net.start
+    return net.residual, net.steps, net.num_train, net.start, bool(net.snapshot)
 
 
 def _most_seeds(ranked: Sequence[Said]) -> list[Said]:
