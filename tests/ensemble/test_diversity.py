@@ -10,7 +10,7 @@ from pipeline.ensemble.diversity import seeds_against_depths
 from pipeline.ensemble.folder import Member
 from pipeline.ensemble.judge import judge
 from pipeline.ensemble.maker import all_trained
-from pipeline.ensemble.predictions import all_images
+from pipeline.ensemble.predictions import all_images, probabilities
 from pipeline.evaluation.intervals import wilson
 from pipeline.training.checkpoint import BEST
 
@@ -94,7 +94,8 @@ def test_the_published_evaluation_holds_it(world, monkeypatch, tmp_path):
     ensemble = build_ensemble(world.maker, choose("top_k", 1), world.root / "ensemble", {})
     images = all_images("test", world.store, world.store.test())
     nets = [(member, world.runs / member.key / BEST) for member in all_trained(world.maker, (), tmp_path / "weights")]
-    (first, *others) = [(member, world.maker.predict(member, images, tmp_path / "said")) for member, _ in nets]
+    device = world.maker.device
+    (first, *others) = [(member, probabilities(path, images, tmp_path / "said", device)) for member, path in nets]
     told = judge(ensemble, [first[1]], first[0], first[1], images, others)
     assert [net["macs"] for net in told["members"]] == [first[0].macs]
     assert [(entry["size"], entry["net"]) for entry in told["seeds_against_depths"]] == [(1, "resnet8"), (2, "resnet8")]
