@@ -86,11 +86,12 @@ def grid_size(space: Space) -> int:
 
 
 def trial_name(chosen: dict[str, Any]) -> str:
-    """From the configuration: depth=20,lr=0.1."""
-    return ",".join(
-        f"{key.split('.')[-1]}={value:g}" if isinstance(value, float) else f"{key.split('.')[-1]}={value}"
-        for key, value in chosen.items()
-    )
+    """From the configuration: depth=20,lr=0.1; of a file its name alone, for trials' folders are called so."""
+
+    def short(value: Any) -> str:
+        return f"{value:g}" if isinstance(value, float) else str(value).rsplit("/", 1)[-1]
+
+    return ",".join(f"{key.split('.')[-1]}={short(value)}" for key, value in chosen.items())
 
 
 def _grids(space: Space) -> list[dict[str, Any]]:

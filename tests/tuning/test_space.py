@@ -34,6 +34,7 @@ def test_what_is_neither_is_refused_in_one_sentence(values):
 
 def test_a_trial_is_named_after_its_configuration():
     assert trial_name({"model.depth": 20, "recipe.lr": 0.1, "model.residual": True}) == "depth=20,lr=0.1,residual=True"
+    assert trial_name({"start.weights": "/a/b/net.pth", "seed": 1}) == "weights=net.pth,seed=1"
 
 
 GRIDS = [{"model.residual": [False, True], "model.depth": [20, 56]}, {"model.depth": [110], "seed": [0, 1, 2]}]
