@@ -18,7 +18,7 @@ from pipeline.models import build_model
 from pipeline.progress import progress
 from pipeline.tracking import store as tracking
 from pipeline.training.allocator import keep_freed_memory
-from pipeline.training.attempt import FitResult, attempt_on, finished, location_of, run_name, with_run_id
+from pipeline.training.attempt import Attempt, FitResult, attempt_on, finished, location_of, run_name, with_run_id
 from pipeline.training.batchnorm import CpuLayerSync
 from pipeline.training.checkpoint import BEST, resumable, save_weights
 from pipeline.training.checkpoint_io import AtomicCheckpointIO
@@ -28,7 +28,7 @@ from pipeline.training.compiled import compile_net
 from pipeline.training.key import run_key
 from pipeline.training.precision import resolve, uses_cuda
 from pipeline.training.ranks import rank
-from pipeline.training.recorder import Recorder, Report
+from pipeline.training.recorder import Recorder, Report, Validated
 from pipeline.training.start import Start, freeze_backbone, starting_point
 from pipeline.training.stop import GracefulStop, Interrupted, ignore_sigterm
 
@@ -79,7 +79,7 @@ def fit(
     metadata = _metadata(config, data, content_hash, key)
     model = _net(config, metadata["model"], start)
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
-        recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config)[:2], report)
+        recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config)[:2], _told(attempt, report))
         trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
         checkpoint = resumable(folder, key)
         first_step = _step_of(checkpoint)
@@ -97,6 +97,17 @@ def fit(
                 save_weights(model, folder / BEST, {**metadata, **recorder.best})
         result = attempt.close(status, trainer.global_step, first_step, recorder.best, config.recipe.batch_size)
     return with_run_id(result, location)
+
+
+def _told(attempt: Attempt, report: Report | None) -> Report:
+    """`report`, after run.json has heard how far the training is: a kill loses no more than an epoch's seconds."""
+
+    def told(validated: Validated) -> None:
+        attempt.write("running", validated.step)
+        if report is not None:
+            report(validated)
+
+    return told
 
 
 def _data(config: Config, store: Path) -> ImageData:

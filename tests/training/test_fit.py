@@ -388,6 +388,13 @@ def test_a_resumed_training_keeps_the_best_weights_of_before(
     assert weights(root) == best
 
 
+def test_run_json_keeps_up_with_the_training(workspace: Workspaces) -> None:
+    root, seen = workspace(), []
+    train(root, report=lambda _: seen.append(read_json(run_folder(root) / "run.json")))
+    assert [(facts["status"], facts["step"]) for facts in seen] == [("running", 17), ("running", 34), ("running", 50)]
+    assert 0 < seen[0]["seconds"] < seen[1]["seconds"] < seen[2]["seconds"]
+
+
 def test_seconds_add_up_over_attempts(workspace: Workspaces) -> None:
     root = workspace()
 
