@@ -79,7 +79,8 @@ def show(leaderboard: dict[str, Any]) -> None:
 
     table = Table(title=f"sweep {leaderboard['sweep']}")
     for column in ("trial", "validation error", "steps", "status", "run"):
-        table.add_column(column, justify="right" if column in ("validation error", "steps") else "left")
+        justify = "right" if column in ("validation error", "steps") else "left"
+        table.add_column(column, justify=justify, overflow="fold")  # a name that is cut short names no trial
     for trial in leaderboard["trials"]:
         error = "-" if trial["val_err1"] is None else f"{100 * trial['val_err1']:.2f} %"
         table.add_row(trial["name"], error, f"{trial['steps']:,}", trial["status"], trial["key"])
