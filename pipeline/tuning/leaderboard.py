@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.atomic import read_json, write_json
 from pipeline.tracking import journal
@@ -79,7 +79,7 @@ def show(leaderboard: dict[str, Any]) -> None:
 
     table = Table(title=f"sweep {leaderboard['sweep']}")
     for column in ("trial", "validation error", "steps", "status", "run"):
-        justify = "right" if column in ("validation error", "steps") else "left"
+        justify: Literal["left", "right"] = "right" if column in ("validation error", "steps") else "left"
         table.add_column(column, justify=justify, overflow="fold")  # a name that is cut short names no trial
     for trial in leaderboard["trials"]:
         error = "-" if trial["val_err1"] is None else f"{100 * trial['val_err1']:.2f} %"
