@@ -102,7 +102,7 @@ def _table(table: Table) -> str:
     for i, cells in enumerate(table.rows):
         inner = "".join(f'<td class="{s}">{_text(cell)}</td>' for s, cell in zip(sides, cells, strict=True))
         rows.append(f'<tr class="strong">{inner}</tr>' if i in table.strong else f"<tr>{inner}</tr>")
-    caption = f"<caption>{_text(table.caption)}</caption>\n" if table.caption else ""
+    caption = f"<caption><span>{_text(table.caption)}</span></caption>\n" if table.caption else ""
     body = "\n".join(rows)
     return (
         f'<div class="wide"><table>\n{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'

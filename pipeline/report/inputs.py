@@ -269,6 +269,14 @@ def as_the_paper(net: Net) -> bool:
     return not net.get("num_train") and not net.get("start") and not net.get("snapshot")
 
 
+def beginnings(net: Net) -> str:
+    """What tells a net from the paper's of its name: its images, what it started from; "" where nothing does."""
+    parts = [f"{net['num_train']:,} images"] if net.get("num_train") else []
+    parts += [f"from {net['start']}"] if net.get("start") else []
+    parts += [f"snapshot at {net['snapshot']:,}"] if net.get("snapshot") else []
+    return ", ".join(parts)
+
+
 def split_of(net: Net) -> str:
     """holdout, or full for a net that was trained on the validation images too and so has no validation error."""
     return "full" if net["val_err1"] is None else "holdout"

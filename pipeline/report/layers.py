@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pipeline.report.document import Block, Figure, Paragraph
-from pipeline.report.inputs import Layers, ReportInputs, kind_of, short_name
+from pipeline.report.inputs import Layers, ReportInputs, as_the_paper, ids, kind_of, short_name
 from pipeline.report.theme import Draw, Theme, new_figure
 
 
 def layers(inputs: ReportInputs) -> list[Block]:
     """The section's blocks; a net that was trained several times is shown once."""
-    shown = _once(inputs.responses)
+    apart = {name for net in inputs.nets if not as_the_paper(net) for name in ids(net)}
+    # Where a net was trained in several ways, the paper's is shown.
+    shown = _once(sorted(inputs.responses, key=lambda net: (bool(ids(net) & apart), net["seed"] or 0)))
     if not shown:
         return [Paragraph("No layer responses were measured.")]
     means = ", ".join(f"{short_name(net)} {sum(net['std']) / len(net['std']):.2f}" for net in shown)
@@ -35,10 +37,11 @@ def layers(inputs: ReportInputs) -> list[Block]:
 
 
 def _once(responses: Sequence[Layers]) -> list[Layers]:
+    """The first of each net, in the figures' order."""
     found: dict[str, Layers] = {}
-    for net in sorted(responses, key=lambda net: (kind_of(net), net["depth"], net["seed"] or 0)):
+    for net in responses:
         found.setdefault(net["model"], net)
-    return list(found.values())
+    return sorted(found.values(), key=lambda net: (kind_of(net), net["depth"]))
 
 
 def layer_figure(nets: Sequence[Layers], depths: Sequence[int], what: Literal["std", "gradient"], label: str) -> Draw:

@@ -26,7 +26,17 @@ from pipeline.report.document import (
     points,
 )
 from pipeline.report.figures import MOST_CLASSES, ClassRow, Row, Step, by_class, by_members, confusion, intervals
-from pipeline.report.inputs import Net, ReportInputs, Trial, full_name, ids, same_training, short_name, split_of
+from pipeline.report.inputs import (
+    Net,
+    ReportInputs,
+    Trial,
+    beginnings,
+    full_name,
+    ids,
+    same_training,
+    short_name,
+    split_of,
+)
 from pipeline.report.sweep import DEPTH, RESIDUAL, axis_key, axis_name, is_grid, sweep_figure
 from pipeline.report.sweep import points as sweep_points
 
@@ -129,7 +139,7 @@ def _mark(inputs: ReportInputs, net: Net) -> str:
 def _net_row(net: Net, mark: str) -> list[Text]:
     weight = net.get("weight")
     return [
-        full_name(net) + mark,
+        full_name(net) + (f" ({apart})" if (apart := beginnings(net)) else "") + mark,
         _millions(net["params"]),
         number(net["lr"]),
         number(net["seed"]),
@@ -146,8 +156,7 @@ def _net_row(net: Net, mark: str) -> list[Text]:
 def _setting(net: Net) -> str:
     if net["lr"] is None:
         return "made elsewhere"
-    snapshot = f", snapshot at {count(net['snapshot'])}" if net.get("snapshot") else ""
-    return f"lr {net['lr']:g}, seed {net['seed']}{snapshot}"
+    return ", ".join(filter(None, [f"lr {net['lr']:g}, seed {net['seed']}", beginnings(net)]))
 
 
 def _millions(params: int) -> str:

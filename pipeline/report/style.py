@@ -35,6 +35,7 @@ nav { display: flex; flex-wrap: wrap; gap: 0.35rem 1.1rem; padding: 0.7rem 0; fo
 table { border-collapse: collapse; min-width: 60%; margin: 0.5rem 0 1.25rem; font-size: 0.9rem;
   font-variant-numeric: tabular-nums; }
 caption { padding: 0 0 0.5rem; color: var(--muted); text-align: left; }
+caption span { display: inline-block; max-width: min(46rem, calc(100vw - 4rem)); }
 th { padding: 0.4rem 0.7rem; border-bottom: 1.5px solid var(--muted); color: var(--muted); font-weight: 600;
   vertical-align: bottom; white-space: nowrap; }
 td { padding: 0.4rem 0.7rem; border-bottom: 1px solid var(--line); vertical-align: top; }

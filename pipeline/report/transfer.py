@@ -38,26 +38,17 @@ def transfer(inputs: ReportInputs) -> list[Block]:
                 full_name(started),
                 started.get("start", ""),
                 count(images),
-                count(started["steps"]),
                 f"{percent(scratch['test_err1'])} ({interval(scratch['ci95'])})",
                 f"{percent(started['test_err1'])} ({interval(started['ci95'])})",
                 f"{points(started['test_err1'] - scratch['test_err1'])} ({interval((gain.low, gain.high))})",
             ]
         )
-    header = [
-        "net",
-        "started from",
-        "training images",
-        "iterations",
-        "from random weights",
-        "transferred",
-        "difference",
-    ]
+    header = ["net", "started from", "images", "random weights", "transferred", "difference"]
     caption = (
-        "Test error, with 95% intervals, of trainings of the same length on the same images; of several, the one that "
-        "validates best. Differences in percentage points."
+        "Test error, with 95% intervals, of trainings of the same length on as many training images; of several, the one "
+        f"that validates best. Differences in percentage points. Iterations: {_steps(pairs)}."
     )
-    blocks: list[Block] = [Table(header, rows, "llrrrrr", caption)]
+    blocks: list[Block] = [Table(header, rows, "llrrrr", caption)]
     if len({pair.images for pair in pairs}) > 1:
         told = ", ".join(f"{count(p.images)}: {percent(p.started['test_err1'])}" for p in pairs)
         figure = Figure(
@@ -68,6 +59,10 @@ def transfer(inputs: ReportInputs) -> list[Block]:
         )
         blocks.append(figure)
     return blocks
+
+
+def _steps(pairs: Sequence[Pair]) -> str:
+    return ", ".join(count(steps) for steps in sorted({pair.started["steps"] for pair in pairs}))
 
 
 def paired(inputs: ReportInputs) -> list[Pair]:

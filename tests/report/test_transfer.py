@@ -60,6 +60,7 @@ def test_of_several_runs_the_one_that_validates_best_speaks(inputs):
 def test_the_page_tells_differences_and_draws_them(inputs):
     text = to_markdown(compose(inputs, []))
     assert "| ResNet-20 | net.pth, frozen | 500 |" in text and "−20.00 (" in text
+    assert "| ResNet-20 (500 images, from net.pth, frozen) |" in text  # among the nets
     (figure,) = [block for block in transfer(inputs) if hasattr(block, "draw")]
     assert render(figure.draw, LIGHT).startswith(b"\x89PNG")
 
@@ -68,3 +69,10 @@ def test_transferred_nets_speak_for_no_claim(inputs):
     from pipeline.report.trained import trainings
 
     assert [training.value for training in trainings(inputs, "test")] == [0.09]
+
+
+def test_of_responses_the_papers_kind_of_training_is_shown(inputs):
+    layers = {"model": "resnet20", "depth": 20, "residual": True, "seed": 0, "key": "", "gradient": [1.0]}
+    responses = [{**layers, "run_id": "500net.pth", "std": [9.0]}, {**layers, "run_id": "0", "std": [1.0]}]
+    text = to_markdown(compose(dataclasses.replace(inputs, responses=responses), []))
+    assert "Mean over the layers: ResNet-20 1.00." in text
