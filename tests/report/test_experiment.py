@@ -48,7 +48,13 @@ def deciding(values: dict) -> dict:
 
 
 @pytest.mark.parametrize("overrides", [(), QUICK, ODD], ids=["plain", "quick", "odd"])
-@pytest.mark.parametrize("params", ["data: digits", "data: cifar10\nrecipe: imagenet_paper\nset: {model: {depth: 50}}"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        "data: digits",
+        pytest.param("data: cifar10\nrecipe: imagenet_paper\nset: {model: {depth: 50}}", marks=pytest.mark.slow),
+    ],
+)
 def test_the_command_makes_the_configuration_in_any_workspace(root, overrides, params):
     values = composed(root, *overrides)
     params = {"recipe": "auto", "ensemble": "auto", "sweep": "auto", "model": "auto", **yaml.safe_load(params)}
