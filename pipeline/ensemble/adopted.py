@@ -29,7 +29,7 @@ from pipeline.tracking.store import (
     STATUS_TAG,
     Location,
 )
-from pipeline.training.checkpoint import BEST, FolderLock, save_weights
+from pipeline.training.checkpoint import BEST, FolderLock, described, save_weights
 from pipeline.training.precision import uses_cuda
 from pipeline.training.start import Start, starting_point
 
@@ -97,18 +97,8 @@ def adopt(config: Config, store: Path, runs: Path, location: Location, lineage: 
 
 def _facts(config: Config, images: Store, start: Start) -> dict:
     """What the weights are saved with, as training does."""
-    manifest = images.manifest
-    facts = {
-        "model": {
-            **asdict(config.model),
-            "num_classes": len(manifest.classes),
-            "in_channels": len(images.statistics(config.data.split).mean),
-        },
-        "normalize": config.recipe.normalize,
-        "augment": asdict(config.recipe.augment),
-        "split": config.data.split,
-        "data": manifest.content_hash,
-    }
+    manifest, mean = images.manifest, images.statistics(config.data.split).mean
+    facts = described(config, manifest.content_hash, len(manifest.classes), len(mean))
     identity = json.dumps([ADOPTED, facts, start.fingerprint], sort_keys=True)
     return {**facts, "key": hashlib.sha256(identity.encode()).hexdigest()[:12], "source": start.fingerprint}
 

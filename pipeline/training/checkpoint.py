@@ -8,12 +8,14 @@ import os
 import pickle
 import socket
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 from pipeline.atomic import replacing
+from pipeline.config import Config
 
 LAST, BEST = "last.ckpt", "best.safetensors"
 
@@ -40,6 +42,17 @@ def resumable(folder: Path, key: str) -> Path | None:
     if found != key:
         raise ValueError(f"{path} belongs to run {found}, not {key}; remove {folder} and start again")
     return path
+
+
+def described(config: Config, content_hash: str, num_classes: int, in_channels: int) -> dict[str, Any]:
+    """What weights are saved with, so that they can be read without the configuration."""
+    return {
+        "model": {**asdict(config.model), "num_classes": num_classes, "in_channels": in_channels},
+        "normalize": config.recipe.normalize,
+        "augment": asdict(config.recipe.augment),
+        "split": config.data.split,
+        "data": content_hash,
+    }
 
 
 def save_weights(model: torch.nn.Module, path: Path, metadata: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pipeline.tracking import store as tracking
 from pipeline.training.allocator import keep_freed_memory
 from pipeline.training.attempt import Attempt, FitResult, attempt_on, finished, location_of, run_name, with_run_id
 from pipeline.training.batchnorm import CpuLayerSync
-from pipeline.training.checkpoint import BEST, resumable, save_weights
+from pipeline.training.checkpoint import BEST, described, resumable, save_weights
 from pipeline.training.checkpoint_io import AtomicCheckpointIO
 from pipeline.training.choice import compiles
 from pipeline.training.classifier import Classifier
@@ -76,7 +75,7 @@ def fit(
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     data = _data(config, store)
-    metadata = _metadata(config, data, content_hash, key)
+    metadata = {**described(config, content_hash, data.num_classes, data.in_channels), "key": key}
     model = _net(config, metadata["model"], start)
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
         recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config)[:2], _told(attempt, report))
@@ -114,18 +113,6 @@ def _data(config: Config, store: Path) -> ImageData:
     recipe, data = config.recipe, config.data
     images = (recipe.batch_size, recipe.augment, recipe.normalize)
     return ImageData(store, data.split, *images, config.seed, data.workers, data.num_train)
-
-
-def _metadata(config: Config, data: ImageData, content_hash: str, key: str) -> dict[str, Any]:
-    """What weights are saved with, so that they can be read without the configuration."""
-    return {
-        "model": {**asdict(config.model), "num_classes": data.num_classes, "in_channels": data.in_channels},
-        "normalize": config.recipe.normalize,
-        "augment": asdict(config.recipe.augment),
-        "split": config.data.split,
-        "data": content_hash,
-        "key": key,
-    }
 
 
 def _net(config: Config, architecture: dict[str, Any], start: Start | None) -> torch.nn.Module:
