@@ -11,16 +11,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.evaluation.intervals import newcombe, wilson
+from pipeline.report.curves import VAL, series
 from pipeline.report.document import count, interval, percent, points
 from pipeline.report.inputs import Layers, ReportInputs, short_name
 from pipeline.report.outcome import Outcome, Status, compared, unmeasured
 from pipeline.report.paper import PROTOCOLS, Claim, Metric
-from pipeline.report.trained import Measured, Training, at_length, lengths, trainings
+from pipeline.report.trained import FULL_LENGTH, Measured, Training, at_length, lengths, trainings
 
 # No layer's gradient is this many times smaller, or larger, than the median layer's. Vanished ones are many orders of
 # magnitude smaller: without batch norm, a factor at each of the layers.
 HEALTHY = 100.0
-IMAGES = {"test": "test", "validation": "val", "train": "train"}  # a metric's images, by their name in the counts
+SEVERAL = 2  # validations, each after an epoch or more
+# A metric's images, by their name in the counts and by their name on the page.
+IMAGES = {"test": "test", "validation": "val", "train": "train", "early": "train"}
+TOLD = {
+    "test": "test images",
+    "validation": "validation images",
+    "train": "training images",
+    "early": "training images, mean over the first quarter of the training",
+}
 
 
 def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
@@ -47,7 +56,7 @@ def falls(claim: Claim, inputs: ReportInputs) -> Outcome:
     order: Sequence[Metric] = ("test", "validation") if claim.metric == "test" else (claim.metric,)
     for metric in order:
         found = [t for t in trainings(inputs, metric) if t.model in claim.nets]
-        for steps in lengths(found, inputs.data["name"]):
+        for steps in lengths(found, inputs.data["name"], claim.length):
             measured = _at(inputs, found, metric, steps)
             chain = [measured[model] for model in claim.nets if model in measured]
             if len(chain) >= 2:
@@ -66,10 +75,10 @@ def _fallen(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: M
         status: Status = "holds" if difference < 0 else "fails"
         return Outcome(claim=claim, status=status, evidence=shown, value=difference, **facts)
     bounds = None
-    if metric != "train":  # of training images each step sees others, and a net fits them while they are counted
+    if IMAGES[metric] != "train":  # each step sees others of them, and a net fits them while they are counted
         apart = newcombe(last.errors, last.n, first.errors, first.n)
         bounds = (apart.low, apart.high)
-    evidence = f"{shown} on {count(last.n)} {metric if metric != 'train' else 'training'} images"
+    evidence = f"{shown} on {count(last.n)} {TOLD[metric]}"
     return compared(claim, last.value < first.value, last.value - first.value, bounds, evidence, **facts)
 
 
@@ -138,6 +147,35 @@ def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
     )
 
 
+def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """Without a warm-up the net errs above the paper's bound past its first two validations, and ends as with one."""
+    model, steps = claim.nets[0], PROTOCOLS[inputs.data["name"]].steps
+    ended = [t for t in trainings(inputs, "validation") if t.model == model and t.steps >= FULL_LENGTH * steps]
+    cold, warm = ([t for t in ended if t.warmup is kind] for kind in (False, True))
+    if not cold or not warm:
+        return unmeasured(claim, _missing(inputs, claim, 1) + " One run with a warm-up and one without are needed.")
+    (curve,) = [curve for curve in inputs.curves if curve["run_id"] == cold[0].id]
+    bound, validated = claim.paper["error"] / 100, series(curve, VAL)
+    late = next((at for at, (_, error) in enumerate(validated) if error < bound), len(validated))
+    n = inputs.data["counts"]["val"]
+    ours, theirs = (round(sum(t.value for t in runs) / len(runs) * n) for runs in (cold, warm))
+    apart = newcombe(ours, n, theirs, n)
+    evidence = (
+        f"{cold[0].name} without a warm-up: above {percent(bound)} until validation {late + 1}, {percent(ours / n)} at the "
+        f"end; with one {percent(theirs / n)}, mean of {len(warm)} runs; difference {points(apart.estimate)} points, "
+        f"95% interval {points(apart.low)} to {points(apart.high)}, on {count(n)} validation images"
+    )
+    return Outcome(
+        claim=claim,
+        status="holds" if late >= SEVERAL and apart.low <= 0 else "fails",
+        evidence=evidence,
+        value=apart.estimate,
+        interval=(apart.low, apart.high),
+        runs=len(cold) + len(warm),
+        length=cold[0].steps / steps,
+    )
+
+
 def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
     """In each plain net that was evaluated, no layer's gradient is far from the median layer's."""
     nets: dict[str, Layers] = {net["model"]: net for net in inputs.responses if net["model"] in claim.nets}
@@ -171,6 +209,7 @@ CHECKS: dict[str, Callable[[Claim, ReportInputs], Outcome]] = {
     "at_least": bounded,
     "at_most": bounded,
     "seeds": seeds,
+    "cold_start": cold_start,
     "gradients": gradients,
     "not_public": not_public,
 }
@@ -180,7 +219,7 @@ def _at(inputs: ReportInputs, found: Sequence[Training], metric: Metric, steps: 
     n = inputs.data["counts"].get(IMAGES[metric], 0) if metric in IMAGES else 0
     if metric in IMAGES and not n:
         return {}
-    return at_length(found, steps, n, steps == PROTOCOLS[inputs.data["name"]].steps)
+    return at_length(found, steps, n, steps >= PROTOCOLS[inputs.data["name"]].steps)
 
 
 def _full(inputs: ReportInputs, claim: Claim, metric: Metric) -> Measured | None:
@@ -204,14 +243,14 @@ def _missing(inputs: ReportInputs, claim: Claim, wanted: int) -> str:
         if model in found:
             training, metric = found[model]
             value = f"{training.value:.3f}" if metric == "responses" else percent(training.value)
-            split = (
-                "" if metric in ("test", "responses") else f" on {metric if metric != 'train' else 'training'} images"
-            )
+            split = "" if metric in ("test", "responses") else f" on {TOLD[metric]}"
             short.append(f"{training.name} {value}{split} after {count(training.steps)}")
     so_far = f" So far: {', '.join(short)}." if short else ""
     paper = PROTOCOLS[inputs.data["name"]].steps
     what = claim.nets[0] if wanted == 1 else f"two of {', '.join(claim.nets)}"
-    length = f"the paper's {count(paper)} iterations" + (
-        "" if wanted == 1 else ", or both for an eighth of them at least,"
-    )
-    return f"Needs {what} trained for {length.rstrip(',')}.{so_far}"
+    length = f"the paper's {count(paper)} iterations"
+    if claim.length:
+        length = f"{count(round(claim.length * paper))} iterations"
+    elif wanted > 1:
+        length += ", or both for an eighth of them at least"
+    return f"Needs {what} trained for {length}.{so_far}"

@@ -145,6 +145,7 @@ class Curve(TypedDict):
     depth: int
     residual: bool
     points: dict[str, list[tuple[float, float | None]]]
+    warmup: NotRequired[bool]  # began at a lower learning rate
     plainly: NotRequired[bool]  # trained from random weights on the whole split, as the paper's nets are
 
 

@@ -59,10 +59,10 @@ class Published:
 
 
 Check = Literal[
-    "ensemble_gain", "falls", "reaches", "at_least", "at_most", "seeds", "gradients", "not_public",
+    "ensemble_gain", "falls", "reaches", "at_least", "at_most", "seeds", "cold_start", "gradients", "not_public",
     "size", "smaller", "share", "same",
 ]  # fmt: skip
-Metric = Literal["test", "top5", "validation", "train", "responses", "macs", "params"]
+Metric = Literal["test", "top5", "validation", "train", "early", "responses", "macs", "params"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,7 @@ class Claim:
     dataset: str = ""  # "": any
     metric: Metric = "test"
     nets: tuple[str, ...] = ()  # by their names in our runs; of "falls", the one with the greatest value first
+    length: float = 0.0  # of "falls": how many times the paper's iterations it needs; 0: an eighth of them is enough
     paper: dict[str, float] = field(default_factory=dict)  # its numbers, by net or by what they are; errors in percent
     run: str = ""  # the command that tests it; "": that of the data set's protocol
     target: Published | None = None  # of "reaches"

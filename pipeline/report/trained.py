@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from pipeline.report.curves import TRAIN, VAL, series, windows
 from pipeline.report.document import percent
-from pipeline.report.inputs import Net, ReportInputs, as_the_paper, full_name, ids, split_of
+from pipeline.report.inputs import Curve, Net, ReportInputs, as_the_paper, full_name, ids, split_of
 from pipeline.report.paper import PROTOCOLS, Metric
 
 FULL_LENGTH = 0.95  # of a length: an epoch that does not divide it is no shorter training
 LEAST = 1 / 8  # of the paper's iterations; shorter trainings settle no comparison
 TRAIN_WINDOWS = 50  # a train error is the mean over the last of so many parts of the training
+EARLY = 1 / 4  # of a training, before the learning rate's first drop: how fast a net converges at first
 
 
 class Training(NamedTuple):
@@ -24,6 +25,7 @@ class Training(NamedTuple):
     value: float
     steps: int
     lr: float | None  # None where only its curve is known
+    warmup: bool  # began at a lower learning rate
     id: str
     val: float  # validation error, infinite without
     full: bool  # trained on all images
@@ -53,39 +55,57 @@ class Measured(NamedTuple):
 def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
     """Every run that has a value of the metric.
 
-    test: test error of evaluated nets. validation, train: the end of a learning curve. responses: the mean over the
-    layers of their standard deviation.
+    test: test error of evaluated nets. validation, train: the end of a learning curve. early: the mean of the train
+    error over the first part of it. responses: the mean over the layers of their standard deviation.
     """
+    warm = {name for curve in inputs.curves if curve.get("warmup") for name in ids(curve)}
     if metric == "test":
-        return [_of(net, net["test_err1"]) for net in inputs.nets if as_the_paper(net)]
+        return [_of(net, net["test_err1"], warm) for net in inputs.nets if as_the_paper(net)]
     known = {name: net for net in inputs.nets if as_the_paper(net) for name in ids(net)}
     if metric == "responses":
         told = [(known[name], layers["std"]) for layers in inputs.responses for name in ids(layers) if name in known]
-        return [_of(net, sum(std) / len(std)) for net, std in told]
+        return [_of(net, sum(std) / len(std), warm) for net, std in told]
     found = []
     for curve in inputs.curves:
-        val, train = series(curve, VAL), series(curve, TRAIN)
-        values = val if metric == "validation" else windows(train, TRAIN_WINDOWS)
-        if values and curve.get("plainly", True):
+        value = _on_curve(curve, metric)
+        if value is not None and curve.get("plainly", True):
             nets = [known[name] for name in ids(curve) if name in known]
-            steps, end = int((val or train)[-1][0]), val[-1][1] if val else math.inf
+            val, steps = series(curve, VAL), length_of(curve)
             lr, full = (nets[0]["lr"], split_of(nets[0]) == "full") if nets else (None, not val)
-            found.append(
-                Training(curve["model"], full_name(curve), values[-1][1], steps, lr, curve["run_id"], end, full)
-            )
+            about = (curve.get("warmup", False), curve["run_id"], val[-1][1] if val else math.inf, full)
+            found.append(Training(curve["model"], full_name(curve), value, steps, lr, *about))
     return found
 
 
-def _of(net: Net, value: float) -> Training:
-    val = math.inf if net["val_err1"] is None else net["val_err1"]
-    return Training(
-        net["model"], full_name(net), value, net["steps"], net["lr"], net["run_id"], val, split_of(net) == "full"
-    )
+def length_of(curve: Curve) -> int:
+    """Steps that a training took."""
+    return int((series(curve, VAL) or series(curve, TRAIN))[-1][0])
 
 
-def lengths(found: Iterable[Training], dataset: str) -> list[int]:
-    """At which numbers of steps nets may be compared: the paper's, then shorter ones, the longest first."""
+def _on_curve(curve: Curve, metric: Metric) -> float | None:
+    train = series(curve, TRAIN)
+    if metric == "early":
+        first = [error for step, error in train if step <= EARLY * length_of(curve)]
+        return sum(first) / len(first) if first else None
+    values = series(curve, VAL) if metric == "validation" else windows(train, TRAIN_WINDOWS)
+    return values[-1][1] if values else None
+
+
+def _of(net: Net, value: float, warm: Collection[str]) -> Training:
+    val, full = math.inf if net["val_err1"] is None else net["val_err1"], split_of(net) == "full"
+    warmup = not ids(net).isdisjoint(warm)
+    return Training(net["model"], full_name(net), value, net["steps"], net["lr"], warmup, net["run_id"], val, full)
+
+
+def lengths(found: Iterable[Training], dataset: str, least: float = 0.0) -> list[int]:
+    """At which numbers of steps nets may be compared: the paper's, then shorter ones, the longest first.
+
+    Args:
+        least: where it is not 0, that many times the paper's steps are the only length.
+    """
     paper = PROTOCOLS[dataset].steps
+    if least:
+        return [round(least * paper)]
     shorter = {t.steps for t in found if FULL_LENGTH * LEAST * paper <= t.steps < FULL_LENGTH * paper}
     return [paper, *sorted(shorter, reverse=True)]
 
@@ -93,8 +113,8 @@ def lengths(found: Iterable[Training], dataset: str) -> list[int]:
 def at_length(found: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:
     """Nets by name, of runs that trained for `steps`.
 
-    A net's runs at several learning rates are not of one kind: those at the rate that validates best speak for it. Of a
-    run that was not evaluated nothing but its curve is known: the best one speaks.
+    A net's runs at several learning rates, or with a warm-up and without, are not of one kind: those like the one that
+    validates best speak for it. Of a run that was not evaluated nothing but its curve is known: the best one speaks.
 
     Args:
         n: images that an error is counted on.
@@ -108,7 +128,8 @@ def at_length(found: Iterable[Training], steps: int, n: int, paper: bool) -> dic
     nets = {}
     for model, runs in by_model.items():
         best = min(runs, key=lambda run: (run.val, run.id))
-        chosen = [run for run in runs if run.lr == best.lr] if best.lr is not None else [best]
+        alike = [run for run in runs if (run.lr, run.warmup) == (best.lr, best.warmup)]
+        chosen = alike if best.lr is not None else [best]
         values = tuple(run.value for run in chosen)
         nets[model] = Measured(best.name, sum(values) / len(values), values, n, best.steps, sum(r.full for r in chosen))
     return nets

@@ -100,5 +100,6 @@ def _curve(found: dict[str, Any]) -> Curve:
         depth=depth,
         residual=residual,
         points=found["points"],
+        warmup=any(float(params.get(key, 0)) > 0 for key in ("recipe.warmup_lr", "recipe.warmup_fraction")),
         plainly=not params.get("start.weights") and params.get("data.num_train", "0") == "0",
     )

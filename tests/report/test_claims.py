@@ -171,6 +171,60 @@ def test_five_seeds_are_held_against_the_papers_five(make_sample):
     assert outcome(runs(0.066), "cifar10-resnet110-seeds").status == "not measured"
 
 
+def cold_and_warm(make_sample, *, late, end=0.07):
+    """ResNet-110 from 0.1 at once, which errs on 95 % until validation `late`, and with a warm-up."""
+    inputs = make_sample(depths=(110,))
+    warm = min((c for c in inputs.curves if c["model"] == "resnet110"), key=lambda c: c["points"]["val/err1"][-1][1])
+    val = [[step, 0.95 if at < late else error] for at, (step, error) in enumerate(warm["points"]["val/err1"])]
+    val[-1] = [val[-1][0], end]
+    cold = {**warm, "run_id": "cold", "points": {**warm["points"], "val/err1": val}}
+    return dataclasses.replace(inputs, curves=[{**warm, "warmup": True}, cold])
+
+
+def test_a_cold_start_is_slow_and_ends_alike(make_sample):
+    name = "cifar10-resnet110-without-warm-up"
+    found = outcome(cold_and_warm(make_sample, late=3), name)
+    assert (found.status, found.runs) == ("holds", 2)
+    assert "above 90.00% until validation 4" in found.evidence
+    assert outcome(cold_and_warm(make_sample, late=1), name).status == "fails"
+    assert outcome(cold_and_warm(make_sample, late=3, end=0.2), name).status == "fails"
+    one = cold_and_warm(make_sample, late=3)
+    found = outcome(dataclasses.replace(one, curves=one.curves[:1]), name)
+    assert found.status == "not measured" and "one without" in found.evidence
+
+
+def test_a_warm_up_makes_another_kind_of_run(make_sample):
+    inputs = with_members(make_sample(depths=(110,)), 0.06)
+    other = {**inputs.members[0], "run_id": "warm", "val_err1": 0.5, "test_err1": 0.5}
+    curve = {**inputs.curves[-1], "run_id": "warm", "model": "resnet110", "warmup": True, "points": {}}
+    inputs = dataclasses.replace(
+        inputs, evaluation={**inputs.evaluation, "others": [other]}, curves=[*inputs.curves, curve]
+    )
+    assert outcome(inputs, "cifar10-resnet110-table-6").value == pytest.approx(0.06)
+
+
+def test_more_iterations_need_all_of_them(make_sample):
+    name = "imagenet-plain-degrades-longer"
+    short = outcome(make_sample(name="imagenet", depths=(18, 34), plain=(18, 34), steps=600_000), name)
+    assert short.status == "not measured" and "trained for 1,800,000 iterations." in short.evidence
+    long = outcome(make_sample(name="imagenet", depths=(18, 34), plain=(18, 34), steps=1_800_000), name)
+    assert (long.status, long.length) == ("holds", 3.0)
+
+
+def test_faster_convergence_is_a_lower_error_at_first(make_sample):
+    inputs = make_sample(name="imagenet", depths=(18,), plain=(18,), steps=600_000)
+    claim = "imagenet-residual-converges-faster"
+    found = outcome(inputs, claim)
+    assert found.status == "holds" and found.interval is None
+    assert "mean over the first quarter of the training" in found.evidence
+    (plain,) = [curve for curve in inputs.curves if curve["model"] == "plain18"]
+    last = plain["points"]["train/err1"][-1][0]
+    plain["points"]["train/err1"] = [
+        [step, 0.0] if step <= last / 4 else [step, 1.0] for step, _ in plain["points"]["train/err1"]
+    ]
+    assert outcome(inputs, claim).status == "fails"
+
+
 @pytest.mark.parametrize(("error", "status"), [(0.61, "holds"), (0.2, "fails")])
 def test_bounds_of_the_paper(make_sample, error, status):
     inputs = make_sample(plain=(110,))

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import shlex
+import shutil
+from pathlib import Path
+
 import pytest
 
+from pipeline.compose import compose
+from pipeline.config import from_dict
+from pipeline.models import build_model
 from pipeline.models.zoo import NETS
 from pipeline.report.checks import CHECKS
 from pipeline.report.paper import CLAIMS, PUBLISHED
 from pipeline.report.sizes import SIZES
+
+ROOT = Path(__file__).parents[2]
 
 
 def published(net: str, reference: str) -> float:
@@ -41,8 +50,11 @@ def test_each_printed_error_of_a_net_of_ours_is_a_claim():
     assert len([i for i in reached if i.startswith("imagenet")]) == 4 + 7 - 2 + 5  # Tables 2, 3 (two in both), 4
 
 
+BOTTLENECKS = {"plain50", "plain101"}  # footnote 4's, in no table
+
+
 def test_claims_name_nets_and_checks_that_exist():
-    nets = {net.name for net in NETS}
+    nets = {net.name for net in NETS} | BOTTLENECKS
     for claim in CLAIMS:
         assert claim.check in {**CHECKS, **SIZES}
         assert set(claim.nets) <= nets | {"best member", "ensemble", "best", "mean", "std", "runs"}
@@ -54,3 +66,21 @@ def test_published_nets_have_the_names_of_our_models():
     for result in PUBLISHED:
         if result.depth is not None:
             assert result.model in {net.name for net in NETS if net.small == (result.dataset == "cifar10")}
+
+
+def test_plain_bottlenecks_can_be_built():
+    for name in BOTTLENECKS:
+        assert build_model("imagenet", int(name[5:]), residual=False, shortcut=None, stride_on="1x1", num_classes=10)
+
+
+def test_the_commands_of_the_claims_compose(tmp_path):
+    from dvc.utils.hydra import apply_overrides
+
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    commands = {claim.command for claim in CLAIMS if claim.command.startswith("dvc exp run")}
+    for command in commands:
+        shutil.copy(ROOT / "params.yaml", tmp_path)
+        words = shlex.split(command)[3:]
+        assert words[::2] == ["-S"] * (len(words) // 2)
+        apply_overrides(tmp_path / "params.yaml", words[1::2])
+        from_dict(compose(tmp_path, []))
