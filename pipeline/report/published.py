@@ -9,9 +9,10 @@ from typing import Any
 from pipeline.atomic import read_json, replacing, write_json
 from pipeline.report.curves import TRAIN, VAL, featured, series, windows
 from pipeline.report.document import count, interval, percent
-from pipeline.report.inputs import Curve, ReportInputs, evaluated, full_name, split_of
+from pipeline.report.inputs import Curve, ReportInputs, Trial, evaluated, full_name, split_of
 
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
+WEIGHTS = "start.weights"
 
 
 def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path:
@@ -23,7 +24,8 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     path = folder / f"{name}.json"
     # Where MLflow lay matters to nobody else.
     provenance = {key: value for key, value in inputs.provenance.items() if key != "tracking_uri"}
-    result = {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "leaderboard": inputs.leaderboard}
+    board = {**inputs.leaderboard, "trials": [_elsewhere(t) for t in inputs.trials]} if inputs.leaderboard else None
+    result = {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "leaderboard": board}
     measured = {"curves": [_thin(curve) for curve in featured(inputs.curves)], "responses": list(inputs.responses)}
     write_json(path, {**result, **measured, "provenance": provenance})
     text = readme.read_text()
@@ -35,6 +37,14 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
             f"{before}{BEGIN}\n{table(map(read_json, sorted(folder.glob('*.json'))))}{END}{rest.split(END, 1)[1]}"
         )
     return path
+
+
+def _elsewhere(trial: Trial) -> dict[str, Any]:
+    """A trial without the folder in which its first weights lay on this machine."""
+    config = dict(trial["config"])
+    if config.get(WEIGHTS):
+        config[WEIGHTS] = Path(config[WEIGHTS]).name
+    return {**trial, "config": config}
 
 
 def _thin(curve: Curve) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from pipeline.report.inputs import (
     short_name,
     split_of,
 )
-from pipeline.report.sweep import DEPTH, RESIDUAL, axis_key, axis_name, is_grid, sweep_figure
+from pipeline.report.sweep import DEPTH, RESIDUAL, axis_key, axis_name, best_of_each, groups, is_grid, sweep_figure
 from pipeline.report.sweep import points as sweep_points
 
 MOST_TRIALS = 12  # rows of the sweep's table
@@ -213,6 +213,8 @@ def sweep(inputs: ReportInputs) -> list[Block]:
     placed, key = sweep_points(inputs.trials, inputs.kinds), axis_key(inputs.trials)
     if placed:
         caption = f"Validation error of the trials against {axis_name(key)}. Hollow: stopped early, so measured after fewer iterations; a triangle lies above the plot."
+        if any(len(best_of_each(inside)) < len(inside) for inside in groups(placed).values()):
+            caption += " Where trials differ in something else too, a line joins the best at each value."
         if is_grid(placed):
             caption += " Right: the lowest error of each cell, stronger colour is lower, hatched stopped early, bold the lowest of all."
         alt = f"Validation error of {plural(len(placed), 'trial')}, lowest {percent(min(p.error for p in placed))}"

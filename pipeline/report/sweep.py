@@ -65,6 +65,14 @@ def groups(placed: Sequence[Point]) -> dict[Group, list[Point]]:
     return found
 
 
+def best_of_each(inside: Sequence[Point]) -> list[Point]:
+    """The best trial at each x, those that ended before those that were stopped: trials may differ in what is not shown."""
+    best: dict[float, Point] = {}
+    for point in sorted(inside, key=lambda p: (p.stopped, p.error)):
+        best.setdefault(point.x, point)
+    return [best[x] for x in sorted(best)]
+
+
 def group_name(group: Group) -> str:
     residual, depth = group
     return net_name(depth, residual) if depth is not None else "residual" if residual else "plain"
@@ -106,14 +114,16 @@ def _lines(axes: Any, placed: Sequence[Point], depths: Sequence[int], theme: The
     labels = []
     for (residual, depth), inside in groups(placed).items():
         colour, marker = theme.colour(depth, depths), "o" if residual else "s"
-        ends = [(point.x, 100 * min(point.error, top)) for point in inside]
-        full = [end for point, end in zip(inside, ends, strict=True) if not point.stopped]
+        best = best_of_each(inside)
+        ends = [(point.x, 100 * min(point.error, top)) for point in best]
+        full = [end for point, end in zip(best, ends, strict=True) if not point.stopped]
         axes.plot(*zip(*ends, strict=True), ":", color=colour, linewidth=0.9, alpha=0.4)
         axes.plot([x for x, _ in full], [y for _, y in full], "-" if residual else "--", color=colour, linewidth=1.6)
-        for point, (x, y) in zip(inside, ends, strict=True):
+        for point in inside:
             face = theme.background if point.stopped else colour
             shape = "^" if point.error > top else marker
-            axes.plot(x, y, shape, color=colour, markerfacecolor=face, markersize=6.5, clip_on=False, zorder=3)
+            y = 100 * min(point.error, top)
+            axes.plot(point.x, y, shape, color=colour, markerfacecolor=face, markersize=6.5, clip_on=False, zorder=3)
         labels.append(((full or ends)[-1][1], group_name((residual, depth)), colour))
     _scale(axes, sorted({point.x for point in placed}))
     low = min(point.error for point in placed)
@@ -154,12 +164,8 @@ def _cells(axes: Any, placed: Sequence[Point], theme: Theme) -> None:
     low, high = min(finished), max(finished)
     ramp = LinearSegmentedColormap.from_list("low is strong", [theme.palette[0], theme.background])
     for y, inside in enumerate(rows.values()):
-        for x, value in enumerate(columns):
-            best = min(
-                (point for point in inside if point.x == value), key=lambda p: (p.stopped, p.error), default=None
-            )
-            if best is None:
-                continue
+        for best in best_of_each(inside):
+            x = columns.index(best.x)
             share = 1.0 if high == low else (best.error - low) / (high - low)
             axes.add_patch(
                 Rectangle(

@@ -76,6 +76,18 @@ def test_a_result_holds_its_sweep(tmp_path):
     assert read_json(path)["leaderboard"] == leaderboard
 
 
+@pytest.mark.parametrize(
+    ("weights", "kept"), [("/home/me/net.safetensors", "net.safetensors"), ("run:0a1b", "run:0a1b"), ("", "")]
+)
+def test_a_result_names_no_folder_of_this_machine(tmp_path, weights, kept):
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    trial = {"name": "t", "config": {"start.weights": weights}, "val_err1": 0.25, "steps": 700, "stopped_early": False}
+    leaderboard = {"trials": [{**trial, "status": "finished"}]}
+    inputs = dataclasses.replace(INPUTS, leaderboard=leaderboard)
+    path = publish(inputs, "a", tmp_path / "results", tmp_path / "README.md")
+    assert read_json(path)["leaderboard"]["trials"][0]["config"] == {"start.weights": kept}
+
+
 def test_a_result_holds_its_curves_as_they_are_drawn_and_its_responses(tmp_path, make_sample):
     (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
     sample = make_sample(depths=(20, 56), plain=(20,))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.report.sweep import axis_key, groups, is_grid, points, sweep_figure
+from pipeline.report.sweep import axis_key, best_of_each, groups, is_grid, points, sweep_figure
 from pipeline.report.theme import LIGHT, render
 
 
@@ -50,6 +50,12 @@ def test_a_grid_gets_numbers_and_scattered_draws_do_not():
     assert not is_grid(points(scattered, {}))
     assert not is_grid(points(grid[:1] + grid[2:3], {}))
     assert list(groups(points(grid, {}))) == [(True, 20), (True, 32)]
+
+
+def test_a_line_joins_the_best_trial_of_each_value():
+    seeds = [trial(recipe__lr=lr, seed=seed, error=lr + seed / 100) for lr in (0.1, 0.2) for seed in (2, 0, 1)]
+    stopped = trial(recipe__lr=0.2, seed=3, error=0.01, stopped=True)
+    assert [(point.x, point.error) for point in best_of_each(points([*seeds, stopped], {}))] == [(0.1, 0.1), (0.2, 0.2)]
 
 
 def test_pictures_of_all_kinds_draw():
