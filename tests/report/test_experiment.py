@@ -19,9 +19,21 @@ QUICK = ("data=cifar10", "recipe=cifar_quick", "ensemble=top_k", "ensemble.size=
 ODD = ("data=imagenet", "data.path=/my images", "data.split=full", "recipe=imagenet_90", "model.stride_on=3x3", SPACE)
 
 
+# Each file of a group that differs is composed: a few say as much as all of them.
+FILES = {
+    "recipe": {"digits", "cifar_paper", "cifar_quick", "imagenet_paper", "imagenet_90"},
+    "sweep": {"digits", "cifar", "imagenet"},
+    "ensemble": {"best_per_depth", "top_k"},
+}
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    for group, kept in FILES.items():
+        for path in (tmp_path / "conf" / group).glob("*.yaml"):
+            if path.stem not in kept:
+                path.unlink()
     (tmp_path / "params.yaml").write_text("data: digits\nrecipe: auto\n")
     return tmp_path
 

@@ -24,7 +24,7 @@ def small(make_sample):
     """Inputs whose report has few figures, for tests that build several."""
     inputs = make_sample(depths=(20,), plain=(), lrs=(0.1,))
     evaluation = {**inputs.evaluation, "per_class": [], "confusion": []}
-    return dataclasses.replace(inputs, evaluation=evaluation, curves=())
+    return dataclasses.replace(inputs, evaluation=evaluation, curves=(), responses=())
 
 
 class Page(HTMLParser):
