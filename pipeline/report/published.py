@@ -1,22 +1,31 @@
-"""Results that are kept in git: one JSON an experiment, and the README's table made of them."""
+"""Results that are kept in git: an experiment's JSON and pictures, and the README's table made of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, replacing, write_json
+from pipeline.report.claims import applies, assess
 from pipeline.report.curves import TRAIN, VAL, featured, series, windows
-from pipeline.report.document import count, interval, percent
+from pipeline.report.document import Document, count, interval, percent
 from pipeline.report.inputs import Curve, ReportInputs, Trial, evaluated, full_name, split_of
+from pipeline.report.page import compose
+from pipeline.report.theme import LIGHT, render
 
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
 WEIGHTS = "start.weights"
+PICTURES = {
+    "curves": "learning curves",
+    "responses": "layer responses",
+    "cost": "error against cost",
+    "transfer": "transfer",
+}
 
 
 def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path:
-    """Writes `folder`/<name>.json, name being the experiment's, and renders the README's table anew from all files of `folder`.
+    """Writes `folder`/<name>.json and <name>/*.png, name being the experiment's, and the README's table of all results.
 
     Raises:
         ValueError: the README has no place for the table.
@@ -27,16 +36,29 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     board = {**inputs.leaderboard, "trials": [_elsewhere(t) for t in inputs.trials]} if inputs.leaderboard else None
     result = {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "leaderboard": board}
     measured = {"curves": [_thin(curve) for curve in featured(inputs.curves)], "responses": list(inputs.responses)}
-    write_json(path, {**result, **measured, "provenance": provenance})
+    outcomes = [found for found in assess(inputs) if applies(found.claim, inputs.data["name"])]
+    held = [found.to_json() for found in outcomes if found.status != "not measured"]
+    pictures = _draw(compose(inputs, outcomes), folder / name)
+    write_json(path, {**result, **measured, "claims": held, "pictures": pictures, "provenance": provenance})
     text = readme.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
     before, rest = text.split(BEGIN, 1)
     with replacing(readme) as part:
         part.write_text(
-            f"{before}{BEGIN}\n{table(map(read_json, sorted(folder.glob('*.json'))))}{END}{rest.split(END, 1)[1]}"
+            f"{before}{BEGIN}\n{table([read_json(path) for path in sorted(folder.glob('*.json'))])}{END}{rest.split(END, 1)[1]}"
         )
     return path
+
+
+def _draw(document: Document, folder: Path) -> list[str]:
+    """The figures that are kept, as light PNGs in `folder`, which they replace; their names."""
+    drawn = {figure.name: render(figure.draw, LIGHT) for figure in document.figures() if figure.name in PICTURES}
+    with replacing(folder) as part:
+        part.mkdir(parents=True)
+        for name, image in drawn.items():
+            (part / f"{name}.png").write_bytes(image)
+    return list(drawn)
 
 
 def _elsewhere(trial: Trial) -> dict[str, Any]:
@@ -54,8 +76,8 @@ def _thin(curve: Curve) -> dict[str, Any]:
     return {**curve, "points": points}
 
 
-def table(results: Iterable[Mapping[str, Any]]) -> str:
-    """Markdown: a row a net and one an ensemble, test errors in percent with their 95 % intervals."""
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: a row a net and one an ensemble, test errors in percent with 95 % intervals; then a line of links each."""
     header = ["data", "net", "steps", "minutes", "validation", "test error", "95 % interval"]
     header += ["top-5", "95 % interval", "command"]
     lines = [_line(header), "|" + "---|" * len(header)]
@@ -69,7 +91,18 @@ def table(results: Iterable[Mapping[str, Any]]) -> str:
             lines.append(_line([data, name, count(net["steps"]), minutes, *_errors(net), ""]))
         average, command = evaluation["ensemble"], result["provenance"]["commands"]["the whole experiment"]
         lines.append(_line([data, f"**ensemble of {average['size']}**", "", "", *_errors(average), f"`{command}`"]))
-    return "\n".join(lines) + "\n"
+    lines += ["", *filter(None, map(_links, results))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _links(result: Mapping[str, Any]) -> str:
+    """A line of the README: an experiment's pictures and how many of the paper's claims it measured."""
+    name, pictures, claims = result["name"], result.get("pictures", []), result.get("claims", [])
+    links = [f"[{PICTURES[picture]}](results/{name}/{picture}.png)" for picture in pictures]
+    if claims:
+        tally = ", ".join(f"{sum(c['status'] == s for c in claims)} {s[:-1]}" for s in ("holds", "fails"))
+        links.append(f"[the paper's claims](results/{name}.json): {tally}")
+    return f"- {name}: {', '.join(links)}" if links else ""
 
 
 def _errors(values: Mapping[str, Any]) -> list[str]:

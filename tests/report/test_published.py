@@ -31,11 +31,11 @@ INPUTS = ReportInputs(
 
 def test_the_table_is_made_anew_from_all_results_and_the_rest_of_the_readme_stays(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    readme.write_text(f"before\n{BEGIN}\nstale\n{END}\nafter\n")
     for name in ("cifar10", "cifar10-seed.1"):
         publish(INPUTS, name, tmp_path / "results", readme)
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "stale" not in text
     assert "25.12%" in text and "dvc exp run -S data=cifar10" in text
     assert text.count("| cifar10 | **ensemble of 3**") == 2
     assert read_json(tmp_path / "results" / "cifar10-seed.1.json")["evaluation"]["members"][0]["test_err1"] == 0.2512
@@ -43,7 +43,7 @@ def test_the_table_is_made_anew_from_all_results_and_the_rest_of_the_readme_stay
 
 def rows(**evaluation) -> list[list[str]]:
     changed = dataclasses.replace(INPUTS, evaluation={**INPUTS.evaluation, **evaluation})
-    result = {"data": changed.data, "evaluation": changed.evaluation, "provenance": changed.provenance}
+    result = {"name": "a", "data": changed.data, "evaluation": changed.evaluation, "provenance": changed.provenance}
     header, _, *lines = (line.strip("| ").split(" | ") for line in table([result]).splitlines())
     assert all(len(line) in (len(header), len(header) - 1) for line in lines)  # a last cell may be empty
     return lines
@@ -100,6 +100,24 @@ def test_a_result_holds_its_curves_as_they_are_drawn_and_its_responses(tmp_path,
     assert all(len(curve["points"]["train/err1"]) <= 120 for curve in kept["curves"])
     assert kept["curves"][0]["points"]["val/err1"][-1] == [64_000, 0.095]
     assert kept["responses"] == responses
+
+
+def test_a_result_holds_its_pictures_and_the_claims_that_it_measured(tmp_path, make_sample):
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    commands = {"commands": {"the whole experiment": "dvc exp run -S data=cifar10"}}
+    inputs = dataclasses.replace(make_sample(depths=(20, 56), plain=(20, 56)), provenance=commands)
+    old = tmp_path / "results" / "a" / "transfer.png"
+    old.parent.mkdir(parents=True)
+    old.write_text("of an earlier run")
+    kept = read_json(publish(inputs, "a", tmp_path / "results", tmp_path / "README.md"))
+    files = {path.name for path in (tmp_path / "results" / "a").iterdir()}
+    assert files == {f"{name}.png" for name in kept["pictures"]} == {"curves.png", "responses.png", "cost.png"}
+    verdicts = {claim["id"]: claim["status"] for claim in kept["claims"]}
+    assert verdicts["cifar10-plain-degrades"] == "holds"
+    assert "not measured" not in verdicts.values() and not any("imagenet" in name for name in verdicts)
+    told = (tmp_path / "README.md").read_text()
+    assert "[learning curves](results/a/curves.png)" in told
+    assert f"[the paper's claims](results/a.json): {list(verdicts.values()).count('holds')} hold, " in told
 
 
 def test_a_readme_without_a_place_for_it_is_refused(tmp_path):
