@@ -68,15 +68,18 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """State dict and metadata that `save_weights` wrote.
 
     Raises:
-        ValueError: a safetensors file without this project's metadata.
+        ValueError: a damaged file, or one without this project's metadata.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "pt") as stream:
-        metadata = (stream.metadata() or {}).get("pipeline")
-        if metadata is None:
-            raise ValueError(f"{path} was not written by this project: its header names no model")
-        return {name: stream.get_tensor(name) for name in stream.keys()}, json.loads(metadata)  # noqa: SIM118
+    try:
+        with safe_open(path, "pt") as stream:
+            metadata = (stream.metadata() or {}).get("pipeline")
+            if metadata is None:
+                raise ValueError(f"{path} was not written by this project: its header names no model")
+            return {name: stream.get_tensor(name) for name in stream.keys()}, json.loads(metadata)  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read ({error}); remove it, the run makes or fetches it again") from None
 
 
 class FolderLock:

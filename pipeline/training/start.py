@@ -87,6 +87,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: it cannot be read so, or holds no weights by name.
     """
+    from safetensors import SafetensorError
+
     try:
         if _is_safetensors(path):
             from safetensors.torch import load_file
@@ -100,7 +102,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read without running code of its own ({reason[:150]}); save the net's state_dict() alone, "
             "or convert it to safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
+    except (RuntimeError, EOFError, OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {(str(error).splitlines() or ['unknown'])[0][:150]}") from None
     try:
         return state_in(loaded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -46,6 +47,10 @@ def test_a_file_that_brings_code_is_not_run(tmp_path: Path, capsys):
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(ValueError, match="cannot be read"):
         read_weights(tmp_path / "torn.pth")
+    save_file({"a": torch.zeros(100)}, tmp_path / "torn.safetensors")
+    os.truncate(tmp_path / "torn.safetensors", 100)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_weights(tmp_path / "torn.safetensors")
     assert "run" not in capsys.readouterr().out
 
 
