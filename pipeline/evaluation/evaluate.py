@@ -25,7 +25,7 @@ SEED = 0  # of the bootstrap
 class Judged(NamedTuple):
     """A net or an average of nets: what is known of it, and what it says of the test images."""
 
-    facts: dict[str, Any]  # published as they are; "val_err1" and "run_id" are read
+    facts: dict[str, Any]  # published as they are; "val_err1", "run_id" and "checkpoint_sha256" are read
     probabilities: Probabilities  # (N, K)
 
 
@@ -91,6 +91,7 @@ def compared(probabilities: Probabilities, best: Judged, labels: Labels) -> dict
             "estimate": difference.estimate,
             "ci95": [difference.low, difference.high],
             "run_id": best.facts["run_id"],
+            "checkpoint_sha256": best.facts["checkpoint_sha256"],
         },
     }
 

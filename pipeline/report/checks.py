@@ -43,12 +43,13 @@ def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
     if ours is None or theirs is None:
         return unmeasured(claim, "No top-5 error was measured.")
     gain = None if top5 else inputs.gain  # its interval is of top-1 errors
+    difference = gain["estimate"] if gain else ours - theirs
     bounds = (float(gain["ci95"][0]), float(gain["ci95"][1])) if gain else None
     evidence = (
         f"On {inputs.data['name']}, {ensemble['size']} nets: ensemble {percent(ours)}, "
         f"best member {short_name(best)} {percent(theirs)}"
     )
-    return compared(claim, ours < theirs, ours - theirs, bounds, evidence, runs=ensemble["size"])
+    return compared(claim, difference < 0, difference, bounds, evidence, runs=ensemble["size"])
 
 
 def falls(claim: Claim, inputs: ReportInputs) -> Outcome:
@@ -126,8 +127,8 @@ def bounded(claim: Claim, inputs: ReportInputs) -> Outcome:
 def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
     """Mean and standard deviation of several runs: the paper's mean is not below ours beyond the spread of both means."""
     net = _full(inputs, claim, "test")
-    if net is None or len(net.values) < 2:
-        return unmeasured(claim, _missing(inputs, claim, 1) + " At least two seeds are needed.")
+    if net is None or len(net.values) < 3:
+        return unmeasured(claim, _missing(inputs, claim, 1) + " At least three seeds are needed.")
     n, mean, std = len(net.values), net.value, statistics.stdev(net.values)
     spread = 2 * math.sqrt(std**2 / n + (claim.paper["std"] / 100) ** 2 / claim.paper["runs"])
     paper = claim.paper["mean"] / 100
@@ -149,15 +150,15 @@ def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
     """Without a warm-up the net errs above the paper's bound past its first two validations, and ends as with one."""
-    model, steps = claim.nets[0], PROTOCOLS[inputs.data["name"]].steps
-    ended = [t for t in trainings(inputs, "validation") if t.model == model and t.steps >= FULL_LENGTH * steps]
-    cold, warm = ([t for t in ended if t.warmup is kind] for kind in (False, True))
+    steps = PROTOCOLS[inputs.data["name"]].steps
+    ended = [t for t in _as_the_paper(inputs, claim, "validation") if abs(t.steps / steps - 1) <= 1 - FULL_LENGTH]
+    cold, warm = ([t for t in ended if (("warmup", True) in t.recipe) is kind] for kind in (False, True))
     if not cold or not warm:
         return unmeasured(claim, _missing(inputs, claim, 1) + " One run with a warm-up and one without are needed.")
-    (curve,) = [curve for curve in inputs.curves if curve["run_id"] == cold[0].id]
-    bound, validated = claim.paper["error"] / 100, series(curve, VAL)
-    late = next((at for at, (_, error) in enumerate(validated) if error < bound), len(validated))
-    n = inputs.data["counts"]["val"]
+    bound, n = claim.paper["error"] / 100, inputs.data["counts"]["val"]
+    started = [series(curve, VAL) for curve in inputs.curves if curve["run_id"] in {t.id for t in cold}]
+    above = [next((at for at, (_, e) in enumerate(points) if e < bound), len(points)) for points in started]
+    late = int(statistics.median(above))
     ours, theirs = (round(sum(t.value for t in runs) / len(runs) * n) for runs in (cold, warm))
     apart = newcombe(ours, n, theirs, n)
     evidence = (
@@ -178,20 +179,20 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
     """In each plain net that was evaluated, no layer's gradient is far from the median layer's."""
-    nets: dict[str, Layers] = {net["model"]: net for net in inputs.responses if net["model"] in claim.nets}
+    nets: list[Layers] = [net for net in inputs.responses if net["model"] in claim.nets]
     if not nets:
         return unmeasured(claim, f"Needs a plain net that was evaluated ({', '.join(claim.nets)}).")
     told, worst = [], 1.0
-    for _, net in sorted(nets.items(), key=lambda item: item[1]["depth"]):
+    for net in sorted(nets, key=lambda net: net["depth"]):
         middle = statistics.median(net["gradient"])
-        low, high = min(net["gradient"]) / middle, max(net["gradient"]) / middle
+        low, high = (of(net["gradient"]) / middle if middle else 0.0 for of in (min, max))
         worst = max(worst, high, math.inf if low == 0 else 1 / low)
         told.append(f"{short_name(net)} {low:.2g} to {high:.2g}")
     return Outcome(
         claim=claim,
         status="holds" if worst <= HEALTHY else "fails",
         evidence=f"Norm of a layer's gradient over the median layer's: {', '.join(told)}; healthy within a factor of {HEALTHY:g}",
-        value=worst,
+        value=worst if math.isfinite(worst) else None,
         runs=len(nets),
     )
 
@@ -223,9 +224,16 @@ def _at(inputs: ReportInputs, found: Sequence[Training], metric: Metric, steps: 
 
 
 def _full(inputs: ReportInputs, claim: Claim, metric: Metric) -> Measured | None:
-    """The claim's one net, trained for the paper's length."""
-    found = [t for t in trainings(inputs, metric) if t.model in claim.nets]
+    """The claim's one net, trained for the paper's length by its recipe."""
+    found = _as_the_paper(inputs, claim, metric)
     return _at(inputs, found, metric, PROTOCOLS[inputs.data["name"]].steps).get(claim.nets[0])
+
+
+def _as_the_paper(inputs: ReportInputs, claim: Claim, metric: Metric) -> list[Training]:
+    """Trainings of the claim's nets at the paper's learning rate and by its recipe, of any length."""
+    protocol = PROTOCOLS[inputs.data["name"]]
+    found = [t for t in trainings(inputs, metric) if t.model in claim.nets and t.lr in (None, protocol.lr)]
+    return [t for t in found if protocol.follows({key: value for key, value in t.recipe if key in protocol.recipe})]
 
 
 def _missing(inputs: ReportInputs, claim: Claim, wanted: int) -> str:

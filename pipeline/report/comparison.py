@@ -19,8 +19,9 @@ from pipeline.report.document import (
     signed,
 )
 from pipeline.report.figures import Mark, beside_paper
-from pipeline.report.inputs import Ensemble, Net, ReportInputs, full_name, kind_of, short_name
+from pipeline.report.inputs import Ensemble, Net, ReportInputs, as_the_paper, full_name, ids, kind_of, short_name
 from pipeline.report.paper import PAPER_ENSEMBLE, PROTOCOLS, PUBLISHED, Protocol, Published
+from pipeline.report.trained import FULL_LENGTH
 
 
 def comparison(inputs: ReportInputs) -> list[Block]:
@@ -69,19 +70,20 @@ def _unmatched(inputs: ReportInputs, results: Sequence[Published]) -> list[str]:
 
 def differences(inputs: ReportInputs, protocol: Protocol) -> list[str]:
     """A sentence for each way in which these runs are not the paper's."""
-    counts, steps = inputs.data["counts"], sorted({net["steps"] for net in inputs.nets})
+    counts, steps = inputs.data["counts"], sorted({net["steps"] for net in inputs.nets if as_the_paper(net)})
     found = []
     if (steps and steps[-1] != protocol.steps) or len(steps) > 1:
         span = count(steps[0]) if len(steps) == 1 else f"{count(steps[0])} to {count(steps[-1])}"
         share = percent(steps[-1] / protocol.steps, 1)
         found.append(
             f"Iterations: {span} here, {count(protocol.steps)} in the paper. The longest run is {share} of the paper's"
-            f"{', so these errors are not a reproduction of its tables' if steps[-1] < 0.95 * protocol.steps else ''}."
+            f"{', so these errors are not a reproduction of its tables' if steps[-1] < FULL_LENGTH * protocol.steps else ''}."
         )
     lrs = sorted({net["lr"] for net in inputs.nets if net["lr"] is not None} - {protocol.lr})
     if lrs:
         rates = ", ".join(f"{lr:g}" for lr in lrs)
         found.append(f"Learning rate: {rates} in some or all runs here, {protocol.lr:g} at first in the paper.")
+    found += _recipe(inputs, protocol)
     train, val = counts.get("train", 0), counts.get("val", 0)
     full = inputs.on_all_images
     if train != protocol.num_train and (len(full) < len(inputs.nets) or not full):
@@ -107,24 +109,38 @@ def differences(inputs: ReportInputs, protocol: Protocol) -> list[str]:
     return found
 
 
+def _recipe(inputs: ReportInputs, protocol: Protocol) -> list[str]:
+    """What of the recipe is not the paper's, of the nets that were evaluated."""
+    tested = {name for net in inputs.nets if as_the_paper(net) for name in ids(net)}
+    apart: dict[str, set[str]] = {}
+    for curve in (curve for curve in inputs.curves if ids(curve) & tested):
+        for key, value in curve.get("recipe", {}).items():
+            if value != protocol.recipe[key]:
+                apart.setdefault(key, set()).add(f"{value:g}" if isinstance(value, float) else str(value))
+    told = [f"{key} {', '.join(sorted(apart[key]))} (the paper: {protocol.recipe[key]})" for key in sorted(apart)]
+    return [f"Recipe, in some or all runs: {'; '.join(told)}."] if told else []
+
+
 def _seeds(inputs: ReportInputs) -> str:
-    slots = [(net["depth"], net["residual"]) for net in inputs.nets]
-    most = max(slots.count(slot) for slot in slots)
+    slots = [net["model"] for net in inputs.nets if as_the_paper(net)]
+    most = max((slots.count(slot) for slot in slots), default=0)
     runs = "each net was trained once" if most <= 1 else f"a net was trained up to {most} times, each run a row"
     return f"Runs: here {runs}; an interval is over test images and says nothing of what another seed would give."
 
 
 def _ours(inputs: ReportInputs, result: Published) -> list[Net]:
-    return [net for net in inputs.nets if net["model"] == result.model]
+    return [net for net in inputs.nets if net["model"] == result.model and as_the_paper(net)]
 
 
 def _table(inputs: ReportInputs, results: Sequence[Published], protocol: Protocol) -> Table:
     with_top5 = any(result.err5 is not None for result in results)
+    views = (inputs.evaluation.get("data") or {}).get("protocol")
     rows: list[list[Text]] = []
     for result in results:
         trained: list[Net | None] = [*_ours(inputs, result)]
         curve = None if trained else _validated(inputs, result)
-        rows += [_row(result, net, curve, protocol, with_top5) for net in trained or [None]]
+        alike = not result.views or result.views == views
+        rows += [_row(result, net, curve, protocol, with_top5, alike) for net in trained or [None]]
     if inputs.data["name"] == PAPER_ENSEMBLE.dataset:
         rows.append(_ensemble_row(inputs))
     header = ["net", "source", "paper", "ours", "95% interval", "ours − paper", "our iterations"]
@@ -140,17 +156,26 @@ def _validated(inputs: ReportInputs, result: Published) -> tuple[float, int] | N
     ends = [
         (values[-1][1], int(values[-1][0]))
         for curve in inputs.curves
-        if curve["model"] == result.model and (values := series(curve, VAL))
+        if curve["model"] == result.model
+        and curve.get("plainly", True)
+        and curve.get("complete", True)
+        and (values := series(curve, VAL))
     ]
     return min(ends, default=None)
 
 
 def _row(
-    result: Published, net: Net | None, curve: tuple[float, int] | None, protocol: Protocol, with_top5: bool
+    result: Published,
+    net: Net | None,
+    curve: tuple[float, int] | None,
+    protocol: Protocol,
+    with_top5: bool,
+    alike: bool,
 ) -> list[Text]:
+    """alike: whether both errors are of the same views of an image, so that their difference means something."""
     source = ", ".join(part for part in (result.reference, result.views) if part) + (" †" if result.note else "")
     if net:
-        gap = "" if result.err1 is None else signed(100 * net["test_err1"] - result.err1, True)
+        gap = "" if result.err1 is None or not alike else signed(100 * net["test_err1"] - result.err1, True)
         gap = f"≈{gap}" if result.read_off else gap
         mine = [_errors(net, with_top5), _intervals(net, with_top5), gap, _length(net["steps"], protocol)]
     elif curve:
@@ -192,7 +217,7 @@ def _figure(inputs: ReportInputs, results: Sequence[Published]) -> Figure:
             seen.add(slot)
             paper[result.residual].append(Mark(result.depth, result.err1 / 100, None))
     ours: dict[bool, list[Mark]] = {True: [], False: []}
-    for net in (net for net in inputs.nets if kind_of(net) != "others"):
+    for net in (net for net in inputs.nets if kind_of(net) != "others" and as_the_paper(net)):
         ours[net["residual"]].append(Mark(net["depth"], net["test_err1"], (net["ci95"][0], net["ci95"][1])))
     plain = ", its plain ones as read off Fig. 6" if any(result.read_off for result in results) else ""
     caption = (

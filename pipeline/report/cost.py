@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pipeline.report.document import Block, Figure, Paragraph, Table, Text, count, percent, short
-from pipeline.report.inputs import Kind, Net, ReportInputs, as_the_paper, full_name, kind_of
+from pipeline.report.inputs import Kind, Net, ReportInputs, beginnings, full_name, kind_of
 from pipeline.report.labels import Label, label_points
 from pipeline.report.theme import Draw, Theme, new_figure
 from pipeline.report.trained import at_length, trainings
@@ -35,7 +35,7 @@ class Point(NamedTuple):
 
 def error_against_cost(inputs: ReportInputs) -> list[Block]:
     """The section's blocks; a sentence where there are not two nets to compare."""
-    nets = [net for net in inputs.nets if as_the_paper(net)]  # another start or fewer images make another error
+    nets = [net for net in inputs.nets if not beginnings(net)]  # another start or fewer images make another error
     counted = [net for net in nets if "macs" in net]
     missing = sorted({full_name(net) for net in nets if "macs" not in net})
     left_out = f"Evaluation did not count the multiply-adds of {', '.join(missing)}." if missing else ""
@@ -46,7 +46,7 @@ def error_against_cost(inputs: ReportInputs) -> list[Block]:
     sizes = sorted(point.params for point in points)
     caption = (
         "Test error with its 95% interval against multiply-adds of one image, at the image size of the training; each "
-        f"point is a training from random weights on the whole split, its area proportional to the net's parameters, from {short(sizes[0])} to {short(sizes[-1])}."
+        f"point is a training from random weights on the whole split, or a net made elsewhere, its area proportional to the net's parameters, from {short(sizes[0])} to {short(sizes[-1])}."
     )
     told = ", ".join(f"{p.name} {percent(p.error)} at {short(p.macs)}" for p in sorted(points, key=lambda p: p.macs))
     figure = Figure("cost", caption, f"Test error against multiply-adds: {told}", cost_figure(points))

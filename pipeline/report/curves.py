@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import replacing
-from pipeline.report.inputs import Curve, Kind, kind_of, short_name
+from pipeline.report.inputs import Curve, Kind, full_name, kind_of
 from pipeline.report.theme import Draw, Theme, label_ends, new_figure
 
 TRAIN, VAL = "train/err1", "val/err1"
@@ -25,7 +25,7 @@ def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
         rows.writerow(["net", "run", "step", "validation error"])  # dvc.yaml and .dvc/plots/nets.json name them
         for curve in featured(curves):
             for step, value in dict(series(curve, VAL)).items():
-                rows.writerow([short_name(curve), curve["name"], int(step), float(value)])
+                rows.writerow([full_name(curve), curve["name"], int(step), float(value)])
 
 
 def featured(curves: Sequence[Curve]) -> list[Curve]:
@@ -40,7 +40,7 @@ def featured(curves: Sequence[Curve]) -> list[Curve]:
 
     best: dict[tuple[int, int, str], Curve] = {}
     for curve in curves:
-        slot = (KINDS.index(kind_of(curve)), curve["depth"], short_name(curve))
+        slot = (KINDS.index(kind_of(curve)), curve["depth"], full_name(curve))
         if last_error(curve) is not None and (slot not in best or rank(curve) < rank(best[slot])):
             best[slot] = curve
     return [best[slot] for slot in sorted(best)]
@@ -110,7 +110,7 @@ def learning_curves(curves: Sequence[Curve], depths: Sequence[int]) -> Draw:
                 colour = theme.colour(curve["depth"], depths)
                 _line(axes, windows(series(curve, TRAIN)), unit, colour, width=1.1, style=(0, (4, 2)), alpha=0.9)
                 _line(axes, series(curve, VAL), unit, colour, width=2.2)
-                labels.append((100 * _end(curve), short_name(curve), colour))
+                labels.append((100 * _end(curve), full_name(curve), colour))
             axes.set_title(kind, loc="left")
             axes.set_xlim(0, last / unit)
             axes.set_ylim(0, 100 * top_of_axis(shown))

@@ -60,6 +60,7 @@ class Gain(TypedDict):
     estimate: float
     ci95: CI
     run_id: NotRequired[str]  # of that member; without it the one with the lowest validation error
+    checkpoint_sha256: NotRequired[str]  # of that member, whose run may have others in the ensemble
 
 
 class Ensemble(TypedDict):
@@ -145,7 +146,10 @@ class Curve(TypedDict):
     depth: int
     residual: bool
     points: dict[str, list[tuple[float, float | None]]]
+    lr: NotRequired[float]
     warmup: NotRequired[bool]  # began at a lower learning rate
+    recipe: NotRequired[dict[str, Any]]  # what else of it the paper's protocol fixes, see `paper.Protocol`
+    complete: NotRequired[bool]  # trained to its end
     plainly: NotRequired[bool]  # trained from random weights on the whole split, as the paper's nets are
 
 
@@ -158,6 +162,7 @@ class Layers(TypedDict):
     depth: int
     residual: bool
     seed: int | None
+    snapshot: NotRequired[int]
     std: list[float]
     gradient: list[float]
 
@@ -218,10 +223,11 @@ class ReportInputs:
     @property
     def best_member(self) -> Net | None:
         """The member that evaluation compared the ensemble with, else the one with the lowest validation error."""
-        compared = self.gain.get("run_id") if self.gain else None
-        for member in self.members:
-            if compared and member["run_id"] == compared:
-                return member
+        gain: Mapping[str, Any] = self.gain or {}
+        for name in ("checkpoint_sha256", "run_id"):
+            for member in self.members:
+                if gain.get(name) and member.get(name) == gain.get(name):
+                    return member
         return min(self.members, key=_by_validation, default=None)
 
     @property
@@ -266,8 +272,8 @@ def data_of(manifest: Mapping[str, Any]) -> Data:
 
 
 def as_the_paper(net: Net) -> bool:
-    """Whether it was trained from random weights, on the whole split, to its end."""
-    return not net.get("num_train") and not net.get("start") and not net.get("snapshot")
+    """Whether it was trained here, from random weights, on the whole split, to its end."""
+    return net["steps"] > 0 and not beginnings(net)
 
 
 def beginnings(net: Net) -> str:
@@ -276,6 +282,11 @@ def beginnings(net: Net) -> str:
     parts += [f"from {net['start']}"] if net.get("start") else []
     parts += [f"snapshot at {net['snapshot']:,}"] if net.get("snapshot") else []
     return ", ".join(parts)
+
+
+def named(net: Net) -> str:
+    """`full_name` with what tells the net from the paper's of that name."""
+    return full_name(net) + (f" ({apart})" if (apart := beginnings(net)) else "")
 
 
 def split_of(net: Net) -> str:

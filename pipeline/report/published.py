@@ -10,7 +10,7 @@ from pipeline.atomic import read_json, replacing, write_json
 from pipeline.report.claims import applies, assess
 from pipeline.report.curves import TRAIN, VAL, featured, series, windows
 from pipeline.report.document import Document, count, interval, percent
-from pipeline.report.inputs import Curve, ReportInputs, Trial, evaluated, full_name, split_of
+from pipeline.report.inputs import Curve, ReportInputs, Trial, evaluated, named, split_of
 from pipeline.report.page import compose
 from pipeline.report.theme import LIGHT, render
 
@@ -85,10 +85,10 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         data, evaluation = result["data"]["name"], result["evaluation"]
         for at, net in enumerate(evaluated(evaluation)):
             apart = at >= len(evaluation["members"]) and net is evaluation.get("run")
-            name = full_name(net) + (" (named run)" if apart else "")
+            name = named(net) + (" (named run)" if apart else "")
             name += ", trained on all images" if split_of(net) == "full" else ""
-            minutes = f"{net['seconds'] / 60:.1f}" if "seconds" in net else ""
-            lines.append(_line([data, name, count(net["steps"]), minutes, *_errors(net), ""]))
+            minutes = f"{net['seconds'] / 60:.1f}" if "seconds" in net and not net.get("snapshot") else ""
+            lines.append(_line([data, name, count(net["steps"] or None), minutes, *_errors(net), ""]))
         average, command = evaluation["ensemble"], result["provenance"]["commands"]["the whole experiment"]
         lines.append(_line([data, f"**ensemble of {average['size']}**", "", "", *_errors(average), f"`{command}`"]))
     lines += ["", *filter(None, map(_links, results))]

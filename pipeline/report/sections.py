@@ -31,8 +31,8 @@ from pipeline.report.inputs import (
     ReportInputs,
     Trial,
     beginnings,
-    full_name,
     ids,
+    named,
     same_training,
     short_name,
     split_of,
@@ -139,7 +139,7 @@ def _mark(inputs: ReportInputs, net: Net) -> str:
 def _net_row(net: Net, mark: str) -> list[Text]:
     weight = net.get("weight")
     return [
-        full_name(net) + (f" ({apart})" if (apart := beginnings(net)) else "") + mark,
+        named(net) + mark,
         _millions(net["params"]),
         number(net["lr"]),
         number(net["seed"]),

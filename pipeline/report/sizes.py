@@ -24,7 +24,7 @@ def _outcome(claim: Claim, holds: bool, evidence: str, value: float | None = Non
 
 
 def size(claim: Claim) -> Outcome:
-    """Each net's count is the printed one, to its digits."""
+    """Each net's count is within 2 % of the printed one."""
     counted = _counted(claim)
     apart = {name: counted[name] / printed - 1 for name, printed in claim.paper.items()}
     worst = max(map(abs, apart.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.report.document import count, interval, number, percent
-from pipeline.report.inputs import Ensemble, Evaluation, Leaderboard, Net, evaluated, short_name
+from pipeline.report.inputs import Ensemble, Evaluation, Leaderboard, Net, evaluated, named
 
 NARROWEST = 96  # columns; a narrower terminal wraps lines rather than cells
 
@@ -18,9 +18,9 @@ def summary_table(evaluation: Evaluation, leaderboard: Leaderboard | None = None
     table.caption = _sweep(leaderboard)
     for name in ("net", "lr", "seed", "iterations", "validation", "test", "95% interval"):
         table.add_column(name, justify="left" if name == "net" else "right")
-    nets = evaluated(evaluation)
-    for i, net in enumerate(nets):
-        table.add_row(*_row(net, " (named run)" if i >= len(evaluation["members"]) else ""))
+    for net in evaluated(evaluation):
+        apart = net is evaluation.get("run")
+        table.add_row(*_row(net, " (named run)" if apart else ""))
     if ensemble := evaluation.get("ensemble"):
         table.add_section()
         table.add_row(*_ensemble_row(ensemble), style="bold")
@@ -38,7 +38,7 @@ def _title(evaluation: Evaluation) -> str:
 
 
 def _row(net: Net, mark: str) -> list[str]:
-    name = short_name(net) + mark
+    name = named(net) + mark
     errors = [percent(net["val_err1"]), percent(net["test_err1"]), interval(net["ci95"])]
     return [name, number(net["lr"]), number(net["seed"]), count(net["steps"] or None), *errors]
 

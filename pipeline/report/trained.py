@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from pipeline.report.curves import TRAIN, VAL, series, windows
 from pipeline.report.document import percent
@@ -25,7 +25,7 @@ class Training(NamedTuple):
     value: float
     steps: int
     lr: float | None  # None where only its curve is known
-    warmup: bool  # began at a lower learning rate
+    recipe: tuple[Any, ...]  # the rest of it that is known; of one kind are runs of the same rate and recipe
     id: str
     val: float  # validation error, infinite without
     full: bool  # trained on all images
@@ -58,21 +58,23 @@ def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
     test: test error of evaluated nets. validation, train: the end of a learning curve. early: the mean of the train
     error over the first part of it. responses: the mean over the layers of their standard deviation.
     """
-    warm = {name for curve in inputs.curves if curve.get("warmup") for name in ids(curve)}
+    of = {name: curve for curve in inputs.curves for name in ids(curve)}
     if metric == "test":
-        return [_of(net, net["test_err1"], warm) for net in inputs.nets if as_the_paper(net)]
+        return [_of(net, net["test_err1"], of) for net in inputs.nets if as_the_paper(net)]
     known = {name: net for net in inputs.nets if as_the_paper(net) for name in ids(net)}
     if metric == "responses":
-        told = [(known[name], layers["std"]) for layers in inputs.responses for name in ids(layers) if name in known]
-        return [_of(net, sum(std) / len(std), warm) for net, std in told]
+        told = [
+            (layers["std"], ids(layers) & known.keys()) for layers in inputs.responses if not layers.get("snapshot")
+        ]
+        return [_of(known[min(names)], sum(std) / len(std), of) for std, names in told if names]
     found = []
     for curve in inputs.curves:
         value = _on_curve(curve, metric)
-        if value is not None and curve.get("plainly", True):
+        if value is not None and curve.get("plainly", True) and curve.get("complete", True):
             nets = [known[name] for name in ids(curve) if name in known]
             val, steps = series(curve, VAL), length_of(curve)
-            lr, full = (nets[0]["lr"], split_of(nets[0]) == "full") if nets else (None, not val)
-            about = (curve.get("warmup", False), curve["run_id"], val[-1][1] if val else math.inf, full)
+            lr, full = (nets[0]["lr"], split_of(nets[0]) == "full") if nets else (curve.get("lr"), not val)
+            about = (recipe_of(curve), curve["run_id"], val[-1][1] if val else math.inf, full)
             found.append(Training(curve["model"], full_name(curve), value, steps, lr, *about))
     return found
 
@@ -80,6 +82,13 @@ def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
 def length_of(curve: Curve) -> int:
     """Steps that a training took."""
     return int((series(curve, VAL) or series(curve, TRAIN))[-1][0])
+
+
+def recipe_of(curve: Curve | None) -> tuple[Any, ...]:
+    """The recipe in a form that can be compared, with whether it has a warm-up."""
+    if curve is None:
+        return ()
+    return (*sorted(curve.get("recipe", {}).items()), ("warmup", curve.get("warmup", False)))
 
 
 def _on_curve(curve: Curve, metric: Metric) -> float | None:
@@ -91,10 +100,11 @@ def _on_curve(curve: Curve, metric: Metric) -> float | None:
     return values[-1][1] if values else None
 
 
-def _of(net: Net, value: float, warm: Collection[str]) -> Training:
+def _of(net: Net, value: float, curves: Mapping[str, Curve]) -> Training:
     val, full = math.inf if net["val_err1"] is None else net["val_err1"], split_of(net) == "full"
-    warmup = not ids(net).isdisjoint(warm)
-    return Training(net["model"], full_name(net), value, net["steps"], net["lr"], warmup, net["run_id"], val, full)
+    curve = next((curves[name] for name in sorted(ids(net)) if name in curves), None)
+    about = (recipe_of(curve), net["run_id"], val, full)
+    return Training(net["model"], full_name(net), value, net["steps"], net["lr"], *about)
 
 
 def lengths(found: Iterable[Training], dataset: str, least: float = 0.0) -> list[int]:
@@ -113,23 +123,24 @@ def lengths(found: Iterable[Training], dataset: str, least: float = 0.0) -> list
 def at_length(found: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:
     """Nets by name, of runs that trained for `steps`.
 
-    A net's runs at several learning rates, or with a warm-up and without, are not of one kind: those like the one that
-    validates best speak for it. Of a run that was not evaluated nothing but its curve is known: the best one speaks.
+    A net's runs at several learning rates or by several recipes are not of one kind: the kind with the most runs speaks
+    for it, of equally many the one that holds the best validation error. Where the rate is unknown, the best run speaks.
 
     Args:
         n: images that an error is counted on.
-        paper: `steps` are the paper's: longer runs count too.
+        paper: `steps` are the paper's, from which a run may be apart by what its epochs do not divide.
     """
     by_model: dict[str, list[Training]] = {}
     for training in found:
-        near = training.steps >= FULL_LENGTH * steps and (paper or training.steps == steps)
-        if near:
+        if abs(training.steps / steps - 1) <= (1 - FULL_LENGTH if paper else 0):
             by_model.setdefault(training.model, []).append(training)
     nets = {}
     for model, runs in by_model.items():
-        best = min(runs, key=lambda run: (run.val, run.id))
-        alike = [run for run in runs if (run.lr, run.warmup) == (best.lr, best.warmup)]
-        chosen = alike if best.lr is not None else [best]
+        kinds: dict[tuple[Any, ...], list[Training]] = {}
+        for run in sorted(runs, key=lambda run: (run.val, run.id)):
+            kinds.setdefault((run.lr, run.recipe) if run.lr is not None else (run.id,), []).append(run)
+        chosen = max(kinds.values(), key=len)  # the first of equally many
+        best = chosen[0]
         values = tuple(run.value for run in chosen)
         nets[model] = Measured(best.name, sum(values) / len(values), values, n, best.steps, sum(r.full for r in chosen))
     return nets

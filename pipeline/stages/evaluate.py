@@ -60,7 +60,8 @@ def _responses(maker: Maker, nets: Sequence[tuple[Member, Path]]) -> list[dict[s
     images, found = validation_images(maker.store), []
     for member, path in {net.checkpoint_sha256: (net, path) for net, path in nets}.values():
         said = responses_of(path, images, maker.device, maker.workers or os.cpu_count() or 1)
-        facts = {key: getattr(member, key) for key in ("run_id", "key", "model", "depth", "residual", "seed")}
+        named = ("run_id", "key", "model", "depth", "residual", "seed", "snapshot")
+        facts = {key: getattr(member, key) for key in named}
         if said is not None:
             found.append({**facts, **asdict(said)})
     return found

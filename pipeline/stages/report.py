@@ -15,9 +15,10 @@ from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
 from pipeline.report.inputs import Curve, Net, ReportInputs, data_of
 from pipeline.report.page import build_report
+from pipeline.report.paper import FIXED
 from pipeline.tracking.history import TIMES, curves
 from pipeline.tracking.registry import require_answer
-from pipeline.tracking.store import Location, locate
+from pipeline.tracking.store import STATUS_TAG, Location, locate
 from pipeline.workspace import Workspace
 
 RECORDED = {"git_commit": "pipeline.commit", "dvc_lock": "pipeline.dvc_lock", "host": "pipeline.hardware"}
@@ -89,17 +90,32 @@ def _of_the_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _value(text: str) -> bool | float | str:
+    """A parameter as it was before MLflow made it a text."""
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _curve(found: dict[str, Any]) -> Curve:
     params = found["params"]
     depth, residual = int(params["model.depth"]), params["model.residual"] == "True"
     model = net_name(params["model.family"], depth, residual, params["model.shortcut"], params["model.stride_on"])
-    return Curve(
+    curve = Curve(
         run_id=found["run_id"],
         name=found["name"],
         model=model,
         depth=depth,
         residual=residual,
         points=found["points"],
-        warmup=any(float(params.get(key, 0)) > 0 for key in ("recipe.warmup_lr", "recipe.warmup_fraction")),
+        warmup=float(params.get("recipe.warmup_lr", 0)) > 0,
+        recipe={key: _value(params[f"recipe.{key}"]) for key in FIXED if f"recipe.{key}" in params},
+        complete=found["tags"].get(STATUS_TAG) == "finished",
         plainly=not params.get("start.weights") and params.get("data.num_train", "0") == "0",
     )
+    if "recipe.lr" in params:  # a net made elsewhere has none
+        curve["lr"] = float(params["recipe.lr"])
+    return curve

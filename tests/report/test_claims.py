@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from pipeline.report.claims import assess
-from pipeline.report.paper import CLAIMS
+from pipeline.report.comparison import differences
+from pipeline.report.paper import CLAIMS, PROTOCOLS
 
 
 def outcome(inputs, claim):
@@ -58,9 +60,11 @@ def test_ensemble_gain_follows_the_errors_and_its_interval_tells_chance(make_sam
     )
     assert (found.status, found.beyond_chance) == ("holds", False)
     assert "may be chance" in found.evidence
-    worse = with_ensemble(inputs, test_err1=best + 0.001)
-    assert outcome(worse, "ensemble-beats-best-member").status == "fails"
-    assert outcome(with_ensemble(inputs, test_err1=best), "ensemble-beats-best-member").status == "fails"
+    for difference in (0.001, 0.0):
+        worse = with_ensemble(
+            inputs, test_err1=best + difference, difference_to_best_member={**gain, "estimate": difference}
+        )
+        assert outcome(worse, "ensemble-beats-best-member").status == "fails"
 
 
 @pytest.mark.parametrize("change", [{"size": 1}, None])
@@ -130,7 +134,7 @@ def with_responses(inputs, **means):
     layers = [
         {
             **{key: net[key] for key in ("run_id", "model", "depth", "residual", "seed")},
-            "key": "",
+            "key": net.get("key", ""),
             "std": [means[net["model"]]] * 3,
             "gradient": [1.0, 0.5, 0.9],
         }
@@ -141,34 +145,78 @@ def with_responses(inputs, **means):
 
 
 def test_layer_responses_are_compared_by_their_mean(make_sample):
-    inputs = with_responses(make_sample(depths=(20, 56)), resnet20=0.5, resnet56=0.4)
+    inputs = make_sample(depths=(20, 56))
+    for net in inputs.members:
+        net["key"] = net["model"]  # known by its key and by its run, as it is in earnest
+    inputs = with_responses(inputs, resnet20=0.5, resnet56=0.4)
     found = outcome(inputs, "cifar10-responses-fall-with-depth")
     assert found.status == "holds" and found.value == pytest.approx(-0.1)
-    assert found.evidence == "ResNet-20 0.500, ResNet-56 0.400"
+    assert found.evidence == "ResNet-20 0.500, ResNet-56 0.400" and found.runs == 2
     assert outcome(inputs, "cifar10-responses-below-plain-56").status == "not measured"
 
 
-@pytest.mark.parametrize(("gradient", "status"), [([1.0, 0.5, 0.02], "holds"), ([1.0, 0.5, 1e-6], "fails")])
+@pytest.mark.parametrize(
+    ("gradient", "status"),
+    [([1.0, 0.5, 0.02], "holds"), ([1.0, 0.5, 1e-6], "fails"), ([1.0, 0.5, 0.0], "fails"), ([0.0, 0.0, 1.0], "fails")],
+)
 def test_gradients_are_healthy_near_the_median_layers(make_sample, gradient, status):
     net = {"run_id": "r", "key": "k", "model": "plain56", "depth": 56, "residual": False, "seed": 0, "std": [1.0] * 3}
     inputs = dataclasses.replace(make_sample(), responses=[{**net, "gradient": gradient}])
-    assert outcome(inputs, "plain-gradients-are-healthy").status == status
+    found = outcome(inputs, "plain-gradients-are-healthy")
+    assert (found.status, found.runs) == (status, 1)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def with_seeds(make_sample, *errors, **curve):
+    """A ResNet-110 a seed with these test errors; what is known of their curves."""
+    inputs = make_sample(depths=(110,))
+    nets = [
+        {**inputs.members[0], "run_id": f"r{seed}", "seed": seed, "test_err1": error, "val_err1": error}
+        for seed, error in enumerate(errors)
+    ]
+    curves = [{**inputs.curves[0], "run_id": net["run_id"], "points": {}, **curve} for net in nets]
+    evaluation = {**inputs.evaluation, "members": nets, "run": None}
+    return dataclasses.replace(inputs, evaluation=evaluation, curves=curves)
 
 
 def test_five_seeds_are_held_against_the_papers_five(make_sample):
     def runs(*errors):
-        inputs = make_sample(depths=(110,))
-        nets = [
-            {**inputs.members[0], "run_id": f"r{seed}", "seed": seed, "test_err1": error, "val_err1": error}
-            for seed, error in enumerate(errors)
-        ]
-        return dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": nets, "run": None})
+        return with_seeds(make_sample, *errors)
 
     found = outcome(runs(0.0643, 0.0650, 0.0655, 0.0680, 0.0677), "cifar10-resnet110-seeds")
     assert (found.status, found.runs, found.value) == ("holds", 5, pytest.approx(0.0661))
     assert "standard deviation 0.17, best 6.43%" in found.evidence
     assert outcome(runs(0.080, 0.081, 0.079), "cifar10-resnet110-seeds").status == "fails"
-    assert outcome(runs(0.066), "cifar10-resnet110-seeds").status == "not measured"
+    assert outcome(runs(0.066, 0.067), "cifar10-resnet110-seeds").status == "not measured"
+
+
+def test_another_recipe_is_no_paper_length_run(make_sample):
+    papers = {"batch_size": 128.0, "schedule": "multistep", "weight_decay": 1e-4}
+    good = with_seeds(make_sample, 0.064, 0.066, 0.065, recipe=papers)
+    assert outcome(good, "cifar10-resnet110-seeds").status == "holds"
+    other = with_seeds(make_sample, 0.064, 0.066, 0.065, recipe={**papers, "schedule": "cosine"})
+    assert outcome(other, "cifar10-resnet110-seeds").status == "not measured"
+    mixed = dataclasses.replace(
+        good, curves=[{**good.curves[0], "recipe": {**papers, "nesterov": True}}, *good.curves[1:]]
+    )
+    assert "nesterov True (the paper: False)" in " ".join(differences(mixed, PROTOCOLS["cifar10"]))
+    assert "Recipe" not in " ".join(differences(good, PROTOCOLS["cifar10"]))
+
+
+def test_a_stopped_training_is_no_shorter_one(make_sample):
+    inputs = make_sample(steps=16_000)
+    assert outcome(inputs, "cifar10-plain-degrades-train").status == "holds"
+    (plain,) = [curve for curve in inputs.curves if curve["model"] == "plain56"]
+    plain["complete"] = False
+    assert outcome(inputs, "cifar10-plain-degrades-train").status == "not measured"
+
+
+def test_a_longer_training_does_not_speak_for_the_papers_length(make_sample):
+    inputs = make_sample(depths=(20,))
+    longer = {**inputs.members[0], "run_id": "longer", "steps": 192_000, "test_err1": 0.01, "val_err1": 0.01}
+    inputs = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "others": [longer]})
+    found = outcome(inputs, "cifar10-resnet20-table-6")
+    assert (found.value, found.length) == (inputs.members[0]["test_err1"], 1.0)
 
 
 def cold_and_warm(make_sample, *, late, end=0.07):
@@ -194,13 +242,11 @@ def test_a_cold_start_is_slow_and_ends_alike(make_sample):
 
 
 def test_a_warm_up_makes_another_kind_of_run(make_sample):
-    inputs = with_members(make_sample(depths=(110,)), 0.06)
-    other = {**inputs.members[0], "run_id": "warm", "val_err1": 0.5, "test_err1": 0.5}
-    curve = {**inputs.curves[-1], "run_id": "warm", "model": "resnet110", "warmup": True, "points": {}}
-    inputs = dataclasses.replace(
-        inputs, evaluation={**inputs.evaluation, "others": [other]}, curves=[*inputs.curves, curve]
-    )
-    assert outcome(inputs, "cifar10-resnet110-table-6").value == pytest.approx(0.06)
+    warm = with_seeds(make_sample, 0.066, 0.067, 0.065, warmup=True)
+    cold = {**warm.members[0], "run_id": "cold", "val_err1": 0.05, "test_err1": 0.05}
+    inputs = dataclasses.replace(warm, evaluation={**warm.evaluation, "others": [cold]})
+    found = outcome(inputs, "cifar10-resnet110-seeds")
+    assert (found.runs, found.value) == (3, pytest.approx(0.066))  # one run of another kind does not push them aside
 
 
 def test_more_iterations_need_all_of_them(make_sample):
@@ -296,8 +342,6 @@ def test_a_published_error_is_credited_to_the_nets_own_option_and_stride(make_sa
 
 
 def test_outcomes_are_json(make_sample):
-    import json
-
     assert json.loads(json.dumps([found.to_json() for found in assess(make_sample())], allow_nan=False))
 
 

@@ -90,7 +90,10 @@ def test_what_evaluation_publishes_is_what_a_report_reads():
     labels = rng.integers(3, size=60)
     facts = {"model": "resnet8", "depth": 8, "residual": True, "lr": 0.1, "seed": 0, "steps": 510, "params": 75_000}
     judged = [
-        Judged(facts | {"run_id": name, "key": name, "weight": 0.5, "val_err1": 0.5}, rng.random((60, 3)))
+        Judged(
+            facts | {"run_id": name, "key": name, "checkpoint_sha256": name, "weight": 0.5, "val_err1": 0.5},
+            rng.random((60, 3)),
+        )
         for name in ("a", "b")
     ]
     mean = Judged({"size": 2, "selection": "top_k", "val_err1": 0.5}, rng.random((60, 3)))

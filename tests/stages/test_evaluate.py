@@ -249,7 +249,7 @@ RIGHT, HALF = np.eye(4)[LABELS], np.eye(4)[[0, 1, 0, 1]]
 
 
 def judged(p, val_err1, run_id=""):
-    return Judged({"val_err1": val_err1, "run_id": run_id}, p)
+    return Judged({"val_err1": val_err1, "run_id": run_id, "checkpoint_sha256": run_id}, p)
 
 
 def test_the_best_member_is_chosen_by_validation_not_by_test():
@@ -261,6 +261,7 @@ def test_the_best_member_is_chosen_by_validation_not_by_test():
     assert found["run"] == {
         "val_err1": None,
         "run_id": "",
+        "checkpoint_sha256": "",
         "test_err1": 0.5,
         "test_err5": 0.0,
         "ci95": list(wilson(2, 4)),

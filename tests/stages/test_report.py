@@ -92,7 +92,7 @@ def test_publish_keeps_times_and_sweep_and_one_file_an_experiment(evaluated):
     readme.write_text("<!-- results: made by `pipeline publish` -->\n<!-- end of results -->\n")
     publish.run(config, made)
     publish.run(dataclasses.replace(config, seed=3), made)
-    assert sorted(path.name for path in (made.root / "results").iterdir()) == ["digits-seed.3.json", "digits.json"]
+    assert sorted(path.name for path in (made.root / "results").glob("*.json")) == ["digits-seed.3.json", "digits.json"]
     result = read_json(made.root / "results" / "digits.json")
     assert result["leaderboard"]["sweep"] == "s"
     assert (result["evaluation"]["run"]["seconds"], result["evaluation"]["run"]["images_per_s"]) == (30.0, 7.0)
