@@ -180,7 +180,9 @@ class RecipeConfig(_Section):
     weight_decay: float  # of what SGD optimises
     decay_norm: bool  # whether batch norm's scale and shift decay too
     label_smoothing: float
-    normalize: Literal["per_pixel_mean", "channel", "imagenet", "half", "unit"]  # see `pipeline.data.normalization`
+    normalize: Literal[
+        "per_pixel_mean", "channel", "imagenet", "cifar10_public", "cifar100_public", "half", "unit"
+    ]  # see `pipeline.data.normalization`
     precision: Literal["auto", "fp32", "bf16"]  # auto: bf16 where the hardware multiplies it
     augment: AugmentConfig
 

@@ -6,9 +6,12 @@ import numpy as np
 
 from pipeline.data.store import Statistics
 
-# Of RGB in [0, 1], mean and std as their users write them: torchvision's weights, [-1, 1], [0, 1].
+# Of RGB in [0, 1], mean and std as their users write them: torchvision's weights, public CIFAR repositories (whose std is
+# the mean over images of each image's own), [-1, 1], [0, 1].
 FIXED = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10_public": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100_public": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
@@ -23,8 +26,8 @@ def channel_constants(normalize: str, statistics: Statistics) -> tuple[np.ndarra
     if normalize == "channel":
         return statistics.mean, statistics.std
     mean, std = (np.array(values, np.float32) for values in FIXED[normalize])
-    if normalize == "imagenet" and len(statistics.mean) != len(mean):
+    if normalize not in ("half", "unit") and len(statistics.mean) != len(mean):
         raise ValueError(
-            f"recipe.normalize=imagenet is of RGB images, these have {len(statistics.mean)} channel; choose channel"
+            f"recipe.normalize={normalize} is of RGB images, these have {len(statistics.mean)} channel; choose channel"
         )
     return mean[: len(statistics.mean)], std[: len(statistics.mean)]

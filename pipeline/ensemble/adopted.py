@@ -59,6 +59,7 @@ def adopt(config: Config, store: Path, runs: Path, location: Location, lineage: 
     if start is None:
         raise ValueError("adopt needs weights: start.weights=FILE, run:<key> or torchvision:<name>")
     images = open_store(store)
+    start.check(config, images.manifest.content_hash, as_they_are=True)
     facts = _facts(config, images, start)
     model = config.model
     net = net_name(model.family, model.depth, model.residual, model.shortcut, model.stride_on)
@@ -99,7 +100,12 @@ def _facts(config: Config, images: Store, start: Start) -> dict:
     """What the weights are saved with, as training does."""
     manifest, mean = images.manifest, images.statistics(config.data.split).mean
     facts = described(config, manifest.content_hash, len(manifest.classes), len(mean))
-    identity = json.dumps([ADOPTED, facts, start.fingerprint], sort_keys=True)
+    # What only training does with the configuration makes no other net.
+    model = {key: value for key, value in facts["model"].items() if key != "init_fan"}
+    seen = [facts[key] for key in ("normalize", "split", "data")] + [
+        facts["augment"][key] for key in ("crop", "test_side")
+    ]
+    identity = json.dumps([ADOPTED, model, seen, start.fingerprint], sort_keys=True)
     return {**facts, "key": hashlib.sha256(identity.encode()).hexdigest()[:12], "source": start.fingerprint}
 
 

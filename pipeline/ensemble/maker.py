@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.data.store import Store
 from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
-from pipeline.ensemble.members import Candidate, fetch_weights, find_members
+from pipeline.ensemble.members import Candidate, fetch_weights, find_members, on_all_images
 from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
 from pipeline.tracking.store import Location
 from pipeline.training.checkpoint import load_weights
@@ -43,13 +44,14 @@ class Maker:
 
 
 def all_trained(maker: Maker, but: Container[str], folder: Path) -> list[Member]:
-    """Every finished training on the store's holdout split, their weights fetched into `folder`.
+    """Every finished training and net made elsewhere on the store's images, their weights fetched into `folder`.
 
     Args:
         but: checkpoints, by their sha256, that are left out.
     """
     manifest, found = maker.store.manifest, []
-    for candidate in find_members(maker.location, manifest.name, manifest.content_hash):
+    of = (maker.location, manifest.name, manifest.content_hash)
+    for candidate in (*find_members(*of), *on_all_images(*of)):
         if candidate.checkpoint_sha256 not in but:
             maker.fetch(candidate, folder)
             found.append(member_of(candidate, folder))
@@ -71,7 +73,7 @@ def member_of(candidate: Candidate, folder: Path, weight: float | None = None, t
         params=cost.params,
         macs=cost.macs,
         weight=weight,
-        val_err1=candidate.val_err1,
+        val_err1=candidate.val_err1 if math.isfinite(candidate.val_err1) else None,
         checkpoint_sha256=candidate.checkpoint_sha256,
         weights=weights_file(candidate),
         num_train=candidate.num_train,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from pipeline.atomic import replacing, sha256
 from pipeline.models import net_name
 from pipeline.tracking import registry
-from pipeline.tracking.store import ADOPTED, CHECKPOINT_TAG, KEY_TAG, KIND_TAG, SNAPSHOT_TAG, Location
+from pipeline.tracking.store import ADOPTED, CHECKPOINT_TAG, KEY_TAG, KIND_TAG, SNAPSHOT_TAG, SPLIT_TAG, Location
 from pipeline.training.checkpoint import BEST, snapshot_name
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Candidate:
     lr: float | None  # None: made elsewhere
     seed: int | None
     steps: int  # of the training, not of the checkpoint that was kept; 0: made elsewhere
-    val_err1: float
+    val_err1: float  # infinite for a net that has seen the validation images
     checkpoint_sha256: str
     tags: Mapping[str, str]
     num_train: int = 0  # images it was trained on; 0 for all of the split
@@ -72,17 +73,25 @@ def find_members(location: Location, experiment: str, content_hash: str) -> list
     Raises:
         ValueError: MLflow knows of no such run.
     """
-    found: dict[str, Candidate] = {}
-    for run in registry.trained_runs(location, experiment, content_hash, SPLIT):
-        candidate = _candidate(run)
-        if candidate is not None:
-            found.setdefault(candidate.key, candidate)
+    found = _by_key(registry.trained_runs(location, experiment, content_hash, SPLIT))
     if not found:
         raise ValueError(
             f"MLflow at {location.uri} holds no finished training of data set {experiment} (content {content_hash[:12]}, "
             f"split {SPLIT}); make some with `dvc repro -f sweep` or `dvc repro -f train` (data.split={SPLIT}), "
             "or correct tracking.uri"
         )
+    return found
+
+
+def on_all_images(location: Location, experiment: str, content_hash: str) -> list[Candidate]:
+    """Finished trainings, and nets made elsewhere, that have seen the validation images too: they may be tested, no more."""
+    return _by_key(registry.trained_runs(location, experiment, content_hash, "full"))
+
+
+def _by_key(runs: Iterable[Any]) -> list[Candidate]:
+    found: dict[str, Candidate] = {}
+    for candidate in filter(None, map(_candidate, runs)):
+        found.setdefault(candidate.key, candidate)
     return list(found.values())
 
 
@@ -149,7 +158,7 @@ def _candidate(run: Any) -> Candidate | None:
             lr=None if adopted else float(params["recipe.lr"]),
             seed=None if adopted else int(params["seed"]),
             steps=0 if adopted else int(params["recipe.max_steps"]),
-            val_err1=run.data.metrics["best/err1"],
+            val_err1=math.inf if tags[SPLIT_TAG] == "full" else run.data.metrics["best/err1"],
             num_train=int(params.get("data.num_train", 0)),  # runs of earlier versions lack the key
             start=started(params),
             checkpoint_sha256=tags[CHECKPOINT_TAG],

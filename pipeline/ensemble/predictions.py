@@ -228,7 +228,9 @@ def _training_images(
     store: Store, metadata: dict[str, Any], device: torch.device, workers: int, title: str
 ) -> Iterator[Tensor]:
     """Batches of the net's training images, augmented and in the order of the first epoch of seed 0."""
-    of_training = Images("train", store, store.train(), store.split_indices(metadata["split"])[0])
+    of_training = Images(
+        "train", store, store.train(), store.split_indices(metadata["split"], metadata.get("num_train", 0))[0]
+    )
     batches = of_training.batches(metadata, workers)
     size = min(BATCH, len(of_training.indices))
     loader = TrainLoader(

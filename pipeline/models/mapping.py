@@ -13,7 +13,7 @@ HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "wei
 ELSEWHERE = {"linear": "fc", "classifier": "fc", "head": "fc", "shortcut": "downsample"}
 COUNTER = "num_batches_tracked"  # of batch norm, no weight
 AUXILIARY = ("aux1.", "aux2.")  # GoogLeNet's classifiers that only training uses
-SHOWN = 4  # names in an error
+SHOWN = 8  # names of a kind in an error
 
 
 def state_in(loaded: Any) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ def state_in(loaded: Any) -> dict[str, Tensor]:
     )
 
 
-def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True) -> dict[str, Tensor]:
+def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True, ordered: bool = True) -> dict[str, Tensor]:
     """A state dict of `model` with the weights of `found`.
 
     Names may carry prefixes (`module.`), or be those of ELSEWHERE. What is then left over is taken by its place where
@@ -46,6 +46,7 @@ def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True) -> 
 
     Args:
         head: whether the last layer's weights are taken too; without, they stay the model's.
+        ordered: whether `found` is in the order of the layers; without, nothing is taken by a place that another could have.
     Raises:
         ValueError: weights that are missing, not wanted, or of another shape, with their names.
     """
@@ -57,7 +58,7 @@ def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True) -> 
     given = _renamed(_without_prefix(found, own), own)
     given = {name: tensor for name, tensor in given.items() if name not in kept and not name.endswith(COUNTER)}
     given = {name: t for name, t in given.items() if name in wanted or not name.startswith(AUXILIARY)}
-    given = _placed(given, wanted)
+    given = _placed(given, wanted, ordered)
     missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
     apart = [n for n in wanted if n in given and given[n].shape != wanted[n].shape]
     if missing or extra or apart:
@@ -89,14 +90,17 @@ def _renamed(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, T
     renamed = {}
     for name, tensor in found.items():
         here = ".".join(ELSEWHERE.get(part, part) for part in name.split("."))
-        renamed[name if name in own or here not in own else here] = tensor
+        taken = here in found or here in renamed  # two names for one layer: the second is reported
+        renamed[name if name in own or here not in own or taken else here] = tensor
     return renamed
 
 
-def _placed(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _placed(given: dict[str, Tensor], wanted: Mapping[str, Tensor], ordered: bool) -> dict[str, Tensor]:
     """Names that are left over on both sides, one for the other where kinds and shapes come in the same order."""
     missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
     alike = [(name.rsplit(".", 1)[-1], given[name].shape) for name in extra]
+    if not ordered and len(set(alike)) < len(alike):
+        return given
     if not missing or alike != [(name.rsplit(".", 1)[-1], wanted[name].shape) for name in missing]:
         return given
     here = dict(zip(extra, missing, strict=True))

@@ -20,6 +20,6 @@ def run(config: Config, workspace: Workspace) -> None:
     made = adopt(replace(config, start=start), store, Path(config.paths.runs), location, lineage(workspace.root))
     print(f"{made.name}: validation error {100 * made.val_err1:.2f} %, run {made.key}")
     if config.data.split == "full":
-        print("it has seen the validation images (data.split=full): it can be evaluated, and is never chosen")
+        print("it has seen the validation images (data.split=full): evaluation.runs=all tests it, nothing chooses it")
     else:
         print("it counts as made without the validation images; if it has seen them, adopt it with data.split=full")

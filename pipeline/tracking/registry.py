@@ -52,7 +52,8 @@ def require_answer(location: Location, who: str) -> None:
 
 
 def trained_runs(location: Location, experiment: str, content_hash: str, split: str) -> list[Any]:
-    """Finished trainings and adopted nets of the same images and split that hold a validation error and a checkpoint's hash.
+    """Finished trainings and adopted nets of the same images and split that hold a checkpoint's hash and, where the split
+    has validation images, an error on them.
 
     Trials that a sweep's scheduler stopped early are left out: they were not trained as their recipe says.
     All pages; best first, runs of the same error by key, so that every machine sees one order.
@@ -63,8 +64,10 @@ def trained_runs(location: Location, experiment: str, content_hash: str, split: 
         return []
     wanted = (
         f"attributes.status = 'FINISHED' and tags.`{DATA_TAG}` = '{content_hash}' "
-        f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished' and metrics.`best/err1` >= 0"
+        f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished'"
     )
+    if split == "holdout":
+        wanted += " and metrics.`best/err1` >= 0"
     runs: list[Any] = []
     token = None
     while True:
@@ -72,7 +75,7 @@ def trained_runs(location: Location, experiment: str, content_hash: str, split: 
         runs += [run for run in page if CHECKPOINT_TAG in run.data.tags and run.data.tags.get(KIND_TAG) in TRAINED]
         token = page.token
         if not token:
-            return sorted(runs, key=lambda run: (run.data.metrics["best/err1"], run.data.tags[KEY_TAG]))
+            return sorted(runs, key=lambda run: (run.data.metrics.get("best/err1", 0.0), run.data.tags[KEY_TAG]))
 
 
 def run_of(location: Location, run: str) -> str:

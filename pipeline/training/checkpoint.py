@@ -8,6 +8,7 @@ import os
 import pickle
 import socket
 import time
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -44,14 +45,22 @@ def resumable(folder: Path, key: str) -> Path | None:
     return path
 
 
-def described(config: Config, content_hash: str, num_classes: int, in_channels: int) -> dict[str, Any]:
-    """What weights are saved with, so that they can be read without the configuration."""
+def described(
+    config: Config, content_hash: str, num_classes: int, in_channels: int, seen: Collection[str] = ()
+) -> dict[str, Any]:
+    """What weights are saved with, so that they can be read without the configuration.
+
+    Args:
+        seen: content hashes of data sets whose validation images the weights that this starts from were trained on.
+    """
     return {
         "model": {**asdict(config.model), "num_classes": num_classes, "in_channels": in_channels},
         "normalize": config.recipe.normalize,
         "augment": asdict(config.recipe.augment),
         "split": config.data.split,
         "data": content_hash,
+        "num_train": config.data.num_train,
+        "seen": sorted({*seen, *([content_hash] if config.data.split == "full" else [])}),
     }
 
 

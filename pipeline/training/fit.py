@@ -67,6 +67,8 @@ def fit(
     precision = resolve(config.recipe.precision, config.trainer.accelerator)
     location = location_of(config) if track else None
     start = starting_point(config.start.weights, Path(config.paths.runs), location)
+    if start is not None:
+        start.check(config, content_hash, as_they_are=config.start.backbone_lr == 0)
     key = run_key(config, content_hash, precision, start.fingerprint if start else "")
     folder = Path(config.paths.runs) / key
     if (done := finished(folder, location)) is not None:
@@ -74,8 +76,8 @@ def fit(
     keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    data = _data(config, store)
-    metadata = {**described(config, content_hash, data.num_classes, data.in_channels), "key": key}
+    data, seen = _data(config, store), start.seen if start is not None else ()
+    metadata = {**described(config, content_hash, data.num_classes, data.in_channels, seen), "key": key}
     model = _net(config, metadata["model"], start)
     with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
         recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config)[:2], _told(attempt, report))

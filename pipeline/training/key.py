@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import OTHER_DEPTHS, Config
 
 _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides what is learnt. Sweeps, tracking and reports can change without a run becoming another one.
@@ -26,6 +26,8 @@ _CODE = (
     "data/batches.py",
     "data/module.py",
     "data/normalization.py",
+    "data/splits.py",
+    "data/store.py",
     "training/batchnorm.py",
     "training/classifier.py",
     "training/fit.py",
@@ -38,7 +40,7 @@ _CODE = (
 
 
 def run_key(config: Config, content_hash: str, precision: str, start: str = "") -> str:
-    """12 hex digits. World size, threads and paths are left out: they change rounding at most.
+    """12 hex digits. World size, threads and paths are left out: they change rounding at most, see `deciding`.
 
     Args:
         content_hash: of the store.
@@ -67,6 +69,8 @@ def deciding(config: Config) -> dict[str, int]:
         "warmup_window": trainer.log_every_steps
         if recipe.warmup_lr
         else 0,  # the error that ends the warm-up is its mean
+        # Each rank draws the masks of its own images.
+        "dropout_per_rank": trainer.world_size if config.model.family.split("_")[0] in OTHER_DEPTHS else 1,
     }
 
 

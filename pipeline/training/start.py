@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.config import Config
+from pipeline.models import net_name
 from pipeline.models.mapping import head_name, mapped, state_in
 from pipeline.tracking.store import Location
 from pipeline.training.checkpoint import BEST
 
 RUN, TORCHVISION = "run:", "torchvision:"
+WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zeros")
 
 
 def anchored(weights: str, root: Path) -> str:
@@ -31,6 +36,41 @@ class Start:
 
     source: str  # as configured
     state: dict[str, Tensor]
+    ordered: bool = True  # whether the state's order is that of the layers: safetensors sort names
+    made: Mapping[str, Any] = field(default_factory=dict)  # what is known of its making, see `checkpoint.described`
+
+    @property
+    def seen(self) -> set[str]:
+        """Content hashes of the data sets whose validation images the weights were trained on."""
+        return {*self.made.get("seen", ()), *([self.made["data"]] if self.made.get("split") == "full" else [])}
+
+    def check(self, config: Config, content_hash: str, as_they_are: bool) -> None:
+        """Raises ValueError where the weights would fit and yet be wrong.
+
+        Args:
+            content_hash: of the store that they are to be validated on.
+            as_they_are: whether layers stay as they were made, so that pixels must be normalised as then.
+        """
+        says, model = f"start.weights={self.source}", config.model
+        if theirs := self.made.get("model"):
+            ours = asdict(model)
+            if _wiring({**ours, **theirs}) != _wiring(ours):
+                keys = [key for key in WIRING if theirs.get(key, ours[key]) != ours[key]]
+                choice = " ".join(f"model.{key}={_word(theirs[key])}" for key in keys)
+                raise ValueError(f"{says} are those of another net (override: {choice})")
+        bottlenecks = model.family == "imagenet" and model.depth >= 50
+        if self.source.startswith(TORCHVISION) and bottlenecks and model.stride_on != "3x3":
+            raise ValueError(f"{says} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
+        used, wanted = config.recipe.normalize, self.made.get("normalize", config.recipe.normalize)
+        if as_they_are and used != wanted:
+            raise ValueError(
+                f"{says} were trained on pixels normalised otherwise, recipe.normalize={used} would mislead them "
+                f"(override: recipe.normalize={wanted})"
+            )
+        if content_hash in self.seen and config.data.split == "holdout":
+            raise ValueError(
+                f"{says} were trained on the validation images, which can therefore choose nothing (override: data.split=full)"
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -49,7 +89,7 @@ class Start:
             ValueError: they do not fit, with the names that do not.
         """
         try:
-            model.load_state_dict(mapped(self.state, model, head))
+            model.load_state_dict(mapped(self.state, model, head, self.ordered))
         except ValueError as error:
             raise ValueError(f"start.weights={self.source} do not fit the net: {error}") from None
 
@@ -67,18 +107,43 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
     if not source:
         return None
     if source.startswith(TORCHVISION):
-        return Start(source, _published(source.removeprefix(TORCHVISION)))
+        # torchvision's GoogLeNet turns ImageNet's normalisation into [-1, 1] before its first layer.
+        normalize = "half" if "googlenet" in source.lower() else "imagenet"
+        return Start(source, _published(source.removeprefix(TORCHVISION)), made={"normalize": normalize})
     if not source.startswith(RUN):
         path = Path(source)
         if not path.is_file():
             raise FileNotFoundError(f"start.weights={source}: no such file; {_allowed()}")
-        return Start(source, read_weights(path))
+        return _start(source, path)
     run = source.removeprefix(RUN)
     local = runs / run / BEST
     if run and local.is_file():
-        return Start(source, read_weights(local))
+        return _start(source, local)
     with TemporaryDirectory() as folder:
-        return Start(source, read_weights(_tracked(run, location, Path(folder), runs)))
+        return _start(source, _tracked(run, location, Path(folder), runs))
+
+
+def _start(source: str, path: Path) -> Start:
+    """A file's weights, with what its header says where this project wrote it."""
+    from safetensors import safe_open
+
+    state = read_weights(path)
+    if not _is_safetensors(path):
+        return Start(source, state)
+    with safe_open(path, "pt") as stream:
+        made = json.loads((stream.metadata() or {}).get("pipeline", "{}"))
+    return Start(source, state, ordered=False, made=made)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _wiring(model: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of model.* decides what a net computes with the same weights."""
+    name = net_name(*(model[key] for key in ("family", "depth", "residual", "shortcut", "stride_on")))
+    padded = model["residual"] and model["shortcut"] == "A"
+    return name, model["shortcut_zeros"] if padded else ""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -138,7 +203,7 @@ def _published(name: str) -> dict[str, Tensor]:
         return dict(
             torch.hub.load_state_dict_from_url(weights.url, map_location="cpu", check_hash=True, weights_only=True)
         )
-    except OSError as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{weights.url} cannot be fetched ({error}); download it elsewhere and name the file"
         ) from None
@@ -150,6 +215,7 @@ def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> P
     # Imported here: training from a file needs no MLflow.
     from pipeline.tracking import registry
 
+    registry.require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
     try:
         found = registry.download(location, registry.run_of(location, run), f"checkpoints/{BEST}", folder / "download")
     except FileNotFoundError as error:

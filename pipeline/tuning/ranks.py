@@ -59,6 +59,8 @@ def fit_on_ray(
     # One answer for all ranks and for the key, should machines differ.
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
     start = starting_point(config.start.weights, Path(config.paths.runs), location)
+    if start is not None:
+        start.check(config, open_store(store).manifest.content_hash, as_they_are=config.start.backbone_lr == 0)
     fingerprint = start.fingerprint if start else ""
     key = run_key(config, open_store(store).manifest.content_hash, config.recipe.precision, fingerprint)
     folder = Path(config.paths.runs) / key

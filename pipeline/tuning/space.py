@@ -80,6 +80,11 @@ def most(space: Space, key: str, default: int) -> int:
     return max([value for grid in _grids(space) for value in (_examples(grid[key]) if key in grid else [default])])
 
 
+def values_of(space: Space, key: str) -> list[Any]:
+    """Values that trials may get for a key, as far as they are listed or are the ends of a range."""
+    return [value for grid in _grids(space) if key in grid for value in _examples(grid[key])]
+
+
 def grid_size(space: Space) -> int:
     """Points of the grids that the lists of `space` span."""
     return sum(math.prod(len(v) for v in grid.values() if isinstance(v, list)) for grid in _grids(space))

@@ -24,7 +24,16 @@ from pipeline.training.key import code_version, deciding
 from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
 from pipeline.tuning.cluster import check_tracking, join, on_gpus, side_by_side
-from pipeline.tuning.space import check_space, chosen, example_points, grid_size, most, search_space, trial_name
+from pipeline.tuning.space import (
+    check_space,
+    chosen,
+    example_points,
+    grid_size,
+    most,
+    search_space,
+    trial_name,
+    values_of,
+)
 from pipeline.tuning.trial import run_trial, trial_config
 
 FACTS = "sweep.json"
@@ -212,6 +221,8 @@ def _most_epochs(config: Config, num_train: int) -> int:
 
     space, recipe = config.sweep.space, config.recipe
     batch_size = most(space, "recipe.batch_size", recipe.batch_size)
+    swept = [part for part in values_of(space, "data.num_train") if part]  # 0 stands for the whole split
+    num_train = min([num_train, *swept])
     if batch_size > num_train:
         raise ValueError(
             f"recipe.batch_size={batch_size} is larger than the {num_train} training images; choose a smaller one"
@@ -256,6 +267,8 @@ def _facts(config: Config, content_hash: str) -> dict[str, Any]:
         "recipe": asdict(config.recipe),
         "trainer": deciding(config),
         "seed": config.seed,
+        "start": asdict(config.start),
+        "num_train": config.data.num_train,
         "sweep": sweep,
         "code": code_version(),
     }

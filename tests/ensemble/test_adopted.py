@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from runs import composed, tracked
@@ -9,7 +11,7 @@ from runs import composed, tracked
 from pipeline.cli import USER_ERROR, main
 from pipeline.data.store import open_store
 from pipeline.ensemble.adopted import adopt
-from pipeline.ensemble.members import find_members
+from pipeline.ensemble.members import find_members, on_all_images
 from pipeline.models import build_model
 from pipeline.stages import adopt as stage
 from pipeline.tracking.store import locate
@@ -55,12 +57,23 @@ def test_weights_that_have_seen_the_validation_images_are_never_chosen(workspace
     root = workspace()
     config = composed(root, "model.depth=8", f"start.weights={theirs}", "data.split=full", "trainer.accelerator=cpu")
     stage.run(config, Workspace(root))
-    assert "is never chosen" in capsys.readouterr().out
+    assert "evaluation.runs=all tests it, nothing chooses it" in capsys.readouterr().out
     (run,) = tracked(root)
     assert "best/err1" not in run.metrics
     manifest = open_store(root / "data/store/digits").manifest
     with pytest.raises(ValueError, match="holds no finished training"):
         find_members(locate("", root / "mlruns"), "digits", manifest.content_hash)
+    (found,) = on_all_images(locate("", root / "mlruns"), "digits", manifest.content_hash)
+    assert (found.run_id, found.val_err1) == (run.run_id, math.inf)
+
+
+def test_what_only_training_reads_makes_no_other_net(workspace, theirs):
+    root = workspace()
+    keys = [
+        adopted(root, f"start.weights={theirs}", *more)[0].key
+        for more in ((), ("recipe.augment.padding=2",), ("model.init_fan=fan_out",), ("model.shortcut_zeros=around",))
+    ]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,18 @@ def test_state_dicts_are_found_where_checkpoints_keep_them(theirs):
         state_in({"epoch": 3})
     with pytest.raises(ValueError, match="holds a Tensor, no weights by name"):
         state_in(torch.zeros(1))
+
+
+def test_names_in_no_order_are_not_taken_by_their_place():
+    net = ours()
+    foreign = {name.replace("conv", "c_"): tensor for name, tensor in net.state_dict().items()}
+    assert mapped(foreign, net).keys() == net.state_dict().keys()
+    with pytest.raises(ValueError, match="it lacks"):
+        mapped(foreign, net, ordered=False)
+
+
+def test_two_names_for_one_layer_are_refused():
+    net = ours()
+    state = net.state_dict()
+    with pytest.raises(ValueError, match=r"it has linear\.weight"):
+        mapped({**state, "linear.weight": state["fc.weight"]}, net)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from runs import TINY, composed, run_folder
 from safetensors.torch import save_file
 
+from pipeline.config import with_overrides
 from pipeline.models import build_model
-from pipeline.training.checkpoint import load_weights
+from pipeline.training.checkpoint import described, load_weights, save_weights
 from pipeline.training.fit import fit
 from pipeline.training.start import Start, anchored, read_weights, starting_point
 
@@ -62,6 +64,51 @@ def test_what_is_not_there_is_named_with_what_may_be_given(tmp_path: Path):
     with pytest.raises(ValueError, match=r"torchvision has no such weights; a model .*resnet50"):
         starting_point("torchvision:resnet51", tmp_path, None)
     assert starting_point("", tmp_path, None) is None
+
+
+def kept(net, path: Path, **facts) -> Start:
+    save_weights(net, path, facts)
+    return starting_point(str(path), path.parent, None)
+
+
+def test_weights_that_fit_another_wiring_are_refused(workspace, net, tmp_path: Path):
+    config = composed(workspace(), "model.depth=8")
+    made = asdict(config.model)
+    start = kept(net, tmp_path / "net.safetensors", model=made)
+    start.check(config, "hash", as_they_are=True)
+    for change in ("model.residual=false", "model.shortcut_zeros=around"):
+        key, value = change.split("=")
+        other = with_overrides(config, {key: {"false": False}.get(value, value)})
+        with pytest.raises(ValueError, match=rf"those of another net \(override: {key}=(true|after)\)"):
+            start.check(other, "hash", as_they_are=False)
+    plain = kept(net, tmp_path / "plain.safetensors", model={**made, "residual": False})
+    unpadded = with_overrides(config, {"model.residual": False, "model.shortcut_zeros": "around"})
+    plain.check(unpadded, "hash", as_they_are=False)  # a plain net pads nothing
+
+
+def test_pixels_of_layers_that_stay_are_normalised_as_they_were(workspace, net, tmp_path: Path):
+    config = composed(workspace(), "model.depth=8")
+    start = kept(net, tmp_path / "net.safetensors", model=asdict(config.model), normalize="half")
+    start.check(config, "hash", as_they_are=False)
+    with pytest.raises(ValueError, match=r"override: recipe\.normalize=half"):
+        start.check(config, "hash", as_they_are=True)
+    with pytest.raises(ValueError, match=r"override: model\.stride_on=3x3"):
+        Start("torchvision:resnet50", {}).check(
+            with_overrides(config, {"model.family": "imagenet", "model.depth": 50}), "hash", as_they_are=False
+        )
+
+
+def test_weights_that_saw_the_validation_images_choose_nothing_even_by_way_of_another_data_set(
+    workspace, net, tmp_path: Path
+):
+    full, holdout = (composed(workspace(), "model.depth=8", f"data.split={split}") for split in ("full", "holdout"))
+    first = kept(net, tmp_path / "first.safetensors", **described(full, "a", 10, 1))
+    second = kept(net, tmp_path / "second.safetensors", **described(holdout, "b", 10, 1, first.seen))
+    for start in (first, second):
+        with pytest.raises(ValueError, match=r"trained on the validation images.*override: data\.split=full"):
+            start.check(holdout, "a", as_they_are=False)
+        start.check(full, "a", as_they_are=False)
+        start.check(holdout, "c", as_they_are=False)
 
 
 def test_a_relative_file_is_the_repositorys(tmp_path: Path):

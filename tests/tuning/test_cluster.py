@@ -38,11 +38,24 @@ def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspac
     assert _most_epochs(composed(root, *steps), 1150) == 10
     assert _most_epochs(composed(root, *steps, "sweep.space={recipe.max_steps:[17,340]}"), 1150) == 20
     assert _most_epochs(composed(root, *steps, "sweep.space={recipe.batch_size:[64,128]}"), 1150) == 22
+    assert _most_epochs(composed(root, *steps, "sweep.space={data.num_train:[0,640]}"), 1150) == 17
     with pytest.raises(ValueError, match=r"recipe\.batch_size=64 is larger than the 50 training images"):
         _most_epochs(composed(root, *steps), 50)
+    with pytest.raises(ValueError, match=r"recipe\.batch_size=64 is larger than the 40 training images"):
+        _most_epochs(composed(root, *steps, "sweep.space={data.num_train:[40,640]}"), 1150)
 
 
-@pytest.mark.parametrize("change", ["trainer.val_every_epochs=5", "recipe.lr=0.3", "sweep.max_concurrent=1"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "trainer.val_every_epochs=5",
+        "recipe.lr=0.3",
+        "sweep.max_concurrent=1",
+        "start.weights=/a/net.pth",
+        "start.head=kept",
+        "data.num_train=500",
+    ],
+)
 def test_what_decides_a_sweep_makes_another(workspace: Workspaces, change: str) -> None:
     root = workspace()
     assert _facts(composed(root), "hash") != _facts(composed(root, change), "hash")
