@@ -64,7 +64,7 @@ def test_weights_that_have_seen_the_validation_images_are_never_chosen(workspace
     with pytest.raises(ValueError, match="holds no finished training"):
         find_members(locate("", root / "mlruns"), "digits", manifest.content_hash)
     (found,) = on_all_images(locate("", root / "mlruns"), "digits", manifest.content_hash)
-    assert (found.run_id, found.val_err1) == (run.run_id, math.inf)
+    assert (found.key, found.val_err1) == (run.tags["pipeline.key"], math.inf)
 
 
 def test_what_only_training_reads_makes_no_other_net(workspace, theirs):
