@@ -84,7 +84,7 @@ def choose(
     elif config.selection == "deepest_twice":
         choice = selection.deepest_twice(errors, nets, config.size)
     elif config.selection == "one_net":
-        choice = selection.one_net(errors, nets, config.size)
+        choice = selection.one_net(errors, [candidate.training for candidate in candidates], config.size)
     else:
         said = [maker.predict(candidate, images, folder) for candidate in candidates[:POOL]]
         pool = [tempered(values, _temperature(values, images.labels, config)) for values in said]

@@ -60,6 +60,11 @@ class Candidate:
         """What makes two candidates the same net to `best_per_depth`: a depth of the paper's nets, or one of the others."""
         return self.depth, self.residual, "" if self.model.startswith(("resnet", "plain", "cifar_")) else self.model
 
+    @property
+    def training(self) -> tuple[int, bool, str]:
+        """What makes two candidates seeds of one training, to `one_net`."""
+        return self.depth, self.residual, f"{self.model} {self.num_train} {self.start}"
+
 
 def find_members(location: Location, experiment: str, content_hash: str) -> list[Candidate]:
     """Every finished training on the holdout split of the same images, best validation error first.
@@ -141,7 +146,7 @@ def started(params: Mapping[str, Any]) -> str:
         return ""
     share = float(params["start.backbone_lr"])
     slower = ", frozen" if share == 0 else f", backbone at {share:g} of the rate" if share != 1 else ""
-    return Path(weights).name + slower
+    return Path(weights).name + slower + (", with its head" if params.get("start.head") == "kept" else "")
 
 
 def _candidate(run: Any) -> Candidate | None:

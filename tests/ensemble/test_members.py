@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
 from tiny_world import World, file_names
 
-from pipeline.ensemble.members import fetch_weights, find_members
+from pipeline.ensemble.members import fetch_weights, find_members, started
 from pipeline.tracking import registry
 from pipeline.tracking.registry import require_answer
 from pipeline.tracking.store import Location
@@ -92,3 +93,18 @@ def test_weights_that_are_nowhere_say_how_to_go_on(world, tmp_path):
     shutil.rmtree(tmp_path / "mlruns" / "artifacts")
     with pytest.raises(FileNotFoundError, match=r"missing or changed, and checkpoints/best.safetensors of run"):
         fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "w.safetensors")
+
+
+def test_seeds_of_one_training_share_net_start_and_images(world):
+    world.add_run(0.2, seed=1)
+    (first,) = find(world)
+    assert dataclasses.replace(first, seed=2, lr=0.2).training == first.training
+    for change in ({"model": "resnet8B"}, {"num_train": 500}, {"start": "net.pth"}):
+        assert dataclasses.replace(first, **change).training != first.training
+
+
+def test_a_start_is_told_with_what_became_of_head_and_backbone():
+    params = {"start.weights": "/a/net.pth", "start.backbone_lr": "0.0", "start.head": "kept"}
+    assert started(params) == "net.pth, frozen, with its head"
+    assert started({**params, "start.backbone_lr": "1.0", "start.head": "new"}) == "net.pth"
+    assert started({}) == ""
