@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import Protocol
 
 LINE_EVERY_S = 10.0
+HOURLY_BELOW = 0.1  # a second: what is rarer is counted by the hour
 
 
 class Progress(Protocol):
-    def advance(self, amount: float = 1) -> None: ...
+    def advance(self, amount: float = 1) -> None:
+        """Parts of a unit count too."""
 
     def note(self, text: str) -> None:
         """Shown beside the bar: the latest loss, the file at hand."""
@@ -30,7 +32,7 @@ class _Bar:
             progress.TextColumn("{task.fields[note]}"),
         ]
         self._bar, self._unit, self._start, self._first = progress.Progress(*columns), unit, time.monotonic(), done
-        self._task = self._bar.add_task(title, total=total, completed=int(done), count="", note="")
+        self._task = self._bar.add_task(title, total=total, completed=done, count="", note="")
         self._bar.start()
 
     def advance(self, amount: float = 1) -> None:
@@ -73,8 +75,9 @@ class _Lines:
 
 def _count(done: float, total: float | None, first: float, start: float, unit: str) -> str:
     rate = (done - first) / max(time.monotonic() - start, 1e-9)
-    size = f"{done:,.0f}/{total:,.0f}" if total else f"{done:,.0f}"
-    return f"{size} {unit}, {rate:,.1f} {unit}/s"
+    made = f"{done:,.2f}".removesuffix(".00")
+    size = f"{made}/{total:,.0f}" if total else made
+    return f"{size} {unit}, " + (f"{rate:,.1f} {unit}/s" if rate >= HOURLY_BELOW else f"{3600 * rate:,.1f} {unit}/h")
 
 
 @contextmanager

@@ -39,6 +39,16 @@ def test_what_an_earlier_run_had_made_counts_as_done_and_not_as_speed(capsys: py
     assert float(re.findall(r"([\d,.]+) steps/s", line)[0].replace(",", "")) < 100
 
 
+def test_what_takes_hours_shows_its_parts_and_is_counted_by_the_hour(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("sweep", 4, "trials") as bar:
+        time.sleep(0.02)
+        bar.advance(0.001)  # 0.05 a second at most
+    assert re.match(r"sweep: 0/4 trials, [\d.]+ trials/h, \d+ s left", capsys.readouterr().err)
+    with progress("sweep", 4, "trials") as bar:
+        bar.advance(0.25)
+    assert capsys.readouterr().err.startswith("sweep: 0.25/4 trials, ")
+
+
 def test_the_display_ends_with_an_error_too(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyError), progress("steps", None, "steps") as bar:
         bar.advance()

@@ -7,26 +7,35 @@ from typing import Any
 
 from ray.tune import Callback
 
-from pipeline.progress import progress
+from pipeline.progress import Progress, progress
+from pipeline.tuning.space import chosen
 
 
 class TrialLines(Callback):
-    """Progress over `total` trials; notes the best validation error so far."""
+    """Progress over trials, each counted by the share of its steps that it has made; notes the best validation error.
 
-    def __init__(self, total: int) -> None:
-        self._total, self._best = total, float("inf")
+    Args:
+        total: trials of the whole sweep; Tune makes them as it goes.
+        max_steps: of a trial whose point does not choose recipe.max_steps.
+    """
+
+    def __init__(self, total: int, max_steps: int) -> None:
+        self._total, self._max_steps, self._best = total, max_steps, float("inf")
         self._open = ExitStack()
+        self._shown: Progress | None = None
+        self._made = 0.0
 
-    def setup(self, *_: Any, **__: Any) -> None:
-        self._shown = self._open.enter_context(progress("sweep", self._total, "trials"))
+    def on_step_begin(self, iteration: int, trials: list, **_: Any) -> None:
+        if self._shown is None:  # not sooner: what an earlier, interrupted sweep made is no rate of this one
+            self._made = self._share(trials)
+            self._shown = self._open.enter_context(progress("sweep", self._total, "trials", self._made))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **_: Any) -> None:
         self._best = min(self._best, result.get("best/err1", self._best))
-        self._shown.note(f"best validation error {100 * self._best:.2f} %")
-        self._shown.advance(0)
+        self._show(trials)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        self._shown.advance()
+        self._show(trials)
         last = trial.last_result
         print(
             f"{trial}: validation error {100 * last.get('best/err1', float('nan')):.2f} % after {last.get('step', 0):,} steps",
@@ -40,4 +49,19 @@ class TrialLines(Callback):
         return None  # a display has nothing to restore
 
     def __getstate__(self) -> dict:
-        return {"_total": self._total, "_best": self._best, "_open": ExitStack()}
+        return {**self.__dict__, "_open": ExitStack(), "_shown": None}
+
+    def _show(self, trials: list) -> None:
+        if self._shown is not None:
+            made, before = self._share(trials), self._made
+            self._made = made
+            self._shown.note(f"best validation error {100 * self._best:.2f} %")
+            self._shown.advance(made - before)
+
+    def _share(self, trials: list) -> float:
+        """Trials that ended, and of the others the share of their steps."""
+        return sum(1.0 if trial.is_finished() else self._of_steps(trial) for trial in trials)
+
+    def _of_steps(self, trial: Any) -> float:
+        max_steps = chosen(trial.config).get("recipe.max_steps", self._max_steps)
+        return min((trial.last_result or {}).get("step", 0) / max_steps, 1.0)

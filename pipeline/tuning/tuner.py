@@ -195,7 +195,7 @@ def _new_tuner(config: Config, trainable: Any, folder: Path, at_once: int, num_t
             name=folder.name,
             storage_path=str(folder.parent),
             failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
-            callbacks=[TrialLines(grid_size(sweep.space) * sweep.num_samples)],
+            callbacks=[TrialLines(grid_size(sweep.space) * sweep.num_samples, config.recipe.max_steps)],
             verbose=0,
         ),
     )

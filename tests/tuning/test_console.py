@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pickle
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.tuning.console import TrialLines
+
+
+class Trial(SimpleNamespace):
+    """What the display reads of one of Tune's trials."""
+
+    def is_finished(self) -> bool:
+        return self.status == "TERMINATED"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def make_trial(name: str, *, step: int = 0, status: str = "RUNNING", **point: object) -> Trial:
+    return Trial(name=name, status=status, config=point, last_result={"step": step, "best/err1": 0.2})
+
+
+def display(trials: list[Trial], *, total: int) -> TrialLines:
+    lines = TrialLines(total, 1_000)
+    lines.on_step_begin(0, trials)
+    return lines
+
+
+def test_a_trial_counts_by_the_share_of_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [make_trial("a"), make_trial("b", **{"recipe.max_steps": 500})]
+    lines = display(trials, total=2)
+    for trial in trials:
+        trial.last_result["step"] = 250
+        lines.on_trial_result(0, trials, trial, {"best/err1": 0.2})
+    lines.on_experiment_end(trials)
+    shown = capsys.readouterr().err
+    assert shown.startswith("sweep: 0.75/2 trials, ") and "best validation error 20.00 %" in shown
+
+
+def test_a_trial_that_was_stopped_early_counts_as_done(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [make_trial("a"), make_trial("b")]
+    lines = display(trials, total=2)
+    trials[0].status, trials[0].last_result["step"] = "TERMINATED", 300
+    lines.on_trial_complete(0, trials, trials[0])
+    lines.on_experiment_end(trials)
+    told = capsys.readouterr()
+    assert told.err.startswith("sweep: 1/2 trials, ")
+    assert told.out == "a: validation error 20.00 % after 300 steps\n"
+
+
+def test_what_an_earlier_part_of_the_sweep_made_counts_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [make_trial("a", status="TERMINATED"), make_trial("b", step=500)]
+    display(trials, total=3).on_experiment_end(trials)
+    assert capsys.readouterr().err.startswith("sweep: 1.50/3 trials, 0.0 trials/h")
+
+
+def test_tune_can_save_it_while_it_is_shown() -> None:
+    lines = display([make_trial("a")], total=1)
+    copy = pickle.loads(pickle.dumps(lines))
+    lines.on_experiment_end([])
+    copy.on_step_begin(0, [])
+    copy.on_experiment_end([])
