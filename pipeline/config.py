@@ -183,7 +183,7 @@ class RecipeConfig(_Section):
     normalize: Literal[
         "per_pixel_mean", "channel", "imagenet", "cifar10_public", "cifar100_public", "half", "unit"
     ]  # see `pipeline.data.normalization`
-    precision: Literal["auto", "fp32", "bf16"]  # auto: bf16 where the hardware multiplies it
+    precision: Literal["auto", "fp32", "tf32", "bf16"]  # auto: bf16 where the hardware multiplies it
     augment: AugmentConfig
 
     def __post_init__(self) -> None:

@@ -32,7 +32,8 @@ class _Bar:
             progress.TextColumn("{task.fields[note]}"),
         ]
         self._bar, self._unit, self._start, self._first = progress.Progress(*columns), unit, time.monotonic(), done
-        self._task = self._bar.add_task(title, total=total, completed=done, count="", note="")
+        self._task = self._bar.add_task(title, total=total, count="", note="")
+        self._bar.update(self._task, completed=done)
         self._bar.start()
 
     def advance(self, amount: float = 1) -> None:

@@ -14,7 +14,7 @@ from pipeline.evaluation.intervals import newcombe, wilson
 from pipeline.report.curves import VAL, series
 from pipeline.report.document import count, interval, percent, points
 from pipeline.report.inputs import Layers, ReportInputs, short_name
-from pipeline.report.outcome import Outcome, Status, compared, unmeasured
+from pipeline.report.outcome import Outcome, Status, compared, near, unmeasured
 from pipeline.report.paper import PROTOCOLS, Claim, Metric
 from pipeline.report.trained import FULL_LENGTH, Measured, Training, at_length, lengths, trainings
 
@@ -23,9 +23,10 @@ from pipeline.report.trained import FULL_LENGTH, Measured, Training, at_length, 
 HEALTHY = 100.0
 SEVERAL = 2  # validations, each after an epoch or more
 # A metric's images, by their name in the counts and by their name on the page.
-IMAGES = {"test": "test", "validation": "val", "train": "train", "early": "train"}
+IMAGES = {"test": "test", "top5": "test", "validation": "val", "train": "train", "early": "train"}
 TOLD = {
     "test": "test images",
+    "top5": "test images (top-5)",
     "validation": "validation images",
     "train": "training images",
     "early": "training images, mean over the first quarter of the training",
@@ -52,8 +53,11 @@ def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
     return compared(claim, difference < 0, difference, bounds, evidence, runs=ensemble["size"])
 
 
-def falls(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """Of the claim's nets, the last measured one has a smaller value than the first, both trained for as long."""
+def compare_nets(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """Of the claim's nets, all trained for as long, the first measured one and the last.
+
+    falls: the last has the smaller value. comparable: their errors are no further apart than the claim's margin.
+    """
     order: Sequence[Metric] = ("test", "validation") if claim.metric == "test" else (claim.metric,)
     for metric in order:
         found = [t for t in trainings(inputs, metric) if t.model in claim.nets]
@@ -61,11 +65,11 @@ def falls(claim: Claim, inputs: ReportInputs) -> Outcome:
             measured = _at(inputs, found, metric, steps)
             chain = [measured[model] for model in claim.nets if model in measured]
             if len(chain) >= 2:
-                return _fallen(claim, inputs, chain, metric)
+                return _pair(claim, inputs, chain, metric)
     return unmeasured(claim, _missing(inputs, claim, 2))
 
 
-def _fallen(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Metric) -> Outcome:
+def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Metric) -> Outcome:
     first, last = chain[0], chain[-1]
     protocol = PROTOCOLS[inputs.data["name"]]
     length = min(net.steps for net in chain) / protocol.steps
@@ -80,6 +84,8 @@ def _fallen(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: M
         apart = newcombe(last.errors, last.n, first.errors, first.n)
         bounds = (apart.low, apart.high)
     evidence = f"{shown} on {count(last.n)} {TOLD[metric]}"
+    if claim.check == "comparable":
+        return near(claim, last.value - first.value, bounds, evidence, **facts)
     return compared(claim, last.value < first.value, last.value - first.value, bounds, evidence, **facts)
 
 
@@ -90,15 +96,15 @@ def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
     views = (inputs.evaluation.get("data") or {}).get("protocol") or "views that were not recorded"
     if target.dataset != "cifar10" and views != target.views:
         return unmeasured(claim, f"The paper's error is at {target.views}, these are at {views}.")
-    net = _full(inputs, claim, "test")
-    if net is None or target.err1 is None:
+    net = _full(inputs, claim, claim.metric)
+    if net is None:
         return unmeasured(claim, _missing(inputs, claim, 1))
     low, high = wilson(net.errors, net.n)
-    paper = target.err1 / 100
+    paper = claim.paper[target.model] / 100
     return Outcome(
         claim=claim,
         status="holds" if low <= paper else "fails",
-        evidence=f"{net} on {count(net.n)} test images, 95% interval {interval((low, high))}; the paper {percent(paper)}",
+        evidence=f"{net} on {count(net.n)} {TOLD[claim.metric]}, 95% interval {interval((low, high))}; the paper {percent(paper)}",
         value=net.value,
         interval=(low, high),
         beyond_chance=not low <= paper <= high,
@@ -205,7 +211,8 @@ def not_public(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 CHECKS: dict[str, Callable[[Claim, ReportInputs], Outcome]] = {
     "ensemble_gain": ensemble_gain,
-    "falls": falls,
+    "falls": compare_nets,
+    "comparable": compare_nets,
     "reaches": reaches,
     "at_least": bounded,
     "at_most": bounded,
@@ -251,7 +258,7 @@ def _missing(inputs: ReportInputs, claim: Claim, wanted: int) -> str:
         if model in found:
             training, metric = found[model]
             value = f"{training.value:.3f}" if metric == "responses" else percent(training.value)
-            split = "" if metric in ("test", "responses") else f" on {TOLD[metric]}"
+            split = "" if metric in ("test", "top5", "responses") else f" on {TOLD[metric]}"
             short.append(f"{training.name} {value}{split} after {count(training.steps)}")
     so_far = f" So far: {', '.join(short)}." if short else ""
     paper = PROTOCOLS[inputs.data["name"]].steps

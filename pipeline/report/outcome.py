@@ -55,3 +55,24 @@ def compared(
         beyond_chance=beyond,
         **facts,
     )
+
+
+def near(claim: Claim, difference: float, bounds: tuple[float, float] | None, evidence: str, **facts: Any) -> Outcome:
+    """A verdict that two errors are no further apart than the claim's margin."""
+    margin = claim.margin / 100
+    holds, beyond = abs(difference) <= margin, None
+    evidence += f"; difference {points(difference)} points, at most {claim.margin:g} either way"
+    if bounds:
+        inside = [abs(bound) <= margin for bound in bounds]
+        beyond = all(inside) if holds else not any(inside)  # an interval of both signs holds zero, hence the estimate
+        evidence += f", 95% interval {points(bounds[0])} to {points(bounds[1])}"
+        evidence += "" if beyond else ", which reaches over the margin: it may be chance"
+    return Outcome(
+        claim=claim,
+        status="holds" if holds else "fails",
+        evidence=evidence,
+        value=difference,
+        interval=bounds,
+        beyond_chance=beyond,
+        **facts,
+    )

@@ -55,12 +55,15 @@ class Measured(NamedTuple):
 def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
     """Every run that has a value of the metric.
 
-    test: test error of evaluated nets. validation, train: the end of a learning curve. early: the mean of the train
+    test, top5: test error of evaluated nets. validation, train: the end of a learning curve. early: the mean of the train
     error over the first part of it. responses: the mean over the layers of their standard deviation.
     """
     of = {name: curve for curve in inputs.curves for name in ids(curve)}
     if metric == "test":
         return [_of(net, net["test_err1"], of) for net in inputs.nets if as_the_paper(net)]
+    if metric == "top5":
+        evaluated = [(net, net["test_err5"]) for net in inputs.nets if as_the_paper(net)]
+        return [_of(net, error, of) for net, error in evaluated if error is not None]
     known = {name: net for net in inputs.nets if as_the_paper(net) for name in ids(net)}
     if metric == "responses":
         told = [

@@ -44,7 +44,7 @@ def compiles(
 
     Args:
         setting: trainer.compile: true, false or auto.
-        precision: fp32 or bf16.
+        precision: fp32, tf32 or bf16.
     """
     if setting != "auto":
         return bool(setting)

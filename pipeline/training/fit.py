@@ -25,7 +25,7 @@ from pipeline.training.choice import compiles
 from pipeline.training.classifier import Classifier
 from pipeline.training.compiled import compile_net
 from pipeline.training.key import run_key
-from pipeline.training.precision import resolve, uses_cuda
+from pipeline.training.precision import float32_products, resolve, uses_cuda
 from pipeline.training.ranks import rank
 from pipeline.training.recorder import Recorder, Report, Validated
 from pipeline.training.start import Start, freeze_backbone, starting_point
@@ -79,7 +79,8 @@ def fit(
     data, seen = _data(config, store), start.seen if start is not None else ()
     metadata = {**described(config, content_hash, data.num_classes, data.in_channels, seen), "key": key}
     model = _net(config, metadata["model"], start)
-    with attempt_on(folder, config, key, content_hash, precision, tags or {}, track) as attempt:
+    known = (folder, config, key, content_hash, precision, tags or {}, track)
+    with float32_products(precision), attempt_on(*known) as attempt:
         recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config)[:2], _told(attempt, report))
         trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
         checkpoint = resumable(folder, key)

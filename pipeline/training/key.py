@@ -44,7 +44,7 @@ def run_key(config: Config, content_hash: str, precision: str, start: str = "") 
 
     Args:
         content_hash: of the store.
-        precision: fp32 or bf16, what recipe.precision came to on this hardware.
+        precision: fp32, tf32 or bf16, what recipe.precision came to on this hardware.
         start: fingerprint of the weights that training starts from, "" for random ones.
     """
     started = {"start": [start, config.start.head, config.start.backbone_lr]} if start else {}

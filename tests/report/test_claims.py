@@ -328,6 +328,35 @@ def test_imagenet_errors_need_the_papers_views(make_sample):
     assert "not public" in outcome(ten_crop, "imagenet-ensemble-top5").evidence
 
 
+def test_top5_errors_of_the_tables_are_claims_of_their_own(make_sample):
+    inputs = make_sample(name="imagenet", depths=(34, 50), plain=(), steps=600_000)
+    first, second = inputs.members
+    members = [first, {**second, "model": "resnet50", "test_err1": 0.30, "test_err5": 0.0671}]
+    evaluation = {**inputs.evaluation, "members": members, "run": None, "data": {"protocol": "10-crop"}}
+    inputs = dataclasses.replace(inputs, evaluation=evaluation)
+    found = outcome(inputs, "imagenet-resnet50-table-3-top5")
+    assert (found.status, found.claim.paper) == ("holds", {"resnet50": 6.71})
+    assert "reaches 6.71% top-5 error" in found.claim.statement and "(top-5)" in found.evidence
+    assert outcome(inputs, "imagenet-resnet50-table-3").status == "fails"
+    assert outcome(inputs, "imagenet-resnet50-table-4-top5").status == "not measured"  # at other views
+    members[1]["test_err5"] = None
+    assert outcome(inputs, "imagenet-resnet50-table-3-top5").status == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("residual", "status", "beyond_chance"),
+    [(0.279, "holds", False), (0.2840, "holds", False), (0.2849, "fails", False), (0.20, "fails", True)],
+)
+def test_comparable_nets_are_less_than_the_margin_apart(make_sample, residual, status, beyond_chance):
+    inputs = make_sample(name="imagenet", depths=(18, 34), plain=(), steps=600_000)
+    plain, deep = ({**net, "test_err1": error} for net, error in zip(inputs.members, (0.2794, residual), strict=True))
+    members = [{**plain, "model": "plain18", "residual": False}, {**deep, "model": "resnet18", "depth": 18}]
+    inputs = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": members, "run": None}, curves=())
+    found = outcome(inputs, "imagenet-18-layers-comparable")
+    assert (found.status, found.beyond_chance) == (status, beyond_chance)
+    assert "at most 0.5 either way" in found.evidence
+
+
 def test_a_published_error_is_credited_to_the_nets_own_option_and_stride(make_sample):
     inputs = make_sample(name="imagenet", depths=(34, 50), plain=(), steps=600_000)
     members = [{**net, "model": name} for net, name in zip(inputs.members, ("resnet34C", "resnet50_v1.5"), strict=True)]
