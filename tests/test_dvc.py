@@ -20,6 +20,7 @@ KEYS = {
     for section, types in get_type_hints(Config).items()
     if section in SECTIONS and is_dataclass(types)
 }
+CONFIG = "pipeline/config"  # a dep as a whole
 NAMES = sorted(STAGES)
 NOT_IMPORTED = {
     # The command line itself does this stage's work; to the others it only hands the configuration.
@@ -48,8 +49,8 @@ def sources(stage: str) -> set[Path]:
 
 @pytest.mark.parametrize("stage", NAMES)
 def test_code_deps_are_the_files_the_stage_imports(stage):
-    code = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    needed = {str(path.relative_to(ROOT)) for path in sources(stage)}
+    code = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py") or dep == CONFIG}
+    needed = {CONFIG if path.parent == ROOT / CONFIG else str(path.relative_to(ROOT)) for path in sources(stage)}
     assert code == needed | NOT_IMPORTED.get(stage, set())
 
 
@@ -57,7 +58,9 @@ def keys_read(stage: str) -> set[str]:
     """Keys such as recipe.lr and seed that the stage's code reads, whole sections where it takes them so."""
     # Only train and sweep call what pipeline/training does with a configuration; others use its small parts.
     trains = stage in ("train", "sweep")
-    files = [path for path in sources(stage) if path.name != "config.py" and (trains or path.parent.name != "training")]
+    files = [
+        path for path in sources(stage) if path.parent != ROOT / CONFIG and (trains or path.parent.name != "training")
+    ]
     found = set().union(*map(attributes, files))
     return {name for owner, name in found if owner == "config" and name in SECTIONS} | {
         f"{owner}.{name}" for owner, name in found if name in KEYS.get(owner, ())
