@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.ensemble.folder import Member
+from pipeline.ensemble.selection import running_averages
 from pipeline.ensemble.temperature import tempered
 
 
 def averages(members: Sequence[Member], said: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """(N, K) weighted mean of the first member, of the first two, and so on to the whole ensemble; summed in float64.
+    """(N, K) weighted mean of the first member, of the first two, and so on to the whole ensemble.
 
     Args:
         members: with weights.
         said: (M,) arrays (N, K): each member's probabilities.
     """
-    total, weight = np.zeros(said[0].shape), 0.0
-    for member, values in zip(members, said, strict=True):
-        total += tempered(values, member.temperature) * np.float64(member.weight or 0.0)
-        weight += member.weight or 0.0
-        yield (total / weight).astype(np.float32)
+    pairs = zip(members, said, strict=True)
+    yield from running_averages(
+        (tempered(values, member.temperature) for member, values in pairs), [member.weight or 0.0 for member in members]
+    )

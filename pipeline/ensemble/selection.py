@@ -7,7 +7,8 @@ earlier candidate wins a tie.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,10 +146,19 @@ def average(probabilities: Sequence[Probabilities], weights: Sequence[float]) ->
         raise ValueError(
             f"{len(probabilities)} members with weights {list(weights)}; need one weight a member, none negative, not all 0"
         )
-    total = np.zeros(probabilities[0].shape)
+    heard = [(p, weight) for p, weight in zip(probabilities, weights, strict=True) if weight]
+    (whole,) = deque(running_averages(*zip(*heard, strict=True)), maxlen=1)  # the last one alone stays in memory
+    return whole
+
+
+def running_averages(probabilities: Iterable[Probabilities], weights: Iterable[float]) -> Iterator[NDArray[np.float32]]:
+    """(N, K) weighted mean of the first member, whose weight is not 0, of the first two, and so on; summed in float64."""
+    total: NDArray[np.float64] | float = 0.0
+    whole = 0.0
     for p, weight in zip(probabilities, weights, strict=True):
-        total += p * np.float64(weight / sum(weights))
-    return total.astype(np.float32)
+        total = total + p * np.float64(weight)
+        whole += weight
+        yield (total / whole).astype(np.float32)
 
 
 def cross_entropy(truth: NDArray[np.floating]) -> float:

@@ -58,6 +58,8 @@ def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True, ord
     given = _renamed(_without_prefix(found, own), own)
     given = {name: tensor for name, tensor in given.items() if name not in kept and not name.endswith(COUNTER)}
     given = {name: t for name, t in given.items() if name in wanted or not name.startswith(AUXILIARY)}
+    if not head:
+        given = _without_head(given, wanted, own[f"{head_name(model)}.weight"].shape[1], ordered)
     given = _placed(given, wanted, ordered)
     missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
     apart = [n for n in wanted if n in given and given[n].shape != wanted[n].shape]
@@ -93,6 +95,18 @@ def _renamed(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, T
         taken = here in found or here in renamed  # two names for one layer: the second is reported
         renamed[name if name in own or here not in own or taken else here] = tensor
     return renamed
+
+
+def _without_head(
+    given: dict[str, Tensor], wanted: Mapping[str, Tensor], width: int, ordered: bool
+) -> dict[str, Tensor]:
+    """Without a last layer under a name of its own: the only matrix, of several the last, that is left over and takes
+    `width` features."""
+    heads = [n for n, t in given.items() if n not in wanted and t.ndim == 2 and t.shape[1] == width]
+    if not heads or (len(heads) > 1 and not ordered):
+        return given
+    layer = heads[-1].rsplit(".", 1)[0]
+    return {name: tensor for name, tensor in given.items() if name.rsplit(".", 1)[0] != layer}
 
 
 def _placed(given: dict[str, Tensor], wanted: Mapping[str, Tensor], ordered: bool) -> dict[str, Tensor]:

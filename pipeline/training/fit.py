@@ -12,7 +12,6 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from pipeline.config import Config
 from pipeline.data.module import ImageData
-from pipeline.data.store import open_store
 from pipeline.models import build_model
 from pipeline.progress import progress
 from pipeline.tracking import store as tracking
@@ -24,11 +23,11 @@ from pipeline.training.checkpoint_io import AtomicCheckpointIO
 from pipeline.training.choice import compiles
 from pipeline.training.classifier import Classifier
 from pipeline.training.compiled import compile_net
-from pipeline.training.key import run_key
+from pipeline.training.identity import identify
 from pipeline.training.precision import float32_products, resolve, uses_cuda
 from pipeline.training.ranks import rank
 from pipeline.training.recorder import Recorder, Report, Validated
-from pipeline.training.start import Start, freeze_backbone, starting_point
+from pipeline.training.start import Start, freeze_backbone
 from pipeline.training.stop import GracefulStop, Interrupted, ignore_sigterm
 
 STEPS_PER_CALL = 25  # on a GPU; half of the default log_every_steps
@@ -63,14 +62,10 @@ def fit(
         ValueError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
         stop.Interrupted: after a signal; call again to go on.
     """
-    content_hash = open_store(store).manifest.content_hash
     precision = resolve(config.recipe.precision, config.trainer.accelerator)
     location = location_of(config) if track else None
-    start = starting_point(config.start.weights, Path(config.paths.runs), location)
-    if start is not None:
-        start.check(config, content_hash, as_they_are=config.start.backbone_lr == 0)
-    key = run_key(config, content_hash, precision, start.fingerprint if start else "")
-    folder = Path(config.paths.runs) / key
+    run = identify(config, store, precision, location)
+    key, folder, content_hash, start = run.key, run.folder, run.content_hash, run.start
     if (done := finished(folder, location)) is not None:
         return done
     keep_freed_memory()

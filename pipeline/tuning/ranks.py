@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, from_dict
-from pipeline.data.store import open_store
 from pipeline.training.attempt import FitResult, end_cut_off, finished, location_of
 from pipeline.training.classifier import DivergedError
 from pipeline.training.fit import fit
-from pipeline.training.key import run_key
+from pipeline.training.identity import identify
 from pipeline.training.precision import resolve
 from pipeline.training.ranks import set_rank
 from pipeline.training.recorder import Validated
-from pipeline.training.start import starting_point
 from pipeline.training.stop import Interrupted
 from pipeline.tuning.cluster import check_tracking, join, on_gpus, side_by_side
 
@@ -58,12 +56,8 @@ def fit_on_ray(
     side_by_side(config, cluster)
     # One answer for all ranks and for the key, should machines differ.
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
-    start = starting_point(config.start.weights, Path(config.paths.runs), location)
-    if start is not None:
-        start.check(config, open_store(store).manifest.content_hash, as_they_are=config.start.backbone_lr == 0)
-    fingerprint = start.fingerprint if start else ""
-    key = run_key(config, open_store(store).manifest.content_hash, config.recipe.precision, fingerprint)
-    folder = Path(config.paths.runs) / key
+    run = identify(config, store, config.recipe.precision, location)
+    key, folder = run.key, run.folder
     if (done := finished(folder, location)) is not None:
         known(done)
         return done

@@ -137,6 +137,7 @@ def test_average_normalises_weights_and_rows_sum_to_one():
     assert mean.dtype == np.float32
     np.testing.assert_allclose(mean, [[0.75, 0.25, 0], [0, 1, 0]])
     np.testing.assert_allclose(mean.sum(1), 1)
+    np.testing.assert_array_equal(average([a, b], [0, 2]), b)
 
 
 @pytest.mark.parametrize("weights", [[], [1], [1, -1], [0, 0]])

@@ -103,6 +103,20 @@ def test_the_last_layer_stays_the_nets_own_where_it_is_not_wanted():
     assert torch.equal(found["layer3.0.conv1.weight"], other.state_dict()["layer3.0.conv1.weight"])
 
 
+def test_a_last_layer_under_a_name_of_its_own_is_left_out_where_it_is_not_wanted():
+    net, other = ours(), Theirs(classes=100)
+    theirs = {name.replace("linear.", "heads.out."): tensor for name, tensor in other.state_dict().items()}
+    assert "heads.out.weight" in theirs
+    found = mapped(theirs, net, head=False)
+    assert torch.equal(found["fc.weight"], net.state_dict()["fc.weight"])
+    assert torch.equal(found["layer3.0.conv1.weight"], theirs["layer3.0.conv1.weight"])
+    with pytest.raises(ValueError, match=r"it has spare.weight that the net has not"):
+        mapped({**theirs, "spare.weight": torch.zeros(10, 63)}, net, head=False)
+    unordered = dict(sorted(theirs.items())) | {"another.weight": torch.zeros(5, 64)}
+    with pytest.raises(ValueError, match=r"heads\.out\.weight"):  # which of the two is the last?
+        mapped(unordered, net, head=False, ordered=False)
+
+
 def test_what_does_not_fit_is_refused_with_its_names_and_a_hint(theirs):
     with pytest.raises(
         ValueError, match=r"it lacks layer1.1.conv1.weight, .* and \d+ more; its weights are those of 8 layers"
