@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 LINE_EVERY_S = 10.0
+LOOK_BACK_S = 3600.0
 HOURLY_BELOW = 0.1  # a second: what is rarer is counted by the hour
 
 
@@ -31,7 +32,9 @@ class _Bar:
             progress.TimeRemainingColumn(),
             progress.TextColumn("{task.fields[note]}"),
         ]
-        self._bar, self._unit, self._start, self._first = progress.Progress(*columns), unit, time.monotonic(), done
+        # The time left is of the whole work's rate: rich alone looks back 30 s, in which a trial may not be heard of.
+        self._bar = progress.Progress(*columns, speed_estimate_period=LOOK_BACK_S)
+        self._unit, self._start, self._first = unit, time.monotonic(), done
         self._task = self._bar.add_task(title, total=total, count="", note="")
         self._bar.update(self._task, completed=done)
         self._bar.start()

@@ -27,7 +27,7 @@ from pipeline.tracking import journal
 from pipeline.training.classifier import Classifier
 from pipeline.training.compiled import compile_net
 from pipeline.training.fit import fit
-from pipeline.training.precision import resolve
+from pipeline.training.precision import float32_products, resolve
 
 WARM_UP = 5  # one part in this many of the steps runs untimed
 
@@ -65,17 +65,18 @@ def bare_rate(config: Config, store: Store, device: torch.device) -> float:
     images = batch_of(recipe.batch_size, store, device)
     labels = torch.randint(len(manifest.classes), (recipe.batch_size,), device=device)
     (optimiser,) = Classifier(net, recipe).configure_optimizers()
-    bf16 = resolve(recipe.precision, config.trainer.accelerator) == "bf16"
+    precision = resolve(recipe.precision, config.trainer.accelerator)
     warm = config.trainer.log_every_steps
     start = 0.0
-    for step in range(recipe.max_steps):
-        if step == warm:
-            start = _now(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = F.cross_entropy(net(images).float(), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    with float32_products(precision):
+        for step in range(recipe.max_steps):
+            if step == warm:
+                start = _now(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                loss = F.cross_entropy(net(images).float(), labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
     return (recipe.max_steps - warm) / (_now(device) - start)
 
 
@@ -111,7 +112,7 @@ def forward_rate(config: Config, store: Store, device: torch.device, images: int
     inputs = batch_of(BATCH, store, device)
     sizes = [min(BATCH, images - done) for done in range(0, images, BATCH)]
     # Evaluation does not let a GPU round convolutions to TF32.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with float32_products("fp32"):
         start = _now(device)
         for size in sizes:
             net(inputs[:size])

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pipeline.training.precision import float32_products
+
 
 def ready(net: nn.Module, device: torch.device) -> nn.Module:
     """`net` on `device`, changed into the form that answers fastest: the same function to float32's rounding.
@@ -33,5 +35,5 @@ def class_probabilities(net: nn.Module, images: Tensor) -> Tensor:
 
     Convolutions multiply in float32 on a GPU too, not in TF32, so that machines agree to rounding.
     """
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with float32_products("fp32"):
         return net(images).float().softmax(1)

@@ -16,6 +16,7 @@ from pipeline.data.loader import EvalLoader
 from pipeline.data.splits import evenly
 from pipeline.ensemble.predictions import Images, load_net, named
 from pipeline.progress import progress
+from pipeline.training.precision import float32_products
 
 IMAGES = 500  # evenly spaced, so of every class
 BATCH = 50  # a backward pass keeps every layer's maps
@@ -44,7 +45,7 @@ def responses(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Respo
     device = next(net.parameters()).device
     # A row a layer: sum, sum of squares, count, sum of gradients' norms.
     sums, images = torch.zeros(len(layers), 4, dtype=torch.float64, device=device), 0
-    with _measuring(layers, sums):
+    with float32_products("fp32"), _measuring(layers, sums):
         for inputs, labels in batches:
             images += len(labels)
             F.cross_entropy(net(inputs).float(), labels, reduction="sum").backward()

@@ -146,19 +146,26 @@ def average(probabilities: Sequence[Probabilities], weights: Sequence[float]) ->
         raise ValueError(
             f"{len(probabilities)} members with weights {list(weights)}; need one weight a member, none negative, not all 0"
         )
-    heard = [(p, weight) for p, weight in zip(probabilities, weights, strict=True) if weight]
-    (whole,) = deque(running_averages(*zip(*heard, strict=True)), maxlen=1)  # the last one alone stays in memory
-    return whole
+    ((total, whole),) = deque(_sums(probabilities, weights), maxlen=1)
+    return (total / whole).astype(np.float32)
 
 
 def running_averages(probabilities: Iterable[Probabilities], weights: Iterable[float]) -> Iterator[NDArray[np.float32]]:
     """(N, K) weighted mean of the first member, whose weight is not 0, of the first two, and so on; summed in float64."""
-    total: NDArray[np.float64] | float = 0.0
-    whole = 0.0
-    for p, weight in zip(probabilities, weights, strict=True):
-        total = total + p * np.float64(weight)
-        whole += weight
+    for total, whole in _sums(probabilities, weights):
         yield (total / whole).astype(np.float32)
+
+
+def _sums(
+    probabilities: Iterable[Probabilities], weights: Iterable[float]
+) -> Iterator[tuple[NDArray[np.float64], float]]:
+    """Weighted sum and sum of the weights after each member; the same array each time."""
+    total, whole = None, 0.0
+    for p, weight in zip(probabilities, weights, strict=True):
+        part = p * np.float64(weight)
+        total = part if total is None else np.add(total, part, out=total)
+        whole += weight
+        yield total, whole
 
 
 def cross_entropy(truth: NDArray[np.floating]) -> float:

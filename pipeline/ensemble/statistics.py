@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from pipeline.training.precision import float32_products
+
 
 @torch.no_grad()
 def average_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
@@ -24,8 +26,9 @@ def average_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # torch's way to say: every batch counts the same
     net.train()
-    for images in batches:
-        net(images)
+    with float32_products("fp32"):
+        for images in batches:
+            net(images)
     net.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -100,10 +100,11 @@ def _renamed(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, T
 def _without_head(
     given: dict[str, Tensor], wanted: Mapping[str, Tensor], width: int, ordered: bool
 ) -> dict[str, Tensor]:
-    """Without a last layer under a name of its own: the only matrix, of several the last, that is left over and takes
-    `width` features."""
+    """Without a last layer under a name of its own: of the matrices that take `width` features, one more is left over
+    than the net lacks, the last one."""
     heads = [n for n, t in given.items() if n not in wanted and t.ndim == 2 and t.shape[1] == width]
-    if not heads or (len(heads) > 1 and not ordered):
+    lacking = [n for n, t in wanted.items() if n not in given and t.ndim == 2 and t.shape[1] == width]
+    if len(heads) != len(lacking) + 1 or (lacking and not ordered):
         return given
     layer = heads[-1].rsplit(".", 1)[0]
     return {name: tensor for name, tensor in given.items() if name.rsplit(".", 1)[0] != layer}

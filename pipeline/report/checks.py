@@ -54,7 +54,7 @@ def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def compare_nets(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """Of the claim's nets, all trained for as long, the first measured one and the last.
+    """Holds the first measured one of the claim's nets against the last, both trained for as long.
 
     falls: the last has the smaller value. comparable: their errors are no further apart than the claim's margin.
     """

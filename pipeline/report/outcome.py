@@ -63,8 +63,8 @@ def near(claim: Claim, difference: float, bounds: tuple[float, float] | None, ev
     holds, beyond = abs(difference) <= margin, None
     evidence += f"; difference {points(difference)} points, at most {claim.margin:g} either way"
     if bounds:
-        inside = [abs(bound) <= margin for bound in bounds]
-        beyond = all(inside) if holds else not any(inside)  # an interval of both signs holds zero, hence the estimate
+        low, high = bounds
+        beyond = (-margin <= low and high <= margin) if holds else (low > margin or high < -margin)
         evidence += f", 95% interval {points(bounds[0])} to {points(bounds[1])}"
         evidence += "" if beyond else ", which reaches over the margin: it may be chance"
     return Outcome(

@@ -83,7 +83,7 @@ class Claim:
     dataset: str = ""  # "": any
     metric: Metric = "test"
     nets: tuple[str, ...] = ()  # by their names in our runs; of "falls", the one with the greatest value first
-    length: float = 0.0  # of "falls": how many times the paper's iterations it needs; 0: an eighth of them is enough
+    length: float = 0.0  # of "falls" and "comparable": how many times the paper's iterations it needs; 0: an eighth of them is enough
     margin: float = 0.0  # of "comparable", in points of percent: what the two nets may be apart
     paper: dict[str, float] = field(default_factory=dict)  # its numbers, by net or by what they are; errors in percent
     run: str = ""  # the command that tests it; "": that of the data set's protocol

@@ -59,6 +59,14 @@ def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
     return accelerator == "gpu" or (accelerator == "auto" and cluster.get("GPU", 0) > 0)
 
 
+def check_precision(config: Config, cluster: dict[str, float]) -> None:
+    """Raises ValueError where every rank would refuse recipe.precision."""
+    if config.recipe.precision == "tf32" and not on_gpus(config, cluster):
+        raise ValueError(
+            "recipe.precision=tf32 is how GPUs multiply, and the Ray cluster has none; use recipe.precision=auto, fp32 or bf16"
+        )
+
+
 def side_by_side(config: Config, cluster: dict[str, float]) -> int:
     """Trainings of trainer.devices x trainer.num_nodes ranks, each on a CPU or a GPU, that fit at the same time.
 

@@ -20,10 +20,11 @@ class TrialLines(Callback):
     """
 
     def __init__(self, total: int, max_steps: int) -> None:
-        self._total, self._max_steps, self._best = total, max_steps, float("inf")
+        self._total, self._max_steps = total, max_steps
         self._open = ExitStack()
         self._shown: Progress | None = None
         self._made = 0.0
+        self._shares: dict[str, float] = {}
 
     def on_step_begin(self, iteration: int, trials: list, **_: Any) -> None:
         if self._shown is None:  # not sooner: what an earlier, interrupted sweep made is no rate of this one
@@ -31,10 +32,10 @@ class TrialLines(Callback):
             self._shown = self._open.enter_context(progress("sweep", self._total, "trials", self._made))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **_: Any) -> None:
-        self._best = min(self._best, result.get("best/err1", self._best))
         self._show(trials)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
+        self._shares[trial.trial_id] = 1.0  # Tune calls it terminated only after this
         self._show(trials)
         last = trial.last_result
         print(
@@ -43,6 +44,7 @@ class TrialLines(Callback):
         )
 
     def on_experiment_end(self, trials: list, **_: Any) -> None:
+        self._show(trials)
         self._open.close()
 
     def get_state(self) -> dict | None:
@@ -55,12 +57,17 @@ class TrialLines(Callback):
         if self._shown is not None:
             made, before = self._share(trials), self._made
             self._made = made
-            self._shown.note(f"best validation error {100 * self._best:.2f} %")
+            errors = [error for trial in trials if (error := (trial.last_result or {}).get("best/err1")) is not None]
+            if errors:
+                self._shown.note(f"best validation error {100 * min(errors):.2f} %")
             self._shown.advance(made - before)
 
     def _share(self, trials: list) -> float:
-        """Trials that ended, and of the others the share of their steps."""
-        return sum(1.0 if trial.is_finished() else self._of_steps(trial) for trial in trials)
+        """Trials that ended, and of the others the share of their steps; it never falls."""
+        for trial in trials:
+            share = 1.0 if trial.is_finished() else self._of_steps(trial)
+            self._shares[trial.trial_id] = max(share, self._shares.get(trial.trial_id, 0.0))
+        return sum(self._shares.values())
 
     def _of_steps(self, trial: Any) -> float:
         max_steps = chosen(trial.config).get("recipe.max_steps", self._max_steps)

@@ -18,7 +18,7 @@ from pipeline.training.precision import resolve
 from pipeline.training.ranks import set_rank
 from pipeline.training.recorder import Validated
 from pipeline.training.stop import Interrupted
-from pipeline.tuning.cluster import check_tracking, join, on_gpus, side_by_side
+from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
 
 
 def fit_on_ray(
@@ -52,6 +52,7 @@ def fit_on_ray(
     location = location_of(config)
     check_tracking(location)
     cluster = ray.cluster_resources()
+    check_precision(config, cluster)
     gpus = on_gpus(config, cluster)
     side_by_side(config, cluster)
     # One answer for all ranks and for the key, should machines differ.

@@ -23,7 +23,7 @@ from pipeline.training.checkpoint import FolderLock
 from pipeline.training.key import code_version, deciding
 from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
-from pipeline.tuning.cluster import check_tracking, join, on_gpus, side_by_side
+from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
 from pipeline.tuning.space import (
     check_space,
     chosen,
@@ -125,6 +125,7 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
 
     location = location_of(config)
     sweep, cluster = config.sweep, ray.cluster_resources()
+    check_precision(config, cluster)
     if config.trainer.world_size > 1:
         # Ray Train gives up on ranks that wait long for others to end, so no more start than have room.
         room = side_by_side(config, cluster)

@@ -103,6 +103,21 @@ def test_the_last_layer_stays_the_nets_own_where_it_is_not_wanted():
     assert torch.equal(found["layer3.0.conv1.weight"], other.state_dict()["layer3.0.conv1.weight"])
 
 
+@pytest.mark.parametrize("headless", [False, True])
+def test_hidden_matrices_of_the_heads_width_are_no_heads(headless):
+    net, other = (build_model("alexnet_small", 8, residual=False, num_classes=classes) for classes in (10, 100))
+    head = head_name(other)
+    theirs = {
+        f"their_{name}": tensor
+        for name, tensor in other.state_dict().items()
+        if not (headless and name.rsplit(".", 1)[0] == head)
+    }
+    found = mapped(theirs, net, head=False)
+    assert torch.equal(found[f"{head}.weight"], net.state_dict()[f"{head}.weight"])
+    others = [name for name in found if name.rsplit(".", 1)[0] != head]
+    assert all(torch.equal(found[name], other.state_dict()[name]) for name in others)
+
+
 def test_a_last_layer_under_a_name_of_its_own_is_left_out_where_it_is_not_wanted():
     net, other = ours(), Theirs(classes=100)
     theirs = {name.replace("linear.", "heads.out."): tensor for name, tensor in other.state_dict().items()}

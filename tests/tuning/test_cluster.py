@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from runs import composed
 
-from pipeline.tuning.cluster import on_gpus, side_by_side
+from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side
 from pipeline.tuning.tuner import _facts, _most_epochs, _resources
 
 Workspaces = Callable[[], Path]
@@ -30,6 +30,13 @@ def test_ranks_take_the_devices_and_the_trial_that_waits_for_them_nothing(worksp
     assert (side_by_side(config, CPUS), side_by_side(config, GPUS)) == (4, 2)
     with pytest.raises(ValueError, match=r"4 ranks need 4 CPUs, the Ray cluster has 2; lower trainer\.devices"):
         side_by_side(config, {"CPU": 2.0})
+
+
+def test_tf32_needs_gpus(workspace: Workspaces) -> None:
+    config = composed(workspace(), "recipe.precision=tf32")
+    check_precision(config, GPUS)
+    with pytest.raises(ValueError, match=r"recipe\.precision=tf32 .* the Ray cluster has none"):
+        check_precision(config, CPUS)
 
 
 def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspaces) -> None:

@@ -12,14 +12,14 @@ class Trial(SimpleNamespace):
     """What the display reads of one of Tune's trials."""
 
     def is_finished(self) -> bool:
-        return self.status == "TERMINATED"
+        return self.status in ("TERMINATED", "ERROR")
 
     def __str__(self) -> str:
         return self.name
 
 
 def make_trial(name: str, *, step: int = 0, status: str = "RUNNING", **point: object) -> Trial:
-    return Trial(name=name, status=status, config=point, last_result={"step": step, "best/err1": 0.2})
+    return Trial(name=name, trial_id=name, status=status, config=point, last_result={"step": step, "best/err1": 0.2})
 
 
 def display(trials: list[Trial], *, total: int) -> TrialLines:
@@ -42,12 +42,23 @@ def test_a_trial_counts_by_the_share_of_its_steps(capsys: pytest.CaptureFixture[
 def test_a_trial_that_was_stopped_early_counts_as_done(capsys: pytest.CaptureFixture[str]) -> None:
     trials = [make_trial("a"), make_trial("b")]
     lines = display(trials, total=2)
-    trials[0].status, trials[0].last_result["step"] = "TERMINATED", 300
-    lines.on_trial_complete(0, trials, trials[0])
+    trials[0].last_result["step"] = 300
+    lines.on_trial_complete(0, trials, trials[0])  # before Tune calls it terminated
+    trials[0].status = "TERMINATED"
     lines.on_experiment_end(trials)
     told = capsys.readouterr()
     assert told.err.startswith("sweep: 1/2 trials, ")
     assert told.out == "a: validation error 20.00 % after 300 steps\n"
+
+
+def test_a_trial_that_failed_for_good_counts_and_the_bar_never_falls(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [make_trial("a", step=400), make_trial("b", step=500)]
+    lines = display(trials, total=2)
+    trials[0].last_result["step"] = 0  # what a diverged trial says last
+    lines.on_trial_result(0, trials, trials[0], {})
+    trials[1].status = "ERROR"
+    lines.on_experiment_end(trials)
+    assert capsys.readouterr().err.startswith("sweep: 1.40/2 trials, ")
 
 
 def test_what_an_earlier_part_of_the_sweep_made_counts_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from pipeline.data.batches import batches_of
 from pipeline.data.store import Store
 from pipeline.models import build_model, net_name
 from pipeline.training.classifier import Classifier
+from pipeline.training.precision import float32_products
 
 # A gradient jumps where a ReLU's input changes sign, and rounding decides that for the few inputs nearest to zero. So
 # float32 gradients of a deep net agree to percents only, between CPU memory formats too, while the loss agrees closely.
@@ -106,7 +107,7 @@ def training_step(
     images = torch.randn(case.batch, 3, case.side, case.side).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(num_classes, (case.batch,))
     classifier = Classifier(net, recipe).to(device, dtype)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with float32_products("fp32"):
         loss, _ = classifier.loss(images.to(device, dtype), labels.to(device))
         loss.backward()
     return loss.item(), [p.grad.cpu().double() for p in net.parameters() if p.grad is not None]
