@@ -75,6 +75,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["+model.depht=20"], "model.depht is no key of the configuration"),
         (["data=cifar11"], "Could not find 'data/cifar11'"),
         (["model.depth=21"], "model.depth=21 is not 6n+2; the paper's CIFAR nets are 20, 32"),
+        (["data=imagenette", "model=vgg", "evaluation=multi_scale"], "which has no fully convolutional form here"),
         (["recipe.precision=tf32", "trainer.accelerator=cpu"], "recipe.precision=tf32 with trainer.accelerator=cpu"),
         (["data=imagenette", "model.depth=20"], "model.depth=20 is not in Table 1; ImageNet nets are 18"),
         (["model.shortcut=C"], "model.shortcut=C is defined for the ImageNet nets"),

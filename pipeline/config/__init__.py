@@ -6,7 +6,7 @@ key, a wrong type and an impossible combination are all errors, raised before an
 
 from pipeline.config.data import SIDES, DataConfig
 from pipeline.config.evaluation import EnsembleConfig, EvaluationConfig
-from pipeline.config.model import CIFAR_DEPTHS, IMAGENET_DEPTHS, LARGE_STEM, OTHER_DEPTHS, ModelConfig
+from pipeline.config.model import CIFAR_DEPTHS, IMAGENET_DEPTHS, LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig
 from pipeline.config.places import PathsConfig, TrackingConfig
 from pipeline.config.recipe import AugmentConfig, RecipeConfig, StartConfig
 from pipeline.config.root import Config, from_dict, with_overrides
@@ -17,6 +17,7 @@ __all__ = [
     "CIFAR_DEPTHS",
     "IMAGENET_DEPTHS",
     "LARGE_STEM",
+    "NO_GLOBAL_POOL",
     "OTHER_DEPTHS",
     "SIDES",
     "AugmentConfig",

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config.data import DataConfig
 from pipeline.config.evaluation import EnsembleConfig, EvaluationConfig
-from pipeline.config.model import LARGE_STEM, ModelConfig
+from pipeline.config.model import LARGE_STEM, NO_GLOBAL_POOL, ModelConfig
 from pipeline.config.places import PathsConfig, TrackingConfig
 from pipeline.config.recipe import RecipeConfig, StartConfig
 from pipeline.config.section import Section, require
@@ -47,6 +47,10 @@ class Config(Section):
         require(
             not small or self.evaluation.views == "single",
             f"evaluation.views={self.evaluation.views} with data.format=arrays; small images have a single view (override: evaluation.views=single)",
+        )
+        require(
+            self.evaluation.views != "multi_scale" or self.model.family not in NO_GLOBAL_POOL,
+            f"evaluation.views=multi_scale with model.family={self.model.family}, which has no fully convolutional form here (override: evaluation.views=ten_crop)",
         )
         require(
             not self.model.family.endswith("_small") or augment.crop >= 32,

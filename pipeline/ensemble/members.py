@@ -63,7 +63,7 @@ class Candidate:
     @property
     def training(self) -> tuple[int, bool, str]:
         """What makes two candidates seeds of one training, to `one_net`."""
-        return self.depth, self.residual, f"{self.model} {self.num_train} {self.start}"
+        return self.depth, self.residual, f"{self.model} {self.num_train} {self.start} {self.lr} {self.steps}"
 
 
 def find_members(location: Location, experiment: str, content_hash: str) -> list[Candidate]:
@@ -146,7 +146,10 @@ def started(params: Mapping[str, Any]) -> str:
         return ""
     share = float(params["start.backbone_lr"])
     slower = ", frozen" if share == 0 else f", backbone at {share:g} of the rate" if share != 1 else ""
-    return Path(weights).name + slower + (", with its head" if params.get("start.head") == "kept" else "")
+    path = Path(weights)
+    # Each run's weights are called alike: its folder tells them apart.
+    name = f"{path.parent.name}/{path.name}" if path.name == BEST else path.name
+    return name + slower + (", with its head" if params.get("start.head") == "kept" else "")
 
 
 def _candidate(run: Any) -> Candidate | None:

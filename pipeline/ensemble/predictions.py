@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.atomic import replacing, sha256
-from pipeline.config import AugmentConfig, EvaluationConfig
+from pipeline.config import NO_GLOBAL_POOL, AugmentConfig, EvaluationConfig
 from pipeline.data.batches import ArrayBatches, ShardBatches, batches_of
 from pipeline.data.loader import EvalLoader, TrainLoader
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
@@ -173,7 +173,12 @@ def _forward(weights: Path, images: Images, device: torch.device, workers: int) 
     # Imported here: small images need no JPEG library.
     from pipeline.data.views import views
 
-    augment = metadata["augment"]
+    augment, family = metadata["augment"], metadata["model"]["family"]
+    if images.evaluation.views == "multi_scale" and family in NO_GLOBAL_POOL:
+        raise ValueError(
+            f"{named(metadata['model'])} {metadata['key']} cannot be shown whole images of several scales, it has no fully "
+            "convolutional form here; use evaluation=ten_crop or evaluation=single, or leave it out (evaluation.runs=members)"
+        )
     seen = views(images.evaluation.views, augment["crop"], augment["test_side"])
     return _averaged(net, batches, images.indices, seen, device, title)
 

@@ -115,7 +115,7 @@ def _recipe(inputs: ReportInputs, protocol: Protocol) -> list[str]:
     apart: dict[str, set[str]] = {}
     for curve in (curve for curve in inputs.curves if ids(curve) & tested):
         for key, value in curve.get("recipe", {}).items():
-            if value != protocol.recipe[key]:
+            if not protocol.has(key, value):
                 apart.setdefault(key, set()).add(f"{value:g}" if isinstance(value, float) else str(value))
     told = [f"{key} {', '.join(sorted(apart[key]))} (the paper: {protocol.recipe[key]})" for key in sorted(apart)]
     return [f"Recipe, in some or all runs: {'; '.join(told)}."] if told else []

@@ -126,7 +126,7 @@ def _by_members(inputs: ReportInputs) -> list[Block]:
     if len(sizes) < 2:
         return []
     steps = [Step(s["size"], s["val_err1"], s["test_err1"], s["ci95"][0], s["ci95"][1]) for s in sizes]
-    caption = "Error of the average of the first members, the best on validation first; shaded, the test error's 95% interval."
+    caption = "Error of the average of the first members, the best on validation first, snapshots in their order; shaded, the test error's 95% interval."
     alt = "Test error by number of members: " + ", ".join(f"{s.size}: {percent(s.test)}" for s in steps)
     return [Figure("by-members", caption, alt, by_members(steps))]
 

@@ -91,7 +91,8 @@ def recipe_of(curve: Curve | None) -> tuple[Any, ...]:
     """The recipe in a form that can be compared, with whether it has a warm-up."""
     if curve is None:
         return ()
-    return (*sorted(curve.get("recipe", {}).items()), ("warmup", curve.get("warmup", False)))
+    known = {key: tuple(value) if isinstance(value, list) else value for key, value in curve.get("recipe", {}).items()}
+    return (*sorted(known.items()), ("warmup", curve.get("warmup", False)))
 
 
 def _on_curve(curve: Curve, metric: Metric) -> float | None:
@@ -121,6 +122,20 @@ def lengths(found: Iterable[Training], dataset: str, least: float = 0.0) -> list
         return [round(least * paper)]
     shorter = {t.steps for t in found if FULL_LENGTH * LEAST * paper <= t.steps < FULL_LENGTH * paper}
     return [paper, *sorted(shorter, reverse=True)]
+
+
+def side_by_side(found: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:
+    """Nets by name that may be held against each other: of one learning rate and recipe, a warm-up apart.
+
+    Of several such kinds the one that the most nets have, then the most runs, then the best validation error. For the
+    arguments see `at_length`.
+    """
+    kinds: dict[tuple[Any, ...], list[Training]] = {}
+    for training in sorted(found, key=lambda training: (training.val, training.id)):
+        recipe = tuple(part for part in training.recipe if part[0] != "warmup")
+        kinds.setdefault((training.lr, recipe), []).append(training)
+    measured = [at_length(trainings, steps, n, paper) for trainings in kinds.values()]
+    return max(measured, key=lambda nets: (len(nets), sum(len(net.values) for net in nets.values())), default={})
 
 
 def at_length(found: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -90,8 +91,10 @@ def _of_the_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _value(text: str) -> bool | float | str:
+def _value(text: str) -> bool | float | str | list[float]:
     """A parameter as it was before MLflow made it a text."""
+    if text.startswith("["):
+        return json.loads(text)
     if text in ("True", "False"):
         return text == "True"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,13 @@ def _run(
             raise
         finally:
             classifier.release()
+    if classifier.warming and rank() == 0:
+        recipe = classifier.recipe
+        print(
+            f"{name}: the training error never fell below recipe.warmup_until_err={recipe.warmup_until_err}, so that the "
+            f"learning rate stayed at recipe.warmup_lr={recipe.warmup_lr} to the end",
+            file=sys.stderr,
+        )
     return "finished"
 
 

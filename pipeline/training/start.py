@@ -67,7 +67,8 @@ class Start:
                 f"{says} were trained on pixels normalised otherwise, recipe.normalize={used} would mislead them "
                 f"(override: recipe.normalize={wanted})"
             )
-        if content_hash in self.seen and config.data.split == "holdout":
+        published = self.source.startswith(TORCHVISION) and config.data.name == "imagenet"
+        if (published or content_hash in self.seen) and config.data.split == "holdout":
             raise ValueError(
                 f"{says} were trained on the validation images, which can therefore choose nothing (override: data.split=full)"
             )

@@ -95,11 +95,11 @@ def test_weights_that_are_nowhere_say_how_to_go_on(world, tmp_path):
         fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "w.safetensors")
 
 
-def test_seeds_of_one_training_share_net_start_and_images(world):
+def test_seeds_of_one_training_share_net_start_images_rate_and_length(world):
     world.add_run(0.2, seed=1)
     (first,) = find(world)
-    assert dataclasses.replace(first, seed=2, lr=0.2).training == first.training
-    for change in ({"model": "resnet8B"}, {"num_train": 500}, {"start": "net.pth"}):
+    assert dataclasses.replace(first, seed=2).training == first.training
+    for change in ({"model": "resnet8B"}, {"num_train": 500}, {"start": "net.pth"}, {"lr": 0.2}, {"steps": 7}):
         assert dataclasses.replace(first, **change).training != first.training
 
 
@@ -107,4 +107,6 @@ def test_a_start_is_told_with_what_became_of_head_and_backbone():
     params = {"start.weights": "/a/net.pth", "start.backbone_lr": "0.0", "start.head": "kept"}
     assert started(params) == "net.pth, frozen, with its head"
     assert started({**params, "start.backbone_lr": "1.0", "start.head": "new"}) == "net.pth"
+    runs = [started({**params, "start.weights": f"/runs/{key}/best.safetensors"}) for key in ("aaa", "bbb")]
+    assert runs == ["aaa/best.safetensors, frozen, with its head", "bbb/best.safetensors, frozen, with its head"]
     assert started({}) == ""

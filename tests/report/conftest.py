@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.evaluation.intervals import wilson
 from pipeline.report.inputs import ReportInputs, net_name
+from pipeline.report.paper import PROTOCOLS
 
 SIZES = {"digits": (1150, 287, 360), "cifar10": (45_000, 5_000, 10_000), "imagenet": (1_231_167, 50_000, 50_000)}
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -61,6 +62,7 @@ def make_curve(depth: int, residual: bool, steps: int, *, lr: float = 0.1, seed:
         "depth": depth,
         "residual": residual,
         "points": points,
+        "lr": lr,
     }
 
 
@@ -165,6 +167,10 @@ def sample(
     curves = [make_curve(depth, True, steps, final=final_error(depth, True)) for depth in depths]
     curves += [make_curve(depth, False, steps, final=final_error(depth, False)) for depth in plain]
     curves += [make_curve(depth, True, steps, lr=0.2, seed=1, final=final_error(depth, True) * 1.1) for depth in depths]
+    for curve in curves:
+        curve["recipe"] = dict(PROTOCOLS[name].recipe) if name in PROTOCOLS else {}
+    for curve, net in zip(curves, members, strict=False):  # the first ones, in the members' order
+        curve["run_id"] = net["run_id"]
     return ReportInputs(
         data={
             "name": name,

@@ -79,6 +79,8 @@ def test_the_page_tells_the_split_of_each_net(make_sample):
     first, second = [line for line in differences(full, PROTOCOLS["cifar10"]) if line.startswith("Train")]
     assert first.startswith("Training images: 45,000 here")
     assert second == "Trained on all 50,000 training images, with nothing chosen: ResNet-110."
+    known = {**inputs.curves[0], "run_id": inputs.named_run["run_id"], "model": "resnet110", "depth": 110}
+    full = dataclasses.replace(full, curves=[*full.curves, known])
     written = to_markdown(compose(full, assess(full)))
     assert "split holdout; split full: ResNet-110" in written
     assert "ResNet-110 6.55% (trained on all images)" in written  # a claim's evidence

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from pipeline.compose import compose
-from pipeline.config import from_dict
-from pipeline.models import build_model
+from pipeline.config import from_dict, with_overrides
+from pipeline.models import build_model, net_name
 from pipeline.models.zoo import NETS
 from pipeline.report.checks import CHECKS
 from pipeline.report.paper import CLAIMS, PUBLISHED
 from pipeline.report.sizes import SIZES
+from pipeline.tuning.space import example_points
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +76,29 @@ def test_published_nets_have_the_names_of_our_models():
 def test_plain_bottlenecks_can_be_built():
     for name in BOTTLENECKS:
         assert build_model("imagenet", int(name[5:]), residual=False, shortcut=None, stride_on="1x1", num_classes=10)
+
+
+def trained_by(config) -> set[str]:
+    """Names of the nets that the sweep and the named run of a configuration train."""
+    points = [{}, *example_points(config.sweep.space)]
+    # Of one grid, each key's examples come alone: its points are all their combinations.
+    if isinstance(config.sweep.space, dict):
+        points += [dict(zip(config.sweep.space, p, strict=True)) for p in product(*config.sweep.space.values())]
+    models = [with_overrides(config, point).model for point in points]
+    return {net_name(m.family, m.depth, m.residual, m.shortcut, m.stride_on) for m in models}
+
+
+def test_a_claims_command_trains_its_nets(tmp_path):
+    from dvc.utils.hydra import apply_overrides
+
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    known = {net.name for net in NETS} | BOTTLENECKS
+    for claim in (claim for claim in CLAIMS if claim.command.startswith("dvc exp run") and claim.check != "not_public"):
+        shutil.copy(ROOT / "params.yaml", tmp_path)
+        apply_overrides(tmp_path / "params.yaml", shlex.split(claim.command)[4::2])
+        config = from_dict(compose(tmp_path, []))
+        assert set(claim.nets) & known <= trained_by(config), claim.id
+        assert config.evaluation.runs == "all" or len(claim.nets) == 1, claim.id
 
 
 def test_the_commands_of_the_claims_compose(tmp_path):

@@ -111,6 +111,15 @@ def test_weights_that_saw_the_validation_images_choose_nothing_even_by_way_of_an
         start.check(holdout, "c", as_they_are=False)
 
 
+def test_published_weights_saw_all_of_imagenets_training_images(workspace):
+    imagenet = ("data=imagenet", "recipe=imagenet_90", "data.path=/images", "model.stride_on=3x3", "model.depth=50")
+    full, holdout = (composed(workspace(), *imagenet, f"data.split={split}") for split in ("full", "holdout"))
+    published = Start("torchvision:resnet50", {})
+    with pytest.raises(ValueError, match=r"trained on the validation images.*override: data\.split=full"):
+        published.check(holdout, "hash", as_they_are=False)
+    published.check(full, "hash", as_they_are=False)
+
+
 def test_a_relative_file_is_the_repositorys(tmp_path: Path):
     assert anchored("a/b.pth", tmp_path) == str(tmp_path / "a/b.pth")
     for kept in ("", "run:abc", "torchvision:resnet18", "/a/b.pth"):
