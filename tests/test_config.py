@@ -40,7 +40,8 @@ def test_every_data_set_composes_with_what_suits_it(data):
 def test_every_choice_composes(group, name, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     large = name.startswith("imagenet") or name in ("ten_crop", "multi_scale", *LARGE_STEM)
-    from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}"))
+    members = ["ensemble.members=[0123456789ab]"] if name == "listed" else []
+    from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}", *members))
 
 
 def keys(config: object, section: str = "config") -> set[tuple[str, str]]:
@@ -124,6 +125,10 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["sweep.gpus_per_trial=-0.5"], "sweep.gpus_per_trial=-0.5; it must be at least 0"),
         (["sweep.max_concurrent=-1"], "sweep.max_concurrent=-1; it must be at least 0"),
         (["data=folder", "data.name=birds", "data.path=/images"], "copy conf/data/folder.yaml to conf/data/birds.yaml"),
+        (["ensemble=listed"], "ensemble.selection=listed with ensemble.members=[]; ensemble=listed needs the keys"),
+        (["ensemble.members=[a]"], "every other selection chooses them itself"),
+        (["ensemble=listed", "ensemble.members=[a,a]"], "each run can be listed once"),
+        (["ensemble=listed", "ensemble.members=[a,b]", "ensemble.size=1"], "ensemble.members lists 2 runs"),
         (["sweep.max_failures=-1"], "sweep.max_failures=-1; it must be at least 0"),
     ],
 )

@@ -66,7 +66,7 @@ def paper_config(store: Store, runs: Path, depth: int = 20) -> Config:
         start=StartConfig(weights="", head="new", backbone_lr=1.0),
         trainer=_trainer(),
         sweep=_sweep(),
-        ensemble=EnsembleConfig(selection="top_k", size=1, temperature="none"),
+        ensemble=EnsembleConfig(selection="top_k", size=1, temperature="none", members=[]),
         evaluation=EvaluationConfig(views="single", batchnorm="running", runs="members"),
         tracking=TrackingConfig(uri="", system_metrics_every_s=0),
         paths=PathsConfig(runs=str(runs), mlruns=str(runs / "mlruns")),

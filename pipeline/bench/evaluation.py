@@ -75,7 +75,7 @@ def _selection_s(maker: Maker, candidates: list[Candidate], images: Images) -> f
     """Seconds from candidates to the errors of the three ensembles, none of whose members' weights are anywhere."""
     start = time.perf_counter()
     for selection in ("best_per_depth", "top_k", "greedy"):
-        config = EnsembleConfig(selection=selection, size=SIZE, temperature="none")
+        config = EnsembleConfig(selection=selection, size=SIZE, temperature="none", members=[])
         chosen = choose(maker, config, candidates, images, maker.runs)
         said = [maker.predict(candidate, images, maker.runs) for candidate, _ in chosen]
         top_k_error(average(said, [weight for _, weight in chosen]), images.labels, 1)

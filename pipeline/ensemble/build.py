@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.ensemble import selection
 from pipeline.ensemble.averages import averages
 from pipeline.ensemble.folder import Ensemble, Member
 from pipeline.ensemble.maker import Maker, member_of
-from pipeline.ensemble.members import SPLIT, Candidate, find_members
+from pipeline.ensemble.members import SPLIT, Candidate, find_members, listed_members
 from pipeline.ensemble.predictions import Images, validation_images
 from pipeline.ensemble.register import register
 from pipeline.ensemble.temperature import fitted_temperature, tempered
@@ -26,16 +27,20 @@ POOL = 50  # greedy looks at no more candidates than this, the best by validatio
 def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[str, str]) -> Ensemble:
     """Finds, chooses, averages, registers in MLflow and publishes in `out`, which appears whole or not at all.
 
-    Selection sees validation images alone. The same members with the same weights are the same MLflow run and the same
+    Selection sees validation images alone; of members that the user has listed, those that were trained on these images
+    have no validation error, nor has an average with them. The same members with the same weights are the same MLflow run and the same
     version of the registered model.
 
     Args:
         tags: of the MLflow run: lineage.
     Raises:
-        FileNotFoundError, ValueError: as `find_members`, `fetch_weights` and `register`.
+        FileNotFoundError, ValueError: as `find_members`, `listed_members`, `fetch_weights` and `register`; a temperature is
+            asked for of members that have seen the validation images.
     """
     manifest = maker.store.manifest
-    candidates = find_members(maker.location, manifest.name, manifest.content_hash)
+    of = (maker.location, manifest.name, manifest.content_hash)
+    candidates = listed_members(*of, config.members) if config.selection == "listed" else find_members(*of)
+    _require_unseen(candidates, config)
     images = validation_images(maker.store)
     with replacing(out) as part:
         chosen = choose(maker, config, candidates, images, part)
@@ -48,7 +53,9 @@ def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[s
             for (candidate, weight), temperature in zip(chosen, temperatures, strict=True)
         ]
         _keep(part, members, predicted)
-        by_size = [top_k_error(mean, images.labels, 1) for mean in averages(members, predicted)]
+        unseen = [all(member.val_err1 is not None for member in members[: k + 1]) for k in range(len(members))]
+        means = zip(unseen, averages(members, predicted), strict=True)
+        by_size = [top_k_error(mean, images.labels, 1) if fair else None for fair, mean in means]
         ensemble = Ensemble(
             selection=config.selection,
             wanted=config.size,
@@ -71,9 +78,11 @@ def choose(
     """The candidates that config.selection takes, and what each weighs in the average.
 
     Args:
-        candidates: best validation error first.
+        candidates: best validation error first; of selection "listed" the members.
         folder: for the weights of those that must be asked what they say of the images.
     """
+    if config.selection == "listed":
+        return [(candidate, 1 / len(candidates)) for candidate in candidates]
     if config.selection == "snapshots":
         return _snapshots(maker, config, candidates, images, folder)
     errors, nets = [candidate.val_err1 for candidate in candidates], [candidate.net for candidate in candidates]
@@ -90,6 +99,15 @@ def choose(
         pool = [tempered(values, _temperature(values, images.labels, config)) for values in said]
         choice = selection.greedy(pool, images.labels, config.size)
     return [(candidates[i], weight) for i, weight in choice]
+
+
+def _require_unseen(candidates: list[Candidate], config: EnsembleConfig) -> None:
+    seen = [candidate.key for candidate in candidates if not math.isfinite(candidate.val_err1)]
+    if seen and config.temperature == "validation":
+        raise ValueError(
+            f"ensemble.temperature=validation with members that were trained on the validation images ({', '.join(seen)}): "
+            "how sure they are of them says nothing; use ensemble.temperature=none"
+        )
 
 
 def _snapshots(

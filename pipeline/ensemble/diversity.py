@@ -1,7 +1,7 @@
 """Where an ensemble's gain comes from: seeds of one net, or nets of several depths ("six models of different depth").
 
-Both averages are made of nets of one kind that were trained for as long as each other, on as many images and from the
-same start, chosen by validation error alone.
+Both averages are made of nets of one kind that were trained by one recipe, for as long as each other, on as many images
+and from the same start, chosen by validation error alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def seeds_against_depths(nets: Sequence[Said], labels: NDArray[np.integer]) -> l
 
 
 def _training(net: Member) -> Hashable:
-    return net.residual, net.steps, net.num_train, net.start, bool(net.snapshot)
+    return net.residual, net.steps, net.num_train, net.start, net.recipe, bool(net.snapshot)
 
 
 def _most_seeds(ranked: Sequence[Said]) -> list[Said]:

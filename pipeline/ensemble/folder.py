@@ -38,6 +38,7 @@ class Member:
     num_train: int = 0  # images it was trained on; 0 for all of the split
     start: str = ""  # what it started from, "" for random weights
     snapshot: int = 0  # step of the snapshot that this is; 0 for the weights that the run chose
+    recipe: str = ""  # alike for nets that were trained alike
     temperature: float = 1.0  # its logits are divided by it before averaging
 
 
@@ -51,8 +52,8 @@ class Ensemble:
     data: str
     content_hash: str
     split: str
-    val_err1: float  # of the average
-    val_err1_by_size: list[float]  # of the average of the first member, the first two, ...
+    val_err1: float | None  # of the average; None where a member has seen the validation images
+    val_err1_by_size: list[float | None]  # of the average of the first member, the first two, ...
     members: list[Member]
     registered: dict[str, Any]  # name, version, run_id of the model in MLflow
 

@@ -26,8 +26,7 @@ PLOTTED = 100_000  # images; a table of more is of no use to `dvc plots`
 def judge(
     ensemble: Ensemble,
     members: Sequence[NDArray[np.float32]],
-    named: Member,
-    run: NDArray[np.float32],
+    named: tuple[Member, NDArray[np.float32]] | None,
     images: Images,
     others: Sequence[tuple[Member, NDArray[np.float32]]] = (),
 ) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def judge(
 
     Args:
         members: (M,) arrays (N, K), probabilities in the order of the ensemble's members.
-        run: (N, K), the named run's.
+        named: the named run and its (N, K), if there is one.
         images: the test images.
         others: nets that are neither members nor the named run, and their (N, K).
     """
@@ -67,10 +66,12 @@ def judge(
             },
             whole,
         ),
-        run=Judged(_facts(replace(named, weight=weights.get(named.checkpoint_sha256))), run),
+        run=Judged(_facts(replace(named[0], weight=weights.get(named[0].checkpoint_sha256))), named[1])
+        if named
+        else None,
         others=[Judged(_facts(net), p) for net, p in others],
     )
-    nets = [*zip(ensemble.members, members, strict=True), (named, run), *others]
+    nets = [*zip(ensemble.members, members, strict=True), *filter(None, [named]), *others]
     return {**told, "seeds_against_depths": seeds_against_depths(nets, images.labels)}
 
 
@@ -86,7 +87,7 @@ def write_answers(ensemble: Ensemble, members: Sequence[NDArray[np.float32]], im
 
 def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int, dict[str, float]]]:
     """For MLflow: the step and the test metrics of each run that an evaluation names, by run id."""
-    nets = (*result["members"], result["run"], *result["others"])
+    nets = (*result["members"], *filter(None, [result["run"]]), *result["others"])
     # A run's test error is that of the weights that it chose, not of a snapshot on the way.
     judged = {net["run_id"]: (net["steps"], net) for net in nets if not net["snapshot"]}
     judged[ensemble.registered["run_id"]] = (0, result["ensemble"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.data.store import Store
 from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
-from pipeline.ensemble.members import Candidate, fetch_weights, find_members, on_all_images
+from pipeline.ensemble.members import Candidate, all_finished, fetch_weights
 from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
 from pipeline.tracking.store import Location
 from pipeline.training.checkpoint import load_weights
@@ -51,7 +51,7 @@ def all_trained(maker: Maker, but: Container[str], folder: Path) -> list[Member]
     """
     manifest, found = maker.store.manifest, []
     of = (maker.location, manifest.name, manifest.content_hash)
-    for candidate in (*find_members(*of), *on_all_images(*of)):
+    for candidate in all_finished(*of):
         if candidate.checkpoint_sha256 not in but:
             maker.fetch(candidate, folder)
             found.append(member_of(candidate, folder))
@@ -79,6 +79,7 @@ def member_of(candidate: Candidate, folder: Path, weight: float | None = None, t
         num_train=candidate.num_train,
         start=candidate.start,
         snapshot=candidate.snapshot,
+        recipe=candidate.recipe,
         temperature=temperature,
     )
 

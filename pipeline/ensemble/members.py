@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import shutil
@@ -13,12 +15,14 @@ from typing import Any
 from pipeline.atomic import replacing, sha256
 from pipeline.models import net_name
 from pipeline.tracking import registry
+from pipeline.tracking.setting import setting
 from pipeline.tracking.store import ADOPTED, CHECKPOINT_TAG, KEY_TAG, KIND_TAG, SNAPSHOT_TAG, SPLIT_TAG, Location
 from pipeline.training.checkpoint import BEST, snapshot_name
 
 log = logging.getLogger(__name__)
 
 SPLIT = "holdout"  # the only split with images to choose on
+SHOWN = 8  # runs, in a sentence about another that is not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class Candidate:
     num_train: int = 0  # images it was trained on; 0 for all of the split
     start: str = ""  # what it started from, "" for random weights
     snapshot: int = 0  # step of the snapshot that this is; 0 for the weights that the run chose
+    recipe: str = ""  # see `recipe_of`
 
     @property
     def file(self) -> str:
@@ -63,7 +68,11 @@ class Candidate:
     @property
     def training(self) -> tuple[int, bool, str]:
         """What makes two candidates seeds of one training, to `one_net`."""
-        return self.depth, self.residual, f"{self.model} {self.num_train} {self.start} {self.lr} {self.steps}"
+        return (
+            self.depth,
+            self.residual,
+            f"{self.model} {self.num_train} {self.start} {self.lr} {self.steps} {self.recipe}",
+        )
 
 
 def find_members(location: Location, experiment: str, content_hash: str) -> list[Candidate]:
@@ -86,6 +95,34 @@ def find_members(location: Location, experiment: str, content_hash: str) -> list
             "or correct tracking.uri"
         )
     return found
+
+
+def listed_members(location: Location, experiment: str, content_hash: str, names: Iterable[str]) -> list[Candidate]:
+    """The finished trainings and adopted nets of these keys or ids, in their order, whatever images they have seen.
+
+    Raises:
+        ValueError: a name that no such run has, or two names of one run.
+    """
+    known = all_finished(location, experiment, content_hash)
+    by_name = {name: candidate for candidate in known for name in (candidate.key, candidate.run_id)}
+    found: dict[str, Candidate] = {}
+    for name in names:
+        if name not in by_name:
+            there = ", ".join(f"{c.key} ({c.model})" for c in known[:SHOWN]) or "none"
+            raise ValueError(
+                f"ensemble.members: MLflow at {location.uri} has no finished run {name} of data set {experiment} (content "
+                f"{content_hash[:12]}); there are {there}{', ...' if len(known) > SHOWN else ''}"
+            )
+        if by_name[name].key in found:
+            raise ValueError(f"ensemble.members lists run {by_name[name].key} twice; once is enough")
+        found[by_name[name].key] = by_name[name]
+    return list(found.values())
+
+
+def all_finished(location: Location, experiment: str, content_hash: str) -> list[Candidate]:
+    """Those that `find_members` and `on_all_images` give; there may be none."""
+    chosen = _by_key(registry.trained_runs(location, experiment, content_hash, SPLIT))
+    return [*chosen, *on_all_images(location, experiment, content_hash)]
 
 
 def on_all_images(location: Location, experiment: str, content_hash: str) -> list[Candidate]:
@@ -152,6 +189,11 @@ def started(params: Mapping[str, Any]) -> str:
     return name + slower + (", with its head" if params.get("start.head") == "kept" else "")
 
 
+def recipe_of(params: Mapping[str, Any]) -> str:
+    """Alike for runs that were trained alike, see `pipeline.tracking.setting`."""
+    return hashlib.sha256(json.dumps(setting(params)).encode()).hexdigest()[:12]
+
+
 def _candidate(run: Any) -> Candidate | None:
     params, tags = run.data.params, run.data.tags
     adopted = tags.get(KIND_TAG) == ADOPTED
@@ -169,6 +211,7 @@ def _candidate(run: Any) -> Candidate | None:
             val_err1=math.inf if tags[SPLIT_TAG] == "full" else run.data.metrics["best/err1"],
             num_train=int(params.get("data.num_train", 0)),  # runs of earlier versions lack the key
             start=started(params),
+            recipe=recipe_of(params),
             checkpoint_sha256=tags[CHECKPOINT_TAG],
             tags=tags,
         )

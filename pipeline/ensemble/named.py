@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.atomic import read_json, sha256
 from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
-from pipeline.ensemble.members import started
+from pipeline.ensemble.members import recipe_of, started
 from pipeline.ensemble.predictions import named
 from pipeline.tracking import journal, shipper
 from pipeline.tracking.store import Location
@@ -55,5 +55,6 @@ def named_run(summary: Path, runs: Path, location: Location) -> tuple[Member, Pa
         weights=BEST,
         num_train=int(params.get("data.num_train", 0)),
         start=started(params),
+        recipe=recipe_of(params),
     )
     return member, folder / BEST

@@ -16,6 +16,7 @@ from pipeline.data.augment import mean_of_crops
 from pipeline.data.normalization import channel_constants
 from pipeline.data.store import ArrayRecords, Statistics, Store
 from pipeline.ensemble.folder import SERVED, Member
+from pipeline.ensemble.members import SPLIT
 from pipeline.ensemble.predictions import Images
 from pipeline.tracking import registry
 from pipeline.tracking.store import DATA_TAG, SPLIT_TAG, Location
@@ -30,7 +31,7 @@ def register(
     location: Location,
     selection: str,
     members: list[Member],
-    val_err1: float,
+    val_err1: float | None,
     images: Images,
     folder: Path,
     tags: dict[str, str],
@@ -54,16 +55,15 @@ def register(
     lineage = {
         **tags,
         DATA_TAG: manifest.content_hash,
-        SPLIT_TAG: metadata[0]["split"],
+        SPLIT_TAG: " and ".join(sorted({facts["split"] for facts in metadata})),
         "pipeline.selection": selection,
         "pipeline.members": json.dumps([member.run_id for member in members]),
         "pipeline.member_checkpoints": json.dumps([member.checkpoint_sha256 for member in members]),
         "pipeline.member_weights": json.dumps([member.weight for member in members]),
     }
     run_name = f"{manifest.name}-ensemble{len(members)}-{selection}"
-    run_id = registry.ensemble_run(
-        location, manifest.name, ensemble_key(members), run_name, lineage, {"val/err1": val_err1}
-    )
+    metrics = {} if val_err1 is None else {"val/err1": val_err1}
+    run_id = registry.ensemble_run(location, manifest.name, ensemble_key(members), run_name, lineage, metrics)
     number = registry.champion(location, name, run_id)
     if number is None:
         artifacts = {member.checkpoint_sha256: folder / member.weights for member in members}
@@ -90,7 +90,7 @@ def _description(store: Store, members: list[Member], metadata: list[dict[str, A
         mean, std = channel_constants("channel" if pixel else facts["normalize"], kept)
         mean = _pixel_mean(store, kept, facts["augment"]) if pixel else mean[None, None]
         std = np.ones_like(std) if pixel else std
-        statistics[facts["normalize"]] = {"mean": mean.tolist(), "std": std.tolist()}
+        statistics[_seen_through(facts)] = {"mean": mean.tolist(), "std": std.tolist()}
     return {
         "data": store.manifest.name,
         "content_hash": store.manifest.content_hash,
@@ -102,11 +102,16 @@ def _description(store: Store, members: list[Member], metadata: list[dict[str, A
                 "weight": member.weight,
                 "temperature": member.temperature,
                 "model": facts["model"],
-                "statistics": facts["normalize"],
+                "statistics": _seen_through(facts),
             }
             for member, facts in zip(members, metadata, strict=True)
         ],
     }
+
+
+def _seen_through(metadata: dict[str, Any]) -> str:
+    """Names a normalisation; the same one has other values where it was taken of other images."""
+    return metadata["normalize"] if metadata["split"] == SPLIT else f"{metadata['normalize']} of {metadata['split']}"
 
 
 def _pixel_mean(store: Store, statistics: Statistics, augment: dict[str, Any]) -> np.ndarray:

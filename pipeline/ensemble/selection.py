@@ -49,10 +49,11 @@ def best_per_depth(errors: Sequence[float], nets: Sequence[Hashable], size: int)
 
 
 def deepest_twice(errors: Sequence[float], nets: Sequence[tuple[int, bool, str]], size: int) -> Choice:
-    """The two best runs of the deepest net, and the best run of each of `size` - 2 others; equally weighted.
+    """The two best runs of the deepest net, and the best run of each of `size` - 2 other depths of its kind; equally weighted.
 
     Args:
-        nets: (M,) depth, whether it is residual, and more; of two equally deep, the residual one counts as the deeper.
+        nets: (M,) depth, then what kind of net it is: whether it is residual, and more. Of two equally deep, the residual
+            one counts as the deeper. With residual nets the deepest, plain ones take no part: the paper's are no members.
     Raises:
         ValueError: as `top_k`.
     Paper: Sec. 4.1, "(only with two 152-layer ones at the time of submitting)".
@@ -63,7 +64,7 @@ def deepest_twice(errors: Sequence[float], nets: Sequence[tuple[int, bool, str]]
     pair = [i for i in order if nets[i] == deepest][:2]
     others: dict[Hashable, int] = {}
     for i in order:
-        if nets[i] != deepest:
+        if nets[i] != deepest and nets[i][1:] == deepest[1:]:
             others.setdefault(nets[i], i)
     return _equal([*pair, *others.values()][:size])
 

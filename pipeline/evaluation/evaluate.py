@@ -35,22 +35,24 @@ def evaluation(
     labels: Labels,
     members: Sequence[Judged],
     ensemble: Judged,
-    run: Judged,
+    run: Judged | None,
     others: Sequence[Judged] = (),
 ) -> dict[str, Any]:
     """The content of metrics/evaluate.json.
 
     The ensemble is compared with the member of the lowest validation error: the one that would have been published
-    without an ensemble. Choosing the lowest test error instead would let the test images choose.
+    without an ensemble. Choosing the lowest test error instead would let the test images choose. Where a member has no
+    validation error, it is compared with the first that the user has listed.
 
     Args:
         data: facts of the data set, published as they are.
         labels: (N,) true classes.
         members: at least one.
-        run: the named run.
+        run: the named run, if there is one.
         others: neither members nor the named run.
     """
-    best = min(members, key=lambda member: member.facts["val_err1"])
+    told = [member.facts["val_err1"] for member in members]
+    best = members[0] if None in told else members[told.index(min(told))]
     errors, counts = per_class_errors(ensemble.probabilities, labels)
     return {
         "data": {**data, "num_test": len(labels), "classes": list(classes)},
@@ -60,7 +62,7 @@ def evaluation(
             **tested(ensemble.probabilities, labels),
             **compared(ensemble.probabilities, best, labels),
         },
-        "run": {**run.facts, **tested(run.probabilities, labels)},
+        "run": {**run.facts, **tested(run.probabilities, labels)} if run else None,
         "others": [{**net.facts, **tested(net.probabilities, labels)} for net in others],
         "per_class": [
             {"class": name, "test_err1": None if math.isnan(error) else float(error), "count": int(count)}
@@ -82,18 +84,22 @@ def tested(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
 
 
 def compared(probabilities: Probabilities, best: Judged, labels: Labels) -> dict[str, Any]:
-    """The ensemble against its best member on the same images: McNemar's exact p, difference of errors (bootstrap)."""
-    ours, theirs = wrong(probabilities, labels), wrong(best.probabilities, labels)
-    difference = paired_bootstrap(ours, theirs, SEED)
-    return {
-        "mcnemar_p": mcnemar_exact(ours, theirs),
-        "difference_to_best_member": {
+    """The ensemble against its best member on the same images: McNemar's exact p, difference of errors (bootstrap).
+
+    Of top-1 errors, and of top-5 errors under the same names ending in 5.
+    """
+    found: dict[str, Any] = {}
+    for k, end in ((1, ""), (5, "5")):
+        ours, theirs = wrong(probabilities, labels, k), wrong(best.probabilities, labels, k)
+        difference = paired_bootstrap(ours, theirs, SEED)
+        found[f"mcnemar_p{end}"] = mcnemar_exact(ours, theirs)
+        found[f"difference_to_best_member{end}"] = {
             "estimate": difference.estimate,
             "ci95": [difference.low, difference.high],
             "run_id": best.facts["run_id"],
             "checkpoint_sha256": best.facts["checkpoint_sha256"],
-        },
-    }
+        }
+    return found
 
 
 def answers(probabilities: Probabilities, labels: Labels, classes: Sequence[str]) -> Iterator[tuple[str, str]]:

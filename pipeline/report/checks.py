@@ -44,14 +44,15 @@ def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
     theirs = best["test_err5"] if top5 else best["test_err1"]
     if ours is None or theirs is None:
         return unmeasured(claim, "No top-5 error was measured.")
-    gain = None if top5 else inputs.gain  # its interval is of top-1 errors
+    gain = ensemble.get("difference_to_best_member5") if top5 else inputs.gain
     difference = gain["estimate"] if gain else ours - theirs
     bounds = (float(gain["ci95"][0]), float(gain["ci95"][1])) if gain else None
     evidence = (
         f"On {inputs.data['name']}, {ensemble['size']} nets: ensemble {percent(ours)}, "
         f"best member {short_name(best)} {percent(theirs)}"
     )
-    return compared(claim, difference < 0, difference, bounds, evidence, runs=ensemble["size"])
+    seeds = tuple(sorted({net["seed"] for net in inputs.members if net["seed"] is not None}))
+    return compared(claim, difference < 0, difference, bounds, evidence, runs=ensemble["size"], seeds=seeds)
 
 
 def compare_nets(claim: Claim, inputs: ReportInputs) -> Outcome:
@@ -75,6 +76,7 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
     protocol = PROTOCOLS[inputs.data["name"]]
     length = min(net.steps for net in chain) / protocol.steps
     facts: dict[str, Any] = {"runs": sum(len(net.values) for net in chain), "length": length}
+    facts["seeds"] = tuple(sorted({seed for net in chain for seed in net.seeds}))
     shown = ", ".join(map(str, chain))
     if metric == "responses":
         difference = last.value - first.value
@@ -107,9 +109,8 @@ def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
     """The net's error, on the paper's views and for the paper's length, is not above the printed one beyond chance."""
     target = claim.target
     assert target is not None
-    views = (inputs.evaluation.get("data") or {}).get("protocol") or "views that were not recorded"
-    if target.dataset != "cifar10" and views != target.views:
-        return unmeasured(claim, f"The paper's error is at {target.views}, these are at {views}.")
+    if target.dataset != "cifar10" and _views(inputs) != target.views:
+        return unmeasured(claim, f"The paper's error is at {target.views}, these are at {_views(inputs)}.")
     net = _full(inputs, claim, claim.metric)
     if net is None:
         return unmeasured(claim, _missing(inputs, claim, 1))
@@ -123,13 +124,21 @@ def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
         interval=(low, high),
         beyond_chance=not low <= paper <= high,
         runs=len(net.values),
+        seeds=net.seeds,
         length=net.steps / PROTOCOLS[inputs.data["name"]].steps,
     )
+
+
+def _views(inputs: ReportInputs) -> str:
+    """Of a test image, as the protocols call them."""
+    return (inputs.evaluation.get("data") or {}).get("protocol") or "views that were not recorded"
 
 
 def bounded(claim: Claim, inputs: ReportInputs) -> Outcome:
     """The net's error is at least, or at most, the paper's bound."""
     ((_, bound),) = claim.paper.items()
+    if claim.views and _views(inputs) != claim.views:
+        return unmeasured(claim, f"The paper's error is at {claim.views}, these are at {_views(inputs)}.")
     net = _full(inputs, claim, claim.metric) or (_full(inputs, claim, "validation") if claim.metric == "test" else None)
     if net is None:
         return unmeasured(claim, _missing(inputs, claim, 1))
@@ -140,6 +149,7 @@ def bounded(claim: Claim, inputs: ReportInputs) -> Outcome:
         evidence=f"{net}; the paper's bound is {bound:g}%",
         value=net.value,
         runs=len(net.values),
+        seeds=net.seeds,
         length=net.steps / PROTOCOLS[inputs.data["name"]].steps,
     )
 
@@ -147,7 +157,7 @@ def bounded(claim: Claim, inputs: ReportInputs) -> Outcome:
 def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
     """As many runs as the paper's: its mean is not below ours beyond the spread of both, its best not below our best's interval."""
     net, wanted = _full(inputs, claim, "test"), int(claim.paper["runs"])
-    if net is None or len(net.values) < wanted:
+    if net is None or len(net.seeds) < wanted:
         return unmeasured(claim, _missing(inputs, claim, 1) + f" {wanted} seeds of it are needed.")
     n, mean, std = len(net.values), net.value, statistics.stdev(net.values)
     spread = 2 * math.sqrt(std**2 / n + (claim.paper["std"] / 100) ** 2 / claim.paper["runs"])
@@ -165,6 +175,7 @@ def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
         interval=(mean - spread, mean + spread),
         beyond_chance=abs(mean - paper) > spread,
         runs=n,
+        seeds=net.seeds,
         length=net.steps / PROTOCOLS[inputs.data["name"]].steps,
     )
 
@@ -194,12 +205,13 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
         value=apart.estimate,
         interval=(apart.low, apart.high),
         runs=len(cold) + len(warm),
+        seeds=tuple(sorted({t.seed for t in (*cold, *warm) if t.seed is not None})),
         length=cold[0].steps / steps,
     )
 
 
 def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """In each plain net that was evaluated, no layer's gradient is far from the median layer's."""
+    """In each plain net that was evaluated, no layer's gradient or response is far from the median layer's, at the end of training."""
     protocol = PROTOCOLS.get(inputs.data["name"])
     least = FULL_LENGTH * LEAST * protocol.steps if protocol else math.inf
     long = {name for net in inputs.nets if as_the_paper(net) and net["steps"] >= least for name in ids(net)}
@@ -211,16 +223,21 @@ def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
         )
     told, worst = [], 1.0
     for net in sorted(nets, key=lambda net: net["depth"]):
-        middle = statistics.median(net["gradient"])
-        low, high = (of(net["gradient"]) / middle if middle else 0.0 for of in (min, max))
-        worst = max(worst, high, math.inf if low == 0 else 1 / low)
-        told.append(f"{short_name(net)} {low:.2g} to {high:.2g}")
+        shares = []
+        for signal in (net["gradient"], net["std"]):
+            middle = statistics.median(signal)
+            low, high = (of(signal) / middle if middle else 0.0 for of in (min, max))
+            worst = max(worst, high, math.inf if low == 0 else 1 / low)
+            shares.append(f"{low:.2g} to {high:.2g}")
+        told.append(f"{short_name(net)} {shares[0]} and {shares[1]}")
     return Outcome(
         claim=claim,
         status="holds" if worst <= HEALTHY else "fails",
-        evidence=f"Norm of a layer's gradient over the median layer's: {', '.join(told)}; healthy within a factor of {HEALTHY:g}",
+        evidence="At the end of training, a layer's gradient (its norm) and response (its standard deviation) over the median "
+        f"layer's: {', '.join(told)}; healthy within a factor of {HEALTHY:g}",
         value=worst if math.isfinite(worst) else None,
         runs=len(nets),
+        seeds=tuple(sorted({net["seed"] for net in nets if net["seed"] is not None})),
     )
 
 

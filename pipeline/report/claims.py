@@ -6,6 +6,8 @@ length; a comparison needs nets that trained for as long as each other, an eight
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.report.checks import CHECKS
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.outcome import Outcome, unmeasured
@@ -15,7 +17,9 @@ from pipeline.report.sizes import SIZES
 
 def assess(inputs: ReportInputs) -> list[Outcome]:
     """Every claim of the paper, in its order."""
-    return [_assess(claim, inputs) for claim in CLAIMS]
+    made_by = inputs.provenance.get("commands", {}).get("the whole experiment", "")
+    outcomes = [_assess(claim, inputs) for claim in CLAIMS]
+    return [replace(outcome, command=made_by) if outcome.runs else outcome for outcome in outcomes]
 
 
 def applies(claim: Claim, dataset: str) -> bool:

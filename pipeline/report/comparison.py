@@ -32,7 +32,7 @@ def comparison(inputs: ReportInputs) -> list[Block]:
         known = " and ".join(p.title for p in PROTOCOLS.values())
         return [Paragraph(f"The paper has no result on {name}: its classification tables are of {known}.")]
     results = [result for result in PUBLISHED if result.dataset == name]
-    nets = [result for result in results if result.depth is not None]
+    nets = [result for result in results if result.model]
     blocks: list[Block] = []
     if apart := differences(inputs, protocol):
         blocks += [Paragraph("What differs from the paper:"), Listing(apart)]
@@ -41,7 +41,7 @@ def comparison(inputs: ReportInputs) -> list[Block]:
     blocks.append(_table(inputs, nets, protocol))
     if notes := _notes(nets) + _unmatched(inputs, nets):
         blocks.append(Listing(notes))
-    others = [result for result in results if result.depth is None]
+    others = [result for result in results if not result.model]
     if others:
         rows: list[list[Text]] = [[r.net, r.printed, r.reference, r.note] for r in others]
         table = Table(["method", "top-1 error", "source", ""], rows, "lrll")
@@ -84,6 +84,7 @@ def differences(inputs: ReportInputs, protocol: Protocol) -> list[str]:
         rates = ", ".join(f"{lr:g}" for lr in lrs)
         found.append(f"Learning rate: {rates} in some or all runs here, {protocol.lr:g} at first in the paper.")
     found += _recipe(inputs, protocol)
+    found += _precision(inputs)
     train, val = counts.get("train", 0), counts.get("val", 0)
     full = inputs.on_all_images
     if train != protocol.num_train and (len(full) < len(inputs.nets) or not full):
@@ -119,6 +120,13 @@ def _recipe(inputs: ReportInputs, protocol: Protocol) -> list[str]:
                 apart.setdefault(key, set()).add(f"{value:g}" if isinstance(value, float) else str(value))
     told = [f"{key} {', '.join(sorted(apart[key]))} (the paper: {protocol.recipe[key]})" for key in sorted(apart)]
     return [f"Recipe, in some or all runs: {'; '.join(told)}."] if told else []
+
+
+def _precision(inputs: ReportInputs) -> list[str]:
+    tested = {name for net in inputs.nets if as_the_paper(net) for name in ids(net)}
+    used = {str(curve.get("recipe", {}).get("precision", "fp32")) for curve in inputs.curves if ids(curve) & tested}
+    apart = sorted(used - {"fp32"})
+    return [f"Precision: {' and '.join(apart)} in some or all runs here, fp32 in the paper."] if apart else []
 
 
 def _seeds(inputs: ReportInputs) -> str:

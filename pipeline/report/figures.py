@@ -60,7 +60,7 @@ class Step(NamedTuple):
     """An average of so many members; fractions."""
 
     size: int
-    validation: float
+    validation: float | None  # None where a member has seen the validation images
     test: float
     low: float  # of test
     high: float
@@ -78,12 +78,14 @@ def by_members(steps: Sequence[Step]) -> Draw:
         )
         axes.fill_between(sizes, low, high, color=test, alpha=0.15, linewidth=0)
         axes.plot(sizes, [100 * step.test for step in steps], "o-", color=test, linewidth=2, markersize=6)
-        axes.plot(sizes, [100 * s.validation for s in steps], "o--", color=validation, linewidth=1.6, markersize=4)
+        told = [(s.size, 100 * s.validation) for s in steps if s.validation is not None]
+        if told:
+            axes.plot(*zip(*told, strict=True), "o--", color=validation, linewidth=1.6, markersize=4)
         axes.set_xticks(sizes)
         axes.set_xlabel("members")
         axes.set_ylabel("top-1 error (%)")
-        last = steps[-1]
-        label_ends(axes, [(100 * last.test, "test", test), (100 * last.validation, "validation", validation)])
+        ends = [(100 * steps[-1].test, "test", test), *((error, "validation", validation) for _, error in told[-1:])]
+        label_ends(axes, ends)
         return figure
 
     return draw

@@ -73,6 +73,7 @@ class Ensemble(TypedDict):
     ci95_err5: NotRequired[CI | None]
     mcnemar_p: NotRequired[float | None]
     difference_to_best_member: NotRequired[Gain | None]
+    difference_to_best_member5: NotRequired[Gain | None]  # of top-5 errors
     by_size: NotRequired[list[Size]]
 
 
@@ -80,7 +81,7 @@ class Size(TypedDict):
     """The average of the ensemble's first `size` members."""
 
     size: int
-    val_err1: float
+    val_err1: float | None
     test_err1: float
     ci95: CI
 
@@ -148,7 +149,8 @@ class Curve(TypedDict):
     points: dict[str, list[tuple[float, float | None]]]
     lr: NotRequired[float]
     warmup: NotRequired[bool]  # began at a lower learning rate
-    recipe: NotRequired[dict[str, Any]]  # what else of it the paper's protocol fixes, see `paper.Protocol`
+    recipe: NotRequired[dict[str, Any]]  # what else decides its result, see `pipeline.tracking.setting`
+    seed: NotRequired[int | None]
     complete: NotRequired[bool]  # trained to its end
     plainly: NotRequired[bool]  # trained from random weights on the whole split, as the paper's nets are
 

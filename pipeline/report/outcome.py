@@ -22,14 +22,17 @@ class Outcome:
     interval: tuple[float, float] | None = None
     beyond_chance: bool | None = None  # whether the interval agrees with the verdict
     runs: int | None = None  # trainings behind it
+    seeds: tuple[int, ...] = ()  # theirs, each once
     length: float | None = None  # their iterations, of the paper's
+    command: str = ""  # what made them; "" where nothing was trained for it
 
     def to_json(self) -> dict[str, Any]:
         facts = asdict(self)
         claim = facts.pop("claim")
         about = {key: claim[key] for key in ("id", "statement", "reference", "dataset", "check", "metric", "paper")}
         interval = list(self.interval) if self.interval else None
-        return {**about, **facts, "interval": interval, "command": self.claim.command}
+        command = self.command or self.claim.command
+        return {**about, **facts, "seeds": list(self.seeds), "interval": interval, "command": command}
 
 
 def unmeasured(claim: Claim, why: str) -> Outcome:

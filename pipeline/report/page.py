@@ -116,7 +116,7 @@ def _claims_table(outcomes: Sequence[Outcome]) -> Table:
             o.claim.statement,
             Verdict(o.status),
             "" if o.length is None else percent(o.length, 0),
-            "" if o.runs is None else count(o.runs),
+            _runs_behind(o),
             o.evidence,
             o.claim.reference,
         ]
@@ -124,6 +124,12 @@ def _claims_table(outcomes: Sequence[Outcome]) -> Table:
     ]
     caption = "Length: iterations of the shortest training behind the verdict, of the paper's."
     return Table(["claim", "verdict", "length", "runs", "evidence", "source"], rows, "llrrll", caption)
+
+
+def _runs_behind(outcome: Outcome) -> str:
+    if outcome.runs is None or not outcome.seeds:
+        return count(outcome.runs)
+    return f"{count(outcome.runs)} (seed{'s' * (len(outcome.seeds) > 1)} {', '.join(map(str, outcome.seeds))})"
 
 
 def _commands(outcomes: Sequence[Outcome]) -> list[str]:

@@ -89,6 +89,7 @@ class Claim:
     metric: Metric = "test"
     nets: tuple[str, ...] = ()  # by their names in our runs; of "falls", the one with the greatest value first
     length: float = 0.0  # of "falls" and "comparable": how many times the paper's iterations it needs; 0: an eighth of them is enough
+    views: str = ""  # of a test image, which the paper's number is at; "": any
     margin: float = 0.0  # of "comparable", in points of percent: what the two nets may be apart
     paper: dict[str, float] = field(default_factory=dict)  # its numbers, by net or by what they are; errors in percent
     run: str = ""  # the command that tests it; "": that of the data set's protocol
@@ -102,7 +103,6 @@ class Claim:
 _VALUES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text(encoding="utf-8"))
 TITLE: str = _VALUES["title"]
 PROTOCOLS = {name: Protocol(**values) for name, values in _VALUES["protocols"].items()}
-FIXED = tuple(dict.fromkeys(key for protocol in PROTOCOLS.values() for key in protocol.recipe))  # by some protocol
 PUBLISHED = tuple(Published(**values) for values in _VALUES["results"])
 PAPER_ENSEMBLE = Published(**_VALUES["ensemble"])
 
@@ -132,7 +132,7 @@ def _claim(values: dict[str, Any]) -> Claim:
 
 
 # The best of several runs is no mark for one run, nor for a mean: such a result has a claim of its own.
-_TABULATED = [r for r in PUBLISHED if r.model and r.reference.startswith("Table") and r.best_of == 1]
+_TABULATED = [r for r in PUBLISHED if r.depth is not None and r.reference.startswith("Table") and r.best_of == 1]
 CLAIMS = (
     *map(_claim, _VALUES["claims"]),
     *(_reaches(result, "test") for result in _TABULATED if result.err1 is not None),

@@ -29,6 +29,7 @@ class Training(NamedTuple):
     id: str
     val: float  # validation error, infinite without
     full: bool  # trained on all images
+    seed: int | None = None  # None: not known
 
 
 class Measured(NamedTuple):
@@ -40,6 +41,7 @@ class Measured(NamedTuple):
     n: int  # images that an error is counted on, 0 where the value is none
     steps: int
     full: int  # of the runs, trained on all images
+    seeds: tuple[int, ...] = ()  # of the runs, each once
 
     @property
     def errors(self) -> int:
@@ -78,7 +80,7 @@ def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
             val, steps = series(curve, VAL), length_of(curve)
             lr, full = (nets[0]["lr"], split_of(nets[0]) == "full") if nets else (curve.get("lr"), not val)
             about = (recipe_of(curve), curve["run_id"], val[-1][1] if val else math.inf, full)
-            found.append(Training(curve["model"], full_name(curve), value, steps, lr, *about))
+            found.append(Training(curve["model"], full_name(curve), value, steps, lr, *about, curve.get("seed")))
     return found
 
 
@@ -108,7 +110,7 @@ def _of(net: Net, value: float, curves: Mapping[str, Curve]) -> Training:
     val, full = math.inf if net["val_err1"] is None else net["val_err1"], split_of(net) == "full"
     curve = next((curves[name] for name in sorted(ids(net)) if name in curves), None)
     about = (recipe_of(curve), net["run_id"], val, full)
-    return Training(net["model"], full_name(net), value, net["steps"], net["lr"], *about)
+    return Training(net["model"], full_name(net), value, net["steps"], net["lr"], *about, net["seed"])
 
 
 def lengths(found: Iterable[Training], dataset: str, least: float = 0.0) -> list[int]:
@@ -160,5 +162,9 @@ def at_length(found: Iterable[Training], steps: int, n: int, paper: bool) -> dic
         chosen = max(kinds.values(), key=len)  # the first of equally many
         best = chosen[0]
         values = tuple(run.value for run in chosen)
-        nets[model] = Measured(best.name, sum(values) / len(values), values, n, best.steps, sum(r.full for r in chosen))
+        full, seeds = (
+            sum(run.full for run in chosen),
+            tuple(sorted({run.seed for run in chosen if run.seed is not None})),
+        )
+        nets[model] = Measured(best.name, sum(values) / len(values), values, n, best.steps, full, seeds)
     return nets

@@ -43,11 +43,15 @@ def show(ensemble: Ensemble, tempered: bool) -> None:
         table.add_column(column, justify="left" if column in ("net", "run") else "right")
     for member in ensemble.members:
         temperature = [f"{member.temperature:.2f}"] if tempered else []
-        weighed = (f"{100 * (member.val_err1 or 0):.2f} %", f"{member.weight:.2f}", *temperature)
+        weighed = (_error(member.val_err1), f"{member.weight:.2f}", *temperature)
         table.add_row(member.model, *weighed, _known(member.lr), _known(member.seed), member.key)
     Console().print(table)
     registered = f"{ensemble.registered['name']} version {ensemble.registered['version']}"
-    print(f"average: validation error {100 * ensemble.val_err1:.2f} %, registered as {registered} (champion)")
+    print(f"average: validation error {_error(ensemble.val_err1)}, registered as {registered} (champion)")
+
+
+def _error(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.2f} %"
 
 
 def _known(value: float | None) -> str:

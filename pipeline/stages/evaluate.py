@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from pipeline.atomic import write_json
-from pipeline.config import Config
+from pipeline.config import NO_GLOBAL_POOL, Config
 from pipeline.data.store import open_store
 from pipeline.ensemble.folder import Member, read_ensemble
 from pipeline.ensemble.judge import judge, to_track, write_answers
 from pipeline.ensemble.maker import Maker, all_trained
 from pipeline.ensemble.named import named_run
-from pipeline.ensemble.predictions import FOLDER, all_images, probabilities, validation_images
+from pipeline.ensemble.predictions import FOLDER, Images, all_images, probabilities, validation_images
 from pipeline.ensemble.responses import responses_of
 from pipeline.tracking.registry import add_test_metrics
 from pipeline.tracking.store import locate
@@ -33,26 +33,40 @@ def run(config: Config, workspace: Workspace) -> None:
     store, runs = open_store(workspace.store(config.data.name)), Path(config.paths.runs)
     location = locate(config.tracking.uri, config.paths.mlruns)
     ensemble = read_ensemble(workspace.ensemble, store.manifest.content_hash)
-    named, named_weights = named_run(workspace.metrics("train"), runs, location)
-    nets = [*zip(ensemble.members, ensemble.weights(workspace.ensemble), strict=True), (named, named_weights)]
+    nets = list(zip(ensemble.members, ensemble.weights(workspace.ensemble), strict=True))
+    trained = workspace.metrics("train").is_file()
+    if trained:
+        nets.append(named_run(workspace.metrics("train"), runs, location))
+    else:
+        print("no run was trained by the train stage (metrics/train.json is not there): the ensemble is tested alone")
     images = all_images("test", store, store.test(), config.evaluation)
     device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
     maker = Maker(store=store, location=location, runs=runs, device=device, workers=config.data.workers)
     with TemporaryDirectory(dir=runs) as folder:
         if config.evaluation.runs == "all":
             known = {member.checkpoint_sha256 for member, _ in nets}
-            nets += [(net, Path(folder) / net.weights) for net in all_trained(maker, known, Path(folder))]
+            others = [net for net in all_trained(maker, known, Path(folder)) if _can_be_shown(net, images)]
+            nets += [(net, Path(folder) / net.weights) for net in others]
         said = [probabilities(path, images, runs / FOLDER, device, maker.workers) for _, path in nets]
         responses = _responses(maker, nets)
-    members, (run_itself, *others) = said[: ensemble.size], said[ensemble.size :]
-    apart = [(net, p) for (net, _), p in zip(nets[ensemble.size + 1 :], others, strict=True)]
-    result = judge(ensemble, members, named, run_itself, images, apart)
+    answers = [(net, p) for (net, _), p in zip(nets, said, strict=True)]
+    members, named = said[: ensemble.size], answers[ensemble.size] if trained else None
+    result = judge(ensemble, members, named, images, answers[ensemble.size + trained :])
     write_json(workspace.metrics("evaluate"), result)
     write_answers(ensemble, members, images, workspace.metrics("evaluate").with_name("confusion.csv"))
     write_json(workspace.metrics("responses"), responses)
     for problem in add_test_metrics(location, to_track(result, ensemble)):
         log.warning("a test error is in metrics/evaluate.json but not in MLflow: %s", problem)
     show(result)
+
+
+def _can_be_shown(net: Member, images: Images) -> bool:
+    """Whether a net outside the ensemble takes these views; said where it does not."""
+    whole = images.evaluation.views == "multi_scale" and images.store.manifest.format == "shards"
+    if whole and net.model.startswith(NO_GLOBAL_POOL):
+        print(f"{net.model} {net.key} is left out: it has no fully convolutional form to show whole images to")
+        return False
+    return True
 
 
 def _responses(maker: Maker, nets: Sequence[tuple[Member, Path]]) -> list[dict[str, Any]]:
@@ -69,9 +83,12 @@ def _responses(maker: Maker, nets: Sequence[tuple[Member, Path]]) -> list[dict[s
 
 def show(result: dict) -> None:
     """Test errors on stdout, in percent."""
-    best, average = min(result["members"], key=lambda member: member["val_err1"]), result["ensemble"]
+    average = result["ensemble"]
+    compared = average["difference_to_best_member"]["checkpoint_sha256"]
+    best = next(member for member in result["members"] if member["checkpoint_sha256"] == compared)
+    named = [("named run", result["run"])] if result["run"] else []
     for net in result["others"]:
         print(f"{net['model']}, seed {net['seed']}: test error {100 * net['test_err1']:.2f} %")
-    for name, net in (("named run", result["run"]), ("best member", best), (f"ensemble of {average['size']}", average)):
+    for name, net in (*named, ("best member", best), (f"ensemble of {average['size']}", average)):
         low, high = (100 * bound for bound in net["ci95"])
         print(f"{name}: test error {100 * net['test_err1']:.2f} % (95 % interval {low:.2f} to {high:.2f})")

@@ -14,15 +14,17 @@ from pipeline.data.store import open_store
 from pipeline.models import net_name
 from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
-from pipeline.report.inputs import Curve, Net, ReportInputs, data_of
+from pipeline.report.inputs import Curve, Net, ReportInputs, data_of, evaluated
 from pipeline.report.page import build_report
-from pipeline.report.paper import FIXED
 from pipeline.tracking.history import TIMES, curves
 from pipeline.tracking.registry import require_answer
+from pipeline.tracking.setting import setting
 from pipeline.tracking.store import STATUS_TAG, Location, locate
 from pipeline.workspace import Workspace
 
 RECORDED = {"git_commit": "pipeline.commit", "dvc_lock": "pipeline.dvc_lock", "host": "pipeline.hardware"}
+# What comparisons look at by itself.
+APART = ("recipe.max_steps", "recipe.warmup_lr", "recipe.warmup_until_err")
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "dvc", "hydra-core")
 
 
@@ -38,22 +40,29 @@ def run(config: Config, workspace: Workspace) -> None:
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:
     """What the report is made of, from files of the workspace and MLflow."""
     store = open_store(workspace.store(config.data.name))
-    evaluation, leaderboard = read_json(workspace.metrics("evaluate")), read_json(workspace.leaderboard)
+    evaluation = read_json(workspace.metrics("evaluate"))
+    leaderboard = read_json(workspace.leaderboard) if workspace.leaderboard.is_file() else None
     of = evaluation["data"]
     if of["content_hash"] != store.manifest.content_hash:
         raise ValueError(
             f"metrics/evaluate.json is of data {of['name']} {of['content_hash'][:12]}, the store of data={config.data.name} "
             f"holds {store.manifest.content_hash[:12]}; evaluate this one first, or choose the other (override: data={of['name']})"
         )
-    nets = [*evaluation["members"], evaluation["run"], *evaluation.get("others", [])]
-    run_ids = [net["run_id"] for net in nets] + [trial["run_id"] for trial in leaderboard["trials"]]
+    trials = leaderboard["trials"] if leaderboard else []
+    run_ids = [run["run_id"] for run in (*evaluated(evaluation), *filter(None, [evaluation["run"]]), *trials)]
     recorded = {found["run_id"]: found for found in curves(location, dict.fromkeys(filter(None, run_ids)))}
-    trained = read_json(workspace.metrics("train"))
-    timed = [_timed(net, recorded, trained) for net in nets]
-    size = len(evaluation["members"])
+    trained = read_json(workspace.metrics("train")) if evaluation["run"] else {"key": ""}
+    named, size = [evaluation["run"]] if evaluation["run"] else [], len(evaluation["members"])
+    nets = [_timed(net, recorded, trained) for net in (*evaluation["members"], *named, *evaluation.get("others", []))]
+    others = size + len(named)
     return ReportInputs(
         data=data_of(asdict(store.manifest)),
-        evaluation={**evaluation, "members": timed[:size], "run": timed[size], "others": timed[size + 1 :]},
+        evaluation={
+            **evaluation,
+            "members": nets[:size],
+            "run": nets[size] if named else None,
+            "others": nets[others:],
+        },
         leaderboard=leaderboard,
         responses=read_json(workspace.metrics("responses")),
         curves=[_curve(found) for found in recorded.values()],
@@ -115,10 +124,14 @@ def _curve(found: dict[str, Any]) -> Curve:
         residual=residual,
         points=found["points"],
         warmup=float(params.get("recipe.warmup_lr", 0)) > 0,
-        recipe={key: _value(params[f"recipe.{key}"]) for key in FIXED if f"recipe.{key}" in params},
+        recipe={
+            key.removeprefix("recipe."): _value(value) for key, value in setting(params).items() if key not in APART
+        },
         complete=found["tags"].get(STATUS_TAG) == "finished",
         plainly=not params.get("start.weights") and params.get("data.num_train", "0") == "0",
     )
+    if "seed" in params:
+        curve["seed"] = int(params["seed"])
     if "recipe.lr" in params:  # a net made elsewhere has none
         curve["lr"] = float(params["recipe.lr"])
     return curve

@@ -16,6 +16,11 @@ def run(config: Config, workspace: Workspace) -> None:
     start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
     found = mapped(config.sweep.space, "start.weights", lambda weights: anchored(weights, workspace.root))
     config = replace(config, start=start, sweep=replace(config.sweep, space=found))
+    if config.data.split != "holdout":
+        print(
+            f"sweep: its trials train on data.split=holdout, since they are compared on the images that "
+            f"data.split={config.data.split} trains on; that split is for `pipeline train`"
+        )
     board = tune_sweep(config, workspace.store(config.data.name), workspace.root)
     write(board, workspace.leaderboard)
     show(board)

@@ -261,3 +261,30 @@ def test_without_snapshots_the_recipe_that_leaves_them_is_named(world, unregiste
     world.add_run(0.1)
     with pytest.raises(ValueError, match="recipe=cifar_snapshots"):
         make(world, "snapshots")
+
+
+def test_listed_members_join_whatever_images_they_have_seen(world):
+    full, other, chosen = world.add_run(0.0, split="full"), world.add_run(0.9, seed=1), world.add_run(0.1, seed=2)
+    config = choose("listed", members=[other, full])
+    ensemble = build_ensemble(world.maker, config, world.root / "ensemble", {})
+    assert [(member.key, member.weight) for member in ensemble.members] == [(other, 0.5), (full, 0.5)]
+    assert [member.val_err1 is None for member in ensemble.members] == [False, True]
+    assert ensemble.val_err1 is None and ensemble.val_err1_by_size[0] is not None  # the second has seen those images
+    run = client(world.location).get_run(ensemble.registered["run_id"])
+    assert "val/err1" not in run.data.metrics and run.data.tags["pipeline.split"] == "full and holdout"
+    assert read_ensemble(world.root / "ensemble", world.store.manifest.content_hash) == ensemble
+    predicted = loaded(world).predict(np.array(world.store.test().images[:5]))
+    assert np.asarray(predicted).shape == (5, len(CLASSES))
+    assert [member.key for member in make(world, "top_k", 2).members] == [chosen, other]
+
+
+def test_a_temperature_is_not_fitted_to_images_that_a_member_has_seen(world, unregistered):
+    config = choose("listed", temperature="validation", members=[world.add_run(0.0, split="full")])
+    with pytest.raises(ValueError, match="trained on the validation images"):
+        build_ensemble(world.maker, config, world.root / "ensemble", {})
+
+
+def test_a_listed_run_that_is_not_there_is_told_with_those_that_are(world):
+    key = world.add_run(0.1)
+    with pytest.raises(ValueError, match=rf"no finished run nosuchrun .* there are {key} \(resnet8\)"):
+        build_ensemble(world.maker, choose("listed", members=["nosuchrun"]), world.root / "ensemble", {})

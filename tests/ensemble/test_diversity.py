@@ -96,6 +96,6 @@ def test_the_published_evaluation_holds_it(world, monkeypatch, tmp_path):
     nets = [(member, world.runs / member.key / BEST) for member in all_trained(world.maker, (), tmp_path / "weights")]
     device = world.maker.device
     (first, *others) = [(member, probabilities(path, images, tmp_path / "said", device)) for member, path in nets]
-    told = judge(ensemble, [first[1]], first[0], first[1], images, others)
+    told = judge(ensemble, [first[1]], first, images, others)
     assert [net["macs"] for net in told["members"]] == [first[0].macs]
     assert [(entry["size"], entry["net"]) for entry in told["seeds_against_depths"]] == [(1, "resnet8"), (2, "resnet8")]

@@ -99,7 +99,14 @@ def test_seeds_of_one_training_share_net_start_images_rate_and_length(world):
     world.add_run(0.2, seed=1)
     (first,) = find(world)
     assert dataclasses.replace(first, seed=2).training == first.training
-    for change in ({"model": "resnet8B"}, {"num_train": 500}, {"start": "net.pth"}, {"lr": 0.2}, {"steps": 7}):
+    for change in (
+        {"model": "resnet8B"},
+        {"num_train": 500},
+        {"start": "net.pth"},
+        {"lr": 0.2},
+        {"steps": 7},
+        {"recipe": ""},
+    ):
         assert dataclasses.replace(first, **change).training != first.training
 
 

@@ -33,10 +33,12 @@ def test_best_per_depth_prefers_the_best_depths():
 
 
 def test_the_deepest_net_joins_twice_and_others_once():
-    assert deepest_twice(ERRORS, NETS, 6) == [(i, 1 / 4) for i in (1, 2, 3, 4)]
-    assert deepest_twice(ERRORS, NETS, 3) == [(i, 1 / 3) for i in (1, 2, 4)]  # of the others, the best
+    assert deepest_twice(ERRORS, NETS, 6) == [(i, 1 / 3) for i in (1, 2, 4)]  # the plain net is of another kind
+    nets = [(20, True), (32, True), (56, True), (32, True), (56, True)]
+    assert deepest_twice(ERRORS, nets, 6) == [(i, 1 / 4) for i in (0, 1, 2, 4)]
+    assert deepest_twice(ERRORS, nets, 3) == [(i, 1 / 3) for i in (1, 2, 4)]  # of the others, the best
     assert deepest_twice(ERRORS, NETS, 1) == [(4, 1.0)]
-    assert deepest_twice([0.1, 0.2], [(56, False, ""), (56, True, "")], 2) == [(0, 0.5), (1, 0.5)]
+    assert deepest_twice([0.1, 0.2], [(56, False, ""), (56, True, "")], 2) == [(1, 1.0)]
 
 
 def test_one_net_gives_its_best_runs():

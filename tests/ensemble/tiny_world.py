@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,8 @@ def _net(model: dict[str, Any]) -> torch.nn.Module:
     return net
 
 
-def choose(selection: str, size: int = 6, temperature: str = "none") -> EnsembleConfig:
-    return EnsembleConfig(selection=selection, size=size, temperature=temperature)  # type: ignore[arg-type]
+def choose(selection: str, size: int = 6, temperature: str = "none", members: Sequence[str] = ()) -> EnsembleConfig:
+    return EnsembleConfig(selection=selection, size=size, temperature=temperature, members=list(members))  # type: ignore[arg-type]
 
 
 def file_names(folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from pipeline.evaluation.evaluate import tested as errors_of  # pytest would col
 from pipeline.evaluation.intervals import wilson
 from pipeline.models import build_model
 from pipeline.report.inputs import ReportInputs
-from pipeline.stages import ensemble, evaluate, train
+from pipeline.stages import ensemble, evaluate, report, train
 from pipeline.tracking.store import client, locate
 from pipeline.training.checkpoint import load_weights
 from pipeline.workspace import Workspace
@@ -229,14 +229,26 @@ def test_a_named_run_on_all_images_has_no_validation_error(chain):
     chain.run(evaluate)
 
 
-@pytest.mark.parametrize("stage", ["train", "ensemble"])
-def test_a_missing_result_names_the_stage_that_makes_it(chain, stage):
-    path = {"train": chain.workspace.metrics("train"), "ensemble": chain.workspace.ensemble / "members.json"}[stage]
+def test_a_missing_result_names_the_stage_that_makes_it(chain):
+    path = chain.workspace.ensemble / "members.json"
     text = path.read_text()
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=f"`dvc repro {stage}` makes it"):
+    with pytest.raises(FileNotFoundError, match="`dvc repro ensemble` makes it"):
         chain.run(evaluate)
     path.write_text(text)
+
+
+def test_an_ensemble_is_tested_and_reported_without_a_named_run(chain, capsys):
+    path = chain.workspace.metrics("train")
+    text, before = path.read_text(), chain.result
+    path.unlink()
+    chain.run(evaluate, report)
+    assert chain.result["run"] is None and chain.result["ensemble"] == before["ensemble"]
+    assert "the ensemble is tested alone" in capsys.readouterr().out
+    page = (chain.workspace.report / "index.html").read_text()
+    assert "(named run)" not in page and "ensemble of 2" in page
+    path.write_text(text)
+    chain.run(evaluate)
 
 
 def test_a_named_run_from_another_machine_says_what_to_do(chain, tmp_path):
@@ -258,6 +270,11 @@ def test_the_best_member_is_chosen_by_validation_not_by_test():
     difference = found["ensemble"]["difference_to_best_member"]
     assert difference["run_id"] == "better on validation" and difference["estimate"] == -0.5
     assert found["ensemble"]["mcnemar_p"] == 0.5  # two images, both won
+    assert found["ensemble"]["difference_to_best_member5"]["estimate"] == 0.0  # of four classes
+    unknown = evaluation(
+        {}, "abcd", LABELS, [judged(HALF, 0.3, "first"), judged(HALF, None)], judged(RIGHT, None), None
+    )
+    assert unknown["ensemble"]["difference_to_best_member"]["run_id"] == "first" and unknown["run"] is None
     assert found["run"] == {
         "val_err1": None,
         "run_id": "",
