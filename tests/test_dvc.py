@@ -35,7 +35,11 @@ NOT_READ = {
     },  # fetch's half of sources.py; no byte depends on workers
     "sweep": {"data.split"},  # trials always use the holdout split
     "ensemble": {"evaluation.views", "evaluation.batchnorm"},  # members are chosen as they were validated in training
-    "evaluate": {"ensemble.selection", "ensemble.size", "ensemble.members"},  # of the ensemble that was made, not of the configuration
+    "evaluate": {
+        "ensemble.selection",
+        "ensemble.size",
+        "ensemble.members",
+    },  # of the ensemble that was made, not of the configuration
 }
 
 
