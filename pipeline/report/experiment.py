@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.compose import AUTO, CHOICES, choices, compose_conf, leaves, literal, read_mapping
 
+WEIGHTS = "start.weights"
 NOWHERE = ("paths", "tracking")  # where files lie and runs are tracked decides no result
 MIRROR = "data.mirror"  # nor does where an archive was found
 # Nor do these, though a command has them; of the trainer's keys only sync_batchnorm does.
@@ -65,9 +66,15 @@ def _nearest(values: dict[str, Any], picked: Chosen, group: str, names: list[str
 
 
 def _apart(values: dict[str, Any], picked: Chosen, root: Path) -> Chosen:
-    """Single values in which `values` differs from what the picked files compose to."""
-    there = dict(leaves(compose_conf(root, [f"{group}={name}" for group, name in picked.items()])))
-    return {key: value for key, value in leaves(values) if _decides(key) and there.get(key) != value}
+    """Single values in which `values` differs from what the picked files compose to.
+
+    The weights to start from are none of a file's, and files refer to them: sweep=transfer is still that file with them.
+    """
+    weights = {key: value for key, value in leaves(values) if key == WEIGHTS and value}
+    words = [f"{key}={_word(value)}" for key, value in (*picked.items(), *weights.items())]
+    there = dict(leaves(compose_conf(root, words)))
+    apart = {key: value for key, value in leaves(values) if _decides(key) and there.get(key) != value}
+    return {**weights, **apart}
 
 
 def _decides(key: str) -> bool:

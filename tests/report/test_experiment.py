@@ -22,7 +22,7 @@ ODD = ("data=imagenet", "data.path=/my images", "data.split=full", "recipe=image
 # Each file of a group that differs is composed: a few say as much as all of them.
 FILES = {
     "recipe": {"digits", "cifar_paper", "cifar_quick", "imagenet_paper", "imagenet_90"},
-    "sweep": {"digits", "cifar", "imagenet"},
+    "sweep": {"digits", "cifar", "imagenet", "transfer"},
     "ensemble": {"best_per_depth", "top_k"},
 }
 
@@ -79,6 +79,13 @@ def test_the_command_is_short_where_files_say_it(root):
     assert command(composed(root, "data=cifar10"), root) == "dvc exp run -S data=cifar10"
     quick = "dvc exp run -S data=cifar10 -S recipe=cifar_quick -S ensemble=top_k -S ++set.ensemble.size=3"
     assert command(composed(root, *QUICK), root) == quick
+
+
+def test_a_sweep_that_refers_to_the_given_weights_is_told_by_its_file(root):
+    values = composed(root, "data=cifar10", "sweep=transfer", "start.weights=data/net-20.safetensors")
+    told = command(values, root)
+    assert told == "dvc exp run -S data=cifar10 -S sweep=transfer -S ++set.start.weights=data/net-20.safetensors"
+    assert deciding(obey(told, root)) == deciding(values)
 
 
 def test_experiments_on_the_same_data_have_names_of_their_own(root):
