@@ -82,6 +82,7 @@ def test_the_command_is_short_where_files_say_it(root):
 
 
 def test_a_sweep_that_refers_to_the_given_weights_is_told_by_its_file(root):
+    (root / "params.yaml").write_text("data: digits\nsweep: auto\n")
     values = composed(root, "data=cifar10", "sweep=transfer", "start.weights=data/net-20.safetensors")
     told = command(values, root)
     assert told == "dvc exp run -S data=cifar10 -S sweep=transfer -S ++set.start.weights=data/net-20.safetensors"
