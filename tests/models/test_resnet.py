@@ -185,6 +185,14 @@ def test_weights_are_drawn_as_he_init_by_the_chosen_fan(choice, fan):
     assert all(module.bias is None for module in net.modules() if isinstance(module, nn.Conv2d))
 
 
+def test_batch_norm_starts_at_scale_one_and_shift_zero_at_a_blocks_end_too():
+    norms = [
+        module for module in build_model("cifar", 20, num_classes=10).modules() if isinstance(module, nn.BatchNorm2d)
+    ]
+    assert len(norms) == 19
+    assert all((norm.weight == 1).all() and not norm.bias.any() and norm.eps == 1e-5 for norm in norms)
+
+
 ERRORS = [
     ({"depth": 21}, "depth=21 is not 6n+2 .* 20, 32, 44, 56, 110, 1202; pass"),
     ({"depth": 2}, "depth=2 is not 6n+2"),
