@@ -44,6 +44,7 @@ class Adopted:
     name: str
     val_err1: float
     val_err5: float
+    num_classes: int
 
 
 def adopt(config: Config, store: Path, runs: Path, location: Location, lineage: dict[str, str]) -> Adopted:
@@ -93,7 +94,7 @@ def adopt(config: Config, store: Path, runs: Path, location: Location, lineage: 
         ship(folder, location)
     except Exception as error:  # whatever MLflow raises; the journal keeps the run
         log.warning("MLflow does not have it yet (%s); `pipeline sync` ships it", error)
-    return Adopted(key, name, err1, err5)
+    return Adopted(key, name, err1, err5, len(images.manifest.classes))
 
 
 def _facts(config: Config, images: Store, start: Start) -> dict:

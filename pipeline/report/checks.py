@@ -81,7 +81,7 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
     if metric == "responses":
         difference = last.value - first.value
         status: Status = "holds" if difference < 0 else "fails"
-        return Outcome(claim=claim, status=status, evidence=shown, value=difference, **facts)
+        return Outcome(claim=claim, status=status, evidence=shown + _rises(chain), value=difference, **facts)
     bounds = None
     if IMAGES[metric] != "train":  # each step sees others of them, and a net fits them while they are counted
         apart = newcombe(last.errors, last.n, first.errors, first.n)
@@ -100,9 +100,17 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
                 beyond_chance=True,
                 **facts,
             )
+    if claim.check == "falls" and not bounds:
+        evidence += _rises(chain)
     if claim.check == "comparable":
         return near(claim, last.value - first.value, bounds, evidence, **facts)
     return compared(claim, last.value < first.value, last.value - first.value, bounds, evidence, **facts)
+
+
+def _rises(chain: Sequence[Measured]) -> str:
+    """Where a chain that falls from its first net to its last rises on the way; no interval says whether by chance."""
+    found = [f"from {upper.name} to {lower.name}" for upper, lower in pairwise(chain) if lower.value > upper.value]
+    return f"; it rises {' and '.join(found)}" if found and len(chain) > 2 else ""
 
 
 def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:

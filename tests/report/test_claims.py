@@ -177,6 +177,11 @@ def test_layer_responses_are_compared_by_their_mean(make_sample):
     found = outcome(inputs, "cifar10-responses-fall-with-depth")
     assert found.status == "holds" and found.value == pytest.approx(-0.1)
     assert found.evidence == "ResNet-20 0.500, ResNet-56 0.400" and found.runs == 2
+    three = make_sample(depths=(20, 56, 110))
+    found = outcome(
+        with_responses(three, resnet20=0.5, resnet56=0.6, resnet110=0.4), "cifar10-responses-fall-with-depth"
+    )
+    assert found.status == "holds" and found.evidence.endswith("; it rises from ResNet-20 to ResNet-56")
     assert outcome(inputs, "cifar10-responses-below-plain-56").status == "not measured"
 
 
