@@ -60,7 +60,7 @@ def test_weights_that_have_seen_the_validation_images_are_never_chosen(workspace
     told = capsys.readouterr().out
     assert "nothing chooses it" in told
     assert (
-        "recipe.normalize=channel) or wired it otherwise (model.shortcut_zeros=after" in told
+        "recipe.normalize=per_pixel_mean) or wired it otherwise (model.shortcut_zeros=after" in told
     )  # untrained, it guesses
     (run,) = tracked(root)
     assert "best/err1" not in run.metrics
