@@ -75,14 +75,19 @@ def windows(values: Sequence[tuple[float, float]], most: int = TRAIN_POINTS) -> 
 def top_of_axis(curves: Sequence[Curve]) -> float:
     """Fraction that ends the error axis: shows the descent from a sixth of the training on, not the first steps.
 
-    A net that ends far above the others (the paper's plain-110) leaves the plot rather than flatten all curves.
+    A net that ends far above the others (the paper's plain-110) leaves the plot rather than flatten all curves; of one that
+    ends on it, the second half of the training is seen.
     """
     ends = sorted(_end(curve) for curve in curves)
-    heights = []
-    for curve in curves:
-        values = series(curve, VAL) or series(curve, TRAIN)
-        heights += [value for step, value in values if step >= values[-1][0] / 6]
-    return min(1.0, 1.08 * max(heights), max(0.2, 4 * ends[len(ends) // 2])) or 0.01
+    far = max(0.2, 4 * ends[len(ends) // 2])
+    late = [_highest(curve, 1 / 4) for curve in curves if _end(curve) <= far]
+    return min(1.0, 1.08 * max(_highest(curve, 1 / 6) for curve in curves), max(far, *late)) or 0.01
+
+
+def _highest(curve: Curve, part: float) -> float:
+    """Error of a curve, past that part of the training."""
+    values = series(curve, VAL) or series(curve, TRAIN)
+    return max(value for step, value in values if step >= part * values[-1][0])
 
 
 def off_plot(curves: Sequence[Curve]) -> list[Curve]:

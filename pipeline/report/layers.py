@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pipeline.report.document import Block, Figure, Paragraph
 from pipeline.report.inputs import Layers, ReportInputs, as_the_paper, ids, kind_of, short_name
 from pipeline.report.theme import Draw, Theme, new_figure
+
+APART = 8  # times the median; larger responses are seen beside the others on a logarithmic axis alone
 
 
 def layers(inputs: ReportInputs) -> list[Block]:
@@ -45,7 +48,10 @@ def _once(responses: Sequence[Layers]) -> list[Layers]:
 
 
 def layer_figure(nets: Sequence[Layers], depths: Sequence[int], what: Literal["std", "gradient"], label: str) -> Draw:
-    """A line a net, by layer; deviations also sorted from the largest below, gradients on a logarithmic axis."""
+    """A line a net, by layer; deviations also sorted from the largest below.
+
+    Gradients are on a logarithmic axis, deviations where one net's would flatten the others'.
+    """
     orders = ("layer", "layer, by size") if what == "std" else ("layer",)
 
     def draw(theme: Theme) -> Any:
@@ -66,10 +72,11 @@ def layer_figure(nets: Sequence[Layers], depths: Sequence[int], what: Literal["s
             axes.set_ylabel(label)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.margins(x=0.01)
-            if what == "std":
-                axes.set_ylim(0, 1.05 * max(max(net["std"]) for net in nets))
-            else:
+            everything = [value for net in nets for value in net[what]]
+            if what == "gradient" or max(everything) > APART * statistics.median(everything):
                 axes.set_yscale("log")
+            else:
+                axes.set_ylim(0, 1.05 * max(everything))
         handles, names = rows[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=6)
         return figure

@@ -119,6 +119,15 @@ def test_a_net_that_did_not_learn_leaves_the_plot_and_is_named(make_curve):
     assert off_plot(curves) == []
 
 
+def test_of_a_net_that_learns_late_three_quarters_of_the_training_are_seen(make_curve):
+    curves = [make_curve(depth, False, 8_000, final=0.15) for depth in (20, 32, 44)]
+    late = {
+        **make_curve(56, False, 8_000, final=0.58),
+        "points": {"val/err1": [[400 * k, 0.9 - 0.016 * k] for k in range(1, 21)]},
+    }
+    assert top_of_axis([*curves, late]) == pytest.approx(0.9 - 0.016 * 5)
+
+
 def test_axes_are_the_papers(make_curve, make_sample):
     left, right = axes_of(make_sample().curves)
     assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("plain", "residual")

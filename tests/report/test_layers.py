@@ -20,7 +20,14 @@ def test_each_net_has_a_line_by_layer_and_one_sorted(make_sample):
         assert [len(line.get_xdata()) for line in axes.lines] == [19, 55, 109]
     first, sorted_first = by_layer.lines[0].get_ydata(), by_size.lines[0].get_ydata()
     assert list(first) == inputs.responses[0]["std"] and list(sorted_first) == sorted(first, reverse=True)
-    assert gradients.draw(LIGHT).axes[0].get_yscale() == "log"
+    assert by_layer.get_yscale() == "linear" and gradients.draw(LIGHT).axes[0].get_yscale() == "log"
+
+
+def test_a_net_that_responds_far_more_does_not_flatten_the_others(make_sample):
+    inputs = make_sample(depths=(20,), plain=())
+    loud = {**inputs.responses[0], "model": "plain56", "std": [25.0, *inputs.responses[0]["std"][1:]]}
+    inputs = dataclasses.replace(inputs, responses=[loud, *inputs.responses])
+    assert {axes.get_yscale() for axes in figures(inputs)[0].draw(LIGHT).axes} == {"log"}
 
 
 def test_a_net_of_several_seeds_has_one_line_and_plain_nets_are_dashed(make_sample):
