@@ -76,7 +76,7 @@ def top_of_axis(curves: Sequence[Curve]) -> float:
     """Fraction that ends the error axis: shows the descent from a sixth of the training on, not the first steps.
 
     A net that ends far above the others (the paper's plain-110) leaves the plot rather than flatten all curves; of one that
-    ends on it, the second half of the training is seen.
+    ends on it, three quarters of the training are seen.
     """
     ends = sorted(_end(curve) for curve in curves)
     far = max(0.2, 4 * ends[len(ends) // 2])

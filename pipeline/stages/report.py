@@ -23,8 +23,9 @@ from pipeline.tracking.store import STATUS_TAG, Location, locate
 from pipeline.workspace import Workspace
 
 RECORDED = {"git_commit": "pipeline.commit", "dvc_lock": "pipeline.dvc_lock", "host": "pipeline.hardware"}
-# What comparisons look at by itself.
+# What comparisons look at by itself; a net that started from weights, whose place is nobody else's matter, is in none.
 APART = ("recipe.max_steps", "recipe.warmup_lr", "recipe.warmup_until_err")
+START = "start."
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "dvc", "hydra-core")
 
 
@@ -125,7 +126,9 @@ def _curve(found: dict[str, Any]) -> Curve:
         points=found["points"],
         warmup=float(params.get("recipe.warmup_lr", 0)) > 0,
         recipe={
-            key.removeprefix("recipe."): _value(value) for key, value in setting(params).items() if key not in APART
+            key.removeprefix("recipe."): _value(value)
+            for key, value in setting(params).items()
+            if key not in APART and not key.startswith(START)
         },
         complete=found["tags"].get(STATUS_TAG) == "finished",
         plainly=not params.get("start.weights") and params.get("data.num_train", "0") == "0",

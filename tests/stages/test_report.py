@@ -29,7 +29,8 @@ def evaluated(workspace):
     for depth, commit in ((8, "aaa"), (14, "bbb"), (20, "bbb+dirty")):
         tags = {"pipeline.commit": commit, "pipeline.hardware": f"{depth} cores", "pipeline.dvc_lock": "ccc"}
         run = mlflow.create_run(experiment, tags=tags, run_name=f"resnet{depth}").info.run_id
-        for name, value in {**PARAMS, "model.depth": str(depth)}.items():
+        start = {"start.weights": "/somewhere/net.pth"} if depth == 14 else {}
+        for name, value in {**PARAMS, "model.depth": str(depth), "recipe.decay_norm": "True", **start}.items():
             mlflow.log_param(run, name, value)
         mlflow.log_metric(run, "val/err1", 0.1, step=5)
         mlflow.log_metric(run, "seconds", 60.0 * depth)
@@ -98,6 +99,8 @@ def test_publish_keeps_times_and_sweep_and_one_file_an_experiment(evaluated):
     assert (result["evaluation"]["run"]["seconds"], result["evaluation"]["run"]["images_per_s"]) == (30.0, 7.0)
     assert [member["seconds"] for member in result["evaluation"]["members"]] == [480.0, 840.0]
     assert readme.read_text().count("| ResNet-20 (named run) | 510 | 0.5 |") == 2
+    assert [curve["recipe"] for curve in result["curves"]] == [{"decay_norm": True}] * 3
+    assert "/somewhere" not in (made.root / "results" / "digits.json").read_text()
 
 
 def test_the_page_lists_every_commit(evaluated):
