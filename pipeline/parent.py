@@ -35,8 +35,15 @@ def _dvc() -> Any:
 
 
 def _watch(dvc: Any) -> None:
-    import psutil
-
-    while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+    while _runs(dvc):
         time.sleep(EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _runs(process: Any) -> bool:
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return False

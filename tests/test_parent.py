@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from processes import ended, until
+
+from pipeline.parent import _runs
 
 STAGE = "import os, time; from pipeline.parent import end_with_dvc; end_with_dvc(); print(os.getpid(), flush=True); time.sleep(60)"
 # What stands between DVC and the stage: nothing, a shell that waits, a rank that another rank started.
@@ -34,6 +37,14 @@ def test_a_stage_ends_with_dvc_whatever_stands_between(between: str) -> None:
     dvc.kill()
     dvc.wait()
     until(lambda: ended(stage), "the stage's end", patience_s=20)
+
+
+def test_dvc_may_go_while_it_is_asked_how_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        dvc = psutil.Process(process.pid)
+        assert _runs(dvc)
+    monkeypatch.setattr(dvc, "is_running", lambda: True)  # the answer of the moment before
+    assert not _runs(dvc)
 
 
 def test_a_stage_stays_while_dvc_does() -> None:
