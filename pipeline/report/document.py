@@ -84,6 +84,15 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A figure that is a file already. path: from where the document lies."""
+
+    path: str
+    caption: Text
+    alt: str
+
+
+@dataclass(frozen=True)
 class Listed:
     """A command or other text kept as it is, line by line."""
 
@@ -98,7 +107,7 @@ class Fold:
     blocks: Sequence[Block]
 
 
-Block = Paragraph | Listing | Tiles | Table | Figure | Listed | Fold
+Block = Paragraph | Listing | Tiles | Table | Figure | Picture | Listed | Fold
 
 
 @dataclass(frozen=True)

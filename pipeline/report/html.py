@@ -16,6 +16,7 @@ from pipeline.report.document import (
     Listed,
     Listing,
     Paragraph,
+    Picture,
     Span,
     Strong,
     Table,
@@ -88,6 +89,8 @@ def _block(block: Block, images: Images) -> str:
             return _table(block)
         case Figure():
             return _figure(block, images[block.name])
+        case Picture():  # the page's policy lets it show nothing but its own figures
+            return f'<p><a href="{escape(block.path)}">{escape(block.alt)}</a>: {_text(block.caption)}</p>'
         case Listed(text):
             return f"<pre><code>{escape(text)}</code></pre>"
         case Fold():

@@ -14,6 +14,7 @@ from pipeline.report.document import (
     Listed,
     Listing,
     Paragraph,
+    Picture,
     Span,
     Strong,
     Table,
@@ -43,9 +44,11 @@ def _block(block: Block) -> str:
         case Tiles(tiles):
             return "\n".join(f"- **{_escape(t.label)}: {_escape(t.value)}** ({_escape(t.detail)})" for t in tiles)
         case Table():
-            return _table(block)
+            return table(block)
         case Figure():
-            return f"![{_escape(block.alt)}](figures/{block.name}.png)\n\n*{_text(block.caption)}*"
+            return _block(Picture(f"figures/{block.name}.png", block.caption, block.alt))
+        case Picture():
+            return f"![{_escape(block.alt)}]({block.path})\n\n*{_text(block.caption)}*"
         case Listed(text):
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
             return f"{fence}\n{text}\n{fence}"
@@ -54,12 +57,12 @@ def _block(block: Block) -> str:
             return f"<details>\n<summary>{_escape(block.summary)}</summary>\n\n{inner}\n\n</details>"
 
 
-def _table(table: Table) -> str:
-    rule = ["---:" if side == "r" else "---" for side in table.align]
-    rows = [_row([_escape(name) for name in table.header]), _row(rule)]
-    for i, cells in enumerate(table.rows):
-        rows.append(_row([_strong(_text(cell)) if i in table.strong else _text(cell) for cell in cells]))
-    caption = f"*{_text(table.caption)}*\n\n" if table.caption else ""
+def table(block: Table) -> str:
+    rule = ["---:" if side == "r" else "---" for side in block.align]
+    rows = [_row([_escape(name) for name in block.header]), _row(rule)]
+    for i, cells in enumerate(block.rows):
+        rows.append(_row([_strong(_text(cell)) if i in block.strong else _text(cell) for cell in cells]))
+    caption = f"*{_text(block.caption)}*\n\n" if block.caption else ""
     return caption + "\n".join(rows)
 
 

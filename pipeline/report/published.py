@@ -1,34 +1,29 @@
-"""Results that are kept in git: an experiment's JSON and pictures, and the README's table made of all of them."""
+"""Results that are kept in git: an experiment's JSON and pictures, and the pages made of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, replacing, write_json
 from pipeline.report.claims import applies, assess
+from pipeline.report.collection import PICTURES, collection, overview
 from pipeline.report.curves import TRAIN, VAL, featured, series, windows
-from pipeline.report.document import Document, count, interval, percent
-from pipeline.report.inputs import Curve, ReportInputs, Trial, evaluated, named, split_of
+from pipeline.report.document import Document
+from pipeline.report.inputs import Curve, ReportInputs, Trial
+from pipeline.report.markdown import table, to_markdown
 from pipeline.report.page import compose
 from pipeline.report.theme import LIGHT, render
 
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
 WEIGHTS = "start.weights"
-PICTURES = {
-    "curves": "learning curves",
-    "responses": "layer responses",
-    "cost": "error against cost",
-    "transfer": "transfer",
-}
 
 
 def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path:
-    """Writes `folder`/<name>.json and <name>/*.png, name being the experiment's, and the README's table of all results.
+    """Writes `folder`/<name>.json and <name>/*.png, name being the experiment's, and the pages of all results.
 
     Raises:
-        ValueError: the README has no place for the table.
+        ValueError: the README has no place for its table.
     """
     path = folder / f"{name}.json"
     # Where MLflow lay matters to nobody else.
@@ -40,15 +35,22 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     held = [found.to_json() for found in outcomes if found.status != "not measured"]
     pictures = _draw(compose(inputs, outcomes), folder / name)
     write_json(path, {**result, **measured, "claims": held, "pictures": pictures, "provenance": provenance})
-    text = readme.read_text()
+    list_all(folder, readme)
+    return path
+
+
+def list_all(folder: Path, readme: Path) -> None:
+    """Writes `folder`/README.md, every result in it, and the README's table, a row a result."""
+    results = [read_json(path) for path in sorted(folder.glob("*.json"))]
+    text = readme.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
     before, rest = text.split(BEGIN, 1)
+    with replacing(folder / "README.md") as part:
+        part.write_text(to_markdown(collection(results)), encoding="utf-8")
     with replacing(readme) as part:
-        part.write_text(
-            f"{before}{BEGIN}\n{table([read_json(path) for path in sorted(folder.glob('*.json'))])}{END}{rest.split(END, 1)[1]}"
-        )
-    return path
+        after = rest.split(END, 1)[1]
+        part.write_text(f"{before}{BEGIN}\n{table(overview(results))}\n{END}{after}", encoding="utf-8")
 
 
 def _draw(document: Document, folder: Path) -> list[str]:
@@ -74,46 +76,3 @@ def _thin(curve: Curve) -> dict[str, Any]:
     drawn = {TRAIN: windows(series(curve, TRAIN)), VAL: series(curve, VAL)}
     points = {metric: [[round(step), round(error, 4)] for step, error in values] for metric, values in drawn.items()}
     return {**curve, "points": points}
-
-
-def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a row a net and one an ensemble, test errors in percent with 95 % intervals; then a line of links each."""
-    header = ["data", "net", "steps", "minutes", "validation", "test error", "95 % interval"]
-    header += ["top-5", "95 % interval", "command"]
-    lines = [_line(header), "|" + "---|" * len(header)]
-    for result in results:
-        data, evaluation = result["data"]["name"], result["evaluation"]
-        for at, net in enumerate(evaluated(evaluation)):
-            apart = at >= len(evaluation["members"]) and net is evaluation.get("run")
-            name = named(net) + (" (named run)" if apart else "")
-            name += ", trained on all images" if split_of(net) == "full" else ""
-            minutes = f"{net['seconds'] / 60:.1f}" if "seconds" in net and not net.get("snapshot") else ""
-            lines.append(_line([data, name, count(net["steps"] or None), minutes, *_errors(net), ""]))
-        average, command = evaluation["ensemble"], result["provenance"]["commands"]["the whole experiment"]
-        lines.append(_line([data, f"**ensemble of {average['size']}**", "", "", *_errors(average), f"`{command}`"]))
-    lines += ["", *filter(None, map(_links, results))]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _links(result: Mapping[str, Any]) -> str:
-    """A line of the README: an experiment's pictures and how many of the paper's claims it measured."""
-    name, pictures, claims = result["name"], result.get("pictures", []), result.get("claims", [])
-    links = [f"[{PICTURES[picture]}](results/{name}/{picture}.png)" for picture in pictures]
-    if claims:
-        tally = ", ".join(f"{sum(c['status'] == s for c in claims)} {s[:-1]}" for s in ("holds", "fails"))
-        links.append(f"[the paper's claims](results/{name}.json): {tally}")
-    return f"- {name}: {', '.join(links)}" if links else ""
-
-
-def _errors(values: Mapping[str, Any]) -> list[str]:
-    return [
-        percent(values["val_err1"]),
-        percent(values["test_err1"]),
-        interval(values["ci95"]),
-        percent(values["test_err5"]),
-        interval(values.get("ci95_err5")),
-    ]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -98,7 +98,9 @@ def test_publish_keeps_times_and_sweep_and_one_file_an_experiment(evaluated):
     assert result["leaderboard"]["sweep"] == "s"
     assert (result["evaluation"]["run"]["seconds"], result["evaluation"]["run"]["images_per_s"]) == (30.0, 7.0)
     assert [member["seconds"] for member in result["evaluation"]["members"]] == [480.0, 840.0]
-    assert readme.read_text().count("| ResNet-20 (named run) | 510 | 0.5 |") == 2
+    page = (made.root / "results" / "README.md").read_text()
+    assert page.count("| ResNet-20 (named run) | 510 | 0.5 |") == 2
+    assert readme.read_text().count("| digits") == 2
     assert [curve["recipe"] for curve in result["curves"]] == [{"decay_norm": True}] * 3
     assert "/somewhere" not in (made.root / "results" / "digits.json").read_text()
 
