@@ -14,8 +14,10 @@ import torch
 
 from pipeline.bench.gpu import __main__ as gpu
 from pipeline.bench.gpu import ddp as ddp_part
-from pipeline.bench.gpu import parity, profile, resnet20
+from pipeline.bench.gpu import parity, profile, replay, resnet20
 from pipeline.bench.gpu.variants import by_variant
+from pipeline.training.classifier import Classifier
+from pipeline.training.graphed import WARM_UP
 
 ABSENT = (
     "ray",
@@ -66,6 +68,7 @@ torch.set_num_threads(1)
 cases = [replace(case, side=16, batch=2, model=replace(case.model, depth=depth)) for case, depth in zip(CASES, (8, 18))]
 small = {
     "parity": {"cases": cases, "images": 200},
+    "replay": {"depth": 8, "images": 200, "batch_size": 10},
     "train": {"depth": 8, "images": 200, "batch_size": 20, "pairs": 1, "seconds": 0.1},
     "loop": {"depth": 8, "images": 200, "batch_size": 20, "steps": 10, "pairs": 1, "compiled": (False,)},
     "resnet20": {"depth": 8, "images": 100, "batch_size": 10, "steps": 24, "sample": 20, "compiled": (False,)},
@@ -171,7 +174,8 @@ def test_a_variant_that_fails_is_reported_and_the_other_counts() -> None:
         return {"rate": 1}
 
     found, ok = by_variant((False, True), measured)
-    assert not ok and found == {"plain": {"rate": 1}, "compiled": {"error": "RuntimeError: no triton"}}
+    assert not ok and found == {"plain": {"rate": 1}, "compiled": found["compiled"]}
+    assert found["compiled"]["error"] == "RuntimeError: no triton" and "in measured" in found["compiled"]["traceback"]
 
 
 def test_time_in_which_several_kernels_run_is_busy_once() -> None:
@@ -221,28 +225,80 @@ def test_parity_sees_a_gradient_that_is_off(tmp_path: Path, monkeypatch: pytest.
     assert not ok, values
 
 
-def test_a_part_that_fails_is_reported_and_the_others_run(
+def test_a_part_that_fails_is_reported_with_what_came_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: Any) -> Any:
-        raise RuntimeError("out of memory")
+        try:
+            raise RuntimeError("out of memory")
+        finally:
+            raise ValueError("the capture cannot end")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
-    parts = {"one": fails, "two": lambda *_: ({"value": float("nan")}, True)}
-    for name, part in parts.items():
+    for name, part in {"one": fails, "two": lambda *_: ({"value": float("nan")}, True)}.items():
         monkeypatch.setitem(gpu.PARTS, name, part)
-    assert gpu.main(["--part", "one", "--part", "two", "--out", str(tmp_path)]) == 1
-    one, two = (json.loads((tmp_path / f"gpu-{name}.json").read_text()) for name in parts)
-    assert (one["ok"], one["values"]) == (False, {"error": "RuntimeError: out of memory"})
-    assert (two["ok"], two["values"], two["device"]) == (True, {"value": "nan"}, "a GPU")
+    assert gpu.main(["--part", "one", "--out", str(tmp_path)]) == 1
     assert gpu.main(["--part", "two", "--out", str(tmp_path)]) == 0
+    one, two = (json.loads((tmp_path / f"gpu-{name}.json").read_text()) for name in ("one", "two"))
+    assert (one["ok"], one["values"]["error"]) == (False, "ValueError: the capture cannot end")
+    assert "RuntimeError: out of memory" in one["values"]["traceback"]
+    assert "RuntimeError: out of memory" in capsys.readouterr().out
+    assert (two["ok"], two["values"], two["device"]) == (True, {"value": "nan"}, "a GPU")
+
+
+def test_several_parts_are_processes_of_which_one_that_dies_or_is_late_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = """
+import os, sys, time
+name, out = sys.argv[sys.argv.index("--part") + 1], sys.argv[sys.argv.index("--out") + 1]
+assert sys.argv[sys.argv.index("--data") + 1] == "store"
+if name == "parity": os.abort()
+if name == "replay": time.sleep(600)
+open(f"{out}/gpu-{name}.json", "w").write("said")
+sys.exit(name == "loop")
+"""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(gpu, "COMMAND", [sys.executable, "-c", script])
+    monkeypatch.setattr(gpu, "LIMIT_S", 2.0)
+    (tmp_path / "gpu-parity.json").write_text("of an earlier check")
+    given = ["--data", "store", "--out", str(tmp_path)]
+    parts = [word for name in ("parity", "replay", "loop", "train") for word in ("--part", name)]
+    assert gpu.main([*parts, *given]) == 1
+    dead, late = (json.loads((tmp_path / f"gpu-{name}.json").read_text()) for name in ("parity", "replay"))
+    assert (dead["ok"], dead["values"]) == (False, {"error": "ended with exit code -6"})
+    assert (late["ok"], late["values"]) == (False, {"error": "took longer than 2 s"})
+    assert all((tmp_path / f"gpu-{name}.json").read_text() == "said" for name in ("loop", "train"))
+    assert gpu.main(["--part", "train", "--part", "profile", *given]) == 0
+
+
+@pytest.mark.parametrize("recipe", replay.RECIPES)
+def test_replay_sees_a_rate_that_a_recording_keeps(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, kept = Classifier._set_rate, {}
+
+    def set_rate(self: Classifier, rate: float) -> None:
+        if self._steps_per_call > 1:  # the training that a GPU would record
+            rate = kept.setdefault(self, rate) if self.global_step >= WARM_UP else rate
+        right(self, rate)
+
+    monkeypatch.setattr(replay, "RECIPES", {recipe: replay.RECIPES[recipe]})
+    small = {"depth": 8, "images": 400, "batch_size": 20}
+    values, ok = replay.replay(torch.device("cpu"), tmp_path / "right", **small)
+    assert ok and values["recipes"][recipe]["aside"] == 0
+    monkeypatch.setattr(Classifier, "_set_rate", set_rate)
+    values, ok = replay.replay(torch.device("cpu"), tmp_path / "wrong", **small)
+    assert not ok, values
 
 
 def test_parts_are_listed_without_a_device(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main(["--list"]) == 0
     assert capsys.readouterr().out.split() == [
         "parity",
+        "replay",
         "train",
         "loop",
         "resnet20",

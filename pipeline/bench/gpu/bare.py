@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import torch
@@ -44,8 +45,9 @@ def graphed_rate(config: Config, store: Store, device: torch.device) -> float:
         for _ in range(WARM_UP):
             step()
     torch.cuda.current_stream().wait_stream(side)
+    gc.collect()  # a graph of an earlier training may not be freed during the recording
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
+    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         step()
     for _ in range(WARM_UP):
         graph.replay()

@@ -15,7 +15,7 @@ from pipeline.bench import rates
 from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.gpu.bare import graphed_rate
 from pipeline.bench.gpu.variants import BOTH, by_variant
-from pipeline.bench.harness import Measured, Row, measure
+from pipeline.bench.harness import Measured, Row, measure, quiet
 from pipeline.bench.loop import loop_row, net_of_nothing
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.bench.training import title
@@ -81,7 +81,7 @@ def waits(config: Config, store: Store) -> str | None:
             torch.cuda.set_sync_debug_mode("default")
 
     try:
-        with patch.object(Classifier, "training_step", watched):
+        with quiet(), patch.object(Classifier, "training_step", watched):
             rates.fit_rate(config, store.path)
     except RuntimeError as error:
         return str(error)

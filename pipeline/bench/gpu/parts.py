@@ -9,6 +9,7 @@ from pipeline.bench.gpu.ddp import ddp
 from pipeline.bench.gpu.loop import loop
 from pipeline.bench.gpu.parity import parity
 from pipeline.bench.gpu.profile import profile
+from pipeline.bench.gpu.replay import replay
 from pipeline.bench.gpu.resnet20 import resnet20
 from pipeline.bench.gpu.resnet50 import resnet50
 from pipeline.bench.gpu.train import train
@@ -17,6 +18,7 @@ from pipeline.bench.gpu.train import train
 Found = tuple[dict[str, Any], bool | None]
 PARTS: dict[str, Callable[..., Found]] = {
     "parity": parity,
+    "replay": replay,
     "train": train,
     "loop": loop,
     "resnet20": resnet20,

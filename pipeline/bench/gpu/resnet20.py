@@ -40,7 +40,7 @@ def resnet20(
 ) -> tuple[dict[str, Any], bool | None]:
     """Seconds of the whole training, from a sample of its steps and, where that is not too long, from all of them.
 
-    ok: whether it stays below the bar, start-up aside; None on a CPU.
+    ok: whether it stays below the bar, with start-up, compiling and validation where all steps were made; None on a CPU.
 
     Args:
         data: CIFAR-10's store, as preprocess makes it; None for noise, which has no test error.
@@ -74,7 +74,8 @@ def whole(config: Config, store: Store, device: torch.device) -> dict[str, Any]:
     values: dict[str, Any] = {"seconds": result.seconds, "result": asdict(result)}
     if store.manifest.counts["test"]:
         images = all_images("test", store, store.test())
-        found = probabilities(Path(result.folder) / BEST, images, Path(config.paths.runs) / "predictions", device)
+        with quiet():
+            found = probabilities(Path(result.folder) / BEST, images, Path(config.paths.runs) / "predictions", device)
         values |= {"test_err1": top_k_error(found, images.labels, 1), "paper_err1": PAPER_ERR1}
     return values
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.bench.gpu.failure import failure
+
 BOTH = (False, True)
 
 
@@ -17,7 +19,7 @@ def by_variant(
         try:
             values = measured(one)
         except Exception as error:  # whatever the compiler or CUDA raise
-            values = {"error": f"{type(error).__name__}: {error}"}
+            values = failure(error)
         found["compiled" if one else "plain"] = values
-        print(f"{'compiled' if one else 'plain'}: {values}", flush=True)
+        print(f"{'compiled' if one else 'plain'}: {values.get('error', values)}", flush=True)
     return found, not any("error" in values for values in found.values())
