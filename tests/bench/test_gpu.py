@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import ended, until
 
 from pipeline.bench.gpu import __main__ as gpu
 from pipeline.bench.gpu import ddp as ddp_part
@@ -272,6 +273,25 @@ sys.exit(name == "loop")
     assert (late["ok"], late["values"]) == (False, {"error": "took longer than 2 s"})
     assert all((tmp_path / f"gpu-{name}.json").read_text() == "said" for name in ("loop", "train"))
     assert gpu.main(["--part", "train", "--part", "profile", *given]) == 0
+
+
+def test_a_part_ends_with_the_check_that_started_it(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    part = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    script = f"""
+import runpy, sys, torch
+torch.cuda.is_available = lambda: True
+import subprocess
+popen = subprocess.Popen
+subprocess.Popen = lambda command, **given: popen([sys.executable, "-c", {part!r}], **given)
+sys.argv = ["gpu", "--part", "parity", "--part", "train", "--out", {str(tmp_path)!r}]
+runpy.run_module("pipeline.bench.gpu", run_name="__main__", alter_sys=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", script]) as check:
+        pid = int(until(lambda: started.exists() and started.read_text(), "a part"))
+        check.terminate()
+        assert check.wait(60) == 143
+    until(lambda: ended(pid), "the part's end", patience_s=20)
 
 
 @pytest.mark.parametrize("recipe", replay.RECIPES)

@@ -119,4 +119,7 @@ def _finite(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that a part's process ends with this one
     sys.exit(main())
