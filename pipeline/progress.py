@@ -24,13 +24,20 @@ class Progress(Protocol):
 class _Bar:
     def __init__(self, title: str, total: float | None, done: float, unit: str) -> None:
         from rich import progress
+        from rich.table import Column
+        from rich.text import Text
 
+        class Note(progress.ProgressColumn):
+            def render(self, task: progress.Task) -> Text:
+                return Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
+
+        # Where a terminal is narrow, bar and note give way: of columns that may wrap rich takes first.
         columns = [
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
+            progress.BarColumn(bar_width=16),
             progress.TextColumn("{task.fields[count]}"),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[note]}"),
+            progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            Note(),
         ]
         # The time left is of the whole work's rate: rich alone looks back 30 s, in which a trial may not be heard of.
         self._bar = progress.Progress(*columns, speed_estimate_period=LOOK_BACK_S)

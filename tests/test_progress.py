@@ -62,3 +62,17 @@ def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkey
         bar.advance()
         bar.note("loss 1")
     assert "steps" in "".join(capsys.readouterr())
+
+
+def test_a_narrow_terminal_shows_the_time_left_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "70")
+    with progress("cifar10-resnet20", 1000, "steps") as bar:
+        for _ in range(3):
+            time.sleep(0.01)
+            bar.advance()
+        bar.note("val/loss 1.564 val/err1 0.3240 [val/err5] 0.06272")
+    last = "".join(capsys.readouterr()).rstrip().splitlines()[-1]
+    assert re.search(r"3/1,000 steps, [\d.,]+ steps/s \d:\d\d:\d\d val/", last) and last.endswith("…"), last
