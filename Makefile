@@ -25,6 +25,7 @@ lint: $(INSTALLED)
 
 # MLflow's pages over the local store, for this machine alone.
 ui: $(INSTALLED)
+	@echo "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true mlflow server \
 		--backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --default-artifact-root $(CURDIR)/mlruns/artifacts \
 		--host 127.0.0.1 --port 5000

@@ -7,6 +7,7 @@ composed.yaml, and every later stage declares the keys of composed.yaml that it 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def compose_conf(root: Path, overrides: list[str]) -> dict[str, Any]:
         choice = composed.pop("hydra").runtime.choices["data"]
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(_first_lines(error)) from None
+        raise ValueError(_sentence(error, root)) from None
     assert isinstance(values, dict)
     name = values.get("data", {}).get("name", choice)
     if name != choice:  # dvc.yaml names its outs after the choice, the stages write where data.name says
@@ -122,6 +123,17 @@ def _replacing(override: str) -> list[str]:
 
 def _key(override: str) -> str:
     return override.lstrip("+~").split("=", 1)[0].split("@")[0]
+
+
+def _sentence(error: Exception, root: Path) -> str:
+    """Hydra's own, but for the two mistakes of which it tells too little, or to write a key that no code reads."""
+    text = str(error)
+    if found := re.search(r"Could not override '([^']+)'\.", text):
+        return f"{found[1]} is no key of the configuration; see `pipeline train --cfg job` for the keys"
+    if (found := re.search(r"Could not find '(\w+)/([^']+)'", text)) and found[1] in CHOICES:
+        group, name = found.groups()
+        return f"{group}={name}: there is no conf/{group}/{name}.yaml; choose one of {', '.join(choices(root)[group])}"
+    return _first_lines(error)
 
 
 def _first_lines(error: Exception) -> str:

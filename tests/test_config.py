@@ -72,9 +72,12 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["model.depht=20"], "Could not override 'model.depht'"),
+        (["model.depht=20"], "model.depht is no key of the configuration"),
         (["+model.depht=20"], "model.depht is no key of the configuration"),
-        (["data=cifar11"], "Could not find 'data/cifar11'"),
+        (
+            ["data=cifar11"],
+            "data=cifar11: there is no conf/data/cifar11.yaml; choose one of cifar10, cifar100, digits, folder",
+        ),
         (["model.depth=21"], "model.depth=21 is not 6n+2; the paper's CIFAR nets are 20, 32"),
         (["data=imagenette", "model=vgg", "evaluation=multi_scale"], "which has no fully convolutional form here"),
         (["recipe.precision=tf32", "trainer.accelerator=cpu"], "recipe.precision=tf32 with trainer.accelerator=cpu"),
@@ -183,8 +186,8 @@ def test_an_unknown_key_of_params_yaml_is_refused(tmp_path):
         ("data: [", "params.yaml is no YAML: "),
         ("- data", "params.yaml holds a list, no keys and values"),
         ("set: [seed]", "params.yaml: set=['seed']; it takes keys and values"),
-        ("set: {sead: 1}", "Could not override 'sead'"),
-        ("data: none", "Could not find 'data/none'"),
+        ("set: {sead: 1}", "sead is no key of the configuration"),
+        ("data: none", "data=none: there is no conf/data/none.yaml; choose one of "),
     ],
 )
 def test_a_params_yaml_of_the_wrong_form_is_refused(text, sentence, tmp_path):

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from members import ERRORS, MEMBER
+
 from pipeline.report.collection import collection, nets, overview, title
 from pipeline.report.document import Fold, Paragraph, Table
 from pipeline.report.markdown import to_markdown
 from pipeline.report.paper import CLAIMS
 
-NET = {
-    "run_id": "r",
-    "model": "resnet20",
-    "depth": 20,
-    "residual": True,
-    "params": 1,
-    "lr": 0.1,
-    "seed": 0,
-    "steps": 700,
-}
-ERRORS = {"val_err1": 0.25, "test_err1": 0.2512, "test_err5": 0.01, "ci95": [0.24, 0.26]}
-MEMBER = {**NET, **ERRORS}
 DEGRADES = {"id": "cifar10-plain-degrades", "status": "holds", "evidence": "56 > 20", "runs": 2, "length": 0.125}
 COUNTED = {"id": "resnet152-below-vgg", "status": "holds", "evidence": "11.3", "runs": None, "length": None}
 

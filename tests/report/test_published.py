@@ -6,23 +6,12 @@ import dataclasses
 import re
 
 import pytest
+from members import ERRORS, MEMBER
 
 from pipeline.atomic import read_json
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.published import BEGIN, END, publish
 
-NET = {
-    "run_id": "r",
-    "model": "resnet20",
-    "depth": 20,
-    "residual": True,
-    "params": 1,
-    "lr": 0.1,
-    "seed": 0,
-    "steps": 700,
-}
-ERRORS = {"val_err1": 0.25, "test_err1": 0.2512, "test_err5": 0.01, "ci95": [0.24, 0.26]}
-MEMBER = {**NET, **ERRORS}
 INPUTS = ReportInputs(
     data={"name": "cifar10", "classes": ["a", "b"], "counts": {"train": 45, "val": 5, "test": 10}},
     evaluation={"members": [MEMBER], "ensemble": {"size": 3, "selection": "top_k", **ERRORS}},
