@@ -13,7 +13,7 @@ from imports import ROOT, attributes
 
 from pipeline.compose import choices, compose
 from pipeline.config import LARGE_STEM, from_dict, with_overrides
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
 from pipeline.workspace import anchor
 
 DATA = choices(ROOT)["data"]

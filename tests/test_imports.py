@@ -17,8 +17,8 @@ OWNERS = {
     "dvc": (),
     "matplotlib": ("report/",),
     "pyarrow": ("data/", "bench/preprocessing.py"),
-    "cv2": ("data/",),
-    "simplejpeg": ("data/", "bench/images.py"),
+    "cv2": ("data/", "learn/input/"),
+    "simplejpeg": ("data/", "learn/input/", "bench/images.py"),
 }
 
 
@@ -32,12 +32,15 @@ def test_a_library_has_one_owner(library):
 @pytest.mark.parametrize(
     ("package", "above"),
     [
-        ("models", ("data", "training", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
-        ("data", ("training", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
-        ("tracking", ("training", "tuning", "ensemble", "evaluation", "report", "stages")),
-        ("evaluation", ("training", "tuning", "ensemble", "report", "stages")),
-        ("training", ("tuning", "ensemble", "evaluation", "report", "stages")),
-        ("report", ("training", "tuning", "ensemble", "stages")),
+        ("data", ("learn", "fast", "run", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("learn/models", ("learn.input", "learn.training", "data", "fast", "run")),
+        ("learn/input", ("learn.training", "fast", "run")),
+        ("learn", ("run", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("fast", ("learn", "run", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("tracking", ("learn", "fast", "run", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("evaluation", ("learn", "run", "tuning", "ensemble", "report", "stages")),
+        ("run", ("tuning", "ensemble", "evaluation", "report", "stages")),
+        ("report", ("run", "tuning", "ensemble", "stages")),
     ],
 )
 def test_arrows_go_down_only(package, above):
@@ -72,8 +75,8 @@ import {module}
 
 
 WITHOUT = {
-    "pipeline.training.fit": {"ray", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "pyarrow", "psutil"},
-    "pipeline.models.resnet": {"pytorch_lightning", "torchvision", "rich", "yaml"},
+    "pipeline.run.fit": {"ray", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "pyarrow", "psutil"},
+    "pipeline.learn.models.resnet": {"pytorch_lightning", "torchvision", "rich", "yaml"},
     "pipeline.ensemble.predictions": {"pytorch_lightning", "lightning_fabric", "mlflow", "torchvision", "cv2"},
     "pipeline.ensemble.selection": {"torch", "mlflow"},
     "pipeline.config": {"torch", "numpy", "yaml", "pydantic"},

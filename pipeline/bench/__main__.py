@@ -22,7 +22,7 @@ from pipeline.bench.sections import SECTIONS, section
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.data.store import open_store
 from pipeline.progress import progress
-from pipeline.training.stop import Interrupted
+from pipeline.run.stop import Interrupted
 
 BUSY = 0.05  # share of the time spent waiting for a CPU from which on ratios are in doubt
 

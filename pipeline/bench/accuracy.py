@@ -22,12 +22,12 @@ from pipeline.atomic import read_json, write_json
 from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.public_recipe import CommonRecipe
 from pipeline.config import Config
-from pipeline.data.module import EVAL_BATCH
 from pipeline.data.store import Store, open_store
+from pipeline.learn.input.module import EVAL_BATCH
+from pipeline.learn.training.schedule import lr_at
 from pipeline.progress import progress
+from pipeline.run.fit import fit
 from pipeline.tracking import journal
-from pipeline.training.fit import fit
-from pipeline.training.schedule import lr_at
 
 SIDES = ("ours", "common")
 

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.atomic import read_json, write_json
 from pipeline.bench.commands import run, workspace
 from pipeline.data.store import Store, open_store
-from pipeline.training.attempt import RUN
+from pipeline.run.attempt import RUN
 from pipeline.workspace import Workspace
 
 # A coarse search, in decades. ASHA holds each trial against those before it and lets the first of all pass: the likeliest

@@ -21,10 +21,10 @@ from pipeline.ensemble.members import Candidate
 from pipeline.ensemble.predictions import FOLDER, Images, keep, kept, validation_images
 from pipeline.ensemble.selection import average
 from pipeline.evaluation.errors import top_k_error
-from pipeline.models import net_name
+from pipeline.learn.models import net_name
+from pipeline.run.checkpoint import BEST
+from pipeline.run.fit import fit
 from pipeline.tracking.store import Location
-from pipeline.training.checkpoint import BEST
-from pipeline.training.fit import fit
 
 MEMBERS, SIZE = 50, 10  # candidates, and members of the ensemble
 RESELECTED_S = 1.0

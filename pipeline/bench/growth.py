@@ -28,9 +28,9 @@ from pipeline.bench.synthetic import synthetic_store
 from pipeline.ensemble import selection
 from pipeline.ensemble.predictions import probabilities, validation_images
 from pipeline.report.theme import LIGHT, Draw, Theme, new_figure, render
-from pipeline.training.attempt import RUN
-from pipeline.training.checkpoint import BEST
-from pipeline.training.fit import fit
+from pipeline.run.attempt import RUN
+from pipeline.run.checkpoint import BEST
+from pipeline.run.fit import fit
 
 TIMES = (1, 4, 16)
 LINEAR = 1.3  # at most so much above the line

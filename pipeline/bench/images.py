@@ -21,10 +21,10 @@ from pipeline.bench.harness import Measured, Row
 from pipeline.bench.photos import photo_archive, photo_store, photos
 from pipeline.bench.preprocessing import measured
 from pipeline.config import AugmentConfig
-from pipeline.data.batches import ShardBatches, batches_of
-from pipeline.data.loader import TrainLoader
 from pipeline.data.shards import ShardRecords
 from pipeline.data.store import Store
+from pipeline.learn.input.batches import ShardBatches, batches_of
+from pipeline.learn.input.loader import TrainLoader
 
 CROP, SIDES = 224, (256, 480)
 BATCH = 64

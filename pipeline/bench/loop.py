@@ -16,7 +16,7 @@ from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.harness import Measured, Row
 from pipeline.config import Config
 from pipeline.data.store import Store
-from pipeline.training.fit import STEPS_PER_CALL
+from pipeline.run.fit import STEPS_PER_CALL
 
 STEPS_A_SECOND = 200  # fewer than any machine makes of such steps
 
@@ -54,5 +54,5 @@ def net_of_nothing() -> Iterator[None]:
     def build(in_channels: int, num_classes: int, **_: Any) -> nn.Module:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes))
 
-    with patch("pipeline.training.fit.build_model", build), patch("pipeline.bench.rates.build_model", build):
+    with patch("pipeline.run.fit.build_model", build), patch("pipeline.bench.rates.build_model", build):
         yield

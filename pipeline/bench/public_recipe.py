@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.config import Config
 from pipeline.data.store import Store
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
 
 WORKERS = 2
 

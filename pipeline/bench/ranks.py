@@ -22,8 +22,8 @@ from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.harness import Measured, Row, quiet
 from pipeline.bench.training import title
 from pipeline.data.store import open_store
+from pipeline.run.fit import fit
 from pipeline.tracking import journal
-from pipeline.training.fit import fit
 
 KEPT = 0.9  # share of one process's speed that two ranks must keep
 PATIENCE_S = 300.0  # of one training

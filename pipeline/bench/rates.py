@@ -18,16 +18,16 @@ from torch import Tensor
 
 from pipeline.bench.configs import changed
 from pipeline.config import Config
-from pipeline.data.module import ImageData
 from pipeline.data.store import Store
 from pipeline.ensemble.forward import ready
 from pipeline.ensemble.predictions import BATCH, Images, probabilities
-from pipeline.models import build_model
+from pipeline.fast.compiled import compile_net
+from pipeline.learn.input.module import ImageData
+from pipeline.learn.models import build_model
+from pipeline.learn.training.classifier import Classifier
+from pipeline.learn.training.precision import float32_products, resolve
+from pipeline.run.fit import fit
 from pipeline.tracking import journal
-from pipeline.training.classifier import Classifier
-from pipeline.training.compiled import compile_net
-from pipeline.training.fit import fit
-from pipeline.training.precision import float32_products, resolve
 
 WARM_UP = 5  # one part in this many of the steps runs untimed
 

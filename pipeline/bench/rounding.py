@@ -19,9 +19,9 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from pipeline.atomic import write_json
 from pipeline.bench.configs import paper_config
-from pipeline.data.module import ImageData
 from pipeline.data.store import Store, open_store
-from pipeline.models import build_model
+from pipeline.learn.input.module import ImageData
+from pipeline.learn.models import build_model
 
 ARITHMETIC = ("fp32", "tf32", "bf16")
 TF32_DROPPED = 13  # of float32's 23 bits after the point

@@ -17,9 +17,9 @@ from pipeline.bench.synthetic import synthetic_store
 from pipeline.compose import compose
 from pipeline.config import from_dict
 from pipeline.data.store import Store
+from pipeline.run.attempt import RUN
+from pipeline.run.launch import launch
 from pipeline.tracking import journal
-from pipeline.training.attempt import RUN
-from pipeline.training.launch import launch
 from pipeline.workspace import Workspace, anchor
 
 OVERHEAD_S, SHARE = 1.5, 1.1  # a trial's, and that of ten trials of two minutes

@@ -11,9 +11,9 @@ from pipeline.bench.harness import Measured, Row
 from pipeline.bench.public_recipe import common_rate
 from pipeline.config import Config
 from pipeline.data.store import Store
-from pipeline.models import net_name
-from pipeline.training.choice import compiles
-from pipeline.training.precision import resolve
+from pipeline.fast.choice import compiles
+from pipeline.learn.models import net_name
+from pipeline.learn.training.precision import resolve
 
 KEPT = 0.95  # share of the bare loop's speed that the pipeline must keep
 TIMES_COMMON = 2.4  # how much faster than the common recipe it must be on two cores with AMX

@@ -38,6 +38,6 @@ class EnsembleConfig(Section):
 class EvaluationConfig(Section):
     """How test images are shown to the nets; members are chosen as they were validated in training."""
 
-    views: Literal["single", "ten_crop", "multi_scale"]  # averaged after the softmax; see `pipeline.data.views`
+    views: Literal["single", "ten_crop", "multi_scale"]  # averaged after the softmax; see `pipeline.learn.input.views`
     batchnorm: Literal["running", "averaged"]  # statistics: training's running ones, or means taken after it
     runs: Literal["members", "all"]  # the members and the named run, or every finished training on these images as well

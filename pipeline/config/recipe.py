@@ -77,7 +77,7 @@ class RecipeConfig(Section):
     label_smoothing: float
     normalize: Literal[
         "per_pixel_mean", "channel", "imagenet", "cifar10_public", "cifar100_public", "half", "unit"
-    ]  # see `pipeline.data.normalization`
+    ]  # see `pipeline.learn.input.normalization`
     precision: Literal["auto", "fp32", "tf32", "bf16"]  # auto: bf16 where the hardware multiplies it
     augment: AugmentConfig
 

@@ -15,7 +15,10 @@ from pipeline.config import Config
 from pipeline.data.store import Store, open_store
 from pipeline.ensemble.predictions import FOLDER, probabilities, validation_images
 from pipeline.evaluation.errors import top_k_error
-from pipeline.models import build_model, net_name
+from pipeline.learn.models import build_model, net_name
+from pipeline.learn.training.precision import uses_cuda
+from pipeline.run.checkpoint import BEST, FolderLock, described, save_weights
+from pipeline.run.start import Start, starting_point
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import ship
 from pipeline.tracking.store import (
@@ -29,9 +32,6 @@ from pipeline.tracking.store import (
     STATUS_TAG,
     Location,
 )
-from pipeline.training.checkpoint import BEST, FolderLock, described, save_weights
-from pipeline.training.precision import uses_cuda
-from pipeline.training.start import Start, starting_point
 
 log = logging.getLogger(__name__)
 

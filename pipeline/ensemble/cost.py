@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from pipeline.models import build_model
-from pipeline.models.cost import Cost, count_cost
+from pipeline.learn.models import build_model
+from pipeline.learn.models.cost import Cost, count_cost
 
 
 def cost_of(metadata: dict[str, Any]) -> Cost:

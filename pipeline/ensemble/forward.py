@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pipeline.training.precision import float32_products
+from pipeline.learn.training.precision import float32_products
 
 
 def ready(net: nn.Module, device: torch.device) -> nn.Module:

@@ -16,8 +16,8 @@ from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
 from pipeline.ensemble.members import Candidate, all_finished, fetch_weights
 from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
+from pipeline.run.checkpoint import load_weights
 from pipeline.tracking.store import Location
-from pipeline.training.checkpoint import load_weights
 
 
 @dataclass(frozen=True, kw_only=True)

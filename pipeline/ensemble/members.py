@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import replacing, sha256
-from pipeline.models import net_name
+from pipeline.learn.models import net_name
+from pipeline.run.checkpoint import BEST, snapshot_name
 from pipeline.tracking import registry
 from pipeline.tracking.setting import setting
 from pipeline.tracking.store import ADOPTED, CHECKPOINT_TAG, KEY_TAG, KIND_TAG, SNAPSHOT_TAG, SPLIT_TAG, Location
-from pipeline.training.checkpoint import BEST, snapshot_name
 
 log = logging.getLogger(__name__)
 

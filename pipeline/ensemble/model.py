@@ -16,11 +16,11 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from safetensors.torch import load_file
 
-from pipeline.data.augment import PadCrop
 from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.ensemble.selection import average
 from pipeline.ensemble.temperature import tempered
-from pipeline.models import build_model
+from pipeline.learn.input.augment import PadCrop
+from pipeline.learn.models import build_model
 
 DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; other artifacts are weights by hash
 BATCH = 128  # images a forward pass

@@ -9,9 +9,9 @@ from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
 from pipeline.ensemble.members import recipe_of, started
 from pipeline.ensemble.predictions import named
+from pipeline.run.checkpoint import BEST, load_weights
 from pipeline.tracking import journal, shipper
 from pipeline.tracking.store import Location
-from pipeline.training.checkpoint import BEST, load_weights
 
 
 def named_run(summary: Path, runs: Path, location: Location) -> tuple[Member, Path]:

@@ -20,18 +20,18 @@ from torch import Tensor
 
 from pipeline.atomic import replacing, sha256
 from pipeline.config import NO_GLOBAL_POOL, AugmentConfig, EvaluationConfig
-from pipeline.data.batches import ArrayBatches, ShardBatches, batches_of
-from pipeline.data.loader import EvalLoader, TrainLoader
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.ensemble.statistics import average_statistics
-from pipeline.models import build_model, net_name
+from pipeline.learn.input.batches import ArrayBatches, ShardBatches, batches_of
+from pipeline.learn.input.loader import EvalLoader, TrainLoader
+from pipeline.learn.models import build_model, net_name
 from pipeline.progress import progress
-from pipeline.training.checkpoint import load_weights
-from pipeline.training.key import code_version
+from pipeline.run.checkpoint import load_weights
+from pipeline.run.key import code_version
 
 if TYPE_CHECKING:
-    from pipeline.data.crops import View
+    from pipeline.learn.input.crops import View
 
 FOLDER = "predictions"  # below paths.runs
 LATER = {"pca_std": 0.0}  # keys that weights may have been saved without; they change no test image
@@ -42,13 +42,10 @@ BATCH = 250  # images a forward pass; more of them do not stay in a CPU's cache 
 _ROOT = Path(__file__).resolve().parents[1]
 # Beside the training code, what decides the probabilities: how images are read and what is asked of the net.
 _CODE = (
-    "data/shards.py",
-    "data/store.py",
-    "data/views.py",
     "ensemble/forward.py",
     "ensemble/predictions.py",
     "ensemble/statistics.py",
-    "training/checkpoint.py",
+    "run/checkpoint.py",
 )
 
 
@@ -171,7 +168,7 @@ def _forward(weights: Path, images: Images, device: torch.device, workers: int) 
     if isinstance(batches, ArrayBatches) or images.evaluation.views == "single":  # small images have one (Sec. 4.2)
         return _single(net, batches, images.indices, device, title)
     # Imported here: small images need no JPEG library.
-    from pipeline.data.views import views
+    from pipeline.learn.input.views import views
 
     augment, family = metadata["augment"], metadata["model"]["family"]
     if images.evaluation.views == "multi_scale" and family in NO_GLOBAL_POOL:

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from pipeline.atomic import write_json
-from pipeline.data.augment import mean_of_crops
-from pipeline.data.normalization import channel_constants
 from pipeline.data.store import ArrayRecords, Statistics, Store
 from pipeline.ensemble.folder import SERVED, Member
 from pipeline.ensemble.members import SPLIT
 from pipeline.ensemble.predictions import Images
+from pipeline.learn.input.augment import mean_of_crops
+from pipeline.learn.input.normalization import channel_constants
+from pipeline.run.checkpoint import load_weights
 from pipeline.tracking import registry
 from pipeline.tracking.store import DATA_TAG, SPLIT_TAG, Location
-from pipeline.training.checkpoint import load_weights
 
 FORM = 2  # of the served model; raised when it changes, so that the same members get a new version
 _MODEL = Path(__file__).with_name("model.py")

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.data.loader import EvalLoader
 from pipeline.data.splits import evenly
 from pipeline.ensemble.predictions import Images, load_net, named
+from pipeline.learn.input.loader import EvalLoader
+from pipeline.learn.training.precision import float32_products
 from pipeline.progress import progress
-from pipeline.training.precision import float32_products
 
 IMAGES = 500  # evenly spaced, so of every class
 BATCH = 50  # a backward pass keeps every layer's maps

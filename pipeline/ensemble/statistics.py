@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.precision import float32_products
+from pipeline.learn.training.precision import float32_products
 
 
 @torch.no_grad()

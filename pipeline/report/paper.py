@@ -45,7 +45,9 @@ class Published:
     dataset: str
     net: str
     reference: str
-    model: str = ""  # its name in our runs (`pipeline.models.net_name`): resnet34C; "" for a system that is only cited
+    model: str = (
+        ""  # its name in our runs (`pipeline.learn.models.net_name`): resnet34C; "" for a system that is only cited
+    )
     err1: float | None = None
     err5: float | None = None
     views: str = ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from pipeline.models.cost import net_cost
-from pipeline.models.zoo import NETS
+from pipeline.learn.models.cost import net_cost
+from pipeline.learn.models.zoo import NETS
 from pipeline.report.document import count, percent, short
 from pipeline.report.outcome import Outcome
 from pipeline.report.paper import Claim

@@ -13,11 +13,11 @@ from pipeline.data.store import open_store
 from pipeline.ensemble.build import build_ensemble
 from pipeline.ensemble.folder import Ensemble
 from pipeline.ensemble.maker import Maker
+from pipeline.learn.training.precision import uses_cuda
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.registry import require_answer
 from pipeline.tracking.shipper import ship_all
 from pipeline.tracking.store import locate
-from pipeline.training.precision import uses_cuda
 from pipeline.workspace import Workspace
 
 

@@ -21,9 +21,9 @@ from pipeline.ensemble.maker import Maker, all_trained
 from pipeline.ensemble.named import named_run
 from pipeline.ensemble.predictions import FOLDER, Images, all_images, probabilities, validation_images
 from pipeline.ensemble.responses import responses_of
+from pipeline.learn.training.precision import uses_cuda
 from pipeline.tracking.registry import add_test_metrics
 from pipeline.tracking.store import locate
-from pipeline.training.precision import uses_cuda
 from pipeline.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.atomic import read_json
 from pipeline.config import Config
 from pipeline.data.store import open_store
-from pipeline.models import net_name
+from pipeline.learn.models import net_name
 from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
 from pipeline.report.inputs import Curve, Net, ReportInputs, data_of, evaluated

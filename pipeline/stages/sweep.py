@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.config import Config
-from pipeline.training.start import anchored
+from pipeline.run.start import anchored
 from pipeline.tuning.leaderboard import show, write
 from pipeline.tuning.space import mapped
 from pipeline.tuning.tuner import tune_sweep

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.data.store import open_store
+from pipeline.learn.training.classifier import DivergedError
+from pipeline.run.attempt import FitResult
+from pipeline.run.launch import launch
+from pipeline.run.ranks import rank
+from pipeline.run.start import anchored
+from pipeline.run.stop import Interrupted
 from pipeline.tracking.lineage import lineage
-from pipeline.training.attempt import FitResult
-from pipeline.training.classifier import DivergedError
-from pipeline.training.launch import launch
-from pipeline.training.ranks import rank
-from pipeline.training.start import anchored
-from pipeline.training.stop import Interrupted
 from pipeline.workspace import Workspace
 
 

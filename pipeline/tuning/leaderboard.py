@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.atomic import read_json, write_json
+from pipeline.run.attempt import RUN, end_cut_off
 from pipeline.tracking import journal
 from pipeline.tracking.shipper import run_id
 from pipeline.tracking.store import PARENT_TAG, Location
-from pipeline.training.attempt import RUN, end_cut_off
 from pipeline.tuning.space import trial_name
 
 

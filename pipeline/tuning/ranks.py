@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, from_dict
-from pipeline.training.attempt import FitResult, end_cut_off, finished, location_of
-from pipeline.training.classifier import DivergedError
-from pipeline.training.fit import fit
-from pipeline.training.identity import identify
-from pipeline.training.precision import resolve
-from pipeline.training.ranks import set_rank
-from pipeline.training.recorder import Validated
-from pipeline.training.stop import Interrupted
+from pipeline.learn.training.classifier import DivergedError
+from pipeline.learn.training.precision import resolve
+from pipeline.run.attempt import FitResult, end_cut_off, finished, location_of
+from pipeline.run.fit import fit
+from pipeline.run.identity import identify
+from pipeline.run.ranks import set_rank
+from pipeline.run.recorder import Validated
+from pipeline.run.stop import Interrupted
 from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
 
 

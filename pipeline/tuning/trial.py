@@ -27,11 +27,11 @@ def run_trial(
     """What Ray runs, for a split of `num_train` images. A scheduler's stop reaches training as `Stopped` and leaves a whole, resumable run behind."""
     from ray import tune
 
-    from pipeline.training.attempt import FitResult
-    from pipeline.training.classifier import DivergedError
-    from pipeline.training.fit import Stopped
-    from pipeline.training.launch import launch
-    from pipeline.training.recorder import Validated
+    from pipeline.learn.training.classifier import DivergedError
+    from pipeline.run.attempt import FitResult
+    from pipeline.run.fit import Stopped
+    from pipeline.run.launch import launch
+    from pipeline.run.recorder import Validated
     from pipeline.tuning.ranks import fit_on_ray, reported
 
     changed = trial_config(from_dict(config), chosen(point), cpus)

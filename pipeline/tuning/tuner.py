@@ -14,14 +14,14 @@ from typing import Any
 from pipeline.atomic import read_json, write_json
 from pipeline.config import Config
 from pipeline.data.store import open_store
+from pipeline.run.attempt import location_of
+from pipeline.run.checkpoint import FolderLock
+from pipeline.run.key import code_version, deciding
+from pipeline.run.stop import Interrupted
 from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
-from pipeline.training.attempt import location_of
-from pipeline.training.checkpoint import FolderLock
-from pipeline.training.key import code_version, deciding
-from pipeline.training.stop import Interrupted
 from pipeline.tuning import leaderboard
 from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
 from pipeline.tuning.space import (

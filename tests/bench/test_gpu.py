@@ -17,8 +17,8 @@ from pipeline.bench.gpu import __main__ as gpu
 from pipeline.bench.gpu import ddp as ddp_part
 from pipeline.bench.gpu import parity, profile, replay, resnet20
 from pipeline.bench.gpu.variants import by_variant
-from pipeline.training.classifier import Classifier
-from pipeline.training.graphed import WARM_UP
+from pipeline.fast.graphed import WARM_UP
+from pipeline.learn.training.classifier import Classifier
 
 ABSENT = (
     "ray",

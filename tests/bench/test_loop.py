@@ -12,7 +12,7 @@ from pipeline.bench import loop, rates
 from pipeline.bench.bench import QUICK, Bench
 from pipeline.bench.configs import paper_config
 from pipeline.bench.synthetic import synthetic_store
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
 
 
 def test_what_fit_adds_to_a_step_is_told_in_microseconds_by_steps_a_call(tmp_path: Path) -> None:

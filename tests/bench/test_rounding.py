@@ -8,7 +8,7 @@ import torch
 
 from pipeline.bench import rounding
 from pipeline.bench.synthetic import synthetic_store
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
 
 
 def test_a_missing_store_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from pipeline.cli import USER_ERROR, main
 from pipeline.data.store import open_store
 from pipeline.ensemble.adopted import adopt
 from pipeline.ensemble.members import find_members, on_all_images
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
 from pipeline.stages import adopt as stage
 from pipeline.tracking.store import locate
 from pipeline.workspace import Workspace

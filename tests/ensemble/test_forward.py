@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.ensemble.forward import ready
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
 
 CPU = torch.device("cpu")
 

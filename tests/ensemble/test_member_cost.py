@@ -5,10 +5,10 @@ import torch
 
 from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.maker import all_trained
-from pipeline.models import build_model
-from pipeline.models.cost import count_cost, net_cost
-from pipeline.models.zoo import NETS
-from pipeline.training.checkpoint import BEST, load_weights
+from pipeline.learn.models import build_model
+from pipeline.learn.models.cost import count_cost, net_cost
+from pipeline.learn.models.zoo import NETS
+from pipeline.run.checkpoint import BEST, load_weights
 
 
 def described(crop: int, **model):

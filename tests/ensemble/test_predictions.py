@@ -11,12 +11,12 @@ from tiny_world import NUM_TEST, NUM_TRAIN, NUM_VAL, World, write_store
 from torchvision.transforms.v2 import functional as TF
 
 from pipeline.config import AugmentConfig, EvaluationConfig
-from pipeline.data.module import ImageData
 from pipeline.ensemble import predictions
 from pipeline.ensemble.predictions import Images, all_images, load_net, probabilities, validation_images
 from pipeline.ensemble.statistics import average_statistics
-from pipeline.training import key as training_key
-from pipeline.training.checkpoint import BEST
+from pipeline.learn.input.module import ImageData
+from pipeline.run import key as training_key
+from pipeline.run.checkpoint import BEST
 
 CPU = torch.device("cpu")
 
@@ -73,9 +73,9 @@ def test_changed_code_is_not_answered_from_the_cache(changed, world, monkeypatch
 def test_the_cache_knows_all_the_code_that_predictions_need():
     needed = {str(path.relative_to(ROOT / "pipeline")) for path in closure(ROOT / "pipeline/ensemble/predictions.py")}
     # How a file is written, a net called, a bar shown or a configuration checked decides no probability.
-    other = {"atomic.py", "progress.py", "models/zoo.py", "training/key.py", "data/splits.py"}
+    other = {"atomic.py", "progress.py", "run/key.py"}
     needed = {name for name in needed if not name.endswith("__init__.py") and not name.startswith("config/")} - other
-    assert needed <= {*predictions._CODE, *training_key._CODE}
+    assert not {name for name in needed if not name.startswith((*predictions._CODE, *training_key._CODE))}
 
 
 def test_other_images_and_other_weights_are_kept_apart(world):
@@ -113,7 +113,7 @@ def test_ten_crops_are_averaged_after_the_softmax(shard_world):
 
 
 def test_scales_are_averaged_over_whole_images(shard_world, monkeypatch):
-    monkeypatch.setattr("pipeline.data.views.SCALES", (16, 24))
+    monkeypatch.setattr("pipeline.learn.input.views.SCALES", (16, 24))
     key = shard_world.add_run(0.1)
     found = predict(shard_world, key, looked_at(shard_world, "multi_scale"))
     net, _ = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.ensemble.responses import responses
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
 
 
 def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -17,11 +17,11 @@ from pipeline.data.shards import ShardWriter, as_jpeg
 from pipeline.data.splits import array_statistics, make_splits
 from pipeline.data.store import Manifest, Store, open_store
 from pipeline.ensemble.maker import Maker
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
+from pipeline.run.checkpoint import BEST, save_weights, snapshot_name
 from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import ship
-from pipeline.training.checkpoint import BEST, save_weights, snapshot_name
 
 CLASSES = tuple("abcdefg")
 NUM_TRAIN, NUM_VAL, NUM_TEST = 70, 21, 28

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.compose import compose
 from pipeline.config import from_dict, with_overrides
-from pipeline.models import build_model, net_name
-from pipeline.models.zoo import NETS
+from pipeline.learn.models import build_model, net_name
+from pipeline.learn.models.zoo import NETS
 from pipeline.report.checks import CHECKS
 from pipeline.report.paper import CLAIMS, PUBLISHED
 from pipeline.report.sizes import SIZES

@@ -19,11 +19,11 @@ from pipeline.evaluation.errors import wrong
 from pipeline.evaluation.evaluate import Judged, evaluation
 from pipeline.evaluation.evaluate import tested as errors_of  # pytest would collect a name that starts with test
 from pipeline.evaluation.intervals import wilson
-from pipeline.models import build_model
+from pipeline.learn.models import build_model
 from pipeline.report.inputs import ReportInputs
+from pipeline.run.checkpoint import load_weights
 from pipeline.stages import ensemble, evaluate, report, train
 from pipeline.tracking.store import client, locate
-from pipeline.training.checkpoint import load_weights
 from pipeline.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pipeline.bench import rates
 from pipeline.config import Config
 from pipeline.data.store import Store
-from pipeline.training.compiled import compile_net
+from pipeline.fast.compiled import compile_net
 
 WARM_UP = 11  # steps on a side stream before the capture, as torch's notes on CUDA graphs ask for
 

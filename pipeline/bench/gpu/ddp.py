@@ -20,8 +20,8 @@ from pipeline.bench.configs import changed, paper_config
 from pipeline.bench.harness import quiet
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.data.store import open_store
+from pipeline.run.fit import fit
 from pipeline.tracking import journal
-from pipeline.training.fit import fit
 
 MODULE = "pipeline.bench.gpu.ddp"
 LOSS_TOLERANCE = 0.02  # of the first window's mean loss, relative; rounding grows from step to step

@@ -21,8 +21,8 @@ from pipeline.bench.synthetic import synthetic_store
 from pipeline.bench.training import title
 from pipeline.config import Config
 from pipeline.data.store import Store
-from pipeline.training.classifier import Classifier
-from pipeline.training.fit import STEPS_PER_CALL
+from pipeline.learn.training.classifier import Classifier
+from pipeline.run.fit import STEPS_PER_CALL
 
 KEPT = 0.9  # share of the captured loop's speed that training must keep
 

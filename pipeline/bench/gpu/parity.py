@@ -14,11 +14,11 @@ from torch import Tensor
 from pipeline.bench.configs import paper_config
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.config import ModelConfig, RecipeConfig
-from pipeline.data.batches import batches_of
 from pipeline.data.store import Store
-from pipeline.models import build_model, net_name
-from pipeline.training.classifier import Classifier
-from pipeline.training.precision import float32_products
+from pipeline.learn.input.batches import batches_of
+from pipeline.learn.models import build_model, net_name
+from pipeline.learn.training.classifier import Classifier
+from pipeline.learn.training.precision import float32_products
 
 # A gradient jumps where a ReLU's input changes sign, and rounding decides that for the few inputs nearest to zero. So
 # float32 gradients of a deep net agree to percents only, between CPU memory formats too, while the loss agrees closely.

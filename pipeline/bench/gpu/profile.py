@@ -20,7 +20,7 @@ from pipeline.bench.gpu.variants import BOTH, by_variant
 from pipeline.bench.harness import quiet
 from pipeline.bench.training import title
 from pipeline.config import Config
-from pipeline.training.recorder import Recorder
+from pipeline.run.recorder import Recorder
 
 TOP = 15
 

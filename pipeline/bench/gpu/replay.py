@@ -14,8 +14,8 @@ from pipeline.bench.harness import quiet
 from pipeline.bench.synthetic import synthetic_store
 from pipeline.config import Config
 from pipeline.data.store import Store
-from pipeline.training.checkpoint import LAST
-from pipeline.training.fit import STEPS_PER_CALL, fit
+from pipeline.run.checkpoint import LAST
+from pipeline.run.fit import STEPS_PER_CALL, fit
 
 # All of them change the rate at every step, the third the images' size as well: what a recording must not keep. The limit
 # is a share of the way that the weights go. On a CPU, convolutions that add in another order, as a device may choose in

@@ -18,8 +18,8 @@ from pipeline.config import Config
 from pipeline.data.store import Store, open_store
 from pipeline.ensemble.predictions import all_images, probabilities
 from pipeline.evaluation.errors import top_k_error
-from pipeline.training.checkpoint import BEST
-from pipeline.training.fit import fit
+from pipeline.run.checkpoint import BEST
+from pipeline.run.fit import fit
 
 BAR_S = 150.0  # for all steps on one H100
 PAPER_ERR1 = 0.0875  # Table 6

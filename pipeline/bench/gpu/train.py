@@ -16,10 +16,10 @@ from pipeline.bench.synthetic import synthetic_store
 from pipeline.bench.training import step_row
 from pipeline.config import Config
 from pipeline.data.store import Store
+from pipeline.run.fit import fit
+from pipeline.run.recorder import Validated
+from pipeline.run.stop import Interrupted
 from pipeline.tracking import journal
-from pipeline.training.fit import fit
-from pipeline.training.recorder import Validated
-from pipeline.training.stop import Interrupted
 
 
 def train(

@@ -1,0 +1,110 @@
+"""Loaders that Lightning iterates: batches of one rank in the order that (seed, epoch) fixes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from pipeline.learn.input import order
+
+Fetch = Callable[[np.ndarray, np.ndarray | None], Any]  # (record indices, their draws) -> a batch
+
+
+class TrainLoader:
+    """Endless epochs of shuffled batches; a mid-epoch position is saved and restored with the checkpoint.
+
+    The images left over after the last full batch of an epoch are skipped; each epoch skips others.
+
+    Args:
+        indices: (n,) int64, the split's record indices.
+        num_records: of the whole training set; draws are looked up by record.
+        batch_size: global, over all ranks.
+        width: draws a sample.
+        ahead: batches prepared by threads beyond the one in use; 0 prepares in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        indices: np.ndarray,
+        num_records: int,
+        batch_size: int,
+        width: int,
+        seed: int,
+        fetch: Fetch,
+        rank: int = 0,
+        world_size: int = 1,
+        ahead: int = 0,
+    ) -> None:
+        if len(indices) < batch_size:
+            raise ValueError(
+                f"recipe.batch_size={batch_size} is larger than the {len(indices)} training images; choose a smaller one"
+            )
+        self._indices, self._num_records, self._width, self._seed = indices, num_records, width, seed
+        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
+        self._fetch, self._ahead = fetch, ahead
+        self.position = 0  # batches served since the first epoch began
+
+    def __len__(self) -> int:
+        return len(self._indices) // self._batch_size
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch, start = divmod(self.position, len(self))
+        permuted = self._indices[order.permutation(len(self._indices), self._seed, epoch)]
+        draws = order.draws(self._num_records, self._width, self._seed, epoch)
+
+        def rows(batch: int) -> np.ndarray:
+            return permuted[order.batch_slice(batch, self._batch_size, self._rank, self._world_size)]
+
+        def make(batch: int) -> Any:
+            return self._fetch(rows(batch), draws[rows(batch)])
+
+        for batch in _prefetched(make, range(start, len(self)), self._ahead):
+            self.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position = state["position"]
+
+
+class EvalLoader:
+    """Every record once, in order; ranks take turns, and no image is repeated to even the shares out."""
+
+    def __init__(
+        self, indices: np.ndarray, batch_size: int, fetch: Fetch, rank: int = 0, world_size: int = 1, ahead: int = 0
+    ) -> None:
+        self._indices, self._fetch, self._ahead = indices[rank::world_size], fetch, ahead
+        # At least one batch a rank, if only an empty one: all ranks must run as many.
+        self._batches = max(1, -(-len(indices) // (batch_size * world_size)))
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[Any]:
+        def make(batch: int) -> Any:
+            return self._fetch(self._indices[batch * self._batch_size : (batch + 1) * self._batch_size], None)
+
+        return _prefetched(make, range(len(self)), self._ahead)
+
+
+def _prefetched(make: Callable[[int], Any], batches: range, ahead: int) -> Iterator[Any]:
+    if not ahead:
+        yield from map(make, batches)
+        return
+    pool, waiting = ThreadPoolExecutor(ahead, thread_name_prefix="batches"), deque[Future]()
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(make, batch))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

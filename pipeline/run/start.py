@@ -1,0 +1,228 @@
+"""Weights that a training starts from, or that are adopted: a file, a run, torchvision's published ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import Config
+from pipeline.learn.models import net_name
+from pipeline.learn.models.mapping import head_name, mapped, state_in
+from pipeline.run.checkpoint import BEST
+from pipeline.tracking.store import Location
+
+RUN, TORCHVISION = "run:", "torchvision:"
+WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zeros")
+
+
+def anchored(weights: str, root: Path) -> str:
+    """start.weights with a file by its whole path: ranks and trials run in other folders."""
+    return weights if not weights or weights.startswith((RUN, TORCHVISION)) else str((root / weights).resolve())
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights by name as their maker called them."""
+
+    source: str  # as configured
+    state: dict[str, Tensor]
+    ordered: bool = True  # whether the state's order is that of the layers: safetensors sort names
+    made: Mapping[str, Any] = field(default_factory=dict)  # what is known of its making, see `checkpoint.described`
+
+    @property
+    def seen(self) -> set[str]:
+        """Content hashes of the data sets whose validation images the weights were trained on."""
+        return {*self.made.get("seen", ()), *([self.made["data"]] if self.made.get("split") == "full" else [])}
+
+    def check(self, config: Config, content_hash: str, as_they_are: bool) -> None:
+        """Raises ValueError where the weights would fit and yet be wrong.
+
+        Args:
+            content_hash: of the store that they are to be validated on.
+            as_they_are: whether layers stay as they were made, so that pixels must be normalised as then.
+        """
+        says, model = f"start.weights={self.source}", config.model
+        if theirs := self.made.get("model"):
+            ours = asdict(model)
+            if _wiring({**ours, **theirs}) != _wiring(ours):
+                keys = [key for key in WIRING if theirs.get(key, ours[key]) != ours[key]]
+                choice = " ".join(f"model.{key}={_word(theirs[key])}" for key in keys)
+                raise ValueError(f"{says} are those of another net (override: {choice})")
+        bottlenecks = model.family == "imagenet" and model.depth >= 50
+        if self.source.startswith(TORCHVISION) and bottlenecks and model.stride_on != "3x3":
+            raise ValueError(f"{says} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
+        used, wanted = config.recipe.normalize, self.made.get("normalize", config.recipe.normalize)
+        if as_they_are and used != wanted:
+            raise ValueError(
+                f"{says} were trained on pixels normalised otherwise, recipe.normalize={used} would mislead them "
+                f"(override: recipe.normalize={wanted})"
+            )
+        published = self.source.startswith(TORCHVISION) and config.data.name == "imagenet"
+        if (published or content_hash in self.seen) and config.data.split == "holdout":
+            raise ValueError(
+                f"{says} were trained on the validation images, which can therefore choose nothing (override: data.split=full)"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of names, shapes and values, wherever they lay and in whatever form."""
+        digest = hashlib.sha256()
+        for name in sorted(self.state):
+            tensor = self.state[name].detach().cpu().contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def load_into(self, model: nn.Module, head: bool) -> None:
+        """Copies the weights into `model`, without its last layer's unless `head`.
+
+        Raises:
+            ValueError: they do not fit, with the names that do not.
+        """
+        try:
+            model.load_state_dict(mapped(self.state, model, head, self.ordered))
+        except ValueError as error:
+            raise ValueError(f"start.weights={self.source} do not fit the net: {error}") from None
+
+
+def starting_point(source: str, runs: Path, location: Location | None) -> Start | None:
+    """The weights that start.weights names; None for "".
+
+    Args:
+        runs: folder of all runs, paths.runs.
+        location: MLflow, which is asked for a run that is not in `runs`.
+    Raises:
+        FileNotFoundError: no such file or run.
+        ValueError: no weights in it, or none that can be read without running its code.
+    """
+    if not source:
+        return None
+    if source.startswith(TORCHVISION):
+        # torchvision's GoogLeNet turns ImageNet's normalisation into [-1, 1] before its first layer.
+        normalize = "half" if "googlenet" in source.lower() else "imagenet"
+        return Start(source, _published(source.removeprefix(TORCHVISION)), made={"normalize": normalize})
+    if not source.startswith(RUN):
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"start.weights={source}: no such file; {_allowed()}")
+        return _start(source, path)
+    run = source.removeprefix(RUN)
+    local = runs / run / BEST
+    if run and local.is_file():
+        return _start(source, local)
+    with TemporaryDirectory() as folder:
+        return _start(source, _tracked(run, location, Path(folder), runs))
+
+
+def _start(source: str, path: Path) -> Start:
+    """A file's weights, with what its header says where this project wrote it."""
+    from safetensors import safe_open
+
+    state = read_weights(path)
+    if not _is_safetensors(path):
+        return Start(source, state)
+    with safe_open(path, "pt") as stream:
+        made = json.loads((stream.metadata() or {}).get("pipeline", "{}"))
+    return Start(source, state, ordered=False, made=made)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _wiring(model: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of model.* decides what a net computes with the same weights."""
+    name = net_name(*(model[key] for key in ("family", "depth", "residual", "shortcut", "stride_on")))
+    padded = model["residual"] and model["shortcut"] == "A"
+    return name, model["shortcut_zeros"] if padded else ""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights by name in a file of torch.save or safetensors; never runs code that the file brings.
+
+    Raises:
+        ValueError: it cannot be read so, or holds no weights by name.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        if _is_safetensors(path):
+            from safetensors.torch import load_file
+
+            loaded: Any = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = (str(error).splitlines() or ["unknown"])[0]
+        raise ValueError(
+            f"{path} cannot be read without running code of its own ({reason[:150]}); save the net's state_dict() alone, "
+            "or convert it to safetensors"
+        ) from None
+    except (RuntimeError, EOFError, OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read: {(str(error).splitlines() or ['unknown'])[0][:150]}") from None
+    try:
+        return state_in(loaded)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def freeze_backbone(model: nn.Module) -> None:
+    """Every layer but the last learns nothing more; batch norm keeps its statistics, see `Classifier`."""
+    last = head_name(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.rsplit(".", 1)[0] == last)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file starts as safetensors do: the header's length, then its JSON."""
+    with path.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
+
+
+def _published(name: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights, get_weight, list_models
+
+    try:
+        weights = get_weight(name) if "." in name else get_model_weights(name).DEFAULT
+    except (KeyError, ValueError, AttributeError):
+        known = ", ".join(list_models(include=["resnet*", "vgg*", "alexnet", "googlenet"]))
+        raise ValueError(
+            f"start.weights={TORCHVISION}{name}: torchvision has no such weights; a model ({known}) or a name such as "
+            "ResNet50_Weights.IMAGENET1K_V1"
+        ) from None
+    try:
+        return dict(
+            torch.hub.load_state_dict_from_url(weights.url, map_location="cpu", check_hash=True, weights_only=True)
+        )
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{weights.url} cannot be fetched ({error}); download it elsewhere and name the file"
+        ) from None
+
+
+def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> Path:
+    if location is None:
+        raise FileNotFoundError(f"{runs / run / BEST} is missing; {_allowed()}")
+    # Imported here: training from a file needs no MLflow.
+    from pipeline.tracking import registry
+
+    registry.require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
+    try:
+        found = registry.download(location, registry.run_of(location, run), f"checkpoints/{BEST}", folder / "download")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"start.weights={RUN}{run}: {runs / run / BEST} is missing, and {error}") from None
+    return Path(shutil.move(found, folder / BEST))
+
+
+def _allowed() -> str:
+    return f"give a file, {RUN}<key or MLflow's id of a run>, or {TORCHVISION}<name>"

@@ -1,0 +1,103 @@
+"""trainer.compile=auto: which trainings are measured, what is kept, what a measurement leaves alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.fast import choice
+from pipeline.fast.choice import Steps, cache_file, compiles
+from pipeline.learn.models import build_model
+
+CPU, SHAPE, LONG = torch.device("cpu"), (4, 3, 8, 8), 10**9
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return build_model("cifar", 8, num_classes=4).to(memory_format=torch.channels_last)
+
+
+def measuring(monkeypatch: pytest.MonkeyPatch, *found: Steps) -> list[Steps]:
+    """Measurements still to be made, instead of real ones: compiling takes a minute."""
+    left = list(found)
+    monkeypatch.setattr(choice, "compiler_found", lambda: True)
+    monkeypatch.setattr(choice, "_measured", lambda *_: left.pop(0))
+    return left
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_true_and_false_are_done_as_told(net: nn.Module, setting: bool) -> None:
+    assert compiles(setting, net, SHAPE, "fp32", CPU, LONG) is setting
+    assert not cache_file().exists()
+
+
+@pytest.mark.parametrize(("compiled_s", "expected"), [(0.9, True), (1.1, False)])
+def test_the_faster_steps_win_and_the_next_training_need_not_measure(
+    net: nn.Module, monkeypatch: pytest.MonkeyPatch, compiled_s: float, expected: bool
+) -> None:
+    left = measuring(monkeypatch, Steps(1.0, compiled_s))
+    assert [compiles("auto", net, SHAPE, "fp32", CPU, LONG) for _ in range(2)] == [expected] * 2
+    assert left == []
+    assert list(json.loads(cache_file().read_text()).values()) == [{"plain_s": 1.0, "compiled_s": compiled_s}]
+
+
+def test_another_batch_net_or_precision_is_measured_apart(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = measuring(monkeypatch, *[Steps(2.0, 1.0)] * 4)
+    deeper = build_model("cifar", 14, num_classes=4).to(memory_format=torch.channels_last)
+    compiles("auto", net, SHAPE, "fp32", CPU, LONG)
+    compiles("auto", net, (8, 3, 8, 8), "fp32", CPU, LONG)
+    compiles("auto", deeper, SHAPE, "fp32", CPU, LONG)
+    compiles("auto", net, SHAPE, "bf16", CPU, LONG)
+    assert left == []
+    assert len(json.loads(cache_file().read_text())) == 4
+
+
+def test_a_short_training_is_neither_measured_nor_compiled(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = measuring(monkeypatch, Steps(1.0, 0.1))
+    assert not compiles("auto", net, SHAPE, "fp32", CPU, 50)
+    assert len(left) == 1
+    assert compiles("auto", net, SHAPE, "fp32", CPU, LONG)  # measured now
+    assert not compiles("auto", net, SHAPE, "fp32", CPU, 50)  # known to be faster, and still not worth compiling
+
+
+def test_measuring_changes_neither_the_net_nor_the_random_numbers(
+    net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measuring(monkeypatch, Steps(1.0, 0.1))
+    before, numbers = {name: value.clone() for name, value in net.state_dict().items()}, torch.random.get_rng_state()
+    compiles("auto", net, SHAPE, "fp32", CPU, LONG)
+    assert torch.equal(torch.random.get_rng_state(), numbers)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_without_a_compiler_auto_stays_plain_and_says_so(
+    net: nn.Module, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not compiles("auto", net, SHAPE, "fp32", CPU, LONG)
+    assert "no C++ compiler" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="generated code needs g++")
+def test_plain_and_compiled_steps_are_timed(net: nn.Module, capsys: pytest.CaptureFixture[str]) -> None:
+    first = compiles("auto", net, SHAPE, "fp32", CPU, LONG)
+    assert "ms a step" in capsys.readouterr().err
+    (kept,) = json.loads(cache_file().read_text()).values()
+    assert min(kept.values()) > 0
+    assert first == (kept["compiled_s"] < kept["plain_s"])
+    assert compiles("auto", net, SHAPE, "fp32", CPU, LONG) == first
+    assert capsys.readouterr().err == ""

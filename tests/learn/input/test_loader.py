@@ -1,0 +1,70 @@
+"""Which images a rank is served, in which order, and after a break."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.learn.input.loader import EvalLoader, TrainLoader
+
+
+def batch(indices: np.ndarray, draws: np.ndarray | None) -> list[tuple]:
+    return [(int(i), *(draws[row] if draws is not None else ())) for row, i in enumerate(indices)]
+
+
+def loader(rank: int = 0, world_size: int = 1, ahead: int = 0) -> TrainLoader:
+    indices = np.arange(3, 53)  # 50 of 60 records
+    return TrainLoader(indices, 60, 16, 3, seed=1, fetch=batch, rank=rank, world_size=world_size, ahead=ahead)
+
+
+def served(source: TrainLoader, epochs: int) -> list:
+    return [made for _ in range(epochs) for made in source]
+
+
+def test_an_epoch_is_its_full_batches_of_different_images():
+    source = loader()
+    epoch = [sample[0] for made in source for sample in made]
+    assert len(source) == 3 and len(set(epoch)) == 48 and set(epoch) < set(range(3, 53))
+
+
+def test_two_ranks_see_together_what_one_sees_with_the_same_draws():
+    one = served(loader(), 2)
+    two = [a + b for a, b in zip(served(loader(0, 2), 2), served(loader(1, 2), 2), strict=True)]
+    assert one == two
+
+
+def test_threads_ahead_change_nothing():
+    assert served(loader(ahead=3), 2) == served(loader(), 2)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_a_restored_loader_goes_on_with_the_next_batch(stop):
+    whole = served(loader(), 3)
+    first, position = [], None
+    source = loader()
+    while len(first) < stop:
+        for made in source:
+            first.append(made)
+            position = source.state_dict()
+            if len(first) == stop:
+                break
+    resumed = loader()
+    resumed.load_state_dict(position)
+    rest = []
+    while len(first) + len(rest) < len(whole):
+        rest += list(resumed)
+    assert first + rest == whole
+
+
+def test_a_batch_larger_than_the_split_is_refused():
+    with pytest.raises(ValueError, match="batch_size=64 is larger than the 50 training images"):
+        TrainLoader(np.arange(50), 60, 64, 3, seed=0, fetch=batch)
+
+
+@pytest.mark.parametrize(("images", "ranks"), [(10, 1), (10, 3), (7, 4), (1, 2)])
+def test_evaluation_counts_each_image_once_in_as_many_batches_on_every_rank(images, ranks):
+    loaders = [EvalLoader(np.arange(images), 2, batch, rank, ranks) for rank in range(ranks)]
+    batches = [list(source) for source in loaders]
+    assert len({len(made) for made in batches}) == 1
+    seen = [sample[0] for made in batches for part in made for sample in part]
+    assert sorted(seen) == list(range(images))

@@ -1,0 +1,239 @@
+"""Blocks and nets of `pipeline.learn.models.resnet`: shapes, shortcuts, parity with torchvision, errors."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from pipeline.config import ModelConfig
+from pipeline.learn.models import build_model
+from pipeline.learn.models.resnet import BasicBlock, Bottleneck, PadShortcut, Wiring
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors here are too small to share among threads; on a busy machine, sharing them costs tenfold."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+SMALL_NETS = [
+    ("cifar", 8, True, "A"),
+    ("cifar", 8, True, "B"),
+    ("cifar", 8, False, None),
+    ("imagenet", 18, True, "A"),
+    ("imagenet", 50, True, "B"),
+]
+
+
+def test_option_a_subsamples_and_appends_zero_channels():
+    image = torch.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    out = PadShortcut(extra=2, stride=2)(image)
+    assert out.tolist() == [[[[1.0, 3.0], [9.0, 11.0]], [[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]]
+
+
+def test_option_a_may_put_half_of_the_zeros_before_the_channels():
+    image = torch.ones(1, 2, 1, 1)
+    assert PadShortcut(extra=2, stride=1, zeros="around")(image).flatten().tolist() == [0, 1, 1, 0]
+    assert PadShortcut(extra=3, stride=1, zeros="around")(image).flatten().tolist() == [0, 1, 1, 0, 0]
+    net = build_model("cifar", 8, shortcut_zeros="around", num_classes=10)
+    assert net.layer2[0].downsample.padding == (0, 0, 0, 0, 8, 8)
+    assert net.layer3[0].downsample.padding == (0, 0, 0, 0, 16, 16)
+
+
+def test_option_a_matches_the_convolutions_on_odd_maps():
+    block = BasicBlock(4, 8, 2, Wiring(True, "A", "1x1"))
+    assert block(torch.zeros(2, 4, 7, 5)).shape == (2, 8, 4, 3)
+
+
+def test_option_a_keeps_channels_last():
+    images = torch.zeros(2, 4, 8, 8).to(memory_format=torch.channels_last)
+    assert PadShortcut(4, 2)(images).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_block_adds_its_input_unless_plain(block):
+    images = torch.rand(2, 4 * block.expansion, 3, 3)  # not negative, so the last ReLU passes them
+    for residual in (True, False):
+        net = block(4 * block.expansion, 4, 1, Wiring(residual, "B", "1x1"))
+        for parameter in net.parameters():
+            nn.init.zeros_(parameter)
+        assert torch.equal(net(images), images if residual else torch.zeros_like(images))
+
+
+@pytest.mark.parametrize(("stride_on", "expected"), [("1x1", (2, 1)), ("3x3", (1, 2))])
+def test_bottleneck_subsamples_where_told(stride_on, expected):
+    block = Bottleneck(16, 8, 2, Wiring(True, "B", stride_on))
+    assert (block.conv1.stride[0], block.conv2.stride[0]) == expected
+
+
+@pytest.mark.parametrize(("option", "projections"), [("A", 0), ("B", 3), ("C", 16)])
+def test_resnet34_has_the_projections_of_its_option(option, projections):
+    with torch.device("meta"):
+        net = build_model("imagenet", 34, shortcut=option, num_classes=1000)
+    assert sum(name.endswith("downsample.0") for name, _ in net.named_modules()) == projections
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "option"), [("cifar", 20, "A"), ("imagenet", 34, "A"), ("imagenet", 50, "B")]
+)
+def test_shortcut_defaults_to_the_papers(family, depth, option):
+    with torch.device("meta"):
+        default, named = (build_model(family, depth, shortcut=s, num_classes=10) for s in (None, option))
+    assert str(default) == str(named)
+
+
+@pytest.mark.parametrize(("family", "depth", "residual", "option"), SMALL_NETS)
+def test_every_parameter_gets_a_gradient(family, depth, residual, option):
+    net = build_model(family, depth, residual=residual, shortcut=option, num_classes=5)
+    logits = net(torch.randn(4, 3, 32, 32))
+    assert logits.shape == (4, 5)
+    logits.square().sum().backward()
+    without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not without
+
+
+@pytest.mark.parametrize("wiring", [Wiring(True, "A", "1x1"), Wiring(True, "C", "3x3"), Wiring(False, "A", "1x1")])
+def test_every_parameter_of_a_bottleneck_gets_a_gradient(wiring):
+    block = Bottleneck(8, 4, 2, wiring)
+    block(torch.randn(2, 8, 6, 6)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
+
+
+@pytest.mark.parametrize("option", ["A", "B"])
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 32)])
+def test_cifar_net_takes_digits_and_cifar_images(option, channels, size):
+    net = build_model("cifar", 8, shortcut=option, num_classes=10, in_channels=channels)
+    assert net(torch.randn(2, channels, size, size)).shape == (2, 10)
+
+
+def test_bfloat16_and_channels_last_give_nearly_the_same_logits():
+    torch.manual_seed(0)
+    net = build_model("cifar", 8, num_classes=10).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = net(images)
+        net.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(net(images), expected, atol=1e-5, rtol=1e-5)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(net(images).float(), expected, atol=0.1, rtol=0.05)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_logits_equal_torchvisions_with_the_same_weights(depth):
+    torch.manual_seed(depth)
+    theirs = getattr(torchvision.models, f"resnet{depth}")()
+    ours = build_model("imagenet", depth, shortcut="B", stride_on="3x3", num_classes=1000)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), atol=1e-5, rtol=1e-5)
+        if depth == 18:
+            ours.train(), theirs.train()  # with the batch's statistics
+            torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_cifar_net_computes_section_4_2_written_out(residual):
+    torch.manual_seed(0)
+    net = build_model("cifar", 14, residual=residual, num_classes=10).eval()
+    weights = net.state_dict()
+
+    def conv_bn(x, conv, bn, stride):
+        out = F.conv2d(x, weights[f"{conv}.weight"], stride=stride, padding=1)
+        return F.batch_norm(out, *(weights[f"{bn}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")))
+
+    images = torch.randn(2, 3, 32, 32)
+    x = F.relu(conv_bn(images, "conv1", "bn1", 1))
+    for stage, block in ((stage, block) for stage in (1, 2, 3) for block in (0, 1)):
+        name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+        out = conv_bn(F.relu(conv_bn(x, f"{name}.conv1", f"{name}.bn1", stride)), f"{name}.conv2", f"{name}.bn2", 1)
+        if residual:
+            out[:, : x.shape[1]] += x[:, :, ::stride, ::stride]  # the channels beyond get zeros
+        x = F.relu(out)
+    expected = x.mean((2, 3)) @ weights["fc.weight"].T + weights["fc.bias"]
+    with torch.no_grad():
+        torch.testing.assert_close(net(images), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [34, 101, 152])
+def test_state_dict_has_torchvisions_keys_and_shapes(depth):
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, f"resnet{depth}")()
+        ours = build_model("imagenet", depth, shortcut="B", num_classes=1000)
+    assert [(k, v.shape) for k, v in ours.state_dict().items()] == [
+        (k, v.shape) for k, v in theirs.state_dict().items()
+    ]
+
+
+@pytest.mark.parametrize(("choice", "fan"), [({}, 288), ({"init_fan": "fan_in"}, 288), ({"init_fan": "fan_out"}, 576)])
+def test_weights_are_drawn_as_he_init_by_the_chosen_fan(choice, fan):
+    torch.manual_seed(0)
+    net = build_model("cifar", 20, **choice, num_classes=10)
+    conv = net.layer3[0].conv1  # 32 -> 64 planes
+    assert conv.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.03)
+    assert conv.weight.mean().item() == pytest.approx(0, abs=0.003)
+    assert not net.fc.bias.any()
+    assert all(module.bias is None for module in net.modules() if isinstance(module, nn.Conv2d))
+
+
+def test_batch_norm_starts_at_scale_one_and_shift_zero_at_a_blocks_end_too():
+    norms = [
+        module for module in build_model("cifar", 20, num_classes=10).modules() if isinstance(module, nn.BatchNorm2d)
+    ]
+    assert len(norms) == 19
+    assert all((norm.weight == 1).all() and not norm.bias.any() and norm.eps == 1e-5 for norm in norms)
+
+
+ERRORS = [
+    ({"depth": 21}, "depth=21 is not 6n+2 .* 20, 32, 44, 56, 110, 1202; pass"),
+    ({"depth": 2}, "depth=2 is not 6n+2"),
+    ({"family": "imagenet", "depth": 20}, "depth=20 is not in Table 1; .* 18, 34, 50, 101, 152; pass"),
+    ({"family": "lenet"}, "family=lenet is unknown; pass cifar"),
+    ({"shortcut": "C"}, "shortcut=C is defined for the ImageNet nets; CIFAR nets take A"),
+    ({"shortcut": "D"}, "shortcut=D is unknown; pass A"),
+    ({"stride_on": "2x2"}, "stride_on=2x2 is unknown; pass 1x1"),
+    ({"shortcut_zeros": "before"}, "shortcut_zeros=before is unknown; pass after"),
+    ({"init_fan": "fan_avg"}, "init_fan=fan_avg is unknown; pass fan_in"),
+    ({"num_classes": 0}, "num_classes=0, in_channels=3; both must be at least 1"),
+    ({"in_channels": 0}, "num_classes=10, in_channels=0; both must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), ERRORS)
+def test_a_net_outside_the_paper_is_refused_in_a_sentence(change, sentence):
+    with pytest.raises(ValueError, match=sentence.replace("+", r"\+")):
+        build_model(**{"family": "cifar", "depth": 20, "num_classes": 10} | change)
+
+
+def test_build_model_allows_what_the_configuration_allows():
+    def allowed(function, **values):
+        try:
+            function(**values)
+        except ValueError:
+            return False
+        return True
+
+    for family in ("cifar", "imagenet"):
+        for depth in (2, 8, 14, 18, 20, 34, 50, 101, 110):
+            for shortcut in "ABC":
+                values = {"family": family, "depth": depth, "residual": True, "shortcut": shortcut}
+                values |= {"stride_on": "1x1", "shortcut_zeros": "after", "init_fan": "fan_in"}
+                with torch.device("meta"):
+                    built = allowed(build_model, **values, num_classes=10)
+                assert built == allowed(ModelConfig, **values), values
+
+
+def test_import_needs_torch_alone():
+    heavy = {"torchvision", "rich", "pytorch_lightning", "omegaconf", "hydra", "pydantic", "ray", "mlflow", "dvc"}
+    script = "import sys, pipeline.learn.models.resnet, pipeline.learn.models.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not heavy & set(done.stdout.split())

@@ -1,0 +1,112 @@
+"""Counting errors, windows of training metrics, the warm-up's rule."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from imports import ROOT
+from runs import composed
+
+from pipeline.config import RecipeConfig
+from pipeline.evaluation.errors import wrong
+from pipeline.learn.models import build_model
+from pipeline.learn.training.classifier import Classifier, DivergedError, _count
+
+
+@cache
+def recipe(*overrides: str) -> RecipeConfig:
+    return composed(ROOT, "data=digits", "recipe=digits", *overrides).recipe
+
+
+def classifier(*overrides: str) -> Classifier:
+    return Classifier(build_model("cifar", 8, num_classes=10, in_channels=1), recipe(*overrides))
+
+
+def errors(logits: list[list[float]], labels: list[int]) -> tuple[int, int, int]:
+    """Top-1 errors, top-5 errors and images."""
+    sums = torch.zeros(4, dtype=torch.float64)
+    _count(sums, torch.tensor(logits), torch.tensor(labels), torch.tensor(0.0))
+    _, wrong1, wrong5, count = sums.tolist()
+    return int(wrong1), int(wrong5), int(count)
+
+
+def test_an_error_is_an_image_whose_class_is_not_among_the_k_best() -> None:
+    ranked = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
+    assert [errors([ranked], [label])[:2] for label in range(6)] == [(0, 0), *[(1, 0)] * 4, (1, 1)]
+
+
+def test_scores_that_are_no_numbers_are_errors() -> None:
+    nan = math.nan
+    assert errors([[nan] * 6, [nan, 1.0, 0, 0, 0, 0], [1.0, nan, 0, 0, 0, 0]], [0, 0, 0]) == (3, 2, 3)
+
+
+def test_ties_are_errors_as_they_are_when_a_run_is_evaluated() -> None:
+    assert errors([[0.0] * 10] * 10, list(range(10))) == (10, 10, 10)
+    logits = torch.randint(0, 4, (200, 10), generator=torch.Generator().manual_seed(0)).float()
+    labels = torch.arange(200) % 10
+    expected = [int(wrong(logits.numpy(), labels.numpy(), k).sum()) for k in (1, 5)]
+    assert list(errors(logits.tolist(), labels.tolist())[:2]) == expected
+    assert 0 < expected[1] < expected[0] < 200
+
+
+def counted(net: Classifier, loss: float, wrong1: float, count: float = 100.0) -> dict[str, float]:
+    """Metrics of a window with these sums, on one process."""
+    strategy = SimpleNamespace(reduce=lambda window, reduce_op: window)
+    net._trainer = SimpleNamespace(strategy=strategy, global_step=7, world_size=1)  # type: ignore[assignment]
+    net._window = torch.tensor([loss, wrong1, 0.0, count], dtype=torch.float64)
+    return net.take_window()
+
+
+def test_a_window_is_told_once_as_means_over_its_images() -> None:
+    net = classifier()
+    told = counted(net, loss=250.0, wrong1=40.0)
+    assert (told["train/loss"], told["train/err1"]) == (2.5, 0.4)
+    assert net._window.eq(0).all()
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_training_with_what_to_do(loss: float) -> None:
+    with pytest.raises(DivergedError, match=rf"the training loss is {loss} at step .*; lower recipe\.lr \(0\.1\)"):
+        counted(classifier(), loss=loss, wrong1=0.0)
+
+
+WARM = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_until_err=0.8", "recipe.warmup_fraction=0")
+
+
+def test_the_warm_up_ends_when_a_windows_error_is_below_the_bound() -> None:
+    net = classifier(*WARM)
+    assert net.warming
+    for wrong1, warming in ((90.0, True), (80.0, True), (79.0, False), (95.0, False)):
+        counted(net, 1.0, wrong1)
+        assert net.warming is warming
+
+
+def test_the_rate_told_is_the_one_that_the_step_was_made_with() -> None:
+    net = classifier(*WARM)
+    assert [counted(net, 1.0, wrong1)["lr"] for wrong1 in (90.0, 79.0, 10.0)] == [0.01, 0.01, 0.1]
+
+
+def test_a_recipe_without_warm_up_starts_at_its_rate() -> None:
+    assert not classifier().warming
+
+
+def test_a_validation_is_the_mean_over_all_images_of_batches_of_any_size() -> None:
+    net = classifier().eval()
+    images = torch.randn(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(7)
+    net._trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda sums, reduce_op: sums))  # type: ignore[assignment]
+    found = []
+    for sizes in ((7,), (5, 2), (4, 0, 3)):
+        net.on_validation_epoch_start()
+        with torch.no_grad():
+            for batch in zip(images.split(sizes), labels.split(sizes), strict=True):
+                net.validation_step(batch, 0)
+        net.on_validation_epoch_end()
+        found.append(list(net.val_metrics.values()))
+    assert list(net.val_metrics) == ["val/loss", "val/err1", "val/err5"]
+    np.testing.assert_allclose(found, [found[0]] * 3, rtol=1e-6)

@@ -1,0 +1,143 @@
+"""Which weights are optimised how; Muon on convolutions against torch's own on matrices."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from imports import ROOT
+from runs import composed
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from pipeline.learn.models import build_model
+from pipeline.learn.training.optimisers import Muon, optimisers, orthogonal
+
+
+def net(channels_last: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    model = build_model("cifar", 8, num_classes=10)
+    return model.to(memory_format=torch.channels_last) if channels_last else model
+
+
+def made(model: nn.Module, *overrides: str) -> list[Optimizer]:
+    return optimisers(model, composed(ROOT, "data=cifar10", *overrides).recipe)
+
+
+def names(model: nn.Module, group: dict[str, Any]) -> list[str]:
+    """Of a group's parameters; Muon's are known by where they lie."""
+    known = {parameter.data_ptr(): name for name, parameter in model.named_parameters()}
+    return [known[parameter.data_ptr()] for parameter in group["params"]]
+
+
+def test_weights_decay_and_batch_norm_does_not() -> None:
+    model = net()
+    (sgd,) = made(model, "recipe.decay_norm=false", "recipe.weight_decay=0.01")
+    decayed, spared = sgd.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
+    found = [names(model, group) for group in (decayed, spared)]
+    assert sorted(found[0] + found[1]) == sorted(name for name, _ in model.named_parameters())
+    assert all(p.ndim == 1 for p in spared["params"]) and not any(name.startswith("fc") for name in found[1])
+    assert [name for name, p in zip(found[0], decayed["params"], strict=True) if p.ndim == 1] == ["fc.bias"]
+
+
+def test_all_parameters_decay_where_the_recipe_says_so() -> None:
+    model = net()
+    (sgd,) = made(model, "recipe.decay_norm=true")
+    (group,) = sgd.param_groups
+    assert group["weight_decay"] > 0 and len(group["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("decay_norm", ["true", "false"])
+def test_parameters_stand_in_the_same_order_in_every_process(decay_norm: str) -> None:
+    """A checkpoint holds momentum by position."""
+    model = net()
+    position = {name: at for at, (name, _) in enumerate(model.named_parameters())}
+    for optimiser in made(model, f"recipe.decay_norm={decay_norm}", "recipe.muon_lr=0.02"):
+        for group in optimiser.param_groups:
+            positions = [position[name] for name in names(model, group)]
+            assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_the_optimiser_is_the_recipes(nesterov: bool) -> None:
+    (sgd,) = made(net(), "recipe.momentum=0.8", f"recipe.nesterov={nesterov}")
+    assert isinstance(sgd, SGD)
+    assert (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, nesterov)
+
+
+def test_muon_takes_all_convolutions_but_the_first() -> None:
+    model = net()
+    sgd, muon = made(model, "recipe.muon_lr=0.02", "recipe.lr=0.4", "recipe.momentum=0.8")
+    convolutions = [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    taken = [name for group in muon.param_groups for name in names(model, group)]
+    assert sorted(taken) == sorted(convolutions[1:])
+    rest = [name for group in sgd.param_groups for name in names(model, group)]
+    assert sorted(rest + taken) == sorted(name for name, _ in model.named_parameters())
+    assert {(group["momentum"], round(group["share"], 9)) for group in muon.param_groups} == {(0.8, 0.05)}
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", [(8, 4, 3, 3), (64, 16, 1, 1)], ids=["wide", "tall"])
+def test_muon_moves_a_convolution_as_torchs_own_moves_its_matrix(
+    nesterov: bool, channels_last: bool, shape: tuple[int, ...]
+) -> None:
+    """Which computes in bfloat16."""
+    numbers = torch.Generator().manual_seed(0)
+    starts = [torch.randn(shape, generator=numbers) for _ in range(2)]
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    weights = [nn.Parameter(start.clone(memory_format=layout)) for start in starts]
+    matrices = [nn.Parameter(start.flatten(1).clone()) for start in starts]
+    ours, reference = Muon(weights, 1.0, 0.8, nesterov), torch.optim.Muon(matrices, momentum=0.8, nesterov=nesterov)
+    for optimiser in (ours, reference):
+        for group in optimiser.param_groups:
+            group["lr"] = 0.05
+    for _ in range(3):
+        for weight, matrix in zip(weights, matrices, strict=True):
+            grad = torch.randn(shape, generator=numbers)
+            weight.grad, matrix.grad = grad.clone(memory_format=layout), grad.flatten(1)
+        ours.step()
+        reference.step()
+    for weight, matrix, start in zip(weights, matrices, starts, strict=True):
+        moved, expected = weight.detach().flatten(1) - start.flatten(1), matrix.detach() - start.flatten(1)
+        assert (moved - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 144), (2, 64, 16)])
+def test_orthogonal_brings_singular_values_near_one_and_keeps_the_vectors(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonal(matrices)
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    seen = left.mT @ found @ right.mT  # diagonal where the singular vectors are the same
+    diagonal = torch.diagonal(seen, dim1=1, dim2=2)
+    assert diagonal.min() > 0.6 and diagonal.max() < 1.3
+    assert (seen - torch.diag_embed(diagonal)).abs().max() < 1e-3
+    assert torch.equal(orthogonal(torch.zeros(shape)), torch.zeros(shape))
+
+
+def test_muons_momentum_is_kept_in_a_checkpoint() -> None:
+    """By position, as all state of optimisers."""
+    first = net()
+    twins = [first, deepcopy(first)]
+    found = [made(model, "recipe.muon_lr=0.02") for model in twins]
+
+    def steps(model: nn.Module, optimisers: list[Optimizer], count: int) -> None:
+        for step in range(count):
+            images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+            F.cross_entropy(model(images), torch.arange(4)).backward()
+            for optimiser in optimisers:
+                optimiser.step()
+                optimiser.zero_grad()
+
+    steps(twins[0], found[0], 2)
+    twins[1].load_state_dict(twins[0].state_dict())
+    for resumed, stopped in zip(found[1], found[0], strict=True):
+        resumed.load_state_dict(deepcopy(stopped.state_dict()))
+    for model, ones in zip(twins, found, strict=True):
+        steps(model, ones, 2)
+    state = twins[0].state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in twins[1].state_dict().items())

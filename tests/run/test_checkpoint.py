@@ -1,0 +1,176 @@
+"""Checkpoints that are whole or absent; one writer a run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from processes import PATIENCE_S, Command, until
+from runs import TINY, composed, run_folder
+from safetensors.torch import save_file
+
+from pipeline.cli import USER_ERROR
+from pipeline.run.checkpoint import (
+    BEST,
+    LAST,
+    FolderLock,
+    load_weights,
+    resumable,
+    save_weights,
+)
+from pipeline.run.checkpoint_io import AtomicCheckpointIO
+from pipeline.run.fit import fit
+
+Workspaces = Callable[[], Path]
+
+
+def save_without_end(folder: str) -> None:
+    """Writes large checkpoints, each all of one number, over one another."""
+    for number in range(10_000):
+        tensor = torch.full((1_000_000,), float(number))
+        AtomicCheckpointIO().save_checkpoint({"run_key": "key", "number": number, "tensor": tensor}, f"{folder}/{LAST}")
+
+
+def killed_while_writing(folder: Path, after_s: float) -> None:
+    """Kills a process at some moment of its writing, not before it has written a whole checkpoint."""
+    folder.mkdir(exist_ok=True)
+    (folder / LAST).unlink(missing_ok=True)
+    elsewhere = {"TMPDIR": "/dev/shm"} if Path("/dev/shm").is_dir() else {}  # another file system, as in containers
+    writer = Command(folder, str(folder), target=save_without_end, environment=elsewhere)
+    until(lambda: (folder / LAST).exists() or not writer.running, "the first checkpoint")
+    time.sleep(after_s)
+    writer.signal(signal.SIGKILL)
+    assert writer.wait() == -signal.SIGKILL, writer.output
+
+
+def assert_whole(folder: Path) -> None:
+    assert resumable(folder, "key") == folder / LAST
+    found = torch.load(folder / LAST, weights_only=True)
+    assert found["tensor"].eq(found["number"]).all() and len(found["tensor"]) == 1_000_000
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    chance, cut = random.Random(0), 0
+    for attempt in range(50):
+        folder = tmp_path / str(attempt)
+        killed_while_writing(folder, chance.uniform(0, 0.1))
+        cut += bool(list(folder.glob(".*.part")))
+        assert_whole(folder)
+        with FolderLock(folder):
+            assert not list(folder.glob(".*.part"))
+        if attempt >= 3 and cut >= 2:
+            return
+    raise AssertionError("hardly a process was killed in the middle of writing; the test shows nothing")
+
+
+@pytest.mark.slow
+def test_many_writers_killed_leave_whole_checkpoints(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    for _ in range(40):
+        killed_while_writing(tmp_path / "run", chance.uniform(0, 0.3))
+        assert_whole(tmp_path / "run")
+
+
+def test_a_half_written_file_is_ignored_and_cleared_away(workspace: Workspaces, reference: Path) -> None:
+    root = workspace()
+    config = composed(root, *TINY)
+    folder = root / "runs" / run_folder(reference).name
+    folder.mkdir(parents=True)
+    half = folder / f".{LAST}.1234-abcdef.part"
+    half.write_bytes((run_folder(reference) / LAST).read_bytes()[:100_000])
+    assert fit(config, root / "data/store/digits", track=False).steps == 50
+    assert not half.exists()
+    assert (folder / BEST).read_bytes() == (run_folder(reference) / BEST).read_bytes()
+
+
+def test_a_checkpoint_of_another_run_is_refused(workspace: Workspaces, reference: Path) -> None:
+    root = workspace()
+    folder = root / "runs" / run_folder(reference).name
+    folder.mkdir(parents=True)
+    found = torch.load(run_folder(reference) / LAST, weights_only=True)
+    torch.save({**found, "run_key": "another"}, folder / LAST)
+    command = Command(root, "train", *TINY)
+    assert command.wait() == USER_ERROR
+    assert f"belongs to run another, not {folder.name}; remove {folder}" in command.output
+    assert "Traceback" not in command.output
+
+
+def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path: Path, reference: Path) -> None:
+    whole = (run_folder(reference) / LAST).read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all", whole[:-100]):
+        (tmp_path / LAST).write_bytes(content)
+        with pytest.raises(ValueError, match=r"last\.ckpt cannot be read \(.*\); remove it to start this run afresh"):
+            resumable(tmp_path, "key")
+
+
+def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None:
+    assert resumable(tmp_path, "key") is None
+    assert resumable(tmp_path / "nowhere", "key") is None
+
+
+def test_a_failed_write_leaves_the_last_checkpoint_and_no_rest(tmp_path: Path) -> None:
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({"step": 1}, tmp_path / LAST)
+    with pytest.raises(Exception, match="pickle"):
+        writer.save_checkpoint({"step": lambda: None}, tmp_path / LAST)
+    assert writer.load_checkpoint(tmp_path / LAST) == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+
+
+def test_no_checkpoint_can_run_code_when_it_is_loaded(tmp_path: Path) -> None:
+    torch.save({"step": Path("object")}, tmp_path / LAST)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / LAST)
+
+
+def test_weights_come_back_with_what_builds_their_net(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).to(memory_format=torch.channels_last)
+    save_weights(net, tmp_path / BEST, {"model": {"depth": 8}, "step": 3})
+    state, metadata = load_weights(tmp_path / BEST)
+    assert metadata == {"model": {"depth": 8}, "step": 3}
+    assert state.keys() == net.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match="was not written by this project"):
+        load_weights(tmp_path / "foreign.safetensors")
+
+
+def hold(folder: str) -> None:
+    with FolderLock(Path(folder)):
+        Path(folder, "held").touch()
+        time.sleep(PATIENCE_S)
+
+
+def test_a_folder_has_one_writer_until_it_ends_however_it_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    holder = Command(tmp_path, str(folder), target=hold)
+    until((folder / "held").exists, "the lock")
+    refused = pytest.raises(ValueError, match=f"is being written by process {holder.pid} on .*; wait for it to end")
+    with refused:
+        FolderLock(folder).__enter__()
+    holder.signal(signal.SIGKILL)
+    holder.wait()
+    with FolderLock(folder):
+        assert f"process {os.getpid()} on" in (folder / "lock").read_text()
+    with FolderLock(folder):
+        pass
+
+
+def test_a_folder_whose_holder_is_about_to_end_can_be_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    holder = Command(tmp_path, str(folder), target=hold)
+    until((folder / "held").exists, "the lock")
+    threading.Timer(1.0, holder.signal, [signal.SIGKILL]).start()
+    with FolderLock(folder, patience_s=PATIENCE_S):
+        assert f"process {os.getpid()} on" in (folder / "lock").read_text()
+    holder.wait()

@@ -1,0 +1,124 @@
+"""Several ranks on one machine train the same net as one process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from processes import PATIENCE_S, Command, free_port, ranks
+from runs import TINY, checkpoint, composed, events, run_folder, tracked
+
+from pipeline.learn.input.module import ImageData
+from pipeline.learn.models import build_model
+from pipeline.run.checkpoint import load_weights
+
+Workspaces = Callable[[], Path]
+SHORT = (*TINY, "recipe.max_steps=20")
+
+
+@pytest.fixture(scope="module")
+def alone(workspace: Workspaces) -> Path:
+    root = workspace()
+    Command(root, "train", *SHORT).succeed()
+    return root
+
+
+@pytest.fixture(scope="module")
+def together(workspace: Workspaces) -> Path:
+    root = workspace()
+    for rank in ranks(root, "train", *SHORT):
+        rank.succeed()
+    return root
+
+
+def assert_close(root: Path, other: Path, tolerance: float = 1e-4) -> None:
+    one, two = checkpoint(root), checkpoint(other)
+    assert one["global_step"] == two["global_step"] == 20
+    for name, values in one["state_dict"].items():
+        torch.testing.assert_close(values, two["state_dict"][name], rtol=0, atol=tolerance, msg=f"{name} differs")
+
+
+def validations(root: Path) -> dict[int, dict[str, float]]:
+    return {e["step"]: e["values"] for e in events(root) if "val/err1" in e.get("values", ())}
+
+
+def test_two_ranks_reach_the_weights_of_one(alone: Path, together: Path) -> None:
+    assert_close(alone, together)
+
+
+def test_two_ranks_write_the_metrics_of_one(alone: Path, together: Path) -> None:
+    def metrics(root: Path) -> list:
+        return [(e["step"], key, value) for e in events(root) for key, value in sorted(e.get("values", {}).items())]
+
+    timeless = [
+        [point for point in metrics(root) if point[1] not in ("seconds", "images_per_s")] for root in (alone, together)
+    ]
+    assert [point[:2] for point in timeless[0]] == [point[:2] for point in timeless[1]]
+    assert [point[2] for point in timeless[0]] == pytest.approx([point[2] for point in timeless[1]], abs=1e-4)
+
+
+def test_two_ranks_make_one_mlflow_run(together: Path) -> None:
+    (run,) = tracked(together)
+    assert (run.status, run.params["trainer.devices"]) == ("FINISHED", "2")
+
+
+def test_the_validation_error_of_two_ranks_is_that_of_the_weights(together: Path) -> None:
+    state, metadata = load_weights(run_folder(together) / "best.safetensors")
+    model = build_model(**metadata["model"])
+    model.load_state_dict(state)
+    config = composed(together, *SHORT)
+    recipe = config.recipe
+    data = ImageData(
+        together / "data/store/digits", "holdout", recipe.batch_size, recipe.augment, recipe.normalize, config.seed
+    )
+    wrong = count = 0
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            images, labels = data.on_after_batch_transfer(batch, 0)
+            wrong += int((model.eval()(images).argmax(1) != labels).sum())
+            count += len(labels)
+    assert count == 287
+    assert validations(together)[int(metadata["step"])]["val/err1"] == wrong / count
+
+
+def test_lightning_starts_the_ranks_that_the_configuration_asks_for(workspace: Workspaces, alone: Path) -> None:
+    root = workspace()
+    command = Command(root, "train", *SHORT, "trainer.devices=2").succeed()
+    assert_close(alone, root)
+    assert len(tracked(root)) == 1
+    assert command.output.count("validation error") == 1
+
+
+@pytest.mark.slow
+def test_torchruns_ranks_are_used(workspace: Workspaces, alone: Path) -> None:
+    root = workspace()
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline")
+    subprocess.run(
+        [sys.executable, "-m", *torchrun, "train", *SHORT, "trainer.devices=2"],
+        cwd=root,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert_close(alone, root)
+    assert len(tracked(root)) == 1
+
+
+def test_two_machines_make_one_run(workspace: Workspaces, alone: Path) -> None:
+    """As Lightning's own cluster environment tells them apart: by NODE_RANK."""
+    root, port = workspace(), str(free_port())
+    machines = [
+        Command(
+            root,
+            *("train", *SHORT, "trainer.num_nodes=2"),
+            environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)},
+        )
+        for node in range(2)
+    ]
+    for machine in machines:
+        machine.succeed()
+    assert_close(alone, root)
+    assert len(tracked(root)) == 1

@@ -1,0 +1,75 @@
+"""What makes a run another run."""
+
+from __future__ import annotations
+
+import pytest
+from runs import composed
+
+from pipeline.run import key
+from pipeline.run.key import run_key
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["recipe.lr=0.05", "seed=1", "model.depth=20", "data.split=full", "data.num_train=500", "recipe.augment.padding=2"],
+)
+def test_what_decides_the_result_makes_another_run(workspace, change):
+    root = workspace()
+    assert run_key(composed(root), "hash", "fp32") != run_key(composed(root, change), "hash", "fp32")
+
+
+@pytest.mark.parametrize(
+    "change", ["trainer.devices=2", "trainer.threads=2", "paths.runs=elsewhere", "data.workers=3", "ensemble.size=2"]
+)
+def test_what_does_not_leaves_it_the_same(workspace, change):
+    root = workspace()
+    assert run_key(composed(root), "hash", "fp32") == run_key(composed(root, change), "hash", "fp32")
+
+
+def test_other_data_or_arithmetic_make_another_run(workspace):
+    config = composed(workspace())
+    assert len({run_key(config, data, precision) for data in ("a", "b") for precision in ("fp32", "bf16")}) == 4
+
+
+def test_code_counts_and_its_comments_do_not(tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text('"""Doc."""\nx = 1  # one\n')
+    monkeypatch.setattr(key, "_ROOT", tmp_path)
+    monkeypatch.setattr(key, "_CODE", ("a.py",))
+    versions = [key.code_version.__wrapped__()]
+    (tmp_path / "a.py").write_text('"""Another text."""\n\nx = 1\n')
+    versions.append(key.code_version.__wrapped__())
+    (tmp_path / "a.py").write_text("x = 1\n")  # no text at all
+    versions.append(key.code_version.__wrapped__())
+    (tmp_path / "a.py").write_text('"""Doc."""\nx = 2\n')
+    versions.append(key.code_version.__wrapped__())
+    assert versions[0] == versions[1] == versions[2] != versions[3]
+
+
+def test_a_docstring_can_come_and_go_in_a_function(tmp_path, monkeypatch):
+    monkeypatch.setattr(key, "_ROOT", tmp_path)
+    monkeypatch.setattr(key, "_CODE", ("a.py",))
+    versions = []
+    for text in ('    """Doc."""\n', "", "    # Said so.\n"):
+        (tmp_path / "a.py").write_text(f"def f():\n{text}    return 1\n")
+        versions.append(key.code_version.__wrapped__())
+    assert len(set(versions)) == 1
+    (tmp_path / "a.py").write_text("def f():\n    return 2\n")
+    assert key.code_version.__wrapped__() != versions[0]
+
+
+def test_what_the_trainers_section_decides_makes_another_run(workspace):
+    root = workspace()
+    plain = run_key(composed(root), "hash", "fp32")
+    for change in ("trainer.val_every_epochs=2", "trainer.sync_batchnorm=false trainer.devices=2"):
+        assert run_key(composed(root, *change.split()), "hash", "fp32") != plain
+    assert run_key(composed(root, "trainer.sync_batchnorm=false"), "hash", "fp32") == plain  # of one rank
+    assert run_key(composed(root, "trainer.log_every_steps=7"), "hash", "fp32") == plain
+    warm = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_fraction=0")
+    windows = [run_key(composed(root, *warm, f"trainer.log_every_steps={n}"), "hash", "fp32") for n in (50, 7)]
+    assert windows[0] != windows[1]  # the warm-up ends by a window's error
+
+
+def test_every_file_that_decides_the_arithmetic_counts():
+    assert all((key._ROOT / name).exists() for name in key._CODE)
+    assert {"learn", "data/store.py", "data/splits.py"} <= set(key._CODE)
+    assert not {"run", "tracking"} & set(key._CODE)

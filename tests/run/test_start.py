@@ -1,0 +1,178 @@
+"""Training that starts from given weights: which ones, what learns how fast, what cannot be read."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from runs import TINY, composed, run_folder
+from safetensors.torch import save_file
+
+from pipeline.config import with_overrides
+from pipeline.learn.models import build_model
+from pipeline.run.checkpoint import described, load_weights, save_weights
+from pipeline.run.fit import fit
+from pipeline.run.start import Start, anchored, read_weights, starting_point
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(3)
+    return build_model("cifar", 8, num_classes=10, in_channels=1)
+
+
+class Code:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_weights_are_read_whatever_file_holds_them(net, tmp_path: Path):
+    torch.save(net.state_dict(), tmp_path / "plain.pth")
+    torch.save({"state_dict": net.state_dict(), "epoch": 3}, tmp_path / "checkpoint.th")
+    torch.save(net.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    save_file(net.state_dict(), tmp_path / "weights.safetensors")
+    found = [Start(str(path), read_weights(path)).fingerprint for path in sorted(tmp_path.iterdir())]
+    assert len(found) == 4 and len(set(found)) == 1
+
+
+def test_a_file_that_brings_code_is_not_run(tmp_path: Path, capsys):
+    torch.save({"state_dict": Code()}, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="cannot be read without running code of its own"):
+        read_weights(tmp_path / "code.pth")
+    (tmp_path / "raw.pkl").write_bytes(pickle.dumps(Code()))
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_weights(tmp_path / "raw.pkl")
+    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_weights(tmp_path / "torn.pth")
+    save_file({"a": torch.zeros(100)}, tmp_path / "torn.safetensors")
+    os.truncate(tmp_path / "torn.safetensors", 100)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_weights(tmp_path / "torn.safetensors")
+    assert "run" not in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_named_with_what_may_be_given(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="no such file; give a file, run:<key or MLflow's id of a run>"):
+        starting_point("absent.pth", tmp_path, None)
+    with pytest.raises(FileNotFoundError, match=r"abc/best\.safetensors is missing"):
+        starting_point("run:abc", tmp_path, None)
+    with pytest.raises(ValueError, match=r"torchvision has no such weights; a model .*resnet50"):
+        starting_point("torchvision:resnet51", tmp_path, None)
+    assert starting_point("", tmp_path, None) is None
+
+
+def kept(net, path: Path, **facts) -> Start:
+    save_weights(net, path, facts)
+    return starting_point(str(path), path.parent, None)
+
+
+def test_weights_that_fit_another_wiring_are_refused(workspace, net, tmp_path: Path):
+    config = composed(workspace(), "model.depth=8")
+    made = asdict(config.model)
+    start = kept(net, tmp_path / "net.safetensors", model=made)
+    start.check(config, "hash", as_they_are=True)
+    for change in ("model.residual=false", "model.shortcut_zeros=around"):
+        key, value = change.split("=")
+        other = with_overrides(config, {key: {"false": False}.get(value, value)})
+        with pytest.raises(ValueError, match=rf"those of another net \(override: {key}=(true|after)\)"):
+            start.check(other, "hash", as_they_are=False)
+    plain = kept(net, tmp_path / "plain.safetensors", model={**made, "residual": False})
+    unpadded = with_overrides(config, {"model.residual": False, "model.shortcut_zeros": "around"})
+    plain.check(unpadded, "hash", as_they_are=False)  # a plain net pads nothing
+
+
+def test_pixels_of_layers_that_stay_are_normalised_as_they_were(workspace, net, tmp_path: Path):
+    config = composed(workspace(), "model.depth=8")
+    start = kept(net, tmp_path / "net.safetensors", model=asdict(config.model), normalize="half")
+    start.check(config, "hash", as_they_are=False)
+    with pytest.raises(ValueError, match=r"override: recipe\.normalize=half"):
+        start.check(config, "hash", as_they_are=True)
+    with pytest.raises(ValueError, match=r"override: model\.stride_on=3x3"):
+        Start("torchvision:resnet50", {}).check(
+            with_overrides(config, {"model.family": "imagenet", "model.depth": 50}), "hash", as_they_are=False
+        )
+
+
+def test_weights_that_saw_the_validation_images_choose_nothing_even_by_way_of_another_data_set(
+    workspace, net, tmp_path: Path
+):
+    full, holdout = (composed(workspace(), "model.depth=8", f"data.split={split}") for split in ("full", "holdout"))
+    first = kept(net, tmp_path / "first.safetensors", **described(full, "a", 10, 1))
+    second = kept(net, tmp_path / "second.safetensors", **described(holdout, "b", 10, 1, first.seen))
+    for start in (first, second):
+        with pytest.raises(ValueError, match=r"trained on the validation images.*override: data\.split=full"):
+            start.check(holdout, "a", as_they_are=False)
+        start.check(full, "a", as_they_are=False)
+        start.check(holdout, "c", as_they_are=False)
+
+
+def test_published_weights_saw_all_of_imagenets_training_images(workspace):
+    imagenet = ("data=imagenet", "recipe=imagenet_90", "data.path=/images", "model.stride_on=3x3", "model.depth=50")
+    full, holdout = (composed(workspace(), *imagenet, f"data.split={split}") for split in ("full", "holdout"))
+    published = Start("torchvision:resnet50", {})
+    with pytest.raises(ValueError, match=r"trained on the validation images.*override: data\.split=full"):
+        published.check(holdout, "hash", as_they_are=False)
+    published.check(full, "hash", as_they_are=False)
+
+
+def test_a_relative_file_is_the_repositorys(tmp_path: Path):
+    assert anchored("a/b.pth", tmp_path) == str(tmp_path / "a/b.pth")
+    for kept in ("", "run:abc", "torchvision:resnet18", "/a/b.pth"):
+        assert anchored(kept, tmp_path) == kept
+
+
+def trained(root: Path, *overrides: str) -> tuple[dict, dict]:
+    result = fit(composed(root, *TINY, "recipe.max_steps=17", *overrides), root / "data/store/digits", track=False)
+    return load_weights(Path(result.folder) / "best.safetensors")
+
+
+def test_a_frozen_backbone_keeps_every_number_and_only_the_head_learns(workspace, net, tmp_path: Path):
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    state, _ = trained(workspace(), f"start.weights={tmp_path}/net.pth", "start.backbone_lr=0", "start.head=kept")
+    own = net.state_dict()
+    changed = {
+        name for name in own if not name.endswith("num_batches_tracked") and not torch.equal(state[name], own[name])
+    }
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_a_lower_rate_moves_the_backbone_less_than_the_head(workspace, net, tmp_path: Path):
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    own, moved = net.state_dict(), {}
+    for share in (0.01, 1.0):
+        given = (
+            f"start.weights={tmp_path}/net.pth",
+            f"start.backbone_lr={share}",
+            "start.head=kept",
+            "recipe.weight_decay=0",
+        )
+        state, _ = trained(workspace(), *given)
+        moved[share] = (state["layer2.0.conv1.weight"] - own["layer2.0.conv1.weight"]).norm()
+    assert 0 < moved[0.01] < 0.1 * moved[1.0]
+
+
+def test_a_run_gives_its_weights_and_a_new_head_is_the_seeds_own(workspace):
+    root = workspace()
+    first, metadata = trained(root)
+    again, _ = trained(root, f"start.weights=run:{metadata['key']}", "start.head=kept", "recipe.lr=1.0e-9")
+    torch.testing.assert_close(again["layer3.0.conv2.weight"], first["layer3.0.conv2.weight"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(again["fc.weight"], first["fc.weight"], atol=1e-6, rtol=0)
+    fresh, _ = trained(root, f"start.weights=run:{metadata['key']}", "recipe.lr=1.0e-9")
+    assert (fresh["fc.weight"] - first["fc.weight"]).norm() > 0.1
+    torch.testing.assert_close(fresh["layer3.0.conv2.weight"], first["layer3.0.conv2.weight"], atol=1e-6, rtol=0)
+
+
+def test_other_weights_are_another_run_and_the_same_ones_elsewhere_the_same(workspace, net, tmp_path: Path):
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    save_file(net.state_dict(), tmp_path / "copy.safetensors")
+    keys = []
+    for overrides in ((), (f"start.weights={tmp_path}/net.pth",), (f"start.weights={tmp_path}/copy.safetensors",)):
+        root = workspace()
+        trained(root, *overrides)
+        keys.append(run_folder(root).name)
+    assert keys[0] != keys[1] == keys[2]
