@@ -13,6 +13,7 @@ CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 OTHER_DEPTHS = {"alexnet": (8,), "vgg": (11, 13, 16, 19), "googlenet": (22,)}
 NO_GLOBAL_POOL = ("alexnet", "vgg", "vgg_bn")  # they pool any map to one size, no fully convolutional form (Sec. 3.4)
 LARGE_STEM = ("alexnet", "vgg", "vgg_bn", "googlenet")  # they halve the map until little is left of a small image
+_PREDECESSORS = {"vgg": "VGG", "alexnet": "AlexNet", "googlenet": "GoogLeNet"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,26 @@ class ModelConfig(Section):
     shortcut_zeros: Literal["after", "around"]  # where option A pads: behind the channels, or half before them
     init_fan: Literal["fan_in", "fan_out"]  # of He's initialisation: Caffe's default, or torchvision's
 
+    @property
+    def name(self) -> str:
+        """The net's one display name, as the paper or its authors write it: ResNet-56, plain-56, ResNet-34 (B), VGG-16 (BN).
+
+        In brackets stands what the number of layers leaves open: the option of 18 and 34 layers (Tables 2 and 3), an
+        option other than the paper's, torchvision's stride ("v1.5"), a CIFAR net as deep as one of Table 1.
+        """
+        kind, *marks = self.family.split("_")
+        if kind in _PREDECESSORS:
+            written = _PREDECESSORS[kind] + (f"-{self.depth}" if kind == "vgg" else "")
+            return _marked(written, ["BN" if mark == "bn" else mark for mark in marks])
+        bottleneck = kind == "imagenet" and self.depth >= 50
+        if kind == "cifar" and self.depth in IMAGENET_DEPTHS:
+            marks.append("CIFAR")
+        if self.residual and (self.shortcut != ("B" if bottleneck else "A") or (kind == "imagenet" and not bottleneck)):
+            marks.append(self.shortcut)
+        if bottleneck and self.stride_on == "3x3":
+            marks.append("v1.5")
+        return _marked(f"{'ResNet' if self.residual else 'plain'}-{self.depth}", marks)
+
     def __post_init__(self) -> None:
         if self.family not in ("cifar", "imagenet"):
             known = OTHER_DEPTHS[self.family.split("_")[0]]
@@ -59,3 +80,7 @@ class ModelConfig(Section):
                 self.depth in IMAGENET_DEPTHS,
                 f"model.depth={self.depth} is not in Table 1; ImageNet nets are {', '.join(map(str, IMAGENET_DEPTHS))} (override: model.depth=50)",
             )
+
+
+def _marked(name: str, marks: list[str]) -> str:
+    return f"{name} ({', '.join(marks)})" if marks else name
