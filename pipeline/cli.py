@@ -19,12 +19,12 @@ VERBS = {
     "compose": "conf/, params.yaml and overrides -> composed.yaml",
     "fetch": "the published bytes, verified -> data/raw/<name>/",
     "preprocess": "arrays or shards, splits, statistics -> data/store/<name>/",
-    "train": "one training run, made or resumed -> metrics/train.json",
-    "sweep": "Ray Tune over sweep.space -> sweep/leaderboard.json",
+    "train": "one training run, made or resumed -> experiments/<name>/train.json",
+    "sweep": "Ray Tune over sweep.space -> experiments/<name>/leaderboard.json",
     "adopt": "weights made elsewhere (start.weights) -> a run in MLflow that ensembles may take",
-    "ensemble": "the best runs that MLflow knows -> ensemble/",
-    "evaluate": "test error of members and ensemble -> metrics/evaluate.json",
-    "report": "figures, tables, claims -> report/index.html",
+    "ensemble": "the best runs that MLflow knows -> experiments/<name>/ensemble/",
+    "evaluate": "test error of members and ensemble -> experiments/<name>/evaluate.json",
+    "report": "figures, tables, claims -> experiments/<name>/report/index.html",
     "summary": "members, ensemble and where the report lies",
     "publish": "this result into results/ and the README's table",
     "sync": "ship journals that MLflow has not seen",
@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> int:
+    from dataclasses import replace
+
     from pipeline.workspace import Workspace, anchor
 
     unknown = [o for o in overrides if o.startswith("-")]
@@ -90,7 +92,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     _quiet()
     stage = importlib.import_module(f"pipeline.stages.{options.verb}")
-    stage.run(anchor(checked, workspace.root), workspace)
+    stage.run(anchor(checked, workspace.root), replace(workspace, data=checked.data.name))
     return 0
 
 

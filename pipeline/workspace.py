@@ -1,4 +1,7 @@
-"""Where each stage's files lie below the repository's root; dvc.yaml names the same paths."""
+"""Where each stage's files lie below the repository's root; dvc.yaml names the same paths.
+
+What the stages leave for one data set lies in experiments/<data set>/, so that another's never takes its place.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pipeline.config import Config, PathsConfig
 @dataclass(frozen=True)
 class Workspace:
     root: Path
+    data: str = ""  # name of the data set whose experiment this is
 
     @property
     def composed(self) -> Path:
@@ -26,19 +30,35 @@ class Workspace:
         return self.root / "data" / "store" / name
 
     @property
+    def experiment(self) -> Path:
+        """What sweep, train, ensemble, evaluate and report made of this data set."""
+        if not self.data:
+            raise RuntimeError("a workspace without a data set has no experiment")
+        return self.root / "experiments" / self.data
+
+    def result(self, stage: str) -> Path:
+        """All that a stage found, as JSON."""
+        return self.experiment / f"{stage}.json"
+
+    def scalars(self, stage: str) -> Path:
+        """The few numbers of a stage that `dvc exp show` compares, as JSON."""
+        return self.experiment / "metrics" / f"{stage}.json"
+
+    @property
     def leaderboard(self) -> Path:
-        return self.root / "sweep" / "leaderboard.json"
+        return self.experiment / "leaderboard.json"
 
     @property
     def ensemble(self) -> Path:
-        return self.root / "ensemble"
+        return self.experiment / "ensemble"
 
     @property
     def report(self) -> Path:
-        return self.root / "report"
+        return self.experiment / "report"
 
-    def metrics(self, stage: str) -> Path:
-        return self.root / "metrics" / f"{stage}.json"
+    def shown(self, path: Path) -> Path:
+        """`path` as a user at the root types it."""
+        return path.relative_to(self.root) if path.is_relative_to(self.root) else path
 
 
 def anchor(config: Config, root: Path) -> Config:

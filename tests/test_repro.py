@@ -18,6 +18,7 @@ from pipeline.atomic import read_json
 
 pytestmark = pytest.mark.slow
 
+OUT = Path("experiments/digits")
 SMALL = {"model.depth": 8, "recipe.max_steps": 170, "sweep.space": {"model.depth": [8], "recipe.lr": [0.1, 0.05]}}
 
 
@@ -70,13 +71,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_published_result_has_its_members_and_its_ensemble(done):
-    result = read_json(done / "metrics" / "evaluate.json")
+    result = read_json(done / OUT / "evaluate.json")
     for member in result["members"]:
         assert {"run_id", "model", "val_err1", "test_err1", "test_err5"} <= member.keys()
         assert 0 <= member["test_err5"] <= member["test_err1"] < 0.2
     low, high = result["ensemble"]["ci95"]
     assert low <= result["ensemble"]["test_err1"] <= high
-    assert (done / "report" / "index.html").stat().st_size > 10_000
+    assert (done / OUT / "report" / "index.html").stat().st_size > 10_000
 
 
 def test_a_second_repro_runs_nothing_and_is_quick(done):
@@ -116,7 +117,7 @@ def test_a_change_reaches_exactly_the_stages_that_read_it(done, file, old, new, 
 
 def test_experiments_choose_without_editing_a_file_and_are_compared(done):
     dvc(done, "exp", "run", "-S", "ensemble=top_k", "-S", "++set.seed=1", "-S", "++set.ensemble.size=1")
-    assert read_json(done / "ensemble" / "members.json")["selection"] == "top_k"
+    assert read_json(done / OUT / "ensemble" / "members.json")["selection"] == "top_k"
     assert "seed" in dvc(done, "params", "diff", "--targets", "composed.yaml", "params.yaml")
     assert "ensemble.test_err1" in dvc(done, "exp", "show", "--md")
 

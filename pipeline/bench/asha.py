@@ -104,7 +104,7 @@ def _swept(root: Path, store: Store, overrides: list[str]) -> dict[str, Any]:
     """One sweep's trials, the best first; their steps and seconds together."""
     workspace(root, "cifar10", store.path)
     run(root, "pipeline", "sweep", *overrides, patience_s=PATIENCE_S)
-    trials = read_json(Workspace(root).leaderboard)["trials"]
+    trials = read_json(Workspace(root, "cifar10").leaderboard)["trials"]
     for trial in trials:
         facts = root / "runs" / trial["key"] / RUN
         trial["seconds"] = read_json(facts)["seconds"] if trial["key"] and facts.exists() else 0.0

@@ -30,7 +30,7 @@ def judge(
     images: Images,
     others: Sequence[tuple[Member, NDArray[np.float32]]] = (),
 ) -> dict[str, Any]:
-    """The content of metrics/evaluate.json, see `pipeline.evaluation.evaluate` and `seeds_against_depths`.
+    """The content of evaluate.json, see `pipeline.evaluation.evaluate` and `seeds_against_depths`.
 
     Args:
         members: (M,) arrays (N, K), probabilities in the order of the ensemble's members.

@@ -15,7 +15,7 @@ from pipeline.tracking.store import Location
 
 
 def named_run(summary: Path, runs: Path, location: Location) -> tuple[Member, Path]:
-    """The run of metrics/train.json, and its weights.
+    """The run of train.json, and its weights.
 
     Args:
         summary: what the train stage published.

@@ -1,4 +1,4 @@
-"""metrics/evaluate.json, from probabilities: what each net and their average err on the test images.
+"""evaluate.json, from probabilities: what each net and their average err on the test images.
 
 N images, K classes. Errors are fractions, intervals are at 95 %. Pure: nothing is read or written here.
 """
@@ -38,7 +38,7 @@ def evaluation(
     run: Judged | None,
     others: Sequence[Judged] = (),
 ) -> dict[str, Any]:
-    """The content of metrics/evaluate.json.
+    """The content of evaluate.json.
 
     The ensemble is compared with the member of the lowest validation error: the one that would have been published
     without an ensemble. Choosing the lowest test error instead would let the test images choose. Where a member has no

@@ -109,7 +109,7 @@ PerClass = TypedDict("PerClass", {"class": str, "test_err1": float | None, "coun
 
 
 class Evaluation(TypedDict):
-    """metrics/evaluate.json. per_class and confusion are the ensemble's, or the named run's where there is none."""
+    """evaluate.json. per_class and confusion are the ensemble's, or the named run's where there is none."""
 
     data: NotRequired[dict[str, Any]]  # "protocol": views of a test image, for example "10-crop"
     members: list[Net]

@@ -208,7 +208,7 @@ def curves(inputs: ReportInputs) -> list[Block]:
 
 def sweep(inputs: ReportInputs) -> list[Block]:
     if not inputs.trials:
-        return [Paragraph("No sweep: sweep/leaderboard.json was not among the inputs, or it holds no trial.")]
+        return [Paragraph("No sweep: leaderboard.json was not among the inputs, or it holds no trial.")]
     blocks: list[Block] = []
     placed, key = sweep_points(inputs.trials, inputs.kinds), axis_key(inputs.trials)
     if placed:
@@ -239,7 +239,7 @@ def _trials_table(trials: list[Trial]) -> Table:
         for trial in ranked[:MOST_TRIALS]
     ]
     hidden = len(ranked) - len(rows)
-    caption = "Trials by validation error" + (f"; {hidden} more are in sweep/leaderboard.json." if hidden else ".")
+    caption = "Trials by validation error" + (f"; {hidden} more are in leaderboard.json." if hidden else ".")
     return Table([*keys, "iterations", "validation", "status"], rows, "l" * len(keys) + "rrl", caption)
 
 
@@ -260,7 +260,7 @@ def _per_class(inputs: ReportInputs, whose: str) -> list[Block]:
             rows.append(ClassRow(entry["class"], entry["test_err1"], low, high))
     subject = inputs.ensemble or inputs.named_run
     if not rows or subject is None:
-        return [Paragraph("No errors by class: metrics/evaluate.json holds none.")]
+        return [Paragraph("No errors by class: evaluate.json holds none.")]
     rows.sort(key=lambda row: (-row.error, row.name))
     cut = f" The {MOST_CLASSES} classes with the highest error of {len(rows)}." if len(rows) > MOST_CLASSES else ""
     caption = f"Test error of {whose} by class, with 95% intervals over the class's images.{cut}"
@@ -271,7 +271,7 @@ def _per_class(inputs: ReportInputs, whose: str) -> list[Block]:
 def _confusion(inputs: ReportInputs, whose: str) -> list[Block]:
     counts, names = inputs.evaluation.get("confusion", []), inputs.data["classes"]
     if not counts:
-        return [Paragraph("No confusion matrix: metrics/evaluate.json holds none.")]
+        return [Paragraph("No confusion matrix: evaluate.json holds none.")]
     cells = range(len(counts))
     pairs = sorted((-counts[i][j], i, j) for i in cells for j in cells if i != j and counts[i][j])
     if not pairs:

@@ -34,11 +34,13 @@ def run(config: Config, workspace: Workspace) -> None:
     location = locate(config.tracking.uri, config.paths.mlruns)
     ensemble = read_ensemble(workspace.ensemble, store.manifest.content_hash)
     nets = list(zip(ensemble.members, ensemble.weights(workspace.ensemble), strict=True))
-    trained = workspace.metrics("train").is_file()
+    trained = workspace.result("train").is_file()
     if trained:
-        nets.append(named_run(workspace.metrics("train"), runs, location))
+        nets.append(named_run(workspace.result("train"), runs, location))
     else:
-        print("no run was trained by the train stage (metrics/train.json is not there): the ensemble is tested alone")
+        print(
+            f"no run was trained by the train stage ({workspace.shown(workspace.result('train'))} is not there): the ensemble is tested alone"
+        )
     images = all_images("test", store, store.test(), config.evaluation)
     device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
     maker = Maker(store=store, location=location, runs=runs, device=device, workers=config.data.workers)
@@ -52,11 +54,11 @@ def run(config: Config, workspace: Workspace) -> None:
     answers = [(net, p) for (net, _), p in zip(nets, said, strict=True)]
     members, named = said[: ensemble.size], answers[ensemble.size] if trained else None
     result = judge(ensemble, members, named, images, answers[ensemble.size + trained :])
-    write_json(workspace.metrics("evaluate"), result)
-    write_answers(ensemble, members, images, workspace.metrics("evaluate").with_name("confusion.csv"))
-    write_json(workspace.metrics("responses"), responses)
+    write_json(workspace.result("evaluate"), result)
+    write_answers(ensemble, members, images, workspace.result("evaluate").with_name("confusion.csv"))
+    write_json(workspace.result("responses"), responses)
     for problem in add_test_metrics(location, to_track(result, ensemble)):
-        log.warning("a test error is in metrics/evaluate.json but not in MLflow: %s", problem)
+        log.warning("a test error is in %s but not in MLflow: %s", workspace.result("evaluate"), problem)
     show(result)
 
 

@@ -33,7 +33,7 @@ def run(config: Config, workspace: Workspace) -> None:
     location = locate(config.tracking.uri, config.paths.mlruns)
     require_answer(location, "learning curves are what MLflow recorded")
     inputs = gather(config, workspace, location)
-    write_curves_csv(inputs.curves, workspace.metrics("curves").with_suffix(".csv"))
+    write_curves_csv(inputs.curves, workspace.result("curves").with_suffix(".csv"))
     page = build_report(inputs, workspace.report)
     print(f"{page.relative_to(workspace.root)}: {len(inputs.members)} members, {len(inputs.curves)} learning curves")
 
@@ -41,18 +41,18 @@ def run(config: Config, workspace: Workspace) -> None:
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:
     """What the report is made of, from files of the workspace and MLflow."""
     store = open_store(workspace.store(config.data.name))
-    evaluation = read_json(workspace.metrics("evaluate"))
+    evaluation = read_json(workspace.result("evaluate"))
     leaderboard = read_json(workspace.leaderboard) if workspace.leaderboard.is_file() else None
     of = evaluation["data"]
     if of["content_hash"] != store.manifest.content_hash:
         raise ValueError(
-            f"metrics/evaluate.json is of data {of['name']} {of['content_hash'][:12]}, the store of data={config.data.name} "
+            f"{workspace.shown(workspace.result('evaluate'))} is of data {of['name']} {of['content_hash'][:12]}, the store of data={config.data.name} "
             f"holds {store.manifest.content_hash[:12]}; evaluate this one first, or choose the other (override: data={of['name']})"
         )
     trials = leaderboard["trials"] if leaderboard else []
     run_ids = [run["run_id"] for run in (*evaluated(evaluation), *filter(None, [evaluation["run"]]), *trials)]
     recorded = {found["run_id"]: found for found in curves(location, dict.fromkeys(filter(None, run_ids)))}
-    trained = read_json(workspace.metrics("train")) if evaluation["run"] else {"key": ""}
+    trained = read_json(workspace.result("train")) if evaluation["run"] else {"key": ""}
     named, size = [evaluation["run"]] if evaluation["run"] else [], len(evaluation["members"])
     nets = [_timed(net, recorded, trained) for net in (*evaluation["members"], *named, *evaluation.get("others", []))]
     others = size + len(named)
@@ -65,7 +65,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
             "others": nets[others:],
         },
         leaderboard=leaderboard,
-        responses=read_json(workspace.metrics("responses")),
+        responses=read_json(workspace.result("responses")),
         curves=[_curve(found) for found in recorded.values()],
         provenance={
             **_of_the_runs([recorded.get(net["run_id"], {}) for net in nets]),
@@ -81,7 +81,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
 
 
 def _timed(net: Net, recorded: dict[str, dict[str, Any]], trained: dict[str, Any]) -> Net:
-    """`net` with its seconds and images per second: of metrics/train.json if it is that run, else as MLflow has them."""
+    """`net` with its seconds and images per second: of train.json if it is that run, else as MLflow has them."""
     named = net.get("key") == trained["key"]
     times, timed = trained if named else recorded.get(net["run_id"], {}).get("times", {}), net.copy()
     if set(TIMES) <= set(times):

@@ -29,7 +29,7 @@ def run(config: Config, workspace: Workspace) -> None:
     if rank() == 0:
         facts = asdict(result)
         del facts["folder"]  # another clone's is elsewhere
-        write_json(workspace.metrics("train"), facts)
+        write_json(workspace.result("train"), facts)
         error = (
             "none (no validation split)"
             if result.val_err1 is None

@@ -56,7 +56,7 @@ def test_the_same_weights_are_the_same_run_and_another_normalisation_another(wor
 def test_weights_that_have_seen_the_validation_images_are_never_chosen(workspace, theirs, capsys):
     root = workspace()
     config = composed(root, "model.depth=8", f"start.weights={theirs}", "data.split=full", "trainer.accelerator=cpu")
-    stage.run(config, Workspace(root))
+    stage.run(config, Workspace(root, config.data.name))
     told = capsys.readouterr().out
     assert "nothing chooses it" in told
     assert (

@@ -1,4 +1,4 @@
-"""An evaluated net, as metrics/evaluate.json has it."""
+"""An evaluated net, as evaluate.json has it."""
 
 NET = {
     "run_id": "r",

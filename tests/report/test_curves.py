@@ -53,7 +53,7 @@ def test_what_dvc_plots_has_one_value_a_step_in_each_series(make_sample, tmp_pat
     )
     template = json.loads((ROOT / ".dvc" / "plots" / f"{plot['template']}.json").read_text())
     series = template["encoding"]["color"]["field"]
-    assert {plot["x"], plot["y"]["metrics/curves.csv"], series} <= set(rows[0])
+    assert {plot["x"], plot["y"]["experiments/${data}/curves.csv"], series} <= set(rows[0])
     assert len({row[series] for row in rows}) == 6  # four residual nets, two plain ones
     points = [(row[series], row[plot["x"]]) for row in rows]
     assert len(points) == len(set(points))
@@ -66,8 +66,9 @@ def test_dvc_finds_the_template_and_the_columns(make_sample, tmp_path):
     shutil.copytree(ROOT / ".dvc" / "plots", tmp_path / ".dvc" / "plots", dirs_exist_ok=True)
     plots = [plot for plot in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] if "learning curves" in plot]
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"plots": plots}))
-    (tmp_path / "metrics").mkdir()
-    rows_of(make_sample().curves, tmp_path / "metrics" / "curves.csv")
+    (tmp_path / "experiments" / "digits").mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text("data: digits")
+    rows_of(make_sample().curves, tmp_path / "experiments" / "digits" / "curves.csv")
     dvc = [sys.executable, "-m", "dvc", "plots", "show", "--show-vega", "learning curves"]
     done = subprocess.run(dvc, cwd=tmp_path, capture_output=True, text=True, check=True)
     drawn = json.loads(done.stdout)

@@ -148,7 +148,7 @@ def test_a_finished_run_is_returned_as_it_is(workspace: Workspaces, reference: P
     result = train(root, report=seen.append)
     assert not seen
     assert before == {path.name: path.stat().st_mtime_ns for path in run_folder(root).iterdir()}
-    published = read_json(reference / "metrics" / "train.json")
+    published = read_json(reference / "experiments" / "digits" / "train.json")
     assert {**published, "folder": str(run_folder(root))} == {**vars(result)}
 
 
@@ -211,7 +211,7 @@ def test_the_last_step_is_validated_though_its_epoch_is_not_due(
 def test_the_best_weights_are_those_of_the_lowest_validation_error(reference: Path) -> None:
     errors = metrics(reference, "val/err1")
     _, metadata = load_weights(run_folder(reference) / "best.safetensors")
-    published = read_json(reference / "metrics" / "train.json")
+    published = read_json(reference / "experiments" / "digits" / "train.json")
     assert metadata["val/err1"] == published["val_err1"] == min(errors.values())
     assert errors[published["best_step"]] == min(errors.values())
     assert metadata["model"]["depth"] == 8 and metadata["model"]["in_channels"] == 1

@@ -39,7 +39,7 @@ class Chain:
     """Stages run one after the other in a workspace that holds the digits' store."""
 
     def __init__(self, root: Path) -> None:
-        self.workspace = Workspace(root)
+        self.workspace = Workspace(root, "digits")
 
     def config(self, *overrides: str):
         return composed(self.workspace.root, *QUICK, *overrides)
@@ -50,7 +50,7 @@ class Chain:
 
     @property
     def result(self) -> dict:
-        return read_json(self.workspace.metrics("evaluate"))
+        return read_json(self.workspace.result("evaluate"))
 
     @property
     def location(self):
@@ -113,7 +113,7 @@ def test_the_error_is_told_for_each_number_of_members(chain):
 
 
 def test_each_net_tells_what_its_layers_answer(chain):
-    told = read_json(chain.workspace.metrics("responses"))
+    told = read_json(chain.workspace.result("responses"))
     assert {net["model"]: len(net["std"]) for net in told} == {
         "resnet8": 7,
         "resnet14": 13,
@@ -133,7 +133,7 @@ def test_every_finished_training_is_tested_where_it_is_asked_for(workspace):
     (member,), (other,) = chain.result["members"], chain.result["others"]
     assert chain.result["run"]["seed"] == 1 and {member["model"], other["model"]} == {"resnet8", "resnet14"}
     assert other["weight"] is None and 0 < other["test_err1"] < 1
-    assert len(read_json(chain.workspace.metrics("responses"))) == 3
+    assert len(read_json(chain.workspace.result("responses"))) == 3
     # Two seeds of resnet8, and two depths.
     assert [(e["size"], e["net"]) for e in chain.result["seeds_against_depths"]] == [(1, "resnet8"), (2, "resnet8")]
     told = {run.info.run_id: run.data.metrics for run in _runs(chain)}
@@ -160,7 +160,7 @@ def test_data_and_members_are_described(chain):
 
 def test_confusion_counts_each_test_image_once(chain):
     result = chain.result
-    with (chain.workspace.metrics("evaluate").parent / "confusion.csv").open() as stream:
+    with (chain.workspace.result("evaluate").parent / "confusion.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     counted = np.zeros((10, 10), int)
     for row in rows:
@@ -172,7 +172,7 @@ def test_confusion_counts_each_test_image_once(chain):
 
 
 def test_large_test_sets_are_not_listed_image_by_image(chain, monkeypatch):
-    path = chain.workspace.metrics("evaluate").parent / "confusion.csv"
+    path = chain.workspace.result("evaluate").parent / "confusion.csv"
     text = path.read_text()
     monkeypatch.setattr(judge, "PLOTTED", 359)
     chain.run(evaluate)
@@ -190,21 +190,21 @@ def test_mlflow_learns_test_errors_here_and_only_once(chain, monkeypatch):
         **{member["run_id"]: member["test_err1"] for member in result["members"]},
         read_json(chain.workspace.ensemble / "members.json")["registered"]["run_id"]: result["ensemble"]["test_err1"],
     }
-    text = chain.workspace.metrics("evaluate").read_text()
+    text = chain.workspace.result("evaluate").read_text()
     monkeypatch.setattr(predictions, "class_probabilities", lambda *_: 1 / 0)  # a second run needs no forward pass
     chain.run(evaluate)
-    assert chain.workspace.metrics("evaluate").read_text() == text
+    assert chain.workspace.result("evaluate").read_text() == text
     for run_id in told:
         assert len(client(chain.location).get_metric_history(run_id, "test/err1")) == 1
 
 
 def test_without_mlflow_the_result_is_written_and_a_warning_given(chain, caplog):
-    before = read_json(chain.workspace.metrics("evaluate"))
-    chain.workspace.metrics("evaluate").unlink()
+    before = read_json(chain.workspace.result("evaluate"))
+    chain.workspace.result("evaluate").unlink()
     chain.run(evaluate, set=("tracking.uri=http://127.0.0.1:9",))
     before["run"]["run_id"] = ""  # at that MLflow it has none
-    assert read_json(chain.workspace.metrics("evaluate")) == before
-    assert "does not answer" in caplog.text and "metrics/evaluate.json" in caplog.text
+    assert read_json(chain.workspace.result("evaluate")) == before
+    assert "does not answer" in caplog.text and "evaluate.json" in caplog.text
 
 
 def test_the_ensemble_stage_needs_mlflow(chain):
@@ -221,11 +221,11 @@ def test_the_ensemble_stage_ships_what_mlflow_has_not_seen(chain, tmp_path, mlfl
 
 
 def test_a_named_run_on_all_images_has_no_validation_error(chain):
-    before = chain.workspace.metrics("train").read_text()
+    before = chain.workspace.result("train").read_text()
     chain.run(train, evaluate, set=("data.split=full",))
     assert chain.result["run"]["val_err1"] is None and chain.result["run"]["weight"] is None
     assert 0 <= chain.result["run"]["test_err1"] <= 1
-    chain.workspace.metrics("train").write_text(before)
+    chain.workspace.result("train").write_text(before)
     chain.run(evaluate)
 
 
@@ -239,7 +239,7 @@ def test_a_missing_result_names_the_stage_that_makes_it(chain):
 
 
 def test_an_ensemble_is_tested_and_reported_without_a_named_run(chain, capsys):
-    path = chain.workspace.metrics("train")
+    path = chain.workspace.result("train")
     text, before = path.read_text(), chain.result
     path.unlink()
     chain.run(evaluate, report)

@@ -1,4 +1,4 @@
-"""What the report says of its runs is what MLflow and metrics/train.json recorded of them."""
+"""What the report says of its runs is what MLflow and train.json recorded of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARAMS = {"model.family": "cifar", "model.residual": "True", "model.shortcut": "
 def evaluated(workspace):
     """A workspace as evaluation leaves it: two members and a named run, each with a run in MLflow."""
     root = workspace()
-    config, made = composed(root), Workspace(root)
+    config, made = composed(root), Workspace(root, "digits")
     location = locate("", config.paths.mlruns)
     mlflow = client(location)
     experiment = experiment_id(mlflow, "digits", location)
@@ -46,11 +46,11 @@ def evaluated(workspace):
         "ensemble": {"size": 2, "selection": "top_k", **average},
         "run": nets[2],
     }
-    write_json(made.metrics("evaluate"), evaluation)
-    write_json(made.metrics("train"), {"key": "key20", "seconds": 30.0, "images_per_s": 7.0})
+    write_json(made.result("evaluate"), evaluation)
+    write_json(made.result("train"), {"key": "key20", "seconds": 30.0, "images_per_s": 7.0})
     layers = {"std": [0.5, 0.3], "gradient": [0.01, 0.02]}
     facts = ("run_id", "key", "model", "depth", "residual", "seed")
-    write_json(made.metrics("responses"), [{**{name: net[name] for name in facts}, **layers} for net in nets])
+    write_json(made.result("responses"), [{**{name: net[name] for name in facts}, **layers} for net in nets])
     write_json(made.leaderboard, {"sweep": "s", "metric": "val/err1", "trials": []})
     return config, made, location
 
@@ -64,9 +64,9 @@ def test_commit_and_hardware_are_those_of_the_runs(evaluated):
 
 def test_a_run_that_mlflow_never_saw_is_of_unknown_commit(evaluated):
     config, made, location = evaluated
-    evaluation = read_json(made.metrics("evaluate"))
+    evaluation = read_json(made.result("evaluate"))
     evaluation["run"]["run_id"] = ""
-    write_json(made.metrics("evaluate"), evaluation)
+    write_json(made.result("evaluate"), evaluation)
     assert gather(config, made, location).provenance["git_commit"] == ["aaa", "bbb", "unknown"]
 
 
@@ -80,9 +80,9 @@ def test_the_command_is_of_the_configuration_that_was_used(evaluated):
 
 def test_an_evaluation_of_other_data_is_refused(evaluated):
     config, made, location = evaluated
-    evaluation = read_json(made.metrics("evaluate"))
+    evaluation = read_json(made.result("evaluate"))
     evaluation["data"] = {"name": "cifar10", "content_hash": "f" * 64}
-    write_json(made.metrics("evaluate"), evaluation)
+    write_json(made.result("evaluate"), evaluation)
     with pytest.raises(ValueError, match=r"is of data cifar10 .* \(override: data=cifar10\)"):
         gather(config, made, location)
 

@@ -59,7 +59,7 @@ def tracked(root: Path) -> list:
 def test_a_sweep_ranks_its_trials_and_tracks_them_below_one_parent(workspace):
     root = workspace()
     run(root, "sweep.space={model.depth:[8],recipe.lr:[0.1,0.001]}", "sweep.reduction_factor=0")
-    trials = read_json(root / "sweep" / "leaderboard.json")["trials"]
+    trials = read_json(root / "experiments" / "digits" / "leaderboard.json")["trials"]
     assert [trial["status"] for trial in trials] == ["finished", "finished"]
     assert trials[0]["config"] == {"model.depth": 8, "recipe.lr": 0.1}
     assert trials[0]["val_err1"] < trials[1]["val_err1"]
@@ -83,7 +83,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(workspace):
     first.wait()
     output = run(root, *space)
     assert "going on with sweep-" in output
-    trials = read_json(root / "sweep" / "leaderboard.json")["trials"]
+    trials = read_json(root / "experiments" / "digits" / "leaderboard.json")["trials"]
     assert [trial["status"] for trial in trials] == ["finished"] * 3
     assert sorted(begun(root).values())[0] == 1  # what had finished was not trained again
     assert len(begun(root)) == 3 and len(tracked(root)) == 4  # three trials, one parent
@@ -101,7 +101,7 @@ def test_a_sweep_killed_before_its_first_trial_starts_again_whole(workspace):
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     run(root, *space)
-    trials = read_json(root / "sweep" / "leaderboard.json")["trials"]
+    trials = read_json(root / "experiments" / "digits" / "leaderboard.json")["trials"]
     assert [(trial["config"]["recipe.lr"], trial["status"]) for trial in trials] == [
         (0.1, "finished"),
         (0.05, "finished"),
@@ -132,9 +132,9 @@ def test_one_sweep_is_written_by_one_process_and_a_signal_leaves_it_resumable(wo
 def test_the_same_sweep_again_trains_nothing_and_a_changed_space_says_so(workspace):
     root = workspace()
     run(root, "sweep.space={model.depth:[8],recipe.lr:[0.1]}")
-    board = read_json(root / "sweep" / "leaderboard.json")
+    board = read_json(root / "experiments" / "digits" / "leaderboard.json")
     run(root, "sweep.space={model.depth:[8],recipe.lr:[0.1]}")
-    assert read_json(root / "sweep" / "leaderboard.json") == board
+    assert read_json(root / "experiments" / "digits" / "leaderboard.json") == board
     output = run(root, "sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}")
     assert "changed since the last" in output and "recipe.lr" in output
     assert set(begun(root).values()) == {1}  # the trial both sweeps share was trained once
@@ -150,7 +150,7 @@ def test_a_stopped_trial_is_resumable_and_not_finished(workspace):
         "sweep.reduction_factor=4",
         "sweep.max_concurrent=1",
     )
-    trials = read_json(root / "sweep" / "leaderboard.json")["trials"]
+    trials = read_json(root / "experiments" / "digits" / "leaderboard.json")["trials"]
     stopped = [trial for trial in trials if trial["stopped_early"]]
     assert stopped and all(trial["status"] == "stopped" and 0 < trial["steps"] < 170 for trial in stopped)
     assert trials[0]["status"] == "finished"
