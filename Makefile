@@ -31,10 +31,10 @@ ui: $(INSTALLED)
 		--host 127.0.0.1 --port 5000
 
 bench: $(INSTALLED)
-	python -m pipeline.bench
+	python -m benchmarks
 
 gpu-check:
-	$(if $(wildcard $(INSTALLED)),python,$(PYTHON)) -m pipeline.bench.gpu
+	$(if $(wildcard $(INSTALLED)),python,$(PYTHON)) -m benchmarks.gpu
 
 $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'

@@ -52,9 +52,7 @@ def keys(config: object, section: str = "config") -> set[tuple[str, str]]:
 
 
 def unread(wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    files = [
-        path for path in (ROOT / "pipeline").rglob("*.py") if path.parent.name != "config" and "bench" not in path.parts
-    ]
+    files = [path for path in (ROOT / "pipeline").rglob("*.py") if path.parent.name != "config"]
     handed_on = {("model", name) for name in inspect.signature(build_model).parameters}  # build_model(**section)
     return wanted - handed_on.union(*map(attributes, files))
 

@@ -16,9 +16,9 @@ OWNERS = {
     "omegaconf": ("compose.py",),
     "dvc": (),
     "matplotlib": ("report/",),
-    "pyarrow": ("data/", "bench/preprocessing.py"),
+    "pyarrow": ("data/",),
     "cv2": ("data/", "learn/input/"),
-    "simplejpeg": ("data/", "learn/input/", "bench/images.py"),
+    "simplejpeg": ("data/", "learn/input/"),
 }
 
 

@@ -1,0 +1,181 @@
+"""ImageNet's path: JPEG shards to batches against Pillow and bare libjpeg-turbo; preprocess on cores and over sizes.
+
+Rates of one core are images a second of CPU time, of all threads: they do not move with the machine's other load.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.bench import Bench
+from benchmarks.harness import Measured, Row
+from benchmarks.photos import photo_archive, photo_store, photos
+from benchmarks.preprocessing import measured
+from pipeline.config import AugmentConfig
+from pipeline.data.shards import ShardRecords
+from pipeline.data.store import Store
+from pipeline.learn.input.batches import ShardBatches, batches_of
+from pipeline.learn.input.loader import TrainLoader
+
+CROP, SIDES = 224, (256, 480)
+BATCH = 64
+PIL_BAR, TURBO_BAR, THREADS_BAR, CORES_BAR, MEMORY_BAR = 5.0, 0.7, 1.7, 1.8, 1.2
+LARGE = (375, 500)  # height and width of what preprocess is given, a usual size in ImageNet
+STORED = 256  # pixels of the shorter side that it makes of them
+GROWTH = 4  # how many times more images the second store has
+
+PAIRS = 9  # of what takes a second or two, in which a shared machine changes its speed
+
+Seconds = Callable[[], float]
+
+
+def section(bench: Bench) -> list[Measured]:
+    """Delivery of decoded crops, from the bench's store where that holds shards, else from synthetic photos; preprocess."""
+    shards = bench.store.manifest.format == "shards"
+    store = bench.store if shards else photo_store(bench.folder("photos"), bench.effort.images)
+    jpegs = list(photos(bench.effort.images // 10, *LARGE))
+    folder = bench.folder("preprocess")
+    once, more = folder / "once.tar", folder / "more.tar"
+    photo_archive(once, jpegs)
+    photo_archive(more, jpegs, GROWTH)
+    rows = delivery_rows(store, bench.effort.images)
+    rows += preprocess_rows(once, more, len(jpegs)) if _cores() > 1 else []
+    return [bench.measure(row) for row in rows]
+
+
+def delivery_rows(store: Store, count: int) -> list[Row]:
+    """Images of the store that reach a batch on one core against Pillow's recipe and bare decoding; by two threads."""
+    records = store.train()
+    assert isinstance(records, ShardRecords)
+    chosen = np.random.default_rng(0).permutation(len(records))[:count]
+    jpegs = [bytes(records.jpeg(index)) for index in chosen.tolist()]
+    about = f"{len(chosen)} JPEGs of {np.mean([len(jpeg) for jpeg in jpegs]):,.0f} bytes"
+    cut, jittered = (partial(rate, store, chosen, kind) for kind in ("random_resized_crop", "scale_jitter"))
+    rows = [
+        Row(
+            name=f"{what}, {about}, against {against}",
+            unit="images/s a core",
+            bar=bar,
+            pairs=PAIRS if reference is decoding_rate else None,
+            ours=partial(ours, 1, time.process_time),
+            reference=partial(reference, jpegs),
+        )
+        for what, ours, against, reference, bar in (
+            ("random resized crop 224", cut, "Pillow's recipe", pillow_rate, PIL_BAR),
+            ("random resized crop 224", cut, "decoding alone", decoding_rate, TURBO_BAR),
+            ("scale jitter 256 to 480, crop 224", jittered, "decoding alone", decoding_rate, None),
+        )
+    ]
+    if _cores() == 1:
+        return rows
+    two = Row(
+        name="random resized crop 224 by two threads against one",
+        unit="images/s",
+        bar=THREADS_BAR,
+        ours=partial(cut, 2, time.perf_counter),
+        reference=partial(cut, 1, time.perf_counter),
+    )
+    return [*rows, two]
+
+
+def preprocess_rows(once: Path, more: Path, count: int) -> list[Row]:
+    """Decoding, resizing and encoding on two cores against one; memory for more images against fewer."""
+
+    def speed(cores: int) -> float:
+        cost = measured(once, STORED, cores)
+        return cost["images"] / cost["seconds"]
+
+    return [
+        Row(
+            name=f"preprocess {LARGE[1]}x{LARGE[0]} to shorter side {STORED}, two cores against one",
+            unit="images/s",
+            bar=CORES_BAR,
+            pairs=PAIRS,
+            ours=lambda: speed(2),
+            reference=lambda: speed(1),
+        ),
+        Row(
+            name=f"preprocess, peak memory with {GROWTH * count} images against {count}",
+            unit="MB",
+            bar=MEMORY_BAR,
+            judged="ratio <=",
+            pairs=1,
+            ours=lambda: measured(more, STORED, 2)["peak"] / 1e6,
+            reference=lambda: measured(once, STORED, 2)["peak"] / 1e6,
+        ),
+    ]
+
+
+def rate(store: Store, chosen: np.ndarray, kind: str, threads: int, clock: Seconds) -> float:
+    """Images a second that the loader serves: decoded, cropped, mirrored, uint8 in a batch."""
+    augment = AugmentConfig(
+        kind=kind,  # type: ignore[arg-type]
+        crop=CROP,
+        padding=0,
+        flip=True,
+        min_side=SIDES[0],
+        max_side=SIDES[1],
+        pca_std=0.0,
+        test_side=SIDES[0],
+    )
+    records = store.train()
+    batches = batches_of(records, store.statistics("full"), augment, "channel", threads)
+    assert isinstance(batches, ShardBatches)
+    loader = TrainLoader(chosen, len(records), BATCH, batches.width, 0, batches.fetch, ahead=batches.ahead)
+    batches.fetch(
+        chosen[:BATCH], np.zeros((BATCH, batches.width), np.float32)
+    )  # threads and their memory are made here
+    with _one_thread():
+        start = clock()
+        served = sum(len(labels) for _, labels in loader)
+        return served / (clock() - start)
+
+
+def pillow_rate(jpegs: list[bytes]) -> float:
+    """The common recipe: Pillow opens, torchvision crops, resizes, mirrors and makes a tensor."""
+    from PIL import Image
+    from torchvision import transforms
+
+    recipe = transforms.Compose(
+        [transforms.RandomResizedCrop(CROP), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    )
+    torch.manual_seed(0)
+    with _one_thread():
+        start = time.process_time()
+        for jpeg in jpegs:
+            recipe(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+        return len(jpegs) / (time.process_time() - start)
+
+
+def decoding_rate(jpegs: list[bytes]) -> float:
+    """libjpeg-turbo alone."""
+    import simplejpeg
+
+    start = time.process_time()
+    for jpeg in jpegs:
+        simplejpeg.decode_jpeg(jpeg)
+    return len(jpegs) / (time.process_time() - start)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch's own threads would spin beside those that are measured."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,204 @@
+"""A sweep of equal trials against the same trainings one after another; the data set in memory, shared by two trials.
+
+Run as a module it is the loop: `python -m benchmarks.sweep TRIALS OVERRIDES`, in a workspace.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.bench import FULL, Bench
+from benchmarks.commands import run, workspace
+from benchmarks.harness import Measured, Row
+from benchmarks.synthetic import synthetic_store
+from pipeline.atomic import read_json
+from pipeline.compose import compose
+from pipeline.config import from_dict
+from pipeline.data.store import Store
+from pipeline.run.attempt import RUN
+from pipeline.run.launch import launch
+from pipeline.tracking import journal
+from pipeline.workspace import Workspace, anchor
+
+OVERHEAD_S, SHARE = 1.5, 1.1  # a trial's, and that of ten trials of two minutes
+TRIALS, LONG_S = 10, 120.0
+COPIES = 1.05  # of the data set in memory
+AROUND = 64 << 10  # bytes that Linux maps when one of them is read
+
+# A second of training on one core, so that what a trial costs beside it is to be seen.
+SMALL = (
+    "data=digits",
+    "model.depth=8",
+    "recipe.max_steps=34",
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+    "trainer.compile=false",
+    "tracking.system_metrics_every_s=0",
+    "sweep.reduction_factor=0",
+    "sweep.cpus_per_trial=1",
+)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of several trainings in one process, in seconds."""
+
+    trial_s: float  # from one training's beginning to the next one's
+    once_s: float  # all else: imports, Ray, MLflow's tables, what the first training waits for
+
+
+def section(bench: Bench, images: int = 1_800) -> list[Measured]:
+    small = synthetic_store(bench.folder("equal") / "store", side=8, images=images, num_val=images // 6)
+    full = bench.effort is FULL
+    rows = overhead_rows(bench, small, trials=16 if full else 8, pairs=2 if full else 1)
+    if Path("/proc/self/smaps").exists():  # Linux tells what a mapping costs
+        rows.append(memory_row(bench))
+    return [bench.measure(row) for row in rows]
+
+
+def overhead_rows(bench: Bench, store: Store, trials: int, pairs: int) -> list[Row]:
+    """Trials of one core, one at a time, against a loop of the same; both tell MLflow. The sweeps run here."""
+    swept: list[Times] = []
+    looped: list[Times] = []
+    for pair in range(pairs):
+        for times, of in ((swept, sweep_times), (looped, loop_times)):
+            times.append(of(workspace(bench.work / f"{of.__name__}-{pair}", "digits", store.path), trials))
+        bench.told(f"a trial: {swept[-1].trial_s:.2f} s in a sweep, {looped[-1].trial_s:.2f} s in a loop")
+    excess = [ours.trial_s - loop.trial_s for ours, loop in zip(swept, looped, strict=True)]
+    return [
+        Row(
+            name="a trial, in a sweep against a loop",
+            unit="s",
+            bar=OVERHEAD_S,
+            judged="excess <=",
+            ours=iter([times.trial_s for times in swept]).__next__,
+            reference=iter([times.trial_s for times in looped]).__next__,
+            pairs=pairs,
+        ),
+        Row(
+            name="what a sweep costs once, against the loop's process",
+            unit="s",
+            bar=None,
+            ours=iter([times.once_s for times in swept]).__next__,
+            reference=iter([times.once_s for times in looped]).__next__,
+            pairs=pairs,
+        ),
+        Row(
+            name=f"{TRIALS} trials of {LONG_S:g} s, from the two rows above",
+            unit="s",
+            bar=SHARE,
+            judged="ratio <=",
+            ours=iter([t.once_s + TRIALS * (LONG_S + e) for t, e in zip(swept, excess, strict=True)]).__next__,
+            reference=iter([times.once_s + TRIALS * LONG_S for times in looped]).__next__,
+            pairs=pairs,
+        ),
+    ]
+
+
+def sweep_times(root: Path, trials: int) -> Times:
+    """`pipeline sweep` over as many seeds, one at a time."""
+    space = f"sweep.space={{seed:[{','.join(map(str, range(trials)))}]}}"
+    return _times(root, run(root, "pipeline", "sweep", *SMALL, space, "sweep.max_concurrent=1"))
+
+
+def loop_times(root: Path, trials: int) -> Times:
+    """The same trainings in a process without Ray."""
+    return _times(root, run(root, "benchmarks.sweep", str(trials), *SMALL))
+
+
+def _times(root: Path, seconds: float) -> Times:
+    """From the runs' own journals: a training costs what lies between the second's beginning and the last one's."""
+    begun = []
+    for path in (root / "runs").glob(f"*/{journal.NAME}"):
+        event = journal.read(path)[0][0]
+        if not event["name"].startswith("sweep") and (path.parent / RUN).exists():
+            begun.append(event["time"] / 1000)
+    begun.sort()
+    trial_s = (begun[-1] - begun[1]) / (len(begun) - 2)
+    return Times(trial_s=trial_s, once_s=seconds - len(begun) * trial_s)
+
+
+def memory_row(bench: Bench) -> Row:
+    """What the images cost two trials at the same time, in the kernel's own count: a page that two map is half of each."""
+    return Row(
+        name="two trials' images in memory, against the data set",
+        unit="MB",
+        bar=COPIES,
+        judged="ratio <=",
+        ours=lambda: shared_bytes(bench.work / "shared", bench.store) / 1e6,
+        reference=lambda: images_file(bench.store).stat().st_size / 1e6,
+        pairs=1,
+    )
+
+
+def shared_bytes(root: Path, store: Store, batch_size: int = 128) -> int:
+    """The most that two trials side by side had in memory of the images' file.
+
+    Raises:
+        ValueError: none of them mapped it: the images are somewhere else.
+    """
+    pages = images_file(store).stat().st_size // AROUND
+    # As many random reads as leave a fiftieth of the pages unread; validation reads a part again.
+    steps = max(4, 4 * pages // batch_size)
+    most = 0
+
+    def watch(_: int) -> None:
+        nonlocal most
+        most = max(most, sum(_mapped(pid, images_file(store).name) for pid in _trials(root)))
+
+    workspace(root, "cifar10", store.path)
+    run(
+        root,
+        "pipeline",
+        "sweep",
+        "data=cifar10",
+        "recipe=cifar_quick",
+        f"recipe.batch_size={batch_size}",
+        *SMALL[1:2],
+        *SMALL[3:],
+        f"recipe.max_steps={steps}",
+        "sweep.space={seed:[0,1]}",
+        "sweep.max_concurrent=2",
+        watch=watch,
+    )
+    if not most:
+        raise ValueError(f"no trial was seen to map {images_file(store)}")
+    return most
+
+
+def images_file(store: Store) -> Path:
+    return store.path / "train_images.npy"
+
+
+def _trials(root: Path) -> set[int]:
+    """Process ids of the trials that are running."""
+    found = (read_json(path) for path in (root / "runs").glob(f"*/{RUN}"))
+    return {facts["pid"] for facts in found if facts["status"] == "running"}
+
+
+def _mapped(pid: int, name: str) -> int:
+    """Proportional share (PSS) of a process in the pages of the files called `name`; 0 where it is gone."""
+    total, inside = 0, False
+    try:
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            key, *rest = line.split()
+            if not key.endswith(":"):
+                inside = line.endswith(f"/{name}")
+            elif inside and key == "Pss:":
+                total += int(rest[0]) * 1024
+    except OSError:
+        return 0
+    return total
+
+
+def loop(trials: int, overrides: list[str]) -> None:
+    space = Workspace(Path.cwd())
+    config = anchor(from_dict(compose(space.root, overrides)), space.root)
+    for seed in range(trials):
+        launch(replace(config, seed=seed), space.store(config.data.name), {})
+
+
+if __name__ == "__main__":
+    loop(int(sys.argv[1]), sys.argv[2:])
