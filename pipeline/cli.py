@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.parent import end_with_dvc
+from pipeline.run import Interrupted
 
 VERBS = {
     "compose": "conf/, params.yaml and overrides -> composed.yaml",
@@ -50,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"pipeline {options.verb}: interrupted; the same command goes on from what is done", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
-        if type(error).__name__ != "Interrupted" or options.debug:
+    except Interrupted as error:
+        if options.debug:
             raise
         print(f"pipeline {options.verb}: {error}; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
@@ -76,19 +77,18 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     if unknown:
         raise ValueError(f"unknown option {unknown[0]}; see `pipeline {options.verb} --help`")
     workspace = Workspace(_root())
-    values = _values(options, overrides, workspace)
+    from pipeline.config import from_dict
+
+    checked = from_dict(_values(options, overrides, workspace))
     if options.cfg:
         import yaml
 
-        print(yaml.safe_dump(values, sort_keys=False), end="")
+        print(yaml.safe_dump(checked.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0
-    from pipeline import config
-
-    checked = config.from_dict(values)
     if options.verb == "compose":
         from pipeline.stages import compose
 
-        compose.run(values, workspace)
+        compose.run(checked, workspace)
         return 0
     _quiet()
     stage = importlib.import_module(f"pipeline.stages.{options.verb}")
@@ -143,7 +143,7 @@ def _help(verb: str | None) -> str:
         "  --config FILE  a composed configuration (composed.yaml) instead of conf/, params.yaml and overrides",
         "  --debug        tracebacks",
         "",
-        "choices (files of conf/):",
+        "choices:",
     ]
     try:
         from pipeline.compose import choices

@@ -1,37 +1,57 @@
-"""Hydra at work: conf/, params.yaml and the command line become one resolved configuration.
+"""Hydra at work: conf/, params.yaml and the command line become the values of one configuration.
 
 DVC never composes for `dvc repro`, so composing is a stage of its own: it reads conf/ and params.yaml and writes
-composed.yaml, and every later stage declares the keys of composed.yaml that it reads.
+composed.yaml, and beside it what each later stage reads.
+
+Hydra composes the files that were chosen. Single values are merged afterwards: those of params.yaml as they are written
+there, those of the command line in Hydra's grammar.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "evaluation", "trainer", "tracking")
+GROUPS = ("data", "recipe", "sweep", "tracking")  # a choice is a file of conf/<group>/
+SHORT = {"model": "family", "ensemble": "selection", "evaluation": "views"}  # model=vgg_small is model.family=vgg_small
+CHOICES = (
+    "data",
+    "model",
+    "recipe",
+    "sweep",
+    "ensemble",
+    "evaluation",
+    "tracking",
+)  # in the order of names and commands
 AUTO = "auto"  # leave the choice to conf/
+NAME = "name"  # of the file, where params.yaml holds a choice and values of its group
+OWN = "folder"  # conf/data/folder.yaml is of any data set, which is named after its path
+_ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
+_MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a literal value while interpolations are resolved
+
+Choices = dict[str, str]
 
 
 def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
-    """Plain values of the composed configuration; paths still relative.
+    """Values of the configuration, Hydra's choices under `choices`; paths still relative, nothing checked yet.
 
     Args:
         root: holds conf/ and params.yaml.
-        overrides: Hydra's, as on the command line; they win over params.yaml.
+        overrides: as on the command line; they win over params.yaml.
 
     Raises:
-        ValueError: Hydra's complaint, a params.yaml of the wrong form, or a data.name that is not the chosen file's.
+        ValueError: what Hydra refuses, or a params.yaml of the wrong form.
     """
-    chosen = _from_params(root / "params.yaml")
-    given = {_key(o) for o in overrides}
-    return compose_conf(root, [*(o for o in chosen if _key(o) not in given), *overrides])
+    picked, values = _from_params(root / "params.yaml")
+    chosen, given = _from_command_line(overrides)
+    return compose_conf(root, picked | chosen, values, given)
 
 
-def compose_conf(root: Path, overrides: list[str]) -> dict[str, Any]:
-    """As `compose`, without params.yaml."""
+def compose_conf(
+    root: Path, chosen: Choices, literal: dict[str, Any] | None = None, given: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """As `compose`, of choices and values by dotted key; the `literal` ones are no interpolations, the `given` ones win."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -39,42 +59,125 @@ def compose_conf(root: Path, overrides: list[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    from pipeline.config import defaults
+
+    literals = list((literal or {}).values())
     try:
         with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
-            parts = [part for override in overrides for part in _replacing(override)]
-            composed = hydra_compose("config", parts, return_hydra_config=True)
+            words = [f"{group}={name}" for group, name in chosen.items()]
+            composed = hydra_compose("config", words, return_hydra_config=True)
         OmegaConf.set_struct(composed, False)
-        choice = composed.pop("hydra").runtime.choices["data"]
-        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        choices = {group: composed.hydra.runtime.choices[group] for group in GROUPS}
+        del composed["hydra"]
+        merged = OmegaConf.merge(defaults(), composed)
+        marked = {key: f"\ue000{index}\ue001" for index, key in enumerate(literal or {})}
+        for key, value in (marked | (given or {})).items():
+            OmegaConf.update(merged, key, value, merge=False, force_add=True)
+        values = _unmarked(OmegaConf.to_container(merged, resolve=True, throw_on_missing=True), literals)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ValueError(_sentence(error, root)) from None
-    assert isinstance(values, dict)
-    name = values.get("data", {}).get("name", choice)
-    if name != choice:  # dvc.yaml names its outs after the choice, the stages write where data.name says
-        raise ValueError(
-            f"data.name={name} with data={choice}; the two must be equal: copy conf/data/{choice}.yaml to "
-            f"conf/data/{name}.yaml, change the name in it, and choose it (override: data={name})"
-        )
-    return values  # type: ignore[return-value]
+    values["data"].setdefault("name", _data_name(choices["data"], values["data"]))
+    return {**values, "choices": choices}
 
 
 def choices(root: Path) -> dict[str, list[str]]:
-    """The files of each group of conf/: what `data=`, `recipe=` and so on can be."""
-    return {group: sorted(p.stem for p in (root / "conf" / group).glob("*.yaml")) for group in CHOICES}
+    """What `data=`, `recipe=`, `model=` and so on can be: files of conf/, or the values of a section's main key."""
+    from typing import get_args, get_type_hints
+
+    from pipeline.config import Config
+
+    found = {}
+    for group in CHOICES:
+        if group in GROUPS:
+            found[group] = sorted(path.stem for path in (root / "conf" / group).glob("*.yaml"))
+        else:
+            found[group] = list(get_args(get_type_hints(get_type_hints(Config)[group])[SHORT[group]]))
+    return found
 
 
-def _from_params(path: Path) -> list[str]:
-    """params.yaml as Hydra overrides, in its own order."""
+def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
+    """Choices and single values of params.yaml; auto and null leave a key to conf/."""
+    from dataclasses import fields
+
+    from pipeline.config import Config
+
     params = read_mapping(path)
-    unknown = set(params) - {*CHOICES, "set"}
-    if unknown:
+    own = params.pop("set", None) or {}
+    if not isinstance(own, dict):
+        raise ValueError(f"{path.name}: set={own!r}; it takes keys and values, for example {{seed: 1}}")
+    keys = [entry.name for entry in fields(Config) if entry.name != "choices"]
+    if unknown := sorted(map(str, set(params) - set(keys))):
         raise ValueError(
-            f"params.yaml holds {', '.join(sorted(unknown))}; its keys are {', '.join(CHOICES)} and set (a single value: set.model.depth)"
+            f"{path.name} holds {', '.join(unknown)}; its keys are {', '.join(keys)} and set (a single value: set.model.depth)"
         )
-    if not isinstance(params.get("set") or {}, dict):
-        raise ValueError(f"params.yaml: set={params['set']!r}; it takes keys and values, for example {{seed: 1}}")
-    picked = [f"{group}={params[group]}" for group in CHOICES if params.get(group, AUTO) != AUTO]
-    return picked + [f"{key}={literal(value)}" for key, value in leaves(params.get("set") or {})]
+    picked, values = {}, {}
+    for key, value in params.items():
+        choice, section = _section(path, key, value) if isinstance(value, dict) else (value, {})
+        values |= {name: item for name, item in leaves({key: section}) if item is not None}
+        if choice in (None, AUTO):
+            continue
+        if key in GROUPS:
+            picked[key] = str(choice)
+        else:
+            values[f"{key}.{SHORT[key]}" if key in SHORT else key] = choice
+    return picked, values | dict(leaves(own))
+
+
+def _section(path: Path, key: str, section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Choice and values of a section of params.yaml.
+
+    `-S recipe=cifar_quick -S +recipe.lr=0.2` makes {lr: 0.2} of cifar_quick, so a choice that is missing was lost.
+    """
+    main = NAME if key in GROUPS else SHORT.get(key)
+    if key == "data":
+        raise ValueError(
+            f"{path.name} holds data={section!r}; data takes a name alone, its values stand under set: "
+            f"dvc exp run -S data=digits -S ++set.data.{next(iter(section), 'path')}=..."
+        )
+    if main and main not in section:
+        keys = ", ".join(f"{key}.{name}" for name in section) or "nothing"
+        raise ValueError(
+            f"{path.name} holds {keys} and no {key}.{main}, so a choice may have been lost; name it as well, "
+            f"{AUTO} leaves it to conf/: dvc exp run -S ++{key}.{main}={AUTO}"
+        )
+    return (section.get(main) if main else None), {name: value for name, value in section.items() if name != main}
+
+
+def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
+    """Choices and single values of Hydra's overrides."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    chosen, values = {}, {}
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+        except HydraException as error:
+            raise ValueError(f"{override}: {_first_lines(error)}") from None
+        key = parsed.key_or_group
+        if parsed.is_delete() or parsed.is_sweep_override():
+            raise ValueError(f"{override}: give a key one value (override: {key}=...)")
+        if key in GROUPS:
+            chosen[key] = str(parsed.value())
+        else:
+            values[f"{key}.{SHORT[key]}" if key in SHORT else key] = parsed.value()
+    return chosen, values
+
+
+def _unmarked(value: Any, literals: list[Any]) -> Any:
+    """`value` with the literals in the places of their marks."""
+    if isinstance(value, dict):
+        return {_unmarked(key, literals): _unmarked(item, literals) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unmarked(item, literals) for item in value]
+    if isinstance(value, str) and (whole := _MARK.fullmatch(value)):
+        return literals[int(whole[1])]
+    return _MARK.sub(lambda mark: str(literals[int(mark[1])]), value) if isinstance(value, str) else value
+
+
+def _data_name(choice: str, data: dict[str, Any]) -> str:
+    path = str(data.get("path") or "")
+    return _ARCHIVE.sub("", Path(path).name) if choice == OWN and path else choice
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -87,9 +190,11 @@ def read_mapping(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {_first_lines(error)}") from None
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is no YAML: {_first_lines(error)}; mend it, or take git's: git restore {path.name}"
+        ) from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}, no keys and values")
     return values
@@ -107,37 +212,14 @@ def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def literal(value: Any) -> str:
-    """A YAML value in Hydra's override grammar, which reads JSON's scalars and lists but bare keys in a mapping."""
-    if isinstance(value, list):
-        return "[" + ",".join(map(literal, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value)
-
-
-def _replacing(override: str) -> list[str]:
-    """Hydra merges mappings; a search space that is given replaces the one in conf/."""
-    return ["~sweep.space", f"+{override}"] if override.startswith("sweep.space=") else [override]
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=", 1)[0].split("@")[0]
-
-
 def _sentence(error: Exception, root: Path) -> str:
-    """Hydra's own, but for the two mistakes of which it tells too little, or to write a key that no code reads."""
-    text = str(error)
-    if found := re.search(r"Could not override '([^']+)'\.", text):
-        return f"{found[1]} is no key of the configuration; see `pipeline train --cfg job` for the keys"
-    if (found := re.search(r"Could not find '(\w+)/([^']+)'", text)) and found[1] in CHOICES:
+    """Hydra's own, but for a choice that is none."""
+    if (found := re.search(r"Could not find '(\w+)/([^']+)'", str(error))) and found[1] in GROUPS:
         group, name = found.groups()
         return f"{group}={name}: there is no conf/{group}/{name}.yaml; choose one of {', '.join(choices(root)[group])}"
     return _first_lines(error)
 
 
 def _first_lines(error: Exception) -> str:
-    override = getattr(error, "override", None)  # of Hydra's parser, which does not repeat it
-    lines = [f"{override}:"] if override else []
-    lines += [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import timeit
@@ -22,7 +23,7 @@ def test_help_imports_nothing_heavy():
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[-1] == "[]"
     assert all(verb in said for verb in VERBS)
-    assert "data=cifar10|cifar100|digits" in said
+    assert "data=cifar10|cifar100|digits" in said and "ensemble=best_per_depth|" in said
 
 
 def test_each_verb_has_a_module():
@@ -74,6 +75,17 @@ def test_compose_writes_what_the_stages_read(monkeypatch, workspace):
     assert yaml.safe_load((root / "composed.yaml").read_text())["seed"] == 5
 
 
+def test_compose_refuses_a_data_set_that_dvc_would_call_otherwise_and_its_remedy_works(monkeypatch, workspace, capsys):
+    root: Path = workspace()
+    monkeypatch.chdir(root)
+    assert main(["compose", "data=folder", "data.path=/x/flowers"]) == 2
+    lines = re.findall(r'"([^"]+)"', capsys.readouterr().err)
+    (root / "conf" / "data" / "flowers.yaml").write_text("\n".join(lines))
+    assert main(["compose", "data=flowers"]) == 0
+    composed = yaml.safe_load((root / "composed.yaml").read_text())
+    assert (composed["data"]["name"], composed["data"]["path"]) == ("flowers", "/x/flowers")
+
+
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipeline", *arguments]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
@@ -98,7 +110,7 @@ def test_help_is_there_for_all_verbs_and_for_each(arguments, code, monkeypatch, 
     monkeypatch.chdir(ROOT)
     assert main(arguments) == code
     said = capsys.readouterr().out
-    assert said.startswith("usage: pipeline VERB") and "--cfg job" in said and "choices (files of conf/)" in said
+    assert said.startswith("usage: pipeline VERB") and "--cfg job" in said and "choices:" in said
 
 
 def test_an_unknown_verb_is_refused_with_those_there_are(capsys):

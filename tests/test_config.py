@@ -30,7 +30,7 @@ def values(*overrides: str) -> dict:
 @pytest.mark.parametrize("data", DATA)
 def test_every_data_set_composes_with_what_suits_it(data):
     config = from_dict(values(f"data={data}"))
-    assert config.data.name == data
+    assert config.data.name == ("images" if data == "folder" else data)
     assert config.recipe.augment.crop <= config.data.image_size or config.data.format == "shards"
 
 
@@ -84,6 +84,10 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["recipe.batch_size=many"], "recipe.batch_size='many'"),
         (["trainer.devices=3"], "recipe.batch_size=64 does not divide over 3 ranks"),
         (["data=folder"], "data.source=folder without data.path"),
+        (["data=folder", "data.path=/x/digits.v2"], "digits, _ and - (override: data.name=digits_v2)"),
+        (["data.name=a/b"], "data.name='a/b'; it names folders and a model in MLflow's registry"),
+        (["trainer=default"], "trainer='default'"),
+        (["~seed"], "~seed: give a key one value"),
         (["recipe.schedule=multistep", "recipe.milestones=[9,9]"], "recipe.milestones"),
         (["recipe.schedule=plateau"], "recipe.plateau_patience=0, recipe.plateau_margin=0.0; wait for at least 1"),
         (["recipe.schedule=cosine", "recipe.milestones=[9]"], "recipe.schedule=cosine takes no milestones"),
@@ -125,7 +129,6 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["sweep.cpus_per_trial=0"], "sweep.cpus_per_trial=0; it must be at least 1"),
         (["sweep.gpus_per_trial=-0.5"], "sweep.gpus_per_trial=-0.5; it must be at least 0"),
         (["sweep.max_concurrent=-1"], "sweep.max_concurrent=-1; it must be at least 0"),
-        (["data=folder", "data.name=birds", "data.path=/images"], "copy conf/data/folder.yaml to conf/data/birds.yaml"),
         (["ensemble=listed"], "ensemble.selection=listed with ensemble.members=[]; ensemble=listed needs the keys"),
         (["ensemble.members=[a]"], "every other selection chooses them itself"),
         (["ensemble=listed", "ensemble.members=[a,a]"], "each run can be listed once"),
@@ -153,28 +156,147 @@ def test_params_yaml_chooses_and_the_command_line_wins(tmp_path):
     assert (given.data.name, given.model.depth, given.seed) == ("cifar100", 56, 4)
 
 
-def test_values_of_any_form_can_be_set(tmp_path):
+NASTY = (
+    *(
+        "",
+        " ",
+        "a b",
+        " leading",
+        "trailing ",
+        "tab\there",
+        "line\nbreak",
+        "\r",
+        "\\",
+        "C:\\images",
+        "a\\",
+        "\\\\host\\share",
+    ),
+    *(
+        "'",
+        '"',
+        "it's",
+        '"quoted"',
+        "\\'",
+        '\\"',
+        "'\"",
+        "`",
+        "$",
+        "$HOME",
+        "${seed}",
+        "\\${seed}",
+        "$$",
+        "${",
+        "}",
+        "{",
+        "{a: b}",
+    ),
+    *(
+        "[1, 2]",
+        "(x)",
+        "a,b",
+        "a=b",
+        "a:b",
+        "a: b",
+        "~",
+        "+",
+        "++x",
+        "@",
+        "%",
+        "#",
+        "a # b",
+        "!",
+        "&",
+        "*",
+        "|",
+        ">",
+        "-",
+        "?",
+    ),
+    *("true", "False", "yes", "null", "None", "1", "0x1f", "1e3", "-0.5", "nan", "inf", "1_000", "2024-01-01", "007"),
+    *(
+        "größe",
+        "画像",
+        "emoji 🐦",
+        "\u00e9",
+        "e\u0301",
+        "\u200b",
+        "\ue0000\ue001",
+        "???",
+        "//",
+        "/a path/with 'quotes', {braces} and $signs",
+    ),
+)
+
+
+def test_values_of_params_yaml_reach_the_configuration_as_they_are_written(tmp_path):
+    root = root_with(tmp_path, {})
+    for first in range(0, len(NASTY), 4):
+        weights, address, mirror, runs = (NASTY[(first + index) % len(NASTY)] for index in range(4))
+        under_set = {
+            "start": {"weights": weights},
+            "sweep": {"address": address, "space": {"start.weights": list(NASTY)}},
+        }
+        params = {"set": under_set, "paths": {"runs": runs}, "tracking": {"name": "auto", "uri": mirror}}
+        (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
+        config = from_dict(compose(root, []))
+        assert (config.start.weights, config.sweep.address, config.tracking.uri) == (weights, address, mirror)
+        assert (config.paths.runs, config.sweep.space) == (runs, {"start.weights": list(NASTY)})
+
+
+def test_values_of_any_type_can_be_set(tmp_path):
     space = {"model.depth": [8], "recipe.lr": {"loguniform": [0.01, 0.1]}}
-    path = "/a path/with 'quotes', {braces} and $signs"
-    root = root_with(tmp_path, {"set": {"sweep": {"space": space}, "data": {"mirror": path, "skip_corrupt": True}}})
-    chosen = from_dict(compose(root, []))
+    params = {"set": {"sweep": {"space": space}, "data": {"skip_corrupt": True}, "recipe": {"augment": {"padding": 2}}}}
+    chosen = from_dict(compose(root_with(tmp_path, params), []))
     assert chosen.sweep.space == space
-    assert (chosen.data.mirror, chosen.data.skip_corrupt) == (path, True)
+    assert (chosen.data.skip_corrupt, chosen.recipe.augment.padding) == (True, 2)
 
 
-def test_a_data_set_has_the_name_of_its_file(tmp_path):
-    root = root_with(tmp_path, {"data": "birds", "set": {"data": {"path": "/images"}}})
-    copy = (root / "conf" / "data" / "folder.yaml").read_text()
-    (root / "conf" / "data" / "birds.yaml").write_text(copy)
-    with pytest.raises(ValueError, match=r"^data\.name=folder with data=birds; the two must be equal"):
-        compose(root, [])
-    (root / "conf" / "data" / "birds.yaml").write_text(copy.replace("name: folder", "name: birds"))
-    assert from_dict(compose(root, [])).data.name == "birds"
-    assert from_dict(compose(root, ["data=digits", "data.path=''"])).data.name == "digits"
+def test_a_data_set_has_the_name_of_its_file_or_of_its_path(tmp_path):
+    root = root_with(tmp_path, {"data": "birds"})
+    own = "# @package _global_\ndefaults: [folder, _self_]\ndata: {path: /images/2024.zip}\n"
+    (root / "conf" / "data" / "birds.yaml").write_text(own)
+    birds = from_dict(compose(root, []))
+    assert (birds.data.name, birds.data.source, birds.recipe.schedule) == ("birds", "folder", "one_cycle")
+    assert birds.choices == {"data": "birds", "recipe": "cifar_quick", "sweep": "cifar", "tracking": "local"}
+    for path in ("/x/flowers", "/x/flowers/", "flowers.tgz", "/x/flowers.tar.gz", "flowers.zip"):
+        assert from_dict(compose(root, ["data=folder", f"data.path={path}"])).data.name == "flowers"
+    assert from_dict(compose(root, ["data=folder", "data.path=/x/flowers", "data.name=roses"])).data.name == "roses"
+    assert from_dict(compose(root, ["data=digits"])).data.name == "digits"
+
+
+def test_params_yaml_takes_values_by_section_and_choices_beside_them(tmp_path):
+    recipe = {"name": "cifar_quick", "lr": 0.2, "momentum": None}
+    ensemble = {"selection": "greedy", "size": 3}
+    params = {"data": "cifar10", "recipe": recipe, "model": "vgg_small", "seed": 2, "ensemble": ensemble}
+    chosen = from_dict(compose(root_with(tmp_path, params), []))
+    assert (chosen.recipe.lr, chosen.recipe.momentum, chosen.recipe.max_steps) == (0.2, 0.9, 4212)
+    assert (chosen.model.family, chosen.model.depth, chosen.model.residual, chosen.seed) == ("vgg_small", 16, False, 2)
+    assert (chosen.ensemble.selection, chosen.ensemble.size) == ("greedy", 3)
+
+
+def test_the_parameters_that_users_set_are_those_of_params_yaml():
+    def apply(*words: str) -> dict:
+        from dvc.utils.hydra import apply_overrides
+
+        shutil.copy(ROOT / "params.yaml", "params.yaml")
+        apply_overrides("params.yaml", list(words))
+        return from_dict(compose(Path.cwd(), [])).to_dict()
+
+    Path("conf").symlink_to(ROOT / "conf")
+    assert apply("recipe.lr=0.2")["recipe"]["lr"] == 0.2
+    assert apply("model.depth=20", "seed=3", "ensemble.selection=top_k")["ensemble"]["selection"] == "top_k"
+    assert apply("data=cifar10", "model=vgg_bn_small", "evaluation.runs=all")["model"]["depth"] == 16
+    assert apply("++set.model.depth=56", "+trainer.num_nodes=2")["trainer"]["num_nodes"] == 2
+    both = apply("data=cifar10", "recipe.lr=0.2", "recipe.name=cifar_quick")["recipe"]
+    assert (both["lr"], both["max_steps"]) == (0.2, 4212)
+    with pytest.raises(
+        ValueError, match=r"recipe\.lr and no recipe\.name, so a choice may have been lost.*-S \+\+recipe\.name=auto"
+    ):
+        apply("recipe=cifar_quick", "+recipe.lr=0.2")
 
 
 def test_an_unknown_key_of_params_yaml_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"params.yaml holds modle; its keys are data, model"):
+    with pytest.raises(ValueError, match=r"params.yaml holds modle; its keys are seed, data, model"):
         compose(root_with(tmp_path, {"modle": "x"}), [])
 
 
@@ -185,6 +307,8 @@ def test_an_unknown_key_of_params_yaml_is_refused(tmp_path):
         ("- data", "params.yaml holds a list, no keys and values"),
         ("set: [seed]", "params.yaml: set=['seed']; it takes keys and values"),
         ("set: {sead: 1}", "sead is no key of the configuration"),
+        ("data: {path: /images}", "data takes a name alone, its values stand under set: "),
+        ("trainer: fast", "trainer='fast'"),
         ("data: none", "data=none: there is no conf/data/none.yaml; choose one of "),
     ],
 )
@@ -192,7 +316,7 @@ def test_a_params_yaml_of_the_wrong_form_is_refused(text, sentence, tmp_path):
     root = root_with(tmp_path, {})
     (root / "params.yaml").write_text(text)
     with pytest.raises(ValueError) as refused:
-        compose(root, [])
+        from_dict(compose(root, []))
     assert sentence in str(refused.value)
 
 
@@ -211,8 +335,8 @@ def test_an_empty_params_yaml_leaves_every_choice_to_conf(tmp_path):
 
 def test_a_key_without_a_value_is_named(tmp_path):
     given = values()
-    del given["recipe"]["lr"]
-    with pytest.raises(ValueError, match=r"^recipe\.lr has no value; set it in conf/ or on the command line"):
+    del given["sweep"]["space"]
+    with pytest.raises(ValueError, match=r"^sweep\.space has no value; set it in conf/ or on the command line"):
         from_dict(given)
 
 
@@ -224,9 +348,9 @@ def test_several_mistakes_are_a_line_each():
     assert [line.split("=")[0] for line in str(refused.value).splitlines()] == ["seed", "recipe.lr"]
 
 
-def test_every_leaf_of_the_composed_configuration_is_a_field():
-    given = values()
-    assert from_dict(given).to_dict() == given
+def test_a_written_configuration_is_read_back_as_it_is():
+    config = from_dict(values("data=imagenette", "model.depth=50"))
+    assert from_dict(config.to_dict()) == config
 
 
 def test_overridden_values_are_checked_again():

@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: a stage's deps are what it imports, its params what it reads."""
+"""dvc.yaml against the code: a stage's deps are what it imports, and the keys that compose writes for it what it reads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import yaml
 from imports import ROOT, attributes, closure
 
 from pipeline.config import Config, DataConfig
+from pipeline.stages.compose import READS
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-SECTIONS = {field.name for field in fields(Config)} - {"paths"}  # where files lie decides no result
+SECTIONS = {field.name for field in fields(Config)} - {"paths", "choices"}  # neither decides a result
 KEYS = {
     section: {field.name for field in fields(types)}
     for section, types in get_type_hints(Config).items()
@@ -43,7 +44,7 @@ NOT_READ = {
 
 
 def declared_params(stage: str) -> set[str]:
-    return {key for entry in STAGES[stage].get("params", []) for key in entry["composed.yaml"]}
+    return set(READS.get(stage, ()))
 
 
 def sources(stage: str) -> set[Path]:
@@ -116,14 +117,26 @@ def test_data_stages_declare_exactly_the_data_keys_they_read(stage):
 
 def test_every_declared_param_is_a_key_of_the_configuration():
     from pipeline.compose import compose
+    from pipeline.config import from_dict
 
-    composed = compose(ROOT, [])
+    composed = from_dict(compose(ROOT, [])).to_dict()
     for stage in NAMES:
         for key in declared_params(stage):
             node = composed
             for part in key.split("."):
                 assert part in node, f"{stage} declares {key}"
                 node = node[part]
+
+
+def test_each_stage_depends_on_its_own_keys_of_the_configuration():
+    for stage in set(NAMES) - {"compose"}:
+        assert [dep for dep in STAGES[stage]["deps"] if dep.startswith("composed")] == [f"composed/{stage}.yaml"]
+
+
+def test_what_the_stages_leave_belongs_to_a_data_set():
+    for stage in set(NAMES) - {"compose"}:
+        left = [*STAGES[stage].get("outs", []), *STAGES[stage].get("metrics", [])]
+        assert left and all("${data}" in (out if isinstance(out, str) else next(iter(out))) for out in left)
 
 
 def test_each_stage_is_a_verb_of_the_command():

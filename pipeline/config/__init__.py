@@ -1,17 +1,22 @@
-"""Typed configuration: the only place where YAML becomes Python, a file a section.
+"""Typed configuration: the only place where YAML becomes Python.
 
-conf/ holds the values, Hydra composes them (`pipeline.compose`), this package checks them. An unknown key, a missing
-key, a wrong type and an impossible combination are all errors, raised before anything heavy is imported.
+The dataclasses hold the keys with their types and defaults, conf/ holds what differs from them, Hydra composes conf/
+(`pipeline.compose`), and `from_dict` checks the whole. An unknown key, a missing key, a wrong type and an impossible
+combination are errors, raised before anything heavy is imported.
 """
 
-from pipeline.config.data import SIDES, DataConfig
-from pipeline.config.evaluation import EnsembleConfig, EvaluationConfig
 from pipeline.config.model import CIFAR_DEPTHS, IMAGENET_DEPTHS, LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig
-from pipeline.config.places import PathsConfig, TrackingConfig
-from pipeline.config.recipe import AugmentConfig, RecipeConfig, StartConfig
-from pipeline.config.root import Config, from_dict, with_overrides
-from pipeline.config.sweep import SweepConfig
-from pipeline.config.trainer import TrainerConfig
+from pipeline.config.root import Config, defaults, filled, from_dict, with_overrides
+from pipeline.config.stages import (
+    SIDES,
+    DataConfig,
+    EnsembleConfig,
+    EvaluationConfig,
+    PathsConfig,
+    SweepConfig,
+    TrackingConfig,
+)
+from pipeline.config.training import AugmentConfig, RecipeConfig, StartConfig, TrainerConfig
 
 __all__ = [
     "CIFAR_DEPTHS",
@@ -32,6 +37,8 @@ __all__ = [
     "SweepConfig",
     "TrackingConfig",
     "TrainerConfig",
+    "defaults",
+    "filled",
     "from_dict",
     "with_overrides",
 ]

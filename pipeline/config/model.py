@@ -1,9 +1,9 @@
-"""model.*: the net."""
+"""model.*: the net. The rules about depths and families stand here alone; this module imports nothing but the standard library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.config.section import Section, require
 
@@ -14,11 +14,29 @@ OTHER_DEPTHS = {"alexnet": (8,), "vgg": (11, 13, 16, 19), "googlenet": (22,)}
 NO_GLOBAL_POOL = ("alexnet", "vgg", "vgg_bn")  # they pool any map to one size, no fully convolutional form (Sec. 3.4)
 LARGE_STEM = ("alexnet", "vgg", "vgg_bn", "googlenet")  # they halve the map until little is left of a small image
 _PREDECESSORS = {"vgg": "VGG", "alexnet": "AlexNet", "googlenet": "GoogLeNet"}
+_USUAL_DEPTH = {"cifar": 20, "imagenet": 18, "alexnet": 8, "vgg": 16, "googlenet": 22}
+
+
+def family_defaults(family: str) -> dict[str, Any]:
+    """What a net of this family is unless the configuration says otherwise; nothing of an unknown family.
+
+    Option A is the paper's for CIFAR (Sec. 4.2), option B for 50 layers and more (Table 1).
+    """
+    kind = family.split("_")[0]
+    if kind not in _USUAL_DEPTH:
+        return {}
+    shortcut = "B" if kind == "imagenet" else "A"
+    return {"depth": _USUAL_DEPTH[kind], "residual": kind not in OTHER_DEPTHS, "shortcut": shortcut}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
-    """A residual or plain net of the paper, or one of those before it."""
+    """A residual or plain net of the paper, or one of those before it.
+
+    vgg needs a learning rate below 0.1 (recipe.lr=0.01); vgg_bn has batch norm. alexnet is that of Krizhevsky 2014
+    ("one weird trick"), googlenet has batch norm and no auxiliary classifiers, both as torchvision builds them.
+    The _small nets have a small stem and classifier, for images of 32 pixels.
+    """
 
     family: Literal[
         "cifar",
@@ -31,13 +49,13 @@ class ModelConfig(Section):
         "vgg_bn_small",
         "googlenet",
         "googlenet_small",
-    ]
-    depth: int
+    ] = "cifar"
+    depth: int  # the family decides the default of this key and the next two: `family_defaults`
     residual: bool  # of cifar and imagenet; the others have no shortcut
     shortcut: Literal["A", "B", "C"]
-    stride_on: Literal["1x1", "3x3"]  # which convolution of a bottleneck has the stride: paper 1x1, torchvision 3x3
-    shortcut_zeros: Literal["after", "around"]  # where option A pads: behind the channels, or half before them
-    init_fan: Literal["fan_in", "fan_out"]  # of He's initialisation: Caffe's default, or torchvision's
+    stride_on: Literal["1x1", "3x3"] = "1x1"  # which convolution of a bottleneck has the stride; torchvision's: 3x3
+    shortcut_zeros: Literal["after", "around"] = "after"  # option A pads behind the channels, or half before them
+    init_fan: Literal["fan_in", "fan_out"] = "fan_in"  # of He's initialisation: Caffe's default, or torchvision's
 
     @property
     def name(self) -> str:

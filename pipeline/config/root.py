@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
 
-from pipeline.config.data import DataConfig
-from pipeline.config.evaluation import EnsembleConfig, EvaluationConfig
-from pipeline.config.model import LARGE_STEM, NO_GLOBAL_POOL, ModelConfig
-from pipeline.config.places import PathsConfig, TrackingConfig
-from pipeline.config.recipe import RecipeConfig, StartConfig
+from pipeline.config.model import LARGE_STEM, NO_GLOBAL_POOL, ModelConfig, family_defaults
 from pipeline.config.section import Section, require
-from pipeline.config.sweep import SweepConfig
-from pipeline.config.trainer import TrainerConfig
+from pipeline.config.stages import (
+    DataConfig,
+    EnsembleConfig,
+    EvaluationConfig,
+    PathsConfig,
+    SweepConfig,
+    TrackingConfig,
+)
+from pipeline.config.training import RecipeConfig, StartConfig, TrainerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section):
-    seed: int
+    choices: dict[str, str] = field(default_factory=dict)  # the files of conf/ that it was composed of, by group
+    seed: int = 0
     data: DataConfig
     model: ModelConfig
     recipe: RecipeConfig
-    start: StartConfig
-    trainer: TrainerConfig
+    start: StartConfig = field(default_factory=StartConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sweep: SweepConfig
-    ensemble: EnsembleConfig
-    evaluation: EvaluationConfig
-    tracking: TrackingConfig
-    paths: PathsConfig
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
         batch, ranks = self.recipe.batch_size, self.trainer.world_size
@@ -89,7 +93,7 @@ class Config(Section):
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """Config checked against the types above.
+    """Config checked against the types above; keys that `values` lacks take their defaults.
 
     Raises:
         ValueError: one line a problem: which key, what was given, what is allowed.
@@ -97,9 +101,35 @@ def from_dict(values: dict[str, Any]) -> Config:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(Config).validate_python(values)
+        return TypeAdapter(Config).validate_python(filled(values))
     except ValidationError as error:
         raise ValueError("\n".join(_sentence(e) for e in error.errors())) from None
+
+
+def defaults(section: type = Config) -> dict[str, Any]:
+    """The defaults of all keys that have one of their own, nested like the configuration."""
+    values: dict[str, Any] = {}
+    types = get_type_hints(section)
+    for entry in fields(section):
+        if is_dataclass(types[entry.name]):
+            values[entry.name] = defaults(types[entry.name])  # type: ignore[arg-type]
+        elif entry.default is not MISSING:
+            values[entry.name] = entry.default
+        elif entry.default_factory is not MISSING:
+            values[entry.name] = entry.default_factory()
+    return values
+
+
+def filled(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the defaults that depend on another key: the family's net, the crop of small images."""
+    data, model, recipe = (values.get(section) for section in ("data", "model", "recipe"))
+    if isinstance(model, dict):
+        values = {**values, "model": {**family_defaults(str(model.get("family", "cifar"))), **model}}
+    augment = recipe.get("augment", {}) if isinstance(recipe, dict) else None
+    if isinstance(data, dict) and isinstance(augment, dict):
+        side = data.get("image_size", DataConfig.image_size)
+        values = {**values, "recipe": {**recipe, "augment": {"crop": side, **augment}}}  # type: ignore[dict-item]
+    return values
 
 
 def _sentence(error: Any) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shlex
 from pathlib import Path
 from typing import Any
 
-from pipeline.compose import AUTO, CHOICES, choices, compose_conf, leaves, literal, read_mapping
+from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, compose_conf, leaves, read_mapping
+from pipeline.config import filled
 
 WEIGHTS = "start.weights"
-NOWHERE = ("paths", "tracking")  # where files lie and runs are tracked decides no result
+NOWHERE = ("paths", "tracking", "choices")  # where files lie and runs are tracked decides no result
 MIRROR = "data.mirror"  # nor does where an archive was found
 # Nor do these, though a command has them; of the trainer's keys only sync_batchnorm does.
-UNNAMED = ("trainer", "data.path", "data.workers", "sweep.address")
+UNNAMED = ("trainer", "data.name", "data.path", "data.workers", "sweep.address")
 LONGEST = 100  # characters of a name
 
 Chosen = dict[str, Any]  # a choice by its group ("recipe"), a single value by its dotted key ("model.depth")
@@ -23,28 +25,43 @@ Chosen = dict[str, Any]  # a choice by its group ("recipe"), a single value by i
 def chosen(values: dict[str, Any], root: Path) -> Chosen:
     """What makes the composed configuration `values` from conf/ alone, whatever params.yaml holds.
 
-    A choice that the data set makes itself is left out; of files that come equally near, the first.
+    A choice that the data set makes itself is left out.
     """
-    options = choices(root)
-    found: Chosen = {"data": values["data"]["name"]}  # compose sees to it that a data set has its file's name
-    left = _apart(values, found, root)
-    for group in CHOICES:
-        if group not in ("data", *NOWHERE) and any(key.startswith(f"{group}.") for key in left):
-            more, fewer = _nearest(values, found, group, options[group], root)
-            if len(fewer) < len(left):  # a file that replaces one value is no longer, and its name says more
-                found, left = more, fewer
-    return {**found, **left}
+    recorded = values.get("choices") or {"data": values["data"]["name"]}
+    own = compose_conf(root, {"data": recorded["data"]})
+    suits = {**own["choices"], **{group: own[group].get(key) for group, key in SHORT.items()}}
+    made = {**recorded, **{group: values[group][key] for group, key in SHORT.items()}}
+    picks = {
+        group: made[group]
+        for group in CHOICES
+        if group == "data" or (group not in NOWHERE and made.get(group, suits[group]) != suits[group])
+    }
+    # Sweeps refer to the weights to start from, which are none of a file's.
+    weights = {WEIGHTS: values["start"]["weights"]} if values["start"]["weights"] else {}
+    files = {group: name for group, name in picks.items() if group in GROUPS}
+    short = {f"{group}.{SHORT[group]}": name for group, name in picks.items() if group in SHORT}
+    there = dict(leaves(filled(compose_conf(root, files, {**short, **weights}))))
+    apart = {key: value for key, value in leaves(values) if _decides(key) and there.get(key) != value}
+    return {**picks, **weights, **apart}
 
 
 def command(values: dict[str, Any], root: Path) -> str:
     """`dvc exp run` that makes the composed configuration `values`, in this workspace and in a fresh clone."""
-    found, params = chosen(values, root), read_mapping(root / "params.yaml")
-    here = {key: AUTO for key, value in params.items() if key in CHOICES and key not in NOWHERE and value != AUTO}
-    composed = dict(leaves(values))
-    here |= {key: composed[key] for key, _ in leaves(params.get("set") or {}) if key in composed and _decides(key)}
+    picked, params = chosen(values, root), read_mapping(root / "params.yaml")
+    composed, here = dict(leaves(values)), {}
+    for key, value in params.items():
+        own = [(name, item) for name, item in leaves({key: value}) if item not in (None, AUTO)]
+        if key in CHOICES and own and key not in NOWHERE:
+            here[key] = AUTO
+        elif key not in CHOICES:
+            here |= {
+                k: composed[k]
+                for k, _ in (leaves(value or {}) if key == "set" else own)
+                if _decides(k) and k in composed
+            }
     words = [
         f"-S {shlex.quote(f'{key}={value}' if key in CHOICES else f'++set.{key}={_word(value)}')}"
-        for key, value in {"data": found["data"], **here, **found}.items()
+        for key, value in {"data": picked["data"], **here, **picked}.items()
     ]
     return " ".join(["dvc exp run", *sorted(words, key=lambda word: "set." in word)])
 
@@ -57,24 +74,6 @@ def experiment_name(values: dict[str, Any], root: Path) -> str:
     if safe == plain and len(safe) <= LONGEST:
         return safe
     return f"{safe[: LONGEST - 9].rstrip('_')}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
-
-
-def _nearest(values: dict[str, Any], picked: Chosen, group: str, names: list[str], root: Path) -> tuple[Chosen, Chosen]:
-    """`picked` with the file of the group that leaves the fewest single values apart, and those values."""
-    tried = [({**picked, group: name}, _apart(values, {**picked, group: name}, root)) for name in names]
-    return min(tried, key=lambda pair: len(pair[1]))
-
-
-def _apart(values: dict[str, Any], picked: Chosen, root: Path) -> Chosen:
-    """Single values in which `values` differs from what the picked files compose to.
-
-    The weights to start from are none of a file's, and files refer to them: sweep=transfer is still that file with them.
-    """
-    weights = {key: value for key, value in leaves(values) if key == WEIGHTS and value}
-    words = [f"{key}={_word(value)}" for key, value in (*picked.items(), *weights.items())]
-    there = dict(leaves(compose_conf(root, words)))
-    apart = {key: value for key, value in leaves(values) if _decides(key) and there.get(key) != value}
-    return {**weights, **apart}
 
 
 def _decides(key: str) -> bool:
@@ -91,6 +90,14 @@ def _dotted(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _word(value: Any) -> str:
     """A value in Hydra's grammar, without quotes where it needs none."""
-    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z/][\w./-]*", value)
-    reserved = plain and str(value).lower() in ("true", "false", "null", "none", "nan", "inf", "auto")
-    return str(value) if plain and not reserved else str(literal(value))
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_word(item)}' for key, item in value.items())}}}"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    reserved = value.lower() in ("true", "false", "null", "none", "nan", "inf", "auto")
+    if re.fullmatch(r"[A-Za-z/][\w./-]*", value) and not reserved:
+        return value
+    # Hydra's backslash stands for itself, but before a quote.
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value) + '"'

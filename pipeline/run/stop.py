@@ -10,12 +10,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from pipeline.run import Interrupted
+
 SAME_WISH_S = 1.0
 DDP_EVERY = 10  # steps between the ranks' agreements on stopping, or more; each costs a tiny all-reduce
-
-
-class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """Training was asked to stop and has saved where it was."""
 
 
 class GracefulStop(pl.Callback):

@@ -1,4 +1,8 @@
-"""compose: one resolved configuration for all stages, so that plain `dvc repro` honours every edit of conf/."""
+"""compose: one checked configuration for all stages, so that plain `dvc repro` honours every edit of conf/.
+
+Beside composed.yaml, composed/<stage>.yaml holds the keys that a stage reads. DVC compares these files, so a stage runs
+again for its own keys alone, and `dvc exp show` has a column for each key of params.yaml, not for every key there is.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,54 @@ from typing import Any
 import yaml
 
 from pipeline.atomic import replacing
+from pipeline.config import Config
 from pipeline.workspace import Workspace
 
+_TRAINS = ("seed", "data.name", "data.num_train", "data.workers", "model", "recipe", "start", "trainer", "tracking")
+_PREDICTS = ("data.name", "data.workers", "trainer.accelerator", "tracking")
+READS = {  # tests/test_dvc.py holds these to the keys that a stage's code reads
+    "fetch": ("data.name", "data.source", "data.path", "data.mirror"),
+    "preprocess": (
+        *("data.name", "data.source", "data.format", "data.image_size", "data.num_val"),
+        *("data.split_seed", "data.skip_corrupt"),
+    ),
+    "sweep": (*_TRAINS, "sweep"),
+    "train": (*_TRAINS, "data.split", "sweep.address", "sweep.max_failures"),
+    "ensemble": (*_PREDICTS, "ensemble"),
+    "evaluate": (*_PREDICTS, "evaluation"),
+    "report": ("data.name", "data.split", "tracking"),
+}
 
-def run(values: dict[str, Any], workspace: Workspace) -> None:
-    """Writes composed.yaml; `values` are already checked."""
+
+def run(config: Config, workspace: Workspace) -> None:
+    """Writes composed.yaml and composed/.
+
+    Raises:
+        ValueError: dvc.yaml names its files after the choice of data, the stages after data.name; the two differ.
+    """
+    choice, name = config.choices["data"], config.data.name
+    if name != choice:
+        raise ValueError(
+            f"data.name={name} with data={choice}, but dvc.yaml names a data set's files after the choice: write "
+            f'conf/data/{name}.yaml with the three lines "# @package _global_", "defaults: [{choice}, _self_]" and '
+            f'"data: {{path: {config.data.path or "..."}}}", and choose it (override: data={name})'
+        )
+    values = config.to_dict()
     with replacing(workspace.composed) as part:
-        part.write_text(yaml.safe_dump(values, sort_keys=False))
-    print(
-        f"composed.yaml: {values['data']['name']}, {values['model']['family']} net of {values['model']['depth']} layers"
-    )
+        part.write_text(_yaml(values), encoding="utf-8")
+    with replacing(workspace.composed.with_suffix("")) as part:
+        part.mkdir()
+        for stage, keys in READS.items():
+            read = {key: _at(values, key) for key in keys}
+            (part / f"{stage}.yaml").write_text(_yaml(read), encoding="utf-8")
+    print(f"composed.yaml: {name}, {config.model.name}")
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values

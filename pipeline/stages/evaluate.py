@@ -55,6 +55,7 @@ def run(config: Config, workspace: Workspace) -> None:
     members, named = said[: ensemble.size], answers[ensemble.size] if trained else None
     result = judge(ensemble, members, named, images, answers[ensemble.size + trained :])
     write_json(workspace.result("evaluate"), result)
+    write_json(workspace.scalars("evaluate"), scalars(result))
     write_answers(ensemble, members, images, workspace.result("evaluate").with_name("confusion.csv"))
     write_json(workspace.result("responses"), responses)
     for problem in add_test_metrics(location, to_track(result, ensemble)):
@@ -81,6 +82,15 @@ def _responses(maker: Maker, nets: Sequence[tuple[Member, Path]]) -> list[dict[s
         if said is not None:
             found.append({**facts, **asdict(said)})
     return found
+
+
+def scalars(result: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """What `dvc exp show` compares of evaluate.json: errors of the named run and the ensemble, and what averaging gains."""
+    average, errors = result["ensemble"], ("val_err1", "test_err1", "test_err5")
+    gain = average["difference_to_best_member"]["estimate"]
+    nets = {"run": result["run"]} if result["run"] else {}
+    found = {name: {key: net[key] for key in errors} for name, net in {**nets, "ensemble": average}.items()}
+    return {**found, "gain": {"test_err1": gain}}
 
 
 def show(result: dict) -> None:

@@ -16,6 +16,8 @@ from pipeline.run.stop import Interrupted
 from pipeline.tracking.lineage import lineage
 from pipeline.workspace import Workspace
 
+SCALARS = ("val_err1", "val_err5", "best_step", "steps", "seconds", "images_per_s")  # what `dvc exp show` compares
+
 
 def run(config: Config, workspace: Workspace) -> None:
     try:
@@ -30,6 +32,7 @@ def run(config: Config, workspace: Workspace) -> None:
         facts = asdict(result)
         del facts["folder"]  # another clone's is elsewhere
         write_json(workspace.result("train"), facts)
+        write_json(workspace.scalars("train"), {key: facts[key] for key in SCALARS})
         error = (
             "none (no validation split)"
             if result.val_err1 is None

@@ -38,7 +38,7 @@ def test_the_synthetic_store_is_the_same_each_time_and_repeats_indices_only(tmp_
 
 def test_the_recipe_made_in_python_is_the_one_in_conf(store: Store) -> None:
     ours = paper_config(store, Path("/runs"))
-    conf = from_dict(compose(ROOT, ["data=cifar10", "trainer=default", "recipe=cifar_paper"]))
+    conf = from_dict(compose(ROOT, ["data=cifar10", "recipe=cifar_paper"]))
     augment = replace(conf.recipe.augment, crop=ours.recipe.augment.crop)
     assert ours.recipe == replace(conf.recipe, milestones=[], augment=augment)
     assert ours.trainer == conf.trainer

@@ -1,0 +1,161 @@
+"""data.*, sweep.*, ensemble.*, evaluation.*, tracking.* and paths.*: what the stages around training need."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.config.section import Section, require
+
+SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Section):
+    """Where images come from, how they are stored, which of them training may see."""
+
+    name: str  # of its folders, of its models in MLflow
+    source: Literal["digits", "cifar10", "cifar100", "folder", "imagenet"] = "folder"
+    path: str = ""  # folder or archive that the user supplies (folder, imagenet); "" otherwise
+    mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
+    format: Literal["arrays", "shards"] = "arrays"
+    image_size: int = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
+    num_val: int = 500  # images carved from train for validation, stratified by class
+    num_train: int = 0  # images of the split that are trained on, stratified by class; 0 for all
+    split_seed: int = 0
+    split: Literal["holdout", "full"] = "holdout"  # full: train on every training image, no validation, no selection
+    skip_corrupt: bool = False
+    workers: int = 0  # parallel decoders; 0 means one per CPU core
+
+    def __post_init__(self) -> None:
+        require(
+            re.fullmatch(r"\w[\w-]*", self.name) is not None,
+            f"data.name={self.name!r}; it names folders and a model in MLflow's registry: letters, digits, _ and - (override: data.name={_nearest(self.name)})",
+        )
+        require(
+            self.num_val > 0, f"data.num_val={self.num_val}; it must be positive: selection needs images to choose on"
+        )
+        require(self.num_train >= 0, f"data.num_train={self.num_train}; give a count, or 0 for all")
+        require(self.workers >= 0, f"data.workers={self.workers}; give a count, or 0 for one per core")
+        needs_path = self.source in ("folder", "imagenet")
+        require(
+            not needs_path or bool(self.path or self.mirror),
+            f"data.source={self.source} without data.path; name the folder or archive that holds the images (override: data.path=/my/images)",
+        )
+        require(
+            needs_path or not self.path,
+            f"data.path={self.path} with data.source={self.source}, which reads no data.path; leave it empty (override: data.path='') and name a folder that holds the published archive in data.mirror",
+        )
+        side = SIDES.get(self.source, self.image_size)
+        require(
+            self.source not in SIDES or (self.format == "arrays" and self.image_size == side),
+            f"data.format={self.format} and data.image_size={self.image_size} with data.source={self.source}, whose images are {side} pixels wide (override: data.format=arrays data.image_size={side})",
+        )
+
+
+def _nearest(name: str) -> str:
+    """A name that is allowed, made of one that is not."""
+    return re.sub(r"[^\w-]+", "_", name).strip("_-") or "mine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(Section):
+    """Ray Tune's search: a grid over lists, draws from ranges, ASHA on validation error."""
+
+    # Config key -> list of values, or {uniform|loguniform: [low, high]}; or a list of such grids, of lists alone.
+    space: dict[str, Any] | list[dict[str, Any]]
+    num_samples: int = 1  # repeats of the grid; draws of the ranges
+    grace_epochs: int = 1  # ASHA stops no trial before this
+    reduction_factor: int = 0  # ASHA keeps 1 of this many at each rung; 0 runs every trial to its end
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    max_concurrent: int = 0  # 0: as resources allow
+    max_failures: int = 2
+    address: str = ""  # of a running Ray cluster; "" starts Ray on this machine
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.space) and (isinstance(self.space, dict) or all(self.space)),
+            "sweep.space is empty; name at least one key and its values, for example {model.depth: [20, 32]}",
+        )
+        require(
+            self.num_samples > 0 and self.grace_epochs > 0,
+            "sweep.num_samples and sweep.grace_epochs must be at least 1",
+        )
+        require(
+            self.reduction_factor == 0 or self.reduction_factor >= 2,
+            f"sweep.reduction_factor={self.reduction_factor}; 0 turns ASHA off, else at least 2",
+        )
+        for key, least in {"cpus_per_trial": 1, "gpus_per_trial": 0, "max_concurrent": 0, "max_failures": 0}.items():
+            require(getattr(self, key) >= least, f"sweep.{key}={getattr(self, key)}; it must be at least {least}")
+        for key in self.keys:
+            require(
+                key.split(".")[0] in ("model", "recipe", "start", "seed") or key == "data.num_train",
+                f"sweep.space names {key}; a sweep varies model.*, recipe.*, start.*, data.num_train or seed",
+            )
+
+    @property
+    def keys(self) -> list[str]:
+        """What `space` varies."""
+        grids = self.space if isinstance(self.space, list) else [self.space]
+        return list(dict.fromkeys(key for grid in grids for key in grid))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig(Section):
+    """How members are chosen: on validation error alone, or by the user."""
+
+    selection: Literal["best_per_depth", "deepest_twice", "one_net", "top_k", "greedy", "snapshots", "listed"] = (
+        "best_per_depth"
+    )
+    size: int = 6  # members at the most
+    members: list[str] = field(default_factory=list)  # of selection "listed": keys of runs, or their ids in MLflow
+    temperature: Literal["none", "validation"] = "none"  # of each member, fitted to validation images before averaging
+
+    def __post_init__(self) -> None:
+        require(self.size > 0, f"ensemble.size={self.size}; it must be at least 1")
+        listed = self.selection == "listed"
+        require(
+            listed == bool(self.members),
+            f"ensemble.selection={self.selection} with ensemble.members={self.members}; ensemble=listed needs the keys of the "
+            "runs, every other selection chooses them itself",
+        )
+        require(
+            len(set(self.members)) == len(self.members), f"ensemble.members={self.members}; each run can be listed once"
+        )
+        require(
+            len(self.members) <= self.size,
+            f"ensemble.members lists {len(self.members)} runs, ensemble.size={self.size} is the most; raise it",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Section):
+    """How test images are shown to the nets; members are chosen as they were validated in training."""
+
+    views: Literal["single", "ten_crop", "multi_scale"] = (
+        "single"  # averaged after the softmax; see `pipeline.learn.input.views`
+    )
+    batchnorm: Literal["running", "averaged"] = (
+        "running"  # statistics: training's running ones, or means taken after it
+    )
+    runs: Literal["members", "all"] = (
+        "members"  # the members and the named run, or every finished training on these images as well
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig(Section):
+    """MLflow."""
+
+    uri: str = ""  # "" for the SQLite store below paths.mlruns
+    system_metrics_every_s: int = 5  # 0 for none
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathsConfig(Section):
+    """Folders that outlive one workspace; relative ones start at the repository's root."""
+
+    runs: str = "runs"
+    mlruns: str = "mlruns"
