@@ -33,8 +33,10 @@ ui: $(INSTALLED)
 bench: $(INSTALLED)
 	python -m benchmarks
 
-gpu-check:
-	$(if $(wildcard $(INSTALLED)),python,$(PYTHON)) -m benchmarks.gpu
+# On a machine with a CUDA device: what it computes, then how fast.
+gpu-check: $(INSTALLED)
+	pytest -m gpu tests/gpu
+	python -m benchmarks gpu
 
 $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'

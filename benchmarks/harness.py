@@ -1,7 +1,7 @@
-"""Two ways to do the same work, timed in turn; what holds of their ratio.
+"""Times two ways of doing the same work in turn, and judges their ratio.
 
-The machine's speed drifts with its other load and its temperature. Runs are therefore interleaved (A B A B ...) and
-only the ratio within a pair is judged: both halves of a pair saw the same machine.
+A machine's speed drifts with its load and temperature. Runs are therefore interleaved (A B A B ...), and only the
+ratio within a pair is judged: both halves of a pair met the same machine.
 """
 
 from __future__ import annotations
@@ -15,27 +15,33 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-Rate = Callable[[], float]  # runs once: units of work a second, or seconds
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.data.store import Store
+
 # What a bar limits: the ratio of ours to the reference, ours alone, or by how much ours exceeds the reference.
 Judged = Literal["ratio >=", "ratio <=", "ours <=", "excess <="]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What is to be measured."""
+    """A measurement to make. `ours` and `reference` each run once and return a rate or seconds."""
 
     name: str
-    unit: str  # of both figures
-    bar: float | None  # None where there is nothing to reach
-    ours: Rate
-    reference: Rate
+    unit: str
+    bar: float | None  # None: the row only informs
+    ours: Callable[[], float]
+    reference: Callable[[], float]
     judged: Judged = "ratio >="
-    pairs: int | None = None  # None for as many as the others
+    pairs: int | None = None  # None: as many as the effort says
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was measured; an element of metrics/bench.json."""
+    """The result of a row; an element of metrics/bench.json."""
 
     name: str
     ours: float  # median
@@ -48,23 +54,57 @@ class Measured:
     holds: bool | None  # whether the median of what is judged, pair by pair, keeps to the bar
 
 
-def measure(row: Row, pairs: int, told: Callable[[str], None]) -> Measured:
-    """Ours and the reference in turn, `pairs` times or as often as the row says.
+@dataclass(frozen=True)
+class Effort:
+    """How much is run."""
 
-    Args:
-        told: hears a line after each pair.
-    """
+    pairs: int
+    depths: tuple[int, ...]  # of the nets whose training is timed; the first one in all forms
+    compiled: bool  # whether to time compiled steps, which takes a minute to prepare
+    seconds: float  # of training in each half of a pair, without start-up and warm-up
+    batches: int  # of the loader alone
+    images: int  # evaluated
+    stored: int  # images of the synthetic store
+
+
+FULL = Effort(pairs=9, depths=(20, 56, 110), compiled=True, seconds=6.0, batches=300, images=5_000, stored=50_000)
+QUICK = Effort(pairs=3, depths=(20,), compiled=False, seconds=1.5, batches=60, images=1_000, stored=12_000)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What one call of the command gives to each of its sections."""
+
+    store: Store
+    work: Path  # an existing folder, deleted afterwards
+    out: Path  # folder of bench.json, for pictures that stay
+    device: torch.device
+    effort: Effort
+    say: Callable[[str], None]  # takes a line after each pair
+
+    def measure(self, row: Row) -> Measured:
+        return measure(row, self.effort.pairs, self.say)
+
+    def folder(self, name: str) -> Path:
+        """A new folder below `work`."""
+        path = self.work / name
+        path.mkdir(parents=True)
+        return path
+
+
+def measure(row: Row, pairs: int, say: Callable[[str], None]) -> Measured:
+    """Runs ours and the reference in turn, `pairs` times or as often as the row says."""
     ours, reference = [], []
     for _ in range(row.pairs or pairs):
         with quiet():
             ours.append(row.ours())
             reference.append(row.reference())
-        told(f"{row.name}: {ours[-1]:,.4g} against {reference[-1]:,.4g} {row.unit}")
+        say(f"{row.name}: {ours[-1]:,.4g} against {reference[-1]:,.4g} {row.unit}")
     return judge(row, ours, reference)
 
 
 def judge(row: Row, ours: list[float], reference: list[float]) -> Measured:
-    """What pairs of figures come to; of one pair, the spread is a point."""
+    """The verdict on pairs of figures. With one pair, the spread is a point."""
     ratios = [one / other for one, other in zip(ours, reference, strict=True)]
     judged = {
         "ratio >=": ratios,
@@ -90,7 +130,7 @@ def judge(row: Row, ours: list[float], reference: list[float]) -> Measured:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing on stderr within the block: neither Lightning's remarks nor the progress of what is being measured."""
+    """Silences stderr in the block: Lightning's remarks and the progress of what is measured."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -101,36 +141,35 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch uses one thread in the block: other processes disturb it least, and no idle threads spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def queued_s() -> float:
-    """Seconds that the main thread has waited for a CPU which others were using; 0 where the system does not tell."""
+    """Seconds that the main thread has waited for a CPU while others used it; 0 where the system does not tell."""
     path = Path("/proc/self/schedstat")
     return int(path.read_text().split()[1]) / 1e9 if path.exists() else 0.0
 
 
-def show(found: list[Measured], title: str) -> None:
+def show(rows: list[Measured], title: str) -> None:
     """Prints one table."""
-    # Imported here: `benchmarks.gpu` measures without rich.
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("measurement", no_wrap=True)
     for column in ("ours", "reference", "unit", "ratio", "spread", "bar", "holds"):
         table.add_column(column, justify="left" if column in ("unit", "bar") else "right", no_wrap=True)
-    for row in found:
+    for row in rows:
         low, high = row.spread
-        judged = {True: "yes", False: "NO", None: ""}[row.holds]
-        table.add_row(
-            row.name,
-            f"{row.ours:,.4g}" if row.ours < 1000 else f"{row.ours:,.0f}",
-            f"{row.reference:,.4g}" if row.reference < 1000 else f"{row.reference:,.0f}",
-            row.unit,
-            f"{row.ratio:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            "" if row.bar is None else f"{row.judged} {row.bar:g}",
-            judged,
-        )
+        figures = [f"{figure:,.4g}" if figure < 1000 else f"{figure:,.0f}" for figure in (row.ours, row.reference)]
+        bar = "" if row.bar is None else f"{row.judged} {row.bar:g}"
+        verdict = {True: "yes", False: "NO", None: ""}[row.holds]
+        table.add_row(row.name, *figures, row.unit, f"{row.ratio:.3f}", f"{low:.3f} to {high:.3f}", bar, verdict)
     console = Console()
     console.width = max(console.width, 170)  # a narrow terminal, or none, would cut the figures
     console.print(table)

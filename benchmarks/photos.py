@@ -1,19 +1,30 @@
-"""Seeded JPEGs that cost what photographs cost: as many bytes and as much time to decode as Imagenette's.
+"""Seeded JPEGs with as many bytes and as much time to decode as Imagenette's photographs, and preprocess on them.
 
-Noise costs several times as much. These are windows of one large cloud whose amplitude falls with frequency, a little
-more steeply than in photographs, which have edges and smooth areas where clouds are alike everywhere.
+Noise would cost several times as much. These are windows of one large cloud whose amplitude falls with frequency, a
+little more steeply than in photographs, which have edges and smooth areas where a cloud is alike everywhere.
+
+Run as a module, `python -m benchmarks.photos ARCHIVE SIZE CORES`, it is preprocess in a process of its own, without torch,
+and prints one line of JSON: seconds (imports aside), images, peak (bytes of memory).
 """
 
 from __future__ import annotations
 
 import io
+import json
+import os
+import resource
+import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow  # noqa: F401 (preprocess imports it late; its import is not part of the time)
 from PIL import Image
 
+from benchmarks.commands import run
 from pipeline.config import DataConfig
 from pipeline.data.preprocess import preprocess
 from pipeline.data.sources import fetch
@@ -61,29 +72,54 @@ def photo_data(archive: Path, image_size: int, workers: int = 0) -> DataConfig:
     """Such an archive as a data set of shards."""
     return DataConfig(
         name="photos",
-        source="folder",
         path=str(archive),
-        mirror="",
         format="shards",
         image_size=image_size,
         num_val=CLASSES,
-        num_train=0,
-        split_seed=0,
         split="full",
-        skip_corrupt=False,
         workers=workers,
     )
 
 
 def photo_store(folder: Path, count: int, side: int = 224) -> Store:
-    """A store of square photos, made by fetch and preprocess.
-
-    Args:
-        folder: an existing one.
-    """
+    """A store of square photos in an existing folder, made by fetch and preprocess."""
     archive = folder / "photos.tar"
     photo_archive(archive, list(photos(count, side, side)))
     data = photo_data(archive, side)
     fetch(data, folder / "raw", folder)
     preprocess(data, folder / "raw", folder / "store")
     return open_store(folder / "store")
+
+
+def preprocessed(archive: Path, image_size: int, cores: int) -> dict[str, float]:
+    """What preprocess costs on so many cores, in a new process: seconds, images, peak."""
+    with TemporaryDirectory(dir=archive.parent) as folder:
+        run(Path(folder), "benchmarks.photos", str(archive), str(image_size), str(cores))
+        return json.loads((Path(folder) / "output.txt").read_text().splitlines()[-1])
+
+
+def preprocess_here(archive: Path, image_size: int, cores: int) -> dict[str, float]:
+    Image.init()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    data = photo_data(archive, image_size, workers=cores)
+    with TemporaryDirectory(dir=archive.parent) as folder:
+        raw, out = Path(folder) / "raw", Path(folder) / "store"
+        fetch(data, raw, Path(folder))
+        start = time.perf_counter()
+        manifest = preprocess(data, raw, out)
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds, "images": sum(manifest.counts.values()), "peak": _peak()}
+
+
+def _peak() -> int:
+    """Most bytes of memory that this process has used."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # On Linux getrusage also counts the process that this one was forked from.
+    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    print(json.dumps(preprocess_here(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))

@@ -9,9 +9,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.bench import FULL, Bench
 from benchmarks.commands import run, workspace
-from benchmarks.harness import Measured, Row
+from benchmarks.harness import FULL, Bench, Judged, Measured, Row
 from benchmarks.synthetic import synthetic_store
 from pipeline.atomic import read_json
 from pipeline.compose import compose
@@ -27,7 +26,7 @@ TRIALS, LONG_S = 10, 120.0
 COPIES = 1.05  # of the data set in memory
 AROUND = 64 << 10  # bytes that Linux maps when one of them is read
 
-# A second of training on one core, so that what a trial costs beside it is to be seen.
+# A second of training on one core: short enough that the cost around a trial stands out.
 SMALL = (
     "data=digits",
     "model.depth=8",
@@ -43,56 +42,53 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Times:
-    """Of several trainings in one process, in seconds."""
+    """Several trainings in one process, in seconds."""
 
-    trial_s: float  # from one training's beginning to the next one's
-    once_s: float  # all else: imports, Ray, MLflow's tables, what the first training waits for
+    trial_s: float  # from the beginning of one training to the beginning of the next
+    once_s: float  # everything else: imports, Ray, MLflow's tables, what the first training waits for
 
 
 def section(bench: Bench, images: int = 1_800) -> list[Measured]:
     small = synthetic_store(bench.folder("equal") / "store", side=8, images=images, num_val=images // 6)
     full = bench.effort is FULL
     rows = overhead_rows(bench, small, trials=16 if full else 8, pairs=2 if full else 1)
-    if Path("/proc/self/smaps").exists():  # Linux tells what a mapping costs
+    if Path("/proc/self/smaps").exists():  # only Linux reports what a mapping costs
         rows.append(memory_row(bench))
     return [bench.measure(row) for row in rows]
 
 
 def overhead_rows(bench: Bench, store: Store, trials: int, pairs: int) -> list[Row]:
-    """Trials of one core, one at a time, against a loop of the same; both tell MLflow. The sweeps run here."""
+    """Trials of one core, one at a time, against a loop of the same; both ship to MLflow. The sweeps run here."""
     swept: list[Times] = []
     looped: list[Times] = []
     for pair in range(pairs):
-        for times, of in ((swept, sweep_times), (looped, loop_times)):
-            times.append(of(workspace(bench.work / f"{of.__name__}-{pair}", "digits", store.path), trials))
-        bench.told(f"a trial: {swept[-1].trial_s:.2f} s in a sweep, {looped[-1].trial_s:.2f} s in a loop")
+        for name, results, measure in (("sweep", swept, sweep_times), ("loop", looped, loop_times)):
+            results.append(measure(workspace(bench.work / f"{name}-{pair}", "digits", store.path), trials))
+        bench.say(f"a trial: {swept[-1].trial_s:.2f} s in a sweep, {looped[-1].trial_s:.2f} s in a loop")
     excess = [ours.trial_s - loop.trial_s for ours, loop in zip(swept, looped, strict=True)]
+    long = [times.once_s + TRIALS * (LONG_S + extra) for times, extra in zip(swept, excess, strict=True)]
+
+    def row(name: str, ours: list[float], reference: list[float], bar: float | None, judged: Judged) -> Row:
+        return Row(
+            name=name,
+            unit="s",
+            bar=bar,
+            judged=judged,
+            ours=iter(ours).__next__,
+            reference=iter(reference).__next__,
+            pairs=pairs,
+        )
+
+    trial, once = ([[getattr(t, key) for t in side] for side in (swept, looped)] for key in ("trial_s", "once_s"))
     return [
-        Row(
-            name="a trial, in a sweep against a loop",
-            unit="s",
-            bar=OVERHEAD_S,
-            judged="excess <=",
-            ours=iter([times.trial_s for times in swept]).__next__,
-            reference=iter([times.trial_s for times in looped]).__next__,
-            pairs=pairs,
-        ),
-        Row(
-            name="what a sweep costs once, against the loop's process",
-            unit="s",
-            bar=None,
-            ours=iter([times.once_s for times in swept]).__next__,
-            reference=iter([times.once_s for times in looped]).__next__,
-            pairs=pairs,
-        ),
-        Row(
-            name=f"{TRIALS} trials of {LONG_S:g} s, from the two rows above",
-            unit="s",
-            bar=SHARE,
-            judged="ratio <=",
-            ours=iter([t.once_s + TRIALS * (LONG_S + e) for t, e in zip(swept, excess, strict=True)]).__next__,
-            reference=iter([times.once_s + TRIALS * LONG_S for times in looped]).__next__,
-            pairs=pairs,
+        row("a trial, in a sweep against a loop", trial[0], trial[1], OVERHEAD_S, "excess <="),
+        row("what a sweep costs once, against the loop's process", once[0], once[1], None, "ratio >="),
+        row(
+            f"{TRIALS} trials of {LONG_S:g} s, from the two rows above",
+            long,
+            [seconds + TRIALS * LONG_S for seconds in once[1]],
+            SHARE,
+            "ratio <=",
         ),
     ]
 
@@ -109,7 +105,7 @@ def loop_times(root: Path, trials: int) -> Times:
 
 
 def _times(root: Path, seconds: float) -> Times:
-    """From the runs' own journals: a training costs what lies between the second's beginning and the last one's."""
+    """From the journals: a training costs the time from the second beginning to the last, over their number."""
     begun = []
     for path in (root / "runs").glob(f"*/{journal.NAME}"):
         event = journal.read(path)[0][0]
@@ -121,7 +117,7 @@ def _times(root: Path, seconds: float) -> Times:
 
 
 def memory_row(bench: Bench) -> Row:
-    """What the images cost two trials at the same time, in the kernel's own count: a page that two map is half of each."""
+    """Memory of the images under two trials at once, as the kernel counts it: each owns half of a page that both map."""
     return Row(
         name="two trials' images in memory, against the data set",
         unit="MB",
@@ -137,7 +133,7 @@ def shared_bytes(root: Path, store: Store, batch_size: int = 128) -> int:
     """The most that two trials side by side had in memory of the images' file.
 
     Raises:
-        ValueError: none of them mapped it: the images are somewhere else.
+        ValueError: no trial mapped it: the images are somewhere else.
     """
     pages = images_file(store).stat().st_size // AROUND
     # As many random reads as leave a fiftieth of the pages unread; validation reads a part again.
@@ -156,8 +152,7 @@ def shared_bytes(root: Path, store: Store, batch_size: int = 128) -> int:
         "data=cifar10",
         "recipe=cifar_quick",
         f"recipe.batch_size={batch_size}",
-        *SMALL[1:2],
-        *SMALL[3:],
+        *(setting for setting in SMALL if not setting.startswith(("data=", "recipe."))),
         f"recipe.max_steps={steps}",
         "sweep.space={seed:[0,1]}",
         "sweep.max_concurrent=2",
@@ -174,12 +169,12 @@ def images_file(store: Store) -> Path:
 
 def _trials(root: Path) -> set[int]:
     """Process ids of the trials that are running."""
-    found = (read_json(path) for path in (root / "runs").glob(f"*/{RUN}"))
-    return {facts["pid"] for facts in found if facts["status"] == "running"}
+    records = (read_json(path) for path in (root / "runs").glob(f"*/{RUN}"))
+    return {record["pid"] for record in records if record["status"] == "running"}
 
 
 def _mapped(pid: int, name: str) -> int:
-    """Proportional share (PSS) of a process in the pages of the files called `name`; 0 where it is gone."""
+    """Proportional share (PSS) of a process in the pages of the files called `name`; 0 when the process is gone."""
     total, inside = 0, False
     try:
         for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():

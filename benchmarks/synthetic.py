@@ -1,25 +1,35 @@
-"""A data store of seeded random images, so that measuring needs no data."""
+"""A store of noise, and the paper's recipe on it, so that measuring needs no data."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.atomic import sha256, write_json
+from pipeline.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    PathsConfig,
+    RecipeConfig,
+    SweepConfig,
+    TrackingConfig,
+)
 from pipeline.data.splits import SPLITS, make_splits
 from pipeline.data.store import MANIFEST, Manifest, Store, open_store
 
-# Mean and standard deviation of uniform bytes in units of [0, 1]; measuring them would take longer than writing them.
-_MEAN, _STD = 0.5, 0.2898
+_MEAN, _STD = 0.5, 0.2898  # of uniform bytes in [0, 1]; to measure them would take longer than to write the images
 
 
 def synthetic_store(
     folder: Path, *, side: int = 32, classes: int = 10, images: int = 50_000, num_val: int = 5_000, repeats: int = 1
 ) -> Store:
-    """A store of RGB noise in arrays, CIFAR-10's size unless told otherwise. There are no test images.
+    """A store of RGB noise in arrays, by default of CIFAR-10's size, without test images.
 
     Args:
         folder: made, or reused when empty.
@@ -38,9 +48,8 @@ def synthetic_store(
         "std": np.full(3, _STD, np.float32),
         "pixel_mean": np.full((side, side, 3), _MEAN, np.float32),
     }
-    np.savez(
-        folder / "statistics.npz", **{f"{split}_{key}": value for split in SPLITS for key, value in moments.items()}
-    )
+    statistics = {f"{split}_{key}": value for split in SPLITS for key, value in moments.items()}
+    np.savez(folder / "statistics.npz", **statistics)
     files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
     manifest = Manifest.make(
         name="synthetic",
@@ -57,3 +66,38 @@ def synthetic_store(
     )
     write_json(folder / MANIFEST, asdict(manifest))
     return open_store(folder)
+
+
+def paper_config(store: Store, runs: Path, depth: int = 20) -> Config:
+    """The CIFAR recipe of Sec. 4.2 on `store`, all training images, without the drops of the learning rate.
+
+    Args:
+        runs: paths.runs, absolute.
+
+    Raises:
+        ValueError: a store of JPEGs.
+    """
+    manifest = store.manifest
+    if manifest.format != "arrays":
+        raise ValueError(f"{store.path} holds {manifest.format}; give a store of arrays, such as cifar10's")
+    size = manifest.image_size
+    return Config(
+        data=DataConfig(
+            name=manifest.name,
+            path=str(store.path),
+            image_size=size,
+            num_val=manifest.split["num_val"],
+            split_seed=manifest.split["seed"],
+            split="full",
+        ),
+        model=ModelConfig(family="cifar", depth=depth, residual=True, shortcut="A"),
+        recipe=RecipeConfig(augment=AugmentConfig(crop=size)),
+        sweep=SweepConfig(space={"seed": [0]}),  # not used
+        tracking=TrackingConfig(system_metrics_every_s=0),
+        paths=PathsConfig(runs=str(runs), mlruns=str(runs / "mlruns")),
+    )
+
+
+def changed(config: Config, **sections: Mapping[str, Any]) -> Config:
+    """`config` with some values replaced and checked again: `changed(config, recipe={"max_steps": 10})`."""
+    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in sections.items()})

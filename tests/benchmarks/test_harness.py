@@ -27,9 +27,9 @@ def test_runs_are_interleaved() -> None:
 
 
 def test_the_ratio_is_the_median_of_the_pairs_not_the_ratio_of_the_medians() -> None:
-    found = measure(row([1.0, 9.0, 4.0], [2.0, 9.0, 1.0], bar=1.0), 3, lambda _: None)
-    assert (found.ratio, found.spread) == (1.0, [0.5, 4.0])
-    assert (found.ours, found.reference) == (4.0, 2.0)
+    result = measure(row([1.0, 9.0, 4.0], [2.0, 9.0, 1.0], bar=1.0), 3, lambda _: None)
+    assert (result.ratio, result.spread) == (1.0, [0.5, 4.0])
+    assert (result.ours, result.reference) == (4.0, 2.0)
 
 
 @pytest.mark.parametrize(("bar", "holds"), [(0.95, True), (0.96, False), (None, None)])

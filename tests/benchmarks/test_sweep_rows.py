@@ -3,14 +3,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import sweep
-from benchmarks.bench import QUICK, Bench
+from benchmarks.harness import QUICK, Bench
 from benchmarks.synthetic import synthetic_store
 
 
@@ -36,20 +36,16 @@ def test_the_kernel_tells_what_a_mapped_file_costs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sweep_and_loop_train_the_same_and_images_are_shared(tmp_path: Path) -> None:
+def test_sweep_and_loop_train_the_same_and_images_are_shared(tmp_path: Path, bench: Callable[..., Bench]) -> None:
     store = synthetic_store(tmp_path / "store", images=2_000, num_val=100)
-    work = tmp_path / "work"
-    work.mkdir()
-    bench = Bench(store, work, tmp_path, torch.device("cpu"), QUICK, lambda line: None)
-    rows = {row.name: row for row in sweep.section(bench, images=240)}
-    trial, once, long, *memory = rows.values()
+    trial, once, long, *memory = sweep.section(bench(store, QUICK), images=240)
     assert trial.reference > 0 and trial.ours > 0
     assert once.ours > once.reference > 0
     assert long.ours == pytest.approx(once.ours + 10 * (120 + trial.ours - trial.reference))
     if sys.platform == "linux":
         assert 0.5 < memory[0].ratio <= 1.05
     keys = [
-        {path.name for path in (work / f"{of}-0" / "runs").iterdir() if (path / "run.json").exists()}
-        for of in ("sweep_times", "loop_times")
+        {path.parent.name for path in (tmp_path / "work" / name / "runs").glob("*/run.json")}
+        for name in ("sweep-0", "loop-0")
     ]
     assert keys[0] == keys[1] and len(keys[0]) == 8

@@ -13,8 +13,7 @@ import torch
 from runs import same
 from tape import TapeRecorder
 
-from benchmarks.configs import changed, paper_config
-from benchmarks.synthetic import synthetic_store
+from benchmarks.synthetic import changed, paper_config, synthetic_store
 from pipeline.data.store import Store
 from pipeline.fast import graphed
 from pipeline.learn.input.batches import batches_of

@@ -1,6 +1,6 @@
 """ImageNet's path: JPEG shards to batches against Pillow and bare libjpeg-turbo; preprocess on cores and over sizes.
 
-Rates of one core are images a second of CPU time, of all threads: they do not move with the machine's other load.
+Rates of one core are images a second of the CPU time of all threads, which other load on the machine does not change.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 import torch
+from PIL import Image
+from torchvision import transforms
 
-from benchmarks.bench import Bench
-from benchmarks.harness import Measured, Row
-from benchmarks.photos import photo_archive, photo_store, photos
-from benchmarks.preprocessing import measured
+from benchmarks.harness import Bench, Measured, Row, one_thread
+from benchmarks.photos import photo_archive, photo_store, photos, preprocessed
 from pipeline.config import AugmentConfig
 from pipeline.data.shards import ShardRecords
 from pipeline.data.store import Store
@@ -32,14 +32,11 @@ PIL_BAR, TURBO_BAR, THREADS_BAR, CORES_BAR, MEMORY_BAR = 5.0, 0.7, 1.7, 1.8, 1.2
 LARGE = (375, 500)  # height and width of what preprocess is given, a usual size in ImageNet
 STORED = 256  # pixels of the shorter side that it makes of them
 GROWTH = 4  # how many times more images the second store has
-
-PAIRS = 9  # of what takes a second or two, in which a shared machine changes its speed
-
-Seconds = Callable[[], float]
+PAIRS = 9  # for runs of a second or two, in which a shared machine changes its speed
 
 
 def section(bench: Bench) -> list[Measured]:
-    """Delivery of decoded crops, from the bench's store where that holds shards, else from synthetic photos; preprocess."""
+    """Delivery of decoded crops, from the bench's store if it holds shards, else from synthetic photos; preprocess."""
     shards = bench.store.manifest.format == "shards"
     store = bench.store if shards else photo_store(bench.folder("photos"), bench.effort.images)
     jpegs = list(photos(bench.effort.images // 10, *LARGE))
@@ -91,7 +88,7 @@ def preprocess_rows(once: Path, more: Path, count: int) -> list[Row]:
     """Decoding, resizing and encoding on two cores against one; memory for more images against fewer."""
 
     def speed(cores: int) -> float:
-        cost = measured(once, STORED, cores)
+        cost = preprocessed(once, STORED, cores)
         return cost["images"] / cost["seconds"]
 
     return [
@@ -109,32 +106,22 @@ def preprocess_rows(once: Path, more: Path, count: int) -> list[Row]:
             bar=MEMORY_BAR,
             judged="ratio <=",
             pairs=1,
-            ours=lambda: measured(more, STORED, 2)["peak"] / 1e6,
-            reference=lambda: measured(once, STORED, 2)["peak"] / 1e6,
+            ours=lambda: preprocessed(more, STORED, 2)["peak"] / 1e6,
+            reference=lambda: preprocessed(once, STORED, 2)["peak"] / 1e6,
         ),
     ]
 
 
-def rate(store: Store, chosen: np.ndarray, kind: str, threads: int, clock: Seconds) -> float:
+def rate(store: Store, chosen: np.ndarray, kind: str, threads: int, clock: Callable[[], float]) -> float:
     """Images a second that the loader serves: decoded, cropped, mirrored, uint8 in a batch."""
-    augment = AugmentConfig(
-        kind=kind,  # type: ignore[arg-type]
-        crop=CROP,
-        padding=0,
-        flip=True,
-        min_side=SIDES[0],
-        max_side=SIDES[1],
-        pca_std=0.0,
-        test_side=SIDES[0],
-    )
+    sides = {"min_side": SIDES[0], "max_side": SIDES[1], "test_side": SIDES[0]}
+    augment = AugmentConfig(kind=kind, crop=CROP, padding=0, **sides)  # type: ignore[arg-type]
     records = store.train()
     batches = batches_of(records, store.statistics("full"), augment, "channel", threads)
     assert isinstance(batches, ShardBatches)
     loader = TrainLoader(chosen, len(records), BATCH, batches.width, 0, batches.fetch, ahead=batches.ahead)
-    batches.fetch(
-        chosen[:BATCH], np.zeros((BATCH, batches.width), np.float32)
-    )  # threads and their memory are made here
-    with _one_thread():
+    batches.fetch(chosen[:BATCH], np.zeros((BATCH, batches.width), np.float32))  # makes threads and their memory
+    with one_thread():
         start = clock()
         served = sum(len(labels) for _, labels in loader)
         return served / (clock() - start)
@@ -142,14 +129,11 @@ def rate(store: Store, chosen: np.ndarray, kind: str, threads: int, clock: Secon
 
 def pillow_rate(jpegs: list[bytes]) -> float:
     """The common recipe: Pillow opens, torchvision crops, resizes, mirrors and makes a tensor."""
-    from PIL import Image
-    from torchvision import transforms
-
     recipe = transforms.Compose(
         [transforms.RandomResizedCrop(CROP), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     )
     torch.manual_seed(0)
-    with _one_thread():
+    with one_thread():
         start = time.process_time()
         for jpeg in jpegs:
             recipe(Image.open(io.BytesIO(jpeg)).convert("RGB"))
@@ -158,23 +142,10 @@ def pillow_rate(jpegs: list[bytes]) -> float:
 
 def decoding_rate(jpegs: list[bytes]) -> float:
     """libjpeg-turbo alone."""
-    import simplejpeg
-
     start = time.process_time()
     for jpeg in jpegs:
         simplejpeg.decode_jpeg(jpeg)
     return len(jpegs) / (time.process_time() - start)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch's own threads would spin beside those that are measured."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _cores() -> int:
