@@ -6,6 +6,7 @@ evaluation adds test errors, the report reads it. A new fact about nets is a new
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -69,14 +70,13 @@ class Net:
     def lr(self) -> float | None:
         return None if self.recipe is None else self.recipe.lr
 
-    @property
-    def file_facts(self) -> dict[str, Any]:
-        """The record as JSON for the header of the weights' own file, which cannot hold that file's hash."""
-        return {**self.to_json(), "checkpoint_sha256": ""}
-
     def to_json(self) -> dict[str, Any]:
         """Plain values, `name` among them for people who read the file."""
         return {"name": self.name, **asdict(self)}
+
+    def to_tag(self) -> str:
+        """The record as MLflow's tag `pipeline.net` holds it; the id of the run that has the tag is left out."""
+        return json.dumps({**self.to_json(), "run_id": ""})
 
 
 def from_json(values: Mapping[str, Any]) -> Net:

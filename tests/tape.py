@@ -55,7 +55,7 @@ def _tensors(found: Any) -> list[Tensor]:
 
 
 class TapeRecorder:
-    """Stands in for `pipeline.fast.graphed.CudaRecorder`."""
+    """Stands in for `pipeline.fast.graphs.CudaRecorder`."""
 
     def __init__(self) -> None:
         self.ran = self.recorded = self.replayed = 0

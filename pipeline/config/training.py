@@ -67,7 +67,8 @@ class RecipeConfig(Section):
     plateau_patience: int = 0  # plateau: lr is divided by 10 after this many validations without a lower error
     plateau_margin: float = 0.0  # ... lower by this fraction of the images
     warmup_lr: float = 0.0  # multistep, plateau: used at first; 0 for no warm-up
-    warmup_until_err: float = 0.8  # ... until a window's mean train error is below this fraction
+    warmup_until_err: float = 0.8  # ... until the mean train error of check_every_steps is below this fraction
+    check_every_steps: int = 50  # steps between looks at the train error (warm-up) and loss (divergence)
     warmup_fraction: float = 0.0  # one_cycle, cosine: share of max_steps, or of a cycle, spent rising to lr
     cycles: int = 1  # cosine: how often it starts anew; of several, each leaves a snapshot of the weights
     small_side: int = 0  # training images are shrunk to this side at first, in pixels; 0 for never
@@ -88,6 +89,10 @@ class RecipeConfig(Section):
         require(
             self.batch_size > 0 and self.max_steps > 0,
             f"recipe.batch_size={self.batch_size}, recipe.max_steps={self.max_steps}; both must be positive",
+        )
+        require(
+            self.check_every_steps > 0,
+            f"recipe.check_every_steps={self.check_every_steps}; it must be at least 1",
         )
         require(self.lr > 0, f"recipe.lr={self.lr}; it must be positive")
         require(self.muon_lr >= 0, f"recipe.muon_lr={self.muon_lr}; it must be positive, or 0 for SGD everywhere")
@@ -148,7 +153,8 @@ class TrainerConfig(Section):
     threads: int = 0  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool = True
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: where it was measured to be faster
-    steps_per_call: int = 0  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU, as CUDA graphs
+    steps_per_call: int = 0  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU
+    cuda_graphs: bool = False  # on one GPU, replay steps as CUDA graphs
     sync_batchnorm: bool = True  # statistics over the global batch; false: per rank, as the paper's GPUs did
     val_every_epochs: int = 1
     log_every_steps: int = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,10 +15,13 @@ from pipeline.config import Config
 from pipeline.data.store import Store, open_store
 from pipeline.ensemble.predictions import FOLDER, probabilities, validation_images
 from pipeline.evaluation.errors import top_k_error
-from pipeline.learn.models import build_model, net_name
+from pipeline.learn.models import build_model
 from pipeline.learn.training.precision import uses_cuda
-from pipeline.run.checkpoint import BEST, FolderLock, described, save_weights
+from pipeline.record import Net
+from pipeline.run.checkpoint import FolderLock
+from pipeline.run.run import Run
 from pipeline.run.start import Start, starting_point
+from pipeline.run.weights import BEST, save_weights
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import ship
 from pipeline.tracking.store import (
@@ -27,6 +30,7 @@ from pipeline.tracking.store import (
     DATA_TAG,
     KEY_TAG,
     KIND_TAG,
+    NET_TAG,
     SOURCE_TAG,
     SPLIT_TAG,
     STATUS_TAG,
@@ -61,26 +65,28 @@ def adopt(config: Config, store: Path, runs: Path, location: Location, lineage: 
         raise ValueError("adopt needs weights: start.weights=FILE, run:<key> or torchvision:<name>")
     images = open_store(store)
     start.check(config, images.manifest.content_hash, as_they_are=True)
-    facts = _facts(config, images, start)
-    model = config.model
-    net = net_name(model.family, model.depth, model.residual, model.shortcut, model.stride_on)
-    made_of = Path(start.source).name.split(":")[-1]
-    key, name = facts["key"], f"{config.data.name}-{net}-adopted-{made_of}"
+    net = _record(config, images, start)
+    origin = Path(start.source).name.split(":")[-1]
+    key, name = net.key, f"{net.name}, adopted from {origin}"
     folder = runs / key
     with FolderLock(folder):
-        built = build_model(**facts["model"])
+        built = build_model(**vars(config.model), num_classes=net.num_classes, in_channels=net.in_channels)
         start.load_into(built, head=True)
-        save_weights(built, folder / BEST, facts)
+        save_weights(built, folder / BEST, net)
         err1, err5 = _validated(config, images, folder / BEST, runs)
+        net = replace(net, checkpoint_sha256=sha256(folder / BEST))
+        if config.data.split == "holdout":
+            net = replace(net, val_err1=err1, val_err5=err5)
         journal = Journal(folder)
         tags = {
             KEY_TAG: key,
             KIND_TAG: ADOPTED,
-            DATA_TAG: images.manifest.content_hash,
-            SPLIT_TAG: config.data.split,
-            SOURCE_TAG: f"{made_of} ({start.fingerprint})",
+            DATA_TAG: net.data,
+            SPLIT_TAG: net.split,
+            SOURCE_TAG: f"{origin} ({start.fingerprint})",
+            NET_TAG: net.to_tag(),
         }
-        params = {f"model.{name}": value for name, value in asdict(model).items()}
+        params = {f"model.{name}": value for name, value in asdict(config.model).items()}
         params |= {"data.name": config.data.name, "data.split": config.data.split}
         journal.begin(
             name, config.data.name, {**params, "recipe.normalize": config.recipe.normalize}, {**lineage, **tags}
@@ -88,7 +94,7 @@ def adopt(config: Config, store: Path, runs: Path, location: Location, lineage: 
         if config.data.split == "holdout":
             journal.metrics(0, {"best/err1": err1, "best/err5": err5})
         journal.artifact(folder / BEST, "checkpoints")
-        journal.tags({CHECKPOINT_TAG: sha256(folder / BEST), STATUS_TAG: "finished"})
+        journal.tags({CHECKPOINT_TAG: net.checkpoint_sha256, STATUS_TAG: "finished"})
         journal.end("FINISHED")
     try:
         ship(folder, location)
@@ -97,17 +103,23 @@ def adopt(config: Config, store: Path, runs: Path, location: Location, lineage: 
     return Adopted(key, name, err1, err5, len(images.manifest.classes))
 
 
-def _facts(config: Config, images: Store, start: Start) -> dict:
-    """What the weights are saved with, as training does."""
-    manifest, mean = images.manifest, images.statistics(config.data.split).mean
-    facts = described(config, manifest.content_hash, len(manifest.classes), len(mean))
+def _record(config: Config, images: Store, start: Start) -> Net:
+    """The record that the weights are saved with."""
+    run = Run(
+        config=config,
+        store=images.path,
+        manifest=images.manifest,
+        precision="fp32",
+        start=start,
+        location=None,
+        key="",
+    )
+    net = replace(run.net, recipe=None, seed=None, start="", complete=True)
     # What only training does with the configuration makes no other net.
-    model = {key: value for key, value in facts["model"].items() if key != "init_fan"}
-    seen = [facts[key] for key in ("normalize", "split", "data")] + [
-        facts["augment"][key] for key in ("crop", "test_side")
-    ]
-    identity = json.dumps([ADOPTED, model, seen, start.fingerprint], sort_keys=True)
-    return {**facts, "key": hashlib.sha256(identity.encode()).hexdigest()[:12], "source": start.fingerprint}
+    model = {key: value for key, value in asdict(config.model).items() if key != "init_fan"}
+    shown = [net.normalize, net.split, net.data, net.augment.crop, net.augment.test_side]
+    identity = json.dumps([ADOPTED, model, net.num_classes, net.in_channels, shown, start.fingerprint], sort_keys=True)
+    return replace(net, key=hashlib.sha256(identity.encode()).hexdigest()[:12])
 
 
 def _validated(config: Config, store: Store, weights: Path, runs: Path) -> tuple[float, float]:

@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.data.store import Store
-from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
 from pipeline.ensemble.members import Candidate, all_finished, fetch_weights
 from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
-from pipeline.run.checkpoint import load_weights
+from pipeline.run.weights import load_weights
 from pipeline.tracking.store import Location
 
 
@@ -60,7 +59,7 @@ def all_trained(maker: Maker, but: Container[str], folder: Path) -> list[Member]
 
 def member_of(candidate: Candidate, folder: Path, weight: float | None = None, temperature: float = 1.0) -> Member:
     """A candidate whose weights lie in `folder`, see `Member` for the rest."""
-    cost = cost_of(load_weights(folder / weights_file(candidate))[1])
+    record = load_weights(folder / weights_file(candidate))[1]
     return Member(
         run_id=candidate.run_id,
         key=candidate.key,
@@ -70,8 +69,8 @@ def member_of(candidate: Candidate, folder: Path, weight: float | None = None, t
         lr=candidate.lr,
         seed=candidate.seed,
         steps=candidate.steps,
-        params=cost.params,
-        macs=cost.macs,
+        params=record.params,
+        macs=record.macs,
         weight=weight,
         val_err1=candidate.val_err1 if math.isfinite(candidate.val_err1) else None,
         checkpoint_sha256=candidate.checkpoint_sha256,

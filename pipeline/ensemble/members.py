@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import replacing, sha256
-from pipeline.learn.models import net_name
-from pipeline.run.checkpoint import BEST, snapshot_name
+from pipeline.record import from_json
+from pipeline.run.weights import BEST, snapshot_name
 from pipeline.tracking import registry
 from pipeline.tracking.setting import setting
-from pipeline.tracking.store import ADOPTED, CHECKPOINT_TAG, KEY_TAG, KIND_TAG, SNAPSHOT_TAG, SPLIT_TAG, Location
+from pipeline.tracking.store import (
+    ADOPTED,
+    CHECKPOINT_TAG,
+    KEY_TAG,
+    KIND_TAG,
+    NET_TAG,
+    SNAPSHOT_TAG,
+    SPLIT_TAG,
+    Location,
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +72,7 @@ class Candidate:
     @property
     def net(self) -> tuple[int, bool, str]:
         """What makes two candidates the same net to `best_per_depth`: a depth of the paper's nets, or one of the others."""
-        return self.depth, self.residual, "" if self.model.startswith(("resnet", "plain", "cifar_")) else self.model
+        return self.depth, self.residual, "" if self.model.startswith(("ResNet", "plain")) else self.model
 
     @property
     def training(self) -> tuple[int, bool, str]:
@@ -202,7 +211,7 @@ def _candidate(run: Any) -> Candidate | None:
         return Candidate(
             run_id=run.info.run_id,
             key=tags[KEY_TAG],
-            model=net_name(*net, params["model.shortcut"], params["model.stride_on"]),
+            model=from_json(json.loads(tags[NET_TAG])).name,
             depth=net[1],
             residual=net[2],
             lr=None if adopted else float(params["recipe.lr"]),

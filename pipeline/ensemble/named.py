@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.atomic import read_json, sha256
-from pipeline.ensemble.cost import cost_of
 from pipeline.ensemble.folder import Member
 from pipeline.ensemble.members import recipe_of, started
-from pipeline.ensemble.predictions import named
-from pipeline.run.checkpoint import BEST, load_weights
+from pipeline.run.weights import BEST, load_weights
 from pipeline.tracking import journal, shipper
 from pipeline.tracking.store import Location
 
@@ -36,19 +34,18 @@ def named_run(summary: Path, runs: Path, location: Location) -> tuple[Member, Pa
             "or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
         )
     params = begun[-1]["params"]
-    metadata = load_weights(folder / BEST)[1]
-    model, cost = metadata["model"], cost_of(metadata)
+    record = load_weights(folder / BEST)[1]
     member = Member(
         run_id=shipper.run_id(folder, location) or "",
         key=run["key"],
-        model=named(model),
-        depth=model["depth"],
-        residual=model["residual"],
+        model=record.name,
+        depth=record.model.depth,
+        residual=record.model.residual,
         lr=params["recipe.lr"],
         seed=params["seed"],
         steps=run["steps"],
-        params=cost.params,
-        macs=cost.macs,
+        params=record.params,
+        macs=record.macs,
         weight=None,
         val_err1=run["val_err1"],
         checkpoint_sha256=sha256(folder / BEST),

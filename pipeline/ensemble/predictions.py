@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.atomic import replacing, sha256
-from pipeline.config import NO_GLOBAL_POOL, AugmentConfig, EvaluationConfig
+from pipeline.config import NO_GLOBAL_POOL, EvaluationConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.ensemble.statistics import average_statistics
 from pipeline.learn.input.batches import ArrayBatches, ShardBatches, batches_of
 from pipeline.learn.input.loader import EvalLoader, TrainLoader
-from pipeline.learn.models import build_model, net_name
+from pipeline.learn.models import build_model
 from pipeline.progress import progress
-from pipeline.run.checkpoint import load_weights
+from pipeline.record import Net
 from pipeline.run.key import code_version
+from pipeline.run.weights import load_weights
 
 if TYPE_CHECKING:
     from pipeline.learn.input.crops import View
 
 FOLDER = "predictions"  # below paths.runs
-LATER = {"pca_std": 0.0}  # keys that weights may have been saved without; they change no test image
 AVERAGED = 50_000  # training images, as augmented in their first epoch, that batch norm's averages are taken from
 AS_TRAINED = EvaluationConfig(views="single", batchnorm="running", runs="members")
 LOOKED = 32  # images whose views are in memory together
@@ -45,7 +45,7 @@ _CODE = (
     "ensemble/forward.py",
     "ensemble/predictions.py",
     "ensemble/statistics.py",
-    "run/checkpoint.py",
+    "run/weights.py",
 )
 
 
@@ -64,11 +64,9 @@ class Images:
         """(N,) true classes."""
         return np.asarray(self.records.labels[self.indices])
 
-    def batches(self, metadata: dict[str, Any], workers: int = 1) -> ArrayBatches | ShardBatches:
-        """Batches as the net of `metadata` was validated on: its crop, its statistics."""
-        statistics = self.store.statistics(metadata["split"])
-        augment = AugmentConfig(**{**LATER, **metadata["augment"]})
-        return batches_of(self.records, statistics, augment, metadata["normalize"], workers)
+    def batches(self, net: Net, workers: int = 1) -> ArrayBatches | ShardBatches:
+        """Batches as `net` was validated on: its crop, its statistics."""
+        return batches_of(self.records, self.store.statistics(net.split), net.augment, net.normalize, workers)
 
 
 def validation_images(store: Store) -> Images:
@@ -121,11 +119,6 @@ def keep(checkpoint: str, images: Images, cache: Path, computed: NDArray[np.floa
         np.save(stream, computed)
 
 
-def named(model: dict[str, Any]) -> str:
-    """Name of the net that these arguments of `build_model` make."""
-    return net_name(*(model[part] for part in ("family", "depth", "residual", "shortcut", "stride_on")))
-
-
 def _name(checkpoint: str, images: Images) -> str:
     """Of all that decides the result: the weights, the images, the code."""
     data, evaluation = images.store.manifest.content_hash, images.evaluation
@@ -139,44 +132,44 @@ def _code() -> str:
     return hashlib.sha256(b"".join([code_version().encode(), *sources])).hexdigest()[:12]
 
 
-def load_net(weights: Path, content_hash: str) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """A trained net in evaluation mode, and its checkpoint's metadata.
+def load_net(weights: Path, content_hash: str) -> tuple[torch.nn.Module, Net]:
+    """A trained net in evaluation mode, and its record.
 
     Raises:
         ValueError: trained on other images than those of `content_hash`, or not written by this project.
     """
-    state, metadata = load_weights(weights)
-    if metadata["data"] != content_hash:
+    state, record = load_weights(weights)
+    if record.data != content_hash:
         raise ValueError(
-            f"{weights} was trained on data {metadata['data'][:12]}, the store holds {content_hash[:12]}; "
+            f"{weights} was trained on data {record.data[:12]}, the store holds {content_hash[:12]}; "
             "train it again on the present store"
         )
     with torch.device("meta"):  # no memory, no random numbers: the file has the weights
-        net = build_model(**metadata["model"])
+        net = build_model(**vars(record.model), num_classes=record.num_classes, in_channels=record.in_channels)
     net.load_state_dict(state, assign=True)
-    return net.eval(), metadata
+    return net.eval(), record
 
 
 def _forward(weights: Path, images: Images, device: torch.device, workers: int) -> NDArray[np.float32]:
-    net, metadata = load_net(weights, images.store.manifest.content_hash)
-    batches = images.batches(metadata, workers)
-    title = f"{images.which} images, {named(metadata['model'])} {metadata['key']}"
+    net, record = load_net(weights, images.store.manifest.content_hash)
+    batches = images.batches(record, workers)
+    title = f"{images.which} images, {record.name} {record.key}"
     if images.evaluation.batchnorm == "averaged":
         net = net.to(memory_format=torch.channels_last).to(device)
-        average_statistics(net, _training_images(images.store, metadata, device, workers, title))
+        average_statistics(net, _training_images(images.store, record, device, workers, title))
     net = ready(net, device)
     if isinstance(batches, ArrayBatches) or images.evaluation.views == "single":  # small images have one (Sec. 4.2)
         return _single(net, batches, images.indices, device, title)
     # Imported here: small images need no JPEG library.
     from pipeline.learn.input.views import views
 
-    augment, family = metadata["augment"], metadata["model"]["family"]
+    augment, family = record.augment, record.model.family
     if images.evaluation.views == "multi_scale" and family in NO_GLOBAL_POOL:
         raise ValueError(
-            f"{named(metadata['model'])} {metadata['key']} cannot be shown whole images of several scales, it has no fully "
+            f"{record.name} {record.key} cannot be shown whole images of several scales, it has no fully "
             "convolutional form here; use evaluation=ten_crop or evaluation=single, or leave it out (evaluation.runs=members)"
         )
-    seen = views(images.evaluation.views, augment["crop"], augment["test_side"])
+    seen = views(images.evaluation.views, augment.crop, augment.test_side)
     return _averaged(net, batches, images.indices, seen, device, title)
 
 
@@ -226,14 +219,10 @@ def _averaged(
     return torch.cat(said).float().cpu().numpy()
 
 
-def _training_images(
-    store: Store, metadata: dict[str, Any], device: torch.device, workers: int, title: str
-) -> Iterator[Tensor]:
+def _training_images(store: Store, record: Net, device: torch.device, workers: int, title: str) -> Iterator[Tensor]:
     """Batches of the net's training images, augmented and in the order of the first epoch of seed 0."""
-    of_training = Images(
-        "train", store, store.train(), store.split_indices(metadata["split"], metadata.get("num_train", 0))[0]
-    )
-    batches = of_training.batches(metadata, workers)
+    of_training = Images("train", store, store.train(), store.split_indices(record.split, record.num_train)[0])
+    batches = of_training.batches(record, workers)
     size = min(BATCH, len(of_training.indices))
     loader = TrainLoader(
         of_training.indices, len(of_training.records), size, batches.width, 0, batches.fetch, ahead=batches.ahead

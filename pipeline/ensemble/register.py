@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from pipeline.atomic import write_json
+from pipeline.config import AugmentConfig
 from pipeline.data.store import ArrayRecords, Statistics, Store
 from pipeline.ensemble.folder import SERVED, Member
 from pipeline.ensemble.members import SPLIT
 from pipeline.ensemble.predictions import Images
 from pipeline.learn.input.augment import mean_of_crops
 from pipeline.learn.input.normalization import channel_constants
-from pipeline.run.checkpoint import load_weights
+from pipeline.record import Net
+from pipeline.run.weights import load_weights
 from pipeline.tracking import registry
 from pipeline.tracking.store import DATA_TAG, SPLIT_TAG, Location
 
@@ -55,7 +57,7 @@ def register(
     lineage = {
         **tags,
         DATA_TAG: manifest.content_hash,
-        SPLIT_TAG: " and ".join(sorted({facts["split"] for facts in metadata})),
+        SPLIT_TAG: " and ".join(sorted({facts.split for facts in metadata})),
         "pipeline.selection": selection,
         "pipeline.members": json.dumps([member.run_id for member in members]),
         "pipeline.member_checkpoints": json.dumps([member.checkpoint_sha256 for member in members]),
@@ -81,14 +83,14 @@ def ensemble_key(members: list[Member]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
-def _description(store: Store, members: list[Member], metadata: list[dict[str, Any]]) -> dict[str, Any]:
+def _description(store: Store, members: list[Member], metadata: list[Net]) -> dict[str, Any]:
     """What `model.EnsembleModel` reads; means have the shape (H, W, C) or (1, 1, C), floats survive JSON exactly."""
     statistics = {}
     for facts in metadata:
-        kept = store.statistics(facts["split"])
-        pixel = facts["normalize"] == "per_pixel_mean"
-        mean, std = channel_constants("channel" if pixel else facts["normalize"], kept)
-        mean = _pixel_mean(store, kept, facts["augment"]) if pixel else mean[None, None]
+        kept = store.statistics(facts.split)
+        pixel = facts.normalize == "per_pixel_mean"
+        mean, std = channel_constants("channel" if pixel else facts.normalize, kept)
+        mean = _pixel_mean(store, kept, facts.augment) if pixel else mean[None, None]
         std = np.ones_like(std) if pixel else std
         statistics[_seen_through(facts)] = {"mean": mean.tolist(), "std": std.tolist()}
     return {
@@ -101,7 +103,7 @@ def _description(store: Store, members: list[Member], metadata: list[dict[str, A
                 "checkpoint_sha256": member.checkpoint_sha256,
                 "weight": member.weight,
                 "temperature": member.temperature,
-                "model": facts["model"],
+                "model": {**vars(facts.model), "num_classes": facts.num_classes, "in_channels": facts.in_channels},
                 "statistics": _seen_through(facts),
             }
             for member, facts in zip(members, metadata, strict=True)
@@ -109,23 +111,23 @@ def _description(store: Store, members: list[Member], metadata: list[dict[str, A
     }
 
 
-def _seen_through(metadata: dict[str, Any]) -> str:
+def _seen_through(record: Net) -> str:
     """Names a normalisation; the same one has other values where it was taken of other images."""
-    return metadata["normalize"] if metadata["split"] == SPLIT else f"{metadata['normalize']} of {metadata['split']}"
+    return record.normalize if record.split == SPLIT else f"{record.normalize} of {record.split}"
 
 
-def _pixel_mean(store: Store, statistics: Statistics, augment: dict[str, Any]) -> np.ndarray:
+def _pixel_mean(store: Store, statistics: Statistics, augment: AugmentConfig) -> np.ndarray:
     """(H, W, C) of what the served nets see: a whole small image, or a crop."""
     assert statistics.pixel_mean is not None  # a net was trained with it
     if store.manifest.format == "arrays":
         return statistics.pixel_mean
-    mean = mean_of_crops(torch.from_numpy(statistics.pixel_mean), augment["test_side"], augment["crop"])
+    mean = mean_of_crops(torch.from_numpy(statistics.pixel_mean), augment.test_side, augment.crop)
     return mean.permute(1, 2, 0).numpy()
 
 
-def _example(images: Images, metadata: list[dict[str, Any]]) -> np.ndarray:
+def _example(images: Images, metadata: list[Net]) -> np.ndarray:
     """(1, H, W, C) uint8: the first image as every member sees it before normalisation."""
-    views = sorted({(facts["augment"]["crop"], facts["augment"]["test_side"]) for facts in metadata})
+    views = sorted({(facts.augment.crop, facts.augment.test_side) for facts in metadata})
     if isinstance(images.records, ArrayRecords):
         return np.array(images.records.images[images.indices[:1]])
     if len(views) > 1:

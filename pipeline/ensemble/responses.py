@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.data.splits import evenly
-from pipeline.ensemble.predictions import Images, load_net, named
+from pipeline.ensemble.predictions import Images, load_net
 from pipeline.learn.input.loader import EvalLoader
 from pipeline.learn.training.precision import float32_products
 from pipeline.progress import progress
@@ -61,13 +61,13 @@ def responses_of(weights: Path, images: Images, device: torch.device, workers: i
     Raises:
         ValueError: as `load_net`.
     """
-    net, metadata = load_net(weights, images.store.manifest.content_hash)
+    net, record = load_net(weights, images.store.manifest.content_hash)
     net = net.to(memory_format=torch.channels_last).to(device)
     if not list(_norms_after_3x3(net)):
         return None
     some = replace(images, indices=evenly(images.indices, IMAGES))
-    batches = some.batches(metadata, workers)
-    title = f"layer responses, {named(metadata['model'])} {metadata['key']}"
+    batches = some.batches(record, workers)
+    title = f"layer responses, {record.name} {record.key}"
 
     def served() -> Iterator[tuple[Tensor, Tensor]]:
         for fetched in EvalLoader(some.indices, BATCH, batches.fetch, ahead=batches.ahead):

@@ -1,4 +1,4 @@
-"""One process's work on a run: the folder it holds, the journal it writes, the result it leaves."""
+"""One process's work on a run: the folder it holds, the journal it writes, the record it leaves."""
 
 from __future__ import annotations
 
@@ -8,106 +8,67 @@ import sys
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, sha256, write_json
-from pipeline.config import Config
-from pipeline.learn.models import net_name
-from pipeline.run.checkpoint import BEST, FolderLock
-from pipeline.run.ranks import rank
+from pipeline.record import Net
+from pipeline.run.checkpoint import FolderLock
+from pipeline.run.launch import rank
+from pipeline.run.run import RUN, Run
 from pipeline.run.stop import Interrupted
+from pipeline.run.weights import BEST
 from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.shipper import Shipper, run_id, ship
+from pipeline.tracking.shipper import Shipper, ship
 
-RUN = "run.json"  # key, name, status, step, seconds, host, pid; the result once there is one
 ENDING_S = 30.0  # for a killed process to let go of its run
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """What a training came to. Errors are fractions of the validation split; None where it is empty (data.split=full)."""
-
-    key: str
-    name: str
-    folder: str
-    run_id: str | None  # in MLflow; None while MLflow has not answered
-    status: str  # finished, or stopped by a sweep's scheduler
-    steps: int
-    best_step: int
-    val_err1: float | None
-    val_err5: float | None
-    seconds: float  # of training and validation, over all attempts
-    images_per_s: float  # of the last attempt, validation included
-    precision: str
-
-
-def run_name(config: Config) -> str:
-    """For example cifar10-resnet56-lr0.1-s0."""
-    net = net_name(config.model.family, config.model.depth, config.model.residual, config.model.shortcut)
-    return f"{config.data.name}-{net}-lr{config.recipe.lr:g}-s{config.seed}"
-
-
-def location_of(config: Config) -> tracking.Location:
-    """The MLflow that a configuration tracks its runs in."""
-    return tracking.locate(config.tracking.uri, config.paths.mlruns)
-
-
-def finished(folder: Path, location: tracking.Location | None) -> FitResult | None:
-    """The result of a run that has nothing left to do, with its id at `location`."""
-    if not (folder / RUN).exists() or not (folder / BEST).exists():
-        return None
-    run = read_json(folder / RUN)
-    if run["status"] != "finished":
-        return None
-    return FitResult(**{**run["result"], "folder": str(folder), "run_id": run_id(folder, location)})
-
-
 class Attempt:
-    """What rank zero writes of a run; on other ranks `journal` is None and nothing is written."""
+    """What rank zero writes of a run; on other ranks `journal` is None and nothing is written.
 
-    def __init__(self, folder: Path, name: str, key: str, precision: str, journal: Journal | None) -> None:
-        self.journal = journal
-        self._folder, self._name, self._key, self._precision = folder, name, key, precision
+    Attributes:
+        step: how far the training is; the recorder keeps it up to date.
+        first_step: where this attempt began.
+    """
+
+    def __init__(self, run: Run, journal: Journal | None) -> None:
+        self.run, self.journal = run, journal
         self._start = time.monotonic()
-        earlier = read_json(folder / RUN) if (folder / RUN).exists() else {}
+        earlier = read_json(run.folder / RUN) if (run.folder / RUN).exists() else {}
         self._earlier_s = earlier.get("seconds", 0.0)
-        self.write("running", 0)
+        self.step = self.first_step = earlier.get("step", 0)
+        self.write("running")
 
-    def write(self, status: str, step: int, result: FitResult | None = None) -> None:
-        if self.journal is not None:
-            facts = {"key": self._key, "name": self._name, "status": status, "step": step, "seconds": self._seconds()}
-            where = {"host": socket.gethostname(), "pid": os.getpid()}
-            write_json(self._folder / RUN, {**facts, **where, "result": asdict(result) if result else None})
+    def write(self, status: str, net: Net | None = None) -> None:
+        if self.journal is None:
+            return
+        facts = {"key": self.run.key, "name": self.run.name, "status": status, "step": self.step}
+        facts |= {"seconds": self._seconds(), "host": socket.gethostname(), "pid": os.getpid()}
+        write_json(self.run.folder / RUN, {**facts, "net": net.to_json() if net else None})
 
-    def close(self, status: str, step: int, first_step: int, best: dict[str, float], batch_size: int) -> FitResult:
-        """Result of the run, written to run.json and the journal, weights queued for upload."""
+    def close(self, net: Net) -> Net:
+        """The net's record with time and hash, written to run.json and the journal; queues the weights for upload."""
         seconds = time.monotonic() - self._start
-        result = FitResult(
-            key=self._key,
-            name=self._name,
-            folder=str(self._folder),
-            run_id=None,
-            status=status,
-            steps=step,
-            best_step=int(best["step"]),
-            val_err1=best.get("val/err1"),
-            val_err5=best.get("val/err5"),
-            seconds=self._seconds(),
-            images_per_s=(step - first_step) * batch_size / seconds,
-            precision=self._precision,
-        )
-        if self.journal is not None:
-            weights = self._folder / BEST
-            summary = {f"best/{name.removeprefix('val/')}": value for name, value in best.items()}
-            self.journal.metrics(step, {**summary, "seconds": result.seconds, "images_per_s": result.images_per_s})
-            self.journal.artifact(weights, "checkpoints")
-            self.journal.tags({tracking.CHECKPOINT_TAG: sha256(weights), tracking.STATUS_TAG: status})
-            self.journal.end("FINISHED")
-            self.write(status, step, result)
-        return result
+        rate = (self.step - self.first_step) * self.run.config.recipe.batch_size / seconds
+        net = replace(net, steps=self.step, seconds=self._seconds(), images_per_s=rate)
+        if self.journal is None:
+            return net
+        weights = self.run.folder / BEST
+        net = replace(net, checkpoint_sha256=sha256(weights))
+        errors = {"best/err1": net.val_err1, "best/err5": net.val_err5}
+        measured = {name: value for name, value in errors.items() if value is not None}
+        summary = {**measured, "best/step": net.step, "seconds": self._seconds(), "images_per_s": rate}
+        self.journal.metrics(self.step, summary)
+        self.journal.artifact(weights, "checkpoints")
+        status = "finished" if net.complete else "stopped"
+        self.journal.tags({tracking.CHECKPOINT_TAG: net.checkpoint_sha256, tracking.STATUS_TAG: status})
+        self.journal.tags({tracking.NET_TAG: net.to_tag()})
+        self.journal.end("FINISHED")
+        self.write(status, net)
+        return net
 
     def tag(self, tags: dict[str, str]) -> None:
         if self.journal is not None:
@@ -119,33 +80,34 @@ class Attempt:
         if self.journal is not None:
             self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
             self.journal.end("KILLED" if asked else "FAILED")
-            self.write("interrupted" if asked else "failed", 0)
+            self.write("interrupted" if asked else "failed")
 
     def _seconds(self) -> float:
         return self._earlier_s + time.monotonic() - self._start
 
 
 @contextmanager
-def attempt_on(
-    folder: Path, config: Config, key: str, content_hash: str, precision: str, tags: dict[str, str], track: bool
-) -> Iterator[Attempt]:
+def attempt_on(run: Run, net: Net, tags: dict[str, str]) -> Iterator[Attempt]:
     """Holds the run's folder, its journal and the shipper to MLflow for the block; on rank zero alone.
 
+    Args:
+        net: the record before training.
+        tags: for MLflow, beside the run's own.
     Raises:
         ValueError: another process holds the folder.
     """
     if rank() != 0:
-        yield Attempt(folder, run_name(config), key, precision, None)
+        yield Attempt(run, None)
         return
-    with FolderLock(folder):
-        journal = Journal(folder)
-        journal.begin(
-            run_name(config), config.data.name, _params(config, precision), {**_tags(config, key, content_hash), **tags}
-        )
-        attempt = Attempt(folder, run_name(config), key, precision, journal)
-        location = location_of(config) if track else None
+    config = run.config
+    with FolderLock(run.folder):
+        journal = Journal(run.folder)
+        own = {tracking.KEY_TAG: run.key, tracking.KIND_TAG: "train", tracking.DATA_TAG: net.data}
+        own |= {tracking.SPLIT_TAG: net.split, tracking.NET_TAG: net.to_tag()}
+        journal.begin(run.name, config.data.name, _params(run), {**own, **tags})
+        attempt = Attempt(run, journal)
         every_s = config.tracking.system_metrics_every_s
-        shipper = Shipper(folder, location, every_s, at_once=False) if location else None
+        shipper = Shipper(run.folder, run.location, every_s, at_once=False) if run.location else None
         try:
             yield attempt
         except BaseException as error:
@@ -157,7 +119,7 @@ def attempt_on(
 
 
 def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Container[str] = ("running",)) -> None:
-    """Says, in run.json, journal and MLflow, that a run was interrupted whose process was killed and could not.
+    """Writes into run.json, journal and MLflow that a run was interrupted whose process was killed.
 
     Args:
         statuses: of run.json, that such a process leaves behind.
@@ -176,17 +138,13 @@ def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Cont
         try:
             ship(folder, location)
         except Exception as error:  # whatever MLflow raises; `pipeline sync` ships it later
-            print(f"{folder}: MLflow has not heard that it was interrupted ({error})", file=sys.stderr)
+            print(f"{folder}: MLflow does not have it as interrupted yet ({error})", file=sys.stderr)
 
 
-def with_run_id(result: FitResult, location: tracking.Location | None) -> FitResult:
-    return replace(result, run_id=run_id(Path(result.folder), location))
-
-
-def _params(config: Config, precision: str) -> dict[str, Any]:
+def _params(run: Run) -> dict[str, Any]:
     """The configuration that decides the result, one flat key a value, as MLflow shows it."""
-    values = config.to_dict()
-    flat: dict[str, Any] = {"seed": config.seed, "precision": precision}
+    values = run.config.to_dict()
+    flat: dict[str, Any] = {"seed": run.config.seed, "precision": run.precision}
     for section in ("data", "model", "recipe", "start", "trainer"):
         for name, value in values[section].items():
             if isinstance(value, dict):
@@ -194,12 +152,3 @@ def _params(config: Config, precision: str) -> dict[str, Any]:
             else:
                 flat[f"{section}.{name}"] = value
     return flat
-
-
-def _tags(config: Config, key: str, content_hash: str) -> dict[str, str]:
-    return {
-        tracking.KEY_TAG: key,
-        tracking.KIND_TAG: "train",
-        tracking.DATA_TAG: content_hash,
-        tracking.SPLIT_TAG: config.data.split,
-    }

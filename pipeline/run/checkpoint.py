@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import pickle
 import socket
 import time
-from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.atomic import replacing
-from pipeline.config import Config
 
-LAST, BEST = "last.ckpt", "best.safetensors"
-
-
-def snapshot_name(step: int) -> str:
-    """File of the weights that a cycle of the learning rate left behind."""
-    return f"snapshot-{step}.safetensors"
+LAST = "last.ckpt"
 
 
 def resumable(folder: Path, key: str) -> Path | None:
@@ -36,59 +28,29 @@ def resumable(folder: Path, key: str) -> Path | None:
     if not path.exists():
         return None
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run_key")
+        owner = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run_key")
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} cannot be read ({reason}); remove it to start this run afresh") from None
-    if found != key:
-        raise ValueError(f"{path} belongs to run {found}, not {key}; remove {folder} and start again")
+    if owner != key:
+        raise ValueError(f"{path} belongs to run {owner}, not {key}; remove {folder} and start again")
     return path
 
 
-def described(
-    config: Config, content_hash: str, num_classes: int, in_channels: int, seen: Collection[str] = ()
-) -> dict[str, Any]:
-    """What weights are saved with, so that they can be read without the configuration.
+class AtomicCheckpointIO(CheckpointIO):
+    """torch.save beside the final name, fsync, rename. Lightning's own writing can leave a torn file behind."""
 
-    Args:
-        seen: content hashes of data sets whose validation images the weights that this starts from were trained on.
-    """
-    return {
-        "model": {**asdict(config.model), "num_classes": num_classes, "in_channels": in_channels},
-        "normalize": config.recipe.normalize,
-        "augment": asdict(config.recipe.augment),
-        "split": config.data.split,
-        "data": content_hash,
-        "num_train": config.data.num_train,
-        "seen": sorted({*seen, *([content_hash] if config.data.split == "full" else [])}),
-    }
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with replacing(path) as part:
+            torch.save(checkpoint, part)
 
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
-def save_weights(model: torch.nn.Module, path: Path, metadata: dict[str, Any]) -> None:
-    """Weights as safetensors with JSON `metadata` in its header (the model's constructor arguments, step, error)."""
-    from safetensors.torch import save_file
-
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with replacing(path) as part:
-        save_file(weights, part, metadata={"pipeline": json.dumps(metadata)})
-
-
-def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """State dict and metadata that `save_weights` wrote.
-
-    Raises:
-        ValueError: a damaged file, or one without this project's metadata.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as stream:
-            metadata = (stream.metadata() or {}).get("pipeline")
-            if metadata is None:
-                raise ValueError(f"{path} was not written by this project: its header names no model")
-            return {name: stream.get_tensor(name) for name in stream.keys()}, json.loads(metadata)  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read ({error}); remove it, the run makes or fetches it again") from None
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
 
 
 class FolderLock:

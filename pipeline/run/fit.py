@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies import DDPStrategy
 
 from pipeline.config import Config
 from pipeline.fast.allocator import keep_freed_memory
 from pipeline.fast.batchnorm import CpuLayerSync
-from pipeline.fast.choice import compiles
-from pipeline.fast.compiled import compile_net
+from pipeline.fast.compiled import compile_net, compiles
 from pipeline.learn.input.module import ImageData
 from pipeline.learn.models import build_model
-from pipeline.learn.training.classifier import Classifier
-from pipeline.learn.training.precision import float32_products, resolve, uses_cuda
+from pipeline.learn.training.classifier import Calls, Classifier
+from pipeline.learn.training.optimisers import freeze_backbone
+from pipeline.learn.training.precision import float32_products, uses_cuda
 from pipeline.progress import progress
-from pipeline.run.attempt import Attempt, FitResult, attempt_on, finished, location_of, run_name, with_run_id
-from pipeline.run.checkpoint import BEST, described, resumable, save_weights
-from pipeline.run.checkpoint_io import AtomicCheckpointIO
-from pipeline.run.identity import identify
-from pipeline.run.ranks import rank
-from pipeline.run.recorder import Recorder, Report, Validated
-from pipeline.run.start import Start, freeze_backbone
+from pipeline.record import Net
+from pipeline.run.attempt import Attempt, attempt_on
+from pipeline.run.checkpoint import AtomicCheckpointIO, resumable
+from pipeline.run.launch import Launched, learn_rank, rank
+from pipeline.run.recorder import Recorder, Report
+from pipeline.run.run import Run, identify
 from pipeline.run.stop import GracefulStop, Interrupted, ignore_sigterm
-from pipeline.tracking import store as tracking
+from pipeline.tracking.store import COMPILED_TAG
 
 STEPS_PER_CALL = 25  # on a GPU; half of the default log_every_steps
 
@@ -44,10 +43,9 @@ def fit(
     *,
     tags: dict[str, str] | None = None,
     report: Report | None = None,
-    strategy: Strategy | None = None,
-    plugins: tuple[Any, ...] = (),
+    launched: Launched | None = None,
     track: bool = True,
-) -> FitResult:
+) -> Net:
     """Trains to recipe.max_steps, from the run's last checkpoint where there is one; a finished run is returned as is.
 
     Every rank calls it. The run's folder is paths.runs/<key>; `pipeline.run.key` says what the key depends on.
@@ -56,158 +54,127 @@ def fit(
         store: folder that preprocess made.
         tags: for MLflow: lineage, the sweep it belongs to.
         report: called after each validation, on every rank, once the checkpoint is on disk; may raise `Stopped`.
-        strategy, plugins: Lightning's, for ranks that another launcher (Ray) has made.
+        launched: the ranks, where another launcher (Ray) has made them.
         track: whether the journal is shipped to MLflow.
-
+    Returns:
+        The record of the net; `complete` is false where `report` stopped the training.
     Raises:
         ValueError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
         stop.Interrupted: after a signal; call again to go on.
     """
-    precision = resolve(config.recipe.precision, config.trainer.accelerator)
-    location = location_of(config) if track else None
-    run = identify(config, store, precision, location)
-    key, folder, content_hash, start = run.key, run.folder, run.content_hash, run.start
-    if (done := finished(folder, location)) is not None:
+    if launched is None:
+        learn_rank(config.trainer.devices)
+    run = identify(config, store, track=track)
+    if (done := run.finished()) is not None:
         return done
     keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    data, seen = _data(config, store), start.seen if start is not None else ()
-    metadata = {**described(config, content_hash, data.num_classes, data.in_channels, seen), "key": key}
-    model = _net(config, metadata["model"], start)
-    known = (folder, config, key, content_hash, precision, tags or {}, track)
-    with float32_products(precision), attempt_on(*known) as attempt:
-        recorder = Recorder(folder, key, metadata, attempt.journal, *_due(config)[:2], _told(attempt, report))
-        trainer = _trainer(config, precision, folder, [recorder, GracefulStop(recorder.save_last)], strategy, plugins)
-        checkpoint = resumable(folder, key)
+    data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
+    net = run.net
+    model = _build(run, net)
+    with float32_products(run.precision), attempt_on(run, net, tags or {}) as attempt:
+        recorder = Recorder(attempt, net, report)
+        trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last)], launched)
+        checkpoint = resumable(run.folder, run.key)
         first_step = _step_of(checkpoint)
-        compiled = _compiles(config, model, data, precision, config.recipe.max_steps - first_step)
+        compiled = _compiles(run, model, net, config.recipe.max_steps - first_step)
         if compiled:
             compile_net(model)
-            attempt.tag({tracking.COMPILED_TAG: "true"})
-        steps_per_call, due = _steps_per_call(config), _due(config)
-        share = config.start.backbone_lr
-        classifier = Classifier(model, config.recipe, steps_per_call, due, compiled, config.seed, share)
-        status = _run(trainer, classifier, data, recorder, checkpoint, first_step, run_name(config))
+            attempt.tag({COMPILED_TAG: "true"})
+        classifier = Classifier(model, config.recipe, _calls(config, compiled), config.seed, config.start.backbone_lr)
+        complete = _train(trainer, classifier, data, attempt, checkpoint)
         if not data.has_validation:  # nothing to choose by: the last weights are the result
-            recorder.best = {"step": trainer.global_step}
-            if trainer.is_global_zero:
-                save_weights(model, folder / BEST, {**metadata, **recorder.best})
-        result = attempt.close(status, trainer.global_step, first_step, recorder.best, config.recipe.batch_size)
-    return with_run_id(result, location)
+            recorder.save_best(classifier, trainer.global_step, {})
+        net = attempt.close(replace(recorder.net, complete=complete))
+    return run.tracked(net)  # once the shipper has ended
 
 
-def _told(attempt: Attempt, report: Report | None) -> Report:
-    """`report`, after run.json has heard how far the training is: a kill loses no more than an epoch's seconds."""
-
-    def told(validated: Validated) -> None:
-        attempt.write("running", validated.step)
-        if report is not None:
-            report(validated)
-
-    return told
-
-
-def _data(config: Config, store: Path) -> ImageData:
-    recipe, data = config.recipe, config.data
-    images = (recipe.batch_size, recipe.augment, recipe.normalize)
-    return ImageData(store, data.split, *images, config.seed, data.workers, data.num_train)
-
-
-def _net(config: Config, architecture: dict[str, Any], start: Start | None) -> torch.nn.Module:
+def _build(run: Run, net: Net) -> torch.nn.Module:
+    """The net with its first weights: drawn from the seed, or those that training starts from."""
+    config = run.config
     torch.manual_seed(config.seed)
-    model = build_model(**architecture)
-    if start is not None:
-        start.load_into(model, head=config.start.head == "kept")
+    model = build_model(**vars(config.model), num_classes=net.num_classes, in_channels=net.in_channels)
+    if run.start is not None:
+        run.start.load_into(model, head=config.start.head == "kept")
         if config.start.backbone_lr == 0:
             freeze_backbone(model)
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
-def _run(
-    trainer: pl.Trainer,
-    classifier: Classifier,
-    data: ImageData,
-    recorder: Recorder,
-    checkpoint: Path | None,
-    first_step: int,
-    name: str,
-) -> str:
-    """Status of the run: finished or stopped."""
-    shown = progress(name, classifier.recipe.max_steps, "steps", first_step) if rank() == 0 else nullcontext()
-    with shown as recorder.progress:
+def _train(
+    trainer: pl.Trainer, classifier: Classifier, data: ImageData, attempt: Attempt, checkpoint: Path | None
+) -> bool:
+    """Whether the training came to its end; false where a report stopped it."""
+    recipe, name, recorder = classifier.recipe, attempt.run.name, trainer.callbacks[0]  # type: ignore[attr-defined]
+    assert isinstance(recorder, Recorder)
+    bar = progress(name, recipe.max_steps, "steps", _step_of(checkpoint)) if rank() == 0 else nullcontext()
+    with bar as recorder.progress:
         try:
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         except Stopped:  # which may come with the last step
-            return "finished" if trainer.global_step >= classifier.recipe.max_steps else "stopped"
+            return trainer.global_step >= recipe.max_steps
         except Interrupted:
             ignore_sigterm()
             raise
         finally:
             classifier.release()
     if classifier.warming and rank() == 0:
-        recipe = classifier.recipe
         print(
             f"{name}: the training error never fell below recipe.warmup_until_err={recipe.warmup_until_err}, so that the "
             f"learning rate stayed at recipe.warmup_lr={recipe.warmup_lr} to the end",
             file=sys.stderr,
         )
-    return "finished"
+    return True
 
 
-def _compiles(config: Config, model: torch.nn.Module, data: ImageData, precision: str, steps: int) -> bool:
+def _compiles(run: Run, model: torch.nn.Module, net: Net, steps: int) -> bool:
     """trainer.compile, or what auto comes to; ranks do not measure beside each other, so auto is false for several."""
-    setting, ranks = config.trainer.compile, config.trainer.world_size
-    if setting == "auto" and ranks > 1:
+    trainer, side = run.config.trainer, run.config.recipe.augment.crop
+    if trainer.compile == "auto" and trainer.world_size > 1:
         return False
-    device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
-    side = config.recipe.augment.crop
-    shape = (config.recipe.batch_size // ranks, data.in_channels, side, side)
-    return compiles(setting, model, shape, precision, device, steps)
+    shape = (run.config.recipe.batch_size // trainer.world_size, net.in_channels, side, side)
+    device = torch.device("cuda" if uses_cuda(trainer.accelerator) else "cpu")
+    return compiles(trainer.compile, model, shape, run.precision, device, steps)
 
 
-def _steps_per_call(config: Config) -> int:
-    """trainer.steps_per_call, or what 0 comes to: a CPU's steps take much longer than Lightning's own work."""
-    return config.trainer.steps_per_call or (STEPS_PER_CALL if uses_cuda(config.trainer.accelerator) else 1)
-
-
-def _due(config: Config) -> tuple[int, int, int]:
-    """Intervals, in steps, at which something beside training is done."""
-    cycle = config.recipe.max_steps // config.recipe.cycles if config.recipe.cycles > 1 else 0
-    return config.trainer.log_every_steps, config.trainer.checkpoint_every_steps, cycle
+def _calls(config: Config, compiled: bool) -> Calls:
+    """Steps a call: trainer.steps_per_call, or what 0 comes to. A CPU's steps take much longer than Lightning's own work."""
+    trainer, recipe = config.trainer, config.recipe
+    cycle = recipe.max_steps // recipe.cycles if recipe.cycles > 1 else 0
+    return Calls(
+        steps=trainer.steps_per_call or (STEPS_PER_CALL if uses_cuda(trainer.accelerator) else 1),
+        due=(trainer.log_every_steps, trainer.checkpoint_every_steps, cycle),
+        compiled=compiled,
+        graphs=trainer.cuda_graphs,
+    )
 
 
 def _step_of(checkpoint: Path | None) -> int:
     return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"] if checkpoint else 0
 
 
-def _trainer(
-    config: Config,
-    precision: str,
-    folder: Path,
-    callbacks: list[pl.Callback],
-    strategy: Strategy | None,
-    plugins: tuple[Any, ...],
-) -> pl.Trainer:
-    cuda, ranks = uses_cuda(config.trainer.accelerator), config.trainer.world_size
-    sync = config.trainer.sync_batchnorm and ranks > 1
+def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched | None) -> pl.Trainer:
+    settings = run.config.trainer
+    cuda, ranks = uses_cuda(settings.accelerator), settings.world_size
+    sync = settings.sync_batchnorm and ranks > 1
     layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
     # Synchronised statistics are the same on all ranks; to send them round at each step would cost as much as a layer.
     ddp = DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not sync)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
-        devices="auto" if strategy is not None else config.trainer.devices,
-        num_nodes=config.trainer.num_nodes,
-        strategy=strategy or (ddp if ranks > 1 else "auto"),
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
-        max_steps=config.recipe.max_steps,
+        devices="auto" if launched else settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=launched.strategy if launched else ddp if ranks > 1 else "auto",
+        precision="bf16-mixed" if run.precision == "bf16" else "32-true",
+        max_steps=run.config.recipe.max_steps,
         max_epochs=-1,
-        check_val_every_n_epoch=config.trainer.val_every_epochs,
+        check_val_every_n_epoch=settings.val_every_epochs,
         sync_batchnorm=sync and cuda,
         benchmark=cuda,  # cuDNN times its algorithms: shapes stay the same
-        plugins=[AtomicCheckpointIO(), *layer_sync, *plugins],
+        plugins=[AtomicCheckpointIO(), *layer_sync, *(launched.plugins if launched else ())],
         callbacks=callbacks,
-        default_root_dir=folder,
+        default_root_dir=run.folder,
         use_distributed_sampler=False,  # loaders take their rank's share themselves
         num_sanity_val_steps=0,
         logger=False,

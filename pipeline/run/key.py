@@ -41,13 +41,10 @@ def run_key(config: Config, content_hash: str, precision: str, start: str = "") 
 
 def deciding(config: Config) -> dict[str, int]:
     """What of the trainer's section changes more than rounding."""
-    trainer, recipe = config.trainer, config.recipe
+    trainer = config.trainer
     return {
         "val_every_epochs": trainer.val_every_epochs,  # the best weights are chosen among those validated
         "statistics_per_rank": 1 if trainer.sync_batchnorm else trainer.world_size,
-        "warmup_window": trainer.log_every_steps
-        if recipe.warmup_lr
-        else 0,  # the error that ends the warm-up is its mean
         # Each rank draws the masks of its own images.
         "dropout_per_rank": trainer.world_size if config.model.family.split("_")[0] in OTHER_DEPTHS else 1,
     }

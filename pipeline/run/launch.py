@@ -1,21 +1,39 @@
-"""How ranks come about without Ray: in this process, or by Lightning, torchrun or Slurm."""
+"""Which rank this process is, and the ranks that another launcher has made."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
-from pipeline.config import Config
-from pipeline.run.attempt import FitResult
-from pipeline.run.fit import fit
-from pipeline.run.ranks import set_rank
-from pipeline.run.recorder import Report
+from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+_LIGHTNING: Any = rank_zero_only  # a function with the attribute `rank`, which types cannot say
 
 
-def launch(config: Config, store: Path, tags: dict[str, str], report: Report | None = None) -> FitResult:
-    """`fit` on trainer.devices x trainer.num_nodes ranks: those that torchrun or Slurm started, else subprocesses."""
+def rank() -> int:
+    """Global rank; 0 where nothing has launched others."""
+    return _LIGHTNING.rank
+
+
+def set_rank(value: int) -> None:
+    """For launchers that Lightning does not know until it builds its Trainer."""
+    _LIGHTNING.rank = value
+
+
+@dataclass(frozen=True)
+class Launched:
+    """Ranks that another launcher (Ray) has made, as Lightning takes them."""
+
+    strategy: Strategy
+    plugins: tuple[Any, ...] = ()
+
+
+def learn_rank(devices: int) -> None:
+    """Sets this process's rank where torchrun or Slurm started one process a machine.
+
+    Lightning counts machines when it builds its Trainer; until then it takes each one's first rank for zero.
+    """
     if "RANK" not in os.environ and "NODE_RANK" in os.environ:
-        # Lightning counts machines when it builds its Trainer; until then it takes each one's first rank for zero.
-        first = int(os.environ["NODE_RANK"]) * config.trainer.devices
-        set_rank(first + int(os.environ.get("LOCAL_RANK", "0")))
-    return fit(config, store, tags=tags, report=report)
+        set_rank(int(os.environ["NODE_RANK"]) * devices + int(os.environ.get("LOCAL_RANK", "0")))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytorch_lightning as pl
 
 from pipeline.atomic import sha256
-from pipeline.learn.training.classifier import Classifier
+from pipeline.learn.training.classifier import Classifier, Counts
 from pipeline.progress import Progress
-from pipeline.run.checkpoint import BEST, LAST, save_weights, snapshot_name
-from pipeline.tracking.journal import Journal
+from pipeline.record import Net
+from pipeline.run.attempt import Attempt
+from pipeline.run.checkpoint import LAST
+from pipeline.run.weights import BEST, save_weights, snapshot_name
 from pipeline.tracking.store import SNAPSHOT_TAG
 
 
@@ -31,90 +32,93 @@ Report = Callable[[Validated], None]
 
 
 class Recorder(pl.Callback):
-    """Journal and files of one run; rank zero alone writes, all ranks reduce.
+    """Journal and files of one run; rank zero alone writes, all ranks reduce. It changes nothing of the training.
 
     Args:
-        folder: of the run.
-        key: of the run; stored in each checkpoint.
-        metadata: of best.safetensors: how to build the net.
-        journal: None on ranks other than zero.
+        net: the record that the weights are saved with.
+        report: called after each validation, on every rank.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        key: str,
-        metadata: dict[str, Any],
-        journal: Journal | None,
-        log_every_steps: int,
-        checkpoint_every_steps: int,
-        report: Report | None = None,
-    ) -> None:
-        self._folder, self._key, self._metadata, self._journal = folder, key, metadata, journal
-        self._log_every, self._checkpoint_every, self._report = log_every_steps, checkpoint_every_steps, report
+    def __init__(self, attempt: Attempt, net: Net, report: Report | None = None) -> None:
+        trainer = attempt.run.config.trainer
+        self._attempt, self._net, self._report = attempt, net, report
+        self._log_every, self._checkpoint_every = trainer.log_every_steps, trainer.checkpoint_every_steps
         self.progress: Progress | None = None
-        self._shown = 0  # step up to which progress has advanced
         self.best: dict[str, float] = {}
+        self._logged = Counts()  # at the last log line
         self._validated = False
 
+    @property
+    def net(self) -> Net:
+        """The record with the best step so far."""
+        best = self.best
+        return replace(self._net, step=int(best["step"]), val_err1=best.get("val/err1"), val_err5=best.get("val/err5"))
+
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "logged": vars(self._logged)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        self.best, self._logged = state["best"], Counts(**state["logged"])
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["run_key"] = self._key
+        checkpoint["run_key"] = self._attempt.run.key
 
     def save_last(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self._folder / LAST, weights_only=False)
+        trainer.save_checkpoint(self._attempt.run.folder / LAST, weights_only=False)
+
+    def save_best(self, model: Classifier, step: int, metrics: dict[str, float]) -> None:
+        """Makes the present weights the run's result."""
+        self.best = {"step": step, **metrics}
+        if self._attempt.journal is not None:
+            save_weights(model.model, self._attempt.run.folder / BEST, self.net)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._shown = trainer.global_step
+        self._attempt.step = self._attempt.first_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
         step = trainer.global_step
         if self.progress is not None:
-            self.progress.advance(step - self._shown)
-            self._shown = step
-        if step >= pl_module.recipe.max_steps:
-            # Lightning then validates, though the epoch may not be over or not be one of val_every_epochs'.
-            trainer.should_stop, trainer.check_val_every_n_epoch = True, 1
+            self.progress.advance(step - self._attempt.step)
+        self._attempt.step = step
         if step % self._log_every == 0 or trainer.should_stop:
-            self._write(step, pl_module.take_window())
-        # After an epoch's last batch comes its validation, which a run resumed from here would leave out.
-        ending = trainer.should_stop or trainer.is_last_batch
+            counts = pl_module.counts()
+            self._write(step, {**counts.since(self._logged), "lr": pl_module.rate})
+            self._logged = counts
         if pl_module.recipe.cycles > 1 and step % (pl_module.recipe.max_steps // pl_module.recipe.cycles) == 0:
             self._snapshot(step, pl_module)
+        # After an epoch's last batch comes its validation, which a run resumed from here would leave out.
+        ending = trainer.should_stop or trainer.is_last_batch
         if self._checkpoint_every and step % self._checkpoint_every == 0 and not ending:
             self.save_last(trainer)
 
-    def _snapshot(self, step: int, pl_module: Classifier) -> None:
-        if self._journal is not None:
-            path = self._folder / snapshot_name(step)
-            save_weights(pl_module.model, path, {**self._metadata, "step": step})
-            self._journal.artifact(path, "checkpoints")
-            self._journal.tags({f"{SNAPSHOT_TAG}{step}": sha256(path)})
+    def _snapshot(self, step: int, model: Classifier) -> None:
+        if self._attempt.journal is not None:
+            path = self._attempt.run.folder / snapshot_name(step)
+            save_weights(model.model, path, replace(self._net, step=step, steps=step, snapshot=step))
+            self._attempt.journal.artifact(path, "checkpoints")
+            self._attempt.journal.tags({f"{SNAPSHOT_TAG}{step}": sha256(path)})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         step, metrics = trainer.global_step, pl_module.val_metrics
         self._write(step, metrics)
         self._validated = True
         if not self.best or metrics["val/err1"] < self.best["val/err1"]:
-            self.best = {"step": step, **metrics}
-            if trainer.is_global_zero:
-                save_weights(pl_module.model, self._folder / BEST, {**self._metadata, **self.best})
+            self.save_best(pl_module, step, metrics)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         self.save_last(trainer)
-        if self._validated and self._report is not None:
-            self._report(Validated(self._key, trainer.global_step, dict(pl_module.val_metrics), dict(self.best)))
+        if self._validated:
+            # run.json keeps up with the training, so that a kill loses no more than an epoch's seconds.
+            self._attempt.write("running")
+            if self._report is not None:
+                step, metrics = trainer.global_step, dict(pl_module.val_metrics)
+                self._report(Validated(self._attempt.run.key, step, metrics, dict(self.best)))
         self._validated = False
 
     def _write(self, step: int, values: dict[str, float]) -> None:
-        if self._journal is not None:
-            self._journal.metrics(step, values)
+        if self._attempt.journal is not None:
+            self._attempt.journal.metrics(step, values)
         if self.progress is not None:
             self.progress.note(" ".join(f"{name} {value:.4g}" for name, value in values.items()))

@@ -6,8 +6,7 @@ import hashlib
 import json
 import pickle
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config
-from pipeline.learn.models import net_name
-from pipeline.learn.models.mapping import head_name, mapped, state_in
-from pipeline.run.checkpoint import BEST
+from pipeline.config import Config, ModelConfig, StartConfig
+from pipeline.learn.models.mapping import mapped, state_in
+from pipeline.record import Net, from_json
+from pipeline.run.weights import BEST, HEADER
 from pipeline.tracking.store import Location
 
 RUN, TORCHVISION = "run:", "torchvision:"
@@ -30,19 +29,31 @@ def anchored(weights: str, root: Path) -> str:
     return weights if not weights or weights.startswith((RUN, TORCHVISION)) else str((root / weights).resolve())
 
 
+def start_title(start: StartConfig) -> str:
+    """What a training started from, as tables show it; "" for random weights."""
+    if not start.weights:
+        return ""
+    path = Path(start.weights)
+    # Each run's weights have the same file name: the folder tells them apart.
+    name = f"{path.parent.name}/{path.name}" if path.name == BEST else path.name
+    if start.backbone_lr != 1:
+        name += f", backbone at {start.backbone_lr:g} of the rate" if start.backbone_lr else ", frozen"
+    return name + (", with its head" if start.head == "kept" else "")
+
+
 @dataclass(frozen=True)
 class Start:
     """Weights by name as their maker called them."""
 
     source: str  # as configured
     state: dict[str, Tensor]
-    ordered: bool = True  # whether the state's order is that of the layers: safetensors sort names
-    made: Mapping[str, Any] = field(default_factory=dict)  # what is known of its making, see `checkpoint.described`
+    normalize: str = ""  # how pixels were normalised in training; "" where nothing says
+    net: Net | None = None  # the record, where this project made the weights
 
     @property
-    def seen(self) -> set[str]:
+    def seen(self) -> tuple[str, ...]:
         """Content hashes of the data sets whose validation images the weights were trained on."""
-        return {*self.made.get("seen", ()), *([self.made["data"]] if self.made.get("split") == "full" else [])}
+        return self.net.seen if self.net else ()
 
     def check(self, config: Config, content_hash: str, as_they_are: bool) -> None:
         """Raises ValueError where the weights would fit and yet be wrong.
@@ -52,16 +63,14 @@ class Start:
             as_they_are: whether layers stay as they were made, so that pixels must be normalised as then.
         """
         says, model = f"start.weights={self.source}", config.model
-        if theirs := self.made.get("model"):
-            ours = asdict(model)
-            if _wiring({**ours, **theirs}) != _wiring(ours):
-                keys = [key for key in WIRING if theirs.get(key, ours[key]) != ours[key]]
-                choice = " ".join(f"model.{key}={_word(theirs[key])}" for key in keys)
-                raise ValueError(f"{says} are those of another net (override: {choice})")
+        if self.net and _wiring(self.net.model) != _wiring(model):
+            theirs = [(key, getattr(self.net.model, key)) for key in WIRING]
+            choice = " ".join(f"model.{key}={_word(value)}" for key, value in theirs if value != getattr(model, key))
+            raise ValueError(f"{says} are those of another net (override: {choice})")
         bottlenecks = model.family == "imagenet" and model.depth >= 50
         if self.source.startswith(TORCHVISION) and bottlenecks and model.stride_on != "3x3":
             raise ValueError(f"{says} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
-        used, wanted = config.recipe.normalize, self.made.get("normalize", config.recipe.normalize)
+        used, wanted = config.recipe.normalize, self.normalize or config.recipe.normalize
         if as_they_are and used != wanted:
             raise ValueError(
                 f"{says} were trained on pixels normalised otherwise, recipe.normalize={used} would mislead them "
@@ -90,7 +99,7 @@ class Start:
             ValueError: they do not fit, with the names that do not.
         """
         try:
-            model.load_state_dict(mapped(self.state, model, head, self.ordered))
+            model.load_state_dict(mapped(self.state, model, head))
         except ValueError as error:
             raise ValueError(f"start.weights={self.source} do not fit the net: {error}") from None
 
@@ -110,7 +119,7 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
     if source.startswith(TORCHVISION):
         # torchvision's GoogLeNet turns ImageNet's normalisation into [-1, 1] before its first layer.
         normalize = "half" if "googlenet" in source.lower() else "imagenet"
-        return Start(source, _published(source.removeprefix(TORCHVISION)), made={"normalize": normalize})
+        return Start(source, _published(source.removeprefix(TORCHVISION)), normalize)
     if not source.startswith(RUN):
         path = Path(source)
         if not path.is_file():
@@ -132,19 +141,19 @@ def _start(source: str, path: Path) -> Start:
     if not _is_safetensors(path):
         return Start(source, state)
     with safe_open(path, "pt") as stream:
-        made = json.loads((stream.metadata() or {}).get("pipeline", "{}"))
-    return Start(source, state, ordered=False, made=made)
+        header = (stream.metadata() or {}).get(HEADER)
+    net = from_json(json.loads(header)) if header else None
+    return Start(source, state, net.normalize if net else "", net)
 
 
 def _word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _wiring(model: Mapping[str, Any]) -> tuple[Any, ...]:
+def _wiring(model: ModelConfig) -> tuple[str, str]:
     """What of model.* decides what a net computes with the same weights."""
-    name = net_name(*(model[key] for key in ("family", "depth", "residual", "shortcut", "stride_on")))
-    padded = model["residual"] and model["shortcut"] == "A"
-    return name, model["shortcut_zeros"] if padded else ""
+    padded = model.residual and model.shortcut == "A"
+    return model.name, model.shortcut_zeros if padded else ""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -174,13 +183,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return state_in(loaded)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def freeze_backbone(model: nn.Module) -> None:
-    """Every layer but the last learns nothing more; batch norm keeps its statistics, see `Classifier`."""
-    last = head_name(model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.rsplit(".", 1)[0] == last)
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.atomic import write_json
-from pipeline.config import NO_GLOBAL_POOL, Config
+from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.ensemble.folder import Member, read_ensemble
 from pipeline.ensemble.judge import judge, to_track, write_answers
@@ -66,7 +66,7 @@ def run(config: Config, workspace: Workspace) -> None:
 def _can_be_shown(net: Member, images: Images) -> bool:
     """Whether a net outside the ensemble takes these views; said where it does not."""
     whole = images.evaluation.views == "multi_scale" and images.store.manifest.format == "shards"
-    if whole and net.model.startswith(NO_GLOBAL_POOL):
+    if whole and net.model.startswith(("AlexNet", "VGG")):
         print(f"{net.model} {net.key} is left out: it has no fully convolutional form to show whole images to")
         return False
     return True

@@ -24,6 +24,7 @@ DATA_TAG = "pipeline.data"  # the store's content hash
 ADOPTED = "adopted"
 SPLIT_TAG = "pipeline.split"
 STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
+NET_TAG = "pipeline.net"  # JSON of `pipeline.record.Net`: at first before training, at the end with what it came to
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
 SOURCE_TAG = "pipeline.source"  # of an adopted net: the file it came from, and its weights' fingerprint
 SNAPSHOT_TAG = "pipeline.snapshot."  # and the step: sha256 of the weights that a cycle of the learning rate left

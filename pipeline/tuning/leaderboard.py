@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.atomic import read_json, write_json
-from pipeline.run.attempt import RUN, end_cut_off
+from pipeline.run.attempt import end_cut_off
+from pipeline.run.run import RUN
 from pipeline.tracking import journal
 from pipeline.tracking.shipper import run_id
 from pipeline.tracking.store import PARENT_TAG, Location

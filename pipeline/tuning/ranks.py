@@ -12,12 +12,14 @@ from typing import Any
 from pipeline.config import Config, from_dict
 from pipeline.learn.training.classifier import DivergedError
 from pipeline.learn.training.precision import resolve
-from pipeline.run.attempt import FitResult, end_cut_off, finished, location_of
+from pipeline.record import Net
+from pipeline.run.attempt import end_cut_off
 from pipeline.run.fit import fit
-from pipeline.run.identity import identify
-from pipeline.run.ranks import set_rank
+from pipeline.run.launch import Launched, set_rank
 from pipeline.run.recorder import Validated
+from pipeline.run.run import identify
 from pipeline.run.stop import Interrupted
+from pipeline.tracking.store import locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
 
 
@@ -26,8 +28,8 @@ def fit_on_ray(
     store: Path,
     tags: dict[str, str],
     epoch_steps: int,
-    known: Callable[[FitResult], None] = lambda result: None,
-) -> FitResult:
+    on_finished: Callable[[Net], None] = lambda net: None,
+) -> Net:
     """`fit` by one Ray Train worker a rank, on the running Ray, or on the one that sweep.address (RAY_ADDRESS) names.
 
     Each rank takes a CPU, or a GPU where the cluster has any and trainer.accelerator allows it. A worker that dies is
@@ -36,7 +38,7 @@ def fit_on_ray(
 
     Args:
         epoch_steps: steps an epoch, for the reports.
-        known: called where there is nothing to do, since the run was finished before.
+        on_finished: called where there is nothing to do, since the run was finished before.
 
     Raises:
         ValueError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
@@ -49,7 +51,7 @@ def fit_on_ray(
     if not nested:
         # Ray aborts on SIGTERM; Ray Train answers SIGINT.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    location = location_of(config)
+    location = locate(config.tracking.uri, config.paths.mlruns)
     check_tracking(location)
     cluster = ray.cluster_resources()
     check_precision(config, cluster)
@@ -57,10 +59,10 @@ def fit_on_ray(
     side_by_side(config, cluster)
     # One answer for all ranks and for the key, should machines differ.
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
-    run = identify(config, store, config.recipe.precision, location)
+    run = identify(config, store, precision=config.recipe.precision)
     key, folder = run.key, run.folder
-    if (done := finished(folder, location)) is not None:
-        known(done)
+    if (done := run.finished()) is not None:
+        on_finished(done)
         return done
     work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags, "epoch_steps": epoch_steps}
     trainer = _trainer(config, key, work, gpus, nested)
@@ -76,12 +78,12 @@ def fit_on_ray(
         raise
     if diverged:
         raise DivergedError(diverged)
-    result = finished(folder, location)
-    if result is None:
+    net = run.finished()
+    if net is None:
         raise ValueError(
             f"run {key} finished on the Ray cluster and is not in {folder}; paths.runs must be a folder that all nodes share"
         )
-    return result
+    return net
 
 
 def _trainer(config: Config, key: str, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
@@ -145,8 +147,7 @@ def _rank(work: dict[str, Any]) -> str | None:
             Path(work["store"]),
             tags=work["tags"],
             report=lambda validated: train.report(reported(validated, work["epoch_steps"])),
-            strategy=ddp,  # as `fit` makes its own
-            plugins=(RayLightningEnvironment(),),
+            launched=Launched(ddp, (RayLightningEnvironment(),)),  # `ddp` as `fit` makes its own
         )
     except DivergedError as error:  # on all ranks
         return str(error)

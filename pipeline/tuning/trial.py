@@ -28,38 +28,37 @@ def run_trial(
     from ray import tune
 
     from pipeline.learn.training.classifier import DivergedError
-    from pipeline.run.attempt import FitResult
-    from pipeline.run.fit import Stopped
-    from pipeline.run.launch import launch
+    from pipeline.record import Net
+    from pipeline.run.fit import Stopped, fit
     from pipeline.run.recorder import Validated
     from pipeline.tuning.ranks import fit_on_ray, reported
 
     changed = trial_config(from_dict(config), chosen(point), cpus)
     epoch_steps = (changed.data.num_train or num_train) // changed.recipe.batch_size
     asked: list[SystemExit] = []
-    told: list[int] = []
+    reports: list[int] = []
 
     def report(validated: Validated) -> None:
-        told.append(validated.step)
+        reports.append(validated.step)
         try:
             tune.report(reported(validated, epoch_steps))
         except SystemExit as request:  # Ray's way to end a function that its scheduler has stopped
             asked.append(request)
             raise Stopped from None
 
-    def known(result: FitResult) -> None:
+    def finished(net: Net) -> None:
         """The run was finished before, in another sweep or by the train stage."""
-        metrics = {"val/err1": result.val_err1, "val/err5": result.val_err5, "best/err1": result.val_err1}
-        epoch = -(-result.steps // epoch_steps)
-        tune.report({"epoch": epoch, "step": result.steps, "key": result.key, **metrics})
+        metrics = {"val/err1": net.val_err1, "val/err5": net.val_err5, "best/err1": net.val_err1}
+        epoch = -(-net.steps // epoch_steps)
+        tune.report({"epoch": epoch, "step": net.steps, "key": net.key, **metrics})
 
     try:
         if changed.trainer.launcher == "ray":
-            fit_on_ray(changed, Path(store), tags, epoch_steps, known)
+            fit_on_ray(changed, Path(store), tags, epoch_steps, finished)
         else:
-            result = launch(changed, Path(store), tags, report)
-            if not told:
-                known(result)
+            net = fit(changed, Path(store), tags=tags, report=report)
+            if not reports:
+                finished(net)
     except DivergedError as error:
         # An answer, not a failure: this learning rate is too high. Ray would try a failed trial again.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})

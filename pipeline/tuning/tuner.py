@@ -14,7 +14,6 @@ from typing import Any
 from pipeline.atomic import read_json, write_json
 from pipeline.config import Config
 from pipeline.data.store import open_store
-from pipeline.run.attempt import location_of
 from pipeline.run.checkpoint import FolderLock
 from pipeline.run.key import code_version, deciding
 from pipeline.run.stop import Interrupted
@@ -55,7 +54,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     train, _ = open_store(store).split_indices("holdout", config.data.num_train)
     _check(config, len(train))
     _say_what_changed(folder, facts)
-    location = location_of(config)
+    location = tracking.locate(config.tracking.uri, config.paths.mlruns)
     with FolderLock(runs / name):
         return _tracked_search(config, store, root, name, location)
 
@@ -115,7 +114,7 @@ def _start_ray(config: Config) -> None:
     )
     # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    check_tracking(location_of(config))
+    check_tracking(tracking.locate(config.tracking.uri, config.paths.mlruns))
 
 
 def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_train: int) -> dict[str, Any]:
@@ -123,7 +122,7 @@ def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_tr
     import ray
     from ray import tune
 
-    location = location_of(config)
+    location = tracking.locate(config.tracking.uri, config.paths.mlruns)
     sweep, cluster = config.sweep, ray.cluster_resources()
     check_precision(config, cluster)
     if config.trainer.world_size > 1:

@@ -12,7 +12,7 @@ from pipeline.ensemble.judge import judge
 from pipeline.ensemble.maker import all_trained
 from pipeline.ensemble.predictions import all_images, probabilities
 from pipeline.evaluation.intervals import wilson
-from pipeline.run.checkpoint import BEST
+from pipeline.run.weights import BEST
 
 LABELS = np.zeros(4, dtype=np.int64)
 

@@ -7,7 +7,7 @@ import pytest
 from tiny_world import World, file_names
 
 from pipeline.ensemble.members import fetch_weights, find_members, started
-from pipeline.run.checkpoint import BEST
+from pipeline.run.weights import BEST
 from pipeline.tracking import registry
 from pipeline.tracking.registry import require_answer
 from pipeline.tracking.store import Location

@@ -16,7 +16,7 @@ from pipeline.ensemble.predictions import Images, all_images, load_net, probabil
 from pipeline.ensemble.statistics import average_statistics
 from pipeline.learn.input.module import ImageData
 from pipeline.run import key as training_key
-from pipeline.run.checkpoint import BEST
+from pipeline.run.weights import BEST
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ from pipeline.data.splits import array_statistics, make_splits
 from pipeline.data.store import Manifest, Store, open_store
 from pipeline.ensemble.maker import Maker
 from pipeline.learn.models import build_model
-from pipeline.run.checkpoint import BEST, save_weights, snapshot_name
+from pipeline.run.weights import BEST, save_weights, snapshot_name
 from pipeline.tracking import store as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import ship

@@ -20,12 +20,12 @@ from pipeline.cli import USER_ERROR
 from pipeline.run.checkpoint import (
     BEST,
     LAST,
+    AtomicCheckpointIO,
     FolderLock,
     load_weights,
     resumable,
     save_weights,
 )
-from pipeline.run.checkpoint_io import AtomicCheckpointIO
 from pipeline.run.fit import fit
 
 Workspaces = Callable[[], Path]
@@ -132,9 +132,9 @@ def test_no_checkpoint_can_run_code_when_it_is_loaded(tmp_path: Path) -> None:
 
 def test_weights_come_back_with_what_builds_their_net(tmp_path: Path) -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).to(memory_format=torch.channels_last)
-    save_weights(net, tmp_path / BEST, {"model": {"depth": 8}, "step": 3})
-    state, metadata = load_weights(tmp_path / BEST)
-    assert metadata == {"model": {"depth": 8}, "step": 3}
+    save_weights(net, tmp_path / BEST, a_net(step=3, val_err1=0.25))
+    state, record = load_weights(tmp_path / BEST)
+    assert record == a_net(step=3, val_err1=0.25, checkpoint_sha256=sha256(tmp_path / BEST))
     assert state.keys() == net.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items())
 

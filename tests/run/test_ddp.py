@@ -14,7 +14,7 @@ from runs import TINY, checkpoint, composed, events, run_folder, tracked
 
 from pipeline.learn.input.module import ImageData
 from pipeline.learn.models import build_model
-from pipeline.run.checkpoint import load_weights
+from pipeline.run.weights import load_weights
 
 Workspaces = Callable[[], Path]
 SHORT = (*TINY, "recipe.max_steps=20")
@@ -67,14 +67,11 @@ def test_two_ranks_make_one_mlflow_run(together: Path) -> None:
 
 
 def test_the_validation_error_of_two_ranks_is_that_of_the_weights(together: Path) -> None:
-    state, metadata = load_weights(run_folder(together) / "best.safetensors")
-    model = build_model(**metadata["model"])
+    state, net = load_weights(run_folder(together) / "best.safetensors")
+    model = build_model(**vars(net.model), num_classes=net.num_classes, in_channels=net.in_channels)
     model.load_state_dict(state)
     config = composed(together, *SHORT)
-    recipe = config.recipe
-    data = ImageData(
-        together / "data/store/digits", "holdout", recipe.batch_size, recipe.augment, recipe.normalize, config.seed
-    )
+    data = ImageData(together / "data/store/digits", "holdout", config.recipe, config.seed)
     wrong = count = 0
     with torch.no_grad():
         for batch in data.val_dataloader():
@@ -82,7 +79,7 @@ def test_the_validation_error_of_two_ranks_is_that_of_the_weights(together: Path
             wrong += int((model.eval()(images).argmax(1) != labels).sum())
             count += len(labels)
     assert count == 287
-    assert validations(together)[int(metadata["step"])]["val/err1"] == wrong / count
+    assert validations(together)[net.step]["val/err1"] == wrong / count
 
 
 def test_lightning_starts_the_ranks_that_the_configuration_asks_for(workspace: Workspaces, alone: Path) -> None:

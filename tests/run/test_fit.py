@@ -23,6 +23,7 @@ from runs import (
     composed,
     events,
     run_folder,
+    same,
     tracked,
     weights,
 )
@@ -30,16 +31,16 @@ from runs import (
 from pipeline.atomic import read_json, write_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
 from pipeline.learn.training.classifier import Classifier, DivergedError
-from pipeline.run.attempt import FitResult
-from pipeline.run.checkpoint import load_weights
+from pipeline.record import Net, from_json
 from pipeline.run.fit import Stopped, fit
 from pipeline.run.recorder import Recorder, Report, Validated
 from pipeline.run.stop import Interrupted
+from pipeline.run.weights import load_weights
 
 Workspaces = Callable[[], Path]
 
 
-def train(root: Path, *overrides: str, report: Report | None = None) -> FitResult:
+def train(root: Path, *overrides: str, report: Report | None = None) -> Net:
     """A training in this process, without MLflow."""
     return fit(composed(root, *TINY, *overrides), root / "data/store/digits", report=report, track=False)
 
@@ -134,7 +135,7 @@ def test_no_moment_is_a_bad_one_to_lose_power(
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(PowerCut):
         cut(monkeypatch, where, method, at, before)
         train(root, f"trainer.checkpoint_every_steps={EPOCH}")
-    assert train(root, f"trainer.checkpoint_every_steps={EPOCH}").status == "finished"
+    assert train(root, f"trainer.checkpoint_every_steps={EPOCH}").complete
     assert_same_training(root, reference)
     for key in ("val/err1", "train/loss", "best/err1"):
         assert metrics(root, key) == metrics(reference, key)
@@ -148,8 +149,8 @@ def test_a_finished_run_is_returned_as_it_is(workspace: Workspaces, reference: P
     result = train(root, report=seen.append)
     assert not seen
     assert before == {path.name: path.stat().st_mtime_ns for path in run_folder(root).iterdir()}
-    published = read_json(reference / "experiments" / "digits" / "train.json")
-    assert {**published, "folder": str(run_folder(root))} == {**vars(result)}
+    published = from_json(read_json(reference / "experiments" / "digits" / "train.json"))
+    assert replace(published, run_id="") == result
 
 
 def test_a_run_that_ended_without_its_result_gets_it_without_training(workspace: Workspaces, reference: Path) -> None:
@@ -157,9 +158,9 @@ def test_a_run_that_ended_without_its_result_gets_it_without_training(workspace:
     shutil.copytree(reference / "runs", root / "runs")
     path = run_folder(root) / "run.json"
     run = read_json(path)
-    write_json(path, {**run, "status": "running", "result": None})
+    write_json(path, {**run, "status": "running", "net": None})
     result = train(root)
-    assert (result.status, result.steps, result.best_step) == ("finished", 50, run["result"]["best_step"])
+    assert (result.complete, result.steps, result.step) == (True, 50, run["net"]["step"])
     assert_same_training(root, reference)
     assert metrics(root, "train/loss") == metrics(reference, "train/loss")
 
@@ -175,7 +176,7 @@ def test_a_changed_configuration_starts_afresh_beside_the_old_run(
     def no_more(validated: Validated) -> None:
         raise Stopped
 
-    new = Path(train(root, change, report=no_more).folder)
+    new = root / "runs" / train(root, change, report=no_more).key
     assert new != old
     steps = [json.loads(line).get("step") for line in (new / "journal.jsonl").read_text().splitlines()]
     assert steps[1] == 1  # from the first step on
@@ -187,7 +188,7 @@ def test_other_images_make_another_run(workspace: Workspaces, reference: Path) -
     shutil.copytree(reference / "runs", root / "runs")
     manifest = root / "data/store/digits/manifest.json"
     write_json(manifest, {**read_json(manifest), "content_hash": "another"})
-    assert Path(train(root, "recipe.max_steps=2").folder) != run_folder(reference)
+    assert train(root, "recipe.max_steps=2").key != run_folder(reference).name
     assert len(list((root / "runs").glob("*/run.json"))) == 2
 
 
@@ -202,7 +203,7 @@ def test_the_last_step_is_validated_though_its_epoch_is_not_due(
     root = workspace()
     result = train(root, f"trainer.val_every_epochs={every}")
     assert list(metrics(root, "val/err1")) == validated
-    assert result.best_step == 50
+    assert result.step == 50
     assert torch.equal(
         checkpoint(root)["state_dict"]["model.fc.bias"], checkpoint(reference)["state_dict"]["model.fc.bias"]
     )
@@ -210,11 +211,11 @@ def test_the_last_step_is_validated_though_its_epoch_is_not_due(
 
 def test_the_best_weights_are_those_of_the_lowest_validation_error(reference: Path) -> None:
     errors = metrics(reference, "val/err1")
-    _, metadata = load_weights(run_folder(reference) / "best.safetensors")
+    _, net = load_weights(run_folder(reference) / "best.safetensors")
     published = read_json(reference / "experiments" / "digits" / "train.json")
-    assert metadata["val/err1"] == published["val_err1"] == min(errors.values())
-    assert errors[published["best_step"]] == min(errors.values())
-    assert metadata["model"]["depth"] == 8 and metadata["model"]["in_channels"] == 1
+    assert net.val_err1 == published["val_err1"] == min(errors.values())
+    assert errors[published["step"]] == min(errors.values())
+    assert net.model.depth == 8 and net.in_channels == 1
 
 
 def test_the_full_split_trains_on_every_image_without_validation_and_keeps_the_last_weights(
@@ -222,18 +223,18 @@ def test_the_full_split_trains_on_every_image_without_validation_and_keeps_the_l
 ) -> None:
     root = workspace()
     result = train(root, "data.split=full")
-    assert (result.val_err1, result.val_err5, result.best_step) == (None, None, 50)
+    assert (result.val_err1, result.val_err5, result.step) == (None, None, 50)
     assert not metrics(root, "val/err1")
-    state, metadata = load_weights(run_folder(root) / "best.safetensors")
+    state, net = load_weights(run_folder(root) / "best.safetensors")
     last = checkpoint(root)["state_dict"]
     assert all(torch.equal(tensor, last[f"model.{name}"]) for name, tensor in state.items())
-    assert metadata["split"] == "full"
+    assert net.split == "full" and net.seen == (net.data,)
 
 
 def test_bf16_trains_beside_fp32(workspace: Workspaces, reference: Path) -> None:
     root = workspace()
     result = train(root, "recipe.precision=bf16")
-    assert result.precision == "bf16" and result.val_err1 is not None and result.val_err1 < 0.4
+    assert result.recipe and result.recipe.precision == "bf16" and result.val_err1 is not None and result.val_err1 < 0.4
     assert run_folder(root).name != run_folder(reference).name
     assert all(t.dtype == torch.float32 for t in checkpoint(root)["state_dict"].values() if t.is_floating_point())
     assert metrics(root, "train/loss") != metrics(reference, "train/loss")
@@ -241,20 +242,38 @@ def test_bf16_trains_beside_fp32(workspace: Workspaces, reference: Path) -> None
 
 def test_a_diverged_training_ends_with_one_sentence_and_a_failed_run(workspace: Workspaces) -> None:
     root = workspace()
-    command = Command(root, "train", *TINY, "recipe.lr=1e30")
+    command = Command(root, "train", *TINY, "recipe.lr=1e30", "recipe.check_every_steps=2")
     assert command.wait() == USER_ERROR
     sentence = command.output.strip().splitlines()[-1]
     assert sentence.startswith("pipeline train: the training loss is nan at step 2; lower recipe.lr (1e+30)")
     assert "Traceback" not in command.output
     (run,) = tracked(root)
     assert run.status == "FAILED" and run.tags["pipeline.error"].startswith("DivergedError")
-    assert read_json(run_folder(root) / "run.json")["status"] == "failed"
+    facts = read_json(run_folder(root) / "run.json")
+    assert (facts["status"], facts["step"]) == ("failed", 1)  # the second step is not whole
 
 
-def test_a_diverged_loss_is_found_at_the_next_log_line(workspace: Workspaces) -> None:
-    root = workspace()
-    with pytest.raises(DivergedError, match=r"at step 10; lower recipe\.lr"):
-        train(root, "recipe.lr=1e30", "trainer.log_every_steps=10")
+def test_logging_decides_nothing_of_when_a_diverged_loss_is_noticed(workspace: Workspaces) -> None:
+    for every in (3, 50):
+        with pytest.raises(DivergedError, match=r"at step 10; lower recipe\.lr"):
+            train(workspace(), "recipe.lr=1e30", "recipe.check_every_steps=10", f"trainer.log_every_steps={every}")
+
+
+def test_logging_checkpoints_and_steps_a_call_change_no_weight(workspace: Workspaces) -> None:
+    one, other = workspace(), workspace()
+    train(one, *WARM_UP)
+    train(
+        other,
+        *WARM_UP,
+        "trainer.log_every_steps=7",
+        "trainer.checkpoint_every_steps=3",
+        "trainer.steps_per_call=5",
+    )
+    assert run_folder(one).name == run_folder(other).name
+    ends = [checkpoint(root) for root in (one, other)]
+    for part in ("state_dict", "optimizer_states", "classifier"):
+        assert same(ends[0][part], ends[1][part]), f"{part} differs"
+    assert weights(one) == weights(other)
 
 
 WARM_UP = (
@@ -263,6 +282,7 @@ WARM_UP = (
     "recipe.warmup_fraction=0",
     "recipe.warmup_lr=0.01",
     "recipe.warmup_until_err=0.8",
+    "recipe.check_every_steps=2",
     "trainer.log_every_steps=2",
 )
 
@@ -351,7 +371,7 @@ def test_every_validation_is_reported_once_its_checkpoint_is_on_disk(workspace: 
 
     def report(validated: Validated) -> None:
         assert checkpoint(root)["global_step"] == validated.step
-        assert load_weights(run_folder(root) / "best.safetensors")[1]["step"] == validated.best["step"]
+        assert load_weights(run_folder(root) / "best.safetensors")[1].step == validated.best["step"]
         seen.append(validated)
 
     train(root, report=report)
@@ -368,9 +388,9 @@ def test_a_training_that_a_scheduler_stopped_is_whole_and_can_go_on(workspace: W
         raise Stopped
 
     result = train(root, report=no_more)
-    assert (result.status, result.steps, result.best_step) == ("stopped", EPOCH, EPOCH)
+    assert (result.complete, result.steps, result.step) == (False, EPOCH, EPOCH)
     assert read_json(run_folder(root) / "run.json")["status"] == "stopped"
-    assert train(root).status == "finished"
+    assert train(root).complete
     assert_same_training(root, reference)
 
 
@@ -389,7 +409,7 @@ def test_a_resumed_training_keeps_the_best_weights_of_before(
     train(root, report=no_more)
     best = weights(root)
     result = train(root)
-    assert (result.status, result.best_step, result.val_err1) == ("finished", EPOCH, EPOCH / 100)
+    assert (result.complete, result.step, result.val_err1) == (True, EPOCH, EPOCH / 100)
     assert weights(root) == best
 
 
@@ -406,8 +426,9 @@ def test_seconds_add_up_over_attempts(workspace: Workspaces) -> None:
     def no_more(validated: Validated) -> None:
         raise Stopped
 
-    first = train(root, report=no_more)
-    assert train(root).seconds > first.seconds > 0
+    first = train(root, report=no_more).seconds
+    second = train(root).seconds
+    assert first is not None and second is not None and second > first > 0
 
 
 def test_threads_layout_and_workers_decide_nothing_but_speed(workspace: Workspaces, reference: Path) -> None:
@@ -466,9 +487,9 @@ def test_each_cycle_of_the_learning_rate_leaves_its_weights(workspace: Workspace
     root = workspace()
     cyclic = ("recipe.schedule=cosine", "recipe.milestones=[]", "recipe.cycles=2", "recipe.warmup_fraction=0")
     result = train(root, *cyclic)
-    first, metadata = load_weights(run_folder(root) / "snapshot-25.safetensors")
+    first, net = load_weights(run_folder(root) / "snapshot-25.safetensors")
     last, _ = load_weights(run_folder(root) / "snapshot-50.safetensors")
-    assert metadata["step"] == 25 and result.steps == 50
+    assert net.step == net.snapshot == 25 and result.steps == 50
     ended = checkpoint(root)["state_dict"]
     assert all(torch.equal(last[name], ended[f"model.{name}"]) for name in last)
     assert not torch.equal(first["fc.weight"], last["fc.weight"])

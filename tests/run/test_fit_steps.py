@@ -136,7 +136,7 @@ def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Wo
     torch.manual_seed(config.seed)
     net = build_model(**vars(config.model), num_classes=10, in_channels=1).to(memory_format=torch.channels_last)
     store = root / "data/store/digits"
-    data = ImageData(store, "holdout", recipe.batch_size, recipe.augment, recipe.normalize, config.seed)
+    data = ImageData(store, "holdout", recipe, config.seed)
     both = optimisers(net, recipe)
     loader = data.train_dataloader()
     batches = (batch for _ in range(2) for batch in loader)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from runs import TINY, composed, run_folder
+from runs import TINY, a_net, composed, run_folder
 from safetensors.torch import save_file
 
 from pipeline.config import with_overrides
 from pipeline.learn.models import build_model
-from pipeline.run.checkpoint import described, load_weights, save_weights
+from pipeline.record import Net
 from pipeline.run.fit import fit
 from pipeline.run.start import Start, anchored, read_weights, starting_point
+from pipeline.run.weights import load_weights, save_weights
 
 
 @pytest.fixture
@@ -67,28 +68,27 @@ def test_what_is_not_there_is_named_with_what_may_be_given(tmp_path: Path):
 
 
 def kept(net, path: Path, **facts) -> Start:
-    save_weights(net, path, facts)
+    save_weights(net, path, a_net(**facts))
     return starting_point(str(path), path.parent, None)
 
 
 def test_weights_that_fit_another_wiring_are_refused(workspace, net, tmp_path: Path):
     config = composed(workspace(), "model.depth=8")
-    made = asdict(config.model)
-    start = kept(net, tmp_path / "net.safetensors", model=made)
+    start = kept(net, tmp_path / "net.safetensors", model=config.model)
     start.check(config, "hash", as_they_are=True)
     for change in ("model.residual=false", "model.shortcut_zeros=around"):
         key, value = change.split("=")
         other = with_overrides(config, {key: {"false": False}.get(value, value)})
         with pytest.raises(ValueError, match=rf"those of another net \(override: {key}=(true|after)\)"):
             start.check(other, "hash", as_they_are=False)
-    plain = kept(net, tmp_path / "plain.safetensors", model={**made, "residual": False})
+    plain = kept(net, tmp_path / "plain.safetensors", model=replace(config.model, residual=False))
     unpadded = with_overrides(config, {"model.residual": False, "model.shortcut_zeros": "around"})
     plain.check(unpadded, "hash", as_they_are=False)  # a plain net pads nothing
 
 
 def test_pixels_of_layers_that_stay_are_normalised_as_they_were(workspace, net, tmp_path: Path):
     config = composed(workspace(), "model.depth=8")
-    start = kept(net, tmp_path / "net.safetensors", model=asdict(config.model), normalize="half")
+    start = kept(net, tmp_path / "net.safetensors", model=config.model, normalize="half")
     start.check(config, "hash", as_they_are=False)
     with pytest.raises(ValueError, match=r"override: recipe\.normalize=half"):
         start.check(config, "hash", as_they_are=True)
@@ -102,8 +102,8 @@ def test_weights_that_saw_the_validation_images_choose_nothing_even_by_way_of_an
     workspace, net, tmp_path: Path
 ):
     full, holdout = (composed(workspace(), "model.depth=8", f"data.split={split}") for split in ("full", "holdout"))
-    first = kept(net, tmp_path / "first.safetensors", **described(full, "a", 10, 1))
-    second = kept(net, tmp_path / "second.safetensors", **described(holdout, "b", 10, 1, first.seen))
+    first = kept(net, tmp_path / "first.safetensors", model=full.model, split="full", data="a", seen=("a",))
+    second = kept(net, tmp_path / "second.safetensors", model=full.model, data="b", seen=first.seen)
     for start in (first, second):
         with pytest.raises(ValueError, match=r"trained on the validation images.*override: data\.split=full"):
             start.check(holdout, "a", as_they_are=False)
@@ -126,9 +126,9 @@ def test_a_relative_file_is_the_repositorys(tmp_path: Path):
         assert anchored(kept, tmp_path) == kept
 
 
-def trained(root: Path, *overrides: str) -> tuple[dict, dict]:
+def trained(root: Path, *overrides: str) -> tuple[dict, Net]:
     result = fit(composed(root, *TINY, "recipe.max_steps=17", *overrides), root / "data/store/digits", track=False)
-    return load_weights(Path(result.folder) / "best.safetensors")
+    return load_weights(root / "runs" / result.key / "best.safetensors")
 
 
 def test_a_frozen_backbone_keeps_every_number_and_only_the_head_learns(workspace, net, tmp_path: Path):
@@ -158,11 +158,11 @@ def test_a_lower_rate_moves_the_backbone_less_than_the_head(workspace, net, tmp_
 
 def test_a_run_gives_its_weights_and_a_new_head_is_the_seeds_own(workspace):
     root = workspace()
-    first, metadata = trained(root)
-    again, _ = trained(root, f"start.weights=run:{metadata['key']}", "start.head=kept", "recipe.lr=1.0e-9")
+    first, net = trained(root)
+    again, _ = trained(root, f"start.weights=run:{net.key}", "start.head=kept", "recipe.lr=1.0e-9")
     torch.testing.assert_close(again["layer3.0.conv2.weight"], first["layer3.0.conv2.weight"], atol=1e-6, rtol=0)
     torch.testing.assert_close(again["fc.weight"], first["fc.weight"], atol=1e-6, rtol=0)
-    fresh, _ = trained(root, f"start.weights=run:{metadata['key']}", "recipe.lr=1.0e-9")
+    fresh, _ = trained(root, f"start.weights=run:{net.key}", "recipe.lr=1.0e-9")
     assert (fresh["fc.weight"] - first["fc.weight"]).norm() > 0.1
     torch.testing.assert_close(fresh["layer3.0.conv2.weight"], first["layer3.0.conv2.weight"], atol=1e-6, rtol=0)
 

@@ -21,7 +21,7 @@ from pipeline.evaluation.evaluate import tested as errors_of  # pytest would col
 from pipeline.evaluation.intervals import wilson
 from pipeline.learn.models import build_model
 from pipeline.report.inputs import ReportInputs
-from pipeline.run.checkpoint import load_weights
+from pipeline.run.weights import load_weights
 from pipeline.stages import ensemble, evaluate, report, train
 from pipeline.tracking.store import client, locate
 from pipeline.workspace import Workspace

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from pipeline.config import AugmentConfig
+from pipeline.config import RecipeConfig
 from pipeline.data.store import open_store
 from pipeline.learn.input.batches import batches_of
 from pipeline.learn.input.loader import EvalLoader, TrainLoader
@@ -26,8 +26,7 @@ class ImageData(pl.LightningDataModule):
     Args:
         store: folder that preprocess made.
         split: holdout or full.
-        batch_size: global, over all ranks.
-        normalize: as recipe.normalize; statistics are those of the whole split.
+        recipe: gives the global batch size, the augmentation and the normalisation, with the whole split's statistics.
         workers: decoding threads a rank; 0 for one per CPU core.
         num_train: training images that are taken; 0 for all.
     """
@@ -36,9 +35,7 @@ class ImageData(pl.LightningDataModule):
         self,
         store: Path,
         split: str,
-        batch_size: int,
-        augment: AugmentConfig,
-        normalize: str,
+        recipe: RecipeConfig,
         seed: int,
         workers: int = 0,
         num_train: int = 0,
@@ -47,9 +44,10 @@ class ImageData(pl.LightningDataModule):
         self._store = open_store(store)
         self._records = self._store.train()
         self._train, self._val = self._store.split_indices(split, num_train)
-        self._batch_size, self._seed, self._augment = batch_size, seed, augment
+        self._batch_size, self._seed = recipe.batch_size, seed
         self._workers = workers or os.cpu_count() or 1
-        self.batches = batches_of(self._records, self._store.statistics(split), augment, normalize, self._workers)
+        statistics = self._store.statistics(split)
+        self.batches = batches_of(self._records, statistics, recipe.augment, recipe.normalize, self._workers)
 
     @property
     def num_classes(self) -> int:

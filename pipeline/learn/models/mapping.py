@@ -1,4 +1,4 @@
-"""Weights that other code made, onto a net of this package: by name, by what the name is elsewhere, by shape."""
+"""Weights that other code made, onto a net of this package: by name, or by what public code calls the layer."""
 
 from __future__ import annotations
 
@@ -38,15 +38,14 @@ def state_in(loaded: Any) -> dict[str, Tensor]:
     )
 
 
-def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True, ordered: bool = True) -> dict[str, Tensor]:
+def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True) -> dict[str, Tensor]:
     """A state dict of `model` with the weights of `found`.
 
-    Names may carry prefixes (`module.`), or be those of ELSEWHERE. What is then left over is taken by its place where
-    layers of the same shapes come in the same order on both sides.
+    Names may carry prefixes (`module.`), or be those of ELSEWHERE. Weights under other names are refused: order and shape
+    alone cannot tell two layers of one size apart.
 
     Args:
         head: whether the last layer's weights are taken too; without, they stay the model's.
-        ordered: whether `found` is in the order of the layers; without, nothing is taken by a place that another could have.
     Raises:
         ValueError: weights that are missing, not wanted, or of another shape, with their names.
     """
@@ -59,8 +58,7 @@ def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True, ord
     given = {name: tensor for name, tensor in given.items() if name not in kept and not name.endswith(COUNTER)}
     given = {name: t for name, t in given.items() if name in wanted or not name.startswith(AUXILIARY)}
     if not head:
-        given = _without_head(given, wanted, own[f"{head_name(model)}.weight"].shape[1], ordered)
-    given = _placed(given, wanted, ordered)
+        given = _without_head(given, wanted, own[f"{head_name(model)}.weight"].shape[1])
     missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
     apart = [n for n in wanted if n in given and given[n].shape != wanted[n].shape]
     if missing or extra or apart:
@@ -97,29 +95,13 @@ def _renamed(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, T
     return renamed
 
 
-def _without_head(
-    given: dict[str, Tensor], wanted: Mapping[str, Tensor], width: int, ordered: bool
-) -> dict[str, Tensor]:
-    """Without a last layer under a name of its own: of the matrices that take `width` features, one more is left over
-    than the net lacks, the last one."""
+def _without_head(given: dict[str, Tensor], wanted: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
+    """Without a last layer under a name of its own: the one matrix that takes `width` features and has no place here."""
     heads = [n for n, t in given.items() if n not in wanted and t.ndim == 2 and t.shape[1] == width]
-    lacking = [n for n, t in wanted.items() if n not in given and t.ndim == 2 and t.shape[1] == width]
-    if len(heads) != len(lacking) + 1 or (lacking and not ordered):
+    if len(heads) != 1:
         return given
-    layer = heads[-1].rsplit(".", 1)[0]
+    layer = heads[0].rsplit(".", 1)[0]
     return {name: tensor for name, tensor in given.items() if name.rsplit(".", 1)[0] != layer}
-
-
-def _placed(given: dict[str, Tensor], wanted: Mapping[str, Tensor], ordered: bool) -> dict[str, Tensor]:
-    """Names that are left over on both sides, one for the other where kinds and shapes come in the same order."""
-    missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
-    alike = [(name.rsplit(".", 1)[-1], given[name].shape) for name in extra]
-    if not ordered and len(set(alike)) < len(alike):
-        return given
-    if not missing or alike != [(name.rsplit(".", 1)[-1], wanted[name].shape) for name in missing]:
-        return given
-    here = dict(zip(extra, missing, strict=True))
-    return {here.get(name, name): tensor for name, tensor in given.items()}
 
 
 def _sentence(
@@ -135,7 +117,10 @@ def _sentence(
         parts.append(f"other shapes: {_listed(shapes)}")
     convolutions = sum(t.ndim == 4 and not _shortcut(name) for name, t in given.items())
     fully = sum(t.ndim == 2 for t in given.values())
-    return f"{'; '.join(parts)}; its weights are those of {convolutions + fully} layers, choose model.* for them"
+    return (
+        f"{'; '.join(parts)}; its weights are those of {convolutions + fully} layers: choose model.* for them, or rename them "
+        "to the names that the net has"
+    )
 
 
 def _shortcut(name: str) -> bool:

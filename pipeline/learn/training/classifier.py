@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -16,7 +16,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from pipeline.config import RecipeConfig
-from pipeline.fast.graphed import GraphedStep, pinned
+from pipeline.fast.graphs import GraphedStep, pinned
 from pipeline.learn.input.order import noise_seed
 from pipeline.learn.training.optimisers import optimisers
 from pipeline.learn.training.schedule import Plateau, lr_at, side_at
@@ -29,19 +29,45 @@ class DivergedError(ValueError):
     """The loss is no finite number any more."""
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Sums over the training images of all ranks since the first step."""
+
+    loss: float = 0.0
+    wrong1: float = 0.0  # top-1 errors
+    wrong5: float = 0.0
+    images: float = 0.0
+
+    def since(self, earlier: Counts) -> dict[str, float]:
+        """Mean loss and top-1 error, a fraction, of the images after `earlier`; there must be one."""
+        images = self.images - earlier.images
+        return {
+            "train/loss": (self.loss - earlier.loss) / images,
+            "train/err1": (self.wrong1 - earlier.wrong1) / images,
+        }
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How Lightning's calls make steps; it changes no weights beyond rounding.
+
+    Lightning's own work between two calls takes a GPU about as long as a small net's step, so a call makes several.
+    """
+
+    steps: int = 1  # a call, at the most
+    due: tuple[int, ...] = ()  # intervals in steps at whose multiples a call ends; 0 for none
+    compiled: bool = False  # the net is; on a GPU what comes before and after it then is, too
+    graphs: bool = False  # on one GPU, replay steps as CUDA graphs
+
+
 class Classifier(pl.LightningModule):
     """Trains `model` on batches ((B, C, H, W) float32, (B,) int64).
 
-    Metrics are fractions, summed as counts over all ranks, so that uneven shares and batch sizes change nothing.
-
-    Lightning's own work between two calls of `training_step` takes a GPU about as long as a small net's step. A call
-    therefore makes several steps, and ends where something else is due. On one GPU they are replays of one CUDA graph;
-    several ranks exchange gradients in each step as they always do.
+    Metrics are fractions, summed as counts over all ranks, so that uneven shares and batch sizes change nothing. Every
+    recipe.check_every_steps steps the module looks at its own counts: it ends the warm-up by its rule (Sec. 4.2) and
+    raises `DivergedError` where the loss is no finite number. Logging and checkpoints decide nothing.
 
     Args:
-        steps_per_call: at the most.
-        due: intervals in steps at whose multiples a call ends; 0 for none.
-        compiled: whether `model` is; on a GPU what comes before and after it then is, too.
         seed: of dropout.
         backbone_lr: share of the learning rate of all layers but the last; where 0, batch norm keeps its statistics.
     """
@@ -50,9 +76,7 @@ class Classifier(pl.LightningModule):
         self,
         model: nn.Module,
         recipe: RecipeConfig,
-        steps_per_call: int = 1,
-        due: Sequence[int] = (),
-        compiled: bool = False,
+        calls: Calls = Calls(),
         seed: int = 0,
         backbone_lr: float = 1.0,
     ) -> None:
@@ -60,15 +84,17 @@ class Classifier(pl.LightningModule):
         self.automatic_optimization = False
         self.model, self.recipe = model, recipe
         self.warming, self.plateau = recipe.warmup_lr > 0, Plateau()
+        self.rate = 0.0  # learning rate of the last step
         self.val_metrics: dict[str, float] = {}
-        self._steps_per_call, self._due = steps_per_call, tuple(filter(None, due))
+        self._calls, self._due = calls, tuple(filter(None, (*calls.due, recipe.check_every_steps)))
         self._graphed: GraphedStep | None = None
-        self._compiled, self._count = compiled, _count
+        self._count = _count
         self._backbone_lr = backbone_lr
         drops = any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p for module in model.modules())
         self._seed = seed if drops else None
         self._finish: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]  # the data module's, once training starts
-        self._window, self._val_sums = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+        self._sums, self._val_sums = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+        self._checked = Counts()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
@@ -85,7 +111,7 @@ class Classifier(pl.LightningModule):
             for module in self.model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()  # Lightning gives each module its own mode back after validation
-        self._window = self._window.to(self.device)
+        self._sums = self._sums.to(self.device)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 # A checkpoint brings these along, perhaps from another device. A recorded step reads its rate from a
@@ -95,11 +121,11 @@ class Classifier(pl.LightningModule):
                 group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
         batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]
         self._finish = batches.finish
-        if self._on_gpu and self._compiled:  # a dozen small kernels each become one or two
+        if self._on_gpu and self._calls.compiled:  # a dozen small kernels each become one or two
             self._finish = torch.compile(batches.finish, dynamic=False)
             self._count = torch.compile(_count, dynamic=False)
         alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
-        if self._on_gpu and alone and self._steps_per_call > 1:
+        if self._calls.graphs and self._on_gpu and alone:
             self._graphed = GraphedStep(self._advance, self.device)
 
     def release(self) -> None:
@@ -121,13 +147,20 @@ class Classifier(pl.LightningModule):
             else:
                 self._advance(side, [pinned(part, self.device).to(self.device, non_blocking=True) for part in batch])
             loop.manual_optimization.optim_step_progress.increment_by(1)
+        step, last = self.global_step, self.recipe.max_steps
+        if step % self.recipe.check_every_steps == 0 or step >= last:
+            self._check()
+        if step >= last:
+            # Lightning then validates, though the epoch may not be over or not be one of val_every_epochs'.
+            self.trainer.should_stop, self.trainer.check_val_every_n_epoch = True, 1
 
     def _steps_ahead(self) -> int:
         """How many steps the next call may make."""
         step = self.global_step
-        return min(self._steps_per_call, self.recipe.max_steps - step, *(every - step % every for every in self._due))
+        return min(self._calls.steps, self.recipe.max_steps - step, *(every - step % every for every in self._due))
 
     def _set_rate(self, rate: float) -> None:
+        self.rate = rate
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 if isinstance(group["lr"], Tensor):
@@ -140,7 +173,7 @@ class Classifier(pl.LightningModule):
         images, labels = self._finish(batch)
         loss, logits = self.loss(shrunk(images, side), labels)
         with torch.no_grad():
-            self._count(self._window, logits, labels, loss * len(labels))
+            self._count(self._sums, logits, labels, loss * len(labels))
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types
@@ -153,18 +186,19 @@ class Classifier(pl.LightningModule):
         logits = self(images).float()
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
 
-    def take_window(self) -> dict[str, float]:
-        """Train metrics since the last call, over all ranks; ends ResNet-110's warm-up when its rule is met (Sec. 4.2)."""
-        loss, wrong1, _, count = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum").tolist()
-        self._window.zero_()
-        if not math.isfinite(loss):
+    def counts(self) -> Counts:
+        """What training has counted so far; every rank calls it."""
+        return Counts(*self.trainer.strategy.reduce(self._sums.clone(), reduce_op="sum").tolist())
+
+    def _check(self) -> None:
+        counts = self.counts()
+        if not math.isfinite(counts.loss):
             raise DivergedError(
-                f"the training loss is {loss} at step {self.global_step}; lower recipe.lr ({self.recipe.lr}) or add a warm-up"
+                f"the training loss is {counts.loss} at step {self.global_step}; lower recipe.lr ({self.recipe.lr}) or add a warm-up"
             )
-        lr = lr_at(self.global_step - 1, self.recipe, self.warming, self.plateau.drops)
-        if self.warming and wrong1 / count < self.recipe.warmup_until_err:
+        if self.warming and counts.since(self._checked)["train/err1"] < self.recipe.warmup_until_err:
             self.warming = False
-        return {"train/loss": loss / count, "train/err1": wrong1 / count, "lr": lr}
+        self._checked = counts
 
     def on_validation_epoch_start(self) -> None:
         self._val_sums = torch.zeros(4, dtype=torch.float64, device=self.device)
@@ -181,16 +215,26 @@ class Classifier(pl.LightningModule):
         self.plateau.saw(wrong1 / count, self.recipe)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # The window goes along, so that the first metrics after a resume cover the same steps as without the break.
-        window = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum")
-        self._window.copy_(window if self.global_rank == 0 else torch.zeros_like(window))
-        checkpoint["classifier"] = {"warming": self.warming, "plateau": asdict(self.plateau), "window": window.cpu()}
+        sums = torch.as_tensor(self.all_gather(self._sums)).reshape(-1, 4).cpu()  # a row a rank
+        state = {
+            "warming": self.warming,
+            "plateau": asdict(self.plateau),
+            "sums": sums,
+            "checked": asdict(self._checked),
+        }
+        checkpoint["classifier"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.warming = checkpoint["classifier"]["warming"]
-        self.plateau = Plateau(**checkpoint["classifier"]["plateau"])
-        if self.global_rank == 0:
-            self._window = checkpoint["classifier"]["window"]
+        state = checkpoint["classifier"]
+        self.warming, self.plateau, self._checked = (
+            state["warming"],
+            Plateau(**state["plateau"]),
+            Counts(**state["checked"]),
+        )
+        rows = state["sums"]
+        if len(rows) != self.trainer.world_size:  # another number of ranks: the first takes all
+            rows = torch.cat([rows.sum(0, keepdim=True), torch.zeros(self.trainer.world_size - 1, 4, dtype=rows.dtype)])
+        self._sums = rows[self.global_rank].clone()
 
 
 def shrunk(images: Tensor, side: int) -> Tensor:

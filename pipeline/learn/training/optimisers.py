@@ -49,6 +49,13 @@ def optimisers(net: nn.Module, recipe: RecipeConfig, backbone_lr: float = 1.0) -
     return [sgd, Muon(hidden, backbone_lr * recipe.muon_lr / recipe.lr, recipe.momentum, recipe.nesterov)]
 
 
+def freeze_backbone(model: nn.Module) -> None:
+    """Every layer but the last learns nothing more; batch norm keeps its statistics, see `Classifier`."""
+    last = head_name(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.rsplit(".", 1)[0] == last)
+
+
 class Muon(Optimizer):
     """Momentum made orthogonal, for convolutions: a filter is a row of a matrix (Jordan et al. 2024).
 

@@ -66,7 +66,8 @@ def module(
     rank: int = 0,
     ranks: int = 1,
 ) -> ImageData:
-    made = ImageData(store, split, 64 if augment is SHIFT else 8, augment, normalize, seed, workers=2)
+    recipe = SimpleNamespace(batch_size=64 if augment is SHIFT else 8, augment=augment, normalize=normalize)
+    made = ImageData(store, split, recipe, seed, workers=2)  # type: ignore[arg-type]
     if ranks > 1:
         made.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)  # type: ignore[assignment]
     return made

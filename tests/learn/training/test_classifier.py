@@ -1,4 +1,4 @@
-"""Counting errors, windows of training metrics, the warm-up's rule."""
+"""Counting errors, training metrics, the warm-up's rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runs import composed
 from pipeline.config import RecipeConfig
 from pipeline.evaluation.errors import wrong
 from pipeline.learn.models import build_model
-from pipeline.learn.training.classifier import Classifier, DivergedError, _count
+from pipeline.learn.training.classifier import Classifier, Counts, DivergedError, _count
 
 
 @cache
@@ -54,41 +54,38 @@ def test_ties_are_errors_as_they_are_when_a_run_is_evaluated() -> None:
     assert 0 < expected[1] < expected[0] < 200
 
 
-def counted(net: Classifier, loss: float, wrong1: float, count: float = 100.0) -> dict[str, float]:
-    """Metrics of a window with these sums, on one process."""
-    strategy = SimpleNamespace(reduce=lambda window, reduce_op: window)
+def after(net: Classifier, loss: float, wrong1: float, images: float = 100.0) -> Counts:
+    """Counts of a net that has seen so much more, looked at as its training does, on one process."""
+    strategy = SimpleNamespace(reduce=lambda sums, reduce_op: sums)
     net._trainer = SimpleNamespace(strategy=strategy, global_step=7, world_size=1)  # type: ignore[assignment]
-    net._window = torch.tensor([loss, wrong1, 0.0, count], dtype=torch.float64)
-    return net.take_window()
+    net._sums += torch.tensor([loss, wrong1, 0.0, images], dtype=torch.float64)
+    net._check()
+    return net.counts()
 
 
-def test_a_window_is_told_once_as_means_over_its_images() -> None:
+def test_metrics_are_means_over_the_images_since_an_earlier_look() -> None:
     net = classifier()
-    told = counted(net, loss=250.0, wrong1=40.0)
-    assert (told["train/loss"], told["train/err1"]) == (2.5, 0.4)
-    assert net._window.eq(0).all()
+    first = after(net, loss=250.0, wrong1=40.0)
+    assert first.since(Counts()) == {"train/loss": 2.5, "train/err1": 0.4}
+    assert after(net, loss=50.0, wrong1=10.0).since(first) == {"train/loss": 0.5, "train/err1": 0.1}
+    assert net.counts() == net.counts()
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_ends_training_with_what_to_do(loss: float) -> None:
     with pytest.raises(DivergedError, match=rf"the training loss is {loss} at step .*; lower recipe\.lr \(0\.1\)"):
-        counted(classifier(), loss=loss, wrong1=0.0)
+        after(classifier(), loss=loss, wrong1=0.0)
 
 
 WARM = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_until_err=0.8", "recipe.warmup_fraction=0")
 
 
-def test_the_warm_up_ends_when_a_windows_error_is_below_the_bound() -> None:
+def test_the_warm_up_ends_when_the_error_since_the_last_look_is_below_the_bound() -> None:
     net = classifier(*WARM)
     assert net.warming
     for wrong1, warming in ((90.0, True), (80.0, True), (79.0, False), (95.0, False)):
-        counted(net, 1.0, wrong1)
+        after(net, 1.0, wrong1)
         assert net.warming is warming
-
-
-def test_the_rate_told_is_the_one_that_the_step_was_made_with() -> None:
-    net = classifier(*WARM)
-    assert [counted(net, 1.0, wrong1)["lr"] for wrong1 in (90.0, 79.0, 10.0)] == [0.01, 0.01, 0.1]
 
 
 def test_a_recipe_without_warm_up_starts_at_its_rate() -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.fast import choice
-from pipeline.fast.choice import Steps, cache_file, compiles
+from pipeline.fast import compiled
+from pipeline.fast.compiled import Steps, cache_file, compiles
 from pipeline.learn.models import build_model
 
 CPU, SHAPE, LONG = torch.device("cpu"), (4, 3, 8, 8), 10**9
@@ -31,8 +31,8 @@ def net() -> nn.Module:
 def measuring(monkeypatch: pytest.MonkeyPatch, *found: Steps) -> list[Steps]:
     """Measurements still to be made, instead of real ones: compiling takes a minute."""
     left = list(found)
-    monkeypatch.setattr(choice, "compiler_found", lambda: True)
-    monkeypatch.setattr(choice, "_measured", lambda *_: left.pop(0))
+    monkeypatch.setattr(compiled, "compiler_found", lambda: True)
+    monkeypatch.setattr(compiled, "_measured", lambda *_: left.pop(0))
     return left
 
 

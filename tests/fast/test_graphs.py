@@ -15,7 +15,7 @@ from tape import TapeRecorder
 
 from benchmarks.synthetic import changed, paper_config, synthetic_store
 from pipeline.data.store import Store
-from pipeline.fast import graphed
+from pipeline.fast import graphs
 from pipeline.learn.input.batches import batches_of
 from pipeline.learn.training import classifier
 from pipeline.learn.training.classifier import Classifier
@@ -34,12 +34,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def trained(store: Store, work: Path, **sections: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     """The last checkpoint and the metrics of a training whose rate changes from step to step."""
     recipe = {"max_steps": STEPS, "batch_size": 8, "schedule": "one_cycle", "warmup_fraction": 0.3}
-    trainer = {"accelerator": "cpu", "compile": False, "log_every_steps": 6}
+    trainer = {"accelerator": "cpu", "compile": False, "log_every_steps": 6, "cuda_graphs": True}
     config = changed(paper_config(store, work, depth=8), data={"split": "holdout"})
     config = changed(config, recipe=recipe | sections.get("recipe", {}), trainer=trainer | sections.get("trainer", {}))
     result = fit(config, store.path, track=False)
-    events, _ = journal.read(Path(result.folder) / journal.NAME)
-    checkpoint = torch.load(Path(result.folder) / "last.ckpt", weights_only=True)
+    folder = Path(config.paths.runs) / result.key
+    events, _ = journal.read(folder / journal.NAME)
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
     told = [(e["step"], e["values"]) for e in events if e["event"] == "metrics"][:-1]  # the last one tells the time
     return checkpoint, told
 
@@ -48,7 +49,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
     """Trainings choose what they choose on a CUDA device; recorded steps go through a tape."""
     recorder = TapeRecorder()
     monkeypatch.setattr(Classifier, "_on_gpu", property(lambda _: True))
-    monkeypatch.setattr(classifier, "GraphedStep", partial(graphed.GraphedStep, recorder=recorder))
+    monkeypatch.setattr(classifier, "GraphedStep", partial(graphs.GraphedStep, recorder=recorder))
     return recorder
 
 
@@ -63,18 +64,18 @@ def test_recorded_steps_learn_bit_for_bit_what_plain_ones_do(
     precision: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = as_on_a_gpu(monkeypatch)
-    plain = trained(store, tmp_path / "plain", recipe={"precision": precision}, trainer={"steps_per_call": 1})
+    plain = trained(store, tmp_path / "plain", recipe={"precision": precision}, trainer={"cuda_graphs": False})
     assert recorder.ran == 0
     recorded = trained(store, tmp_path / "recorded", recipe={"precision": precision}, trainer={"steps_per_call": 4})
-    assert (recorder.ran, recorder.recorded, recorder.replayed) == (graphed.WARM_UP, 1, STEPS - graphed.WARM_UP)
+    assert (recorder.ran, recorder.recorded, recorder.replayed) == (graphs.WARM_UP, 1, STEPS - graphs.WARM_UP)
     assert_equal(recorded, plain)
 
 
 def test_muons_steps_can_be_recorded_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = as_on_a_gpu(monkeypatch)
-    plain = trained(store, tmp_path / "plain", recipe={"muon_lr": 0.02}, trainer={"steps_per_call": 1})
+    plain = trained(store, tmp_path / "plain", recipe={"muon_lr": 0.02}, trainer={"cuda_graphs": False})
     recorded = trained(store, tmp_path / "recorded", recipe={"muon_lr": 0.02}, trainer={"steps_per_call": 4})
-    assert (recorder.recorded, recorder.replayed) == (1, STEPS - graphed.WARM_UP)
+    assert (recorder.recorded, recorder.replayed) == (1, STEPS - graphs.WARM_UP)
     assert_equal(recorded, plain)
 
 
@@ -82,7 +83,7 @@ def test_a_step_on_images_of_another_size_is_recorded_anew(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder, small = as_on_a_gpu(monkeypatch), {"small_side": 8, "small_fraction": 0.5}
-    plain = trained(store, tmp_path / "plain", recipe=small, trainer={"steps_per_call": 1})
+    plain = trained(store, tmp_path / "plain", recipe=small, trainer={"cuda_graphs": False})
     recorded = trained(store, tmp_path / "recorded", recipe=small, trainer={"steps_per_call": 25})
     assert (recorder.recorded, recorder.ran + recorder.replayed) == (2, STEPS)
     assert_equal(recorded, plain)
@@ -98,16 +99,16 @@ def test_the_tape_notices_a_number_that_a_recording_would_keep(
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
 
-    plain = trained(store, tmp_path / "plain", trainer={"steps_per_call": 1})
+    plain = trained(store, tmp_path / "plain", trainer={"cuda_graphs": False})
     monkeypatch.setattr(Classifier, "_set_rate", as_a_number)
     recorded = trained(store, tmp_path / "recorded", trainer={"steps_per_call": 4})
     assert not same(recorded[0]["state_dict"], plain[0]["state_dict"])
 
 
 def test_a_step_that_looks_at_values_cannot_be_recorded() -> None:
-    step = graphed.GraphedStep(lambda _, batch: batch[0].sum().item(), torch.device("cpu"), TapeRecorder())  # type: ignore[arg-type]
+    step = graphs.GraphedStep(lambda _, batch: batch[0].sum().item(), torch.device("cpu"), TapeRecorder())  # type: ignore[arg-type]
     batch = [torch.ones(3)]
-    for _ in range(graphed.WARM_UP):
+    for _ in range(graphs.WARM_UP):
         step(0, batch)
     with pytest.raises(AssertionError, match="looks at a tensor's values"):
         step(0, batch)
@@ -119,8 +120,8 @@ def test_a_step_that_looks_at_values_cannot_be_recorded() -> None:
 def test_recorded_steps_on_a_gpu_learn_what_plain_ones_do(precision: str, store: Store, tmp_path: Path) -> None:
     recipe = {"precision": precision}
     plain, recorded = (
-        trained(store, tmp_path / str(count), recipe=recipe, trainer={"accelerator": "gpu", "steps_per_call": count})
-        for count in (1, 4)
+        trained(store, tmp_path / str(graphs), recipe=recipe, trainer={"accelerator": "gpu", "cuda_graphs": graphs})
+        for graphs in (False, True)
     )
     losses, expected = (
         [values["train/loss"] for _, values in told if "train/loss" in values] for _, told in (recorded, plain)

@@ -1,0 +1,117 @@
+"""The run that a configuration names: its key, its folder, and the record of the net that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from pipeline.atomic import read_json
+from pipeline.config import Config
+from pipeline.data.store import Manifest, open_store
+from pipeline.learn.models import build_model
+from pipeline.learn.models.cost import count_cost
+from pipeline.learn.training.precision import resolve
+from pipeline.record import Net, from_json
+from pipeline.run.key import run_key
+from pipeline.run.start import Start, start_title, starting_point
+from pipeline.run.weights import BEST
+from pipeline.tracking.shipper import run_id
+from pipeline.tracking.store import Location, locate
+
+RUN = "run.json"  # key, name, status, step, seconds, host, pid; the net's record once training has ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every part of a training needs to know about its run."""
+
+    config: Config
+    store: Path  # the folder that preprocess made
+    manifest: Manifest
+    precision: str  # fp32, tf32 or bf16: what recipe.precision came to
+    start: Start | None  # None: random weights
+    location: Location | None  # of MLflow; None: the run is not tracked
+    key: str  # see `pipeline.run.key`
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.paths.runs) / self.key
+
+    @property
+    def name(self) -> str:
+        return run_name(self.config)
+
+    @property
+    def net(self) -> Net:
+        """The record of the net before its first step."""
+        config, content_hash = self.config, self.manifest.content_hash
+        classes, channels, side = len(self.manifest.classes), self.manifest.channels, config.recipe.augment.crop
+        with torch.device("meta"):
+            built = build_model(**vars(config.model), num_classes=classes, in_channels=channels)
+            cost = count_cost(built, (channels, side, side))
+        seen = {*(self.start.seen if self.start else ()), *([content_hash] if config.data.split == "full" else [])}
+        return Net(
+            key=self.key,
+            model=config.model,
+            num_classes=classes,
+            in_channels=channels,
+            normalize=config.recipe.normalize,
+            augment=config.recipe.augment,
+            params=cost.params,
+            macs=cost.macs,
+            data=content_hash,
+            split=config.data.split,
+            num_train=config.data.num_train,
+            seen=tuple(sorted(seen)),
+            recipe=replace(config.recipe, precision=self.precision),  # type: ignore[arg-type]
+            seed=config.seed,
+            start=start_title(config.start),
+            sync_batchnorm=config.trainer.sync_batchnorm,
+        )
+
+    def finished(self) -> Net | None:
+        """The record of a run that has nothing left to do, with its id in MLflow."""
+        if not (self.folder / RUN).exists() or not (self.folder / BEST).exists():
+            return None
+        run = read_json(self.folder / RUN)
+        return self.tracked(from_json(run["net"])) if run["status"] == "finished" else None
+
+    def tracked(self, net: Net) -> Net:
+        """`net` with the run's id in MLflow; "" while MLflow has not answered."""
+        return replace(net, run_id=run_id(self.folder, self.location) or "")
+
+
+def run_name(config: Config) -> str:
+    """For example "ResNet-56, lr 0.1, seed 0"."""
+    return f"{config.model.name}, lr {config.recipe.lr:g}, seed {config.seed}"
+
+
+def identify(config: Config, store: Path, *, precision: str = "", track: bool = True) -> Run:
+    """The run, with the weights that it starts from read and checked.
+
+    Args:
+        store: folder that preprocess made.
+        precision: what recipe.precision came to where the run is made; "" asks this machine.
+        track: whether MLflow follows the run; it is also asked for a run to start from that is not in paths.runs.
+
+    Raises:
+        FileNotFoundError, ValueError: start.weights, see `pipeline.run.start`, or a precision this hardware lacks.
+    """
+    precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
+    location = locate(config.tracking.uri, config.paths.mlruns) if track else None
+    manifest = open_store(store).manifest
+    start = starting_point(config.start.weights, Path(config.paths.runs), location)
+    if start is not None:
+        start.check(config, manifest.content_hash, as_they_are=config.start.backbone_lr == 0)
+    key = run_key(config, manifest.content_hash, precision, start.fingerprint if start else "")
+    return Run(
+        config=config,
+        store=store,
+        manifest=manifest,
+        precision=precision,
+        start=start,
+        location=location,
+        key=key,
+    )
