@@ -16,8 +16,8 @@ from pipeline.atomic import read_json
 from pipeline.compose import compose
 from pipeline.config import from_dict
 from pipeline.data.store import Store
-from pipeline.run.attempt import RUN
-from pipeline.run.launch import launch
+from pipeline.run.fit import fit
+from pipeline.run.run import RUN
 from pipeline.tracking import journal
 from pipeline.workspace import Workspace, anchor
 
@@ -192,7 +192,7 @@ def loop(trials: int, overrides: list[str]) -> None:
     space = Workspace(Path.cwd())
     config = anchor(from_dict(compose(space.root, overrides)), space.root)
     for seed in range(trials):
-        launch(replace(config, seed=seed), space.store(config.data.name), {})
+        fit(replace(config, seed=seed), space.store(config.data.name))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,16 @@ def imported(path: Path) -> set[str]:
 
 
 def attributes(path: Path) -> set[tuple[str, str]]:
-    """Owner and name of each attribute in a file: ("recipe", "lr") for recipe.lr, self._recipe.lr, config.recipe.lr."""
+    """Owner and name of each attribute in a file: ("recipe", "lr") for recipe.lr, self._recipe.lr, config.recipe.lr.
+
+    What a net's record says of its own recipe (`net.recipe.lr`) is left out: that is no key of the configuration.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+            inner = node.value.value if isinstance(node.value, ast.Attribute) else None
+            if isinstance(inner, ast.Name) and inner.id in ("net", "record", "member"):
+                continue
             owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
             found.add((owner.lstrip("_"), node.attr))
     return found

@@ -13,20 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from processes import PATIENCE_S, Command, until
-from runs import TINY, composed, run_folder
+from runs import TINY, a_net, composed, run_folder
 from safetensors.torch import save_file
 
+from pipeline.atomic import sha256
 from pipeline.cli import USER_ERROR
-from pipeline.run.checkpoint import (
-    BEST,
-    LAST,
-    AtomicCheckpointIO,
-    FolderLock,
-    load_weights,
-    resumable,
-    save_weights,
-)
+from pipeline.run.checkpoint import LAST, AtomicCheckpointIO, FolderLock, resumable
 from pipeline.run.fit import fit
+from pipeline.run.weights import BEST, load_weights, save_weights
 
 Workspaces = Callable[[], Path]
 

@@ -50,6 +50,6 @@ def test_an_imagenet_net_learns_from_jpegs(tmp_path):
     told = [event for event in events(tmp_path) if event["event"] == "metrics"]
     loss = [event["values"]["train/loss"] for event in told if "train/loss" in event["values"]]
     errors = [event["values"]["val/err1"] for event in told if "val/err1" in event["values"]]
-    assert result.status == "finished" and len(loss) == STEPS
+    assert result.complete and len(loss) == STEPS
     assert np.mean(loss[-5:]) < np.mean(loss[:5]) / 2
     assert len(errors) == STEPS // 12 and errors[-1] <= errors[0] and result.val_err1 <= 0.25

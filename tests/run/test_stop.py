@@ -99,7 +99,7 @@ def test_a_signal_during_the_last_step_lets_the_training_finish(
 ) -> None:
     root = workspace()
     _signalled_at(50, signal.SIGTERM, monkeypatch)
-    assert fit(composed(root, *TINY), root / "data/store/digits", track=False).status == "finished"
+    assert fit(composed(root, *TINY), root / "data/store/digits", track=False).complete
     assert_same_training(root, reference)
 
 
