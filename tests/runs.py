@@ -19,10 +19,6 @@ TINY = (
     "tracking.system_metrics_every_s=0",
 )
 EPOCH = 17
-MODEL: dict[str, Any] = {"family": "cifar", "depth": 8, "residual": True, "shortcut": "A", "stride_on": "1x1"}
-MODEL |= {"shortcut_zeros": "after", "init_fan": "fan_in"}
-AUGMENT: dict[str, Any] = {"kind": "pad_crop", "crop": 8, "padding": 1, "flip": False, "min_side": 0, "max_side": 0}
-AUGMENT |= {"pca_std": 0.0, "test_side": 0}
 
 
 def composed(root: Path, *overrides: str) -> Any:
@@ -37,7 +33,8 @@ def composed(root: Path, *overrides: str) -> Any:
 def a_net(**facts: Any) -> Net:
     """The record of a ResNet-8 for digits, with `facts` in place of its own."""
     values: dict[str, Any] = {"key": "0" * 12, "num_classes": 10, "in_channels": 1, "data": "hash", "split": "holdout"}
-    values |= {"model": ModelConfig(**MODEL), "normalize": "per_pixel_mean", "augment": AugmentConfig(**AUGMENT)}
+    values |= {"model": ModelConfig(depth=8), "normalize": "per_pixel_mean"}
+    values["augment"] = AugmentConfig(kind="pad_crop", crop=8, padding=1, flip=False)
     return Net(**values | facts)
 
 

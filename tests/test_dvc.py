@@ -77,7 +77,9 @@ def keys_read(stage: str) -> set[str]:
     files = [
         path
         for path in sources(stage)
-        if path.parent != ROOT / CONFIG and path.name != "record.py" and (trains or path.relative_to(ROOT).parts[1] not in ("learn", "run"))
+        if path.parent != ROOT / CONFIG
+        and path.name != "record.py"
+        and (trains or path.relative_to(ROOT).parts[1] not in ("learn", "run"))
     ]
     found = set().union(*map(attributes, files))
     return {name for owner, name in found if owner == "config" and name in SECTIONS} | {

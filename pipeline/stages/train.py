@@ -17,7 +17,7 @@ from pipeline.run.stop import Interrupted
 from pipeline.tracking.lineage import lineage
 from pipeline.workspace import Workspace
 
-SCALARS = ("val_err1", "val_err5", "best_step", "steps", "seconds", "images_per_s")  # what `dvc exp show` compares
+SCALARS = ("val_err1", "val_err5", "step", "steps", "seconds", "images_per_s")  # what `dvc exp show` compares
 
 
 def run(config: Config, workspace: Workspace) -> None:
