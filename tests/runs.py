@@ -33,7 +33,7 @@ def composed(root: Path, *overrides: str) -> Any:
 def a_net(**facts: Any) -> Net:
     """The record of a ResNet-8 for digits, with `facts` in place of its own."""
     values: dict[str, Any] = {"key": "0" * 12, "num_classes": 10, "in_channels": 1, "data": "hash", "split": "holdout"}
-    values |= {"model": ModelConfig(depth=8), "normalize": "per_pixel_mean"}
+    values |= {"model": ModelConfig(depth=8, residual=True, shortcut="A"), "normalize": "per_pixel_mean"}
     values["augment"] = AugmentConfig(kind="pad_crop", crop=8, padding=1, flip=False)
     return Net(**values | facts)
 

@@ -155,21 +155,21 @@ def _step_of(checkpoint: Path | None) -> int:
 
 
 def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched | None) -> pl.Trainer:
-    settings = run.config.trainer
-    cuda, ranks = uses_cuda(settings.accelerator), settings.world_size
-    sync = settings.sync_batchnorm and ranks > 1
+    trainer = run.config.trainer
+    cuda, ranks = uses_cuda(trainer.accelerator), trainer.world_size
+    sync = trainer.sync_batchnorm and ranks > 1
     layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
     # Synchronised statistics are the same on all ranks; to send them round at each step would cost as much as a layer.
     ddp = DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not sync)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
-        devices="auto" if launched else settings.devices,
-        num_nodes=settings.num_nodes,
+        devices="auto" if launched else trainer.devices,
+        num_nodes=trainer.num_nodes,
         strategy=launched.strategy if launched else ddp if ranks > 1 else "auto",
         precision="bf16-mixed" if run.precision == "bf16" else "32-true",
         max_steps=run.config.recipe.max_steps,
         max_epochs=-1,
-        check_val_every_n_epoch=settings.val_every_epochs,
+        check_val_every_n_epoch=trainer.val_every_epochs,
         sync_batchnorm=sync and cuda,
         benchmark=cuda,  # cuDNN times its algorithms: shapes stay the same
         plugins=[AtomicCheckpointIO(), *layer_sync, *(launched.plugins if launched else ())],
