@@ -19,8 +19,8 @@ from pipeline.ensemble.members import Candidate
 from pipeline.ensemble.predictions import FOLDER, Images, keep, kept, validation_images
 from pipeline.ensemble.selection import average
 from pipeline.evaluation.errors import top_k_error
-from pipeline.run.checkpoint import BEST
 from pipeline.run.fit import fit
+from pipeline.run.weights import BEST
 from pipeline.tracking.store import Location
 
 CANDIDATES, SIZE = 50, 10  # SIZE members are chosen

@@ -72,7 +72,7 @@ def resnet20_rows(
     ]
 
 
-GRAPHS: dict[str, Any] = {"steps_per_call": STEPS_PER_CALL}
+GRAPHS: dict[str, Any] = {"steps_per_call": STEPS_PER_CALL, "cuda_graphs": True}
 
 
 def captured_row(config: Config, store: Store, device: torch.device) -> Row:

@@ -22,9 +22,9 @@ from benchmarks.synthetic import changed, paper_config, synthetic_store
 from pipeline.atomic import read_json, replacing
 from pipeline.ensemble import selection
 from pipeline.ensemble.predictions import probabilities, validation_images
-from pipeline.run.attempt import RUN
-from pipeline.run.checkpoint import BEST
 from pipeline.run.fit import fit
+from pipeline.run.run import RUN
+from pipeline.run.weights import BEST
 
 TIMES = (1, 4, 16)
 LINEAR = 1.3  # most that the largest size may cost, as a multiple of the line

@@ -22,7 +22,7 @@ from pipeline.run.stop import Interrupted
 from pipeline.tracking import journal
 
 STEPS = 12  # after more, rounding alone turns the weights aside as far as a mistake does
-GRAPHS: dict[str, Any] = {"steps_per_call": STEPS_PER_CALL}
+GRAPHS: dict[str, Any] = {"steps_per_call": STEPS_PER_CALL, "cuda_graphs": True}
 PLAIN: dict[str, Any] = {"steps_per_call": 1}
 # All change the rate at every step, the third the images' size as well: what a recording must not keep. The limits are
 # shares of the distance that the weights go. On a CPU, convolutions that add in another order, as a device may choose
