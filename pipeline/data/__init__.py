@@ -1,1 +1,1 @@
-"""Data sets: fetched, kept in one canonical store each, and fed to training in an order that a seed decides."""
+"""From published bytes to the canonical store of a data set."""

@@ -1,15 +1,14 @@
-"""Members of a folder, tar or zip, read where they lie: nothing is unpacked, no link followed, no name trusted.
+"""Entries of a folder, tar or zip, read in place: nothing is unpacked, no link is followed, no name is trusted.
 
-Members are found once and then read in any order and from several threads, so that a data set's order never depends
-on its archive's. A gzipped tar has no random access: it is decompressed once into a temporary file without a name,
-which the system frees when the container is closed, however the process ends.
+Entries are listed once and then read in any order and by several threads, so that the order of a data set never
+depends on its archive's. A gzipped tar has no random access: it is decompressed once into a temporary file without a
+name, which the system frees when the container is closed, however the process ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import os
 import shutil
 import stat
@@ -25,7 +24,7 @@ SUFFIXES = (".tar", ".tgz", ".tar.gz", ".zip")
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError)
 
 
-class Member(NamedTuple):
+class Entry(NamedTuple):
     """A plain file inside a container."""
 
     container: Container
@@ -34,7 +33,7 @@ class Member(NamedTuple):
     size: int  # bytes
 
     def read(self) -> bytes:
-        """The member's bytes; safe to call from several threads.
+        """The entry's bytes; safe to call from several threads.
 
         Raises:
             ValueError: the archive is damaged there.
@@ -43,7 +42,7 @@ class Member(NamedTuple):
 
 
 class Container:
-    """A folder or archive; closed at the end of a `with` block."""
+    """A folder or archive; closed at the end of a `with` block, after which no entry can be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,17 +54,17 @@ class Container:
         self.close()
 
     def close(self) -> None:
-        """Frees what reading needs; members cannot be read any more."""
+        """Frees what reading needs."""
 
-    def members(self) -> Iterator[Member]:
+    def entries(self) -> Iterator[Entry]:
         """Every plain file.
 
         Raises:
-            ValueError: a damaged archive; a link, a device, an encrypted file or an unsafe name in it.
+            ValueError: the archive is damaged, or holds a link, a device, an encrypted file or an unsafe name.
         """
         raise NotImplementedError
 
-    def read(self, member: Member) -> bytes:
+    def read(self, entry: Entry) -> bytes:
         raise NotImplementedError
 
 
@@ -74,7 +73,7 @@ def open_container(path: Path, scratch: Path, only: tuple[str, ...] = ()) -> Con
 
     Args:
         scratch: folder for the decompressed copy of a gzipped tar.
-        only: sub-folders of a folder to look into, where they exist; none means all.
+        only: the sub-folders of a folder to list, where they exist; () for all.
     Raises:
         FileNotFoundError: nothing is there.
         ValueError: neither a folder nor a .tar, .tgz, .tar.gz or .zip archive, or a damaged one.
@@ -95,17 +94,17 @@ class Folder(Container):
         super().__init__(path)
         self._tops = [path / top for top in only if (path / top).is_dir()] if only else [path]
 
-    def members(self) -> Iterator[Member]:
+    def entries(self) -> Iterator[Entry]:
         for top in self._tops:
             for place, folders, files in os.walk(top, followlinks=True, onerror=_raise):
                 folders.sort()
                 prefix = Path(place).relative_to(self.path).as_posix() + "/"
-                for file in sorted(files):
+                for file in sorted(files):  # strings: ImageNet has 1.3 million of them
                     size = os.stat(os.path.join(place, file)).st_size
-                    yield Member(self, (prefix + file).removeprefix("./"), 0, size)
+                    yield Entry(self, (prefix + file).removeprefix("./"), 0, size)
 
-    def read(self, member: Member) -> bytes:
-        return (self.path / member.name).read_bytes()
+    def read(self, entry: Entry) -> bytes:
+        return (self.path / entry.name).read_bytes()
 
 
 class Tar(Container):
@@ -115,41 +114,44 @@ class Tar(Container):
         super().__init__(path)
         file: IO[bytes] = path.open("rb")
         if file.read(2) == b"\x1f\x8b":
-            with file, _damage_named(path):
+            with file, _naming(path):
                 file = _gunzipped(path, scratch)
         self._file = file
 
     def close(self) -> None:
         self._file.close()
 
-    def members(self) -> Iterator[Member]:
+    def entries(self) -> Iterator[Entry]:
         return self._scan(0, os.fstat(self._file.fileno()).st_size)
 
-    def inside(self, member: Member) -> Iterator[Member]:
-        """Members of the uncompressed tar that is itself a member of this one."""
-        return self._scan(member.place, member.size)
+    def inside(self, entry: Entry) -> Iterator[Entry]:
+        """Entries of the uncompressed tar that is itself an entry of this one."""
+        return self._scan(entry.place, entry.size)
 
-    def read(self, member: Member) -> bytes:
-        found = os.pread(self._file.fileno(), member.size, member.place)
-        if len(found) != member.size:
-            raise ValueError(f"{self.path} ends within {member.name}; copy or download it again")
-        return found
+    def read(self, entry: Entry) -> bytes:
+        content = os.pread(self._file.fileno(), entry.size, entry.place)
+        if len(content) != entry.size:
+            raise ValueError(f"{self.path} ends within {entry.name}; copy or download it again")
+        return content
 
-    def _scan(self, start: int, size: int) -> Iterator[Member]:
-        window = io.BufferedReader(_Window(self._file.fileno(), start, size))
-        with _damage_named(self.path), tarfile.open(fileobj=window, mode="r:") as archive:
-            while (found := archive.next()) is not None:
+    def _scan(self, start: int, size: int) -> Iterator[Entry]:
+        """Entries of the tar in bytes [start, start + size). tarfile seeks before each header, so scans may nest."""
+        self._file.seek(start)
+        with _naming(self.path), tarfile.open(fileobj=self._file, mode="r:") as archive:
+            while (info := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # or a million of them would stay in memory
-                name = _safe(found.name, self.path)
-                if found.isdir():
+                name = _safe(info.name, self.path)
+                if info.isdir():
                     continue
-                if not found.isreg() or found.issparse():
+                if not info.isreg() or info.issparse():
                     raise ValueError(f"{name} in {self.path} is a link or a device; pack plain files instead")
-                yield Member(self, name, start + found.offset_data, found.size)
+                if info.offset_data + info.size > start + size:
+                    raise tarfile.ReadError(f"{name} does not end before byte {start + size}")
+                yield Entry(self, name, info.offset_data, info.size)
             # tarfile takes a broken header for the end; the real one is a block of zeros.
-            window.seek(archive.offset)
-            if window.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"no end mark at byte {start + archive.offset}")
+            self._file.seek(archive.offset)
+            if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no end mark at byte {archive.offset}")
 
 
 class Zip(Container):
@@ -157,55 +159,26 @@ class Zip(Container):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._file = path.open("rb")
-        with _damage_named(path):
-            self._archive = zipfile.ZipFile(self._file)
+        with _naming(path):
+            self._archive = zipfile.ZipFile(path)
         self._directory = self._archive.infolist()
 
     def close(self) -> None:
         self._archive.close()
-        self._file.close()
 
-    def members(self) -> Iterator[Member]:
-        for place, found in enumerate(self._directory):
-            name = _safe(found.filename, self.path)
-            if found.is_dir():
+    def entries(self) -> Iterator[Entry]:
+        for place, info in enumerate(self._directory):
+            name = _safe(info.filename, self.path)
+            if info.is_dir():
                 continue
-            kind = stat.S_IFMT(found.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG) or found.flag_bits & 1:
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG) or info.flag_bits & 1:
                 raise ValueError(f"{name} in {self.path} is a link, a device or encrypted; pack plain files instead")
-            yield Member(self, name, place, found.file_size)
+            yield Entry(self, name, place, info.file_size)
 
-    def read(self, member: Member) -> bytes:
-        with _damage_named(self.path):
-            return self._archive.read(self._directory[member.place])
-
-
-class _Window(io.RawIOBase):
-    """Bytes [start, start + size) of a file as a file of their own, read without moving the file's position."""
-
-    def __init__(self, descriptor: int, start: int, size: int) -> None:
-        self._descriptor, self._start, self._size, self._at = descriptor, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        wanted = max(0, min(len(buffer), self._size - self._at))
-        found = os.pread(self._descriptor, wanted, self._start + self._at)
-        buffer[: len(found)] = found
-        self._at += len(found)
-        return len(found)
+    def read(self, entry: Entry) -> bytes:
+        with _naming(self.path):
+            return self._archive.read(self._directory[entry.place])
 
 
 def _raise(error: OSError) -> None:
@@ -213,7 +186,7 @@ def _raise(error: OSError) -> None:
 
 
 @contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
     """Turns what the archive libraries raise on damage into a ValueError that names the file."""
     try:
         yield
@@ -223,14 +196,12 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 def _gunzipped(path: Path, scratch: Path) -> IO[bytes]:
     scratch.mkdir(parents=True, exist_ok=True)
-    plain = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 (the container closes it)
-    try:
+    with contextlib.ExitStack() as on_error:
+        plain = on_error.enter_context(tempfile.TemporaryFile(dir=scratch))
         with gzip.open(path) as packed:
             shutil.copyfileobj(packed, plain, 1 << 20)
         plain.flush()
-    except BaseException:
-        plain.close()
-        raise
+        on_error.pop_all()  # the container closes it
     return plain
 
 

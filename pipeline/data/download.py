@@ -7,6 +7,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
+from contextlib import nullcontext
 from pathlib import Path
 
 from pipeline.progress import progress
@@ -14,7 +15,7 @@ from pipeline.progress import progress
 TRIES = 3  # in a row without a new byte
 WAIT_S = 1.0  # before the first repeat, then doubled
 TIMEOUT_S = 30.0
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # bytes
 LONG = 1 << 29  # bytes whose checksum takes long enough for a progress display
 
 
@@ -22,11 +23,12 @@ class UnavailableError(Exception):
     """A place did not give the file; the text is the reason, for the sentence that lists all places."""
 
 
-def download(url: str, target: Path, md5: str = "") -> None:
+def download(url: str, target: Path, md5: str = "", wait_s: float = WAIT_S) -> None:
     """Fetches `url` to `target`, which appears only when whole; until then bytes gather in `target`.part.
 
     Args:
         md5: expected checksum, hexadecimal; "" for none.
+        wait_s: before the first repeat; doubled before each further one that follows no new byte.
     Raises:
         UnavailableError: refused, unreachable TRIES times in a row, or another checksum (the bytes are deleted then).
     """
@@ -37,23 +39,24 @@ def download(url: str, target: Path, md5: str = "") -> None:
             _transfer(url, part)
             break
         except urllib.error.HTTPError as error:
-            if error.code < 500:
-                raise UnavailableError(f"HTTP {error.code} {error.reason}") from None
             reason = f"HTTP {error.code} {error.reason}"
+            if error.code < 500:
+                raise UnavailableError(reason) from None
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error))
         failures = 0 if _size(part) > most else failures + 1
         most = max(most, _size(part))
         if failures == TRIES:
             raise UnavailableError(reason)
-        time.sleep(WAIT_S * 2 ** max(0, failures - 1))
-    if md5 and (found := digest(part, "md5")) != md5:
+        time.sleep(wait_s * 2 ** max(0, failures - 1))
+    if md5 and (actual := digest(part, "md5")) != md5:
         part.unlink()
-        raise UnavailableError(f"its MD5 is {found} instead of {md5}; what came was deleted")
+        raise UnavailableError(f"its MD5 is {actual} instead of {md5}; what came was deleted")
     part.replace(target)
 
 
 def _transfer(url: str, part: Path) -> None:
+    """Appends to `part` what it lacks; where the server ignores Range, writes all of it anew."""
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -66,35 +69,30 @@ def _transfer(url: str, part: Path) -> None:
             raise ConnectionError("the file changed on the server") from None
         return
     with answer:
-        resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        if not resumed:
-            have = 0  # the server knows no Range, and sends everything
+        if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            have = 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
-        _save(answer, part, have, total)
+        display = progress(
+            f"download {part.name.removesuffix('.part')}", total / 1e6 if total else None, "MB", have / 1e6
+        )
+        with part.open("ab" if have else "wb") as file, display as bar:
+            while chunk := answer.read1(CHUNK):
+                file.write(chunk)
+                bar.advance(len(chunk) / 1e6)
     if total is not None and _size(part) != total:
         raise ConnectionError(f"the connection closed after {_size(part)} of {total} bytes")
 
 
-def _save(answer: http.client.HTTPResponse, part: Path, have: int, total: int | None) -> None:
-    title = f"download {part.name.removesuffix('.part')}"
-    megabytes = total / 1e6 if total else None
-    with part.open("ab" if have else "wb") as file, progress(title, megabytes, "MB", done=have / 1e6) as shown:
-        while chunk := answer.read1(CHUNK):
-            file.write(chunk)
-            shown.advance(len(chunk) / 1e6)
-
-
-def digest(path: Path, algorithm: str) -> str:
-    """Hexadecimal checksum of a file."""
+def digest(path: Path, algorithm: str, long: int = LONG) -> str:
+    """Hexadecimal checksum of a file; from `long` bytes on with a progress display."""
     total, state = path.stat().st_size, hashlib.new(algorithm)
-    if total < LONG:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, algorithm).hexdigest()
-    with path.open("rb") as file, progress(f"{algorithm} of {path.name}", total / 1e6, "MB") as shown:
+    display = progress(f"{algorithm} of {path.name}", total / 1e6, "MB") if total >= long else nullcontext()
+    with path.open("rb") as file, display as bar:
         while chunk := file.read(CHUNK):
             state.update(chunk)
-            shown.advance(len(chunk) / 1e6)
+            if bar is not None:
+                bar.advance(len(chunk) / 1e6)
     return state.hexdigest()
 
 

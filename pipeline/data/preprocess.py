@@ -1,12 +1,11 @@
-"""Raw images -> the canonical store: decoded once, checked, split, measured, the same bytes on every run.
+"""Raw images -> the canonical store: decoded once, checked, split, measured; the same bytes on every run.
 
-Decoding is done by threads (Pillow decodes outside Python's lock), results are taken in the records' order, and only
-a window of them is in memory whatever the size of the set.
+Threads decode, since Pillow decodes outside Python's lock. Results are taken in the records' order, and only a window
+of them is in memory, whatever the size of the set.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from pipeline.atomic import replacing, write_json
+from pipeline.atomic import replacing, sha256, write_json
 from pipeline.config import SIDES, DataConfig
 from pipeline.data.readers import Record, decode, open_published
 from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
@@ -36,25 +35,25 @@ Result = TypeVar("Result")
 
 CHUNK = 4  # images a task
 AHEAD = 8  # tasks a worker that may wait or be done: where one core is held up, the others go on
-STATISTICS_IMAGES = 10_000  # shards: training images that the channel statistics are taken from, evenly spaced
-MAPPED = 512  # images read from shards before these are mapped anew: what was read counts as memory in use
-SHOWN = 20  # names of bad images in the error; the rest are in a file
+STATISTICS_IMAGES = 10_000  # shards: training images, evenly spaced, that the statistics are computed from
+MAPPED = 512  # images read before the shards are mapped anew: pages that were read count as memory in use
+LISTED = 20  # names of bad images in the error; all are in a file
 
 
 class Rejected(NamedTuple):
     reason: str
 
 
-def preprocess(data: DataConfig, raw: Path, out: Path) -> Manifest:
+def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = STATISTICS_IMAGES) -> Manifest:
     """Makes the store `out` from what fetch left in `raw`; it appears whole or not at all.
 
     Arrays: images of a folder are resized (shorter side to data.image_size) and cropped at the centre; CIFAR's must
-    have their size. Shards: see `shards.as_jpeg`.
+    have their published size. Shards: see `shards.as_jpeg`.
 
     Raises:
-        FileNotFoundError: nothing fetched, or a file of it gone.
-        ValueError: images that cannot be used, all of them named in `out`.corrupt.txt; a split that cannot be made;
-            damaged archives.
+        FileNotFoundError: nothing was fetched, or a file is gone.
+        ValueError: some images cannot be used (all are named in `out`.corrupt.txt), a split cannot be made, or an
+            archive is damaged.
     """
     layout, paths = fetched(data, raw)
     workers = data.workers or _cores()
@@ -66,7 +65,7 @@ def preprocess(data: DataConfig, raw: Path, out: Path) -> Manifest:
         skipped = _skipped(rejected, data, out.with_name(f"{out.name}.corrupt.txt"))
         splits = make_splits(train, data.num_val, data.split_seed)
         np.savez(part / "splits.npz", **splits)  # type: ignore[arg-type]
-        statistics = _statistics(part, data, splits, workers)
+        statistics = _statistics(part, data, splits, workers, statistics_images)
         np.savez(part / "statistics.npz", **statistics)  # type: ignore[arg-type]
         side = data.image_size if data.format == "arrays" else 0
         manifest = Manifest.make(
@@ -89,40 +88,37 @@ def preprocess(data: DataConfig, raw: Path, out: Path) -> Manifest:
 def _write(
     split: str, records: list[Record], part: Path, data: DataConfig, workers: int, rejected: dict[str, str]
 ) -> np.ndarray:
-    """Writes the split's images; the labels of those that could be used, (N,) int64."""
-    writer: AbstractContextManager[Any] = (
-        ShardWriter(part, split) if data.format == "shards" else ArrayWriter(part, split)
-    )
+    """Writes the split's images and labels; the labels of the N images that could be used, (N,) int64."""
+    writer: AbstractContextManager[Any] = (ShardWriter if data.format == "shards" else ArrayWriter)(part, split)
     finish = _finisher(data)
     labels: list[int] = []
-    with writer as images, progress(f"{split} images of {data.name}", len(records), "images") as shown:
+    with writer as images, progress(f"{split} images of {data.name}", len(records), "images") as bar:
         converted = ordered_map(lambda record: _convert(record, finish), records, workers)
         for record, image in zip(records, converted, strict=True):
-            shown.advance()
+            bar.advance()
             if isinstance(image, Rejected):
                 rejected[f"{split}/{record.name}"] = image.reason
                 continue
             images.append(image, record.label, record.name)
             labels.append(record.label)
-    stored = np.array(labels, dtype=np.int64)
-    np.save(part / f"{split}_labels.npy", stored)
-    return stored
+    np.save(part / f"{split}_labels.npy", np.array(labels, dtype=np.int64))
+    return np.array(labels, dtype=np.int64)
 
 
 def _finisher(data: DataConfig) -> Callable[[bytes, Image], bytes | np.ndarray]:
-    side, fixed = data.image_size, data.source in SIDES
+    """Makes the stored form of an image from its published bytes and their `decode`."""
     if data.format == "shards":
-        return lambda encoded, image: as_jpeg(encoded, image, side)
-    return lambda _, image: square(image, side, resize=not fixed)
+        return lambda encoded, image: as_jpeg(encoded, image, data.image_size)
+    return lambda _, image: square(image, data.image_size, resize=data.source not in SIDES)
 
 
 def _convert(record: Record, finish: Callable[[bytes, Image], bytes | np.ndarray]) -> bytes | np.ndarray | Rejected:
     if isinstance(record.image, np.ndarray):
         return record.image
-    encoded = record.image.read()  # a disk that fails to read is no corrupt image, and ends the stage
+    encoded = record.image.read()  # outside `try`: a failing disk ends the stage, it is no corrupt image
     try:
         return finish(encoded, decode(encoded))
-    except Exception as error:  # Pillow's decoders raise whatever comes
+    except Exception as error:  # Pillow's decoders raise errors of any kind
         return Rejected(str(error) or type(error).__name__)
 
 
@@ -145,73 +141,70 @@ def square(image: Image, side: int, resize: bool) -> np.ndarray:
 
 
 def _skipped(rejected: dict[str, str], data: DataConfig, report: Path) -> tuple[str, ...]:
-    """Names of the images left out.
-
-    Raises:
-        ValueError: there are some, and data.skip_corrupt is false.
-    """
+    """Names of the images left out; a ValueError where there are any and data.skip_corrupt is false."""
     report.unlink(missing_ok=True)
     if rejected and not data.skip_corrupt:
         lines = [f"{name}: {reason}" for name, reason in rejected.items()]
         with replacing(report) as file:
             file.write_text("\n".join(lines) + "\n")
         raise ValueError(
-            f"{len(rejected)} images of {data.name} cannot be used: {'; '.join(lines[:SHOWN])}"
-            f"{'; ...' if len(lines) > SHOWN else ''}. All are listed in {report}; mend or remove them, or leave them "
+            f"{len(rejected)} images of {data.name} cannot be used: {'; '.join(lines[:LISTED])}"
+            f"{'; ...' if len(lines) > LISTED else ''}. All are listed in {report}; mend or remove them, or leave them "
             "out (override: data.skip_corrupt=true)"
         )
     return tuple(rejected)
 
 
-def _statistics(part: Path, data: DataConfig, splits: dict[str, np.ndarray], workers: int) -> dict[str, np.ndarray]:
+def _statistics(
+    part: Path, data: DataConfig, splits: dict[str, np.ndarray], workers: int, limit: int
+) -> dict[str, np.ndarray]:
+    """What statistics.npz holds; for shards, of at most `limit` training images."""
+    train = {split: splits[f"{split}_train"] for split in SPLITS}
     if data.format == "arrays":
         images = np.load(part / "train_images.npy", mmap_mode="r")
-        found = {split: array_statistics(images, splits[f"{split}_train"]) for split in SPLITS}
+        statistics = {split: array_statistics(images, indices) for split, indices in train.items()}
     else:
-        chosen = {split: set(evenly(splits[f"{split}_train"], STATISTICS_IMAGES).tolist()) for split in SPLITS}
-        every = sorted(set().union(*chosen.values()))
-        gathered = {split: Moments() for split in SPLITS}
-        with progress(f"statistics of {data.name}", len(every), "images") as shown:
-            for at, measured in _moments(part, every, workers):
-                for split, indices in chosen.items():
-                    if at in indices:
-                        gathered[split].add(*measured)
-                shown.advance()
-        found = {split: sums.statistics() for split, sums in gathered.items()}
-    return {f"{split}_{key}": value for split, values in found.items() for key, value in values.items()}
+        chosen = {split: set(evenly(indices, limit).tolist()) for split, indices in train.items()}
+        indices = sorted(set().union(*chosen.values()))
+        sums = {split: Moments() for split in SPLITS}
+        with progress(f"statistics of {data.name}", len(indices), "images") as bar:
+            for index, measured in zip(indices, _moments(part, indices, workers), strict=True):
+                for split in SPLITS:
+                    if index in chosen[split]:
+                        sums[split].add(*measured)
+                bar.advance()
+        statistics = {split: sums[split].statistics() for split in SPLITS}
+    return {f"{split}_{key}": value for split, values in statistics.items() for key, value in values.items()}
 
 
-def _moments(part: Path, every: list[int], workers: int) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
-    """The moments of the training images at `every`, sorted."""
+def _moments(part: Path, indices: list[int], workers: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """The moments of the shards' training images at `indices`, in their order."""
     import simplejpeg
 
-    for start in range(0, len(every), MAPPED):
-        some, records = every[start : start + MAPPED], ShardRecords(part, "train")
+    for start in range(0, len(indices), MAPPED):
+        records = ShardRecords(part, "train")
 
-        def measured(at: int, records: ShardRecords = records) -> tuple[np.ndarray, ...]:
-            return moments(simplejpeg.decode_jpeg(records.jpeg(at), strict=False))
+        def measured(index: int, records: ShardRecords = records) -> tuple[np.ndarray, ...]:
+            return moments(simplejpeg.decode_jpeg(records.jpeg(index), strict=False))
 
-        yield from zip(some, ordered_map(measured, some, workers), strict=True)
+        yield from ordered_map(measured, indices[start : start + MAPPED], workers)
 
 
 def _files(part: Path, workers: int) -> dict[str, dict[str, Any]]:
-    def facts(path: Path) -> dict[str, Any]:
-        with path.open("rb") as file:
-            return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
     paths = sorted(part.iterdir())
-    return {path.name: found for path, found in zip(paths, ordered_map(facts, paths, workers, chunk=1), strict=True)}
+    hashes = ordered_map(sha256, paths, workers, chunk=1)
+    return {p.name: {"bytes": p.stat().st_size, "sha256": hash_} for p, hash_ in zip(paths, hashes, strict=True)}
 
 
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, chunk: int = CHUNK
 ) -> Iterator[Result]:
-    """`function` of each item by threads, in the items' order; at most (AHEAD * workers + 1) * chunk results wait."""
+    """`function` of each item, by threads, in the items' order; at most (AHEAD * workers + 1) * chunk results wait."""
     rest, waiting = iter(items), deque[Future[list[Result]]]()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="preprocess")
     try:
-        while some := list(islice(rest, chunk)):
-            waiting.append(pool.submit(lambda some: [function(item) for item in some], some))
+        while batch := list(islice(rest, chunk)):
+            waiting.append(pool.submit(lambda batch: [function(item) for item in batch], batch))
             if len(waiting) > AHEAD * workers:
                 yield from waiting.popleft().result()
         while waiting:

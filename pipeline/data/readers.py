@@ -1,7 +1,7 @@
 """Published formats -> records: a name, a label and an image each, sorted by class and name.
 
-A record's name is `class/file`, and so the same whether the images come from an official archive or as class folders:
-both give the same store. Only the listing is made here; images are read and decoded later, by several threads.
+A record's name is `class/file`, whether the images come from an official archive or as class folders, so both give the
+same store. Only the listing is made here; images are read and decoded later, by several threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data.archives import Container, Folder, Member, Tar, open_container
+from pipeline.data.archives import Container, Entry, Folder, Tar, open_container
 from pipeline.data.splits import stratified
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ DIGITS_TEST = 360  # 20 % of 1,797
 class Record(NamedTuple):
     name: str  # class/file
     label: int
-    image: Member | np.ndarray  # an encoded image, or pixels (H, W, C) uint8
+    image: Entry | np.ndarray  # an encoded image, or pixels (H, W, C) uint8
 
 
 class Published(NamedTuple):
@@ -52,18 +52,18 @@ def open_published(layout: str, paths: list[Path], scratch: Path) -> Iterator[Pu
     Raises:
         ValueError: damaged or in another layout than expected; the sentence says where.
     """
-    with ExitStack() as opened:
-        containers = [opened.enter_context(open_container(p, scratch, FOLDERS)) for p in paths if layout != "digits"]
+    with ExitStack() as stack:
+        containers = [stack.enter_context(open_container(p, scratch, FOLDERS)) for p in paths if layout != "digits"]
         readers: dict[str, Callable[[], Published]] = {
             "digits": lambda: _digits(paths[0]),
             "cifar-pickles": lambda: _cifar(containers[0]),
             "class-folders": lambda: _class_folders(containers[0]),
             "ilsvrc-tars": lambda: _ilsvrc(containers),
         }
-        found = readers[layout]()
-        for records in (found.train, found.test):
+        published = readers[layout]()
+        for records in (published.train, published.test):
             records.sort(key=lambda record: (record.label, record.name))
-        yield found
+        yield published
 
 
 def decode(encoded: bytes | memoryview) -> Image:
@@ -89,25 +89,25 @@ def _digits(path: Path) -> Published:
     with np.load(path) as stored:
         images, labels = stored["images"], stored["labels"]
     pixels = ((images.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)[..., None]  # 0..16 -> 0..255
-    records = [Record(f"{y}/{at:04d}", int(y), pixels[at]) for at, y in enumerate(labels)]
+    records = [Record(f"{label}/{at:04d}", int(label), pixels[at]) for at, label in enumerate(labels)]
     # The test set must not move when data.split_seed does.
-    held = set(stratified(labels, DIGITS_TEST, seed=0).tolist())
-    train = [record for at, record in enumerate(records) if at not in held]
-    return Published([str(digit) for digit in range(10)], train, [records[at] for at in sorted(held)])
+    test = set(stratified(labels, DIGITS_TEST, seed=0).tolist())
+    train = [record for at, record in enumerate(records) if at not in test]
+    return Published([str(digit) for digit in range(10)], train, [records[at] for at in sorted(test)])
 
 
 def _cifar(archive: Container) -> Published:
-    members = {member.name.rsplit("/", 1)[-1]: member for member in archive.members()}
-    meta = "batches.meta" if "batches.meta" in members else "meta"
-    train = sorted(name for name in members if name.startswith("data_batch_") or name == "train")
-    test = [name for name in members if name in ("test_batch", "test")]
-    if meta not in members or not train or not test:
+    entries = {entry.name.rsplit("/", 1)[-1]: entry for entry in archive.entries()}
+    meta = "batches.meta" if "batches.meta" in entries else "meta"
+    train = sorted(name for name in entries if name.startswith("data_batch_") or name == "train")
+    test = [name for name in entries if name in ("test_batch", "test")]
+    if meta not in entries or not train or not test:
         raise ValueError(f"{archive.path} holds no CIFAR batches in the official Python format; get it anew")
-    names = _unpickled(members[meta])
+    names = _unpickled(entries[meta])
     classes = names.get("label_names") or names["fine_label_names"]
 
     def records(batches: list[str]) -> list[Record]:
-        return [record for name in batches for record in _batch(_unpickled(members[name]), classes)]
+        return [record for name in batches for record in _batch(_unpickled(entries[name]), classes)]
 
     return Published(classes, records(train), records(test))
 
@@ -130,51 +130,45 @@ class _CifarUnpickler(pickle.Unpickler):
         raise ValueError(f"the batch asks for {module}.{name}, which no CIFAR archive needs; get the archive anew")
 
 
-def _unpickled(member: Member) -> dict[str, Any]:
+def _unpickled(entry: Entry) -> dict[str, Any]:
     try:
-        return _CifarUnpickler(io.BytesIO(member.read()), encoding="latin1").load()
+        return _CifarUnpickler(io.BytesIO(entry.read()), encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{member.name} in {member.container.path} is no CIFAR batch ({error}); get it anew") from None
+        raise ValueError(f"{entry.name} in {entry.container.path} is no CIFAR batch ({error}); get it anew") from None
 
 
 def _class_folders(container: Container) -> Published:
     """train/<class>/* for training; test/<class>/*, or where there is no test/ val/<class>/*, for testing.
 
-    The folders may lie in one other folder of an archive. Files that are hidden or have no image's extension are left
-    out; a folder of both test/ and val/ has its val/ unread, since validation images are carved from train.
+    The folders may lie in one other folder of an archive. Hidden files and those without an image's extension are left
+    out. Where there is a test/, val/ is not read: validation images are carved from train/.
     """
-    found: dict[str, list[tuple[str, Member]]] = {folder: [] for folder in FOLDERS}
-    for member in container.members():
-        parts = member.name.split("/")
-        at = 0 if isinstance(container, Folder) or parts[0] in found else 1
-        if len(parts) < at + 3 or parts[at] not in found or _hidden(parts) or not _is_image(parts[-1]):
-            continue
-        found[parts[at]].append(("/".join(parts[at + 1 :]), member))
-    test = "test" if found["test"] else "val"
-    for folder in ("train", test):
-        if not found[folder]:
-            wanted = "train/<class>/*" if folder == "train" else "test/<class>/* or val/<class>/*"
+    images: dict[str, list[tuple[str, Entry]]] = {folder: [] for folder in FOLDERS}
+    for entry in container.entries():
+        parts = entry.name.split("/")
+        at = 0 if isinstance(container, Folder) or parts[0] in images else 1
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        if len(parts) >= at + 3 and parts[at] in images and not hidden and _is_image(parts[-1]):
+            images[parts[at]].append(("/".join(parts[at + 1 :]), entry))
+    test = "test" if images["test"] else "val"
+    for folder, wanted in (("train", "train/<class>/*"), (test, "test/<class>/* or val/<class>/*")):
+        if not images[folder]:
             raise ValueError(f"{container.path} holds no images in {wanted}; arrange them so and fetch again")
-    classes = sorted({name.split("/")[0] for name, _ in found["train"]})
+    classes = sorted({name.split("/")[0] for name, _ in images["train"]})
     labels = {name: label for label, name in enumerate(classes)}
-    return Published(classes, *(_labelled(container.path, found[f], labels) for f in ("train", test)))
+    return Published(classes, *(_labelled(container.path, images[folder], labels) for folder in ("train", test)))
 
 
-def _labelled(path: Path, found: list[tuple[str, Member]], labels: dict[str, int]) -> list[Record]:
-    records, seen = [], set()
-    for name, member in found:
+def _labelled(path: Path, images: list[tuple[str, Entry]], labels: dict[str, int]) -> list[Record]:
+    records: dict[str, Record] = {}
+    for name, entry in images:
         folder = name.split("/")[0]
         if folder not in labels:
-            raise ValueError(f"{member.name} in {path} is of class {folder}, which train/ does not have")
-        if name in seen:
-            raise ValueError(f"{member.name} occurs twice in {path}; pack every image once")
-        seen.add(name)
-        records.append(Record(name, labels[folder], member))
-    return records
-
-
-def _hidden(parts: list[str]) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+            raise ValueError(f"{entry.name} in {path} is of class {folder}, which train/ does not have")
+        if name in records:
+            raise ValueError(f"{entry.name} occurs twice in {path}; pack every image once")
+        records[name] = Record(name, labels[folder], entry)
+    return list(records.values())
 
 
 def _is_image(name: str) -> bool:
@@ -189,25 +183,26 @@ def _ilsvrc(tars: list[Container]) -> Published:
     classes = sorted(wnids.values())
     labels = {wnid: label for label, wnid in enumerate(classes)}
     train = list(_train_records(train_tar, labels))
-    images = sorted((m.name.rsplit("/", 1)[-1], m) for m in val_tar.members() if _is_image(m.name))
+    images = sorted((entry.name.rsplit("/", 1)[-1], entry) for entry in val_tar.entries() if _is_image(entry.name))
     if len(images) != len(truth):
         raise ValueError(
             f"{val_tar.path} holds {len(images)} images, but the devkit labels {len(truth)}; get both anew"
         )
-    of = [wnids[number] for number in truth]
-    test = [Record(f"{wnid}/{file}", labels[wnid], m) for wnid, (file, m) in zip(of, images, strict=True)]
+    test = []
+    for number, (file, entry) in zip(truth, images, strict=True):
+        test.append(Record(f"{wnids[number]}/{file}", labels[wnids[number]], entry))
     return Published(classes, train, test)
 
 
 def _train_records(tar: Tar, labels: dict[str, int]) -> Iterable[Record]:
     missing = set(labels)
-    for inner in tar.members():
+    for inner in tar.entries():
         wnid = inner.name.rsplit("/", 1)[-1].removesuffix(".tar")
         if wnid not in labels:
             raise ValueError(f"{inner.name} in {tar.path} is of no class that the devkit names; get both anew")
         missing.discard(wnid)
-        for member in tar.inside(inner):
-            yield Record(f"{wnid}/{member.name.rsplit('/', 1)[-1]}", labels[wnid], member)
+        for entry in tar.inside(inner):
+            yield Record(f"{wnid}/{entry.name.rsplit('/', 1)[-1]}", labels[wnid], entry)
     if missing:
         raise ValueError(
             f"{tar.path} lacks {len(missing)} of the devkit's classes, {min(missing)} the first; get it anew"
@@ -219,9 +214,9 @@ def _devkit(devkit: Container) -> tuple[dict[int, str], list[int]]:
     from scipy.io import loadmat
 
     wanted = ("data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt")
-    found = {end: m for m in devkit.members() for end in wanted if m.name.endswith(end)}
-    if len(found) != len(wanted):
+    entries = {end: entry for entry in devkit.entries() for end in wanted if entry.name.endswith(end)}
+    if len(entries) != len(wanted):
         raise ValueError(f"{devkit.path} lacks {' or '.join(wanted)}; get ILSVRC2012_devkit_t12.tar.gz anew")
-    synsets = loadmat(io.BytesIO(found[wanted[0]].read()), squeeze_me=True)["synsets"]
+    synsets = loadmat(io.BytesIO(entries[wanted[0]].read()), squeeze_me=True)["synsets"]
     wnids = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if int(s["num_children"]) == 0}
-    return wnids, [int(line) for line in found[wanted[1]].read().split()]
+    return wnids, [int(line) for line in entries[wanted[1]].read().split()]

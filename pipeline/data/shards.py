@@ -1,8 +1,8 @@
 """Images of ImageNet's size: baseline RGB JPEGs in Arrow IPC files that are memory-mapped and read at random.
 
 Columns: image (large_binary, a JPEG), label (int32), name (string). Shards and record batches hold a fixed number of
-rows, written into the schema, so that an index finds its bytes by division. Rows are sorted by class and name: random
-access makes any stored order as good, and the sorted one depends on nothing but the images.
+rows, written into the schema, so that division locates an image. Rows are sorted by class and name: with random access
+every order reads equally fast, and this one depends on nothing but the images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Batch(NamedTuple):
 
 
 class ShardRecords:
-    """JPEGs of a store's split. Opened when first read: pickles as its path, and works on both sides of a fork."""
+    """JPEGs of a store's split, (N,). Shards are opened when first read, so records pickle as a path and survive a fork."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self._folder, self._split = folder, split
@@ -62,7 +62,7 @@ class ShardRecords:
 
     @property
     def names(self) -> list[str]:
-        """Of every image; reads all shards."""
+        """Names of all images; reads every shard."""
         return [self.name(index) for index in range(len(self))]
 
     @cached_property
@@ -91,16 +91,16 @@ def _batches(path: Path) -> list[_Batch]:
     import pyarrow as pa
 
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    found = []
-    for at in range(reader.num_record_batches):
-        batch = reader.get_batch(at)
+    batches = []
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
         _, offsets, data = batch.column(0).buffers()
-        found.append(_Batch(np.frombuffer(offsets, np.int64), memoryview(data).cast("B"), batch.column(2)))
-    return found
+        batches.append(_Batch(np.frombuffer(offsets, np.int64), memoryview(data).cast("B"), batch.column(2)))
+    return batches
 
 
 class ShardWriter:
-    """Appends images to shards; a batch of them is held in memory. Use as a context manager."""
+    """Appends images to shards, a batch of them in memory at a time. Use as a context manager."""
 
     def __init__(self, folder: Path, split: str, shard_rows: int = SHARD_ROWS, batch_rows: int = BATCH_ROWS) -> None:
         import pyarrow as pa
@@ -147,15 +147,15 @@ def shard_name(split: str, shard: int) -> str:
 
 
 def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
-    """A baseline RGB JPEG, its header without fault, whose shorter side is at most `longest_shorter_side` pixels.
+    """A baseline RGB JPEG that libjpeg-turbo reads, its shorter side at most `longest_shorter_side` pixels.
 
-    A published JPEG that is one already is returned as it is; anything else (larger, progressive, grey, CMYK, of odd
-    chroma sampling, a PNG whatever its name says) is resized with antialiasing where too large and encoded anew at
-    quality 95, 4:4:4.
+    A published JPEG that meets this is returned as it is. Anything else (larger, progressive, grey, CMYK, unusual chroma
+    sampling, a PNG whatever its name says) is encoded anew at quality 95, 4:4:4, after antialiased resizing where it is
+    too large.
 
     Args:
         encoded: as published.
-        image: what `readers.decode` made of it; its mode is the file's, its pixels are loaded.
+        image: `readers.decode(encoded)`, in the file's own mode.
     """
     from PIL.Image import Resampling
 
@@ -177,7 +177,7 @@ def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
 
 
 def _read_by_turbo(jpeg: bytes) -> bool:
-    """Whether libjpeg-turbo's own interface takes the header: samplings that Pillow reads, and litter, it refuses."""
+    """Whether libjpeg-turbo accepts the header; it refuses some chroma samplings and stray bytes that Pillow reads."""
     import simplejpeg
 
     try:

@@ -1,13 +1,14 @@
 """Where published images come from: embedded, a mirror, the user's files, or the official address.
 
-fetch() leaves a folder with manifest.json, written last: what was found, its size and checksum, where it lies. Files
-that the user has are used where they are and never copied; only downloads and the embedded digits lie in the folder.
+fetch() leaves a folder with manifest.json, written last: each file's place, origin, size and checksum. Files that the
+user has are used where they are and never copied; only downloads and the embedded digits lie in the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,13 @@ import numpy as np
 from pipeline.atomic import read_json, replacing, write_json
 from pipeline.config import DataConfig
 from pipeline.data.archives import SUFFIXES, Folder
-from pipeline.data.download import UnavailableError, digest, download
+from pipeline.data.download import WAIT_S, UnavailableError, digest, download
 from pipeline.data.readers import FOLDERS
 
 MANIFEST = "manifest.json"
+ILSVRC = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
 _WEB = ("http://", "https://")
+_KRIZ = "https://www.cs.toronto.edu/~kriz/"
 
 
 class Official(NamedTuple):
@@ -31,54 +34,49 @@ class Official(NamedTuple):
 
 # As in torchvision.datasets (a test compares), without the seconds that importing torch takes.
 OFFICIAL = {
-    "cifar10": Official(
-        "cifar-10-python.tar.gz",
-        "c58f30108f718f92721af3b95e74349a",
-        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    ),
+    "cifar10": Official("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", _KRIZ + "cifar-10-python.tar.gz"),
     "cifar100": Official(
-        "cifar-100-python.tar.gz",
-        "eb9058c3a382ffc7106e4002c42a8d85",
-        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", _KRIZ + "cifar-100-python.tar.gz"
     ),
 }
-ILSVRC = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
 
 
-class Found(NamedTuple):
+class Located(NamedTuple):
     layout: str  # digits, cifar-pickles, class-folders or ilsvrc-tars: how readers.py reads the paths
     places: list[tuple[Path, str]]  # a file or folder, and the address or place it came from
 
 
 class Fetched(NamedTuple):
-    layout: str
+    layout: str  # as in Located
     paths: list[Path]
 
 
-def fetch(data: DataConfig, out: Path, root: Path) -> dict[str, Any]:
-    """Finds or downloads a data set; the manifest, which is also written to `out`.
+def fetch(
+    data: DataConfig, out: Path, root: Path, official: Mapping[str, Official] = OFFICIAL, wait_s: float = WAIT_S
+) -> dict[str, Any]:
+    """Locates or downloads a data set; the manifest, which is also written to `out`.
 
     An interrupted download goes on where it stopped. Checksums of the user's files are computed once: a repetition
-    takes them over from the manifest while path, size and time of change are the same.
+    takes them from the manifest while path, size and time of change are the same.
 
     Args:
         out: data/raw/<name>.
         root: of the repository; relative paths of the configuration start there.
+        wait_s: as in `download`.
     Raises:
         FileNotFoundError: the images are in none of the places; the sentence lists them and says what to do.
         ValueError: data.path names something that cannot be a data set, or that lies in `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
     before = read_json(out / MANIFEST)["files"] if (out / MANIFEST).is_file() else []
-    finders = {"digits": _digits, "folder": _folder, "imagenet": _imagenet}
-    found = finders.get(data.source, _cifar)(data, out, root)
-    for path, origin in found.places:
+    layout, places = _Search(data, out, root, official, wait_s).locate()
+    for path, origin in places:
         if origin == str(path) and out.resolve() in (path, *path.parents):
             raise ValueError(
                 f"{path} lies in {out}, which DVC may empty; move your files elsewhere and name that place"
             )
-    files = [_entry(path, origin, out, before) for path, origin in found.places]
-    manifest = {"name": data.name, "source": data.source, "layout": found.layout, "files": files}
+    files = [_entry(path, origin, out, before) for path, origin in places]
+    manifest = {"name": data.name, "source": data.source, "layout": layout, "files": files}
     write_json(out / MANIFEST, manifest)
     for old in {entry["path"] for entry in before} - {entry["path"] for entry in files}:
         if not Path(old).is_absolute():
@@ -102,7 +100,6 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
             f"data set a file of its own: copy conf/data/{data.name}.yaml to conf/data/birds.yaml, change the name in "
             "it, and choose it (override: data=birds)"
         )
-    paths = []
     for entry in manifest["files"]:
         path = raw / entry["path"]
         if not path.exists():
@@ -112,126 +109,135 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
         same_size = path.is_dir() or path.stat().st_size == entry["bytes"]
         if not same_size or _entry(path, entry["from"], raw, [entry])["sha256"] != entry["sha256"]:
             raise ValueError(f"{path} has changed since the data were fetched; run `dvc repro -f fetch`")
-        paths.append(path)
-    return Fetched(manifest["layout"], paths)
+    return Fetched(manifest["layout"], [raw / entry["path"] for entry in manifest["files"]])
 
 
-def _digits(data: DataConfig, out: Path, root: Path) -> Found:
-    from sklearn.datasets import load_digits
+@dataclass(frozen=True)
+class _Search:
+    """One data set's search through the places that may have it; the arguments of `fetch`."""
 
-    published = load_digits()
-    with replacing(out / "digits.npz") as part, part.open("wb") as file:
-        np.savez(file, images=published.images.astype(np.uint8), labels=published.target.astype(np.int64))
-    return Found("digits", [(out / "digits.npz", "scikit-learn: sklearn.datasets.load_digits")])
+    data: DataConfig
+    out: Path
+    root: Path
+    official: Mapping[str, Official]
+    wait_s: float
 
+    def locate(self) -> Located:
+        searches = {"digits": self._digits, "folder": self._folder, "imagenet": self._imagenet}
+        return searches.get(self.data.source, self._cifar)()
 
-def _cifar(data: DataConfig, out: Path, root: Path) -> Found:
-    official = OFFICIAL[data.source]
-    candidates = [(place, official.md5) for place in _in_mirror(data, root, official.file)]
-    candidates += [(place, "") for place in _in_mirror(data, root, *_class_folder_names(data.source))]
-    candidates += [(official.url, official.md5)]
-    wanted = (
-        f"{data.source} ({official.file}, or class folders as {data.source}.tgz, .tar, .zip or {data.source}/train)"
-    )
-    advice = "put one into a folder and name that folder (override: data.mirror=/my/downloads)"
-    path, origin = _first(wanted, candidates, out, advice)
-    return Found("cifar-pickles" if path.name == official.file else "class-folders", [(path, origin)])
+    def _digits(self) -> Located:
+        from sklearn.datasets import load_digits
 
+        published, path = load_digits(), self.out / "digits.npz"
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, images=published.images.astype(np.uint8), labels=published.target.astype(np.int64))
+        return Located("digits", [(path, "scikit-learn: sklearn.datasets.load_digits")])
 
-def _folder(data: DataConfig, out: Path, root: Path) -> Found:
-    if data.path:
-        own = _below(root, data.path)
-        if own.is_file() and not own.name.lower().endswith(SUFFIXES):
-            raise ValueError(f"data.path={data.path} is neither a folder nor an archive ({', '.join(SUFFIXES)})")
-        places = [str(own), *_in_mirror(data, root, data.path)]
-    else:
-        places = _in_mirror(data, root, *_class_folder_names(data.name))
-    advice = (
-        "name the folder or archive that holds train/<class>/ (override: data.path=/my/images.tgz), or a folder that "
-        "holds it (override: data.mirror=/my/downloads)"
-    )
-    found = _first(f"data set {data.name}", [(place, "") for place in places], out, advice)
-    return Found("class-folders", [found])
+    def _cifar(self) -> Located:
+        source, official = self.data.source, self.official[self.data.source]
+        candidates = [(place, official.md5) for place in self._in_mirror(official.file)]
+        candidates += [(place, "") for place in self._in_mirror(*_class_folder_names(source))]
+        candidates += [(official.url, official.md5)]
+        wanted = f"{source} ({official.file}, or class folders as {source}.tgz, .tar, .zip or {source}/train)"
+        advice = "put one into a folder and name that folder (override: data.mirror=/my/downloads)"
+        path, origin = self._first(wanted, candidates, advice)
+        return Located("cifar-pickles" if path.name == official.file else "class-folders", [(path, origin)])
 
+    def _folder(self) -> Located:
+        path = self.data.path
+        if path:
+            own = self._absolute(path)
+            if own.is_file() and not own.name.lower().endswith(SUFFIXES):
+                raise ValueError(f"data.path={path} is neither a folder nor an archive ({', '.join(SUFFIXES)})")
+            places = [str(own), *self._in_mirror(path)]
+        else:
+            places = self._in_mirror(*_class_folder_names(self.data.name))
+        advice = (
+            "name the folder or archive that holds train/<class>/ (override: data.path=/my/images.tgz), or a folder that "
+            "holds it (override: data.mirror=/my/downloads)"
+        )
+        return Located(
+            "class-folders", [self._first(f"data set {self.data.name}", [(place, "") for place in places], advice)]
+        )
 
-def _imagenet(data: DataConfig, out: Path, root: Path) -> Found:
-    places = [_below(root, data.path)] if data.path else []
-    places += [Path(place) for place in _in_mirror(data, root, data.path or data.name, ".")]
-    for place in places:
-        if all((place / name).is_file() for name in ILSVRC):
-            return Found("ilsvrc-tars", [(place / name, str(place / name)) for name in ILSVRC])
-        if (place / "train").is_dir() and ((place / "val").is_dir() or (place / "test").is_dir()):
-            return Found("class-folders", [(place, str(place))])
-    raise FileNotFoundError(
-        f"ImageNet needs a folder with {', '.join(ILSVRC)}, or with train/<wnid>/ and val/<wnid>/, which is not what "
-        f"{' or '.join(str(place) for place in places) or data.mirror} holds; get the files from image-net.org and name "
-        "their folder (override: data.path=/my/imagenet)"
-    )
+    def _imagenet(self) -> Located:
+        path = self.data.path
+        places = [self._absolute(path)] if path else []
+        places += [Path(place) for place in self._in_mirror(path or self.data.name, ".")]
+        for place in places:
+            if all((place / name).is_file() for name in ILSVRC):
+                return Located("ilsvrc-tars", [(place / name, str(place / name)) for name in ILSVRC])
+            if (place / "train").is_dir() and ((place / "val").is_dir() or (place / "test").is_dir()):
+                return Located("class-folders", [(place, str(place))])
+        raise FileNotFoundError(
+            f"ImageNet needs a folder with {', '.join(ILSVRC)}, or with train/<wnid>/ and val/<wnid>/, which is not what "
+            f"{' or '.join(str(place) for place in places) or self.data.mirror} holds; get the files from image-net.org "
+            "and name their folder (override: data.path=/my/imagenet)"
+        )
 
+    def _first(self, wanted: str, candidates: list[tuple[str, str]], advice: str) -> tuple[Path, str]:
+        """The first candidate (place, MD5 or "") that can be had: its path here, and its place."""
+        failures = []
+        for place, md5 in candidates:
+            try:
+                return self._obtain(place, md5), place
+            except UnavailableError as error:
+                failures.append(f"{place} ({error})")
+        raise FileNotFoundError(f"{wanted} was found nowhere; looked at {'; '.join(failures)}; {advice}")
 
-def _first(wanted: str, candidates: Iterable[tuple[str, str]], out: Path, advice: str) -> tuple[Path, str]:
-    """The first candidate (place, MD5 or "") that can be had, and its place."""
-    tried = []
-    for place, md5 in candidates:
-        try:
-            return _obtain(place, md5, out), place
-        except UnavailableError as error:
-            tried.append(f"{place} ({error})")
-    raise FileNotFoundError(f"{wanted} was found nowhere; looked at {'; '.join(tried)}; {advice}")
+    def _obtain(self, place: str, md5: str) -> Path:
+        if place.startswith(_WEB):
+            target = self.out / place.rsplit("/", 1)[1]
+            if not (md5 and target.is_file() and digest(target, "md5") == md5):
+                download(place, target, md5, self.wait_s)
+            return target
+        path = Path(place)
+        if not path.exists():
+            raise UnavailableError("no such file")
+        if path.is_dir() and not (path / "train").is_dir():
+            raise UnavailableError("no train/ in it")
+        if md5 and (actual := digest(path, "md5")) != md5:
+            raise UnavailableError(f"its MD5 is {actual} instead of {md5}")
+        return path
 
+    def _in_mirror(self, *names: str) -> list[str]:
+        """Where the mirror would have files or folders of these names; a web mirror has archives alone."""
+        mirror = self.data.mirror
+        if mirror.startswith(_WEB):
+            return [f"{mirror.rstrip('/')}/{name}" for name in names if name.endswith(SUFFIXES)]
+        if not mirror:
+            return []
+        return [str(self._absolute(mirror) / name) for name in names if not Path(name).is_absolute()]
 
-def _obtain(place: str, md5: str, out: Path) -> Path:
-    if place.startswith(_WEB):
-        target = out / place.rsplit("/", 1)[1]
-        if not (md5 and target.is_file() and digest(target, "md5") == md5):
-            download(place, target, md5)
-        return target
-    path = Path(place)
-    if not path.exists():
-        raise UnavailableError("no such file")
-    if path.is_dir() and not (path / "train").is_dir():
-        raise UnavailableError("no train/ in it")
-    if md5 and (found := digest(path, "md5")) != md5:
-        raise UnavailableError(f"its MD5 is {found} instead of {md5}")
-    return path
+    def _absolute(self, path: str) -> Path:
+        return (self.root / Path(path).expanduser()).resolve()
 
 
 def _class_folder_names(name: str) -> list[str]:
     return [*(name + suffix for suffix in SUFFIXES), name]
 
 
-def _in_mirror(data: DataConfig, root: Path, *names: str) -> list[str]:
-    """Where the mirror would have files or folders of these names; of a web mirror, archives alone."""
-    if not data.mirror:
-        return []
-    if data.mirror.startswith(_WEB):
-        return [f"{data.mirror.rstrip('/')}/{name}" for name in names if name.endswith(SUFFIXES)]
-    return [str(_below(root, data.mirror) / name) for name in names if not Path(name).is_absolute()]
-
-
-def _below(root: Path, path: str) -> Path:
-    return (root / Path(path).expanduser()).resolve()
-
-
 def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the manifest says of a file or folder; a known checksum is taken over where nothing changed."""
+    """A file's or folder's entry of the manifest; its checksum comes from `before` where nothing changed."""
     if path.is_dir():
         return {"path": str(path), "from": origin, **_listing(path)}
     status = path.stat()
+    facts: dict[str, Any] = {"path": str(path), "from": origin, "bytes": status.st_size}
     if path.parent == out:
-        facts: dict[str, Any] = {"path": path.name, "from": origin, "bytes": status.st_size}
+        facts["path"] = path.name
     else:
-        facts = {"path": str(path), "from": origin, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    for old in before:
-        if "mtime_ns" in facts and facts.items() <= old.items():
-            return {**facts, "sha256": old["sha256"]}
+        facts["mtime_ns"] = status.st_mtime_ns
+        for old in before:
+            if facts.items() <= old.items():
+                return {**facts, "sha256": old["sha256"]}
     return {**facts, "sha256": digest(path, "sha256")}
 
 
 def _listing(folder: Path) -> dict[str, Any]:
     """Counts of a class-folder data set, and a hash of its files' names and sizes; contents are not read."""
     state, files, total = hashlib.sha256(), 0, 0
-    for member in Folder(folder, FOLDERS).members():
-        state.update(f"{member.name}\0{member.size}\n".encode())
-        files, total = files + 1, total + member.size
+    for entry in Folder(folder, FOLDERS).entries():
+        state.update(f"{entry.name}\0{entry.size}\n".encode())
+        files, total = files + 1, total + entry.size
     return {"files": files, "bytes": total, "sha256": state.hexdigest()}

@@ -1,4 +1,4 @@
-"""Which training images train and which validate, and the statistics that normalisation may know of them.
+"""Which training images train and which validate, and the statistics that normalisation takes from them.
 
 N images, K classes, H, W, C as in the store. Every result is exact or summed in a fixed order, and so the same bytes
 on every machine and for any number of workers.
@@ -21,9 +21,9 @@ def stratified(labels: np.ndarray, count: int, seed: int, key: str = "data.num_v
 
     Args:
         labels: (N,) int64; classes are those that occur in it.
-        key: of the configuration, that asks for them.
+        key: the configuration's key that gives `count`, for the error.
     Raises:
-        ValueError: so few or so many images asked for that some class cannot be on both sides.
+        ValueError: `count` is so small or so large that some class cannot be on both sides.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     if not len(classes) <= count <= len(labels) - len(classes):
@@ -40,8 +40,8 @@ def stratified(labels: np.ndarray, count: int, seed: int, key: str = "data.num_v
     keys = np.random.PCG64(seed).random_raw(len(labels))
     chosen = []
     for cls, share in zip(classes, shares, strict=True):
-        members = np.flatnonzero(labels == cls)
-        chosen.append(members[np.argsort(keys[members], kind="stable")[:share]])
+        images = np.flatnonzero(labels == cls)
+        chosen.append(images[np.argsort(keys[images], kind="stable")[:share]])
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
@@ -59,7 +59,7 @@ def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
 
 
 def make_splits(labels: np.ndarray, num_val: int, seed: int) -> dict[str, np.ndarray]:
-    """holdout_train, holdout_val, full_train: sorted int64 indices of training images. `full` validates on none.
+    """holdout_train, holdout_val, full_train: sorted int64 indices of training images. `full` has no validation images.
 
     Raises:
         ValueError: as `stratified`.
@@ -69,17 +69,19 @@ def make_splits(labels: np.ndarray, num_val: int, seed: int) -> dict[str, np.nda
     return {"holdout_train": np.setdiff1d(everything, val), "holdout_val": val, "full_train": everything}
 
 
-def array_statistics(images: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """mean (C,), std (C,) and pixel_mean (H, W, C), float32 in units of [0, 1], of the images at `indices`.
+def array_statistics(
+    images: np.ndarray, indices: np.ndarray, rows_at_once: int = ROWS_AT_ONCE
+) -> dict[str, np.ndarray]:
+    """mean (C,), std (C,) and pixel_mean (H, W, C), float32 in [0, 1], of the images at `indices`.
 
     Args:
-        images: (N, H, W, C) uint8, may be memory-mapped: ROWS_AT_ONCE images are held at a time.
+        images: (N, H, W, C) uint8, may be memory-mapped: `rows_at_once` of them are held at a time.
     """
     total = np.zeros(images.shape[1:], dtype=np.uint64)
     squares = np.zeros(images.shape[3], dtype=np.uint64)
     table = np.arange(256, dtype=np.uint64) ** 2
-    for start in range(0, len(indices), ROWS_AT_ONCE):
-        rows = images[indices[start : start + ROWS_AT_ONCE]]
+    for start in range(0, len(indices), rows_at_once):
+        rows = images[indices[start : start + rows_at_once]]
         total += rows.sum(axis=0, dtype=np.uint64)
         for channel in range(rows.shape[3]):
             squares[channel] += table @ np.bincount(rows[..., channel].ravel(), minlength=256).astype(np.uint64)
@@ -89,22 +91,22 @@ def array_statistics(images: np.ndarray, indices: np.ndarray) -> dict[str, np.nd
 
 
 class Moments:
-    """Statistics of images of differing size, gathered one image at a time; each counts the same, whatever its size."""
+    """Statistics of images of differing size, added one at a time; each image counts the same, whatever its size."""
 
     def __init__(self) -> None:
         self._count = 0
         self._sums: list[np.ndarray] = []
 
     def add(self, first: np.ndarray, second: np.ndarray, centre: np.ndarray) -> None:
-        """An image, as `moments` measures it."""
+        """Adds an image's `moments`."""
         self._count += 1
         if not self._sums:
-            self._sums = [np.zeros(of.shape, np.float64) for of in (first, second, centre)]
-        for total, of in zip(self._sums, (first, second, centre), strict=True):
-            np.add(total, of, out=total)
+            self._sums = [np.zeros(part.shape, np.float64) for part in (first, second, centre)]
+        for total, part in zip(self._sums, (first, second, centre), strict=True):
+            np.add(total, part, out=total)
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """mean (C,), std (C,), covariance (C, C) and pixel_mean (MEAN_SIDE, MEAN_SIDE, C), float32 in units of [0, 1]."""
+        """mean (C,), std (C,), covariance (C, C) and pixel_mean (MEAN_SIDE, MEAN_SIDE, C), float32 in [0, 1]."""
         first, second, centre = (total / self._count for total in self._sums)
         covariance = (second - np.outer(first, first)) / 255**2
         return {
@@ -115,9 +117,10 @@ class Moments:
 
 
 def moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `Moments` adds up of an (H, W, C) uint8 image, in units of [0, 255].
+    """What `Moments` adds up for an (H, W, C) uint8 image, in units of [0, 255].
 
-    Means (C,) and mean products (C, C) of its channels, float64; its centre as a square of MEAN_SIDE pixels, uint8.
+    Means (C,) and mean products (C, C) of its channels, float64; its central square, scaled to (MEAN_SIDE, MEAN_SIDE, C)
+    uint8.
     """
     planes = np.moveaxis(image, 2, 0).reshape(image.shape[2], -1)
     # Sums of whole numbers: exact, and made outside Python's lock.
@@ -136,13 +139,14 @@ def _centre(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    way = cv2.INTER_AREA if side > MEAN_SIDE else cv2.INTER_LINEAR
-    found = cv2.resize(image[top : top + side, left : left + side], (MEAN_SIDE, MEAN_SIDE), interpolation=way)
-    return found.reshape(MEAN_SIDE, MEAN_SIDE, image.shape[2])
+    interpolation = cv2.INTER_AREA if side > MEAN_SIDE else cv2.INTER_LINEAR
+    square = image[top : top + side, left : left + side]
+    scaled = cv2.resize(square, (MEAN_SIDE, MEAN_SIDE), interpolation=interpolation)
+    return scaled.reshape(MEAN_SIDE, MEAN_SIDE, image.shape[2])  # cv2 drops a single channel's axis
 
 
 def evenly(indices: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` of `indices`, evenly spaced; of images sorted by class, that takes as much of each."""
+    """At most `limit` of `indices`, evenly spaced; where they are sorted by class, each class gives its share."""
     if len(indices) <= limit:
         return indices
     return indices[np.arange(limit) * len(indices) // limit]

@@ -1,15 +1,15 @@
-"""The canonical store of a data set: what preprocess writes, and all that training reads.
+"""The canonical store of a data set: preprocess writes it, and training reads nothing else.
 
     manifest.json       Manifest
     splits.npz          holdout_train, holdout_val, full_train: sorted int64 indices of training images
     statistics.npz      <split>_mean, <split>_std (C,), <split>_pixel_mean (H, W, C), shards also <split>_covariance (C, C):
                         float32, [0, 1]
-    train_labels.npy    (N,) int64; so test_labels.npy
-    train_images.npy    arrays: (N, H, W, C) uint8; so test_images.npy
-    train-00000.arrow   shards: JPEGs (see shards.py); so test-00000.arrow
+    train_labels.npy    (N,) int64; test_labels.npy likewise
+    train_images.npy    arrays: (N, H, W, C) uint8; test_images.npy likewise
+    train-00000.arrow   shards: JPEGs (see shards.py); test-00000.arrow likewise
 
-Images are sorted by class, then by name, whatever order they were published in; training order is order.py's.
-Imports NumPy alone; pyarrow is imported when the first JPEG is asked for.
+Images are sorted by class, then by name, whatever order they were published in; pipeline.learn.input.order decides the
+order of training. This module imports NumPy alone; pyarrow is imported when the first JPEG is asked for.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ class Manifest:
     @classmethod
     def make(cls, **values: Any) -> Manifest:
         """A manifest of all fields but the content hash, which is computed here."""
-        what = {key: value for key, value in values.items() if key != "name"}
-        text = json.dumps(what, sort_keys=True)
+        text = json.dumps({key: value for key, value in values.items() if key != "name"}, sort_keys=True)
         return cls(**values, content_hash=hashlib.sha256(text.encode()).hexdigest())
 
     @classmethod
@@ -64,7 +63,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a split's training images, float32 in units of [0, 1]."""
+    """Statistics of a split's training images, float32 in [0, 1]."""
 
     pixel_mean: np.ndarray | None  # (H, W, C); shards: of squares around the centre, H = W = splits.MEAN_SIDE
     mean: np.ndarray  # (C,)
@@ -103,7 +102,7 @@ class ArrayWriter:
         self._file.close()
 
     def append(self, image: np.ndarray, label: int, name: str) -> None:
-        """Adds an (H, W, C) uint8 image; label and name are kept elsewhere."""
+        """Adds an (H, W, C) uint8 image; `label` and `name` are ignored, and given since `ShardWriter` keeps them."""
         if not self._count:
             self._shape = image.shape
             self._header()
@@ -129,12 +128,13 @@ class Store:
         """Indices of training and of validation images, sorted int64; `full` has no validation image.
 
         Args:
-            num_train: training images that are taken, stratified by class, fewer among more; 0 for all.
+            num_train: how many training images to take, stratified by class; 0 for all. The images of a smaller number
+                are among those of a larger one.
         Raises:
             ValueError: neither holdout nor full; more images than there are, or too few for all classes.
         """
         with np.load(self.path / "splits.npz") as stored:
-            train = stored[f"{_known(split)}_train"]
+            train = stored[f"{_checked(split)}_train"]
             val = stored["holdout_val"] if split == "holdout" else train[:0]
         if num_train and num_train != len(train):
             labels = self.train().labels[train]
@@ -148,11 +148,12 @@ class Store:
             ValueError: neither holdout nor full.
         """
         with np.load(self.path / "statistics.npz") as stored:
-            found = {key: stored.get(f"{_known(split)}_{key}") for key in ("pixel_mean", "mean", "std", "covariance")}
-        return Statistics(**found)
+            return Statistics(
+                **{field.name: stored.get(f"{_checked(split)}_{field.name}") for field in fields(Statistics)}
+            )
 
     def train(self) -> ArrayRecords | ShardRecords:
-        """Every training image, those held out for validation among them."""
+        """Every training image, including those held out for validation."""
         return self._records("train")
 
     def test(self) -> ArrayRecords | ShardRecords:
@@ -186,7 +187,7 @@ def open_store(path: str | Path) -> Store:
     return Store(path, manifest)
 
 
-def _known(split: str) -> str:
+def _checked(split: str) -> str:
     if split not in SPLITS:
         raise ValueError(f"data.split={split}; allowed are {' and '.join(SPLITS)}")
     return split

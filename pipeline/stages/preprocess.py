@@ -10,7 +10,5 @@ from pipeline.workspace import Workspace
 def run(config: Config, workspace: Workspace) -> None:
     out = workspace.store(config.data.name)
     manifest = preprocess(config.data, workspace.raw(config.data.name), out)
-    counts = manifest.counts
-    print(
-        f"{out.relative_to(workspace.root)}: {counts['train']:,} train and {counts['test']:,} test images, {len(manifest.classes)} classes"
-    )
+    counts = f"{manifest.counts['train']:,} train and {manifest.counts['test']:,} test images"
+    print(f"{out.relative_to(workspace.root)}: {counts}, {len(manifest.classes)} classes")
