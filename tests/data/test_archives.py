@@ -1,29 +1,17 @@
 from __future__ import annotations
 
-import io
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from samples import tar
 
 from pipeline.data.archives import Tar, open_container
 
 FILES = {"train/cat/b.png": b"cat b", "train/cat/a.png": b"cat a" * 300, "test/dog/c.png": b"", "notes.txt": b"hello"}
 KINDS = ("folder", "set.tar", "set.tgz", "set.tar.gz", "set.zip")
-
-
-def make_tar(path: Path | io.BytesIO, files: dict[str, bytes], extra: list[tarfile.TarInfo] | None = None) -> None:
-    packed = isinstance(path, Path) and path.name.endswith("gz")
-    target = {"fileobj": path} if isinstance(path, io.BytesIO) else {"name": path}
-    with tarfile.open(mode="w:gz" if packed else "w", **target) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        for info in extra or []:
-            archive.addfile(info)
 
 
 def make(kind: str, folder: Path, files: dict[str, bytes]) -> Path:
@@ -37,50 +25,53 @@ def make(kind: str, folder: Path, files: dict[str, bytes]) -> Path:
             for name, content in files.items():
                 archive.writestr(name, content)
     else:
-        make_tar(path, files)
+        path.write_bytes(tar(files, mode="w:gz" if kind.endswith("gz") else "w"))
     return path
 
 
 def contents(path: Path, scratch: Path) -> dict[str, bytes]:
     with open_container(path, scratch) as container:
-        return {member.name: member.read() for member in container.members()}
+        return {entry.name: entry.read() for entry in container.entries()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_gives_the_same_members(kind, tmp_path):
-    assert contents(make(kind, tmp_path, FILES), tmp_path / "scratch") == FILES
+def test_every_kind_gives_the_same_entries_and_leaves_nothing_on_disk(kind, tmp_path):
+    with open_container(make(kind, tmp_path, FILES), tmp_path / "scratch") as container:
+        assert {entry.name: entry.read() for entry in container.entries()} == FILES
+        assert list((tmp_path / "scratch").glob("*")) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_members_are_read_in_any_order_by_several_threads(kind, tmp_path):
+def test_entries_are_read_in_any_order_by_several_threads(kind, tmp_path):
     files = {f"{n}.bin": bytes([n]) * (1000 + n) for n in range(100)}
     with open_container(make(kind, tmp_path, files), tmp_path) as container, ThreadPoolExecutor(8) as pool:
-        members = list(container.members())[::-1] * 5
-        assert list(pool.map(lambda member: member.read(), members)) == [files[member.name] for member in members]
+        entries = list(container.entries())[::-1] * 5
+        assert list(pool.map(lambda entry: entry.read(), entries)) == [files[entry.name] for entry in entries]
 
 
-def test_nothing_is_left_on_disk(tmp_path):
-    path = make("set.tgz", tmp_path, FILES)
-    with open_container(path, tmp_path / "scratch") as container:
-        assert len(list(container.members())) == len(FILES)
-        assert list((tmp_path / "scratch").iterdir()) == []
-
-
-def test_a_tar_in_a_tar_is_read_in_place(tmp_path):
-    inner = io.BytesIO()
-    make_tar(inner, FILES)
-    path = make("set.tar", tmp_path, {"first.txt": b"x" * 700, "n01.tar": inner.getvalue()})
+@pytest.mark.parametrize("kind", ["set.tar", "set.tgz"])
+def test_tars_in_a_tar_are_read_in_place_while_the_outer_one_is_listed(kind, tmp_path):
+    inner = {f"n{n}.tar": {f"n{n}/{name}": content for name, content in FILES.items()} for n in range(3)}
+    path = make(kind, tmp_path, {name: tar(files) for name, files in inner.items()})
     with open_container(path, tmp_path) as container:
         assert isinstance(container, Tar)
-        nested = [member for member in container.members() if member.name == "n01.tar"]
-        assert {member.name: member.read() for member in container.inside(nested[0])} == FILES
+        for outer in container.entries():
+            assert {entry.name: entry.read() for entry in container.inside(outer)} == inner.pop(outer.name)
+    assert not inner
+
+
+def test_a_tar_in_a_tar_without_its_end_does_not_run_into_the_next_one(tmp_path):
+    cut = tar(FILES).rstrip(b"\0")
+    path = make("set.tar", tmp_path, {"n1.tar": cut + bytes(-len(cut) % 512), "n2.tar": tar(FILES)})
+    with open_container(path, tmp_path) as container, pytest.raises(ValueError, match=r"set\.tar is damaged"):
+        list(container.inside(next(iter(container.entries()))))
 
 
 def test_a_folder_may_be_narrowed_and_its_links_are_followed(tmp_path):
     path = make("folder", tmp_path, FILES)
     (path / "train" / "bird").symlink_to(path / "test" / "dog")
     with open_container(path, tmp_path, only=("train", "val")) as container:
-        names = [member.name for member in container.members()]
+        names = [entry.name for entry in container.entries()]
     assert names == ["train/bird/c.png", "train/cat/a.png", "train/cat/b.png"]
 
 
@@ -95,7 +86,7 @@ def test_names_that_point_outside_are_refused(kind, name, tmp_path):
 def test_links_and_devices_in_a_tar_are_refused(type_, tmp_path):
     info = tarfile.TarInfo("train/cat/link.png")
     info.type, info.linkname = type_, "/etc/passwd"
-    make_tar(tmp_path / "set.tar", FILES, [info])
+    (tmp_path / "set.tar").write_bytes(tar(FILES, (info,)))
     with pytest.raises(ValueError, match=r"link\.png .* is a link or a device"):
         contents(tmp_path / "set.tar", tmp_path)
 
@@ -129,7 +120,7 @@ def test_a_broken_header_in_a_tar_is_not_taken_for_its_end(tmp_path):
         contents(path, tmp_path)
 
 
-def test_damage_inside_a_zip_is_found_by_its_checksum(tmp_path):
+def test_damage_inside_a_zip_is_caught_by_its_checksum(tmp_path):
     path = tmp_path / "set.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("a.png", b"a" * 100)

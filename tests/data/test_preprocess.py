@@ -3,61 +3,48 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from samples import SHARED, encoded, needs, noise, tar
 
 from pipeline.config import DataConfig
-from pipeline.data import sources
 from pipeline.data.preprocess import AHEAD, ordered_map, preprocess
-from pipeline.data.sources import fetch
+from pipeline.data.sources import OFFICIAL, Official, fetch
 from pipeline.data.store import open_store
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 CLASSES = ("bird", "cat", "dog")
 
 
 def config(**changes) -> DataConfig:
-    values = {"name": "set", "source": "folder", "path": "set.tgz", "mirror": "", "format": "arrays", "image_size": 8}
-    values |= {"num_val": 6, "num_train": 0, "split_seed": 0, "split": "holdout", "skip_corrupt": False, "workers": 2}
+    values = {"name": "set", "source": "folder", "path": "set.tgz", "image_size": 8, "num_val": 6, "workers": 2}
     return DataConfig(**(values | changes))
 
 
-def build(data: DataConfig, root: Path, out: str = "store"):
-    fetch(data, root / "raw", root)
-    return preprocess(data, root / "raw", root / out)
+CIFAR = config(name="cifar10", source="cifar10", path="", mirror=".", image_size=32)
 
 
-def pixels(seed: int, height: int = 8, width: int = 8) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def encoded(image: np.ndarray, format_: str = "PNG") -> bytes:
-    written = io.BytesIO()
-    Image.fromarray(image).save(written, format_)
-    return written.getvalue()
+def build(data: DataConfig, root: Path, out: str = "store", official=OFFICIAL, **options):
+    fetch(data, root / "raw", root, official)
+    return preprocess(data, root / "raw", root / out, **options)
 
 
 def images(shape=(8, 8), format_: str = "PNG", per_class: int = 7) -> dict[str, bytes]:
     """Three classes of `per_class` training and two test images."""
     numbers = [("train", n) for n in range(per_class)] + [("test", n) for n in range(per_class, per_class + 2)]
     return {
-        f"{split}/{name}/{n}.png": encoded(pixels(100 * label + n, *shape), format_)
+        f"{split}/{name}/{n}.png": encoded(noise(100 * label + n, *shape), format_)
         for label, name in enumerate(CLASSES)
         for split, n in numbers
     }
 
 
 def archive(path: Path, files: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w:gz") as packed:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            packed.addfile(info, io.BytesIO(content))
+    path.write_bytes(tar(files, mode="w:gz"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -87,7 +74,7 @@ def test_arrays_hold_every_image_under_its_label(tmp_path):
     assert manifest.files == facts
     store = open_store(tmp_path / "store")
     for records, numbers in ((store.train(), range(7)), (store.test(), range(7, 9))):
-        expected = [pixels(100 * label + n) for label in range(3) for n in numbers]
+        expected = [noise(100 * label + n) for label in range(3) for n in numbers]
         assert np.array_equal(records.images, expected)
         assert records.labels.tolist() == [label for label in range(3) for _ in numbers]
 
@@ -99,10 +86,10 @@ def test_statistics_see_only_the_splits_training_images(tmp_path):
     for split, count in (("holdout", 15), ("full", 21)):
         train, val = store.split_indices(split)
         assert len(train) == count and len(val) == 21 - count
-        chosen, found = store.train().images[train] / 255, store.statistics(split)
-        np.testing.assert_allclose(found.pixel_mean, chosen.mean(axis=0), rtol=1e-6)
-        np.testing.assert_allclose(found.mean, chosen.mean(axis=(0, 1, 2)), rtol=1e-6)
-        np.testing.assert_allclose(found.std, chosen.std(axis=(0, 1, 2)), rtol=1e-6)
+        chosen, statistics = store.train().images[train] / 255, store.statistics(split)
+        np.testing.assert_allclose(statistics.pixel_mean, chosen.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(statistics.mean, chosen.mean(axis=(0, 1, 2)), rtol=1e-6)
+        np.testing.assert_allclose(statistics.std, chosen.std(axis=(0, 1, 2)), rtol=1e-6)
 
 
 def test_the_hash_follows_split_and_images_but_not_workers_or_name(tmp_path):
@@ -116,22 +103,22 @@ def test_the_hash_follows_split_and_images_but_not_workers_or_name(tmp_path):
 
 
 def test_images_of_another_size_are_resized_then_cropped_to_the_centre(tmp_path):
-    wide = Image.fromarray(pixels(1, 16, 48))
-    archive(tmp_path / "set.tgz", images() | {"train/bird/wide.png": encoded(np.asarray(wide))})
+    wide = Image.fromarray(noise(1, 16, 48))
+    archive(tmp_path / "set.tgz", images() | {"train/bird/wide.png": encoded(wide)})
     assert build(config(), tmp_path).counts["train"] == 22
     expected = np.asarray(wide.resize((24, 8), Image.Resampling.BICUBIC))[:, 8:16]
     assert np.array_equal(open_store(tmp_path / "store").train().images[7], expected)
 
 
 def test_grey_images_become_three_equal_channels(tmp_path):
-    archive(tmp_path / "set.tgz", {name: encoded(pixels(n)[..., 0]) for n, name in enumerate(images())})
+    archive(tmp_path / "set.tgz", {name: encoded(noise(n)[..., 0]) for n, name in enumerate(images())})
     assert build(config(), tmp_path).channels == 3
-    found = open_store(tmp_path / "store").train().images
-    assert np.array_equal(found[..., 0], found[..., 2])
+    pixels = open_store(tmp_path / "store").train().images
+    assert np.array_equal(pixels[..., 0], pixels[..., 2])
 
 
 def test_shards_keep_small_jpegs_and_shrink_large_ones(tmp_path):
-    files = images((60, 70), "JPEG") | {"train/dog/large.png": encoded(pixels(5, 200, 300), "JPEG")}
+    files = images((60, 70), "JPEG") | {"train/dog/large.png": encoded(noise(5, 200, 300), "JPEG")}
     archive(tmp_path / "set.tgz", files)
     manifest = build(config(format="shards", image_size=100), tmp_path)
     assert (manifest.height, manifest.width, manifest.image_size) == (0, 0, 100)
@@ -144,50 +131,39 @@ def test_shards_keep_small_jpegs_and_shrink_large_ones(tmp_path):
     assert records.labels.tolist() == [CLASSES.index(name.split("/")[0]) for name in records.names]
 
 
-def test_shard_statistics_are_close_to_those_of_the_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.data.preprocess.STATISTICS_IMAGES", 9)
+def test_shard_statistics_are_close_to_those_of_the_pixels(tmp_path):
     archive(tmp_path / "set.tgz", images((60, 60), "JPEG"))
-    build(config(format="shards", image_size=100), tmp_path)
-    found = open_store(tmp_path / "store").statistics("full")
-    assert found.pixel_mean.shape == (256, 256, 3) and found.covariance.shape == (3, 3)
-    np.testing.assert_allclose(found.pixel_mean.mean((0, 1)), [0.5] * 3, atol=0.02)
-    np.testing.assert_allclose(found.mean, [0.5] * 3, atol=0.02)
-    np.testing.assert_allclose(found.std, [0.29] * 3, atol=0.1)
+    build(config(format="shards", image_size=100), tmp_path, statistics_images=9)
+    statistics = open_store(tmp_path / "store").statistics("full")
+    assert statistics.pixel_mean.shape == (256, 256, 3) and statistics.covariance.shape == (3, 3)
+    np.testing.assert_allclose(statistics.pixel_mean.mean((0, 1)), [0.5] * 3, atol=0.02)
+    np.testing.assert_allclose(statistics.mean, [0.5] * 3, atol=0.02)
+    np.testing.assert_allclose(statistics.std, [0.29] * 3, atol=0.1)
 
 
-def with_damage() -> dict[str, bytes]:
+@pytest.mark.parametrize("format_", ["arrays", "shards"])
+def test_corrupt_images_are_all_named_or_left_out_on_demand(format_, tmp_path):
     files = images((60, 60), "JPEG")
     for name in ("train/cat/3.png", "test/dog/8.png"):
         files[name] = files[name][:900]
-    return files | {"train/bird/page.jpg": b"<html>not found</html>"}
+    archive(tmp_path / "set.tgz", files | {"train/bird/page.jpg": b"<html>not found</html>"})
+    corrupt, report = ("train/bird/page.jpg", "train/cat/3.png", "test/dog/8.png"), tmp_path / "store.corrupt.txt"
 
-
-@pytest.mark.parametrize("format_", ["arrays", "shards"])
-def test_all_corrupt_images_are_named_and_no_store_is_left(format_, tmp_path):
-    archive(tmp_path / "set.tgz", with_damage())
     with pytest.raises(ValueError, match=r"3 images of set cannot be used: .*data\.skip_corrupt=true") as caught:
         build(config(format=format_, image_size=60), tmp_path)
-    report = tmp_path / "store.corrupt.txt"
-    assert str(report) in str(caught.value)
     lines = report.read_text().splitlines()
-    assert [line.split(":")[0] for line in lines] == ["train/bird/page.jpg", "train/cat/3.png", "test/dog/8.png"]
-    assert all(line in str(caught.value) for line in lines)
+    assert tuple(line.split(":")[0] for line in lines) == corrupt
+    assert all(text in str(caught.value) for text in (*lines, str(report)))
     assert not (tmp_path / "store").exists() and not list(tmp_path.glob(".*"))
 
-
-@pytest.mark.parametrize("format_", ["arrays", "shards"])
-def test_corrupt_images_are_left_out_on_demand(format_, tmp_path):
-    archive(tmp_path / "set.tgz", with_damage())
-    (tmp_path / "store.corrupt.txt").write_text("of an earlier attempt")
     manifest = build(config(format=format_, image_size=60, skip_corrupt=True), tmp_path)
-    assert manifest.skipped == ("train/bird/page.jpg", "train/cat/3.png", "test/dog/8.png")
-    assert manifest.counts == {"train": 20, "test": 5}
+    assert manifest.skipped == corrupt and manifest.counts == {"train": 20, "test": 5}
     store = open_store(tmp_path / "store")
     assert np.bincount(store.train().labels).tolist() == [7, 6, 7] and len(store.test()) == 5
-    assert not (tmp_path / "store.corrupt.txt").exists()
+    assert not report.exists()
 
 
-def test_only_the_first_names_are_shown(tmp_path):
+def test_the_error_names_only_the_first_images_where_many_are_corrupt(tmp_path):
     archive(tmp_path / "set.tgz", dict.fromkeys(images(), b"no image"))
     with pytest.raises(ValueError, match=r"27 images of set cannot be used") as caught:
         build(config(), tmp_path)
@@ -204,8 +180,8 @@ def test_a_failed_attempt_leaves_the_former_store(tmp_path):
     assert contents(tmp_path / "store") == before
 
 
-def official_cifar(root: Path, monkeypatch) -> dict[str, bytes]:
-    """A small official archive below `root`, and the same images as class-folder PNGs."""
+def official_cifar(path: Path) -> dict[str, bytes]:
+    """Writes a small official archive; the same images as class-folder PNGs."""
     rng, folders, batches = np.random.default_rng(0), {}, {}
     for batch, split in (("data_batch_1", "train"), ("data_batch_2", "train"), ("test_batch", "test")):
         labels = rng.permutation(np.repeat(np.arange(3), 4)).tolist()
@@ -215,27 +191,25 @@ def official_cifar(root: Path, monkeypatch) -> dict[str, bytes]:
         for row, label, name in zip(data, labels, names, strict=True):
             folders[f"{split}/{CLASSES[label]}/{name}"] = encoded(row.reshape(3, 32, 32).transpose(1, 2, 0))
     batches["batches.meta"] = {"label_names": list(CLASSES)}
-    path = root / "cifar-10-python.tar.gz"
     archive(path, {f"cifar-10-batches-py/{name}": pickle.dumps(batch, 2) for name, batch in batches.items()})
-    md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(sources.OFFICIAL, "cifar10", sources.Official(path.name, md5, "http://127.0.0.1:9/x"))
     return folders
 
 
-def test_the_official_cifar_archive_and_class_folders_give_the_same_store(tmp_path, monkeypatch):
-    folders = official_cifar(tmp_path, monkeypatch)
-    data = config(name="cifar10", source="cifar10", path="", mirror=".", image_size=32)
-    official = build(data, tmp_path, "official")
-    (tmp_path / "cifar-10-python.tar.gz").unlink()
+def test_the_official_cifar_archive_and_class_folders_give_the_same_store(tmp_path):
+    path = tmp_path / "cifar-10-python.tar.gz"
+    folders = official_cifar(path)
+    table = {"cifar10": Official(path.name, hashlib.md5(path.read_bytes()).hexdigest(), "http://127.0.0.1:9/x")}
+    official = build(CIFAR, tmp_path, "official", table)
+    path.unlink()
     archive(tmp_path / "cifar10.tgz", folders)
-    assert build(data, tmp_path, "folders") == official
+    assert build(CIFAR, tmp_path, "folders", table) == official
     assert contents(tmp_path / "official") == contents(tmp_path / "folders")
 
 
 def test_cifar_of_another_size_is_an_error_that_names_the_image(tmp_path):
-    archive(tmp_path / "cifar10.tgz", images((32, 32)) | {"train/cat/3.png": encoded(pixels(0, 32, 33))})
+    archive(tmp_path / "cifar10.tgz", images((32, 32)) | {"train/cat/3.png": encoded(noise(0, 32, 33))})
     with pytest.raises(ValueError, match=r"train/cat/3\.png: 33x32 pixels instead of 32x32"):
-        build(config(name="cifar10", source="cifar10", path="", mirror=".", image_size=32), tmp_path)
+        build(CIFAR, tmp_path)
 
 
 def test_digits_from_start_to_store(tmp_path):
@@ -246,7 +220,7 @@ def test_digits_from_start_to_store(tmp_path):
     assert [len(indices) for indices in store.split_indices("holdout")] == [1150, 287]
     assert store.train().images.shape == (1437, 8, 8, 1) and store.statistics("full").pixel_mean.shape == (8, 8, 1)
     before = contents(tmp_path / "store")
-    build(DataConfig(**(vars(data) | {"split_seed": 5})), tmp_path)
+    build(replace(data, split_seed=5), tmp_path)
     after = contents(tmp_path / "store")
     assert before["test_images.npy"] == after["test_images.npy"] and before["splits.npz"] != after["splits.npz"]
 
@@ -271,10 +245,9 @@ def test_an_error_in_a_thread_ends_the_map():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "cifar10.tgz").exists(), reason="../shared/data/cifar10.tgz is not here")
+@needs("cifar10.tgz")
 def test_cifar10_as_published(tmp_path):
-    data = config(name="cifar10", source="cifar10", path="", mirror=str(SHARED), image_size=32, num_val=5000)
-    manifest = build(data, tmp_path)
+    manifest = build(replace(CIFAR, mirror=str(SHARED), num_val=5000), tmp_path)
     assert manifest.counts == {"train": 50_000, "test": 10_000} and len(manifest.classes) == 10
     store = open_store(tmp_path / "store")
     assert [len(indices) for indices in store.split_indices("holdout")] == [45_000, 5000]
@@ -283,12 +256,9 @@ def test_cifar10_as_published(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "imagenette.tgz").exists(), reason="../shared/data/imagenette.tgz is not here")
+@needs("imagenette.tgz")
 def test_imagenette_as_published(tmp_path):
-    data = config(
-        name="imagenette", mirror=str(SHARED), path="imagenette.tgz", format="shards", image_size=160, num_val=500
-    )
-    manifest = build(data, tmp_path)
-    assert manifest.counts == {"train": 3000, "test": 1500}
+    data = config(mirror=str(SHARED), path="imagenette.tgz", format="shards", image_size=160, num_val=500)
+    assert build(data, tmp_path).counts == {"train": 3000, "test": 1500}
     records = open_store(tmp_path / "store").train()
     assert {min(Image.open(io.BytesIO(records.jpeg(n))).size) for n in range(0, 3000, 100)} == {160}

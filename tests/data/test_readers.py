@@ -8,36 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from samples import SHARED, encoded, needs, noise, tar
 from scipy.io import savemat
 
-from pipeline.data.archives import Member
+from pipeline.data.archives import Entry
 from pipeline.data.readers import decode, open_published
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return packed.getvalue()
 
 
 def listed(layout: str, *paths: Path):
     """Classes, and of each record its name, label and bytes or pixels."""
     with open_published(layout, list(paths), paths[0].parent) as published:
         return published.classes, *(
-            [(r.name, r.label, r.image.read() if isinstance(r.image, Member) else r.image) for r in records]
+            [(r.name, r.label, r.image.read() if isinstance(r.image, Entry) else r.image) for r in records]
             for records in (published.train, published.test)
         )
 
 
 def class_folders(tmp_path: Path, *names: str) -> Path:
     path = tmp_path / "set.tar"
-    path.write_bytes(tar_of({name: name.encode() for name in names}))
+    path.write_bytes(tar({name: name.encode() for name in names}))
     return path
 
 
@@ -73,11 +62,7 @@ def test_one_folder_around_the_set_deeper_folders_and_strangers_are_tolerated(tm
     ],
 )
 def test_other_layouts_are_refused(names, sentence, tmp_path):
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name in names:
-            archive.addfile(tarfile.TarInfo(name))
-    (tmp_path / "set.tar").write_bytes(packed.getvalue())
+    (tmp_path / "set.tar").write_bytes(tar({}, tuple(tarfile.TarInfo(name) for name in names)))
     with pytest.raises(ValueError, match=sentence):
         listed("class-folders", tmp_path / "set.tar")
 
@@ -88,7 +73,7 @@ def cifar(folder: Path, batches: dict[str, dict], classes: list[str], fine: bool
     files = {f"{prefix}/{name}": pickle.dumps(batch, protocol=2) for name, batch in batches.items()}
     files[f"{prefix}/{meta}"] = pickle.dumps({key: classes}, protocol=2)
     path = folder / "cifar.tar"
-    path.write_bytes(tar_of({**files, f"{prefix}/readme.html": b"<html>"}))
+    path.write_bytes(tar({**files, f"{prefix}/readme.html": b"<html>"}))
     return path
 
 
@@ -158,11 +143,11 @@ def imagenet(folder: Path, wnids=WNIDS, truth=(3, 1, 2, 2)) -> list[Path]:
     savemat(mat, {"synsets": np.array(rows, dtype=types).reshape(-1, 1)})
     ground_truth = "".join(f"{number}\n" for number in truth).encode()
     kit = {"kit/data/meta.mat": mat.getvalue(), "kit/data/ILSVRC2012_validation_ground_truth.txt": ground_truth}
-    per_class = {f"{w}.tar": tar_of({f"{w}_{n}.JPEG": f"{w} {n}".encode() for n in (20, 3)}) for w in WNIDS.values()}
+    per_class = {f"{w}.tar": tar({f"{w}_{n}.JPEG": f"{w} {n}".encode() for n in (20, 3)}) for w in WNIDS.values()}
     val = {f"ILSVRC2012_val_0000000{n}.JPEG": f"val {n}".encode() for n in (2, 1, 4, 3)}
     paths = [folder / "train.tar", folder / "val.tar", folder / "devkit.tar"]
     for path, files in zip(paths, (per_class, val, kit), strict=True):
-        path.write_bytes(tar_of(files))
+        path.write_bytes(tar(files))
     return paths
 
 
@@ -205,20 +190,17 @@ def test_imagenet_files_that_do_not_belong_together_are_refused(changes, sentenc
 
 
 def test_decode_refuses_what_is_damaged_deep_or_no_image():
-    written = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(written, "JPEG")
-    assert decode(written.getvalue()).size == (64, 64)
+    jpeg = encoded(noise(0, 64, 64), "JPEG")
+    assert decode(jpeg).size == (64, 64)
     with pytest.raises(OSError, match="truncated"):
-        decode(written.getvalue()[:2000])
+        decode(jpeg[:2000])
     with pytest.raises(ValueError, match="no image"):
         decode(b"<html>not found</html>")
-    deep = io.BytesIO()
-    Image.fromarray(np.zeros((4, 4), np.uint16)).save(deep, "PNG")
     with pytest.raises(ValueError, match="more than 8 bits"):
-        decode(deep.getvalue())
+        decode(encoded(Image.fromarray(np.zeros((4, 4), np.uint16))))
 
 
-@pytest.mark.skipif(not (SHARED / "imagenette.tgz").exists(), reason="../shared/data/imagenette.tgz is not here")
+@needs("imagenette.tgz")
 def test_imagenette_as_published(tmp_path):
     with open_published("class-folders", [SHARED / "imagenette.tgz"], tmp_path) as published:
         assert len(published.classes) == 10 and published.classes == sorted(published.classes)

@@ -4,62 +4,37 @@ import ast
 import hashlib
 import importlib.util
 import os
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from web import Server
 
 from pipeline.atomic import read_json
 from pipeline.config import DataConfig
 from pipeline.data import sources
-from pipeline.data.sources import ILSVRC, OFFICIAL, fetch, fetched
+from pipeline.data.sources import ILSVRC, OFFICIAL, fetched
 
 CONTENT = os.urandom(100_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 FILE = "cifar-10-python.tar.gz"
 
 
-def config(**changes) -> DataConfig:
-    values = {"name": "cifar10", "source": "cifar10", "path": "", "mirror": "", "format": "arrays"}
-    values["image_size"] = 8 if changes.get("source") == "digits" else 32
-    values |= {"num_val": 2, "num_train": 0, "split_seed": 0, "split": "holdout", "skip_corrupt": False, "workers": 1}
-    return DataConfig(**(values | changes))
+def config(source: str = "cifar10", **changes) -> DataConfig:
+    return DataConfig(**{"name": source, "source": source, "image_size": 8 if source == "digits" else 32, **changes})
 
 
-class Handler(SimpleHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
+def fetch(data: DataConfig, root: Path, url: str = "http://127.0.0.1:9", out: str = "raw") -> dict:
+    """`sources.fetch` with an official address of the test's own, and without waiting between tries."""
+    official = {"cifar10": sources.Official(FILE, MD5, f"{url}/{FILE}")}
+    return sources.fetch(data, root / out, root, official, wait_s=0.0)
 
 
 @pytest.fixture
-def server(tmp_path):
-    """Serves the files in `folder`, and keeps what was asked for in `asked`."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
-        server.folder, server.asked, server.url = folder, [], f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+def server():
+    with Server() as server:
+        server.files[FILE] = CONTENT
         yield server
         server.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _official(monkeypatch, tmp_path):
-    """No test reaches the real address, waits between tries or has the real file."""
-    monkeypatch.setattr("pipeline.data.download.WAIT_S", 0.0)
-    table = {"cifar10": sources.Official(FILE, MD5, "http://127.0.0.1:9/" + FILE)}
-    monkeypatch.setattr(sources, "OFFICIAL", table)
-
-
-def official_at(server, monkeypatch) -> None:
-    monkeypatch.setitem(sources.OFFICIAL, "cifar10", sources.Official(FILE, MD5, f"{server.url}/{FILE}"))
-    (server.folder / FILE).write_bytes(CONTENT)
 
 
 def test_the_official_table_is_torchvisions():
@@ -75,29 +50,27 @@ def test_the_official_table_is_torchvisions():
     assert all(f'"{name}"' in text for name in ILSVRC)
 
 
-def test_a_download_is_checked_and_recorded(server, monkeypatch, tmp_path):
-    official_at(server, monkeypatch)
-    manifest = fetch(config(), tmp_path / "raw", tmp_path)
-    assert (tmp_path / "raw" / FILE).read_bytes() == CONTENT
-    assert manifest == read_json(tmp_path / "raw" / "manifest.json")
+def test_a_download_is_checked_recorded_and_not_made_again(server, tmp_path):
+    manifest, raw = fetch(config(), tmp_path, server.url), tmp_path / "raw"
+    assert (raw / FILE).read_bytes() == CONTENT
     sha = hashlib.sha256(CONTENT).hexdigest()
     entry = {"path": FILE, "from": f"{server.url}/{FILE}", "bytes": len(CONTENT), "sha256": sha}
     assert manifest == {"name": "cifar10", "source": "cifar10", "layout": "cifar-pickles", "files": [entry]}
-    assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == [FILE, "manifest.json"]
-    assert fetched(config(), tmp_path / "raw").paths == [tmp_path / "raw" / FILE]
+    assert manifest == read_json(raw / "manifest.json") == fetch(config(), tmp_path, server.url)
+    assert sorted(path.name for path in raw.iterdir()) == [FILE, "manifest.json"] and len(server.asked) == 1
+    assert fetched(config(), raw).paths == [raw / FILE]
 
 
-def test_a_file_with_a_wrong_checksum_is_deleted_and_named(server, monkeypatch, tmp_path):
-    official_at(server, monkeypatch)
-    (server.folder / FILE).write_bytes(b"<html>moved</html>")
+def test_a_file_with_a_wrong_checksum_is_deleted_and_named(server, tmp_path):
+    server.files[FILE] = b"<html>moved</html>"
     with pytest.raises(FileNotFoundError, match=rf"{FILE} \(its MD5 is \w+ instead of {MD5}; what came was deleted\)"):
-        fetch(config(), tmp_path / "raw", tmp_path)
+        fetch(config(), tmp_path, server.url)
     assert list((tmp_path / "raw").iterdir()) == []
 
 
 def test_without_network_every_place_is_named_with_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
-        fetch(config(mirror="downloads"), tmp_path / "raw", tmp_path)
+        fetch(config(mirror="downloads"), tmp_path)
     sentence = str(caught.value)
     names = [FILE, *(f"cifar10{suffix}" for suffix in (".tar", ".tgz", ".tar.gz", ".zip", ""))]
     assert all(f"{tmp_path}/downloads/{name} (no such file)" in sentence for name in names)
@@ -105,49 +78,39 @@ def test_without_network_every_place_is_named_with_what_to_do(tmp_path):
     assert "\n" not in sentence
 
 
-def test_what_was_downloaded_is_not_downloaded_again(server, monkeypatch, tmp_path):
-    official_at(server, monkeypatch)
-    first = fetch(config(), tmp_path / "raw", tmp_path)
-    assert fetch(config(), tmp_path / "raw", tmp_path) == first
-    assert len(server.asked) == 1
-
-
 def test_a_local_mirror_is_read_in_place(tmp_path):
-    mirror = tmp_path / "downloads"
-    mirror.mkdir()
-    (mirror / FILE).write_bytes(CONTENT)
-    manifest = fetch(config(mirror="downloads"), tmp_path / "raw", tmp_path)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / FILE).write_bytes(CONTENT)
+    manifest = fetch(config(mirror="downloads"), tmp_path)
     assert [p.name for p in (tmp_path / "raw").iterdir()] == ["manifest.json"]
-    assert manifest["layout"] == "cifar-pickles" and manifest["files"][0]["path"] == str(mirror / FILE)
+    assert manifest["layout"] == "cifar-pickles" and manifest["files"][0]["path"] == str(tmp_path / "downloads" / FILE)
 
 
 def test_a_mirrors_wrong_file_is_left_alone_and_the_next_place_used(tmp_path):
     (tmp_path / FILE).write_bytes(b"wrong")
     (tmp_path / "cifar10.zip").write_bytes(b"class folders")
-    manifest = fetch(config(mirror=str(tmp_path)), tmp_path / "raw", tmp_path)
+    manifest = fetch(config(mirror=str(tmp_path)), tmp_path)
     assert manifest["layout"] == "class-folders" and manifest["files"][0]["path"] == str(tmp_path / "cifar10.zip")
     assert (tmp_path / FILE).read_bytes() == b"wrong"
 
 
 def test_a_web_mirror_is_asked_before_the_official_address(server, tmp_path):
-    (server.folder / "sets").mkdir()
-    (server.folder / "sets" / "cifar10.tgz").write_bytes(b"class folders")
-    manifest = fetch(config(mirror=f"{server.url}/sets/"), tmp_path / "raw", tmp_path)
+    server.files["sets/cifar10.tgz"] = b"class folders"
+    manifest = fetch(config(mirror=f"{server.url}/sets/"), tmp_path)
     assert manifest["layout"] == "class-folders" and manifest["files"][0]["path"] == "cifar10.tgz"
-    assert server.asked == [f"/sets/{name}" for name in (FILE, "cifar10.tar", "cifar10.tgz")]
+    assert [path for path, _ in server.asked] == [f"/sets/{name}" for name in (FILE, "cifar10.tar", "cifar10.tgz")]
 
 
-def test_another_source_takes_the_old_download_away(server, monkeypatch, tmp_path):
-    official_at(server, monkeypatch)
-    fetch(config(), tmp_path / "raw", tmp_path)
+def test_another_source_takes_the_old_download_away(server, tmp_path):
+    fetch(config(), tmp_path, server.url)
     (tmp_path / "raw" / "mine.txt").write_text("not ours to delete")
-    fetch(config(source="digits"), tmp_path / "raw", tmp_path)
+    fetch(config("digits"), tmp_path)
     assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == ["digits.npz", "manifest.json", "mine.txt"]
 
 
 def test_digits_are_embedded_and_always_the_same_bytes(tmp_path):
-    digits = config(name="digits", source="digits")
-    first, second = (fetch(digits, tmp_path / name, tmp_path) for name in ("a", "b"))
+    digits = config("digits")
+    first, second = (fetch(digits, tmp_path, out=name) for name in ("a", "b"))
     assert first == second and first["layout"] == "digits"
     assert (tmp_path / "a" / "digits.npz").read_bytes() == (tmp_path / "b" / "digits.npz").read_bytes()
 
@@ -165,14 +128,14 @@ def folder_set(path: Path, *folders: str) -> Path:
 def test_an_archive_is_named_absolutely_relatively_or_in_the_mirror(path, mirror, tmp_path):
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets" / "s.tgz").write_bytes(b"x")
-    data = config(name="s", source="folder", path=path.format(tmp_path), mirror=mirror)
-    manifest = fetch(data, tmp_path / "raw", tmp_path)
+    data = config("folder", name="s", path=path.format(tmp_path), mirror=mirror)
+    manifest = fetch(data, tmp_path)
     assert manifest["files"][0]["path"] == str(tmp_path / "sets" / "s.tgz")
 
 
 def test_a_folder_is_recorded_by_names_and_sizes(tmp_path):
-    data = config(source="folder", path=str(folder_set(tmp_path / "set", "train", "val")))
-    entry = fetch(data, tmp_path / "raw", tmp_path)["files"][0]
+    data = config("folder", path=str(folder_set(tmp_path / "set", "train", "val")))
+    entry = fetch(data, tmp_path)["files"][0]
     assert (entry["files"], entry["bytes"]) == (2, 10)
     (tmp_path / "set" / "notes.txt").write_text("beside the images, and of no account")
     assert fetched(data, tmp_path / "raw").paths == [tmp_path / "set"]
@@ -196,7 +159,7 @@ def test_a_path_that_cannot_be_a_data_set_is_refused(path, error, sentence, tmp_
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "raw" / "own.tgz").write_bytes(b"")
     with pytest.raises(error, match=sentence):
-        fetch(config(source="folder", path=path), tmp_path / "raw", tmp_path)
+        fetch(config("folder", path=path), tmp_path)
     assert not (tmp_path / "raw" / "manifest.json").exists()
 
 
@@ -205,25 +168,25 @@ def imagenet(tmp_path):
     (tmp_path / "imagenet").mkdir()
     for name in ILSVRC:
         (tmp_path / "imagenet" / name).write_bytes(name.encode())
-    return config(name="imagenet", source="imagenet", path="imagenet")
+    return config("imagenet", path="imagenet")
 
 
 def test_imagenets_tars_stay_where_they_are_and_are_hashed_once(imagenet, tmp_path, monkeypatch):
-    first = fetch(imagenet, tmp_path / "raw", tmp_path)
+    first = fetch(imagenet, tmp_path)
     assert first["layout"] == "ilsvrc-tars" and [Path(e["path"]).name for e in first["files"]] == list(ILSVRC)
     assert [p.name for p in (tmp_path / "raw").iterdir()] == ["manifest.json"]
     hashed = []
     monkeypatch.setattr(sources, "digest", lambda path, algorithm: hashed.append(path.name) or "0")
-    assert fetch(imagenet, tmp_path / "raw", tmp_path) == first and not hashed
+    assert fetch(imagenet, tmp_path) == first and not hashed
     os.utime(tmp_path / "imagenet" / ILSVRC[1], (1, 1))
-    fetch(imagenet, tmp_path / "raw", tmp_path)
+    fetch(imagenet, tmp_path)
     assert hashed == [ILSVRC[1]]
 
 
 def test_imagenet_as_class_folders(tmp_path):
     folder_set(tmp_path / "downloads" / "imagenet", "train", "val")
-    data = config(name="imagenet", source="imagenet", mirror="downloads")
-    manifest = fetch(data, tmp_path / "raw", tmp_path)
+    data = config("imagenet", mirror="downloads")
+    manifest = fetch(data, tmp_path)
     assert manifest["layout"] == "class-folders"
     assert manifest["files"][0]["path"] == str(tmp_path / "downloads" / "imagenet")
 
@@ -231,11 +194,11 @@ def test_imagenet_as_class_folders(tmp_path):
 def test_imagenet_without_its_devkit_says_what_is_needed(imagenet, tmp_path):
     (tmp_path / "imagenet" / ILSVRC[2]).unlink()
     with pytest.raises(FileNotFoundError, match=r"devkit_t12\.tar\.gz, or with train/<wnid>/.*data\.path=/my/imagenet"):
-        fetch(imagenet, tmp_path / "raw", tmp_path)
+        fetch(imagenet, tmp_path)
 
 
 def test_a_touched_file_is_hashed_again_and_a_changed_one_refused(imagenet, tmp_path):
-    fetch(imagenet, tmp_path / "raw", tmp_path)
+    fetch(imagenet, tmp_path)
     tar = tmp_path / "imagenet" / ILSVRC[0]
     os.utime(tar, (1, 1))
     assert fetched(imagenet, tmp_path / "raw").layout == "ilsvrc-tars"
@@ -248,6 +211,6 @@ def test_a_touched_file_is_hashed_again_and_a_changed_one_refused(imagenet, tmp_
 
 
 def test_another_source_than_was_fetched_is_refused(imagenet, tmp_path):
-    fetch(imagenet, tmp_path / "raw", tmp_path)
+    fetch(imagenet, tmp_path)
     with pytest.raises(ValueError, match=r"holds imagenet, but data\.source=digits; run `dvc repro fetch`"):
-        fetched(config(source="digits"), tmp_path / "raw")
+        fetched(config("digits"), tmp_path / "raw")

@@ -1,0 +1,43 @@
+"""Small images, and the archives that hold them."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    """Skips a test where the published archive is not beside the checkout."""
+    return pytest.mark.skipif(not (SHARED / name).exists(), reason=f"../shared/data/{name} is not here")
+
+
+def tar(files: dict[str, bytes], extra: tuple[tarfile.TarInfo, ...] = (), mode: str = "w") -> bytes:
+    """A tar of `files`, and of empty entries `extra`; mode w:gz gzips it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for info in extra:
+            archive.addfile(info)
+    return packed.getvalue()
+
+
+def noise(seed: int, height: int = 8, width: int = 8) -> np.ndarray:
+    """(height, width, 3) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: np.ndarray | Image.Image, format_: str = "PNG", **options) -> bytes:
+    written = io.BytesIO()
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    picture.save(written, format_, **options)
+    return written.getvalue()
