@@ -23,6 +23,7 @@ PAPER_STEPS, PAPER_S = 64_000, 150.0  # of Sec. 4.2; seconds that they may take 
 # ResNet-50 v1.5, batch 256, mixed precision, one A100 of a DGX A100: NVIDIA/DeepLearningExamples,
 # PyTorch/Classification/ConvNets/resnet50v1.5/README.md, "Training performance". It includes decoding by DALI.
 PUBLISHED_IMAGES_PER_S = 2470.0
+GRAPHS: dict[str, Any] = {"steps_per_call": STEPS_PER_CALL, "cuda_graphs": True}
 WARM_UP = 11  # steps on a side stream before the capture, as torch's notes on CUDA graphs ask for
 
 
@@ -70,9 +71,6 @@ def resnet20_rows(
             pairs=1,
         ),
     ]
-
-
-GRAPHS: dict[str, Any] = {"steps_per_call": STEPS_PER_CALL, "cuda_graphs": True}
 
 
 def captured_row(config: Config, store: Store, device: torch.device) -> Row:

@@ -18,7 +18,7 @@ from benchmarks.harness import Bench, Measured, Row
 from benchmarks.synthetic import changed, paper_config
 from pipeline.config import Config
 from pipeline.data.store import Store
-from pipeline.fast.choice import compiles
+from pipeline.fast.compiled import compiles
 from pipeline.learn.training.precision import resolve
 from pipeline.run.fit import STEPS_PER_CALL
 

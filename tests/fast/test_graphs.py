@@ -1,4 +1,4 @@
-"""Recorded steps, on a CPU that keeps to a CUDA graph's rules (`tape`), and on a GPU where there is one."""
+"""Recorded steps, on a CPU that keeps to a CUDA graph's rules (`tape`); tests/gpu has those on a GPU."""
 
 from __future__ import annotations
 
@@ -112,21 +112,6 @@ def test_a_step_that_looks_at_values_cannot_be_recorded() -> None:
         step(0, batch)
     with pytest.raises(AssertionError, match="looks at a tensor's values"):
         step(0, batch)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_recorded_steps_on_a_gpu_learn_what_plain_ones_do(precision: str, store: Store, tmp_path: Path) -> None:
-    recipe = {"precision": precision}
-    plain, recorded = (
-        trained(store, tmp_path / str(graphs), recipe=recipe, trainer={"accelerator": "gpu", "cuda_graphs": graphs})
-        for graphs in (False, True)
-    )
-    losses, expected = (
-        [values["train/loss"] for _, values in told if "train/loss" in values] for _, told in (recorded, plain)
-    )
-    assert losses == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.slow

@@ -113,7 +113,8 @@ def test_replayed_steps_wait_for_no_host(
             torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(Classifier, "training_step", watch)
-    weights(configured(store, max_steps=3 * STEPS_PER_CALL), store, tmp_path, **GRAPHS)
+    config = configured(store, max_steps=3 * STEPS_PER_CALL, check_every_steps=1_000)  # a check reads the loss
+    weights(config, store, tmp_path, **GRAPHS)
     assert any(watched)
 
 
