@@ -16,6 +16,8 @@ OWNERS = {
     "omegaconf": ("compose.py",),
     "dvc": (),
     "matplotlib": ("report/",),
+    "markdown_it": ("report/",),
+    "jinja2": ("report/",),
     "pyarrow": ("data/",),
     "cv2": ("data/", "learn/input/"),
     "simplejpeg": ("data/", "learn/input/"),

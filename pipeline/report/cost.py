@@ -1,4 +1,4 @@
-"""What a net's errors cost: test error against the multiply-adds of one image."""
+"""What error costs: test error against the multiply-adds of one image, and against the number of training images."""
 
 from __future__ import annotations
 
@@ -6,157 +6,228 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pipeline.report.document import Block, Figure, Paragraph, Table, Text, count, percent, short
-from pipeline.report.inputs import Kind, Net, ReportInputs, beginnings, full_name, kind_of
-from pipeline.report.labels import Label, label_points
+from pipeline.evaluation.intervals import newcombe
+from pipeline.record import Net
+from pipeline.report.curves import DASHED
+from pipeline.report.inputs import Kind, ReportInputs, by_validation, kind_of, origin
+from pipeline.report.markdown import Block, Figure, code, count, interval, paragraph, percent, points, short, table
 from pipeline.report.theme import Draw, Theme, new_figure
-from pipeline.report.trained import at_length, trainings
+from pipeline.report.trainings import at_length, trainings
 
 LARGEST = 700  # area of the net with the most parameters, in square points of 1/72 inch
-KINDS: tuple[Kind, ...] = ("residual", "plain", "others")
-MARKERS = {"residual": "o", "plain": "s", "others": "D"}
-_DISC = 4 / math.pi  # matplotlib's size is that of the square around a disc, whose area is so much less
-# Half the width of a marker, as a share of its area's root.
-_HALF_WIDTH = {"o": math.sqrt(_DISC) / 2, "s": 0.5, "D": math.sqrt(0.5)}
-_ASIDE = 2.5  # points that plain nets are drawn to the right: a residual one of their depth costs as much (Sec. 3.3)
-
-
-class Point(NamedTuple):
-    """A training; errors are fractions."""
-
-    name: str
-    kind: Kind
-    macs: int
-    params: int
-    error: float
-    low: float
-    high: float
+MARKERS: dict[Kind, str] = {"residual": "o", "plain": "s", "others": "D"}
+ASIDE = 2.5  # points that plain nets are drawn to the right: a residual one of their depth costs as much (Sec. 3.3)
 
 
 def error_against_cost(inputs: ReportInputs) -> list[Block]:
     """The section's blocks; a sentence where there are not two nets to compare."""
-    nets = [net for net in inputs.nets if not beginnings(net)]  # another start or fewer images make another error
-    counted = [net for net in nets if "macs" in net]
-    missing = sorted({full_name(net) for net in nets if "macs" not in net})
-    left_out = f"Evaluation did not count the multiply-adds of {', '.join(missing)}." if missing else ""
-    points = [_point(net) for net in counted]
-    if len({point.name for point in points}) < 2:
-        whose = f"Only {points[0].name}" if points else "No net"
-        return [Paragraph(f"{whose} has its multiply-adds counted: there is no picture of error against cost.")]
-    sizes = sorted(point.params for point in points)
+    nets = [net for net in inputs.nets if not origin(net)]  # another start or fewer images make another error
+    counted = [net for net in nets if net.macs]
+    missing = sorted({net.name for net in nets if not net.macs})
+    if len({net.name for net in counted}) < 2:
+        whose = f"Only {counted[0].name}" if counted else "No net"
+        return [paragraph(f"{whose} has its multiply-adds counted: there is no picture of error against cost.")]
+    sizes = sorted(net.params for net in counted)
     caption = (
-        "Test error with its 95% interval against multiply-adds of one image, at the image size of the training; each "
-        f"point is a training from random weights on the whole split, or a net made elsewhere, its area proportional to the net's parameters, from {short(sizes[0])} to {short(sizes[-1])}."
+        "Test error with its 95% interval against multiply-adds of one image, at the image size of the training. Each "
+        "point is a training from random weights on the whole split, or a net made elsewhere; its area is proportional to "
+        f"the net's parameters, from {short(sizes[0])} to {short(sizes[-1])}."
     )
-    told = ", ".join(f"{p.name} {percent(p.error)} at {short(p.macs)}" for p in sorted(points, key=lambda p: p.macs))
-    figure = Figure("cost", caption, f"Test error against multiply-adds: {told}", cost_figure(points))
-    return [figure, *_wasted(inputs, counted), *([Paragraph(left_out)] if left_out else [])]
+    errors = ", ".join(f"{net.name} {percent(net.test_err1)} at {short(net.macs)}" for net in _by_cost(counted))
+    blocks: list[Block] = [
+        Figure("cost", caption, f"Test error against multiply-adds: {errors}", cost_figure(counted, inputs.depths))
+    ]
+    blocks += _wasted(inputs, counted)
+    return (
+        [*blocks, paragraph(f"Evaluation did not count the multiply-adds of {', '.join(missing)}.")]
+        if missing
+        else blocks
+    )
 
 
-def _point(net: Net) -> Point:
-    low, high = net["ci95"]
-    return Point(full_name(net), kind_of(net), net["macs"], net["params"], net["test_err1"], low, high)
+def _by_cost(nets: Sequence[Net]) -> list[Net]:
+    return sorted(nets, key=lambda net: (net.macs, net.name))
 
 
 def _wasted(inputs: ReportInputs, counted: Sequence[Net]) -> list[Block]:
     """Nets that cost more and err more than another, which depth alone brings a plain net to (Fig. 1, Sec. 4.1)."""
-    macs = {net["model"]: net["macs"] for net in counted}
-    found = trainings(inputs, "test")
-    rows: list[list[Text]] = []
-    for steps in sorted(
-        {net["steps"] for net in counted if net["steps"]}
-    ):  # of a net made elsewhere the length is unknown
-        nets = at_length(found, steps, inputs.num_test, paper=False)
-        known = {model: net for model, net in nets.items() if model in macs}
-        for model, net in sorted(known.items(), key=lambda item: macs[item[0]]):
-            better = [other for other in known if macs[other] < macs[model] and known[other].value < net.value]
+    macs = {net.name: net.macs for net in counted}
+    runs = trainings(inputs, "test")
+    rows: list[list[str]] = []
+    for steps in sorted({net.steps for net in counted if net.steps}):  # the length of a net made elsewhere is unknown
+        measured = at_length(runs, steps, inputs.num_test, paper=False)
+        errors = {name: net.value for name, net in measured.items() if name in macs}
+        for name in sorted(errors, key=macs.__getitem__):
+            better = [other for other in errors if macs[other] < macs[name] and errors[other] < errors[name]]
             if better:
-                best = min(better, key=lambda other: known[other].value)
-                pair = [[known[m].name, short(macs[m]), percent(known[m].value)] for m in (model, best)]
+                best = min(better, key=errors.__getitem__)
+                pair = [[n, short(macs[n]), percent(errors[n])] for n in (name, best)]
                 rows.append([*pair[0], *pair[1], count(steps)])
     if not rows:
-        return [Paragraph("Of the nets trained for as long as each other none costs more and errs more than another.")]
+        return [paragraph("Among nets trained for as long as each other, none costs more and errs more than another.")]
     caption = (
         "Nets that cost more and err more than another trained for as long, each beside the best of these; top-1 test "
         "error, the mean where a net was trained several times, judged without regard to intervals."
     )
-    header = ["net", "multiply-adds", "error", "net that costs and errs less", "multiply-adds", "error", "iterations"]
-    return [Table(header, rows, "lrrlrrr", caption)]
+    header = ["net", "multiply-adds", "error", "net that costs and errs less", "multiply-adds", "error", "steps"]
+    return [table(header, rows, "lrrlrrr", caption)]
 
 
-def cost_figure(points: Sequence[Point]) -> Draw:
-    """A mark a training; the runs of a net share its name."""
+def cost_figure(nets: Sequence[Net], depths: Sequence[int]) -> Draw:
+    """A mark a training, in the colour of its depth; the runs of a net share an entry of the legend."""
 
     def draw(theme: Theme) -> Any:
         figure = new_figure(8, 4.8)
         axes = figure.add_subplot()
-        _scale(axes, points)
-        most = max(point.params for point in points)
-        colours = dict(zip(KINDS, theme.palette, strict=False))
-        for kind in KINDS:
-            shown = [point for point in points if point.kind == kind]
-            if shown:
-                _marks(axes, shown, most, MARKERS[kind], colours[kind])
-                axes.plot([], [], MARKERS[kind], color=colours[kind], markersize=7.5, label=kind)
+        _scale(axes, nets)
+        most = max(net.params for net in nets)
+        names = dict.fromkeys(net.name for net in _by_cost(nets))
+        for name in names:
+            runs = [net for net in nets if net.name == name]
+            _marks(axes, runs, most, theme.colour(runs[0].model.depth, depths))
+            marker, colour = MARKERS[kind_of(runs[0])], theme.colour(runs[0].model.depth, depths)
+            axes.plot([], [], marker, color=colour, markersize=7, label=name)
         axes.set_xlabel("multiply-adds of one image")
         axes.set_ylabel("top-1 test error (%)")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
-        bars = [(point.macs, 100 * point.low, 100 * point.high) for point in points]
-        label_points(axes, _labels(points, most, colours), bars)
+        figure.legend(loc="outside right upper")
         return figure
 
     return draw
 
 
-def _marks(axes: Any, points: Sequence[Point], most: int, marker: str, colour: str) -> None:
+def _marks(axes: Any, nets: Sequence[Net], most: int, colour: Any) -> None:
+    from matplotlib.colors import to_rgba
     from matplotlib.transforms import offset_copy
 
-    aside = offset_copy(axes.transData, axes.figure, x=_ASIDE if marker == MARKERS["plain"] else 0, units="points")
-    for point in points:
-        interval = [100 * point.low, 100 * point.high]
-        axes.plot([point.macs] * 2, interval, color=colour, linewidth=1.2, zorder=2, transform=aside)
-    disc = _DISC if marker == MARKERS["residual"] else 1.0
+    marker = MARKERS[kind_of(nets[0])]
+    aside = offset_copy(axes.transData, axes.figure, x=ASIDE if marker == MARKERS["plain"] else 0, units="points")
+    for net in nets:
+        ends = [100 * bound for bound in net.ci95 or ()]
+        axes.plot([net.macs] * len(ends), ends, color=colour, linewidth=1.2, zorder=2, transform=aside)
+    # matplotlib's size is that of the square around a disc, whose area is so much less.
+    disc = 4 / math.pi if marker == MARKERS["residual"] else 1.0
     axes.scatter(
-        [point.macs for point in points],
-        [100 * point.error for point in points],
-        s=[disc * LARGEST * point.params / most for point in points],
+        [net.macs for net in nets],
+        [100 * (net.test_err1 or 0) for net in nets],
+        s=[disc * LARGEST * net.params / most for net in nets],
         marker=marker,
-        color=[(colour, 0.45)],
-        edgecolors=colour,
+        color=[to_rgba(colour, 0.45)],
+        edgecolors=[colour],
         linewidths=1.2,
         zorder=3,
         transform=aside,
     )
 
 
-def _labels(points: Sequence[Point], most: int, colours: dict[Kind, Any]) -> list[Label]:
-    by_name: dict[str, list[Point]] = {}
-    for point in sorted(points, key=lambda point: (point.macs, point.error)):
-        by_name.setdefault(point.name, []).append(point)
-    labels = []
-    for name, runs in by_name.items():
-        half = _HALF_WIDTH[MARKERS[runs[0].kind]] * math.sqrt(LARGEST * runs[0].params / most)
-        half += _ASIDE if runs[0].kind == "plain" else 0
-        ends = (min(run.low for run in runs), max(run.high for run in runs))
-        places = [(run.macs, 100 * run.error, half) for run in runs]
-        places += [(runs[0].macs, 100 * end, 0.0) for end in ends]  # beside a bar's end is near enough
-        labels.append(Label(name, places, colours[runs[0].kind]))
-    return labels
-
-
-def _scale(axes: Any, points: Sequence[Point]) -> None:
+def _scale(axes: Any, nets: Sequence[Net]) -> None:
     """A logarithmic axis of multiply-adds, wide enough for two ticks however near each other the nets are.
 
     Both ranges are set by hand: matplotlib would take them from marks whose place is partly in points.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    low, high = min(point.macs for point in points), max(point.macs for point in points)
+    low, high = min(net.macs for net in nets), max(net.macs for net in nets)
     room = max(2.0, (high / low) ** 0.12)
     axes.set_xscale("log")
     axes.set_xlim(low / room, high * room)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    bottom, top = 100 * min(point.low for point in points), 100 * max(point.high for point in points)
-    axes.set_ylim(bottom - 0.12 * (top - bottom), top + 0.12 * (top - bottom))
+    bounds = [100 * bound for net in nets for bound in net.ci95 or ()]
+    room = 0.12 * (max(bounds) - min(bounds))
+    axes.set_ylim(min(bounds) - room, max(bounds) + room)
+
+
+class Pair(NamedTuple):
+    """Two trainings of one net for as many steps, of each kind the one that validates best."""
+
+    images: int
+    scratch: Net
+    started: Net
+
+    @property
+    def line(self) -> tuple[str, str]:
+        return self.started.name, self.started.start
+
+
+def transfer(inputs: ReportInputs) -> list[Block]:
+    """Nets that started from given weights beside nets from random ones, trained as long on as many images."""
+    pairs = paired(inputs)
+    if not pairs:
+        return [
+            paragraph(
+                "No net that started from given weights was evaluated beside one from random weights; ",
+                code("sweep=transfer start.weights=... evaluation.runs=all"),
+                " makes both.",
+            )
+        ]
+    steps = ", ".join(count(steps) for steps in sorted({pair.started.steps for pair in pairs}))
+    header = ["net", "started from", "images", "random weights", "transferred", "difference"]
+    caption = (
+        "Test error, with 95% intervals, of trainings of the same length on as many training images; of several, the one "
+        f"that validates best. Differences in percentage points. Steps: {steps}."
+    )
+    blocks: list[Block] = [table(header, [_row(pair, inputs.num_test) for pair in pairs], "llrrrr", caption)]
+    if len({pair.images for pair in pairs}) > 1:
+        errors = ", ".join(f"{count(p.images)}: {percent(p.started.test_err1)}" for p in pairs)
+        alt = f"Test error of transferred nets by training images, {errors}"
+        caption = "Test error by the number of training images, with 95% intervals."
+        blocks.append(Figure("transfer", caption, alt, transfer_figure(pairs)))
+    return blocks
+
+
+def _row(pair: Pair, n: int) -> list[str]:
+    images, scratch, started = pair
+    ours, theirs = started.test_err1 or 0.0, scratch.test_err1 or 0.0
+    gain = newcombe(round(ours * n), n, round(theirs * n), n)
+    errors = [f"{percent(net.test_err1)} ({interval(net.ci95)})" for net in (scratch, started)]
+    return [started.name, started.start, count(images), *errors, f"{points(ours - theirs)} ({interval(gain[1:])})"]
+
+
+def paired(inputs: ReportInputs) -> list[Pair]:
+    """Every net from given weights with its counterpart, by what it started from, then by images."""
+    best: dict[tuple[str, int, int, str], Net] = {}
+    for net in sorted(inputs.nets, key=by_validation):
+        best.setdefault((net.name, net.num_train, net.steps, net.start), net)
+    whole = inputs.data["counts"].get("train", 0)
+    pairs = [
+        Pair(images or whole, best[name, images, steps, ""], net)
+        for (name, images, steps, start), net in best.items()
+        if start and (name, images, steps, "") in best
+    ]
+    return sorted(pairs, key=lambda pair: (*pair.line, pair.images))
+
+
+def transfer_figure(pairs: Sequence[Pair]) -> Draw:
+    """A line a start, error against images on a logarithmic axis; from random weights dashed."""
+
+    def draw(theme: Theme) -> Any:
+        figure = new_figure(8, 4.4)
+        axes = figure.subplots()
+        lines = list(dict.fromkeys(pair.line for pair in pairs))
+        for at, line in enumerate(lines):
+            places = [(pair.images, pair.started) for pair in pairs if pair.line == line]
+            _line(axes, places, color=theme.colour(at, range(len(lines))), label=f"{line[0]} from {line[1]}")
+        for name in dict.fromkeys(name for name, _ in lines):
+            scratch = {pair.images: pair.scratch for pair in pairs if pair.scratch.name == name}
+            style = {"color": theme.muted, "linestyle": DASHED}
+            _line(axes, sorted(scratch.items()), label=f"{name} from random weights", **style)
+        axes.set_xscale("log")
+        ticks = sorted({pair.images for pair in pairs})
+        axes.set_xticks(ticks, [count(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("training images")
+        axes.set_ylabel("test error (%)")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="best")
+        return figure
+
+    return draw
+
+
+def _line(axes: Any, places: Sequence[tuple[int, Net]], **how: Any) -> None:
+    xs, ys = [images for images, _ in places], [100 * (net.test_err1 or 0) for _, net in places]
+    ends = [net.ci95 or (0.0, 0.0) for _, net in places]
+    below = [y - 100 * low for y, (low, _) in zip(ys, ends, strict=True)]
+    above = [100 * high - y for y, (_, high) in zip(ys, ends, strict=True)]
+    axes.errorbar(xs, ys, yerr=[below, above], marker="o", capsize=3, **how)

@@ -1,21 +1,23 @@
-"""Learning curves: the paper's Fig. 6, and its validation curves as a table for `dvc plots`."""
+"""Figures along a training and along a net's layers: learning curves (the paper's Fig. 6), layer responses (Fig. 7)."""
 
 from __future__ import annotations
 
 import csv
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.atomic import replacing
-from pipeline.report.inputs import Curve, Kind, full_name, kind_of
-from pipeline.report.theme import Draw, Theme, label_ends, new_figure
+from pipeline.report.inputs import TRAIN, VAL, Curve, Kind, Layers, kind_of, origin
+from pipeline.report.theme import Draw, Theme, new_figure
 
-TRAIN, VAL = "train/err1", "val/err1"
 KINDS: tuple[Kind, ...] = ("plain", "residual", "others")  # a panel each
 TEN_THOUSANDS_FROM = 20_000  # steps; from here on the axis counts in 10^4 as the paper's do
 TRAIN_POINTS = 120  # a longer train curve is averaged over windows down to this many points
+DASHED = (0, (4, 2))
+APART = 8  # times the median; larger responses are seen beside the others on a logarithmic axis alone
 
 
 def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
@@ -24,8 +26,8 @@ def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["net", "run", "step", "validation error"])  # dvc.yaml and .dvc/plots/nets.json name them
         for curve in featured(curves):
-            for step, value in dict(series(curve, VAL)).items():
-                rows.writerow([full_name(curve), curve["name"], int(step), float(value)])
+            for step, value in dict(curve.series(VAL)).items():
+                rows.writerow([curve.net.name, curve.net.key, int(step), float(value)])
 
 
 def featured(curves: Sequence[Curve]) -> list[Curve]:
@@ -36,33 +38,18 @@ def featured(curves: Sequence[Curve]) -> list[Curve]:
     """
 
     def rank(curve: Curve) -> tuple[bool, bool, float]:
-        return not curve.get("plainly", True), not series(curve, VAL), _end(curve)
+        return bool(origin(curve.net)), not curve.series(VAL), _end(curve)
 
     best: dict[tuple[int, int, str], Curve] = {}
     for curve in curves:
-        slot = (KINDS.index(kind_of(curve)), curve["depth"], full_name(curve))
-        if last_error(curve) is not None and (slot not in best or rank(curve) < rank(best[slot])):
+        slot = (KINDS.index(kind_of(curve.net)), curve.net.model.depth, curve.net.name)
+        if curve.last_error is not None and (slot not in best or rank(curve) < rank(best[slot])):
             best[slot] = curve
     return [best[slot] for slot in sorted(best)]
 
 
-def last_error(curve: Curve) -> float | None:
-    """The last validation error of a curve, or where it has none its last train error."""
-    for metric in (VAL, TRAIN):
-        values = series(curve, metric)
-        if values:
-            return values[-1][1]
-    return None
-
-
 def _end(curve: Curve) -> float:
-    return math.inf if (error := last_error(curve)) is None else error
-
-
-def series(curve: Curve, metric: str) -> list[tuple[float, float]]:
-    """Finite points in order of step: a diverged run's NaN leaves a shorter line, not a broken figure."""
-    points = ((step, value) for step, value in curve["points"].get(metric, []) if value is not None)
-    return sorted((step, value) for step, value in points if math.isfinite(value))
+    return math.inf if curve.last_error is None else curve.last_error
 
 
 def windows(values: Sequence[tuple[float, float]], most: int = TRAIN_POINTS) -> list[tuple[float, float]]:
@@ -86,58 +73,89 @@ def top_of_axis(curves: Sequence[Curve]) -> float:
 
 def _highest(curve: Curve, part: float) -> float:
     """Error of a curve, past that part of the training."""
-    values = series(curve, VAL) or series(curve, TRAIN)
+    values = curve.series(VAL) or curve.series(TRAIN)
     return max(value for step, value in values if step >= part * values[-1][0])
 
 
 def off_plot(curves: Sequence[Curve]) -> list[Curve]:
     """Featured curves that end above the axis."""
-    shown = featured(curves)
-    return [curve for curve in shown if _end(curve) > top_of_axis(shown)]
+    best = featured(curves)
+    return [curve for curve in best if _end(curve) > top_of_axis(best)]
 
 
 def learning_curves(curves: Sequence[Curve], depths: Sequence[int]) -> Draw:
-    """Fig. 6: error against iterations; dashed train, bold validation; plain left, residual right, others beside them."""
-    shown = featured(curves)
-    kinds = [kind for kind in KINDS if any(kind_of(curve) == kind for curve in shown)]
+    """Fig. 6: error against steps; dashed train, bold validation; plain left, residual right, others beside them."""
+    best = featured(curves)
+    kinds = [kind for kind in KINDS if any(kind_of(curve.net) == kind for curve in best)]
+    top = top_of_axis(best)
 
     def draw(theme: Theme) -> Any:
         figure = new_figure({1: 8, 2: 10}.get(len(kinds), 13), 4.6)
         panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-        last = max(step for curve in shown for metric in (TRAIN, VAL) for step, _ in series(curve, metric))
+        last = max(step for curve in best for metric in (TRAIN, VAL) for step, _ in curve.series(metric))
         unit = 1e4 if last >= TEN_THOUSANDS_FROM else 1.0
         for axes, kind in zip(panels, kinds, strict=True):
-            for curve in curves:
-                if kind_of(curve) == kind and curve not in shown:
-                    _line(axes, series(curve, VAL), unit, theme.colour(curve["depth"], depths), width=0.7, alpha=0.45)
-            labels = []
-            for curve in (c for c in shown if kind_of(c) == kind):
-                colour = theme.colour(curve["depth"], depths)
-                _line(axes, windows(series(curve, TRAIN)), unit, colour, width=1.1, style=(0, (4, 2)), alpha=0.9)
-                _line(axes, series(curve, VAL), unit, colour, width=2.2)
-                labels.append((100 * _end(curve), full_name(curve), colour))
+            for curve in (c for c in curves if kind_of(c.net) == kind and c not in best):
+                colour = theme.colour(curve.net.model.depth, depths)
+                _line(axes, curve.series(VAL), unit, color=colour, linewidth=0.7, alpha=0.45)
+            for curve in (c for c in best if kind_of(c.net) == kind):
+                colour = theme.colour(curve.net.model.depth, depths)
+                train = windows(curve.series(TRAIN))
+                _line(axes, train, unit, color=colour, linewidth=1.1, linestyle=DASHED, alpha=0.9)
+                label = f"{curve.net.name} ↑" if _end(curve) > top else curve.net.name
+                _line(axes, curve.series(VAL), unit, color=colour, linewidth=2.2, label=label)
+            axes.plot([], [], color=theme.muted, linewidth=1.1, linestyle=DASHED, label="train")
             axes.set_title(kind, loc="left")
             axes.set_xlim(0, last / unit)
-            axes.set_ylim(0, 100 * top_of_axis(shown))
-            axes.set_xlabel("iterations (10⁴)" if unit > 1 else "iterations")
-            label_ends(axes, labels)
+            axes.set_ylim(0, 100 * top)
+            axes.set_xlabel("steps (10⁴)" if unit > 1 else "steps")
+            axes.legend(loc="best")
         panels[0].set_ylabel("top-1 error (%)")
-        _line_key(panels[-1], theme)
         return figure
 
     return draw
 
 
-def _line(axes: Any, values: Sequence[tuple[float, float]], unit: float, colour: Any, width: float, **how: Any) -> None:
-    style, alpha = how.get("style", "-"), how.get("alpha", 1.0)
-    xs, ys = [step / unit for step, _ in values], [100 * value for _, value in values]
-    axes.plot(xs, ys, linestyle=style, color=colour, linewidth=width, alpha=alpha)
+def _line(axes: Any, values: Sequence[tuple[float, float]], unit: float, **how: Any) -> None:
+    axes.plot([step / unit for step, _ in values], [100 * value for _, value in values], **how)
 
 
-def _line_key(axes: Any, theme: Theme) -> None:
-    from matplotlib.lines import Line2D
+def one_of_each(layers: Sequence[Layers]) -> list[Layers]:
+    """A net's first run alone, the paper's kind of training before others, in the figures' order."""
+    best: dict[str, Layers] = {}
+    for each in sorted(layers, key=lambda each: (bool(origin(each.net)), each.net.seed or 0)):
+        best.setdefault(each.net.name, each)
+    return sorted(best.values(), key=lambda each: (kind_of(each.net), each.net.model.depth))
 
-    train = Line2D([], [], color=theme.muted, linewidth=1.1, linestyle=(0, (4, 2)), label="train")
-    axes.legend(
-        handles=[train, Line2D([], [], color=theme.muted, linewidth=2.2, label="validation")], loc="upper right"
-    )
+
+def layer_figure(layers: Sequence[Layers], depths: Sequence[int], what: Literal["std", "gradient"], label: str) -> Draw:
+    """A line a net, by layer; deviations also sorted from the largest down.
+
+    Gradients are on a logarithmic axis, deviations where one net's would flatten the others'.
+    """
+    orders = ("layer", "layer, by size") if what == "std" else ("layer",)
+    everything = [value for each in layers for value in getattr(each, what)]
+
+    def draw(theme: Theme) -> Any:
+        figure = new_figure(9, 0.6 + 2.8 * len(orders))
+        rows = figure.subplots(len(orders), 1, sharey=True, squeeze=False)[:, 0]
+        for axes, order in zip(rows, orders, strict=True):
+            for each in layers:
+                values = getattr(each, what)
+                values = values if order == "layer" else sorted(values, reverse=True)
+                colour = theme.colour(each.net.model.depth, depths)
+                style = "-" if each.net.model.residual else DASHED
+                at = range(1, len(values) + 1)
+                axes.plot(at, values, color=colour, linestyle=style, linewidth=1.6, label=each.net.name)
+            axes.set_xlabel(order)
+            axes.set_ylabel(label)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.margins(x=0.01)
+            if what == "gradient" or max(everything) > APART * statistics.median(everything):
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(0, 1.05 * max(everything))
+        figure.legend(*rows[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
+        return figure
+
+    return draw

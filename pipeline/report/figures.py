@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pipeline.report.theme import Draw, Theme, label_ends, new_figure
+from pipeline.report.theme import Draw, Theme, legend_above, new_figure
 
 MOST_CLASSES = 30  # more are cut to those with the highest error
 
@@ -77,15 +77,15 @@ def by_members(steps: Sequence[Step]) -> Draw:
             [100 * bound for bound in bounds] for bounds in zip(*((s.low, s.high) for s in steps), strict=True)
         )
         axes.fill_between(sizes, low, high, color=test, alpha=0.15, linewidth=0)
-        axes.plot(sizes, [100 * step.test for step in steps], "o-", color=test, linewidth=2, markersize=6)
-        told = [(s.size, 100 * s.validation) for s in steps if s.validation is not None]
-        if told:
-            axes.plot(*zip(*told, strict=True), "o--", color=validation, linewidth=1.6, markersize=4)
+        axes.plot(sizes, [100 * step.test for step in steps], "o-", color=test, linewidth=2, markersize=6, label="test")
+        validated = [(s.size, 100 * s.validation) for s in steps if s.validation is not None]
+        if validated:
+            line = {"color": validation, "linewidth": 1.6, "markersize": 4, "label": "validation"}
+            axes.plot(*zip(*validated, strict=True), "o--", **line)
         axes.set_xticks(sizes)
         axes.set_xlabel("members")
         axes.set_ylabel("top-1 error (%)")
-        ends = [(100 * steps[-1].test, "test", test), *((error, "validation", validation) for _, error in told[-1:])]
-        label_ends(axes, ends)
+        axes.legend(loc="best")
         return figure
 
     return draw
@@ -124,7 +124,7 @@ def beside_paper(paper: dict[bool, list[Mark]], ours: dict[bool, list[Mark]], de
         axes.set_xlim(-0.5, len(layers) - 0.5)
         axes.set_xlabel("layers")
         axes.set_ylabel("top-1 error (%)")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4)
+        legend_above(axes)
         return figure
 
     return draw

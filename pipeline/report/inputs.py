@@ -1,226 +1,131 @@
-"""What a report is made of: the published JSON of earlier stages, checked before anything is drawn.
+"""What a report is made of: what evaluation, sweep and training published, nets as `pipeline.record.Net`.
 
 Errors are fractions; steps are optimiser steps; an interval is [low, high] at 95 %. A `None` says "not measured".
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any, Literal
 
-from typing_extensions import TypedDict  # pydantic reads this one on every Python, typing's from 3.12 on
+from pipeline.record import Net, from_json
 
-CI = Sequence[float]
 Kind = Literal["plain", "residual", "others"]
-_SPELT = {"vgg": "VGG", "alexnet": "AlexNet", "googlenet": "GoogLeNet"}
-_PREDECESSOR = re.compile(rf"({'|'.join(_SPELT)})(\d*)(_bn)?")
+TRAIN, VAL = "train/err1", "val/err1"
 
 
-class Data(TypedDict):
-    """From the store's manifest, see `data_of`."""
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A run's learning curves."""
+
+    net: Net
+    points: Mapping[str, Sequence[tuple[float, float | None]]]  # by metric: (step, value)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Curve:
+        return cls(net=from_json(values["net"]), points=values["points"])
+
+    def series(self, metric: str) -> list[tuple[float, float]]:
+        """Finite points in order of step: a diverged run's NaN leaves a shorter line, not a broken figure."""
+        points = ((step, value) for step, value in self.points.get(metric, []) if value is not None)
+        return sorted((step, value) for step, value in points if math.isfinite(value))
+
+    @property
+    def last_error(self) -> float | None:
+        """The last validation error, or where there is none the last train error."""
+        values = self.series(VAL) or self.series(TRAIN)
+        return values[-1][1] if values else None
+
+    @property
+    def steps(self) -> int:
+        """Steps that the training took, as far as its curves go."""
+        return int((self.series(VAL) or self.series(TRAIN))[-1][0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """What a net's 3x3 layers answer with after batch norm, from the input on, see `pipeline.ensemble.responses`."""
+
+    net: Net
+    std: Sequence[float]
+    gradient: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A line of the sweep's leaderboard."""
 
     name: str
-    classes: list[str]
-    counts: dict[str, int]  # images of the holdout split that are trained on, chosen on, tested on: train, val, test
-    content_hash: NotRequired[str]
-
-
-class Net(TypedDict):
-    """An evaluated training: a member of the ensemble, or the named run."""
-
-    run_id: str  # "" where the tracking server has never answered
-    key: NotRequired[str]  # of the training's folder
-    model: str
-    depth: int
-    residual: bool
-    params: int
-    macs: NotRequired[int]  # multiply-adds of one image of the size it was trained on
-    lr: float | None  # None: made elsewhere
-    seed: int | None
-    steps: int  # length of the training, not the step of the checkpoint that was kept; 0: made elsewhere
-    val_err1: float | None  # None: trained on all images, see `split_of`
-    test_err1: float
-    test_err5: float | None
-    ci95: CI  # of test_err1
-    ci95_err5: NotRequired[CI | None]
-    weight: NotRequired[float | None]  # in the ensemble's average
-    seconds: NotRequired[float]  # of training and validation, over all attempts
-    images_per_s: NotRequired[float]  # of the last attempt
-    checkpoint_sha256: NotRequired[str]
-    num_train: NotRequired[int]  # images it was trained on; 0 for all of the split
-    start: NotRequired[str]  # what it started from, "" for random weights
-    snapshot: NotRequired[int]  # step of the snapshot that this is; 0 for the weights that the run chose
-
-
-class Gain(TypedDict):
-    """Ensemble's error minus the best member's on the same images: negative where the ensemble is better."""
-
-    estimate: float
-    ci95: CI
-    run_id: NotRequired[str]  # of that member; without it the one with the lowest validation error
-    checkpoint_sha256: NotRequired[str]  # of that member, whose run may have others in the ensemble
-
-
-class Ensemble(TypedDict):
-    size: int
-    selection: str
-    val_err1: float | None
-    test_err1: float
-    test_err5: float | None
-    ci95: CI
-    ci95_err5: NotRequired[CI | None]
-    mcnemar_p: NotRequired[float | None]
-    difference_to_best_member: NotRequired[Gain | None]
-    difference_to_best_member5: NotRequired[Gain | None]  # of top-5 errors
-    by_size: NotRequired[list[Size]]
-
-
-class Size(TypedDict):
-    """The average of the ensemble's first `size` members."""
-
-    size: int
-    val_err1: float | None
-    test_err1: float
-    ci95: CI
-
-
-class Average(TypedDict):
-    """Of nets that weigh the same."""
-
-    models: list[str]
-    alone: float  # mean test error of these nets, each by itself
-    test_err1: float
-    ci95: CI
-
-
-class SeedsAgainstDepths(TypedDict):
-    """Averages of `size` nets each: seeds of `net`, and the best net of each of several depths."""
-
-    size: int
-    net: str
-    seeds: Average
-    depths: Average
-
-
-# "class" is a word of Python, so this one is spelt as a call.
-PerClass = TypedDict("PerClass", {"class": str, "test_err1": float | None, "count": int})
-
-
-class Evaluation(TypedDict):
-    """evaluate.json. per_class and confusion are the ensemble's, or the named run's where there is none."""
-
-    data: NotRequired[dict[str, Any]]  # "protocol": views of a test image, for example "10-crop"
-    members: list[Net]
-    ensemble: NotRequired[Ensemble | None]
-    run: NotRequired[Net | None]
-    others: NotRequired[list[Net]]  # tested too
-    seeds_against_depths: NotRequired[list[SeedsAgainstDepths]]
-    per_class: NotRequired[list[PerClass]]
-    confusion: NotRequired[list[list[int]]]  # (K, K), rows are the true classes
-
-
-class Trial(TypedDict):
-    name: str
-    config: dict[str, Any]  # dotted key -> value
+    config: Mapping[str, Any]  # dotted key -> value
     val_err1: float | None
     steps: int | None
     stopped_early: bool
     status: str
-    run_id: NotRequired[str | None]
-    key: NotRequired[str | None]
-
-
-class Leaderboard(TypedDict):
-    trials: list[Trial]
-    metric: NotRequired[str]
-
-
-class Curve(TypedDict):
-    """A run's learning curves; points by metric name, each a list of [step, value]."""
-
-    run_id: str
-    key: NotRequired[str]
-    name: str
-    model: str
-    depth: int
-    residual: bool
-    points: dict[str, list[tuple[float, float | None]]]
-    lr: NotRequired[float]
-    warmup: NotRequired[bool]  # began at a lower learning rate
-    recipe: NotRequired[dict[str, Any]]  # what else decides its result, see `pipeline.tracking.setting`
-    seed: NotRequired[int | None]
-    complete: NotRequired[bool]  # trained to its end
-    plainly: NotRequired[bool]  # trained from random weights on the whole split, as the paper's nets are
-
-
-class Layers(TypedDict):
-    """What a net's 3x3 layers answer with after batch norm, from the input on, see `pipeline.ensemble.responses`."""
-
-    run_id: str
-    key: str
-    model: str
-    depth: int
-    residual: bool
-    seed: int | None
-    snapshot: NotRequired[int]
-    std: list[float]
-    gradient: list[float]
+    run_id: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """Everything the report says; `leaderboard`, `curves` and `provenance` may be missing.
+    """Everything the report says.
 
-    provenance, all keys optional: git_commit, dvc_lock (hash), host (each a list of what the runs say), date (of the
-    runs), versions {package: version} (of the report), commands {what it makes: command}, tracking_uri; any other key is shown under its own name.
+    data: see `data_of`. evaluation: evaluate.json, whose per_class and confusion are the ensemble's, or the named
+    run's where there is none. leaderboard: leaderboard.json. responses: responses.json.
+    provenance, all keys optional: git_commit, dvc_lock (hash), host (each a list of what the runs recorded), date (of the
+    runs), versions {package: version} (of the report), commands {what it makes: command}, tracking_uri; any other key is
+    shown under its own name.
 
     Raises:
-        ValueError: one line a problem: which file's which key, and what is wrong with it.
+        ValueError: evaluation or leaderboard is not of this version.
     """
 
-    data: Data
-    evaluation: Evaluation
-    leaderboard: Leaderboard | None = None
+    data: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    leaderboard: Mapping[str, Any] | None = None
     curves: Sequence[Curve] = ()
-    responses: Sequence[Layers] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
+    responses: Sequence[Mapping[str, Any]] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from pydantic import TypeAdapter
+        try:
+            _ = self.nets, self.trials
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"evaluate.json or leaderboard.json is of another version ({error}); `pipeline evaluate` writes it anew") from None  # fmt: skip
 
-        _check("data", TypeAdapter(Data), self.data)
-        _check("evaluation", TypeAdapter(Evaluation), self.evaluation)
-        _check("leaderboard", TypeAdapter(Leaderboard | None), self.leaderboard)
-        _check("curves", TypeAdapter(list[Curve]), list(self.curves))
-        _check("responses", TypeAdapter(list[Layers]), list(self.responses))
-        _check("provenance", TypeAdapter(dict[str, Any]), self.provenance)
-
-    @property
+    @cached_property
     def members(self) -> list[Net]:
-        return self.evaluation["members"]
+        return list(map(from_json, self.evaluation["members"]))
+
+    @cached_property
+    def named_run(self) -> Net | None:
+        run = self.evaluation.get("run")
+        return from_json(run) if run else None
 
     @property
-    def ensemble(self) -> Ensemble | None:
+    def ensemble(self) -> Mapping[str, Any] | None:
         return self.evaluation.get("ensemble")
 
     @property
-    def gain(self) -> Gain | None:
+    def gain(self) -> Mapping[str, Any] | None:
+        """The ensemble's error minus the best member's on the same images: negative where the ensemble is better."""
         return self.ensemble.get("difference_to_best_member") if self.ensemble else None
 
-    @property
-    def named_run(self) -> Net | None:
-        return self.evaluation.get("run")
-
-    @property
+    @cached_property
     def nets(self) -> list[Net]:
         return evaluated(self.evaluation)
 
     @property
+    def views(self) -> str | None:
+        """Of a test image, as the paper's protocols call them: 10-crop."""
+        return (self.evaluation.get("data") or {}).get("protocol")
+
+    @property
     def on_all_images(self) -> list[Net]:
         """The nets of data.split=full."""
-        return [net for net in self.nets if split_of(net) == "full"]
+        return [net for net in self.nets if net.val_err1 is None]
 
     @property
     def best_member(self) -> Net | None:
@@ -228,18 +133,33 @@ class ReportInputs:
         gain: Mapping[str, Any] = self.gain or {}
         for name in ("checkpoint_sha256", "run_id"):
             for member in self.members:
-                if gain.get(name) and member.get(name) == gain.get(name):
+                if gain.get(name) and getattr(member, name) == gain.get(name):
                     return member
-        return min(self.members, key=_by_validation, default=None)
+        return min(self.members, key=by_validation, default=None)
 
-    @property
+    @cached_property
     def trials(self) -> list[Trial]:
-        return self.leaderboard["trials"] if self.leaderboard else []
+        names = {each.name for each in fields(Trial)}
+        trials = self.leaderboard["trials"] if self.leaderboard else []
+        return [Trial(**{key: value for key, value in trial.items() if key in names}) for trial in trials]
 
-    @property
-    def kinds(self) -> dict[str, tuple[bool, int]]:
-        """(residual, depth) of every run that has curves or was evaluated, by its ids (see `ids`)."""
-        return {name: (run["residual"], run["depth"]) for run in (*self.curves, *self.nets) for name in ids(run)}
+    @cached_property
+    def by_id(self) -> dict[str, Net]:
+        """Every net that has curves or was evaluated, by its ids (see `ids`); snapshots apart."""
+        nets = (*(curve.net for curve in self.curves), *(net for net in self.nets if not net.snapshot))
+        return {name: net for net in nets for name in ids(net)}
+
+    @cached_property
+    def layers(self) -> list[Layers]:
+        """Responses of the evaluated nets."""
+        tested = {(name, net.snapshot): net for net in self.nets for name in ids(net)}
+        found = []
+        for entry in self.responses:
+            places = [(entry.get(name), entry.get("snapshot", 0)) for name in ("key", "run_id")]
+            net = next((tested[place] for place in places if place in tested), None)
+            if net is not None:
+                found.append(Layers(net=net, std=entry["std"], gradient=entry["gradient"]))
+        return found
 
     @property
     def num_test(self) -> int:
@@ -248,17 +168,10 @@ class ReportInputs:
     @property
     def depths(self) -> list[int]:
         """All depths in the report, so that every figure gives a depth the same colour."""
-        swept = [trial["config"].get("model.depth") for trial in self.trials]
-        known = [net["depth"] for net in self.nets] + [curve["depth"] for curve in self.curves]
-        return sorted({int(depth) for depth in [*known, *swept] if depth is not None})
+        return sorted({net.model.depth for net in (*self.nets, *(curve.net for curve in self.curves))})
 
 
-def _by_validation(net: Net) -> tuple[bool, float]:
-    error = net["val_err1"]
-    return (error is None, net["test_err1"] if error is None else error)
-
-
-def data_of(manifest: Mapping[str, Any]) -> Data:
+def data_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a report says of a data store: split.num_val of the training images are validation.
 
     So they are to every member and trial, whatever data.split says: only the named run can be trained on all images.
@@ -273,85 +186,64 @@ def data_of(manifest: Mapping[str, Any]) -> Data:
     }
 
 
-def as_the_paper(net: Net) -> bool:
-    """Whether it was trained here, from random weights, on the whole split, to its end."""
-    return net["steps"] > 0 and not beginnings(net)
+def evaluated(evaluation: Mapping[str, Any]) -> list[Net]:
+    """Every evaluated training once: the members, then the named run if it is none of them, then the others."""
+    members = list(map(from_json, evaluation["members"]))
+    run = [from_json(evaluation["run"])] if evaluation.get("run") else []
+    run = [net for net in run if not any(same_training(net, member) for member in members)]
+    return [*members, *run, *map(from_json, evaluation.get("others", []))]
 
 
-def beginnings(net: Net) -> str:
-    """What tells a net from the paper's of its name: its images, what it started from; "" where nothing does."""
-    parts = [f"{net['num_train']:,} images"] if net.get("num_train") else []
-    parts += [f"from {net['start']}"] if net.get("start") else []
-    parts += [f"snapshot at {net['snapshot']:,}"] if net.get("snapshot") else []
-    return ", ".join(parts)
+def by_validation(net: Net) -> tuple[bool, float]:
+    """To sort nets by: validation error, those without one last."""
+    error = net.val_err1
+    return (error is None, (net.test_err1 or 0.0) if error is None else error)
 
 
-def named(net: Net) -> str:
-    """`full_name` with what tells the net from the paper's of that name."""
-    return full_name(net) + (f" ({apart})" if (apart := beginnings(net)) else "")
-
-
-def split_of(net: Net) -> str:
-    """holdout, or full for a net that was trained on the validation images too and so has no validation error."""
-    return "full" if net["val_err1"] is None else "holdout"
-
-
-def ids(run: Mapping[str, Any]) -> set[str]:
-    """What a run, a trial or a curve may be recognised by in another file: its key and its tracking id."""
-    return {run[name] for name in ("key", "run_id") if run.get(name)}
+def ids(run: Net | Trial) -> set[str]:
+    """What a run or a trial may be recognised by in another file: its key and its id in MLflow."""
+    return {name for name in (run.key, run.run_id) if name}
 
 
 def same_training(a: Net, b: Net) -> bool:
-    if a.get("snapshot", 0) != b.get("snapshot", 0):
+    if a.snapshot != b.snapshot:
         return False
-    return bool(ids(a) & ids(b)) or bool(
-        a.get("checkpoint_sha256") and a.get("checkpoint_sha256") == b.get("checkpoint_sha256")
-    )
+    return bool(ids(a) & ids(b)) or bool(a.checkpoint_sha256 and a.checkpoint_sha256 == b.checkpoint_sha256)
 
 
-def evaluated(evaluation: Evaluation) -> list[Net]:
-    """Every evaluated training once: the members, then the named run if it is none of them, then the others."""
-    members, run, others = evaluation["members"], evaluation.get("run"), evaluation.get("others", [])
-    named = [run] if run and not any(same_training(run, member) for member in members) else []
-    return [*members, *named, *others]
+def as_the_paper(net: Net) -> bool:
+    """Whether it was trained here, from random weights, on the whole split, to its end."""
+    return net.steps > 0 and not origin(net)
 
 
-def net_name(depth: int, residual: bool) -> str:
-    """As the paper writes it: ResNet-56, plain-56."""
-    return f"{'ResNet' if residual else 'plain'}-{depth}"
+def origin(net: Net) -> str:
+    """What sets a net apart from the paper's of its name: its images, what it started from; "" where nothing does."""
+    parts = [f"{net.num_train:,} images"] if net.num_train else []
+    parts += [f"from {net.start}"] if net.start else []
+    parts += [f"snapshot at {net.snapshot:,}"] if net.snapshot else []
+    return ", ".join(parts)
 
 
-def kind_of(run: Mapping[str, Any]) -> Kind:
-    """Whether a net or a curve is of the paper's plain or residual nets, or of those that it is held against."""
-    if _PREDECESSOR.match(run["model"]):
+def kind_of(net: Net) -> Kind:
+    """Whether a net is one of the paper's plain or residual nets, or one of those that it is compared with."""
+    if net.model.family not in ("cifar", "imagenet"):
         return "others"
-    return "residual" if run["residual"] else "plain"
+    return "residual" if net.model.residual else "plain"
 
 
-def short_name(run: Mapping[str, Any]) -> str:
-    """As its authors write it: ResNet-56, plain-56, VGG-16, VGG-16 (BN), GoogLeNet."""
-    found = _PREDECESSOR.match(run["model"])
-    if not found:
-        return net_name(run["depth"], run["residual"])
-    family, depth, batchnorm = found.groups()
-    return _SPELT[family] + (f"-{depth}" if depth else "") + (" (BN)" if batchnorm else "")
+def recipe_of(net: Net) -> dict[str, Any]:
+    """What decides a training's result beside net, rate, length, warm-up and seed, by our keys; {} if made elsewhere."""
+    if net.recipe is None:
+        return {}
+    recipe = asdict(net.recipe)
+    flat = {key: value for key, value in recipe.items() if key not in _APART}
+    flat |= {f"augment.{key}": value for key, value in recipe["augment"].items()}
+    model = {"init_fan": net.model.init_fan, "shortcut_zeros": net.model.shortcut_zeros}
+    return {**flat, **model, "split": net.split, "sync_batchnorm": net.sync_batchnorm}
 
 
-def full_name(net: Mapping[str, Any]) -> str:
-    """With the option or stride that is not the paper's first choice for the depth: ResNet-34 (C), ResNet-50 (v1.5)."""
-    variant = re.search(r"\d([ABC]?)(_v1\.5)?$", net["model"])
-    marks = [part.lstrip("_") for part in variant.groups() if part] if variant else []
-    return short_name(net) + (f" ({', '.join(marks)})" if marks else "")
+_APART = ("augment", "lr", "max_steps", "warmup_lr", "warmup_until_err")
 
 
-def _check(source: str, adapter: Any, value: Any) -> None:
-    from pydantic import ValidationError
-
-    try:
-        adapter.validate_python(value)
-    except ValidationError as error:
-        problems = [
-            f"report input {'.'.join([source, *map(str, problem['loc'])])}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        ]
-        raise ValueError("\n".join(problems)) from None
+def has_warm_up(net: Net) -> bool:
+    return net.recipe is not None and net.recipe.warmup_lr > 0

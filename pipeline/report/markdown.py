@@ -1,97 +1,178 @@
-"""A document as GitHub's Markdown; figures are relative links."""
+"""The report as Markdown, the one form in which it is written; `page` renders it as HTML.
+
+A string is escaped when it is put into the document, unless it is `Markdown` already, which the functions here return.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from pipeline.report.document import (
-    Block,
-    Code,
-    Document,
-    Figure,
-    Fold,
-    Listed,
-    Listing,
-    Paragraph,
-    Picture,
-    Span,
-    Strong,
-    Table,
-    Text,
-    Tiles,
-    Verdict,
-    spans,
-)
-
-SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
+_SPACE = re.compile(r"\s+")
 
 
-def to_markdown(document: Document) -> str:
-    """The whole document, its figures as figures/<name>.png."""
-    parts = [f"# {_escape(document.title)}", _escape(document.subtitle)]
-    for section in document.sections:
-        parts += [f"## {_escape(section.title)}", *map(_block, section.blocks)]
-    return "\n\n".join(parts) + "\n"
+class Markdown(str):
+    """Text that is Markdown already."""
 
 
-def _block(block: Block) -> str:
-    match block:
-        case Paragraph(text):
-            return _text(text)
-        case Listing(items):
-            return "\n".join(f"- {_text(item)}" for item in items)
-        case Tiles(tiles):
-            return "\n".join(f"- **{_escape(t.label)}: {_escape(t.value)}** ({_escape(t.detail)})" for t in tiles)
-        case Table():
-            return table(block)
-        case Figure():
-            return _block(Picture(f"figures/{block.name}.png", block.caption, block.alt))
-        case Picture():
-            return f"![{_escape(block.alt)}]({block.path})\n\n*{_text(block.caption)}*"
-        case Listed(text):
-            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-            return f"{fence}\n{text}\n{fence}"
-        case Fold():
-            inner = "\n\n".join(map(_block, block.blocks))
-            return f"<details>\n<summary>{_escape(block.summary)}</summary>\n\n{inner}\n\n</details>"
+@dataclass(frozen=True)
+class Figure:
+    """draw: theme -> matplotlib Figure; called once for each theme when the report is written."""
+
+    name: str
+    caption: str
+    alt: str
+    draw: Callable[[Any], Any]
 
 
-def table(block: Table) -> str:
-    rule = ["---:" if side == "r" else "---" for side in block.align]
-    rows = [_row([_escape(name) for name in block.header]), _row(rule)]
-    for i, cells in enumerate(block.rows):
-        rows.append(_row([_strong(_text(cell)) if i in block.strong else _text(cell) for cell in cells]))
-    caption = f"*{_text(block.caption)}*\n\n" if block.caption else ""
-    return caption + "\n".join(rows)
+Block = Markdown | Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    anchor: str
+    title: str
+    blocks: Sequence[Block]
+
+    @property
+    def body(self) -> str:
+        return "\n\n".join(_written(block) for block in self.blocks)
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+
+    def figures(self) -> Iterator[Figure]:
+        """Every figure, in the order of reading."""
+        for section in self.sections:
+            yield from (block for block in section.blocks if isinstance(block, Figure))
+
+    def __str__(self) -> str:
+        """The whole document; its figures are links to figures/<name>.png."""
+        parts = [f"# {escape(self.title)}", escape(self.subtitle)]
+        for section in self.sections:
+            parts += [f"## {escape(section.title)}", section.body]
+        return "\n\n".join(parts) + "\n"
+
+
+def _written(block: Block) -> str:
+    if isinstance(block, Figure):
+        return picture(f"figures/{block.name}.png", block.alt, block.caption)
+    return block
+
+
+def escape(text: str) -> Markdown:
+    """`text` such that it reads as it is, on one line."""
+    if isinstance(text, Markdown):
+        return text
+    return Markdown(_SPECIAL.sub(r"\\\1", _SPACE.sub(" ", text).replace("&", "&amp;")))
+
+
+def paragraph(*parts: str) -> Markdown:
+    return Markdown("".join(map(escape, parts)))
+
+
+def strong(text: str) -> Markdown:
+    return Markdown(f"**{escape(text)}**")
+
+
+def code(text: str) -> Markdown:
+    """In a fixed-width face. A table's border wins over a code span, so a bar is escaped even here."""
+    quotes = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return Markdown(quotes + pad + " ".join(text.split()).replace("|", r"\|") + pad + quotes)
+
+
+def bullets(items: Sequence[str]) -> Markdown:
+    return Markdown("\n".join(f"- {escape(item)}" for item in items))
+
+
+def tiles(items: Sequence[tuple[str, str, str]]) -> Markdown:
+    """Headline numbers: label, value, detail; a line each."""
+    return Markdown(
+        "\n".join(f"- {escape(label)}\\\n  {strong(value)}\\\n  {escape(detail)}" for label, value, detail in items)
+    )
+
+
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    align: str,
+    caption: str = "",
+    bold: Collection[int] = (),
+) -> Markdown:
+    """align: l or r for each column. bold: indices of rows."""
+    assert all(len(row) == len(header) == len(align) for row in rows), "ragged table"
+    lines = [_row(header), _row([Markdown("---:" if side == "r" else "---") for side in align])]
+    lines += [_row([strong(cell) if cell and i in bold else cell for cell in row]) for i, row in enumerate(rows)]
+    return Markdown((f"*{escape(caption)}*\n\n" if caption else "") + "\n".join(lines))
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(escape, cells))} |"
 
 
-def _strong(cell: str) -> str:
-    return f"**{cell}**" if cell and not cell.startswith("**") else cell
+def listing(text: str) -> Markdown:
+    """Commands or other text kept as it is, line by line."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return Markdown(f"{fence}\n{text}\n{fence}")
 
 
-def _text(text: Text) -> str:
-    return "".join(map(_span, spans(text)))
+def picture(path: str, alt: str, caption: str) -> Markdown:
+    return Markdown(f"![{escape(alt)}]({path})\n\n*{escape(caption)}*")
 
 
-def _span(span: Span) -> str:
-    match span:
-        case Code(text):
-            # A cell's border wins over a code span, so the bar is escaped there too; a backtick needs longer quotes.
-            quotes = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-            pad = " " if "`" in text else ""
-            return quotes + pad + " ".join(text.split()).replace("|", r"\|") + pad + quotes
-        case Strong(text) | Verdict(text):
-            return f"**{_escape(text)}**"
-        case str():
-            return _escape(span)
+def fold(summary: str, *blocks: Markdown) -> Markdown:
+    """Blocks that a reader opens."""
+    return Markdown(f"<details>\n<summary>{escape(summary)}</summary>\n\n" + "\n\n".join(blocks) + "\n\n</details>")
 
 
-def _escape(text: str) -> str:
-    edges = (" " if text[:1].isspace() else "", " " if text[-1:].isspace() else "")
-    words = " ".join(text.split())
-    return edges[0] + SPECIAL.sub(r"\\\1", words.replace("&", "&amp;")) + (edges[1] if words else "")
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """0.0875 -> 8.75%; a missing value is a dash."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}%"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """(0.0821, 0.0932) -> 8.21 to 9.32%; a missing one is a dash."""
+    if bounds is None:
+        return "–"
+    return f"{signed(100 * bounds[0], plus=False)} to {signed(100 * bounds[1], plus=False)}%"
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in percentage points, with its sign: -0.0123 -> −1.23."""
+    return signed(100 * difference)
+
+
+def signed(value: float, *, plus: bool = True) -> str:
+    """Two decimals, a true minus sign, and no sign before zero."""
+    text = f"{abs(value):.2f}"
+    if float(text) == 0:
+        return text
+    return f"−{text}" if value < 0 else f"+{text}" if plus else text
+
+
+def count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def number(value: float | None) -> str:
+    """With as many digits as it has; a missing one is a dash."""
+    return "–" if value is None else f"{value:g}"
+
+
+def short(value: float) -> str:
+    """Three digits of a large count, as the paper prints sizes: 40.6M, 3.86×10⁹."""
+    return f"{value / 1e9:.3g}×10⁹" if value >= 999.5e6 else f"{value / 1e6:.3g}M"
+
+
+def plural(n: int, noun: str) -> str:
+    """1 run, 2 runs, 2 classes."""
+    many = f"{noun}es" if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{n:,} {noun if n == 1 else many}"

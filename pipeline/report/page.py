@@ -1,43 +1,42 @@
-"""The report as files: index.html, report.md, figures/*.png, claims.json."""
+"""The report as files: report.md, index.html rendered from it, figures/*.png, claims.json."""
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import re
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import replacing, write_json
 from pipeline.report import sections
-from pipeline.report.claims import applies, assess
+from pipeline.report.claims import applies, assess, commands
 from pipeline.report.comparison import comparison
-from pipeline.report.cost import error_against_cost
-from pipeline.report.diversity import diversity
-from pipeline.report.document import (
+from pipeline.report.cost import error_against_cost, transfer
+from pipeline.report.inputs import ReportInputs
+from pipeline.report.markdown import (
     Block,
-    Code,
     Document,
-    Fold,
-    Listed,
-    Paragraph,
+    Markdown,
     Section,
-    Table,
-    Text,
-    Verdict,
+    code,
     count,
+    fold,
+    listing,
+    paragraph,
     percent,
+    strong,
+    table,
 )
-from pipeline.report.html import to_html
-from pipeline.report.inputs import ReportInputs, short_name
-from pipeline.report.layers import layers
-from pipeline.report.markdown import to_markdown
-from pipeline.report.outcome import Outcome
+from pipeline.report.outcome import STATUSES, Outcome
 from pipeline.report.paper import PROTOCOLS, TITLE
-from pipeline.report.summary import summary_table as summary_table
-from pipeline.report.theme import DARK, LIGHT, render
-from pipeline.report.transfer import transfer
+from pipeline.report.theme import DARK, DPI, LIGHT, render
 
+Images = Mapping[str, Mapping[str, bytes]]  # figure -> theme (light, dark) -> PNG
 PROVENANCE = {
     "git_commit": "git commit of the runs",
     "dvc_lock": "dvc.lock at the runs",
@@ -46,6 +45,7 @@ PROVENANCE = {
     "tracking_uri": "tracking server",
 }
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+FIGURE = re.compile(r"figures/(.+)\.png")
 
 
 def build_report(inputs: ReportInputs, out: Path) -> Path:
@@ -66,22 +66,22 @@ def build_report(inputs: ReportInputs, out: Path) -> Path:
             (part / "figures" / f"{name}.png").write_bytes(themes["light"])
             (part / "figures" / f"{name}-dark.png").write_bytes(themes["dark"])
         (part / "index.html").write_text(to_html(document, images), encoding="utf-8")
-        (part / "report.md").write_text(to_markdown(document), encoding="utf-8")
+        (part / "report.md").write_text(str(document), encoding="utf-8")
         claims = [outcome.to_json() for outcome in outcomes]
         write_json(part / "claims.json", {"data": inputs.data["name"], "claims": claims})
     return Path(out) / "index.html"
 
 
 def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> Document:
-    """The report before it is written: the one structure behind page and Markdown."""
+    """The report before it is written."""
     name = inputs.data["name"]
     title = PROTOCOLS[name].title if name in PROTOCOLS else name
     parts = [
         ("summary", "Summary", sections.headline(inputs)),
-        ("nets", "Nets and ensemble", [*sections.nets(inputs), *diversity(inputs)]),
+        ("nets", "Nets and ensemble", sections.nets(inputs)),
         ("cost", "Error against cost", error_against_cost(inputs)),
         ("curves", "Learning curves", sections.curves(inputs)),
-        ("layers", "Layer responses", layers(inputs)),
+        ("layers", "Layer responses", sections.layers(inputs)),
         ("transfer", "Transfer", transfer(inputs)),
         ("sweep", "Sweep", sections.sweep(inputs)),
         ("classes", "Classes", sections.classes(inputs)),
@@ -89,41 +89,80 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> Document:
         ("claims", "The paper's claims", _claims(inputs, outcomes)),
         ("provenance", "Provenance", _provenance(inputs)),
     ]
-    subtitle = f"A reproduction of {TITLE}"
-    return Document(f"ResNet on {title}", subtitle, [Section(*part) for part in parts])
+    return Document(f"ResNet on {title}", f"A reproduction of {TITLE}", [Section(*part) for part in parts])
+
+
+def to_html(document: Document, images: Images) -> str:
+    """One self-contained file that loads nothing; `images` holds both themes of every figure of the document."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("pipeline.report", "."), autoescape=True)
+    bodies = {section.anchor: _rendered(section.body, images) for section in document.sections}
+    return environment.get_template("page.html").render(document=document, bodies=bodies, light=LIGHT, dark=DARK)
+
+
+def _rendered(markdown: str, images: Images) -> str:
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").enable("table")
+    tokens = parser.parse(markdown)
+    for opening, inline in pairwise(tokens):
+        if inline.type != "inline" or not inline.children:
+            continue
+        children = inline.children
+        picture = FIGURE.fullmatch(str(children[0].attrs.get("src", "")))
+        if picture:
+            children[0].type = "html_inline"
+            children[0].content = _picture(images[picture[1]], children[0].content)
+        elif opening.type == "paragraph_open" and (children[0].type, children[-1].type) == ("em_open", "em_close"):
+            opening.attrSet("class", "caption")
+        for mark, text in pairwise(children):
+            if mark.type == "strong_open" and text.content in STATUSES:
+                mark.attrSet("class", f"verdict {text.content.replace(' ', '-')}")
+    return str(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _picture(themes: Mapping[str, bytes], alt: str) -> str:
+    """Width and height are given so that text is equally large in all figures and nothing moves while loading."""
+    width, height = (round(pixels * 96 / DPI) for pixels in struct.unpack(">II", themes["light"][16:24]))
+    light, dark = ("data:image/png;base64," + base64.b64encode(themes[name]).decode() for name in ("light", "dark"))
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img src="{light}" alt="{html.escape(alt)}" width="{width}" height="{height}" style="--natural: {width}px"></picture>'
+    )
 
 
 def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[Block]:
     near = [outcome for outcome in outcomes if applies(outcome.claim, inputs.data["name"])]
     far = [outcome for outcome in outcomes if outcome not in near]
-    tally = ", ".join(f"{s}: {sum(o.status == s for o in near)}" for s in ("holds", "fails", "not measured"))
+    tally = ", ".join(f"{status}: {sum(o.status == status for o in near)}" for status in STATUSES)
     blocks: list[Block] = [
-        Paragraph(
+        paragraph(
             f"Each verdict is computed from the runs above ({tally}). A comparison is judged by its estimate, among nets "
             "trained for as long as each other, and the text says where its interval includes zero. A published error counts "
-            "as reached unless our whole interval lies above it; it takes nets trained for the paper's number of iterations."
+            "as reached unless our whole interval lies above it; it takes nets trained for the paper's number of steps."
         ),
         _claims_table(near),
     ]
-    if commands := _commands(near):
-        blocks += [Paragraph("What would measure the rest:"), Listed("\n\n".join(commands))]
-    return [*blocks, Fold("Claims about other data sets", [_claims_table(far)])] if far else blocks
+    if missing := commands(outcome.claim for outcome in near if outcome.status == "not measured"):
+        blocks += [paragraph("What would measure the rest:"), listing(missing)]
+    return [*blocks, fold("Claims about other data sets", _claims_table(far))] if far else blocks
 
 
-def _claims_table(outcomes: Sequence[Outcome]) -> Table:
-    rows: list[list[Text]] = [
+def _claims_table(outcomes: Sequence[Outcome]) -> Markdown:
+    rows = [
         [
-            o.claim.statement,
-            Verdict(o.status),
-            "" if o.length is None else percent(o.length, 0),
-            _runs_behind(o),
-            o.evidence,
-            o.claim.reference,
+            outcome.claim.statement,
+            strong(outcome.status),
+            "" if outcome.length is None else percent(outcome.length, 0),
+            _runs_behind(outcome),
+            outcome.evidence,
+            outcome.claim.reference,
         ]
-        for o in outcomes
+        for outcome in outcomes
     ]
-    caption = "Length: iterations of the shortest training behind the verdict, of the paper's."
-    return Table(["claim", "verdict", "length", "runs", "evidence", "source"], rows, "llrrll", caption)
+    caption = "Length: steps of the shortest training behind the verdict, of the paper's."
+    return table(["claim", "verdict", "length", "runs", "evidence", "source"], rows, "llrrll", caption)
 
 
 def _runs_behind(outcome: Outcome) -> str:
@@ -132,66 +171,45 @@ def _runs_behind(outcome: Outcome) -> str:
     return f"{count(outcome.runs)} (seed{'s' * (len(outcome.seeds) > 1)} {', '.join(map(str, outcome.seeds))})"
 
 
-def _commands(outcomes: Sequence[Outcome]) -> list[str]:
-    """Each command once, under the claims that it would measure."""
-    missing: dict[str, list[str]] = {}
-    for outcome in outcomes:
-        if outcome.status == "not measured" and outcome.claim.command:
-            missing.setdefault(outcome.claim.command, []).append(outcome.claim.id)
-    return [f"# {', '.join(claims)}\n{command}" for command, claims in missing.items()]
-
-
 def _provenance(inputs: ReportInputs) -> list[Block]:
-    known = {key: _open_text(value) for key, value in inputs.provenance.items()}
-    commands, versions = known.pop("commands", None), known.pop("versions", None)
-    facts: list[list[Text]] = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]
-    facts.append(["content of the data store", Code(inputs.data.get("content_hash", "unknown"))])
-    order = sorted(known, key=lambda key: (list(PROVENANCE).index(key) if key in PROVENANCE else 99, key))
-    facts += [[PROVENANCE.get(key, key), Code(_plain(known[key]))] for key in order]
+    facts = {key: _without_passwords(value) for key, value in inputs.provenance.items()}
+    makers, versions = facts.pop("commands", None), facts.pop("versions", None)
+    rows = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]
+    rows.append(["content of the data store", code(inputs.data.get("content_hash", "unknown"))])
+    order = sorted(facts, key=lambda key: (list(PROVENANCE).index(key) if key in PROVENANCE else 99, key))
+    rows += [[PROVENANCE.get(key, key), code(_plain(facts[key]))] for key in order]
     if versions:
-        facts.append(
-            ["versions, of this report", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))]
-        )
-    blocks: list[Block] = [Table(["what", "value"], facts, "ll")]
-    if absent := [label for key, label in PROVENANCE.items() if key not in known]:
-        blocks.append(Paragraph(f"Not recorded: {', '.join(absent)}."))
-    if commands:
-        lines = [f"# {what}\n{command}" for what, command in commands.items()]
-        blocks += [Paragraph("To make it again, from the repository's root:"), Listed("\n\n".join(lines))]
+        packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        rows.append(["versions, of this report", packages])
+    blocks: list[Block] = [table(["what", "value"], rows, "ll")]
+    if absent := [label for key, label in PROVENANCE.items() if key not in facts]:
+        blocks.append(paragraph(f"Not recorded: {', '.join(absent)}."))
+    if makers:
+        lines = [f"# {what}\n{command}" for what, command in makers.items()]
+        blocks += [paragraph("To make it again, from the repository's root:"), listing("\n\n".join(lines))]
     else:
-        blocks.append(Paragraph("The commands that made this report were not recorded."))
+        blocks.append(paragraph("The commands that made this report were not recorded."))
     if inputs.nets:
-        blocks.append(Fold("Runs and checkpoints", [_runs(inputs)]))
+        runs = [[n.name, code(n.run_id or "unknown"), code(n.checkpoint_sha256 or "unknown")] for n in inputs.nets]
+        blocks.append(fold("Runs and checkpoints", table(["net", "run", "sha256 of the checkpoint"], runs, "lll")))
     return blocks
 
 
 def _splits(inputs: ReportInputs) -> str:
-    full = ", ".join(short_name(net) for net in inputs.on_all_images)
+    full = ", ".join(net.name for net in inputs.on_all_images)
     if full and len(inputs.on_all_images) == len(inputs.nets):
         return "split full"
     return f"split holdout; split full: {full}" if full else "split holdout"
 
 
-def _runs(inputs: ReportInputs) -> Table:
-    rows: list[list[Text]] = [
-        [
-            short_name(net),
-            Code(net["run_id"] or "unknown"),
-            Code(net.get("checkpoint_sha256", "unknown")),
-        ]
-        for net in inputs.nets
-    ]
-    return Table(["net", "run", "sha256 of the checkpoint"], rows, "lll")
-
-
-def _open_text(value: Any) -> Any:
+def _without_passwords(value: Any) -> Any:
     """`value` without the user names and passwords that addresses may hold."""
     if isinstance(value, str):
         return PASSWORD.sub("", value)
     if isinstance(value, dict):
-        return {key: _open_text(inner) for key, inner in value.items()}
+        return {key: _without_passwords(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_open_text(inner) for inner in value]
+        return [_without_passwords(inner) for inner in value]
     return value
 
 

@@ -5,7 +5,6 @@ He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
-_NET = re.compile(r"(?P<kind>resnet|plain)(?P<depth>\d+)(?P<option>[ABC]?)")
+from pipeline.config import ModelConfig
+from pipeline.learn.models import zoo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +38,22 @@ class Protocol:
         return key not in self.recipe or self.recipe[key] == (list(value) if isinstance(value, tuple) else value)
 
 
+def _display_name(net: zoo.Net) -> str:
+    shortcut = net.shortcut or "A"  # a plain net has none
+    model = {"family": net.family, "depth": net.depth, "residual": net.residual, "stride_on": net.stride_on}
+    return ModelConfig(shortcut=shortcut, **model).name  # type: ignore[arg-type]
+
+
+NETS = {_display_name(net): net for net in zoo.NETS}  # nets of ours, by display name
+
+
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """A published error; percent, None where the table has none."""
 
     dataset: str
-    net: str
+    net: str  # display name of a net of ours, or a system that is only cited
     reference: str
-    model: str = (
-        ""  # its name in our runs (`pipeline.learn.models.net_name`): resnet34C; "" for a system that is only cited
-    )
     err1: float | None = None
     err5: float | None = None
     views: str = ""
@@ -57,13 +63,9 @@ class Published:
     read_off: bool = False  # a reader's estimate from a figure, no printed number
 
     @property
-    def depth(self) -> int | None:
-        found = _NET.fullmatch(self.model)
-        return int(found["depth"]) if found else None
-
-    @property
-    def residual(self) -> bool:
-        return not self.model.startswith("plain")
+    def of_the_paper(self) -> bool:
+        """Whether it is of a plain or residual net."""
+        return self.net in NETS and NETS[self.net].family in ("cifar", "imagenet")
 
     @property
     def printed(self) -> str:
@@ -81,7 +83,7 @@ Metric = Literal["test", "top5", "validation", "train", "early", "responses", "m
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence of the paper that a number of ours can hold up or contradict."""
+    """A sentence of the paper that a number of ours can confirm or contradict."""
 
     id: str
     statement: str
@@ -89,10 +91,12 @@ class Claim:
     check: Check  # see `pipeline.report.checks`
     dataset: str = ""  # "": any
     metric: Metric = "test"
-    nets: tuple[str, ...] = ()  # by their names in our runs; of "falls", the one with the greatest value first
-    length: float = 0.0  # of "falls" and "comparable": how many times the paper's iterations it needs; 0: an eighth of them is enough
+    nets: tuple[str, ...] = ()  # display names; of "falls", the one with the greatest value first
+    length: float = (
+        0.0  # of "falls" and "comparable": how many times the paper's steps it needs; 0: an eighth of them is enough
+    )
     views: str = ""  # of a test image, which the paper's number is at; "": any
-    margin: float = 0.0  # of "comparable", in points of percent: what the two nets may be apart
+    margin: float = 0.0  # of "comparable", in points of percent: how far apart the two nets may be
     paper: dict[str, float] = field(default_factory=dict)  # its numbers, by net or by what they are; errors in percent
     run: str = ""  # the command that tests it; "": that of the data set's protocol
     target: Published | None = None  # of "reaches"
@@ -110,20 +114,21 @@ PAPER_ENSEMBLE = Published(**_VALUES["ensemble"])
 
 
 def _reaches(result: Published, metric: Literal["test", "top5"]) -> Claim:
-    title, table = PROTOCOLS[result.dataset].title, result.reference.lower().replace(" ", "-")
-    error, which, end = (result.err1, "", "") if metric == "test" else (result.err5, " top-5 error", "-top5")
+    title = PROTOCOLS[result.dataset].title
+    error, which, end = (result.err1, "", "") if metric == "test" else (result.err5, " top-5 error", " top5")
     assert error is not None
     views = f", {result.views}" if result.views else ""
     multi_scale = " -S evaluation=multi_scale" if result.views.startswith("dense") else ""
+    net = "".join(filter(str.isalnum, result.net))
     return Claim(
-        id=f"{result.dataset}-{result.model}-{table}{end}",
+        id="-".join(f"{result.dataset} {net} {result.reference}{end}".lower().split()),  # cifar10-resnet20-table-6
         statement=f"{result.net} reaches {error:.2f}%{which} on {title}{views}",
         reference=result.reference,
         check="reaches",
         dataset=result.dataset,
         metric=metric,
-        nets=(result.model,),
-        paper={result.model: error},
+        nets=(result.net,),
+        paper={result.net: error},
         run=(result.run or PROTOCOLS[result.dataset].run) + multi_scale,
         target=result,
     )
@@ -134,7 +139,7 @@ def _claim(values: dict[str, Any]) -> Claim:
 
 
 # The best of several runs is no mark for one run, nor for a mean: such a result has a claim of its own.
-_TABULATED = [r for r in PUBLISHED if r.depth is not None and r.reference.startswith("Table") and r.best_of == 1]
+_TABULATED = [r for r in PUBLISHED if r.of_the_paper and r.reference.startswith("Table") and r.best_of == 1]
 CLAIMS = (
     *map(_claim, _VALUES["claims"]),
     *(_reaches(result, "test") for result in _TABULATED if result.err1 is not None),

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, replacing, write_json
-from pipeline.report.claims import applies, assess
-from pipeline.report.collection import PICTURES, collection, overview
-from pipeline.report.curves import TRAIN, VAL, featured, series, windows
-from pipeline.report.document import Document
-from pipeline.report.inputs import Curve, ReportInputs, Trial
-from pipeline.report.markdown import table, to_markdown
+from pipeline.report.claims import applies, assess, commands
+from pipeline.report.curves import featured, windows
+from pipeline.report.inputs import TRAIN, VAL, Curve, ReportInputs, by_validation, evaluated
+from pipeline.report.markdown import (
+    Block,
+    Document,
+    Markdown,
+    Section,
+    code,
+    count,
+    fold,
+    listing,
+    paragraph,
+    percent,
+    picture,
+    plural,
+    strong,
+    table,
+)
+from pipeline.report.nets import described, nets_table, with_errors
 from pipeline.report.page import compose
+from pipeline.report.paper import CLAIMS, TITLE, Claim
 from pipeline.report.theme import LIGHT, render
+
+Result = Mapping[str, Any]  # a published experiment's JSON
 
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
 WEIGHTS = "start.weights"
+PICTURES = {
+    "curves": "learning curves",
+    "responses": "layer responses",
+    "cost": "error against cost",
+    "transfer": "transfer",
+}
+COLUMNS = ("steps", "minutes", "validation", "test", "ci95", "top5", "ci95_err5")
 
 
 def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path:
@@ -28,13 +54,19 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     path = folder / f"{name}.json"
     # Where MLflow lay matters to nobody else.
     provenance = {key: value for key, value in inputs.provenance.items() if key != "tracking_uri"}
-    board = {**inputs.leaderboard, "trials": [_elsewhere(t) for t in inputs.trials]} if inputs.leaderboard else None
-    result = {"name": name, "data": inputs.data, "evaluation": inputs.evaluation, "leaderboard": board}
-    measured = {"curves": [_thin(curve) for curve in featured(inputs.curves)], "responses": list(inputs.responses)}
-    outcomes = [found for found in assess(inputs) if applies(found.claim, inputs.data["name"])]
-    held = [found.to_json() for found in outcomes if found.status != "not measured"]
-    pictures = _draw(compose(inputs, outcomes), folder / name)
-    write_json(path, {**result, **measured, "claims": held, "pictures": pictures, "provenance": provenance})
+    outcomes = [outcome for outcome in assess(inputs) if applies(outcome.claim, inputs.data["name"])]
+    result = {
+        "name": name,
+        "data": inputs.data,
+        "evaluation": inputs.evaluation,
+        "leaderboard": _without_folders(inputs.leaderboard),
+        "curves": [_thin(curve) for curve in featured(inputs.curves)],
+        "responses": list(inputs.responses),
+        "claims": [outcome.to_json() for outcome in outcomes if outcome.status != "not measured"],
+        "pictures": _draw(compose(inputs, outcomes), folder / name),
+        "provenance": provenance,
+    }
+    write_json(path, result)
     list_all(folder, readme)
     return path
 
@@ -47,10 +79,9 @@ def list_all(folder: Path, readme: Path) -> None:
         raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
     before, rest = text.split(BEGIN, 1)
     with replacing(folder / "README.md") as part:
-        part.write_text(to_markdown(collection(results)), encoding="utf-8")
+        part.write_text(str(collection(results)), encoding="utf-8")
     with replacing(readme) as part:
-        after = rest.split(END, 1)[1]
-        part.write_text(f"{before}{BEGIN}\n{table(overview(results))}\n{END}{after}", encoding="utf-8")
+        part.write_text(f"{before}{BEGIN}\n{overview(results)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
 def _draw(document: Document, folder: Path) -> list[str]:
@@ -63,16 +94,102 @@ def _draw(document: Document, folder: Path) -> list[str]:
     return list(drawn)
 
 
-def _elsewhere(trial: Trial) -> dict[str, Any]:
-    """A trial without the folder in which its first weights lay on this machine."""
-    config = dict(trial["config"])
-    if config.get(WEIGHTS):
-        config[WEIGHTS] = Path(config[WEIGHTS]).name
-    return {**trial, "config": config}
+def _without_folders(leaderboard: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The leaderboard without the folder in which a trial's first weights lay on this machine."""
+    if leaderboard is None:
+        return None
+    trials = []
+    for trial in leaderboard["trials"]:
+        config = dict(trial["config"])
+        if config.get(WEIGHTS):
+            config[WEIGHTS] = Path(config[WEIGHTS]).name
+        trials.append({**trial, "config": config})
+    return {**leaderboard, "trials": trials}
 
 
 def _thin(curve: Curve) -> dict[str, Any]:
     """A curve as the figure draws it, errors to a hundredth of a percent."""
-    drawn = {TRAIN: windows(series(curve, TRAIN)), VAL: series(curve, VAL)}
+    drawn = {TRAIN: windows(curve.series(TRAIN)), VAL: curve.series(VAL)}
     points = {metric: [[round(step), round(error, 4)] for step, error in values] for metric, values in drawn.items()}
-    return {**curve, "points": points}
+    return {"net": curve.net.to_json(), "points": points}
+
+
+def collection(results: Sequence[Result]) -> Document:
+    """All published experiments: the paper's claims over all of them, then each with its nets and pictures."""
+    claims = Section("claims", "The paper's claims", _claims(results))
+    experiments = [Section(result["name"], title(result), _experiment(result)) for result in results]
+    return Document("Published results", f"Experiments of this reproduction of {TITLE}", [claims, *experiments])
+
+
+def overview(results: Sequence[Result]) -> Markdown:
+    """A row an experiment: the net that validates best, the ensemble, and the claims that were measured."""
+    header = ["experiment", "nets", "steps", "best net on validation", "test error", "ensemble", "test error", "claims"]
+    return table(header, [_row(result) for result in results], "lrrlrrrl")
+
+
+def title(result: Result) -> str:
+    """The data set and what was chosen beside it, of the command that makes the experiment."""
+    words = [word.removeprefix("++set.") for word in shlex.split(_command(result)) if "=" in word]
+    chosen = [word for word in words if not word.startswith(("data=", "trainer.", "evaluation.runs="))]
+    return ", ".join([result["data"]["name"], *chosen])
+
+
+def _command(result: Result) -> str:
+    return str(result["provenance"]["commands"]["the whole experiment"])
+
+
+def _row(result: Result) -> list[str]:
+    tested, average = evaluated(result["evaluation"]), result["evaluation"].get("ensemble")
+    best = min(tested, key=by_validation)
+    steps = sorted({net.steps for net in tested if net.steps})
+    return [
+        title(result),
+        count(len(tested)),
+        " to ".join(count(end) for end in dict.fromkeys((steps[0], steps[-1]))) if steps else "–",
+        described(best),
+        with_errors(best.to_json()),
+        f"of {average['size']}" if average else "–",
+        with_errors(average) if average else "–",
+        ", ".join(f"{sum(c['status'] == s for c in result['claims'])} {s[:-1]}" for s in ("holds", "fails")),
+    ]
+
+
+def _claims(results: Sequence[Result]) -> list[Block]:
+    rows: list[list[str]] = []
+    missing: list[Claim] = []
+    for claim in CLAIMS:
+        measured = [(result, kept) for result in results for kept in result["claims"] if kept["id"] == claim.id]
+        if not measured:
+            missing.append(claim)
+        elif all(kept["runs"] is None for _, kept in measured):  # counted on the nets, whatever the experiment
+            measured = measured[:1]
+        for at, (result, kept) in enumerate(measured):
+            statement, reference = ("", "") if at else (claim.statement, claim.reference)
+            where = "" if kept["runs"] is None else title(result)
+            length = "" if kept["length"] is None else percent(kept["length"], 0)
+            rows.append([statement, strong(kept["status"]), where, length, kept["evidence"], reference])
+    text = (
+        f"{len(CLAIMS) - len(missing)} of {plural(len(CLAIMS), 'claim')} of the paper were measured by the experiments below, "
+        "each verdict computed from the experiment's own runs. Nets are compared where they were trained for as long as each "
+        "other; length is that of the shortest training behind a verdict, of the paper's."
+    )
+    header = ["claim", "verdict", "experiment", "length", "evidence", "source"]
+    summary = f"{plural(len(missing), 'claim')} not measured, and what would measure them"
+    return [paragraph(text), table(header, rows, "lllrll"), fold(summary, listing(commands(missing)))]
+
+
+def _experiment(result: Result) -> list[Block]:
+    facts, counts = result["provenance"], result["data"]["counts"]
+    made = paragraph(
+        f"{facts.get('date', 'no date')}, {'; '.join(facts.get('host', ['hardware not recorded']))}; commit ",
+        code(", ".join(commit[:10] for commit in facts.get("git_commit", ["not recorded"]))),
+        f"; {', '.join(f'{count(size)} {split}' for split, size in counts.items())} images; ",
+        code(f"{result['name']}.json"),
+        " holds curves, claims and versions.",
+    )
+    pictures = [
+        picture(f"{result['name']}/{name}.png", f"{what} of {title(result)}", what.capitalize())
+        for name, what in PICTURES.items()
+        if name in result["pictures"]
+    ]
+    return [listing(_command(result)), made, nets_table(result["evaluation"], COLUMNS), *pictures]

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.report.inputs import Trial, ids, net_name
-from pipeline.report.theme import Draw, Theme, label_ends, new_figure
+from pipeline.record import Net
+from pipeline.report.inputs import Trial, ids, kind_of
+from pipeline.report.theme import Draw, Theme, legend_above, new_figure
 
-DEPTH, RESIDUAL, LR = "model.depth", "model.residual", "recipe.lr"
+DEPTH, LR = "model.depth", "recipe.lr"
 MOST_CELLS = 14  # rows or columns of the grid of numbers; a larger one is left out
+
+
+class Group(NamedTuple):
+    """Trials that share a line: those of a net, or of a kind of nets where the picture runs along the depth."""
+
+    residual: bool
+    depth: int | None
+    name: str
 
 
 class Point(NamedTuple):
@@ -18,15 +27,14 @@ class Point(NamedTuple):
     x: float
     error: float  # fraction
     stopped: bool
-    depth: int | None
-    residual: bool
+    group: Group
 
 
 def axis_key(trials: Sequence[Trial]) -> str | None:
     """The key that the picture runs along: lr if it was varied, else the number with the most values, else depth."""
     values: dict[str, set[float]] = {}
     for trial in trials:
-        for key, value in trial["config"].items():
+        for key, value in trial.config.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 values.setdefault(key, set()).add(value)
     varied = {key for key, seen in values.items() if len(seen) > 1}
@@ -36,33 +44,30 @@ def axis_key(trials: Sequence[Trial]) -> str | None:
     return others[0] if others else DEPTH if DEPTH in varied else None
 
 
-def points(trials: Sequence[Trial], kinds: Mapping[str, tuple[bool, int]]) -> list[Point]:
-    """Trials that have a place in the picture: an error, and a number under `axis_key`.
+def points(trials: Sequence[Trial], nets: Mapping[str, Net]) -> list[Point]:
+    """Trials that have a place in the picture: an error, a number under `axis_key`, and a run that MLflow knows.
 
-    kinds: (residual, depth) by id of a run, for what a trial's config leaves to the base configuration.
+    nets: by id of their run, since a trial's config does not say all of its net.
     """
     key, placed = axis_key(trials), []
     for trial in trials:
-        config, error = trial["config"], trial["val_err1"]
-        if key is None or error is None or key not in config:
+        if key is None or trial.val_err1 is None or key not in trial.config:
             continue
-        known = [kinds[name] for name in sorted(ids(trial)) if name in kinds]
-        residual, depth = known[0] if known else (True, None)
-        depth = None if key == DEPTH else config.get(DEPTH, depth)
-        stopped = trial["stopped_early"]
-        placed.append(Point(float(config[key]), error, stopped, depth, config.get(RESIDUAL, residual)))
+        net = next((nets[name] for name in sorted(ids(trial)) if name in nets), None)
+        if net is None:
+            continue
+        depth, name = (None, kind_of(net)) if key == DEPTH else (net.model.depth, net.name)
+        group = Group(net.model.residual, depth, name)
+        placed.append(Point(float(trial.config[key]), trial.val_err1, trial.stopped_early, group))
     return placed
 
 
-Group = tuple[bool, int | None]
-
-
 def groups(placed: Sequence[Point]) -> dict[Group, list[Point]]:
-    """By (residual, depth), each in order of x."""
-    found: dict[Group, list[Point]] = {}
-    for point in sorted(placed, key=lambda p: (p.residual, p.depth or 0, p.x, p.error)):
-        found.setdefault((point.residual, point.depth), []).append(point)
-    return found
+    """Plain nets first, each group in order of x."""
+    sorted_by: dict[Group, list[Point]] = {}
+    for point in sorted(placed, key=lambda p: (p.group.residual, p.group.depth or 0, p.group.name, p.x, p.error)):
+        sorted_by.setdefault(point.group, []).append(point)
+    return sorted_by
 
 
 def best_of_each(inside: Sequence[Point]) -> list[Point]:
@@ -71,11 +76,6 @@ def best_of_each(inside: Sequence[Point]) -> list[Point]:
     for point in sorted(inside, key=lambda p: (p.stopped, p.error)):
         best.setdefault(point.x, point)
     return [best[x] for x in sorted(best)]
-
-
-def group_name(group: Group) -> str:
-    residual, depth = group
-    return net_name(depth, residual) if depth is not None else "residual" if residual else "plain"
 
 
 def is_grid(placed: Sequence[Point]) -> bool:
@@ -111,32 +111,25 @@ def axis_name(key: str | None) -> str:
 
 def _lines(axes: Any, placed: Sequence[Point], depths: Sequence[int], theme: Theme) -> None:
     top = _top(placed)
-    labels = []
-    for (residual, depth), inside in groups(placed).items():
-        colour, marker = theme.colour(depth, depths), "o" if residual else "s"
+    for group, inside in groups(placed).items():
+        colour, marker = theme.colour(group.depth, depths), "o" if group.residual else "s"
+        style = {"color": colour, "linestyle": "-" if group.residual else "--", "label": group.name}
         best = best_of_each(inside)
         ends = [(point.x, 100 * min(point.error, top)) for point in best]
         full = [end for point, end in zip(best, ends, strict=True) if not point.stopped]
         axes.plot(*zip(*ends, strict=True), ":", color=colour, linewidth=0.9, alpha=0.4)
-        axes.plot([x for x, _ in full], [y for _, y in full], "-" if residual else "--", color=colour, linewidth=1.6)
+        axes.plot([x for x, _ in full], [y for _, y in full], linewidth=1.6, **style)
         for point in inside:
             face = theme.background if point.stopped else colour
             shape = "^" if point.error > top else marker
             y = 100 * min(point.error, top)
             axes.plot(point.x, y, shape, color=colour, markerfacecolor=face, markersize=6.5, clip_on=False, zorder=3)
-        labels.append(((full or ends)[-1][1], group_name((residual, depth)), colour))
     _scale(axes, sorted({point.x for point in placed}))
     low = min(point.error for point in placed)
     axes.set_ylim(100 * max(0.0, low - 0.12 * (top - low)), 100 * (top + 0.04 * (top - low) + 1e-4))
-    label_ends(axes, labels)
     if any(point.stopped for point in placed):
-        _key(axes, theme)
-
-
-def _key(axes: Any, theme: Theme) -> None:
-    for label, face in (("trained to the end", theme.muted), ("stopped early", theme.background)):
-        axes.plot([], [], "o", color=theme.muted, markerfacecolor=face, label=label)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        axes.plot([], [], "o", color=theme.muted, markerfacecolor=theme.background, label="stopped early")
+    legend_above(axes, 3)
 
 
 def _top(placed: Sequence[Point]) -> float:
@@ -179,7 +172,7 @@ def _cells(axes: Any, placed: Sequence[Point], theme: Theme) -> None:
                 bbox={"facecolor": theme.background, "edgecolor": "none", "pad": 1.5} if best.stopped else None,
             )  # fmt: skip
     axes.set_xticks(range(len(columns)), [f"{x:.3g}" for x in columns])
-    axes.set_yticks(range(len(rows)), [group_name(group) for group in rows], color=theme.text)
+    axes.set_yticks(range(len(rows)), [group.name for group in rows], color=theme.text)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(False)

@@ -1,4 +1,4 @@
-"""How figures look: two themes, and what all figures share. matplotlib is imported when something is drawn."""
+"""How page and figures look: two themes, and what all figures share. matplotlib is imported when something is drawn."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ class Theme:
     text: str
     muted: str
     grid: str
+    soft: str  # ground of boxes on the page
+    link: str
+    holds: str
+    fails: str
     palette: tuple[str, ...]
 
     def tint(self, colour: str, share: float) -> Any:
@@ -46,6 +50,10 @@ LIGHT = Theme(
     text="#1b1f24",
     muted="#5b6470",
     grid="#e4e7eb",
+    soft="#f5f7f9",
+    link="#1b5cc4",
+    holds="#0b6b4b",
+    fails="#a83a0c",
     palette=("#1F66D6", "#C65D10", "#15A678", "#B565B0", "#5A2A18", "#35127A"),
 )
 DARK = Theme(
@@ -54,6 +62,10 @@ DARK = Theme(
     text="#e6e9ee",
     muted="#9aa4b1",
     grid="#2b313a",
+    soft="#1b2027",
+    link="#8db4ff",
+    holds="#35e0c0",
+    fails="#f0a05a",
     palette=("#8DB4FF", "#D98A2B", "#35E0C0", "#F0437F", "#FFE27A", "#A06BF5"),
 )
 
@@ -90,7 +102,8 @@ def _style(theme: Theme) -> dict[str, Any]:
         "axes.labelsize": 10,
         "grid.color": theme.grid,
         "grid.linewidth": 0.8,
-        "legend.frameon": False,
+        "legend.edgecolor": "none",
+        "legend.framealpha": 0.85,
         "font.size": 10,
         "hatch.color": theme.muted,
         "hatch.linewidth": 0.6,
@@ -104,46 +117,6 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def label_ends(axes: Any, labels: Sequence[tuple[float, str, Any]]) -> None:
-    """Names at the right edge, each at its line's end (data units) or as near as leaves room for its neighbours."""
-    low, high = axes.get_ylim()
-    gap = (high - low) * 12 / (axes.figure.get_figheight() * 72 * 0.78)
-    places = spread([min(y, high) for y, _, _ in labels], gap, high)
-    for (y, name, colour), place in zip(labels, places, strict=True):
-        axes.annotate(
-            f"{name} ↑" if y > high else name,
-            xy=(1, min(y, high)),
-            xytext=(1.045, place),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords=axes.get_yaxis_transform(),
-            color=colour,
-            va="center",
-            fontsize=9,
-            fontweight="bold",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.8,
-                "shrinkA": 1,
-                "shrinkB": 1,
-                "relpos": (0, 0.5),
-            },
-        )
-
-
-def spread(wanted: Sequence[float], gap: float, high: float) -> list[float]:
-    """Positions at least `gap` apart and below `high`, in the order of `wanted` and as near to it as that allows."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    # With the gaps taken off, positions need only not fall: blocks that would are merged at their mean.
-    blocks: list[list[float]] = []  # [mean, size]
-    for rank, i in enumerate(order):
-        blocks.append([wanted[i] - rank * gap, 1])
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            (mean_a, size_a), (mean_b, size_b) = blocks[-2:]
-            blocks[-2:] = [[(mean_a * size_a + mean_b * size_b) / (size_a + size_b), size_a + size_b]]
-    places = [0.0] * len(wanted)
-    free = [mean for mean, size in blocks for _ in range(int(size))]
-    for rank, (i, place) in enumerate(zip(order, free, strict=True)):
-        places[i] = min(place, high - (len(order) - 1) * gap) + rank * gap
-    return places
+def legend_above(axes: Any, columns: int = 4) -> None:
+    """A legend over the axes, where it covers nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.3)

@@ -1,36 +1,18 @@
+"""Verdicts: what holds, what fails, and what was not measured."""
+
 from __future__ import annotations
 
-import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
+from nets import make_model, make_net, make_recipe
+from samples import make_curve, make_layers, make_sample, with_nets
 
 from pipeline.report.claims import assess
 from pipeline.report.comparison import differences
 from pipeline.report.outcome import near
 from pipeline.report.paper import CLAIMS, PROTOCOLS
-
-
-def outcome(inputs, claim):
-    return next(found for found in assess(inputs) if found.claim.id == claim)
-
-
-def with_ensemble(inputs, **changes):
-    return dataclasses.replace(
-        inputs, evaluation={**inputs.evaluation, "ensemble": {**inputs.ensemble, **changes}}, curves=inputs.curves
-    )
-
-
-def with_members(inputs, *errors):
-    """Inputs whose members, in order, have these test errors."""
-    members = [{**net, "test_err1": error} for net, error in zip(inputs.members, errors, strict=True)]
-    return dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": members, "run": None})
-
-
-def test_every_claim_has_one_outcome(make_sample):
-    assert [found.claim for found in assess(make_sample())] == list(CLAIMS)
-    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-
 
 OF_ANY = {"ensemble-beats-best-member", "ensemble-beats-best-member-top5"}
 OF_NETS = {
@@ -40,365 +22,332 @@ OF_NETS = {
     "plain34-is-a-fifth-of-vgg19",
     "shortcuts-are-free",
 }
+IMAGENET = {"n": 50_000, "steps": 600_000, "dataset": "imagenet"}
+
+
+def outcome(inputs, claim):
+    return next(result for result in assess(inputs) if result.claim.id == claim)
+
+
+def status(inputs, claim):
+    return outcome(inputs, claim).status
+
+
+def with_ensemble(inputs, **changes):
+    return with_nets(inputs, inputs.members, inputs.named_run, ensemble={**inputs.ensemble, **changes})
+
+
+def with_members(inputs, *errors):
+    """Inputs whose members, in order, have these test errors."""
+    nets = [replace(net, test_err1=error) for net, error in zip(inputs.members, errors, strict=True)]
+    return with_nets(inputs, nets)
 
 
 def measured(inputs):
-    return {found.claim.id for found in assess(inputs) if found.status != "not measured"}
+    return {result.claim.id for result in assess(inputs) if result.status != "not measured"}
 
 
-def test_on_another_data_set_only_what_holds_on_any_is_measured(make_sample):
+def test_every_claim_has_one_outcome_that_is_json_and_a_command_where_it_is_not_measured():
+    for inputs in (make_sample(), make_sample(steps=510)):
+        outcomes = assess(inputs)
+        assert [result.claim for result in outcomes] == list(CLAIMS)
+        assert json.loads(json.dumps([result.to_json() for result in outcomes], allow_nan=False))
+        assert all(result.claim.command for result in outcomes if result.status == "not measured")
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
+
+
+def test_on_another_data_set_only_what_holds_on_any_is_measured():
     inputs = make_sample(name="digits", steps=510)
     assert measured(inputs) == OF_ANY | OF_NETS
     assert "these runs are on digits" in outcome(inputs, "cifar10-plain-degrades").evidence
 
 
-def test_ensemble_gain_follows_the_errors_and_its_interval_tells_chance(make_sample):
-    inputs = make_sample()
-    best = inputs.best_member["test_err1"]
+def test_ensemble_gain_follows_the_errors_and_its_interval_tells_chance():
+    inputs, claim = make_sample(), "ensemble-beats-best-member"
+    best = inputs.best_member.test_err1
     gain = {"estimate": -0.001, "ci95": [-0.003, 0.001]}
-    found = outcome(
-        with_ensemble(inputs, test_err1=best - 0.001, difference_to_best_member=gain), "ensemble-beats-best-member"
-    )
-    assert (found.status, found.beyond_chance) == ("holds", False)
-    assert "may be chance" in found.evidence
+    result = outcome(with_ensemble(inputs, test_err1=best - 0.001, difference_to_best_member=gain), claim)
+    assert (result.status, result.beyond_chance) == ("holds", False)
+    assert "may be chance" in result.evidence
     for difference in (0.001, 0.0):
-        worse = with_ensemble(
-            inputs, test_err1=best + difference, difference_to_best_member={**gain, "estimate": difference}
+        gain = {**gain, "estimate": difference}
+        assert (
+            status(with_ensemble(inputs, test_err1=best + difference, difference_to_best_member=gain), claim) == "fails"
         )
-        assert outcome(worse, "ensemble-beats-best-member").status == "fails"
+    assert status(with_ensemble(inputs, size=1), claim) == "not measured"
+    assert status(with_nets(inputs, inputs.members, ensemble=None), claim) == "not measured"
 
 
-@pytest.mark.parametrize("change", [{"size": 1}, None])
-def test_no_ensemble_is_no_measurement(make_sample, change):
-    inputs = make_sample()
-    ensemble = None if change is None else {**inputs.ensemble, **change}
-    inputs = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "ensemble": ensemble})
-    assert outcome(inputs, "ensemble-beats-best-member").status == "not measured"
-
-
-def test_depth_helps_compares_the_deepest_with_the_shallowest(make_sample):
-    inputs = make_sample()
-    helps = outcome(with_members(inputs, 0.09, 0.08, 0.085, 0.07), "cifar10-residual-gains")
+def test_depth_helps_compares_the_deepest_with_the_shallowest():
+    inputs, claim = make_sample(), "cifar10-residual-gains"
+    helps = outcome(with_members(inputs, 0.09, 0.08, 0.085, 0.07), claim)
     assert (helps.status, helps.beyond_chance) == ("holds", True)
     assert helps.value == pytest.approx(-0.02)
     assert helps.interval[0] < -0.02 < helps.interval[1]
-    hurts = outcome(with_members(inputs, 0.07, 0.072, 0.071, 0.0705), "cifar10-residual-gains")
+    hurts = outcome(with_members(inputs, 0.07, 0.072, 0.071, 0.0705), claim)
     assert (hurts.status, hurts.beyond_chance) == ("fails", False)
-    same = outcome(with_members(inputs, 0.07, 0.07, 0.07, 0.07), "cifar10-residual-gains")
-    assert same.status == "fails"
+    assert status(with_members(inputs, 0.07, 0.07, 0.07, 0.07), claim) == "fails"
+    between = outcome(with_members(inputs, 0.09, 0.08, 0.095, 0.07), claim)
+    assert (between.status, between.beyond_chance) == ("fails", True)
+    assert "ResNet-44 errs more than ResNet-32 beyond chance" in between.evidence
 
 
-def test_a_net_in_between_that_errs_more_beyond_chance_breaks_the_chain(make_sample):
-    found = outcome(with_members(make_sample(), 0.09, 0.08, 0.095, 0.07), "cifar10-residual-gains")
-    assert (found.status, found.beyond_chance) == ("fails", True)
-    assert "ResNet-44 errs more than ResNet-32 beyond chance" in found.evidence
+@pytest.mark.parametrize(
+    "change", [{"schedule": "cosine", "milestones": []}, {"decay_norm": True}, {"lr": 0.05}, {"max_steps": 128_000}]
+)
+def test_nets_of_other_recipes_are_not_compared(change):
+    first, second = nets = make_net(20, error=0.09), make_net(56, error=0.07)
+    inputs = with_nets(make_sample(), nets, curves=[])
+    assert status(inputs, "cifar10-residual-gains") == "holds"
+    other = with_nets(inputs, [replace(first, recipe=make_recipe(**change)), second])
+    same_length = "max_steps" in change  # the length is that of the training, wherever the recipe would have ended
+    assert status(other, "cifar10-residual-gains") == ("holds" if same_length else "not measured")
 
 
-def test_nets_of_other_recipes_are_not_held_against_each_other(make_sample):
-    inputs = make_sample(depths=(20, 56), plain=())
-    inputs = dataclasses.replace(inputs, curves=[curve for curve in inputs.curves if curve["lr"] == 0.1])
-    assert outcome(inputs, "cifar10-residual-gains").status == "holds"
-    first, *others = inputs.curves
-    apart = dataclasses.replace(
-        inputs, curves=[{**first, "recipe": {**first["recipe"], "schedule": "one_cycle"}}, *others]
-    )
-    assert outcome(apart, "cifar10-residual-gains").status == "not measured"
-    decayed = dataclasses.replace(
-        inputs, curves=[{**first, "recipe": {**first["recipe"], "decay_norm": True}}, *others]
-    )
-    assert outcome(decayed, "cifar10-residual-gains").status == "not measured"
-    slower = [{**inputs.members[0], "lr": 0.05}, *inputs.members[1:]]
-    rates = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": slower, "run": None})
-    assert outcome(rates, "cifar10-residual-gains").status == "not measured"
+def test_plain_nets_are_judged_on_the_validation_curves_of_their_best_runs():
+    result = outcome(make_sample(), "cifar10-plain-degrades")
+    assert result.status == "holds"
+    assert "on 5,000 validation images" in result.evidence
+    assert result.value == pytest.approx(-0.026 * 1.4854, abs=1e-4)  # log2(56 / 20)
+    assert (result.runs, result.length) == (2, 1.0)
+    assert status(make_sample(), "cifar10-residual-beats-plain-56") == "holds"
+    assert status(make_sample(plain=(20,)), "cifar10-plain-degrades") == "not measured"
+    assert status(make_sample(plain=()), "cifar10-residual-beats-plain-56") == "not measured"
 
 
-def test_plain_nets_are_judged_on_the_validation_curves_of_their_best_runs(make_sample):
-    found = outcome(make_sample(), "cifar10-plain-degrades")
-    assert found.status == "holds"
-    assert "on 5,000 validation images" in found.evidence
-    assert found.value == pytest.approx(-0.026 * 1.4854, abs=1e-4)  # log2(56 / 20)
-    assert (found.runs, found.length) == (2, 1.0)
-    assert outcome(make_sample(), "cifar10-residual-beats-plain-56").status == "holds"
-    assert outcome(make_sample(plain=(20,)), "cifar10-plain-degrades").status == "not measured"
-    assert outcome(make_sample(plain=()), "cifar10-residual-beats-plain-56").status == "not measured"
+def test_predecessors_are_no_plain_nets():
+    inputs = make_sample(plain=())
+    nets = [make_net(d, model=make_model(d, False, "vgg_bn_small"), run_id=f"vgg{d}") for d in (13, 16)]
+    inputs = replace(inputs, curves=[*inputs.curves, *(make_curve(net, 0.1) for net in nets)])
+    assert status(inputs, "cifar10-plain-degrades") == "not measured"
 
 
-def test_short_runs_settle_nothing_but_are_quoted(make_sample):
+def test_short_runs_settle_nothing_but_are_quoted():
     inputs = make_sample(steps=6_318)
     assert measured(inputs) == OF_ANY | OF_NETS
     evidence = outcome(inputs, "cifar10-resnet20-table-6").evidence
-    assert evidence.endswith("64,000 iterations. So far: ResNet-20 8.95% after 6,318.")
-    plain = outcome(inputs, "cifar10-plain-degrades").evidence
-    assert "plain-56 13.36% on validation images after 6,318" in plain
+    assert evidence.endswith("64,000 steps. So far: ResNet-20 8.95% after 6,318.")
+    assert "plain-56 13.36% on validation images after 6,318" in outcome(inputs, "cifar10-plain-degrades").evidence
 
 
-def test_an_eighth_of_the_length_settles_comparisons_but_no_published_error(make_sample):
+def test_an_eighth_of_the_length_settles_comparisons_but_no_published_error():
     inputs = make_sample(steps=8_000)
-    found = outcome(inputs, "cifar10-residual-gains")
-    assert (found.status, found.length) == ("holds", 0.125)
+    result = outcome(inputs, "cifar10-residual-gains")
+    assert (result.status, result.length) == ("holds", 0.125)
     assert outcome(inputs, "cifar10-plain-degrades").length == 0.125
-    assert outcome(inputs, "cifar10-resnet20-table-6").status == "not measured"
+    assert status(inputs, "cifar10-resnet20-table-6") == "not measured"
 
 
-def test_nets_of_different_lengths_are_not_compared(make_sample):
-    inputs = make_sample(depths=(20, 56), plain=())
-    members = [{**net, "steps": steps} for net, steps in zip(inputs.members, (8_000, 16_000), strict=True)]
-    apart = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": members, "run": None}, curves=())
-    assert outcome(apart, "cifar10-residual-gains").status == "not measured"
-    members[1]["steps"] = 8_000
-    assert outcome(apart, "cifar10-residual-gains").status == "holds"
+def test_nets_of_different_lengths_are_not_compared():
+    first, second = make_net(20, error=0.09, steps=8_000), make_net(56, error=0.07, steps=16_000)
+    inputs = with_nets(make_sample(), [first, second], curves=[])
+    assert status(inputs, "cifar10-residual-gains") == "not measured"
+    assert status(with_nets(inputs, [first, replace(second, steps=8_000)]), "cifar10-residual-gains") == "holds"
 
 
-def test_training_errors_are_compared_without_an_interval(make_sample):
-    found = outcome(make_sample(), "cifar10-plain-degrades-train")
-    assert found.status == "holds" and found.interval is None
-    assert "on 45,000 training images" in found.evidence
+def test_training_errors_are_compared_without_an_interval_and_only_of_finished_runs():
+    inputs, claim = make_sample(steps=16_000), "cifar10-plain-degrades-train"
+    result = outcome(inputs, claim)
+    assert result.status == "holds" and result.interval is None
+    assert "on 45,000 training images" in result.evidence
+    stopped = [replace(curve, net=replace(curve.net, complete=curve.net.name != "plain-56")) for curve in inputs.curves]
+    assert status(replace(inputs, curves=stopped), claim) == "not measured"
 
 
 def with_responses(inputs, **means):
-    layers = [
-        {
-            **{key: net[key] for key in ("run_id", "model", "depth", "residual", "seed")},
-            "key": net.get("key", ""),
-            "std": [means[net["model"]]] * 3,
-            "gradient": [1.0, 0.5, 0.9],
-        }
-        for net in inputs.nets
-        if net["model"] in means
-    ]
-    return dataclasses.replace(inputs, responses=layers)
+    """Mean responses of the evaluated nets, by depth: d20=0.5."""
+    nets = [net for net in inputs.nets if f"d{net.model.depth}" in means]
+    return replace(inputs, responses=[make_layers(n, [means[f"d{n.model.depth}"]] * 3, [1.0, 0.5, 0.9]) for n in nets])
 
 
-def test_layer_responses_are_compared_by_their_mean(make_sample):
-    inputs = make_sample(depths=(20, 56))
-    for net in inputs.members:
-        net["key"] = net["model"]  # known by its key and by its run, as it is in earnest
-    inputs = with_responses(inputs, resnet20=0.5, resnet56=0.4)
-    found = outcome(inputs, "cifar10-responses-fall-with-depth")
-    assert found.status == "holds" and found.value == pytest.approx(-0.1)
-    assert found.evidence == "ResNet-20 0.500, ResNet-56 0.400" and found.runs == 2
-    three = make_sample(depths=(20, 56, 110))
-    found = outcome(
-        with_responses(three, resnet20=0.5, resnet56=0.6, resnet110=0.4), "cifar10-responses-fall-with-depth"
-    )
-    assert found.status == "holds" and found.evidence.endswith("; it rises from ResNet-20 to ResNet-56")
-    assert outcome(inputs, "cifar10-responses-below-plain-56").status == "not measured"
+def test_layer_responses_are_compared_by_their_mean():
+    inputs = with_responses(make_sample(depths=(20, 56)), d20=0.5, d56=0.4)
+    result = outcome(inputs, "cifar10-responses-fall-with-depth")
+    assert result.status == "holds" and result.value == pytest.approx(-0.1)
+    assert result.evidence == "ResNet-20 0.500, ResNet-56 0.400" and result.runs == 2
+    three = with_responses(make_sample(depths=(20, 56, 110)), d20=0.5, d56=0.6, d110=0.4)
+    result = outcome(three, "cifar10-responses-fall-with-depth")
+    assert result.status == "holds" and result.evidence.endswith("; it rises from ResNet-20 to ResNet-56")
+    assert status(inputs, "cifar10-responses-below-plain-56") == "not measured"
 
 
 @pytest.mark.parametrize(
-    ("gradient", "status"),
-    [([1.0, 0.5, 0.02], "holds"), ([1.0, 0.5, 1e-6], "fails"), ([1.0, 0.5, 0.0], "fails"), ([0.0, 0.0, 1.0], "fails")],
+    ("std", "gradient", "expected"),
+    [
+        ([1.0] * 3, [1.0, 0.5, 0.02], "holds"),
+        ([1.0] * 3, [1.0, 0.5, 1e-6], "fails"),
+        ([1.0] * 3, [1.0, 0.5, 0.0], "fails"),
+        ([1.0] * 3, [0.0, 0.0, 1.0], "fails"),
+        ([1.0, 1.0, 1e-6], [1.0] * 3, "fails"),  # nothing comes through forward
+    ],
 )
-def test_gradients_are_healthy_near_the_median_layers(make_sample, gradient, status):
-    net = {"run_id": "r", "key": "k", "model": "plain56", "depth": 56, "residual": False, "seed": 0}
-    inputs = make_sample(depths=(20,), steps=8_000)
-    evaluated = {**inputs.evaluation, "others": [{**inputs.members[0], **net}]}
-    inputs = dataclasses.replace(
-        inputs, evaluation=evaluated, responses=[{**net, "std": [1.0] * 3, "gradient": gradient}]
-    )
-    found = outcome(inputs, "plain-gradients-are-healthy")
-    assert (found.status, found.runs) == (status, 1)
-    json.dumps(found.to_json(), allow_nan=False)
-    silent = dataclasses.replace(inputs, responses=[{**net, "std": [1.0, 1.0, 1e-6], "gradient": [1.0] * 3}])
-    assert outcome(silent, "plain-gradients-are-healthy").status == "fails"  # nothing comes through forward
-    evaluated["others"][0]["steps"] = 600
-    assert outcome(inputs, "plain-gradients-are-healthy").status == "not measured"
+def test_gradients_are_healthy_near_the_median_layers(std, gradient, expected):
+    plain = make_net(56, residual=False, steps=8_000)
+    inputs = replace(with_nets(make_sample(), [], others=[plain]), responses=[make_layers(plain, std, gradient)])
+    result = outcome(inputs, "plain-gradients-are-healthy")
+    assert (result.status, result.runs) == (expected, 1)
+    json.dumps(result.to_json(), allow_nan=False)
+    short = with_nets(inputs, [], others=[replace(plain, steps=600)])
+    assert status(short, "plain-gradients-are-healthy") == "not measured"
 
 
-def with_seeds(make_sample, *errors, **curve):
-    """A ResNet-110 a seed with these test errors; what is known of their curves."""
-    inputs = make_sample(depths=(110,))
-    nets = [
-        {**inputs.members[0], "run_id": f"r{seed}", "seed": seed, "test_err1": error, "val_err1": error}
-        for seed, error in enumerate(errors)
-    ]
-    curves = [{**inputs.curves[0], "run_id": net["run_id"], "points": {}, **curve} for net in nets]
-    evaluation = {**inputs.evaluation, "members": nets, "run": None}
-    return dataclasses.replace(inputs, evaluation=evaluation, curves=curves)
+def seeds(*errors, **changes):
+    """A ResNet-110 a seed with these test errors."""
+    nets = [make_net(110, error=error, seed=seed, val_err1=error, **changes) for seed, error in enumerate(errors)]
+    return with_nets(make_sample(), nets, curves=[])
 
 
-def test_five_seeds_are_held_against_the_papers_five(make_sample):
-    def runs(*errors):
-        return with_seeds(make_sample, *errors)
-
-    found = outcome(runs(0.0643, 0.0650, 0.0655, 0.0680, 0.0677), "cifar10-resnet110-seeds")
-    assert (found.status, found.runs, found.value) == ("holds", 5, pytest.approx(0.0661))
-    assert "standard deviation 0.17, best 6.43%" in found.evidence
-    assert outcome(runs(0.080, 0.081, 0.079, 0.080, 0.080), "cifar10-resnet110-seeds").status == "fails"
-    assert outcome(runs(0.0700, 0.0700, 0.0700, 0.0700, 0.0700), "cifar10-resnet110-seeds").status == "fails"
-    assert found.seeds == (0, 1, 2, 3, 4)
-    assert outcome(runs(0.066, 0.067, 0.066, 0.065), "cifar10-resnet110-seeds").status == "not measured"
-    twice = runs(0.0643, 0.0650, 0.0655, 0.0680, 0.0677)
-    twice.members[4]["seed"] = 3
-    assert outcome(twice, "cifar10-resnet110-seeds").status == "not measured"
+def test_five_seeds_are_compared_with_the_papers_five():
+    claim = "cifar10-resnet110-seeds"
+    result = outcome(seeds(0.0643, 0.0650, 0.0655, 0.0680, 0.0677), claim)
+    assert (result.status, result.runs, result.value) == ("holds", 5, pytest.approx(0.0661))
+    assert "standard deviation 0.17, best 6.43%" in result.evidence and result.seeds == (0, 1, 2, 3, 4)
+    assert status(seeds(0.080, 0.081, 0.079, 0.080, 0.080), claim) == "fails"
+    assert status(seeds(0.0700, 0.0700, 0.0700, 0.0700, 0.0700), claim) == "fails"
+    assert status(seeds(0.066, 0.067, 0.066, 0.065), claim) == "not measured"
+    twice = seeds(0.0643, 0.0650, 0.0655, 0.0680, 0.0677)
+    nets = [*twice.members[:4], replace(twice.members[4], seed=3)]
+    assert status(with_nets(twice, nets), claim) == "not measured"
 
 
-def test_another_recipe_is_no_paper_length_run(make_sample):
-    papers = {"batch_size": 128.0, "schedule": "multistep", "weight_decay": 1e-4}
-    good = with_seeds(make_sample, 0.064, 0.066, 0.065, 0.066, 0.066, recipe=papers)
-    assert outcome(good, "cifar10-resnet110-seeds").status == "holds"
-    for change in ({"schedule": "cosine"}, {"milestones": [1000]}, {"augment.padding": 0.0}):
-        other = with_seeds(make_sample, 0.064, 0.066, 0.065, 0.066, 0.066, recipe={**papers, **change})
-        assert outcome(other, "cifar10-resnet110-seeds").status == "not measured"
-    unknown = with_seeds(make_sample, 0.064, 0.066, 0.065, 0.066, 0.066, recipe={})
-    assert outcome(unknown, "cifar10-resnet110-seeds").status == "not measured"
-    mixed = dataclasses.replace(
-        good, curves=[{**good.curves[0], "recipe": {**papers, "nesterov": True}}, *good.curves[1:]]
-    )
-    assert "nesterov True (the paper: False)" in " ".join(differences(mixed, PROTOCOLS["cifar10"]))
-    assert "Recipe" not in " ".join(differences(good, PROTOCOLS["cifar10"]))
+def test_another_recipe_is_no_paper_length_run():
+    claim, errors = "cifar10-resnet110-seeds", (0.064, 0.066, 0.065, 0.066, 0.066)
+    good = seeds(*errors)
+    assert status(good, claim) == "holds" and "Recipe" not in " ".join(differences(good, PROTOCOLS["cifar10"]))
+    for change in ({"schedule": "cosine", "milestones": []}, {"milestones": [1000]}, {"weight_decay": 0.0}):
+        assert status(seeds(*errors, recipe=make_recipe(**change)), claim) == "not measured"
+    assert status(with_nets(good, [replace(net, recipe=None) for net in good.members]), claim) == "not measured"
+    nets = [replace(good.members[0], recipe=make_recipe(nesterov=True)), *good.members[1:]]
+    assert "nesterov True (the paper: False)" in " ".join(differences(with_nets(good, nets), PROTOCOLS["cifar10"]))
 
 
-def test_a_stopped_training_is_no_shorter_one(make_sample):
-    inputs = make_sample(steps=16_000)
-    assert outcome(inputs, "cifar10-plain-degrades-train").status == "holds"
-    (plain,) = [curve for curve in inputs.curves if curve["model"] == "plain56"]
-    plain["complete"] = False
-    assert outcome(inputs, "cifar10-plain-degrades-train").status == "not measured"
-
-
-def test_a_longer_training_does_not_speak_for_the_papers_length(make_sample):
+@pytest.mark.parametrize(
+    "change", [{"steps": 192_000}, {"recipe": make_recipe(lr=0.01)}, {"start": "net.pth"}, {"num_train": 500}]
+)
+def test_a_longer_training_another_rate_or_another_beginning_does_not_speak_for_the_papers(change):
     inputs = make_sample(depths=(20,))
-    longer = {**inputs.members[0], "run_id": "longer", "steps": 192_000, "test_err1": 0.01, "val_err1": 0.01}
-    inputs = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "others": [longer]})
-    found = outcome(inputs, "cifar10-resnet20-table-6")
-    assert (found.value, found.length) == (inputs.members[0]["test_err1"], 1.0)
+    other = make_net(20, **{"error": 0.01, "run_id": "other", "key": "other", "checkpoint_sha256": "o", **change})
+    result = outcome(with_nets(inputs, inputs.members, others=[other]), "cifar10-resnet20-table-6")
+    assert (result.value, result.length) == (inputs.members[0].test_err1, 1.0)
 
 
-def cold_and_warm(make_sample, *, late, end=0.07):
+def cold_and_warm(*, late, end=0.07):
     """ResNet-110 from 0.1 at once, which errs on 95 % until validation `late`, and with a warm-up."""
-    inputs = make_sample(depths=(110,))
-    warm = min((c for c in inputs.curves if c["model"] == "resnet110"), key=lambda c: c["points"]["val/err1"][-1][1])
-    val = [[step, 0.95 if at < late else error] for at, (step, error) in enumerate(warm["points"]["val/err1"])]
-    val[-1] = [val[-1][0], end]
-    cold = {**warm, "run_id": "cold", "points": {**warm["points"], "val/err1": val}}
-    return dataclasses.replace(inputs, curves=[{**warm, "warmup": True}, cold])
+    warm = make_curve(make_net(110, recipe=make_recipe(warmup_lr=0.01)), 0.07)
+    val = [(step, 0.95 if at < late else error) for at, (step, error) in enumerate(warm.points["val/err1"])]
+    val[-1] = (val[-1][0], end)
+    net = make_net(110, run_id="cold", key="cold")
+    cold = replace(warm, net=net, points={**warm.points, "val/err1": val})
+    return replace(make_sample(depths=()), curves=[warm, cold])
 
 
-def test_a_cold_start_is_slow_and_ends_alike(make_sample):
-    name = "cifar10-resnet110-without-warm-up"
-    found = outcome(cold_and_warm(make_sample, late=3), name)
-    assert (found.status, found.runs) == ("holds", 2)
-    assert "above 90.00% until validation 4" in found.evidence
-    assert outcome(cold_and_warm(make_sample, late=1), name).status == "fails"
-    assert outcome(cold_and_warm(make_sample, late=3, end=0.2), name).status == "fails"
-    one = cold_and_warm(make_sample, late=3)
-    found = outcome(dataclasses.replace(one, curves=one.curves[:1]), name)
-    assert found.status == "not measured" and "one without" in found.evidence
+def test_a_cold_start_is_slow_and_ends_alike():
+    claim = "cifar10-resnet110-without-warm-up"
+    result = outcome(cold_and_warm(late=3), claim)
+    assert (result.status, result.runs) == ("holds", 2)
+    assert "above 90.00% until validation 4" in result.evidence
+    assert status(cold_and_warm(late=1), claim) == "fails"
+    assert status(cold_and_warm(late=3, end=0.2), claim) == "fails"
+    one = cold_and_warm(late=3)
+    result = outcome(replace(one, curves=one.curves[:1]), claim)
+    assert result.status == "not measured" and "one without" in result.evidence
 
 
-def test_a_warm_up_makes_another_kind_of_run(make_sample):
-    warm = with_seeds(make_sample, 0.066, 0.067, 0.065, 0.066, 0.066, warmup=True)
-    cold = {**warm.members[0], "run_id": "cold", "val_err1": 0.05, "test_err1": 0.05}
-    inputs = dataclasses.replace(warm, evaluation={**warm.evaluation, "others": [cold]})
-    found = outcome(inputs, "cifar10-resnet110-seeds")
-    assert (found.runs, found.value) == (5, pytest.approx(0.066))  # one run of another kind does not push them aside
+def test_a_warm_up_makes_another_kind_of_run():
+    warm = seeds(0.066, 0.067, 0.065, 0.066, 0.066, recipe=make_recipe(warmup_lr=0.01))
+    cold = make_net(110, error=0.05, run_id="cold", key="cold", checkpoint_sha256="cold")
+    result = outcome(with_nets(warm, warm.members, others=[cold]), "cifar10-resnet110-seeds")
+    assert (result.runs, result.value) == (5, pytest.approx(0.066))  # one run of another kind does not push them aside
 
 
-def test_more_iterations_need_all_of_them(make_sample):
-    name = "imagenet-plain-degrades-longer"
-    short = outcome(make_sample(name="imagenet", depths=(18, 34), plain=(18, 34), steps=600_000), name)
-    assert short.status == "not measured" and "trained for 1,800,000 iterations." in short.evidence
-    long = outcome(make_sample(name="imagenet", depths=(18, 34), plain=(18, 34), steps=1_800_000), name)
+def test_more_steps_need_all_of_them():
+    claim, about = "imagenet-plain-degrades-longer", {"name": "imagenet", "depths": (18, 34), "plain": (18, 34)}
+    short = outcome(make_sample(**about, steps=600_000), claim)
+    assert short.status == "not measured" and "trained for 1,800,000 steps." in short.evidence
+    long = outcome(make_sample(**about, steps=1_800_000), claim)
     assert (long.status, long.length) == ("holds", 3.0)
 
 
-def test_faster_convergence_is_a_lower_error_at_first(make_sample):
+def test_faster_convergence_is_a_lower_error_at_first():
     inputs = make_sample(name="imagenet", depths=(18,), plain=(18,), steps=600_000)
     claim = "imagenet-residual-converges-faster"
-    found = outcome(inputs, claim)
-    assert found.status == "holds" and found.interval is None
-    assert "mean over the first quarter of the training" in found.evidence
-    (plain,) = [curve for curve in inputs.curves if curve["model"] == "plain18"]
-    last = plain["points"]["train/err1"][-1][0]
-    plain["points"]["train/err1"] = [
-        [step, 0.0] if step <= last / 4 else [step, 1.0] for step, _ in plain["points"]["train/err1"]
-    ]
-    assert outcome(inputs, claim).status == "fails"
+    result = outcome(inputs, claim)
+    assert result.status == "holds" and result.interval is None
+    assert "mean over the first quarter of the training" in result.evidence
+    (plain,) = [curve for curve in inputs.curves if curve.net.name == "plain-18"]
+    train = plain.points["train/err1"]
+    early = [(step, 0.0 if step <= train[-1][0] / 4 else 1.0) for step, _ in train]
+    others = [curve for curve in inputs.curves if curve is not plain]
+    fast = replace(plain, points={**plain.points, "train/err1": early})
+    assert status(replace(inputs, curves=[*others, fast]), claim) == "fails"
 
 
-@pytest.mark.parametrize(("error", "status"), [(0.61, "holds"), (0.2, "fails")])
-def test_bounds_of_the_paper(make_sample, error, status):
-    inputs = make_sample(plain=(110,))
-    (plain,) = [curve for curve in inputs.curves if curve["model"] == "plain110"]
-    plain["points"]["val/err1"][-1][1] = error
-    assert outcome(inputs, "cifar10-plain-110-fails").status == status
+@pytest.mark.parametrize(("error", "expected"), [(0.61, "holds"), (0.2, "fails")])
+def test_bounds_of_the_paper(error, expected):
+    inputs = replace(make_sample(), curves=[make_curve(make_net(110, residual=False), error)])
+    assert status(inputs, "cifar10-plain-110-fails") == expected
 
 
-def test_runs_at_another_learning_rate_do_not_speak_for_a_net(make_sample):
-    inputs = make_sample(depths=(20,))
-    nets = [{**inputs.members[0], "run_id": "slow", "lr": 0.01, "val_err1": 0.2, "test_err1": 0.2}, *inputs.members]
-    both = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "others": nets[:1]})
-    assert outcome(both, "cifar10-resnet20-table-6").value == inputs.members[0]["test_err1"]
-
-
-def test_counts_of_the_nets_are_the_papers(make_sample):
-    found = {name: outcome(make_sample(), name) for name in OF_NETS}
-    assert {name: o.status for name, o in found.items()} == dict.fromkeys(OF_NETS, "holds")
-    assert "resnet152 11.3×10⁹" in found["table-1-flops"].evidence
-    assert found["plain34-is-a-fifth-of-vgg19"].value == pytest.approx(0.18, abs=0.01)
-
-
-def test_the_report_tells_what_would_measure_the_rest(make_sample):
-    missing = [found for found in assess(make_sample(steps=510)) if found.status == "not measured"]
-    assert all(found.claim.command for found in missing)
+def test_counts_of_the_nets_are_the_papers():
+    results = {name: outcome(make_sample(), name) for name in OF_NETS}
+    assert {result.status for result in results.values()} == {"holds"}
+    assert "ResNet-152 11.3×10⁹" in results["table-1-flops"].evidence
+    assert results["plain34-is-a-fifth-of-vgg19"].value == pytest.approx(0.18, abs=0.01)
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "beyond_chance"),
+    ("error", "expected", "beyond_chance"),
     [(0.0800, "holds", True), (0.0875, "holds", False), (0.0910, "holds", False), (0.0960, "fails", True)],
 )
-def test_a_published_error_is_reached_unless_the_whole_interval_lies_above(make_sample, error, status, beyond_chance):
-    found = outcome(with_members(make_sample(), error, 0.08, 0.08, 0.08), "cifar10-resnet20-table-6")
-    assert (found.status, found.beyond_chance) == (status, beyond_chance)
-    assert found.claim.paper == {"resnet20": 8.75}
-    assert f"{100 * error:.2f}%" in found.evidence
+def test_a_published_error_is_reached_unless_the_whole_interval_lies_above(error, expected, beyond_chance):
+    result = outcome(with_members(make_sample(), error, 0.08, 0.08, 0.08), "cifar10-resnet20-table-6")
+    assert (result.status, result.beyond_chance) == (expected, beyond_chance)
+    assert result.claim.paper == {"ResNet-20": 8.75}
+    assert f"{100 * error:.2f}%" in result.evidence
 
 
-def test_several_seeds_count_by_their_mean(make_sample):
-    inputs = with_members(make_sample(), 0.080, 0.08, 0.08, 0.08)
-    twin = {**inputs.members[0], "run_id": "twin", "seed": 1, "test_err1": 0.100}
-    curves = [*inputs.curves, {**inputs.curves[0], "run_id": "twin"}]
-    evaluation = {**inputs.evaluation, "members": [*inputs.members, twin]}
-    inputs = dataclasses.replace(inputs, evaluation=evaluation, curves=curves)
-    found = outcome(inputs, "cifar10-resnet20-table-6")
-    assert found.value == pytest.approx(0.09)
-    assert "mean of 2 runs" in found.evidence
+def test_several_seeds_count_by_their_mean():
+    nets = [make_net(20, error=error, seed=seed) for seed, error in enumerate((0.08, 0.1))]
+    result = outcome(with_nets(make_sample(), nets), "cifar10-resnet20-table-6")
+    assert result.value == pytest.approx(0.09)
+    assert "mean of 2 runs" in result.evidence
 
 
-def test_imagenet_errors_need_the_papers_views(make_sample):
-    inputs = make_sample(name="imagenet", depths=(18, 34), plain=(18, 34), steps=600_000)
-    assert outcome(inputs, "imagenet-resnet18-table-2").status == "not measured"
-    evaluation = {**inputs.evaluation, "data": {"protocol": "10-crop"}}
-    ten_crop = dataclasses.replace(inputs, evaluation=evaluation)
-    assert outcome(ten_crop, "imagenet-resnet18-table-2").status == "holds"
-    assert outcome(ten_crop, "imagenet-ensemble-top5").status == "not measured"
-    assert "not public" in outcome(ten_crop, "imagenet-ensemble-top5").evidence
+def imagenet(*nets, views="10-crop"):
+    return with_nets(make_sample(name="imagenet", depths=(), plain=()), nets, data={"protocol": views}, curves=[])
 
 
-def test_an_interval_that_reaches_over_both_sides_of_the_margin_settles_nothing(make_sample):
-    claim = next(claim for claim in CLAIMS if claim.check == "comparable")
-    assert near(claim, 0.012, (-0.013, 0.037), "").beyond_chance is False
-    assert near(claim, 0.001, (-0.013, 0.015), "").beyond_chance is False
+def test_imagenet_errors_need_the_papers_views_option_and_stride():
+    nets = make_net(18, error=0.27, **IMAGENET), make_net(50, error=0.22, **IMAGENET)
+    first, second = "imagenet-resnet18a-table-2", "imagenet-resnet50-table-3"
+    assert [status(imagenet(*nets), claim) for claim in (first, second)] == ["holds", "holds"]
+    assert status(imagenet(*nets, views="1-crop"), first) == "not measured"
+    assert status(imagenet(*nets), "imagenet-resnet50-table-4") == "not measured"  # at other views
+    others = [
+        replace(nets[0], model=make_model(18, shortcut="C")),
+        replace(nets[1], model=make_model(50, stride_on="3x3")),
+    ]
+    for claim in (first, second):
+        result = outcome(imagenet(*others), claim)
+        assert result.status == "not measured" and "So far" not in result.evidence
 
 
-def test_top5_errors_of_the_tables_are_claims_of_their_own(make_sample):
-    inputs = make_sample(name="imagenet", depths=(34, 50), plain=(), steps=600_000)
-    first, second = inputs.members
-    members = [first, {**second, "model": "resnet50", "test_err1": 0.30, "test_err5": 0.0671}]
-    evaluation = {**inputs.evaluation, "members": members, "run": None, "data": {"protocol": "10-crop"}}
-    inputs = dataclasses.replace(inputs, evaluation=evaluation)
-    found = outcome(inputs, "imagenet-resnet50-table-3-top5")
-    assert (found.status, found.claim.paper) == ("holds", {"resnet50": 6.71})
-    assert "reaches 6.71% top-5 error" in found.claim.statement and "(top-5)" in found.evidence
-    assert outcome(inputs, "imagenet-resnet50-table-3").status == "fails"
-    assert outcome(inputs, "imagenet-resnet50-table-4-top5").status == "not measured"  # at other views
-    members[1]["test_err5"] = None
-    assert outcome(inputs, "imagenet-resnet50-table-3-top5").status == "not measured"
+def test_the_test_servers_error_cannot_be_measured():
+    result = outcome(imagenet(make_net(50, **IMAGENET)), "imagenet-ensemble-top5")
+    assert result.status == "not measured" and "not public" in result.evidence
+
+
+def test_top5_errors_of_the_tables_are_claims_of_their_own():
+    net = make_net(50, error=0.30, test_err5=0.0671, **IMAGENET)
+    result = outcome(imagenet(net), "imagenet-resnet50-table-3-top5")
+    assert (result.status, result.claim.paper) == ("holds", {"ResNet-50": 6.71})
+    assert "reaches 6.71% top-5 error" in result.claim.statement and "(top-5)" in result.evidence
+    assert status(imagenet(net), "imagenet-resnet50-table-3") == "fails"
+    assert status(imagenet(replace(net, test_err5=None)), "imagenet-resnet50-table-3-top5") == "not measured"
 
 
 @pytest.mark.parametrize(
-    ("residual", "status", "beyond_chance"),
+    ("residual", "expected", "beyond_chance"),
     [
         (0.2790, "holds", True),
         (0.2860, "holds", False),
@@ -408,42 +357,14 @@ def test_top5_errors_of_the_tables_are_claims_of_their_own(make_sample):
         (0.3500, "fails", True),
     ],
 )
-def test_comparable_nets_are_less_than_the_margin_apart(make_sample, residual, status, beyond_chance):
-    inputs = make_sample(name="imagenet", depths=(18, 34), plain=(), steps=600_000)
-    plain, deep = ({**net, "test_err1": error} for net, error in zip(inputs.members, (0.2794, residual), strict=True))
-    members = [{**plain, "model": "plain18", "residual": False}, {**deep, "model": "resnet18", "depth": 18}]
-    inputs = dataclasses.replace(inputs, evaluation={**inputs.evaluation, "members": members, "run": None}, curves=())
-    found = outcome(inputs, "imagenet-18-layers-comparable")
-    assert (found.status, found.beyond_chance) == (status, beyond_chance)
-    assert "at most 1 either way" in found.evidence
+def test_comparable_nets_are_less_than_the_margin_apart(residual, expected, beyond_chance):
+    nets = make_net(18, error=0.2794, residual=False, **IMAGENET), make_net(18, error=residual, **IMAGENET)
+    result = outcome(imagenet(*nets), "imagenet-18-layers-comparable")
+    assert (result.status, result.beyond_chance) == (expected, beyond_chance)
+    assert "at most 1 either way" in result.evidence
 
 
-def test_a_published_error_is_credited_to_the_nets_own_option_and_stride(make_sample):
-    inputs = make_sample(name="imagenet", depths=(34, 50), plain=(), steps=600_000)
-    members = [{**net, "model": name} for net, name in zip(inputs.members, ("resnet34C", "resnet50_v1.5"), strict=True)]
-    evaluation = {**inputs.evaluation, "members": members, "data": {"protocol": "10-crop"}}
-    curves = [
-        {**curve, "model": net["model"]} for curve, net in zip(inputs.curves, members, strict=False)
-    ]  # of these two alone
-    option_c = dataclasses.replace(inputs, evaluation=evaluation, curves=curves)
-    for claim in ("imagenet-resnet34-table-3", "imagenet-resnet50-table-3"):
-        assert outcome(option_c, claim).status == "not measured"
-        assert "So far" not in outcome(option_c, claim).evidence
-    members[0]["model"], members[1]["model"] = "resnet34", "resnet50"
-    for claim in ("imagenet-resnet34-table-3", "imagenet-resnet50-table-3"):
-        assert outcome(option_c, claim).status == "holds"
-
-
-def test_outcomes_are_json(make_sample):
-    assert json.loads(json.dumps([found.to_json() for found in assess(make_sample())], allow_nan=False))
-
-
-def test_other_systems_are_no_plain_nets(make_sample):
-    inputs = make_sample(plain=())
-    named = {"vgg13_bn_small": 13, "vgg16_bn_small": 16}
-    curves = [
-        {**inputs.curves[0], "run_id": model, "model": model, "depth": depth, "residual": False}
-        for model, depth in named.items()
-    ]
-    inputs = dataclasses.replace(inputs, curves=[*inputs.curves, *curves])
-    assert outcome(inputs, "cifar10-plain-degrades").status == "not measured"
+def test_an_interval_that_reaches_over_both_sides_of_the_margin_settles_nothing():
+    claim = next(claim for claim in CLAIMS if claim.check == "comparable")
+    assert near(claim, 0.012, (-0.013, 0.037), "").beyond_chance is False
+    assert near(claim, 0.001, (-0.013, 0.015), "").beyond_chance is False

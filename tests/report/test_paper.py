@@ -9,11 +9,10 @@ import pytest
 
 from pipeline.compose import compose
 from pipeline.config import from_dict, with_overrides
-from pipeline.learn.models import build_model, net_name
-from pipeline.learn.models.zoo import NETS
+from pipeline.learn.models import build_model
 from pipeline.report.checks import CHECKS
-from pipeline.report.paper import CLAIMS, PUBLISHED
-from pipeline.report.sizes import SIZES
+from pipeline.report.claims import SIZES
+from pipeline.report.paper import CLAIMS, NETS, PUBLISHED
 from pipeline.tuning.space import example_points
 
 ROOT = Path(__file__).parents[2]
@@ -55,11 +54,11 @@ def test_each_printed_error_of_a_net_of_ours_is_a_claim():
     assert len(top5) == 7 + 5  # Table 2 has none
 
 
-BOTTLENECKS = {"plain50", "plain101"}  # footnote 4's, in no table
+BOTTLENECKS = {"plain-50", "plain-101"}  # footnote 4's, in no table
 
 
 def test_claims_name_nets_and_checks_that_exist():
-    nets = {net.name for net in NETS} | BOTTLENECKS
+    nets = {*NETS, *BOTTLENECKS}
     for claim in CLAIMS:
         assert claim.check in {**CHECKS, **SIZES}
         assert set(claim.nets) <= nets | {"best member", "ensemble", "best", "mean", "std", "runs"}
@@ -67,15 +66,17 @@ def test_claims_name_nets_and_checks_that_exist():
         assert claim.command or not claim.dataset
 
 
-def test_published_nets_have_the_names_of_our_models():
+def test_published_nets_are_of_their_data_set():
     for result in PUBLISHED:
-        if result.depth is not None:
-            assert result.model in {net.name for net in NETS if net.small == (result.dataset == "cifar10")}
+        if result.of_the_paper:
+            assert NETS[result.net].small == (result.dataset == "cifar10")
+    assert {result.net for result in PUBLISHED if result.net in NETS} >= {"ResNet-34 (A)", "VGG-16", "GoogLeNet"}
 
 
 def test_plain_bottlenecks_can_be_built():
     for name in BOTTLENECKS:
-        assert build_model("imagenet", int(name[5:]), residual=False, shortcut=None, stride_on="1x1", num_classes=10)
+        depth = int(name.removeprefix("plain-"))
+        assert build_model("imagenet", depth, residual=False, shortcut=None, stride_on="1x1", num_classes=10)
 
 
 def trained_by(config) -> set[str]:
@@ -84,15 +85,14 @@ def trained_by(config) -> set[str]:
     # Of one grid, each key's examples come alone: its points are all their combinations.
     if isinstance(config.sweep.space, dict):
         points += [dict(zip(config.sweep.space, p, strict=True)) for p in product(*config.sweep.space.values())]
-    models = [with_overrides(config, point).model for point in points]
-    return {net_name(m.family, m.depth, m.residual, m.shortcut, m.stride_on) for m in models}
+    return {with_overrides(config, point).model.name for point in points}
 
 
 def test_a_claims_command_trains_its_nets(tmp_path):
     from dvc.utils.hydra import apply_overrides
 
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    known = {net.name for net in NETS} | BOTTLENECKS
+    known = {*NETS, *BOTTLENECKS}
     for claim in (claim for claim in CLAIMS if claim.command.startswith("dvc exp run") and claim.check != "not_public"):
         shutil.copy(ROOT / "params.yaml", tmp_path)
         apply_overrides(tmp_path / "params.yaml", shlex.split(claim.command)[4::2])

@@ -2,90 +2,141 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from dataclasses import replace
 
 import pytest
-from members import ERRORS, MEMBER
+from nets import make_model, make_net
+from samples import make_sample, with_nets
 
 from pipeline.atomic import read_json
 from pipeline.report.inputs import ReportInputs
-from pipeline.report.published import BEGIN, END, publish
+from pipeline.report.paper import CLAIMS
+from pipeline.report.published import BEGIN, COLUMNS, END, collection, overview, publish, title
 
+MEMBER = make_net(
+    20, error=0.2512, steps=700, val_err1=0.25, ci95=(0.24, 0.26), test_err5=0.01, ci95_err5=None, key="k"
+)
+ERRORS = {"val_err1": 0.25, "test_err1": 0.2512, "test_err5": 0.01, "ci95": [0.24, 0.26]}
+COMMAND = "dvc exp run -S data=cifar10"
 INPUTS = ReportInputs(
     data={"name": "cifar10", "classes": ["a", "b"], "counts": {"train": 45, "val": 5, "test": 10}},
-    evaluation={"members": [MEMBER], "ensemble": {"size": 3, "selection": "top_k", **ERRORS}},
-    provenance={"commands": {"the whole experiment": "dvc exp run -S data=cifar10"}},
+    evaluation={"members": [MEMBER.to_json()], "ensemble": {"size": 3, "selection": "top_k", **ERRORS}},
+    provenance={"commands": {"the whole experiment": COMMAND}},
 )
+DEGRADES = {"id": "cifar10-plain-degrades", "status": "holds", "evidence": "56 > 20", "runs": 2, "length": 0.125}
+COUNTED = {"id": "resnet152-below-vgg", "status": "holds", "evidence": "11.3", "runs": None, "length": None}
 
 
-def test_the_table_is_made_anew_from_all_results_and_the_rest_of_the_readme_stays(tmp_path):
+@pytest.fixture
+def published(tmp_path):
+    """Publishes inputs as `a`; what it wrote."""
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+
+    def run(inputs, name="a"):
+        return read_json(publish(inputs, name, tmp_path / "results", tmp_path / "README.md"))
+
+    return run
+
+
+def result(command=COMMAND, claims=(), inputs=INPUTS):
+    provenance = {"commands": {"the whole experiment": command}}
+    told = {"claims": list(claims), "pictures": ["curves"], "provenance": provenance}
+    return {"name": "a", "data": inputs.data, "evaluation": inputs.evaluation, **told}
+
+
+def rows(markdown: str) -> list[list[str]]:
+    """Cells of the tables in a page, without the rules below their headers."""
+    lines = [line for line in markdown.splitlines() if line.startswith("| ") and "---" not in line]
+    return [[cell.strip().replace("\\", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_the_tables_are_made_anew_from_all_results_and_the_rest_of_the_readme_stays(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nstale\n{END}\nafter\n")
     for name in ("cifar10", "cifar10-seed.1"):
         publish(INPUTS, name, tmp_path / "results", readme)
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "stale" not in text
-    assert text.count("| cifar10 | 1 | 700 | ResNet-20 | 25.12%") == 2
+    assert text.count("| cifar10 | 1 | 700 | ResNet-20 | 25.12% (24.00 to 26.00%) | of 3 |") == 2
     assert read_json(tmp_path / "results" / "cifar10-seed.1.json")["evaluation"]["members"][0]["test_err1"] == 0.2512
-
-
-def test_a_result_holds_its_sweep(tmp_path):
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
-    trial = {"name": "t", "config": {"model.depth": 20}, "val_err1": 0.25, "steps": 700, "stopped_early": False}
-    leaderboard = {"trials": [{**trial, "status": "finished"}]}
-    path = publish(
-        dataclasses.replace(INPUTS, leaderboard=leaderboard), "a", tmp_path / "results", tmp_path / "README.md"
-    )
-    assert read_json(path)["leaderboard"] == leaderboard
+    readme.write_text("nothing")
+    with pytest.raises(ValueError, match="put them where the table belongs"):
+        publish(INPUTS, "cifar10", tmp_path / "results", readme)
 
 
 @pytest.mark.parametrize(
     ("weights", "kept"), [("/home/me/net.safetensors", "net.safetensors"), ("run:0a1b", "run:0a1b"), ("", "")]
 )
-def test_a_result_names_no_folder_of_this_machine(tmp_path, weights, kept):
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+def test_a_result_holds_its_sweep_and_names_no_folder_of_this_machine(published, weights, kept):
     trial = {"name": "t", "config": {"start.weights": weights}, "val_err1": 0.25, "steps": 700, "stopped_early": False}
-    leaderboard = {"trials": [{**trial, "status": "finished"}]}
-    inputs = dataclasses.replace(INPUTS, leaderboard=leaderboard)
-    path = publish(inputs, "a", tmp_path / "results", tmp_path / "README.md")
-    assert read_json(path)["leaderboard"]["trials"][0]["config"] == {"start.weights": kept}
+    trial |= {"status": "finished"}
+    expected = [{**trial, "config": {"start.weights": kept}}]
+    assert published(replace(INPUTS, leaderboard={"trials": [trial]}))["leaderboard"] == {"trials": expected}
 
 
-def test_a_result_holds_its_curves_as_they_are_drawn_and_its_responses(tmp_path, make_sample):
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
-    sample = make_sample(depths=(20, 56), plain=(20,))
-    layers = {"run_id": "r", "key": "k", "model": "resnet20", "depth": 20, "residual": True, "seed": 0}
-    responses = [{**layers, "std": [0.5], "gradient": [0.1]}]
-    commands = {"commands": {"the whole experiment": "dvc exp run -S data=cifar10"}}
-    inputs = dataclasses.replace(sample, responses=responses, provenance=commands)
-    kept = read_json(publish(inputs, "a", tmp_path / "results", tmp_path / "README.md"))
-    assert [curve["model"] for curve in kept["curves"]] == ["plain20", "resnet20", "resnet56"]
-    assert all(len(curve["points"]["train/err1"]) <= 120 for curve in kept["curves"])
-    assert kept["curves"][0]["points"]["val/err1"][-1] == [64_000, 0.095]
-    assert kept["responses"] == responses
-
-
-def test_a_result_holds_its_pictures_and_the_claims_that_it_measured(tmp_path, make_sample):
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
-    commands = {"commands": {"the whole experiment": "dvc exp run -S data=cifar10"}}
-    inputs = dataclasses.replace(make_sample(depths=(20, 56), plain=(20, 56)), provenance=commands)
+def test_a_result_holds_curves_responses_pictures_and_the_claims_that_it_measured(published, tmp_path):
+    inputs = make_sample(depths=(20, 56), plain=(20, 56))
     old = tmp_path / "results" / "a" / "transfer.png"
     old.parent.mkdir(parents=True)
     old.write_text("of an earlier run")
-    kept = read_json(publish(inputs, "a", tmp_path / "results", tmp_path / "README.md"))
+    kept = published(inputs)
+    assert [curve["net"]["name"] for curve in kept["curves"]] == ["plain-20", "plain-56", "ResNet-20", "ResNet-56"]
+    assert all(len(curve["points"]["train/err1"]) <= 120 for curve in kept["curves"])
+    assert kept["curves"][0]["points"]["val/err1"][-1] == [64_000, 0.095]
+    assert kept["responses"] == inputs.responses and "tracking_uri" not in kept["provenance"]
     files = {path.name for path in (tmp_path / "results" / "a").iterdir()}
     assert files == {f"{name}.png" for name in kept["pictures"]} == {"curves.png", "responses.png", "cost.png"}
     verdicts = {claim["id"]: claim["status"] for claim in kept["claims"]}
     assert verdicts["cifar10-plain-degrades"] == "holds"
     assert "not measured" not in verdicts.values() and not any("imagenet" in name for name in verdicts)
     assert f"| {list(verdicts.values()).count('holds')} hold, " in (tmp_path / "README.md").read_text()
-    page = (tmp_path / "results" / "README.md").read_text()
-    shown = re.findall(r"!\[.*\]\((.*)\)", page)
+    shown = re.findall(r"!\[.*\]\((.*)\)", (tmp_path / "results" / "README.md").read_text())
     assert len(shown) == 3 and all((tmp_path / "results" / path).is_file() for path in shown)
+    again = ReportInputs(data=kept["data"], evaluation=kept["evaluation"], leaderboard=kept["leaderboard"])
+    assert again.nets == inputs.nets and again.trials == inputs.trials
 
 
-def test_a_readme_without_a_place_for_it_is_refused(tmp_path):
-    (tmp_path / "README.md").write_text("nothing")
-    with pytest.raises(ValueError, match="put them where the table belongs"):
-        publish(INPUTS, "cifar10", tmp_path / "results", tmp_path / "README.md")
+def test_an_experiments_table_has_every_net_with_minutes_and_both_intervals_where_they_are_known():
+    timed = replace(MEMBER, seconds=90.0, ci95_err5=(0.008, 0.0121))
+    run = replace(MEMBER, run_id="r", key="r", checkpoint_sha256="r", model=make_model(56, shortcut="B"), val_err1=None)
+    _, first, second, ensemble = rows(str(collection([result(inputs=with_nets(INPUTS, [timed], run))])))[-4:]
+    assert first == ["ResNet-20", "700", "1.5", "25.00%", "25.12%", "24.00 to 26.00%", "1.00%", "0.80 to 1.21%"]
+    assert second[0] == "ResNet-56 (B) (named run), trained on all images" and second[2::5] == ["", "–"]
+    assert ensemble[0] == "**ensemble of 3**" and len(ensemble) == 1 + len(COLUMNS)
+
+
+def test_an_experiment_is_called_by_what_was_chosen():
+    command = f"{COMMAND} -S sweep=transfer -S ++set.start.weights='run:a b' -S ++set.trainer.compile=true"
+    assert title(result(f"{command} -S ++set.evaluation.runs=all")) == "cifar10, sweep=transfer, start.weights=run:a b"
+
+
+def test_the_best_net_is_the_one_that_validates_best_whatever_its_test_error():
+    lucky = replace(MEMBER, model=make_model(56), val_err1=0.3, test_err1=0.1, steps=900, key="l", run_id="l")
+    unseen = replace(MEMBER, model=make_model(110), val_err1=None, key="u", run_id="u")
+    _, row = rows(overview([result(inputs=with_nets(INPUTS, [lucky, unseen, MEMBER]))]))
+    assert row[1:5] == ["3", "700 to 900", "ResNet-20", "25.12% (24.00 to 26.00%)"]
+    _, alone = rows(overview([result(inputs=with_nets(INPUTS, [unseen], ensemble=None))]))
+    assert alone[3:7] == ["ResNet-110", "25.12% (24.00 to 26.00%)", "–", "–"]
+
+
+def test_each_claim_stands_once_with_every_experiment_that_measured_it():
+    eighth = result(f"{COMMAND} -S recipe=cifar_eighth", [DEGRADES, COUNTED])
+    quarter = result(f"{COMMAND} -S recipe=cifar_quarter", [{**DEGRADES, "status": "fails"}, COUNTED])
+    body = collection([eighth, quarter]).sections[0].body
+    assert f"2 of {len(CLAIMS)} claims" in body
+    _, *claims = rows(body)
+    assert [row[1:4] for row in claims] == [
+        ["**holds**", "cifar10, recipe=cifar_eighth", "12%"],
+        ["**fails**", "cifar10, recipe=cifar_quarter", "12%"],
+        ["**holds**", "", ""],
+    ]
+    assert [bool(row[0]) for row in claims] == [True, False, True]
+    missing = body[body.index("<details>") :]
+    assert f"{len(CLAIMS) - 2} claims not measured" in missing
+    assert "cifar10-resnet110-seeds" in missing and "cifar10-plain-degrades," not in missing
+
+
+def test_the_page_says_what_was_not_recorded():
+    text = str(collection([result()]))
+    assert "hardware not recorded" in text and "![learning curves of cifar10](a/curves.png)" in text

@@ -23,6 +23,7 @@ from pipeline.learn.models import build_model
 from pipeline.report.inputs import ReportInputs
 from pipeline.run.weights import load_weights
 from pipeline.stages import ensemble, evaluate, report, train
+from pipeline.tracking.history import curves
 from pipeline.tracking.store import client, locate
 from pipeline.workspace import Workspace
 
@@ -97,11 +98,13 @@ def test_errors_are_those_of_the_nets_on_the_test_images(chain):
 def test_the_result_is_what_the_report_reads(chain):
     manifest = open_store(chain.workspace.store("digits")).manifest
     data = {"name": manifest.name, "classes": list(manifest.classes), "counts": manifest.counts}
-    inputs = ReportInputs(data=data, evaluation=chain.result)
+    recorded = curves(chain.location, [net["run_id"] for net in [*chain.result["members"], chain.result["run"]]])
+    evaluation = report.with_records(chain.result, {run["run_id"]: run["net"] for run in recorded})
+    inputs = ReportInputs(data=data, evaluation=evaluation)
     assert len(inputs.members) == 2 and inputs.ensemble["size"] == 2
-    assert inputs.best_member["val_err1"] == min(member["val_err1"] for member in inputs.members)
-    assert inputs.named_run["depth"] == 8 and len(inputs.nets) == 2  # the named run is a member, told once
-    assert {net["model"]: net["macs"] for net in inputs.nets} == {"resnet8": 747_136, "resnet14": 1_631_872}
+    assert inputs.best_member.val_err1 == min(member["val_err1"] for member in inputs.members)
+    assert inputs.named_run.model.depth == 8 and len(inputs.nets) == 2  # the named run is a member, told once
+    assert {net.name: net.macs for net in inputs.nets} == {"ResNet-8": 747_136, "ResNet-14": 1_631_872}
 
 
 def test_the_error_is_told_for_each_number_of_members(chain):

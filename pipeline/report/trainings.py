@@ -1,0 +1,192 @@
+"""What trainings came to, net by net, for claims to be checked against: which runs speak for a net, and how long they trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.record import Net
+from pipeline.report.curves import windows
+from pipeline.report.inputs import TRAIN, VAL, Curve, ReportInputs, as_the_paper, has_warm_up, ids, recipe_of
+from pipeline.report.markdown import count, percent
+from pipeline.report.paper import PROTOCOLS, Claim, Metric
+
+FULL_LENGTH = 0.95  # of a length: an epoch that does not divide it is no shorter training
+LEAST = 1 / 8  # of the paper's steps; shorter trainings settle no comparison
+TRAIN_WINDOWS = 50  # a train error is the mean over the last of so many parts of the training
+EARLY = 1 / 4  # of a training, before the learning rate's first drop: how fast a net converges at first
+
+# A metric's images, by their name in the counts and by their name on the page.
+IMAGES = {"test": "test", "top5": "test", "validation": "val", "train": "train", "early": "train"}
+ON = {
+    "test": "test images",
+    "top5": "test images (top-5)",
+    "validation": "validation images",
+    "train": "training images",
+    "early": "training images, mean over the first quarter of the training",
+}
+
+
+class Training(NamedTuple):
+    """A run of a net, and the value that a claim is about: an error as a fraction, or a mean response."""
+
+    net: Net
+    value: float
+    steps: int
+    val: float  # validation error, infinite without
+
+    @property
+    def recipe(self) -> tuple[tuple[str, Any], ...]:
+        """What else decides the result, without warm-up, in a form that can be compared."""
+        flat = recipe_of(self.net).items()
+        return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in sorted(flat))
+
+    @property
+    def warm_up(self) -> bool:
+        return has_warm_up(self.net)
+
+
+class Measured(NamedTuple):
+    """A net's value: the mean of the runs that speak for it."""
+
+    name: str
+    value: float
+    values: tuple[float, ...]
+    n: int  # images that an error is counted on, 0 where the value is none
+    steps: int
+    full: bool  # whether the runs were trained on all images
+    seeds: tuple[int, ...] = ()  # of the runs, each once
+
+    @property
+    def errors(self) -> int:
+        return round(self.value * self.n)
+
+    def __str__(self) -> str:
+        runs = f" (mean of {len(self.values)} runs)" if len(self.values) > 1 else ""
+        split = " (trained on all images)" if self.full else ""
+        return f"{self.name} {percent(self.value) if self.n else f'{self.value:.3f}'}{runs}{split}"
+
+
+def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
+    """Every run that has a value of the metric, of nets trained as the paper's are.
+
+    test, top5: test error of evaluated nets. validation, train: the end of a learning curve. early: the mean of the train
+    error over the first part of it. responses: the mean over the layers of their standard deviation.
+    """
+    if metric in ("test", "top5"):
+        values = [(net, net.test_err5 if metric == "top5" else net.test_err1) for net in inputs.nets]
+    elif metric == "responses":
+        values = [(layers.net, sum(layers.std) / len(layers.std)) for layers in inputs.layers]
+    else:
+        return _on_curves(inputs, metric)
+    return [
+        Training(net, value, net.steps, math.inf if net.val_err1 is None else net.val_err1)
+        for net, value in values
+        if value is not None and as_the_paper(net)
+    ]
+
+
+def _on_curves(inputs: ReportInputs, metric: Metric) -> list[Training]:
+    tested = {name: net for net in inputs.nets if as_the_paper(net) for name in ids(net)}
+    found = []
+    for curve in inputs.curves:
+        value = _on_curve(curve, metric)
+        if value is not None and curve.net.complete and as_the_paper(curve.net):
+            net = next((tested[name] for name in sorted(ids(curve.net)) if name in tested), curve.net)
+            val = curve.series(VAL)
+            found.append(Training(net, value, curve.steps, val[-1][1] if val else math.inf))
+    return found
+
+
+def _on_curve(curve: Curve, metric: Metric) -> float | None:
+    train = curve.series(TRAIN)
+    if metric == "early":
+        first = [error for step, error in train if step <= EARLY * curve.steps]
+        return sum(first) / len(first) if first else None
+    values = curve.series(VAL) if metric == "validation" else windows(train, TRAIN_WINDOWS)
+    return values[-1][1] if values else None
+
+
+def lengths(runs: Iterable[Training], dataset: str, least: float = 0.0) -> list[int]:
+    """At which numbers of steps nets may be compared: the paper's, then shorter ones, the longest first.
+
+    Args:
+        least: where it is not 0, that many times the paper's steps are the only length.
+    """
+    paper = PROTOCOLS[dataset].steps
+    if least:
+        return [round(least * paper)]
+    shorter = {t.steps for t in runs if FULL_LENGTH * LEAST * paper <= t.steps < FULL_LENGTH * paper}
+    return [paper, *sorted(shorter, reverse=True)]
+
+
+def side_by_side(runs: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:
+    """Nets by name that may be compared with each other: of one learning rate and recipe, whatever their warm-up.
+
+    Of several such kinds the one that the most nets have, then the most runs, then the best validation error. For the
+    arguments see `at_length`.
+    """
+    kinds: dict[tuple[Any, ...], list[Training]] = {}
+    for training in sorted(runs, key=_rank):
+        kinds.setdefault((training.net.lr, training.recipe), []).append(training)
+    measured = [at_length(trainings, steps, n, paper) for trainings in kinds.values()]
+    return max(measured, key=lambda nets: (len(nets), sum(len(net.values) for net in nets.values())), default={})
+
+
+def at_length(runs: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:
+    """Nets by name, of runs that trained for `steps`.
+
+    A net's runs at several learning rates or by several recipes are not of one kind: the kind with the most runs speaks
+    for it, of equally many the one with the best validation error. Where the rate is unknown, the best run speaks.
+
+    Args:
+        n: images that an error is counted on.
+        paper: `steps` are the paper's, from which a run may be apart by what its epochs do not divide.
+    """
+    by_name: dict[str, list[Training]] = {}
+    for training in runs:
+        if abs(training.steps / steps - 1) <= (1 - FULL_LENGTH if paper else 0):
+            by_name.setdefault(training.net.name, []).append(training)
+    return {name: _measured(name, trainings, n) for name, trainings in by_name.items()}
+
+
+def _measured(name: str, runs: Iterable[Training], n: int) -> Measured:
+    kinds: dict[tuple[Any, ...], list[Training]] = {}
+    for run in sorted(runs, key=_rank):
+        kind = (run.net.key,) if run.net.lr is None else (run.net.lr, run.recipe, run.warm_up)
+        kinds.setdefault(kind, []).append(run)
+    chosen = max(kinds.values(), key=len)  # the first of equally many
+    values = tuple(run.value for run in chosen)
+    seeds = tuple(sorted({run.net.seed for run in chosen if run.net.seed is not None}))
+    return Measured(name, sum(values) / len(values), values, n, chosen[0].steps, chosen[0].net.split == "full", seeds)
+
+
+def _rank(training: Training) -> tuple[float, str, str]:
+    return training.val, training.net.run_id, training.net.key
+
+
+def missing(inputs: ReportInputs, claim: Claim, wanted: int) -> str:
+    """What would have to be trained, and what shorter runs have shown so far."""
+    longest: dict[str, tuple[Training, Metric]] = {}
+    metrics: Sequence[Metric] = ("validation", "test") if claim.metric == "test" else (claim.metric,)
+    for metric in metrics:
+        for training in trainings(inputs, metric):
+            before = longest.get(training.net.name)
+            if not before or before[1] != metric or training.steps > before[0].steps:
+                longest[training.net.name] = (training, metric)
+    short = []
+    for name in (name for name in claim.nets if name in longest):
+        training, metric = longest[name]
+        value = f"{training.value:.3f}" if metric == "responses" else percent(training.value)
+        split = "" if metric in ("test", "top5", "responses") else f" on {ON[metric]}"
+        short.append(f"{name} {value}{split} after {count(training.steps)}")
+    so_far = f" So far: {', '.join(short)}." if short else ""
+    paper = PROTOCOLS[inputs.data["name"]].steps
+    what = claim.nets[0] if wanted == 1 else f"two of {', '.join(claim.nets)}"
+    length = f"the paper's {count(paper)} steps"
+    if claim.length:
+        length = f"{count(round(claim.length * paper))} steps"
+    elif wanted > 1:
+        length += ", or both for an eighth of them at least"
+    return f"Needs {what} trained for {length}.{so_far}"
