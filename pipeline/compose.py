@@ -137,8 +137,8 @@ def _section(path: Path, key: str, section: dict[str, Any]) -> tuple[Any, dict[s
     if main and main not in section:
         keys = ", ".join(f"{key}.{name}" for name in section) or "nothing"
         raise ValueError(
-            f"{path.name} holds {keys} and no {key}.{main}, so a choice may have been lost; name it as well, "
-            f"{AUTO} leaves it to conf/: dvc exp run -S ++{key}.{main}={AUTO}"
+            f"{path.name} holds {keys} and no {key}.{main}; beside values, {key}=... is {key}.{main}=...: "
+            f"dvc exp run -S ++{key}.{main}={AUTO}, or the name that you chose in place of {AUTO}"
         )
     return (section.get(main) if main else None), {name: value for name, value in section.items() if name != main}
 

@@ -289,9 +289,7 @@ def test_the_parameters_that_users_set_are_those_of_params_yaml():
     assert apply("++set.model.depth=56", "+trainer.num_nodes=2")["trainer"]["num_nodes"] == 2
     both = apply("data=cifar10", "recipe.lr=0.2", "recipe.name=cifar_quick")["recipe"]
     assert (both["lr"], both["max_steps"]) == (0.2, 4212)
-    with pytest.raises(
-        ValueError, match=r"recipe\.lr and no recipe\.name, so a choice may have been lost.*-S \+\+recipe\.name=auto"
-    ):
+    with pytest.raises(ValueError, match=r"recipe\.lr and no recipe\.name; .*: dvc exp run -S \+\+recipe\.name=auto"):
         apply("recipe=cifar_quick", "+recipe.lr=0.2")
 
 

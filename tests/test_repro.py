@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shutil
@@ -13,8 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 from imports import ROOT
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from pipeline.atomic import read_json
+from pipeline.compose import leaves
 
 pytestmark = pytest.mark.slow
 
@@ -96,11 +101,11 @@ def test_a_comment_in_conf_composes_and_no_more(done):
     ("file", "old", "new", "stages"),
     [
         ("conf/recipe/digits.yaml", "lr: 0.1", "lr: 0.2", {"sweep", "train"}),
-        ("conf/ensemble/best_per_depth.yaml", "size: 6", "size: 5", {"ensemble"}),
+        ("conf/data/digits.yaml", "model:", "ensemble: {size: 5}\nmodel:", {"ensemble"}),
         ("conf/data/digits.yaml", "num_val: 287", "num_val: 288", {"preprocess"}),
         ("pipeline/report/theme.py", '"""', '"""Again. ', {"report"}),
-        ("pipeline/data/archives.py", '"""', '"""Again. ', {"fetch", "preprocess"}),
-        ("pipeline/tuning/space.py", '"""', '"""Again. ', {"sweep"}),
+        ("pipeline/learn/training/schedule.py", '"""', '"""Again. ', {"sweep", "train", "ensemble", "evaluate", "report"}),
+        ("pipeline/tuning/space.py", '"""', '"""Again. ', {"sweep", "train"}),
     ],
 )
 def test_a_change_reaches_exactly_the_stages_that_read_it(done, file, old, new, stages):
@@ -116,13 +121,39 @@ def test_a_change_reaches_exactly_the_stages_that_read_it(done, file, old, new, 
 
 
 def test_experiments_choose_without_editing_a_file_and_are_compared(done):
-    dvc(done, "exp", "run", "-S", "ensemble=top_k", "-S", "++set.seed=1", "-S", "++set.ensemble.size=1")
+    words = ("ensemble.selection=top_k", "seed=1", "ensemble.size=1", "recipe.lr=0.2", "++set.recipe.momentum=0.8")
+    dvc(done, "exp", "run", *(part for word in words for part in ("-S", word)))
     assert read_json(done / OUT / "ensemble" / "members.json")["selection"] == "top_k"
-    assert "seed" in dvc(done, "params", "diff", "--targets", "composed.yaml", "params.yaml")
-    assert "ensemble.test_err1" in dvc(done, "exp", "show", "--md")
+    changes = json.loads(dvc(done, "params", "diff", "--json", "--targets", "composed.yaml", "params.yaml"))
+    assert changes["composed.yaml"]["recipe.lr"] == {"old": 0.1, "new": 0.2, "diff": 0.1}
+    assert changes["composed.yaml"]["seed"] == {"old": 0, "new": 1, "diff": 1}
+    assert changes["params.yaml"]["recipe.lr"]["new"] == 0.2
+    header, *rows = csv.reader(dvc(done, "exp", "show", "--csv").splitlines())
+    hashes = [name for name in header if "/" in name or name.endswith(".py") or name in ("conf", "params.yaml")]
+    params = dict(leaves(yaml.safe_load((done / "params.yaml").read_text())))
+    metrics = set(header[5:]) - set(hashes) - set(params)
+    assert {"val_err1", "ensemble.test_err1", "run.test_err1"} <= metrics and len(metrics) < 15
+    assert all(re.fullmatch(r"[\d.e-]*", row[header.index(name)]) for row in rows for name in metrics)
 
 
 def test_an_experiment_in_a_temporary_copy_keeps_its_runs_in_the_repository(done):
     before = {path.name for path in (done / "runs").iterdir()}
     dvc(done, "exp", "run", "--temp", "-S", "++set.seed=2")
     assert {path.name for path in (done / "runs").iterdir()} > before
+
+
+def test_another_data_set_leaves_the_first_ones_results_alone(done, tmp_path):
+    before = {path: path.read_bytes() for path in (done / OUT).rglob("*") if path.is_file()}
+    images = load_digits().images
+    for index, image in enumerate(images[:400]):
+        folder = tmp_path / "pngs" / ("train" if index < 300 else "test") / str(index % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 15).astype("uint8")).save(folder / f"{index}.png")
+    values = ["data.image_size=8", "data.num_val=50", "model.depth=8", "recipe.max_steps=20", "recipe.batch_size=32"]
+    for verb in ("fetch", "preprocess", "train", "ensemble", "evaluate", "report"):
+        words = [verb, "data=folder", f"data.path={tmp_path / 'pngs'}", *values, "trainer.threads=1"]
+        command = [sys.executable, "-m", "pipeline", *words]
+        ended = subprocess.run(command, cwd=done, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert read_json(done / "experiments" / "pngs" / "evaluate.json")["data"]["name"] == "pngs"
+    assert before == {path: path.read_bytes() for path in (done / OUT).rglob("*") if path.is_file()}
