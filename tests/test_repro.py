@@ -104,7 +104,12 @@ def test_a_comment_in_conf_composes_and_no_more(done):
         ("conf/data/digits.yaml", "model:", "ensemble: {size: 5}\nmodel:", {"ensemble"}),
         ("conf/data/digits.yaml", "num_val: 287", "num_val: 288", {"preprocess"}),
         ("pipeline/report/theme.py", '"""', '"""Again. ', {"report"}),
-        ("pipeline/learn/training/schedule.py", '"""', '"""Again. ', {"sweep", "train", "ensemble", "evaluate", "report"}),
+        (
+            "pipeline/learn/training/schedule.py",
+            '"""',
+            '"""Again. ',
+            {"sweep", "train", "ensemble", "evaluate", "report"},
+        ),
         ("pipeline/tuning/space.py", '"""', '"""Again. ', {"sweep", "train"}),
     ],
 )

@@ -78,26 +78,30 @@ class ModelConfig(Section):
         return _marked(f"{'ResNet' if self.residual else 'plain'}-{self.depth}", marks)
 
     def __post_init__(self) -> None:
-        if self.family not in ("cifar", "imagenet"):
-            known = OTHER_DEPTHS[self.family.split("_")[0]]
-            require(
-                self.depth in known and not self.residual,
-                f"model.family={self.family} with model.depth={self.depth}, model.residual={self.residual}; it has {', '.join(map(str, known))} layers and no shortcuts (override: model.depth={known[-1]} model.residual=false)",
-            )
-        elif self.family == "cifar":
-            require(
-                self.depth >= 8 and (self.depth - 2) % 6 == 0,
-                f"model.depth={self.depth} is not 6n+2; the paper's CIFAR nets are {', '.join(map(str, CIFAR_DEPTHS))} (override: model.depth=56)",
-            )
-            require(
-                self.shortcut != "C",
-                "model.shortcut=C is defined for the ImageNet nets; CIFAR nets take A (the paper's) or B",
-            )
-        else:
-            require(
-                self.depth in IMAGENET_DEPTHS,
-                f"model.depth={self.depth} is not in Table 1; ImageNet nets are {', '.join(map(str, IMAGENET_DEPTHS))} (override: model.depth=50)",
-            )
+        require_net(self.family, self.depth, self.residual, self.shortcut)
+
+
+def require_net(family: str, depth: int, residual: bool, shortcut: str | None) -> None:
+    """Raises ValueError unless the family has a net of this depth with these shortcuts."""
+    if family == "cifar":
+        require(
+            depth >= 8 and (depth - 2) % 6 == 0,
+            f"model.depth={depth} is not 6n+2; the paper's CIFAR nets are {', '.join(map(str, CIFAR_DEPTHS))} (override: model.depth=56)",
+        )
+        require(
+            shortcut != "C", "model.shortcut=C is defined for the ImageNet nets; CIFAR nets take A (the paper's) or B"
+        )
+    elif family == "imagenet":
+        require(
+            depth in IMAGENET_DEPTHS,
+            f"model.depth={depth} is not in Table 1; ImageNet nets are {', '.join(map(str, IMAGENET_DEPTHS))} (override: model.depth=50)",
+        )
+    else:
+        depths = OTHER_DEPTHS[family.split("_")[0]]
+        require(
+            depth in depths and not residual,
+            f"model.family={family} with model.depth={depth}, model.residual={residual}; it has {', '.join(map(str, depths))} layers and no shortcuts (override: model.depth={depths[-1]} model.residual=false)",
+        )
 
 
 def _marked(name: str, marks: list[str]) -> str:

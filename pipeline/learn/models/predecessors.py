@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from pipeline.config.model import require_net
 from pipeline.learn.models.resnet import InitFan, init_weights
 
 Predecessor = Literal[
@@ -17,7 +18,6 @@ Predecessor = Literal[
 ]
 PREDECESSORS: tuple[str, ...] = get_args(Predecessor)
 SMALL = "_small"
-DEPTHS = {"alexnet": (8,), "vgg": (11, 13, 16, 19), "vgg_bn": (11, 13, 16, 19), "googlenet": (22,)}  # weighted layers
 HIDDEN = {"alexnet": 1024, "vgg": 512, "vgg_bn": 512}  # units of a small net's hidden layers, of 4096
 
 
@@ -30,9 +30,7 @@ def build_predecessor(family: str, depth: int, *, init_fan: InitFan, num_classes
         ValueError: a depth that the family does not have.
     """
     name = family.removesuffix(SMALL)
-    if depth not in DEPTHS[name]:
-        known = ", ".join(map(str, DEPTHS[name]))
-        raise ValueError(f"depth={depth} with family={family}; pass {known} (the layers that hold weights)")
+    require_net(family, depth, False, None)
     # Imported here: residual nets need torch alone.
     from torchvision.models import VGG, AlexNet, GoogLeNet
     from torchvision.models.vgg import cfgs, make_layers

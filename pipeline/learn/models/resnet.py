@@ -13,12 +13,12 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.config.model import require_net
+
 Shortcut = Literal["A", "B", "C"]
 StrideOn = Literal["1x1", "3x3"]
 ShortcutZeros = Literal["after", "around"]
 InitFan = Literal["fan_in", "fan_out"]
-
-CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)  # Table 6; any 6n + 2 with n >= 1 can be built
 
 
 @dataclass(frozen=True)
@@ -244,19 +244,9 @@ def _check(family: str, depth: int, shortcut: Shortcut | None, num_classes: int,
         raise ValueError(
             f"family={family} is unknown; pass cifar (6n + 2 layers), imagenet (Table 1), or one of models.predecessors"
         )
-    if family == "cifar" and (depth < 8 or (depth - 2) % 6 != 0):
-        raise ValueError(
-            f"depth={depth} is not 6n+2 with n of at least 1; the paper's CIFAR nets are "
-            f"{', '.join(map(str, CIFAR_DEPTHS))}; pass one of these, or another 6n+2"
-        )
-    if family == "imagenet" and depth not in TABLE_1:
-        raise ValueError(
-            f"depth={depth} is not in Table 1; ImageNet nets are {', '.join(map(str, TABLE_1))}; pass one of these"
-        )
     if shortcut not in (None, "A", "B", "C"):
         raise ValueError(f"shortcut={shortcut} is unknown; pass A (zero padding), B or C (projections)")
-    if family == "cifar" and shortcut == "C":
-        raise ValueError("shortcut=C is defined for the ImageNet nets; CIFAR nets take A (the paper's) or B")
+    require_net(family, depth, True, shortcut)
     if num_classes < 1 or in_channels < 1:
         raise ValueError(f"num_classes={num_classes}, in_channels={in_channels}; both must be at least 1; pass counts")
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from pipeline.config import CIFAR_DEPTHS
 from pipeline.learn.models.build import build_model
 from pipeline.learn.models.predecessors import PREDECESSORS, SMALL
-from pipeline.learn.models.resnet import CIFAR_DEPTHS, TABLE_1, Shortcut, StrideOn, default_shortcut
+from pipeline.learn.models.resnet import TABLE_1, Shortcut, StrideOn, default_shortcut
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,9 +194,9 @@ def test_batch_norm_starts_at_scale_one_and_shift_zero_at_a_blocks_end_too():
 
 
 ERRORS = [
-    ({"depth": 21}, "depth=21 is not 6n+2 .* 20, 32, 44, 56, 110, 1202; pass"),
+    ({"depth": 21}, "depth=21 is not 6n+2 .* 20, 32, 44, 56, 110, 1202"),
     ({"depth": 2}, "depth=2 is not 6n+2"),
-    ({"family": "imagenet", "depth": 20}, "depth=20 is not in Table 1; .* 18, 34, 50, 101, 152; pass"),
+    ({"family": "imagenet", "depth": 20}, "depth=20 is not in Table 1; .* 18, 34, 50, 101, 152"),
     ({"family": "lenet"}, "family=lenet is unknown; pass cifar"),
     ({"shortcut": "C"}, "shortcut=C is defined for the ImageNet nets; CIFAR nets take A"),
     ({"shortcut": "D"}, "shortcut=D is unknown; pass A"),
