@@ -65,14 +65,16 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         section, leaf = key.split(".")
         params["set"].setdefault(section, {})[leaf] = value
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    for command in (
-        ["init", "-q"],
-        ["add", "-A"],
-        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "all"],
-    ):
-        subprocess.run(["git", *command], cwd=root, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    commit(root)
     dvc(root, "repro")
+    commit(root)  # with dvc.lock, to which `dvc params diff` compares
     return root
+
+
+def commit(root: Path) -> None:
+    for command in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=root, check=True)
 
 
 def test_the_published_result_has_its_members_and_its_ensemble(done):
