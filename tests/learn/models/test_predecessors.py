@@ -99,7 +99,7 @@ def test_names_are_the_usual_ones():
 
 
 def test_a_depth_that_a_family_has_not_is_refused():
-    with pytest.raises(ValueError, match="model.depth=12.*; it has 11, 13, 16, 19 layers"):
+    with pytest.raises(ValueError, match=r"model\.depth=12.*; it has 11, 13, 16, 19 layers"):
         build_model("vgg", 12, num_classes=10)
 
 

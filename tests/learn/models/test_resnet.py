@@ -194,7 +194,7 @@ def test_batch_norm_starts_at_scale_one_and_shift_zero_at_a_blocks_end_too():
 
 
 ERRORS = [
-    ({"depth": 21}, "depth=21 is not 6n+2 .* 20, 32, 44, 56, 110, 1202"),
+    ({"depth": 21}, "depth=21 is not 6n+2.* 20, 32, 44, 56, 110, 1202"),
     ({"depth": 2}, "depth=2 is not 6n+2"),
     ({"family": "imagenet", "depth": 20}, "depth=20 is not in Table 1; .* 18, 34, 50, 101, 152"),
     ({"family": "lenet"}, "family=lenet is unknown; pass cifar"),
