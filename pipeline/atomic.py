@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ASIDE = ".old"  # what a new folder takes the place of, while the two change places
+ASIDE = ".old"  # suffix of an old folder while a new one takes its place
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is fsynced and renamed to `path`, on error removed.
 
-    The block may make a file or a folder there. What stood at `path` stays until the rename. No rename replaces a
-    folder, so an old folder is set aside for that moment; after a kill just then, the next call puts it back.
+    The block may make a file or a folder there. The old `path` stays until the rename. A rename cannot replace a folder,
+    so an old folder is set aside for a moment; if the process is killed just then, the next call puts it back.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def _sweep(path: Path) -> None:
-    """Clears away what processes of this machine that are gone left unfinished for `path`."""
+    """Removes what processes of this machine that have ended left unfinished for `path`."""
     for left in path.parent.glob(f".{path.name}.{socket.gethostname()}.*"):
         *_, pid, _, suffix = left.name.split(".")
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
@@ -54,7 +54,7 @@ def _sweep(path: Path) -> None:
 
 
 def _put_back(aside: Path, path: Path) -> None:
-    """What was set aside returns where nothing took its place, and goes where something did."""
+    """Restores the old folder if nothing took its place, and deletes it otherwise."""
     if os.path.lexists(aside) and not os.path.lexists(path):
         os.replace(aside, path)
     _remove(aside)

@@ -1,4 +1,4 @@
-"""Ending with DVC, which passes no signal on to the stages it runs."""
+"""Ends a stage with the DVC that runs it, since DVC passes no signal on to its stages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ EVERY_S = 1.0
 
 
 def end_with_dvc() -> None:
-    """Where DVC runs this process, it gets SIGTERM within seconds of DVC's end.
+    """Sends this process SIGTERM within seconds of the end of the DVC that runs it, if any.
 
-    Called before the heavy imports: DVC may die during their seconds.
+    Call it before the heavy imports: DVC may die during their seconds.
     """
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_watch, args=(_dvc(),), daemon=True, name="end-with-dvc").start()
 
 
 def _dvc() -> Any:
-    """The nearest ancestor that is not of this stage: a shell, or rank zero, may stand between DVC and this process."""
+    """The nearest ancestor outside this stage: a shell or rank zero may stand between DVC and this process."""
     import psutil
 
     ancestors = psutil.Process().parents()
@@ -45,5 +45,5 @@ def _runs(process: Any) -> bool:
 
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it went between the two questions
+    except psutil.NoSuchProcess:  # it ended between the two calls
         return False

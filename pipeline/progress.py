@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-LINE_EVERY_S = 10.0
 LOOK_BACK_S = 3600.0
-HOURLY_BELOW = 0.1  # a second: what is rarer is counted by the hour
+HOURLY_BELOW = 0.1  # units a second: below it, the rate is given by the hour
 
 
 class Progress(Protocol):
     def advance(self, amount: float = 1) -> None:
-        """Parts of a unit count too."""
+        """Counts `amount` units, perhaps a part of one."""
 
     def note(self, text: str) -> None:
-        """Shown beside the bar: the latest loss, the file at hand."""
+        """Shows `text` beside the bar: the latest loss, the current file."""
 
 
 class _Bar:
@@ -31,7 +30,7 @@ class _Bar:
             def render(self, task: progress.Task) -> Text:
                 return Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
 
-        # Where a terminal is narrow, bar and note give way: of columns that may wrap rich takes first.
+        # On a narrow terminal bar and note shrink: rich takes room from columns that may wrap first.
         columns = [
             progress.TextColumn("{task.description}"),
             progress.BarColumn(bar_width=16),
@@ -39,7 +38,7 @@ class _Bar:
             progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
             Note(),
         ]
-        # The time left is of the whole work's rate: rich alone looks back 30 s, in which a trial may not be heard of.
+        # By default rich estimates the time left from the last 30 s, in which a trial may not report.
         self._bar = progress.Progress(*columns, speed_estimate_period=LOOK_BACK_S)
         self._unit, self._start, self._first = unit, time.monotonic(), done
         self._task = self._bar.add_task(title, total=total, count="", note="")
@@ -59,14 +58,15 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, title: str, total: float | None, done: float, unit: str) -> None:
+    def __init__(self, title: str, total: float | None, done: float, unit: str, every_s: float) -> None:
         self._title, self._total, self._done, self._unit = title, total, done, unit
-        self._first, self._start, self._shown, self._note = done, time.monotonic(), time.monotonic(), ""
+        self._first, self._start, self._printed, self._note = done, time.monotonic(), time.monotonic(), ""
+        self._every_s = every_s
 
     def advance(self, amount: float = 1) -> None:
         self._done += amount
-        if time.monotonic() - self._shown >= LINE_EVERY_S:
-            self._shown = time.monotonic()
+        if time.monotonic() - self._printed >= self._every_s:
+            self._printed = time.monotonic()
             self._print()
 
     def note(self, text: str) -> None:
@@ -92,9 +92,17 @@ def _count(done: float, total: float | None, first: float, start: float, unit: s
 
 
 @contextmanager
-def progress(title: str, total: float | None, unit: str, done: float = 0) -> Iterator[Progress]:
-    """A progress display on stderr; `done` is what an earlier, interrupted run had already made."""
-    display = (_Bar if sys.stderr.isatty() else _Lines)(title, total, done, unit)
+def progress(
+    title: str, total: float | None, unit: str, done: float = 0, *, line_every_s: float = 10.0
+) -> Iterator[Progress]:
+    """A progress display on stderr.
+
+    Args:
+        done: units that an earlier, interrupted run completed; they do not count for the rate.
+        line_every_s: seconds between two lines where stderr is no terminal.
+    """
+    bar = sys.stderr.isatty()
+    display = _Bar(title, total, done, unit) if bar else _Lines(title, total, done, unit, line_every_s)
     try:
         yield display
     finally:

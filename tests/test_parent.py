@@ -23,8 +23,8 @@ BETWEEN = {
 
 def start(between: str, stage_name: str | None) -> tuple[subprocess.Popen[str], int]:
     """A process in DVC's place, and the pid of the stage that it started."""
-    told = "" if stage_name is None else f"os.environ['DVC_STAGE'] = {stage_name!r}; "
-    script = f"import os, subprocess, sys; {told}stage = {STAGE!r}; {BETWEEN[between]}"
+    environment = "" if stage_name is None else f"os.environ['DVC_STAGE'] = {stage_name!r}; "
+    script = f"import os, subprocess, sys; {environment}stage = {STAGE!r}; {BETWEEN[between]}"
     dvc = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert dvc.stdout is not None
     return dvc, int(dvc.stdout.readline())

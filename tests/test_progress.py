@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from pipeline import progress as shown
 from pipeline.progress import progress
 
 
@@ -18,11 +17,8 @@ def test_off_a_terminal_a_line_tells_count_rate_and_note_at_the_end(capsys: pyte
     assert re.fullmatch(r"images: 4/4 images, [\d,.]+ images/s loss 0\.5\n", capsys.readouterr().err)
 
 
-def test_off_a_terminal_lines_come_now_and_then_with_the_time_left(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shown, "LINE_EVERY_S", 0.02)
-    with progress("steps", 1000, "steps") as bar:
+def test_off_a_terminal_lines_come_now_and_then_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("steps", 1000, "steps", line_every_s=0.02) as bar:
         for _ in range(20):
             time.sleep(0.005)
             bar.advance()

@@ -18,7 +18,7 @@ PAD_CROP_DRAWS = 3  # row, column, flip
 class PadCrop:
     """Mean subtraction, zero padding, random crop and flip of small images (Sec. 4.2).
 
-    The mean is subtracted before padding, as the paper tells it, so padded pixels are zeros of the normalised image.
+    The mean is subtracted before padding, as in the paper, so padded pixels are zeros of the normalised image.
 
     Args:
         mean: (H, W, C) float32 in [0, 1]: the per-pixel mean, or the channel mean repeated.
@@ -65,9 +65,9 @@ def _windows(images: Tensor, choices: int) -> Tensor:
 
 
 class ColourShift:
-    """AlexNet's colour augmentation, which Sec. 3.4 takes over: one colour an image, along the pixels' principal axes.
+    """AlexNet's colour augmentation, which Sec. 3.4 adopts: adds one colour to an image, along the pixels' principal axes.
 
-    Each axis counts by its eigenvalue, of pixels in [0, 1], times a normal draw (Krizhevsky et al. 2012, Sec. 4.1).
+    Each axis is weighted by its eigenvalue times a normal draw (Krizhevsky et al. 2012, Sec. 4.1).
 
     Args:
         covariance: (C, C) of training pixels in [0, 1].
@@ -76,7 +76,7 @@ class ColourShift:
 
     def __init__(self, covariance: np.ndarray, std: float) -> None:
         values, axes = np.linalg.eigh(covariance.astype(np.float64))
-        axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(len(axes))])  # an axis has two directions: one is taken
+        axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(len(axes))])  # fixes the sign, which eigh leaves open
         self.width = len(values)
         self._axes = axes * values * std
 
@@ -109,7 +109,7 @@ class Normalize:
             shift: (B, C) colours in [0, 1] that are added to the images.
         """
         mean = self._mean
-        if mean.shape[2:] not in ((1, 1), images.shape[2:]):  # of a whole image: it has no mean of each pixel
+        if mean.shape[2:] not in ((1, 1), images.shape[2:]):  # whole images of other sizes have no per-pixel mean
             mean = mean.mean((2, 3), keepdim=True)
         if shift is not None:
             mean = mean - 255.0 * shift[:, :, None, None]

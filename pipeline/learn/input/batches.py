@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,18 +21,17 @@ from pipeline.learn.input.normalization import channel_constants
 if TYPE_CHECKING:
     from pipeline.learn.input.crops import Crop, View
 
-DECODED = 16  # JPEGs that a thread is given at a time
-LOOKED_AT = 128 * 224 * 224  # pixels of test images in a forward pass
+CHUNK = 16  # JPEGs that a thread decodes at a time
+TEST_PIXELS = 128 * 224 * 224  # of test images in a forward pass
 
 
 class ArrayBatches:
-    """Batches of small images: `fetch` names them, `finish` gathers and augments them where the data lie."""
+    """Batches of small images: `fetch` selects them by index, `finish` gathers and augments them on the device."""
 
     width, ahead = PAD_CROP_DRAWS, 0
 
     def __init__(self, records: ArrayRecords, augment: PadCrop) -> None:
-        # A read-only map is never written through this tensor; torch only warns that it cannot know.
-        self._images, self._labels = _borrowed(records.images), torch.from_numpy(np.array(records.labels))
+        self._images, self._labels = _read_only(records.images), torch.from_numpy(np.array(records.labels))
         self._augment = augment
 
     def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, Tensor]:
@@ -71,53 +71,55 @@ class ShardBatches:
         self._crops, self._records, self._augment, self._normalize = crops, records, augment, normalize
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-        self._of_thread = threading.local()
+        self._thread = threading.local()
 
     def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, ...]:
-        """(B, 3, S, S) uint8 in channels_last memory, (B,) int64 and, of a shift in colour, (B, 3) float32."""
+        """(B, 3, S, S) uint8 in channels_last memory, (B,) int64 and, with a shift of colours, (B, 3) float32."""
         shifts: tuple[Tensor, ...] = ()
         if self._colours and draws is not None:
-            draws, of_colour = np.split(draws, [self._crops.CROP_DRAWS], axis=1)
-            shifts = (self._colours(of_colour),)
-        side = self._augment.crop
-        if draws is None:
-            images = self._cut(
-                indices, lambda at, h, w: self._crops.test_crop(h, w, side, self._augment.test_side), side
-            )
-        else:
-            images = self._cut(indices, partial(self._train_crop, draws), side)
+            draws, colour_draws = np.split(draws, [self._crops.CROP_DRAWS], axis=1)
+            shifts = (self._colours(colour_draws),)
+        choose = self._test_crop if draws is None else partial(self._train_crop, draws)
+        images = self._cut(indices, choose, (self._augment.crop, self._augment.crop))
         labels = torch.from_numpy(self._records.labels[indices].astype(np.int64))
         return images, labels, *shifts
 
-    def look(self, indices: np.ndarray, view: View) -> list[tuple[np.ndarray, Tensor]]:
-        """One view of the images at `indices`, of equal size together: (n,) places in `indices`, (n, 3, h, w) uint8."""
+    def look(self, indices: np.ndarray, view: View, most_pixels: int = TEST_PIXELS) -> list[tuple[np.ndarray, Tensor]]:
+        """One view of the images at `indices`, grouped by size: (n,) positions in `indices`, (n, 3, h, w) uint8.
+
+        Args:
+            most_pixels: of a group; an image that is larger makes a group of its own.
+        """
         sizes = [view.shape(*self._crops.size_of(self._records.jpeg(index))) for index in indices.tolist()]
         groups = []
         for size in sorted(set(sizes)):
-            places = np.array([place for place, found in enumerate(sizes) if found == size])
-            most = max(1, LOOKED_AT // (size[0] * size[1]))  # at a time: large images are many pixels
-            for some in np.split(places, range(most, len(places), most)):
-                groups.append((some, self._cut(indices[some], lambda at, h, w: view.cut(h, w), *size)))
+            same = np.array([position for position, other in enumerate(sizes) if other == size])
+            most = max(1, most_pixels // (size[0] * size[1]))
+            for part in np.split(same, range(most, len(same), most)):
+                groups.append((part, self._cut(indices[part], lambda at, h, w: view.cut(h, w), size)))
         return groups
 
-    def _cut(self, indices: np.ndarray, choose: Callable[[int, int, int], Crop], height: int, width: int = 0) -> Tensor:
-        """(B, 3, height, width) uint8, in channels_last memory; without a width, squares.
+    def _cut(self, indices: np.ndarray, choose: Callable[[int, int, int], Crop], size: tuple[int, int]) -> Tensor:
+        """(B, 3, *size) uint8, in channels_last memory.
 
         Args:
-            choose: the crop of image n of `indices`, given n, its height and its width.
+            choose: returns the crop of image n of `indices`, given n, its height and its width.
         """
-        images = np.empty((len(indices), height, width or height, 3), np.uint8)
-        some = max(1, min(DECODED, len(indices) // self._workers))
+        images = np.empty((len(indices), *size, 3), np.uint8)
+        chunk = max(1, min(CHUNK, len(indices) // self._workers))
 
         def decode(start: int) -> None:
-            if not hasattr(self._of_thread, "cropper"):
-                self._of_thread.cropper = self._crops.Cropper()
-            part = slice(start, start + some)
+            if not hasattr(self._thread, "cropper"):
+                self._thread.cropper = self._crops.Cropper()
+            part = slice(start, start + chunk)
             jpegs = [self._records.jpeg(index) for index in indices[part].tolist()]
-            self._of_thread.cropper(jpegs, lambda at, h, w: choose(start + at, h, w), images[part])
+            self._thread.cropper(jpegs, lambda at, h, w: choose(start + at, h, w), images[part])
 
-        list(self._pool.map(decode, range(0, len(indices), some)))
+        list(self._pool.map(decode, range(0, len(indices), chunk)))
         return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    def _test_crop(self, at: int, height: int, width: int) -> Crop:
+        return self._crops.test_crop(height, width, self._augment.crop, self._augment.test_side)
 
     def _train_crop(self, draws: np.ndarray, at: int, height: int, width: int) -> Crop:
         augment = self._augment
@@ -134,7 +136,7 @@ class ShardBatches:
         return self.inputs(images, *shifts), labels
 
     def inputs(self, images: Tensor, *shifts: Tensor) -> Tensor:
-        """(B, 3, h, w) float32, normalised, of uint8."""
+        """(B, 3, h, w) float32, normalised, from uint8."""
         self.to(images.device)
         return self._normalize(images, *shifts)
 
@@ -145,19 +147,19 @@ def batches_of(
     """Batch maker for records of either format.
 
     Raises:
-        ValueError: a store of JPEGs made before it held what the recipe asks for.
+        ValueError: an older store of JPEGs lacks a statistic that the recipe needs.
     """
     per_pixel = normalize == "per_pixel_mean"
     mean, std = map(torch.from_numpy, channel_constants("channel" if per_pixel else normalize, statistics))
     if per_pixel:
         std = torch.ones_like(std)
     if isinstance(records, ShardRecords):
-        colours = (
-            ColourShift(_had(statistics.covariance, "augment.pca_std"), augment.pca_std) if augment.pca_std else None
-        )
+        colours = None
+        if augment.pca_std:
+            colours = ColourShift(_required(statistics.covariance, "augment.pca_std"), augment.pca_std)
         means = mean[:, None, None]
         if per_pixel:
-            pixel_mean = torch.from_numpy(_had(statistics.pixel_mean, "normalize=per_pixel_mean"))
+            pixel_mean = torch.from_numpy(_required(statistics.pixel_mean, "normalize=per_pixel_mean"))
             means = mean_of_crops(pixel_mean, augment.test_side, augment.crop)
         return ShardBatches(records, augment, Normalize(means, std), workers, colours)
     height, width = records.images.shape[1:3]
@@ -165,7 +167,7 @@ def batches_of(
     return ArrayBatches(records, PadCrop(mean, std, augment.padding, augment.flip))
 
 
-def _had(statistic: np.ndarray | None, key: str) -> np.ndarray:
+def _required(statistic: np.ndarray | None, key: str) -> np.ndarray:
     if statistic is None:
         raise ValueError(
             f"recipe.{key} needs a statistic that this data store lacks; make it again with `dvc repro preprocess`"
@@ -173,9 +175,8 @@ def _had(statistic: np.ndarray | None, key: str) -> np.ndarray:
     return statistic
 
 
-def _borrowed(images: np.ndarray) -> Tensor:
-    import warnings
-
+def _read_only(images: np.ndarray) -> Tensor:
+    """A tensor over a read-only memory map. Torch warns that it cannot protect the map; nothing here writes to it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(images)

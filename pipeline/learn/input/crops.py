@@ -1,7 +1,7 @@
 """JPEGs of ImageNet's size -> squares in a batch; every choice comes from a row of draws in [0, 1).
 
-`train_crop` and `test_crop` say in numbers what is cut from an image; `Cropper` makes the pixels. Axes: H x W pixels of
-the stored image, RGB last.
+`train_crop` and `test_crop` compute which part of an image is cut; `Cropper` makes the pixels. Axes: H x W pixels of the
+stored image, RGB last.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ CROP_DRAWS = 2 * TRIES + 3  # (area, aspect) a try; row, column, flip
 _AREA = (0.08, 1.0)  # GoogLeNet's "Inception-style" crop: share of the image's area
 _ASPECT = (3 / 4, 4 / 3)
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # markers of the headers that libjpeg reads
-_CONTEXT = 2  # rows below a crop that smooth interpolation of its chroma looks at
+_CONTEXT = 2  # rows below a crop that smooth interpolation of its chroma reads
 
 
 class Crop(NamedTuple):
-    """A rectangle of an image is resized, a square is cut from that and perhaps mirrored. In pixels."""
+    """Resize a rectangle of an image, cut a square from the result, perhaps mirror it. In pixels."""
 
     top: int  # of the rectangle
     left: int
     height: int
     width: int
-    size: tuple[int, int]  # height and width that it is resized to
-    corner: tuple[int, int] = (0, 0)  # top and left of the square in what was resized
+    size: tuple[int, int]  # height and width after resizing
+    corner: tuple[int, int] = (0, 0)  # top and left of the square in the resized rectangle
     mirrored: bool = False
 
 
 class View(NamedTuple):
-    """One look at a test image, see `pipeline.learn.input.views`."""
+    """One view of a test image, see `pipeline.learn.input.views`."""
 
     cut: Callable[[int, int], Crop]  # given height and width
     crop: int  # side of the square that is cut; 0 for the whole image
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what the net is shown."""
+        """Height and width of the net's input."""
         return (self.crop, self.crop) if self.crop else self.cut(height, width).size
 
 
@@ -83,13 +83,10 @@ def test_crop(height: int, width: int, crop: int, side: int) -> Crop:
 
 
 class Cropper:
-    """Decodes JPEGs and makes squares of them, in memory that is kept from one to the next.
-
-    For the thread that makes it, and for no other.
-    """
+    """Decodes JPEGs and cuts squares from them, in memory that it reuses. Only the thread that made it may call it."""
 
     def __init__(self) -> None:
-        cv2.setNumThreads(0)  # the threads are ours
+        cv2.setNumThreads(0)  # the caller has its own threads
         cv2.ipp.setUseIPP_NotExact(True)  # holds for this thread: Intel's resizing, twice as fast and no less exact
         self._decoded, self._resized, self._copied = (np.empty(0, np.uint8) for _ in range(3))
 
@@ -105,17 +102,17 @@ class Cropper:
         Raises:
             ValueError: no JPEG that libjpeg-turbo reads.
         """
-        # All is planned first: an image pushes what Python works with out of the cache.
+        # Plans everything first: decoding an image evicts Python's own data from the cache.
         plans = [_planned(jpeg, partial(choose, n)) for n, jpeg in enumerate(jpegs)]
         for (jpeg, rows, width, crop), square in zip(plans, out, strict=True):
             self._decoded, image = _room(self._decoded, (rows, width))
-            # Preprocess has checked the images; a warning about bytes that nobody reads is no error.
+            # Preprocess has checked the images; a warning about bytes below the crop is no error.
             simplejpeg.decode_jpeg(jpeg, buffer=self._decoded, strict=False)
             self._cut(image[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width], crop, square)
 
     def _cut(self, image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
         if crop.size == out.shape[:2]:
-            # Nothing is cut off afterwards: mirrored before it is resized, `out` is written once.
+            # Nothing is cut off later: mirroring before resizing writes `out` once.
             self._resize(self._packed(image, mirrored=True) if crop.mirrored else image, crop.size, out)
             return
         self._resized, resized = _room(self._resized, crop.size)
@@ -150,9 +147,9 @@ class Cropper:
 
 
 def _planned(jpeg: memoryview, choose: Callable[[int, int], Crop]) -> tuple[memoryview, int, int, Crop]:
-    """What to decode, the rows and columns that makes, and what to cut from them.
+    """The JPEG to decode, the rows and columns it has, and the crop.
 
-    Of an image that goes on below the crop, a copy whose header says that it does not: decoding ends there.
+    If the image goes on below the crop, the JPEG is a copy with a smaller height in its header, so decoding ends there.
     """
     at, height, width = _frame(jpeg)
     crop = choose(height, width)
@@ -165,10 +162,10 @@ def _planned(jpeg: memoryview, choose: Callable[[int, int], Crop]) -> tuple[memo
 
 
 def _room(memory: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """`memory`, or more where that is too little, and an (H, W, 3) image at its start.
+    """`memory`, enlarged where it is too small, and an (H, W, 3) image at its start.
 
-    It starts at an odd address: libjpeg-turbo writes rows that are aligned to 32 bytes past the cache, and resizing
-    would wait for them.
+    It starts at an odd address: libjpeg-turbo writes rows aligned to 32 bytes past the cache, and resizing would wait
+    for them.
     """
     count = size[0] * size[1] * 3
     if memory.size < count:
@@ -181,16 +178,16 @@ def size_of(jpeg: memoryview) -> tuple[int, int]:
     """Height and width in pixels.
 
     Raises:
-        ValueError: no JPEG whose header is whole.
+        ValueError: no JPEG, or its header is cut short.
     """
     return _frame(jpeg)[1:]
 
 
 def _frame(jpeg: memoryview) -> tuple[int, int, int]:
-    """Where a JPEG's header has its height, in two bytes; height and width in pixels.
+    """Offset of the two bytes of the height in a JPEG's header; height and width in pixels.
 
     Raises:
-        ValueError: no JPEG, or none whose header is whole.
+        ValueError: no JPEG, or its header is cut short.
     """
     at = 2
     try:
@@ -204,12 +201,12 @@ def _frame(jpeg: memoryview) -> tuple[int, int, int]:
 
 
 def shorter_side(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width once the shorter of them is `side`."""
+    """Height and width after the shorter one is resized to `side`."""
     return (side, side * width // height) if height <= width else (side * height // width, side)
 
 
 def _rectangle(height: int, width: int, tries: list[float]) -> tuple[int, int]:
-    """Height and width of the first drawn rectangle that fits; the largest allowed central one when none does."""
+    """Height and width of the first drawn rectangle that fits; if none does, of the largest allowed one."""
     low, high = (math.log(a) for a in _ASPECT)
     for share, shape in zip(tries[0::2], tries[1::2], strict=True):
         area = height * width * (_AREA[0] + share * (_AREA[1] - _AREA[0]))

@@ -17,7 +17,7 @@ Fetch = Callable[[np.ndarray, np.ndarray | None], Any]  # (record indices, their
 class TrainLoader:
     """Endless epochs of shuffled batches; a mid-epoch position is saved and restored with the checkpoint.
 
-    The images left over after the last full batch of an epoch are skipped; each epoch skips others.
+    Images left over after the last full batch of an epoch are skipped; each epoch skips different ones.
 
     Args:
         indices: (n,) int64, the split's record indices.
@@ -80,7 +80,7 @@ class EvalLoader:
         self, indices: np.ndarray, batch_size: int, fetch: Fetch, rank: int = 0, world_size: int = 1, ahead: int = 0
     ) -> None:
         self._indices, self._fetch, self._ahead = indices[rank::world_size], fetch, ahead
-        # At least one batch a rank, if only an empty one: all ranks must run as many.
+        # All ranks must run the same number of batches: at least one, even an empty one.
         self._batches = max(1, -(-len(indices) // (batch_size * world_size)))
         self._batch_size = batch_size
 

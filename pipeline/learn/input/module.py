@@ -28,7 +28,7 @@ class ImageData(pl.LightningDataModule):
         split: holdout or full.
         recipe: gives the global batch size, the augmentation and the normalisation, with the whole split's statistics.
         workers: decoding threads a rank; 0 for one per CPU core.
-        num_train: training images that are taken; 0 for all.
+        num_train: how many training images to use; 0 for all.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How pixels are normalised where that is the same for all of them."""
+"""Normalisation that treats all pixels of a channel alike."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from pipeline.data.store import Statistics
 
-# Of RGB in [0, 1], mean and std as their users write them: torchvision's weights, public CIFAR repositories (whose std is
-# the mean over images of each image's own), [-1, 1], [0, 1].
+# Mean and std of RGB in [0, 1]: those of torchvision's weights, of public CIFAR repositories (whose std is the mean over
+# images of each image's std), and those that map pixels to [-1, 1] and [0, 1].
 FIXED = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar10_public": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -21,7 +21,7 @@ def channel_constants(normalize: str, statistics: Statistics) -> tuple[np.ndarra
     """Mean and std, (C,) float32 in units of [0, 1], for a `recipe.normalize` other than per_pixel_mean.
 
     Raises:
-        ValueError: constants of RGB images for images of other channels.
+        ValueError: constants for RGB with images of another number of channels.
     """
     if normalize == "channel":
         return statistics.mean, statistics.std

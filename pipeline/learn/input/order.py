@@ -1,7 +1,7 @@
 """Random choices as pure functions of (seed, epoch, sample).
 
-A resumed run, another number of workers and another world size look the same numbers up, so they see the same images,
-cropped and flipped the same way, in the same order.
+So a resumed run, any number of workers and any world size see the same images in the same order, cropped and flipped
+the same way.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def draws(num_records: int, width: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def noise_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of what a net itself draws in a step (dropout); other on each rank, since ranks hold other images."""
+    """Seed of the net's own random numbers in a step (dropout); it differs by rank, since ranks hold different images."""
     return int(np.random.SeedSequence([seed, step, rank, _NOISE]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def batch_slice(batch: int, batch_size: int, rank: int, world_size: int) -> slice:
-    """Rank's part of global batch number `batch` of an epoch: a contiguous slice of the permutation."""
+    """The rank's part of global batch number `batch` of an epoch: a contiguous slice of the permutation."""
     share = batch_size // world_size
     start = batch * batch_size + rank * share
     return slice(start, start + share)

@@ -1,4 +1,4 @@
-"""What a net is shown of a test image of ImageNet's size (Sec. 3.4). H x W pixels of the stored image."""
+"""Views of a test image of ImageNet's size (Sec. 3.4)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from functools import partial
 
 from pipeline.learn.input.crops import Crop, View, shorter_side, test_crop
 
-SCALES = (224, 256, 384, 480, 640)  # shorter sides in pixels, of the fully convolutional test
+SCALES = (224, 256, 384, 480, 640)  # shorter sides of the fully convolutional test, in pixels
 
 
 def views(kind: str, crop: int, side: int) -> list[View]:
     """The views whose probabilities are averaged.
 
     single: the centre. ten_crop: four corners, the centre and their mirror images (Krizhevsky et al. 2012, Sec. 4.1).
-    multi_scale: whole images and their mirror images at SCALES, for nets that end in a global pool: fully convolutional
-    "as in [41, 13]", which mirror. A stored image smaller than a scale is enlarged.
+    multi_scale: whole images and their mirror images at SCALES, for nets that end in a global pool (fully convolutional
+    "as in [41, 13]", which mirror). A stored image smaller than a scale is enlarged.
 
     Args:
         kind: as above.

@@ -93,8 +93,7 @@ def test_whole_images_of_one_size_are_looked_at_together(records: ShardRecords) 
     assert differ(batches(records).look(np.array([1]), mirrored)[0][1][0], theirs.flip(2)) <= ROUNDING
 
 
-def test_large_images_are_looked_at_a_few_at_a_time(records: ShardRecords, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.learn.input.batches.LOOKED_AT", 224 * 336)
+def test_large_images_are_looked_at_a_few_at_a_time(records: ShardRecords) -> None:
     whole = views("multi_scale", crop=24, side=40)[0]
-    groups = batches(records).look(np.arange(3), whole)
+    groups = batches(records).look(np.arange(3), whole, most_pixels=224 * 336)
     assert [places.tolist() for places, _ in groups] == [[0], [2], [1]]
