@@ -110,7 +110,8 @@ def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
         raise ValueError(
             f"{path.name} holds {', '.join(unknown)}; its keys are {', '.join(keys)} and set (a single value: set.model.depth)"
         )
-    picked, values = {}, {}
+    picked: Choices = {}
+    values: dict[str, Any] = {}
     for key, value in params.items():
         choice, section = _section(path, key, value) if isinstance(value, dict) else (value, {})
         values |= {name: item for name, item in leaves({key: section}) if item is not None}

@@ -112,7 +112,7 @@ def defaults(section: type = Config) -> dict[str, Any]:
     types = get_type_hints(section)
     for entry in fields(section):
         if is_dataclass(types[entry.name]):
-            values[entry.name] = defaults(types[entry.name])  # type: ignore[arg-type]
+            values[entry.name] = defaults(types[entry.name])
         elif entry.default is not MISSING:
             values[entry.name] = entry.default
         elif entry.default_factory is not MISSING:
