@@ -81,12 +81,12 @@ def test_errors_are_those_of_the_nets_on_the_test_images(chain):
     statistics = store.statistics("holdout")
     for member in chain.result["members"]:
         folder = Path(chain.config().paths.runs) / member["key"]
-        state, metadata = load_weights(folder / "best.safetensors")
-        net = build_model(**metadata["model"]).eval()
+        state, record = load_weights(folder / "best.safetensors")
+        net = build_model(**vars(record.model), num_classes=10, in_channels=1).eval()
         net.load_state_dict(state)
         pixels = images.astype(np.float32) / 255
-        pixels = pixels - statistics.pixel_mean if metadata["normalize"] == "per_pixel_mean" else pixels
-        if metadata["normalize"] == "channel":
+        pixels = pixels - statistics.pixel_mean if record.normalize == "per_pixel_mean" else pixels
+        if record.normalize == "channel":
             pixels = (pixels - statistics.mean) / statistics.std
         with torch.no_grad():
             p = net(torch.from_numpy(pixels).permute(0, 3, 1, 2)).softmax(1).numpy()
@@ -102,7 +102,7 @@ def test_the_result_is_what_the_report_reads(chain):
     evaluation = report.with_records(chain.result, {run["run_id"]: run["net"] for run in recorded})
     inputs = ReportInputs(data=data, evaluation=evaluation)
     assert len(inputs.members) == 2 and inputs.ensemble["size"] == 2
-    assert inputs.best_member.val_err1 == min(member["val_err1"] for member in inputs.members)
+    assert inputs.best_member.val_err1 == min(member["val_err1"] for member in chain.result["members"])
     assert inputs.named_run.model.depth == 8 and len(inputs.nets) == 2  # the named run is a member, told once
     assert {net.name: net.macs for net in inputs.nets} == {"ResNet-8": 747_136, "ResNet-14": 1_631_872}
 
@@ -118,8 +118,8 @@ def test_the_error_is_told_for_each_number_of_members(chain):
 def test_each_net_tells_what_its_layers_answer(chain):
     told = read_json(chain.workspace.result("responses"))
     assert {net["model"]: len(net["std"]) for net in told} == {
-        "resnet8": 7,
-        "resnet14": 13,
+        "ResNet-8": 7,
+        "ResNet-14": 13,
     }  # the named run is a member
     assert all(min(net["std"]) > 0 and len(net["gradient"]) == len(net["std"]) for net in told)
     assert {net["run_id"] for net in told} == {member["run_id"] for member in chain.result["members"]}
@@ -134,11 +134,11 @@ def test_every_finished_training_is_tested_where_it_is_asked_for(workspace):
     chain.run(train, set=("seed=1",))  # a named run that is no member
     chain.run(evaluate, set=("evaluation.runs=all",))
     (member,), (other,) = chain.result["members"], chain.result["others"]
-    assert chain.result["run"]["seed"] == 1 and {member["model"], other["model"]} == {"resnet8", "resnet14"}
+    assert chain.result["run"]["seed"] == 1 and {member["model"], other["model"]} == {"ResNet-8", "ResNet-14"}
     assert other["weight"] is None and 0 < other["test_err1"] < 1
     assert len(read_json(chain.workspace.result("responses"))) == 3
     # Two seeds of resnet8, and two depths.
-    assert [(e["size"], e["net"]) for e in chain.result["seeds_against_depths"]] == [(1, "resnet8"), (2, "resnet8")]
+    assert [(e["size"], e["net"]) for e in chain.result["seeds_against_depths"]] == [(1, "ResNet-8"), (2, "ResNet-8")]
     told = {run.info.run_id: run.data.metrics for run in _runs(chain)}
     assert told[other["run_id"]]["test/err1"] == other["test_err1"]
 
@@ -154,7 +154,7 @@ def test_data_and_members_are_described(chain):
         "num_test": manifest.counts["test"],
         "classes": list(manifest.classes),
     }
-    assert {member["model"] for member in result["members"]} == {"resnet8", "resnet14"}
+    assert {member["model"] for member in result["members"]} == {"ResNet-8", "ResNet-14"}
     assert [member["weight"] for member in result["members"]] == [0.5, 0.5]
     assert {(member["steps"], member["seed"], member["lr"]) for member in result["members"]} == {(17, 0, 0.1)}
     named = next(member for member in result["members"] if member["depth"] == 8)
