@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.run.start import anchored
-from pipeline.tuning.leaderboard import show, write
+from pipeline.tuning.leaderboard import show
 from pipeline.tuning.space import mapped
 from pipeline.tuning.tuner import tune_sweep
 from pipeline.workspace import Workspace
@@ -14,13 +15,13 @@ from pipeline.workspace import Workspace
 
 def run(config: Config, workspace: Workspace) -> None:
     start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
-    found = mapped(config.sweep.space, "start.weights", lambda weights: anchored(weights, workspace.root))
-    config = replace(config, start=start, sweep=replace(config.sweep, space=found))
+    space = mapped(config.sweep.space, "start.weights", lambda weights: anchored(weights, workspace.root))
+    config = replace(config, start=start, sweep=replace(config.sweep, space=space))
     if config.data.split != "holdout":
         print(
             f"sweep: its trials train on data.split=holdout, since they are compared on the images that "
             f"data.split={config.data.split} trains on; that split is for `pipeline train`"
         )
     board = tune_sweep(config, workspace.store(config.data.name), workspace.root)
-    write(board, workspace.leaderboard)
+    write_json(workspace.leaderboard, board)
     show(board)

@@ -1,9 +1,10 @@
-"""The Ray cluster: joining it, and what it has room for."""
+"""The Ray cluster: joining it, and what it has room for. `cluster` is ray.cluster_resources() everywhere below."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +13,33 @@ from pipeline.tracking.store import Location
 
 
 def join(config: Config, **options: Any) -> bool:
-    """Joins the cluster of sweep.address or RAY_ADDRESS, or starts Ray on this machine; False within Ray, where there is nothing to do.
+    """Joins the cluster of sweep.address or RAY_ADDRESS, or starts Ray on this machine; False where Ray already runs us.
 
-    Import ray after it: ray reads at import whether tokens are in use.
+    From then on SIGTERM acts as SIGINT, on which Tune saves the sweep's state and Train stops; Ray aborts on SIGTERM.
+    Import ray only after this call: ray reads at import whether tokens are in use.
 
     Args:
         options: for ray.init.
-
     Raises:
         ValueError: nothing answers at the address, or it wants another token.
     """
     address = config.sweep.address or os.environ.get("RAY_ADDRESS", "")
     if address and "RAY_AUTH_MODE" not in os.environ and _has_token():
-        # `ray start` guards a cluster with a token where one exists; ray.init looks for one only when told.
+        # `ray start` protects a cluster with a token wherever one exists; ray.init uses one only in this mode.
         os.environ["RAY_AUTH_MODE"] = "token"
     import ray
 
     if ray.is_initialized():
         return False
     try:
-        # "local": without it ray.init joins whatever this machine last ran, be it dead.
+        # "local": without it ray.init joins whatever cluster this machine last ran, even a dead one.
         ray.init(address=address or "local", include_dashboard=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise ValueError(
             f"cannot join the Ray cluster at {address} ({error}); check sweep.address, that `ray start --head` runs there, "
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
         ) from error
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return True
 
 
@@ -54,7 +56,7 @@ def check_tracking(location: Location) -> None:
 
 
 def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
-    """Whether ranks take GPUs on a cluster of these resources."""
+    """Whether ranks take GPUs."""
     accelerator = config.trainer.accelerator
     return accelerator == "gpu" or (accelerator == "auto" and cluster.get("GPU", 0) > 0)
 
@@ -74,15 +76,35 @@ def side_by_side(config: Config, cluster: dict[str, float]) -> int:
         ValueError: not one.
     """
     resource, ranks = "GPU" if on_gpus(config, cluster) else "CPU", config.trainer.world_size
-    has = cluster.get(resource, 0)
-    if ranks > has:
+    available = cluster.get(resource, 0)
+    if ranks > available:
         raise ValueError(
-            f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {has:g}; "
+            f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {available:g}; "
             "lower trainer.devices or trainer.num_nodes, or name a larger cluster in sweep.address"
         )
-    return int(has // ranks)
+    return int(available // ranks)
+
+
+def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, float]:
+    """What Ray sets aside for a trial.
+
+    Raises:
+        ValueError: more than the cluster has.
+    """
+    if config.trainer.world_size > 1:
+        # Its ranks hold the CPUs and GPUs. The trial's own process waits for them on the head node and takes nothing.
+        return {"node:__internal_head__": 0.001}
+    # A process that asks for no GPU sees all of them, and training would take the first: each trial asks for its own.
+    needs = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial or float(on_gpus(config, cluster))}
+    for resource, amount in needs.items():
+        if amount > cluster.get(resource, 0):
+            raise ValueError(
+                f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
+                f"lower sweep.{resource.lower()}s_per_trial, or name a larger cluster in sweep.address"
+            )
+    return needs
 
 
 def _has_token() -> bool:
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(named or Path.home() / ".ray" / "auth_token").is_file()
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(path).is_file()

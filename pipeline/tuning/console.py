@@ -1,4 +1,4 @@
-"""What a sweep says while it runs: a bar of trials, a line for each that ends."""
+"""The terminal during a sweep: a bar of trials, and a line for each that ends."""
 
 from __future__ import annotations
 
@@ -12,63 +12,56 @@ from pipeline.tuning.space import chosen
 
 
 class TrialLines(Callback):
-    """Progress over trials, each counted by the share of its steps that it has made; notes the best validation error.
+    """A progress bar over trials with the best validation error; an unfinished trial counts by its share of steps.
 
     Args:
         total: trials of the whole sweep; Tune makes them as it goes.
-        max_steps: of a trial whose point does not choose recipe.max_steps.
+        max_steps: steps of a trial whose point does not choose recipe.max_steps.
     """
 
     def __init__(self, total: int, max_steps: int) -> None:
         self._total, self._max_steps = total, max_steps
         self._open = ExitStack()
-        self._shown: Progress | None = None
-        self._made = 0.0
-        self._shares: dict[str, float] = {}
+        self._bar: Progress | None = None
+        self._done = 0.0  # trials
+        self._shares: dict[str, float] = {}  # by trial id
 
     def on_step_begin(self, iteration: int, trials: list, **_: Any) -> None:
-        if self._shown is None:  # not sooner: what an earlier, interrupted sweep made is no rate of this one
-            self._made = self._share(trials)
-            self._shown = self._open.enter_context(progress("sweep", self._total, "trials", self._made))
+        if self._bar is None:  # not sooner: the rate must not count what an earlier, interrupted sweep did
+            self._done = self._sum(trials)
+            self._bar = self._open.enter_context(progress("sweep", self._total, "trials", self._done))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **_: Any) -> None:
-        self._show(trials)
+        self._update(trials)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        self._shares[trial.trial_id] = 1.0  # Tune calls it terminated only after this
-        self._show(trials)
-        last = trial.last_result
-        print(
-            f"{trial}: validation error {100 * last.get('best/err1', float('nan')):.2f} % after {last.get('step', 0):,} steps",
-            flush=True,
-        )
+        self._shares[trial.trial_id] = 1.0  # Tune sets the status to terminated only after this call
+        self._update(trials)
+        error, step = trial.last_result.get("best/err1", float("nan")), trial.last_result.get("step", 0)
+        print(f"{trial}: validation error {100 * error:.2f} % after {step:,} steps", flush=True)
 
     def on_experiment_end(self, trials: list, **_: Any) -> None:
-        self._show(trials)
+        self._update(trials)
         self._open.close()
 
     def get_state(self) -> dict | None:
         return None  # a display has nothing to restore
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_open": ExitStack(), "_shown": None}
+        return {**self.__dict__, "_open": ExitStack(), "_bar": None}
 
-    def _show(self, trials: list) -> None:
-        if self._shown is not None:
-            made, before = self._share(trials), self._made
-            self._made = made
+    def _update(self, trials: list) -> None:
+        if self._bar is not None:
+            before, self._done = self._done, self._sum(trials)
             errors = [error for trial in trials if (error := (trial.last_result or {}).get("best/err1")) is not None]
             if errors:
-                self._shown.note(f"best validation error {100 * min(errors):.2f} %")
-            self._shown.advance(made - before)
+                self._bar.note(f"best validation error {100 * min(errors):.2f} %")
+            self._bar.advance(self._done - before)
 
-    def _share(self, trials: list) -> float:
-        """Trials that ended, and of the others the share of their steps; it never falls."""
+    def _sum(self, trials: list) -> float:
+        """Finished trials plus the others' shares of their steps; it never falls."""
         for trial in trials:
-            share = 1.0 if trial.is_finished() else self._of_steps(trial)
+            steps = chosen(trial.config).get("recipe.max_steps", self._max_steps)
+            share = 1.0 if trial.is_finished() else min((trial.last_result or {}).get("step", 0) / steps, 1.0)
             self._shares[trial.trial_id] = max(share, self._shares.get(trial.trial_id, 0.0))
         return sum(self._shares.values())
-
-    def _of_steps(self, trial: Any) -> float:
-        max_steps = chosen(trial.config).get("recipe.max_steps", self._max_steps)
-        return min((trial.last_result or {}).get("step", 0) / max_steps, 1.0)

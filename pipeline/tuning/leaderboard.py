@@ -6,34 +6,41 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.atomic import read_json, write_json
+from pipeline.atomic import read_json
+from pipeline.config import Config
 from pipeline.run.attempt import end_cut_off
 from pipeline.run.run import RUN
 from pipeline.tracking import journal
 from pipeline.tracking.shipper import run_id
 from pipeline.tracking.store import PARENT_TAG, Location
-from pipeline.tuning.space import trial_name
+from pipeline.tuning.space import chosen, trial_name
 
 
-def entry(
-    chosen: dict[str, Any], last: dict[str, Any], tune_status: str, runs: Path, location: Location
-) -> dict[str, Any]:
-    """One trial's line, from what it last reported, how Tune left it and what its run's folder says.
+def board(sweep: str, trials: list[Any], config: Config, location: Location) -> dict[str, Any]:
+    """The leaderboard of Tune's `trials`, best first; those without a result last."""
+    entries = [_entry(trial, config, location) for trial in trials]
+    entries.sort(key=lambda entry: (entry["val_err1"] is None, entry["val_err1"] or 0.0, entry["name"]))
+    return {"sweep": sweep, "metric": "val/err1", "trials": entries}
+
+
+def _entry(trial: Any, config: Config, location: Location) -> dict[str, Any]:
+    """One trial, from what it last reported, how Tune left it and its run's folder.
 
     Its status: finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was cut off).
     """
+    point, last = chosen(trial.config), trial.last_result or {}
     key = last.get("key") or ""
-    folder = runs / key
-    finished = bool(key) and (folder / RUN).exists() and read_json(folder / RUN)["status"] == "finished"
-    if tune_status == "TERMINATED":
+    folder = Path(config.paths.runs).resolve() / key
+    if trial.status == "TERMINATED":
+        finished = bool(key) and (folder / RUN).exists() and read_json(folder / RUN)["status"] == "finished"
         status = "diverged" if last.get("error") else "finished" if finished else "stopped"
     else:
-        status = "failed" if tune_status == "ERROR" else "unfinished"
+        status = "failed" if trial.status == "ERROR" else "unfinished"
     return {
-        "name": trial_name(chosen),
+        "name": trial_name(point, config),
         "key": key,
         "run_id": run_id(folder, location) if key else None,
-        "config": chosen,
+        "config": point,
         "val_err1": last.get("best/err1"),
         "steps": last.get("step", 0),
         "stopped_early": status == "stopped",
@@ -42,14 +49,14 @@ def entry(
 
 
 def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, location: Location) -> None:
-    """For trials whose process Ray ended before it could say so itself."""
-    ended = {trial["key"]: trial["status"] for trial in leaderboard["trials"] if trial["key"]}
+    """Marks as ended the runs of trials whose process Ray ended before it could do so itself."""
+    statuses = {trial["key"]: trial["status"] for trial in leaderboard["trials"] if trial["key"]}
     for path in runs.glob(f"*/{journal.NAME}"):
-        if path.parent.name not in ended and _parent(path) == leaderboard["sweep"]:
-            ended[path.parent.name] = "unfinished"  # it was cut off before it reported its key
-    for key, status in ended.items():
+        if path.parent.name not in statuses and _parent(path) == leaderboard["sweep"]:
+            statuses[path.parent.name] = "unfinished"  # it was cut off before it reported its key
+    for key, status in statuses.items():
         if status in ("stopped", "unfinished", "failed"):
-            # The end of a sweep reaches a trial like its scheduler's stop, if it does at all.
+            # To a trial, the end of its sweep looks like its scheduler's stop, if it hears of it at all.
             left = ("running", "stopped") if status == "unfinished" else ("running",)
             try:
                 end_cut_off(runs / key, location, left)
@@ -58,23 +65,13 @@ def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, location: Location
 
 
 def _parent(path: Path) -> str | None:
-    """The sweep that a journal's run was last begun by."""
-    begun = [event for event in journal.read(path)[0] if event["event"] == "begin"]
-    return begun[-1]["tags"].get(PARENT_TAG) if begun else None
-
-
-def board(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Trials, best first; those without a result last."""
-    ranked = sorted(entries, key=lambda e: (e["val_err1"] is None, e["val_err1"] or 0.0, e["name"]))
-    return {"sweep": name, "metric": "val/err1", "trials": ranked}
-
-
-def write(leaderboard: dict[str, Any], path: Path) -> None:
-    write_json(path, leaderboard)
+    """The sweep that last began a journal's run."""
+    begins = [event for event in journal.read(path)[0] if event["event"] == "begin"]
+    return begins[-1]["tags"].get(PARENT_TAG) if begins else None
 
 
 def show(leaderboard: dict[str, Any]) -> None:
-    """The board as a table on stdout."""
+    """Prints the leaderboard as a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from pipeline.run.attempt import end_cut_off
 from pipeline.run.fit import fit
 from pipeline.run.launch import Launched, set_rank
 from pipeline.run.recorder import Validated
-from pipeline.run.run import identify
+from pipeline.run.run import Run, identify
 from pipeline.run.stop import Interrupted
 from pipeline.tracking.store import locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
@@ -39,55 +37,38 @@ def fit_on_ray(
     Args:
         epoch_steps: steps an epoch, for the reports.
         on_finished: called where there is nothing to do, since the run was finished before.
-
     Raises:
         ValueError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
         stop.Interrupted: after a signal; call again to go on.
     """
     nested = not join(config)
     import ray
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
-    if not nested:
-        # Ray aborts on SIGTERM; Ray Train answers SIGINT.
-        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    location = locate(config.tracking.uri, config.paths.mlruns)
-    check_tracking(location)
+    check_tracking(locate(config.tracking.uri, config.paths.mlruns))
     cluster = ray.cluster_resources()
     check_precision(config, cluster)
-    gpus = on_gpus(config, cluster)
     side_by_side(config, cluster)
-    # One answer for all ranks and for the key, should machines differ.
+    gpus = on_gpus(config, cluster)
+    # One precision for all ranks and for the key, should machines differ.
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
     run = identify(config, store, precision=config.recipe.precision)
-    key, folder = run.key, run.folder
     if (done := run.finished()) is not None:
         on_finished(done)
         return done
     work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags, "epoch_steps": epoch_steps}
-    trainer = _trainer(config, key, work, gpus, nested)
-    try:
-        diverged: str | None = trainer.fit().return_value
-    except SystemExit:  # how Ray Train ends after SIGINT, its workers killed
-        end_cut_off(folder, location)
-        raise Interrupted(f"run {key} was stopped; its last checkpoint is kept") from None
-    except TrainingFailedError as error:
-        for failure in getattr(error, "worker_failures", {}).values():
-            if isinstance(cause := getattr(failure, "_base_exc", failure), ValueError):
-                raise ValueError(str(cause)) from None
-        raise
-    if diverged:
+    if diverged := _outcome(_trainer(run, work, gpus, nested), run):
         raise DivergedError(diverged)
     net = run.finished()
     if net is None:
         raise ValueError(
-            f"run {key} finished on the Ray cluster and is not in {folder}; paths.runs must be a folder that all nodes share"
+            f"run {run.key} finished on the Ray cluster and is not in {run.folder}; paths.runs must be a folder that all "
+            "nodes share"
         )
     return net
 
 
-def _trainer(config: Config, key: str, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
-    """Ray Train's own, of ranks that do `work`; `nested` in a trial, which then hears of each validation."""
+def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
+    """Ray Train's trainer, whose ranks do `work`; inside a trial (`nested`) it passes validations on to Tune."""
     from ray import train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -100,14 +81,30 @@ def _trainer(config: Config, key: str, work: dict[str, Any], gpus: bool, nested:
         _rank,  # type: ignore[arg-type]
         train_loop_config=work,
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=train.ScalingConfig(num_workers=config.trainer.world_size, use_gpu=gpus),
+        scaling_config=train.ScalingConfig(num_workers=run.config.trainer.world_size, use_gpu=gpus),
         run_config=train.RunConfig(
-            name=f"train-{key}",
-            storage_path=str(Path(config.paths.runs).resolve() / "ray"),
-            failure_config=train.FailureConfig(max_failures=config.sweep.max_failures),
+            name=f"train-{run.key}",
+            storage_path=str(Path(run.config.paths.runs).resolve() / "ray"),
+            failure_config=train.FailureConfig(max_failures=run.config.sweep.max_failures),
             callbacks=callbacks,
         ),
     )
+
+
+def _outcome(trainer: Any, run: Run) -> str | None:
+    """Trains; why the loss diverged, or None."""
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    try:
+        return trainer.fit().return_value
+    except SystemExit:  # how Ray Train ends after SIGINT, its workers killed
+        end_cut_off(run.folder, run.location)
+        raise Interrupted(f"run {run.key} was stopped; its last checkpoint is kept") from None
+    except TrainingFailedError as error:
+        for failure in getattr(error, "worker_failures", {}).values():
+            if isinstance(cause := getattr(failure, "_base_exc", failure), ValueError):
+                raise ValueError(str(cause)) from None
+        raise
 
 
 def _precision(config: Config, gpus: bool) -> Any:
@@ -115,26 +112,20 @@ def _precision(config: Config, gpus: bool) -> Any:
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    # Not in what a trial has for itself; None is documented, if not typed.
+    # Outside the trial's own resources; None is documented, if not typed.
     anywhere = PlacementGroupSchedulingStrategy(placement_group=None)  # type: ignore[arg-type]
     task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=int(gpus), scheduling_strategy=anywhere)(resolve)
     return ray.get(task.remote(config.recipe.precision, config.trainer.accelerator))
 
 
 def reported(validated: Validated, epoch_steps: int) -> dict[str, Any]:
-    """What Ray Tune hears after a validation."""
-    epoch = -(-validated.step // epoch_steps)
-    return {
-        "epoch": epoch,
-        "step": validated.step,
-        "key": validated.key,
-        "best/err1": validated.best["val/err1"],
-        **validated.metrics,
-    }
+    """What is reported to Ray Tune after a validation."""
+    epoch, best = -(-validated.step // epoch_steps), validated.best["val/err1"]
+    return {"epoch": epoch, "step": validated.step, "key": validated.key, "best/err1": best, **validated.metrics}
 
 
 def _rank(work: dict[str, Any]) -> str | None:
-    """One rank, inside a Ray Train worker; says why the training diverged, which Ray would try again as a failure."""
+    """One rank, inside a Ray Train worker. Returns why the training diverged: Ray would retry after an exception."""
     from ray import train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 

@@ -7,15 +7,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.config import Config, with_overrides
+
 Space = dict[str, Any] | list[dict[str, Any]]  # one grid, or several whose points are trials of one sweep
 POINT = "point"
 DISTRIBUTIONS = ("uniform", "loguniform")  # by their names in ray.tune
+NAMED = tuple(f"model.{key}" for key in ("family", "depth", "residual", "shortcut", "stride_on"))  # by the net's name
 
 
 def search_space(space: Space) -> dict[str, Any]:
     """Ray Tune's space: a list becomes a grid, {uniform|loguniform: [low, high]} a distribution to draw from.
 
-    Several grids become one list of points under the key POINT, which `chosen` takes apart again.
+    Several grids become one list of points under the key POINT, from which `chosen` takes them.
 
     Raises:
         ValueError: neither of the two.
@@ -24,7 +27,7 @@ def search_space(space: Space) -> dict[str, Any]:
     from ray import tune
 
     if isinstance(space, list):
-        return {POINT: tune.grid_search([point for grid in space for point in _points(grid)])}
+        return {POINT: tune.grid_search(example_points(space))}
     return {
         key: tune.grid_search(values)
         if isinstance(values, list)
@@ -34,7 +37,7 @@ def search_space(space: Space) -> dict[str, Any]:
 
 
 def mapped(space: Space, key: str, function: Callable[[Any], Any]) -> Space:
-    """`space` with the listed values of a key changed."""
+    """`space` with `function` applied to the listed values of a key."""
     grids = [
         {**grid, key: list(map(function, grid[key]))} if isinstance(grid.get(key), list) else grid
         for grid in _grids(space)
@@ -43,7 +46,7 @@ def mapped(space: Space, key: str, function: Callable[[Any], Any]) -> Space:
 
 
 def chosen(config: dict[str, Any]) -> dict[str, Any]:
-    """A trial's values by config key, from Tune's."""
+    """A trial's values by config key, from Tune's configuration of the trial."""
     return config.get(POINT, config)
 
 
@@ -58,9 +61,10 @@ def check_space(space: Space, num_samples: int = 1) -> None:
             if isinstance(space, list) and not isinstance(values, list):
                 raise ValueError(f"sweep.space: {key} is {values!r}; in a list of grids each key has a list of values")
     if isinstance(space, list):
-        points = [point for grid in space for point in _points(grid)]
-        if twice := [point for at, point in enumerate(points) if point in points[:at]]:
-            raise ValueError(f"sweep.space: {trial_name(twice[0])} is in two grids; leave it in one")
+        points = example_points(space)
+        if repeated := [point for at, point in enumerate(points) if point in points[:at]]:
+            point = ", ".join(f"{key}={value}" for key, value in repeated[0].items())
+            raise ValueError(f"sweep.space: {point} is in two grids; leave it in one")
     if num_samples > 1 and all(isinstance(values, list) for grid in _grids(space) for values in grid.values()):
         raise ValueError(
             f"sweep.num_samples={num_samples} with lists alone would train each point {num_samples} times the same; "
@@ -69,10 +73,12 @@ def check_space(space: Space, num_samples: int = 1) -> None:
 
 
 def example_points(space: Space) -> list[dict[str, Any]]:
-    """Configurations that trials may get: every point of several grids; of one, each key's examples by itself."""
-    if isinstance(space, list):
-        return [point for grid in space for point in _points(grid)]
-    return [{key: value} for key, values in space.items() for value in _examples(values)]
+    """Every point of the grids; for a range, its ends and a value between them."""
+    return [
+        dict(zip(grid, values, strict=True))
+        for grid in _grids(space)
+        for values in itertools.product(*map(_examples, grid.values()))
+    ]
 
 
 def most(space: Space, key: str, default: int) -> int:
@@ -81,34 +87,31 @@ def most(space: Space, key: str, default: int) -> int:
 
 
 def values_of(space: Space, key: str) -> list[Any]:
-    """Values that trials may get for a key, as far as they are listed or are the ends of a range."""
+    """Values that trials may get for a key: those listed, and examples of a range."""
     return [value for grid in _grids(space) if key in grid for value in _examples(grid[key])]
 
 
 def grid_size(space: Space) -> int:
-    """Points of the grids that the lists of `space` span."""
+    """How many points the lists of `space` span."""
     return sum(math.prod(len(v) for v in grid.values() if isinstance(v, list)) for grid in _grids(space))
 
 
-def trial_name(chosen: dict[str, Any]) -> str:
-    """From the configuration: depth=20,lr=0.1; of a file its name alone, for trials' folders are called so."""
+def trial_name(point: dict[str, Any], config: Config) -> str:
+    """The net's display name where the point chooses the net, then the other choices: ResNet-20, lr 0.1."""
 
     def short(value: Any) -> str:
-        return f"{value:g}" if isinstance(value, float) else str(value).rsplit("/", 1)[-1]
+        return f"{value:g}" if isinstance(value, float) else str(value).rsplit("/", 1)[-1]  # of a path, the file's name
 
-    return ",".join(f"{key.split('.')[-1]}={short(value)}" for key, value in chosen.items())
+    net = [with_overrides(config, point).model.name] if any(key in NAMED for key in point) else []
+    others = [f"{key.split('.')[-1]} {short(value)}" for key, value in point.items() if key not in NAMED]
+    return ", ".join(net + others)
 
 
 def _grids(space: Space) -> list[dict[str, Any]]:
     return space if isinstance(space, list) else [space]
 
 
-def _points(grid: dict[str, Any]) -> list[dict[str, Any]]:
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
 def _examples(values: Any) -> list[Any]:
-    """Values that a trial may get: all of a list, the ends and one in between of a range."""
     if isinstance(values, list):
         return values
     low, high = next(iter(values.values()))

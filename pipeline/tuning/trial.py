@@ -10,21 +10,26 @@ from pipeline.config import Config, from_dict, with_overrides
 from pipeline.tuning.space import chosen
 
 
-def trial_config(config: Config, point: dict[str, Any], cpus: int) -> Config:
-    """`config` with a trial's choices; several ranks are made by Ray, which owns the trial's resources.
+def trial_config(config: Config, point: dict[str, Any]) -> Config:
+    """`config` with a trial's choices; several ranks are launched by Ray, which owns the trial's resources.
 
-    A trial trains on the holdout split whatever data.split says: a sweep chooses, and full has nothing to choose on.
+    A trial trains on the holdout split whatever data.split says: a sweep selects on validation images, and full has none.
     """
     changed = with_overrides(config, point)
-    several = changed.trainer.world_size > 1
-    trainer = replace(changed.trainer, launcher="ray" if several else "auto", threads=changed.trainer.threads or cpus)
+    launcher = "ray" if changed.trainer.world_size > 1 else "auto"
+    trainer = replace(
+        changed.trainer, launcher=launcher, threads=changed.trainer.threads or config.sweep.cpus_per_trial
+    )
     return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
 
 
 def run_trial(
-    point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], cpus: int, num_train: int
+    point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], num_train: int
 ) -> None:
-    """What Ray runs, for a split of `num_train` images. A scheduler's stop reaches training as `Stopped` and leaves a whole, resumable run behind."""
+    """What Ray runs, on a split of `num_train` images.
+
+    A scheduler's stop reaches training as `Stopped` and leaves a whole, resumable run behind.
+    """
     from ray import tune
 
     from pipeline.learn.training.classifier import DivergedError
@@ -33,34 +38,33 @@ def run_trial(
     from pipeline.run.recorder import Validated
     from pipeline.tuning.ranks import fit_on_ray, reported
 
-    changed = trial_config(from_dict(config), chosen(point), cpus)
+    changed = trial_config(from_dict(config), chosen(point))
     epoch_steps = (changed.data.num_train or num_train) // changed.recipe.batch_size
-    asked: list[SystemExit] = []
+    stops: list[SystemExit] = []
     reports: list[int] = []
 
     def report(validated: Validated) -> None:
         reports.append(validated.step)
         try:
             tune.report(reported(validated, epoch_steps))
-        except SystemExit as request:  # Ray's way to end a function that its scheduler has stopped
-            asked.append(request)
+        except SystemExit as stop:  # Ray ends a function so when its scheduler has stopped the trial
+            stops.append(stop)
             raise Stopped from None
 
-    def finished(net: Net) -> None:
+    def on_finished(net: Net) -> None:
         """The run was finished before, in another sweep or by the train stage."""
         metrics = {"val/err1": net.val_err1, "val/err5": net.val_err5, "best/err1": net.val_err1}
-        epoch = -(-net.steps // epoch_steps)
-        tune.report({"epoch": epoch, "step": net.steps, "key": net.key, **metrics})
+        tune.report({"epoch": -(-net.steps // epoch_steps), "step": net.steps, "key": net.key, **metrics})
 
     try:
         if changed.trainer.launcher == "ray":
-            fit_on_ray(changed, Path(store), tags, epoch_steps, finished)
+            fit_on_ray(changed, Path(store), tags, epoch_steps, on_finished)
         else:
             net = fit(changed, Path(store), tags=tags, report=report)
             if not reports:
-                finished(net)
+                on_finished(net)
     except DivergedError as error:
-        # An answer, not a failure: this learning rate is too high. Ray would try a failed trial again.
+        # A result, not a failure: this learning rate is too high. Ray would repeat a failed trial.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})
-    if asked:
-        raise asked[0]  # a return would be reported, and wait for an answer that a stopped trial does not get
+    if stops:
+        raise stops[0]  # a return would be reported, and wait for an answer that a stopped trial does not get

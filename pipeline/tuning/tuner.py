@@ -1,13 +1,13 @@
-"""Builds the sweep's Tuner, or restores it where an earlier one was cut off."""
+"""A sweep: Ray Tune's Tuner is built, or restored where an earlier one was cut off; the sweep is a run in MLflow."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import signal
+import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
 from pipeline.tuning import leaderboard
-from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
+from pipeline.tuning.cluster import check_precision, check_tracking, join, side_by_side, trial_resources
 from pipeline.tuning.space import (
     check_space,
     chosen,
@@ -35,66 +35,78 @@ from pipeline.tuning.space import (
 )
 from pipeline.tuning.trial import run_trial, trial_config
 
-FACTS = "sweep.json"
+
+@dataclass(frozen=True)
+class Sweep:
+    """What every part of a sweep needs to know about it."""
+
+    config: Config
+    name: str  # sweep-<hash>
+    store: Path
+    num_train: int  # training images of the holdout split, as data.num_train limits them
+
+    @property
+    def runs(self) -> Path:
+        return Path(self.config.paths.runs).resolve()
+
+    @property
+    def folder(self) -> Path:
+        """Tune's state, and the leaderboard."""
+        return self.runs / "ray" / self.name
+
+    @property
+    def location(self) -> tracking.Location:
+        return tracking.locate(self.config.tracking.uri, self.config.paths.mlruns)
+
+    @property
+    def size(self) -> int:
+        """Trials of the whole sweep."""
+        return grid_size(self.config.sweep.space) * self.config.sweep.num_samples
 
 
 def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     """The leaderboard of the sweep that `config` names; see `pipeline.tuning.leaderboard.board`.
 
-    The experiment's name is a hash of all that decides its result: the same command goes on where it was cut off, and
-    trials that already ran are not run again.
+    The sweep's name is a hash of all that decides its result: the same command goes on where it was cut off, and trials
+    that already ran are not run again.
 
     Raises:
-        ValueError: a space that cannot be searched, or a trial that needs more than the cluster has.
+        ValueError: a space that cannot be searched, a trial that needs more than the cluster has, or failed trials.
+        stop.Interrupted: after a signal; call again to go on.
     """
-    facts = _facts(config, open_store(store).manifest.content_hash)
+    opened = open_store(store)
+    content_hash = opened.manifest.content_hash
+    facts = sweep_facts(config, content_hash)
     name = "sweep-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    runs = Path(config.paths.runs).resolve()
-    folder = runs / "ray" / name
-    train, _ = open_store(store).split_indices("holdout", config.data.num_train)
-    _check(config, len(train))
-    _say_what_changed(folder, facts)
-    location = tracking.locate(config.tracking.uri, config.paths.mlruns)
-    with FolderLock(runs / name):
-        return _tracked_search(config, store, root, name, location)
+    train, _ = opened.split_indices("holdout", config.data.num_train)
+    sweep = Sweep(config, name, store, len(train))
+    _check(sweep)
+    _print_changes(sweep.folder, facts)
+    with FolderLock(sweep.runs / name):
+        return _track(sweep, content_hash, lineage(root))
 
 
-def _tracked_search(config: Config, store: Path, root: Path, name: str, location: tracking.Location) -> dict[str, Any]:
-    """The sweep as a run in MLflow, parent of its trials' runs."""
-    manifest = open_store(store).manifest
-    parent = Path(config.paths.runs).resolve() / name
-    folder = parent.parent / "ray" / name
-    journal = Journal(parent)
-    tags = {
-        tracking.KEY_TAG: name,
-        tracking.KIND_TAG: "sweep",
-        tracking.DATA_TAG: manifest.content_hash,
-        **lineage(root),
-    }
-    journal.begin(
-        f"{config.data.name}-{name}", config.data.name, {f"sweep.{k}": v for k, v in asdict(config.sweep).items()}, tags
-    )
-    shipper = Shipper(parent, location)
+def _track(sweep: Sweep, content_hash: str, tags: dict[str, str]) -> dict[str, Any]:
+    """Searches as a run in MLflow, the parent of the trials' runs."""
+    config, run = sweep.config, sweep.runs / sweep.name
+    own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: content_hash}
+    settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
+    journal = Journal(run)
+    journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**own, **tags})
+    shipper = Shipper(run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
     status = "KILLED"
     try:
-        _start_ray(config)
-        # So that the trials find their parent; without MLflow they go ahead.
-        wait_for_run(parent, patience_s=20, location=location)
-        train, _ = open_store(store).split_indices("holdout", config.data.num_train)
-        board = _search(config, store, name, {**lineage(root), tracking.PARENT_TAG: name}, len(train))
-        leaderboard.end_cut_off_runs(board, parent.parent, location)
-        write_json(folder / "leaderboard.json", board)
-        journal.artifact(folder / "leaderboard.json", "sweep")
-        expected = grid_size(config.sweep.space) * config.sweep.num_samples
-        done = sum(trial["status"] != "unfinished" for trial in board["trials"])
-        if done < expected:  # Tune makes trials as it goes: a sweep that was cut off may not have made them all
-            raise Interrupted(f"stopped with {expected - done} of {expected} trials unfinished")
-        failed = [trial["name"] for trial in board["trials"] if trial["status"] == "failed"]
-        if failed:
-            raise ValueError(
-                f"{len(failed)} of {len(board['trials'])} trials failed ({'; '.join(failed)}); their errors are in "
-                f"{folder}/*/error.txt; run the same command to try them again, the others are kept"
-            )
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        # A stopped trial ships its journal before its thread ends; an actor whose thread takes longer is not reused.
+        join(config, log_to_driver=False, runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}})
+        check_tracking(sweep.location)
+        # Trials look their parent up in MLflow; if MLflow does not answer in time, they go ahead without.
+        wait_for_run(run, patience_s=20, location=sweep.location)
+        board = _search(sweep, {**tags, tracking.PARENT_TAG: sweep.name})
+        leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
+        write_json(sweep.folder / "leaderboard.json", board)
+        journal.artifact(sweep.folder / "leaderboard.json", "sweep")
+        _check_complete(sweep, board["trials"])
         journal.metrics(len(board["trials"]), {"best/err1": board["trials"][0]["val_err1"]})
         status = "FINISHED"
         return board
@@ -103,164 +115,148 @@ def _tracked_search(config: Config, store: Path, root: Path, name: str, location
         shipper.close()
 
 
-def _start_ray(config: Config) -> None:
-    """Joins the cluster, or starts it; MLflow's client gets ready meanwhile, in the shipper's thread."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    join(
-        config,
-        log_to_driver=False,
-        # An actor is used again only if the stopped trial's thread ends in time; it ships its journal first.
-        runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}},
-    )
-    # Ray aborts on SIGTERM; Tune answers SIGINT by saving the sweep's state.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    check_tracking(tracking.locate(config.tracking.uri, config.paths.mlruns))
+def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
+    # Tune makes trials as it goes: a sweep that was cut off may not have made them all.
+    left = sweep.size - sum(trial["status"] != "unfinished" for trial in trials)
+    if left > 0:
+        raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished")
+    if failed := [trial["name"] for trial in trials if trial["status"] == "failed"]:
+        raise ValueError(
+            f"{len(failed)} of {len(trials)} trials failed ({'; '.join(failed)}); their errors are in "
+            f"{sweep.folder}/*/error.txt; run the same command to try them again, the others are kept"
+        )
 
 
-def _search(config: Config, store: Path, name: str, tags: dict[str, str], num_train: int) -> dict[str, Any]:
+def _search(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
     """Runs the trials that have not run; the leaderboard of all."""
     import ray
     from ray import tune
 
-    location = tracking.locate(config.tracking.uri, config.paths.mlruns)
-    sweep, cluster = config.sweep, ray.cluster_resources()
-    check_precision(config, cluster)
-    if config.trainer.world_size > 1:
-        # Ray Train gives up on ranks that wait long for others to end, so no more start than have room.
-        room = side_by_side(config, cluster)
-        at_once = min(sweep.max_concurrent or room, room)
-    else:
-        _check_resources(_resources(config, cluster), cluster)
-        at_once = sweep.max_concurrent
-    work = tune.with_parameters(
-        run_trial,
-        config=config.to_dict(),
-        store=str(store.resolve()),
-        tags=tags,
-        cpus=sweep.cpus_per_trial,
-        num_train=num_train,
-    )
-    trainable = tune.with_resources(work, tune.PlacementGroupFactory([_resources(config, cluster)]))
-    runs = Path(config.paths.runs).resolve()
-    folder = runs / "ray" / name
-    # Tune says that it can restore a sweep from the moment it is named; there is a state once a trial was made.
-    if any(folder.glob("experiment_state-*.json")):
-        tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, resume_errored=True)
-    else:
-        tuner = _new_tuner(config, trainable, folder, at_once, num_train)
-    tuner.fit()
-    trials = tune.ExperimentAnalysis(str(folder)).trials or []
+    _tuner(sweep, tags).fit()
+    trials = tune.ExperimentAnalysis(str(sweep.folder)).trials or []
     if any(trial.status not in ("TERMINATED", "ERROR") for trial in trials):
         ray.shutdown()  # a trial that was cut off trains until its process ends, and holds its run
     if any(not trial.config for trial in trials):
         raise ValueError(
-            f"the state of {name} cannot be read; delete {folder} and run the same command: finished runs are kept"
+            f"the state of {sweep.name} cannot be read; delete {sweep.folder} and run the same command: finished runs "
+            "are kept"
         )
     # Runs of an earlier sweep may have been tracked in another MLflow, or in none.
     try:
-        ship_all(runs, location)
+        ship_all(sweep.runs, sweep.location)
     except Exception as error:  # whatever MLflow raises; the journals keep the runs
         print(f"MLflow does not have all trials yet ({error}); `pipeline sync` ships them", file=sys.stderr)
-    entries = [
-        leaderboard.entry(chosen(trial.config), trial.last_result or {}, trial.status, runs, location)
-        for trial in trials
-    ]
-    return leaderboard.board(name, entries)
+    return leaderboard.board(sweep.name, trials, sweep.config, sweep.location)
 
 
-def _new_tuner(config: Config, trainable: Any, folder: Path, at_once: int, num_train: int) -> Any:
-    """The sweep from its beginning, its state in `folder`; `at_once` trials side by side, 0 for as many as have room."""
+def _tuner(sweep: Sweep, tags: dict[str, str]) -> Any:
+    """Restored from the sweep's folder, or new."""
+    import ray
+    from ray import tune
+
+    config, cluster = sweep.config, ray.cluster_resources()
+    check_precision(config, cluster)
+    resources, at_once = trial_resources(config, cluster), config.sweep.max_concurrent
+    if config.trainer.world_size > 1:
+        # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
+        room = side_by_side(config, cluster)
+        at_once = min(at_once or room, room)
+    work = tune.with_parameters(
+        run_trial,
+        config=config.to_dict(),
+        store=str(sweep.store.resolve()),
+        tags=tags,
+        num_train=sweep.num_train,
+    )
+    trainable = tune.with_resources(work, tune.PlacementGroupFactory([resources]))
+    # Tuner.can_restore is true once a sweep has a name; there is state to restore once a trial was made.
+    if any(sweep.folder.glob("experiment_state-*.json")):
+        return tune.Tuner.restore(str(sweep.folder), trainable, resume_unfinished=True, resume_errored=True)
+    return _new_tuner(sweep, trainable, at_once)
+
+
+def _new_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
+    """A Tuner of `at_once` trials side by side, 0 for as many as have room."""
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
 
     from pipeline.tuning.console import TrialLines
 
-    sweep = config.sweep
+    config = sweep.config
+
+    def name(trial: Any) -> str:
+        return trial_name(chosen(trial.config), config)
+
     return tune.Tuner(
         trainable,
-        param_space=search_space(sweep.space),
+        param_space=search_space(config.sweep.space),
         tune_config=tune.TuneConfig(
             metric="val/err1",
             mode="min",
-            num_samples=sweep.num_samples,
-            scheduler=_scheduler(config, num_train),
+            num_samples=config.sweep.num_samples,
+            scheduler=_scheduler(sweep),
             # Ranges are drawn from by the seed, not by the state of the process.
             search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=config.seed),
             # A stopped trial's process must end for its ranks to end.
             reuse_actors=config.trainer.world_size == 1,
-            trial_name_creator=lambda trial: trial_name(chosen(trial.config)),
-            trial_dirname_creator=lambda trial: f"{trial_name(chosen(trial.config))}-{trial.trial_id}",
+            trial_name_creator=name,
+            trial_dirname_creator=lambda trial: "-".join([*re.findall(r"[\w.]+", name(trial)), trial.trial_id]),
         ),
         run_config=tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
-            callbacks=[TrialLines(grid_size(sweep.space) * sweep.num_samples, config.recipe.max_steps)],
+            name=sweep.name,
+            storage_path=str(sweep.folder.parent),
+            failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
+            callbacks=[TrialLines(sweep.size, config.recipe.max_steps)],
             verbose=0,
         ),
     )
 
 
-def _scheduler(config: Config, num_train: int) -> Any:
+def _scheduler(sweep: Sweep) -> Any:
     """ASHA over epochs, or none."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-    if not config.sweep.reduction_factor:
+    settings = sweep.config.sweep
+    if not settings.reduction_factor:
         return FIFOScheduler()
-    epochs = _most_epochs(config, num_train)
+    epochs = most_epochs(sweep.config, sweep.num_train)
     return ASHAScheduler(
         time_attr="epoch",
         max_t=epochs + 1,  # the last validation belongs to the run: stopping there would call a finished run stopped
-        grace_period=min(config.sweep.grace_epochs, epochs),
-        reduction_factor=config.sweep.reduction_factor,
+        grace_period=min(settings.grace_epochs, epochs),
+        reduction_factor=settings.reduction_factor,
     )
 
 
-def _most_epochs(config: Config, num_train: int) -> int:
-    """Of the longest trial that the space allows."""
+def most_epochs(config: Config, num_train: int) -> int:
+    """Epochs of the longest trial that the space allows, on a split of `num_train` images.
 
+    Raises:
+        ValueError: a trial's batch is larger than its training set.
+    """
     space, recipe = config.sweep.space, config.recipe
     batch_size = most(space, "recipe.batch_size", recipe.batch_size)
-    swept = [part for part in values_of(space, "data.num_train") if part]  # 0 stands for the whole split
-    num_train = min([num_train, *swept])
-    if batch_size > num_train:
+    fewest = min([num_train, *filter(None, values_of(space, "data.num_train"))])  # 0 stands for the whole split
+    if batch_size > fewest:
         raise ValueError(
-            f"recipe.batch_size={batch_size} is larger than the {num_train} training images; choose a smaller one"
+            f"recipe.batch_size={batch_size} is larger than the {fewest} training images; choose a smaller one"
         )
-    return -(-most(space, "recipe.max_steps", recipe.max_steps) // (num_train // batch_size))
+    return -(-most(space, "recipe.max_steps", recipe.max_steps) // (fewest // batch_size))
 
 
-def _check(config: Config, num_train: int) -> None:
+def _check(sweep: Sweep) -> None:
     """Every point of the grid must be a valid configuration before Ray starts."""
+    config = sweep.config
     check_space(config.sweep.space, config.sweep.num_samples)
     for point in example_points(config.sweep.space):
-        trial_config(config, point, config.sweep.cpus_per_trial)
-    _most_epochs(config, num_train)
+        trial_config(config, point)
+    most_epochs(config, sweep.num_train)
 
 
-def _resources(config: Config, cluster: dict[str, float]) -> dict[str, float]:
-    """What Ray sets aside for a trial."""
-    if config.trainer.world_size > 1:
-        # Its ranks hold the CPUs and GPUs. The trial's own process waits for them, on the head node, and takes nothing.
-        return {"node:__internal_head__": 0.001}
-    # Ray shows all GPUs to who asked for none, and training would take the first: each trial asks for its own.
-    gpus = config.sweep.gpus_per_trial or float(on_gpus(config, cluster))
-    return {"CPU": config.sweep.cpus_per_trial, "GPU": gpus}
-
-
-def _check_resources(needs: dict[str, float], cluster: dict[str, float]) -> None:
-    for resource, amount in needs.items():
-        if amount > cluster.get(resource, 0):
-            raise ValueError(
-                f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
-                f"lower sweep.{resource.lower()}s_per_trial, or name a larger cluster in sweep.address"
-            )
-
-
-def _facts(config: Config, content_hash: str) -> dict[str, Any]:
+def sweep_facts(config: Config, content_hash: str) -> dict[str, Any]:
     """All that decides a sweep's result, and what Tune keeps from a sweep's start on."""
-    sweep = asdict(config.sweep)
-    del sweep["address"]
+    settings = asdict(config.sweep)
+    del settings["address"]
     return {
         "data": [config.data.name, content_hash],
         "model": asdict(config.model),
@@ -269,29 +265,26 @@ def _facts(config: Config, content_hash: str) -> dict[str, Any]:
         "seed": config.seed,
         "start": asdict(config.start),
         "num_train": config.data.num_train,
-        "sweep": sweep,
+        "sweep": settings,
         "code": code_version(),
     }
 
 
-def _say_what_changed(folder: Path, facts: dict[str, Any]) -> None:
-    """Tells, where a sweep of the same data is not the last one, what makes it another."""
+def _print_changes(folder: Path, facts: dict[str, Any]) -> None:
+    """Says that a sweep goes on, or what makes it another than the last one of the same data."""
     latest = folder.parent / f"latest-{facts['data'][0]}.json"
-    if latest.exists() and not folder.exists():
-        old, new = _flat(read_json(latest)), _flat(facts)
-        changed = [
-            f"{key}: {old.get(key)} -> {new.get(key)}"
-            for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key)
-        ]
-        print("a new sweep; changed since the last: " + "; ".join(changed))
-    elif folder.exists():
+    if folder.exists():
         print(f"going on with {folder.name}")
+    elif latest.exists():
+        old, new = _flat(read_json(latest)), _flat(facts)
+        keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        changes = "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys)
+        print(f"a new sweep; changed since the last: {changes}")
     write_json(latest, facts)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from runs import composed
 
-from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side
-from pipeline.tuning.tuner import _facts, _most_epochs, _resources
+from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side, trial_resources
+from pipeline.tuning.tuner import most_epochs, sweep_facts
 
 Workspaces = Callable[[], Path]
 CPUS, GPUS = {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0}
@@ -17,15 +17,17 @@ CPUS, GPUS = {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0}
 
 def test_a_trial_asks_for_a_gpu_where_there_are_any_so_that_they_do_not_share_the_first(workspace: Workspaces) -> None:
     root = workspace()
-    assert _resources(composed(root), GPUS) == {"CPU": 1, "GPU": 1.0}
-    assert _resources(composed(root), CPUS)["GPU"] == 0
-    assert _resources(composed(root, "trainer.accelerator=cpu"), GPUS)["GPU"] == 0
-    assert _resources(composed(root, "sweep.gpus_per_trial=0.5"), GPUS)["GPU"] == 0.5
+    assert trial_resources(composed(root), GPUS) == {"CPU": 1, "GPU": 1.0}
+    assert trial_resources(composed(root), CPUS)["GPU"] == 0
+    assert trial_resources(composed(root, "trainer.accelerator=cpu"), GPUS)["GPU"] == 0
+    assert trial_resources(composed(root, "sweep.gpus_per_trial=0.5"), GPUS)["GPU"] == 0.5
+    with pytest.raises(ValueError, match=r"a trial needs 64 GPU, the Ray cluster has 8; lower sweep\.gpus_per_trial"):
+        trial_resources(composed(root, "sweep.gpus_per_trial=64"), GPUS)
 
 
 def test_ranks_take_the_devices_and_the_trial_that_waits_for_them_nothing(workspace: Workspaces) -> None:
     config = composed(workspace(), "trainer.devices=4")
-    assert not {"CPU", "GPU"} & _resources(config, GPUS).keys()
+    assert not {"CPU", "GPU"} & trial_resources(config, GPUS).keys()
     assert on_gpus(config, GPUS)
     assert (side_by_side(config, CPUS), side_by_side(config, GPUS)) == (4, 2)
     with pytest.raises(ValueError, match=r"4 ranks need 4 CPUs, the Ray cluster has 2; lower trainer\.devices"):
@@ -42,14 +44,14 @@ def test_tf32_needs_gpus(workspace: Workspaces) -> None:
 def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspaces) -> None:
     root = workspace()
     steps = ("recipe.max_steps=170", "recipe.batch_size=64")
-    assert _most_epochs(composed(root, *steps), 1150) == 10
-    assert _most_epochs(composed(root, *steps, "sweep.space={recipe.max_steps:[17,340]}"), 1150) == 20
-    assert _most_epochs(composed(root, *steps, "sweep.space={recipe.batch_size:[64,128]}"), 1150) == 22
-    assert _most_epochs(composed(root, *steps, "sweep.space={data.num_train:[0,640]}"), 1150) == 17
+    assert most_epochs(composed(root, *steps), 1150) == 10
+    assert most_epochs(composed(root, *steps, "sweep.space={recipe.max_steps:[17,340]}"), 1150) == 20
+    assert most_epochs(composed(root, *steps, "sweep.space={recipe.batch_size:[64,128]}"), 1150) == 22
+    assert most_epochs(composed(root, *steps, "sweep.space={data.num_train:[0,640]}"), 1150) == 17
     with pytest.raises(ValueError, match=r"recipe\.batch_size=64 is larger than the 50 training images"):
-        _most_epochs(composed(root, *steps), 50)
+        most_epochs(composed(root, *steps), 50)
     with pytest.raises(ValueError, match=r"recipe\.batch_size=64 is larger than the 40 training images"):
-        _most_epochs(composed(root, *steps, "sweep.space={data.num_train:[40,640]}"), 1150)
+        most_epochs(composed(root, *steps, "sweep.space={data.num_train:[40,640]}"), 1150)
 
 
 @pytest.mark.parametrize(
@@ -65,5 +67,5 @@ def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspac
 )
 def test_what_decides_a_sweep_makes_another(workspace: Workspaces, change: str) -> None:
     root = workspace()
-    assert _facts(composed(root), "hash") != _facts(composed(root, change), "hash")
-    assert _facts(composed(root), "hash") == _facts(composed(root, "sweep.address=elsewhere:6379"), "hash")
+    assert sweep_facts(composed(root), "hash") != sweep_facts(composed(root, change), "hash")
+    assert sweep_facts(composed(root), "hash") == sweep_facts(composed(root, "sweep.address=elsewhere:6379"), "hash")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from runs import composed
 
 from pipeline.tuning.space import (
     POINT,
@@ -32,9 +33,14 @@ def test_what_is_neither_is_refused_in_one_sentence(values):
         search_space({"recipe.lr": values})
 
 
-def test_a_trial_is_named_after_its_configuration():
-    assert trial_name({"model.depth": 20, "recipe.lr": 0.1, "model.residual": True}) == "depth=20,lr=0.1,residual=True"
-    assert trial_name({"start.weights": "/a/b/net.pth", "seed": 1}) == "weights=net.pth,seed=1"
+def test_a_trial_is_named_after_its_net_and_its_other_choices(workspace):
+    def name(point):
+        return trial_name(point, config)
+
+    config = composed(workspace(), "model.depth=20")
+    assert name({"model.depth": 56, "recipe.lr": 0.1}) == "ResNet-56, lr 0.1"
+    assert name({"seed": 1, "model.residual": False}) == "plain-20, seed 1"
+    assert name({"start.weights": "/a/b/net.pth", "recipe.lr": 0.05}) == "weights net.pth, lr 0.05"
 
 
 GRIDS = [{"model.residual": [False, True], "model.depth": [20, 56]}, {"model.depth": [110], "seed": [0, 1, 2]}]
@@ -46,6 +52,11 @@ def test_several_grids_are_one_list_of_points():
     assert points[1] == {"model.residual": False, "model.depth": 56} and points[-1] == {"model.depth": 110, "seed": 2}
     assert [chosen({POINT: point}) for point in points] == points == example_points(GRIDS)
     assert chosen({"model.depth": 20}) == {"model.depth": 20}
+
+
+def test_examples_are_every_point_and_a_ranges_ends_and_middle():
+    points = example_points({"seed": [0, 1], "recipe.lr": {"uniform": [0.1, 0.2]}})
+    assert len(points) == 6 and {point["recipe.lr"] for point in points} >= {0.1, 0.2}
 
 
 def test_several_grids_hold_lists_alone_and_no_point_twice():
