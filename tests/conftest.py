@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,9 +49,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pipeline.data.sources import fetch
 
     folder = tmp_path_factory.mktemp("digits") / "data"
-    values: dict[str, Any] = {"name": "digits", "source": "digits", "path": "", "mirror": "", "format": "arrays"}
-    values |= {"image_size": 8, "num_val": 287, "num_train": 0, "split_seed": 0, "split": "holdout"}
-    data = DataConfig(**values, skip_corrupt=False, workers=1)
+    data = DataConfig(name="digits", source="digits", image_size=8, num_val=287, workers=1)
     fetch(data, folder / "raw" / "digits", folder.parent)
     preprocess(data, folder / "raw" / "digits", folder / "store" / "digits")
     return folder

@@ -24,6 +24,7 @@ from pipeline.compose import leaves
 pytestmark = pytest.mark.slow
 
 OUT = Path("experiments/digits")
+AFTER_DATA = ("sweep", "train", "ensemble", "evaluate", "report")  # import pipeline.data and pipeline.learn
 SMALL = {"model.depth": 8, "recipe.max_steps": 170, "sweep.space": {"model.depth": [8], "recipe.lr": [0.1, 0.05]}}
 
 
@@ -106,12 +107,8 @@ def test_a_comment_in_conf_composes_and_no_more(done):
         ("conf/data/digits.yaml", "model:", "ensemble: {size: 5}\nmodel:", {"ensemble"}),
         ("conf/data/digits.yaml", "num_val: 287", "num_val: 288", {"preprocess"}),
         ("pipeline/report/theme.py", '"""', '"""Again. ', {"report"}),
-        (
-            "pipeline/learn/training/schedule.py",
-            '"""',
-            '"""Again. ',
-            {"sweep", "train", "ensemble", "evaluate", "report"},
-        ),
+        ("pipeline/learn/training/schedule.py", '"""', '"""Again. ', {*AFTER_DATA}),
+        ("pipeline/data/archives.py", '"""', '"""Again. ', {"fetch", "preprocess", *AFTER_DATA}),
         ("pipeline/tuning/space.py", '"""', '"""Again. ', {"sweep", "train"}),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 import torch
 from processes import free_port, until
 from runs import checkpoint, run_folder
-from test_tuner import begun, run, tracked
+from test_tuner import begun, run, tracked, trials
 
 from pipeline.atomic import read_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
@@ -51,7 +51,7 @@ def test_trials_of_two_ranks_are_trained_in_turn_and_tracked_once(workspace: Wor
     root, other = workspace(), workspace()
     space = "sweep.space={model.depth:[8],recipe.lr:[0.1,1e30]}"
     run(root, *TWO, f"sweep.address={address}", space, "sweep.reduction_factor=0")
-    good, bad = read_json(root / "experiments" / "digits" / "leaderboard.json")["trials"]
+    good, bad = trials(root)
     assert (good["status"], good["steps"], bad["status"]) == ("finished", 34, "diverged")
     assert sorted(run.data.tags["pipeline.kind"] for run in tracked(root)) == ["sweep", "train", "train"]
     assert begun(root)[bad["key"] or next(iter(begun(root).keys() - {good["key"]}))] == 1  # an answer, not a failure

@@ -42,16 +42,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 path = root / "images" / split / name / f"{n}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 image.save(path)
-    values: dict[str, Any] = {"name": "two", "source": "folder", "path": "images", "mirror": "", "format": "shards"}
-    values |= {
-        "image_size": 48,
-        "num_val": 6,
-        "num_train": 0,
-        "split_seed": 0,
-        "split": "holdout",
-        "skip_corrupt": False,
-    }
-    data = DataConfig(**values, workers=1)
+    data = DataConfig(name="two", path="images", format="shards", image_size=48, num_val=6, workers=1)
     fetch(data, root / "raw", root)
     preprocess(data, root / "raw", root / "store")
     return root / "store"
