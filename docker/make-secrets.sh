@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the secrets of docker-compose.yml below docker/secrets/, and notes in .env whose containers may read them.
-# What is there stays: a database keeps the password of its first start.
+# Makes the secrets of docker-compose.yml below docker/secrets/, and writes the ids of the user who may read them to .env.
+# Existing secrets stay: a database keeps the password of its first start.
 set -eu
 umask 077
 cd "$(dirname "$0")"

@@ -1,4 +1,4 @@
-"""Creates a bucket in the object store of docker-compose.yml, unless it is there: make_bucket.py NAME."""
+"""Creates a bucket in the object store of docker-compose.yml, unless it exists: make_bucket.py NAME."""
 
 import os
 import sys
