@@ -16,10 +16,8 @@ def trial_config(config: Config, point: dict[str, Any]) -> Config:
     A trial trains on the holdout split whatever data.split says: a sweep selects on validation images, and full has none.
     """
     changed = with_overrides(config, point)
-    launcher = "ray" if changed.trainer.world_size > 1 else "auto"
-    trainer = replace(
-        changed.trainer, launcher=launcher, threads=changed.trainer.threads or config.sweep.cpus_per_trial
-    )
+    several, threads = changed.trainer.world_size > 1, changed.trainer.threads or config.sweep.cpus_per_trial
+    trainer = replace(changed.trainer, launcher="ray" if several else "auto", threads=threads)
     return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
 
 
