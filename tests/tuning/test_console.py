@@ -35,8 +35,8 @@ def test_a_trial_counts_by_the_share_of_its_steps(capsys: pytest.CaptureFixture[
         trial.last_result["step"] = 250
         lines.on_trial_result(0, trials, trial, {"best/err1": 0.2})
     lines.on_experiment_end(trials)
-    shown = capsys.readouterr().err
-    assert shown.startswith("sweep: 0.75/2 trials, ") and "best validation error 20.00 %" in shown
+    bar = capsys.readouterr().err
+    assert bar.startswith("sweep: 0.75/2 trials, ") and "best validation error 20.00 %" in bar
 
 
 def test_a_trial_that_was_stopped_early_counts_as_done(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,9 +46,9 @@ def test_a_trial_that_was_stopped_early_counts_as_done(capsys: pytest.CaptureFix
     lines.on_trial_complete(0, trials, trials[0])  # before Tune calls it terminated
     trials[0].status = "TERMINATED"
     lines.on_experiment_end(trials)
-    told = capsys.readouterr()
-    assert told.err.startswith("sweep: 1/2 trials, ")
-    assert told.out == "a: validation error 20.00 % after 300 steps\n"
+    printed = capsys.readouterr()
+    assert printed.err.startswith("sweep: 1/2 trials, ")
+    assert printed.out == "a: validation error 20.00 % after 300 steps\n"
 
 
 def test_a_trial_that_failed_for_good_counts_and_the_bar_never_falls(capsys: pytest.CaptureFixture[str]) -> None:
