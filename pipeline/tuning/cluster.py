@@ -85,26 +85,6 @@ def side_by_side(config: Config, cluster: dict[str, float]) -> int:
     return int(available // ranks)
 
 
-def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, float]:
-    """What Ray sets aside for a trial.
-
-    Raises:
-        ValueError: more than the cluster has.
-    """
-    if config.trainer.world_size > 1:
-        # Its ranks hold the CPUs and GPUs. The trial's own process waits for them on the head node and takes nothing.
-        return {"node:__internal_head__": 0.001}
-    # A process that asks for no GPU sees all of them, and training would take the first: each trial asks for its own.
-    needs = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial or float(on_gpus(config, cluster))}
-    for resource, amount in needs.items():
-        if amount > cluster.get(resource, 0):
-            raise ValueError(
-                f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
-                f"lower sweep.{resource.lower()}s_per_trial, or name a larger cluster in sweep.address"
-            )
-    return needs
-
-
 def _has_token() -> bool:
     path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(path).is_file()

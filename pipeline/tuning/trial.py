@@ -1,4 +1,4 @@
-"""One trial: `fit` with a changed configuration, reporting to Ray Tune."""
+"""One trial: `fit` with a changed configuration, reporting to Ray Tune; what it needs of the cluster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
+from pipeline.tuning.cluster import on_gpus
 from pipeline.tuning.space import chosen
 
 
@@ -19,6 +20,26 @@ def trial_config(config: Config, point: dict[str, Any]) -> Config:
     several, threads = changed.trainer.world_size > 1, changed.trainer.threads or config.sweep.cpus_per_trial
     trainer = replace(changed.trainer, launcher="ray" if several else "auto", threads=threads)
     return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
+
+
+def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, float]:
+    """What Ray sets aside for a trial.
+
+    Raises:
+        ValueError: more than the cluster has.
+    """
+    if config.trainer.world_size > 1:
+        # Its ranks hold the CPUs and GPUs. The trial's own process waits for them on the head node and takes nothing.
+        return {"node:__internal_head__": 0.001}
+    # A process that asks for no GPU sees all of them, and training would take the first: each trial asks for its own.
+    needs = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial or float(on_gpus(config, cluster))}
+    for resource, amount in needs.items():
+        if amount > cluster.get(resource, 0):
+            raise ValueError(
+                f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
+                f"lower sweep.{resource.lower()}s_per_trial, or name a larger cluster in sweep.address"
+            )
+    return needs
 
 
 def run_trial(

@@ -22,7 +22,7 @@ from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
 from pipeline.tuning import leaderboard
-from pipeline.tuning.cluster import check_precision, check_tracking, join, side_by_side, trial_resources
+from pipeline.tuning.cluster import check_precision, check_tracking, join, side_by_side
 from pipeline.tuning.space import (
     check_space,
     chosen,
@@ -33,7 +33,7 @@ from pipeline.tuning.space import (
     trial_name,
     values_of,
 )
-from pipeline.tuning.trial import run_trial, trial_config
+from pipeline.tuning.trial import run_trial, trial_config, trial_resources
 
 
 @dataclass(frozen=True)

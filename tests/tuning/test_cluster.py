@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from runs import composed
 
-from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side, trial_resources
+from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side
+from pipeline.tuning.trial import trial_resources
 from pipeline.tuning.tuner import most_epochs, sweep_facts
 
 Workspaces = Callable[[], Path]
