@@ -216,15 +216,15 @@ def _scheduler(sweep: Sweep) -> Any:
     """ASHA over epochs, or none."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-    settings = sweep.config.sweep
-    if not settings.reduction_factor:
+    config = sweep.config
+    if not config.sweep.reduction_factor:
         return FIFOScheduler()
-    epochs = most_epochs(sweep.config, sweep.num_train)
+    epochs = most_epochs(config, sweep.num_train)
     return ASHAScheduler(
         time_attr="epoch",
         max_t=epochs + 1,  # the last validation belongs to the run: stopping there would call a finished run stopped
-        grace_period=min(settings.grace_epochs, epochs),
-        reduction_factor=settings.reduction_factor,
+        grace_period=min(config.sweep.grace_epochs, epochs),
+        reduction_factor=config.sweep.reduction_factor,
     )
 
 
