@@ -21,7 +21,7 @@ from pipeline.ensemble.selection import average
 from pipeline.evaluation.errors import top_k_error
 from pipeline.run.fit import fit
 from pipeline.run.weights import BEST
-from pipeline.tracking.store import Location
+from pipeline.tracking.location import Location
 
 CANDIDATES, SIZE = 50, 10  # SIZE members are chosen
 RESELECTED_S = 1.0

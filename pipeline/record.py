@@ -45,6 +45,7 @@ class Net:
     # What they came to.
     complete: bool = False  # trained to the recipe's end, not stopped by a sweep's scheduler
     step: int = 0  # of the checkpoint that was kept
+    snapshots: tuple[tuple[int, str], ...] = ()  # step and sha256 of the weights that each cycle of the rate left
     snapshot: int = 0  # step of the snapshot that this is; 0 for the weights that the run chose
     val_err1: float | None = None  # None: no validation images, or ones that it was trained on
     val_err5: float | None = None
@@ -70,6 +71,13 @@ class Net:
     def lr(self) -> float | None:
         return None if self.recipe is None else self.recipe.lr
 
+    @property
+    def setting(self) -> str:
+        """Equal for nets that were trained alike: all that decides a result but the net's size, its rate and its seed."""
+        recipe = None if self.recipe is None else {**asdict(self.recipe), "lr": None}
+        wiring = (self.model.init_fan, self.model.shortcut_zeros, self.sync_batchnorm)
+        return json.dumps([recipe, self.split, self.num_train, self.start, wiring], sort_keys=True)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, `name` among them for people who read the file."""
         return {"name": self.name, **asdict(self)}
@@ -94,6 +102,7 @@ def from_json(values: Mapping[str, Any]) -> Net:
         for key in ("seen", "ci95", "ci95_err5"):
             if kept.get(key) is not None:
                 kept[key] = tuple(kept[key])
+        kept["snapshots"] = tuple((int(step), digest) for step, digest in kept.get("snapshots", ()))
         return Net(**kept)
     except (KeyError, TypeError) as error:
         raise ValueError(f"no record of a net: {error}") from None

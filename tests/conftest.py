@@ -58,10 +58,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in them; making one takes seconds."""
-    from pipeline.tracking import store
 
     folder = tmp_path_factory.mktemp("mlflow")
-    store.client(store.locate("", folder)).search_experiments(max_results=1)
+    location.client(location.locate("", folder)).search_experiments(max_results=1)
     return folder / "mlflow.db"
 
 

@@ -106,7 +106,7 @@ class Tracked(NamedTuple):
 
 def tracked(root: Path, uri: str = "") -> list[Tracked]:
     """Every run of every experiment in a workspace's MLflow."""
-    from pipeline.tracking.store import client, locate
+    from pipeline.tracking.location import client, locate
 
     mlflow = client(locate(uri, root / "mlruns"))
     found = []

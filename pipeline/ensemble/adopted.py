@@ -23,8 +23,7 @@ from pipeline.run.run import Run
 from pipeline.run.start import Start, starting_point
 from pipeline.run.weights import BEST, save_weights
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.shipper import ship
-from pipeline.tracking.store import (
+from pipeline.tracking.location import (
     ADOPTED,
     CHECKPOINT_TAG,
     DATA_TAG,
@@ -36,6 +35,7 @@ from pipeline.tracking.store import (
     STATUS_TAG,
     Location,
 )
+from pipeline.tracking.shipper import ship
 
 log = logging.getLogger(__name__)
 

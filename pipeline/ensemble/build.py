@@ -1,91 +1,147 @@
-"""From MLflow's runs to a published, registered ensemble."""
+"""From MLflow's runs to a published, registered ensemble.
+
+The ensemble's folder holds
+members.json                      Ensemble
+served.json                       what the registered model is made of beside the weights
+weights/<sha256>.safetensors      of each member
+val_probabilities/<sha256>.npy    (N, K) float32 of each member, on the validation images
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import replacing
+from pipeline.atomic import read_json, replacing, write_json
 from pipeline.config import EnsembleConfig
 from pipeline.ensemble import selection
-from pipeline.ensemble.averages import averages
-from pipeline.ensemble.folder import Ensemble, Member
-from pipeline.ensemble.maker import Maker, member_of
-from pipeline.ensemble.members import SPLIT, Candidate, find_members, listed_members
+from pipeline.ensemble.averaging import fitted_temperature, running_averages, tempered
+from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, validation_images
 from pipeline.ensemble.register import register
-from pipeline.ensemble.temperature import fitted_temperature, tempered
 from pipeline.evaluation.errors import top_k_error
+from pipeline.record import Net, from_json
 
+MEMBERS = "members.json"
 POOL = 50  # greedy looks at no more candidates than this, the best by validation error
 
 
-def build_ensemble(maker: Maker, config: EnsembleConfig, out: Path, tags: dict[str, str]) -> Ensemble:
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Members in the order of the selection; their weights sum to 1."""
+
+    selection: str
+    wanted: int  # ensemble.size; MLflow may have held fewer
+    data: str  # name of the data set
+    content_hash: str
+    val_err1: float | None  # of the average; None where a member has seen the validation images
+    val_err1_by_size: list[float | None]  # of the average of the first member, the first two, ...
+    members: list[Net]
+    registered: dict[str, Any]  # name, version, run_id of the model in MLflow
+
+    @property
+    def size(self) -> int:
+        return len(self.members)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / MEMBERS, {**asdict(self), "members": [net.to_json() for net in self.members]})
+
+
+def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
+    """The ensemble in `folder`.
+
+    Raises:
+        FileNotFoundError: none there.
+        ValueError: it was made of another data set, or by another version of this project.
+    """
+    if not (folder / MEMBERS).is_file():
+        raise FileNotFoundError(f"{folder / MEMBERS} is missing; `dvc repro ensemble` makes it")
+    values = read_json(folder / MEMBERS)
+    try:
+        ensemble = Ensemble(**{**values, "members": list(map(from_json, values["members"]))})
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{folder / MEMBERS} was written by another version of this project ({error}); run `dvc repro ensemble`"
+        ) from None
+    if ensemble.content_hash != content_hash:
+        raise ValueError(
+            f"{folder} was made of data {ensemble.data} {ensemble.content_hash[:12]}, the store holds {content_hash[:12]}; "
+            "run `dvc repro ensemble`"
+        )
+    return ensemble
+
+
+def averages(members: Sequence[Net], predictions: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """(N, K) weighted mean of the first member, of the first two, and so on to the whole ensemble.
+
+    Args:
+        predictions: (M,) arrays (N, K), each member's probabilities as its net gives them.
+    """
+    pairs = zip(members, predictions, strict=True)
+    scaled = (tempered(values, net.temperature) for net, values in pairs)
+    yield from running_averages(scaled, [net.weight or 0.0 for net in members])
+
+
+def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict[str, str]) -> Ensemble:
     """Finds, chooses, averages, registers in MLflow and publishes in `out`, which appears whole or not at all.
 
-    Selection sees validation images alone; of members that the user has listed, those that were trained on these images
-    have no validation error, nor has an average with them. The same members with the same weights are the same MLflow run and the same
-    version of the registered model.
+    Selection sees validation images alone. Listed members that were trained on these images have no validation error,
+    nor has an average with them. The same members with the same weights are the same MLflow run and the same version of
+    the registered model.
 
     Args:
         tags: of the MLflow run: lineage.
     Raises:
-        FileNotFoundError, ValueError: as `find_members`, `listed_members`, `fetch_weights` and `register`; a temperature is
-            asked for of members that have seen the validation images.
+        FileNotFoundError, ValueError: no candidates or weights (see `Source`), nothing to register (see `register`), or
+            a temperature for members that have seen the validation images.
     """
-    manifest = maker.store.manifest
-    of = (maker.location, manifest.name, manifest.content_hash)
-    candidates = listed_members(*of, config.members) if config.selection == "listed" else find_members(*of)
+    manifest = source.store.manifest
+    candidates = source.listed(config.members) if config.selection == "listed" else source.candidates()
     _require_unseen(candidates, config)
-    images = validation_images(maker.store)
+    images = validation_images(source.store)
     with replacing(out) as part:
-        chosen = choose(maker, config, candidates, images, part)
-        for candidate, _ in chosen:
-            maker.fetch(candidate, part)
-        predicted = [maker.predict(candidate, images, part) for candidate, _ in chosen]
-        temperatures = [_temperature(values, images.labels, config) for values in predicted]
-        members = [
-            member_of(candidate, part, weight, temperature)
-            for (candidate, weight), temperature in zip(chosen, temperatures, strict=True)
-        ]
-        _keep(part, members, predicted)
-        unseen = [all(member.val_err1 is not None for member in members[: k + 1]) for k in range(len(members))]
-        means = zip(unseen, averages(members, predicted), strict=True)
-        by_size = [top_k_error(mean, images.labels, 1) if fair else None for fair, mean in means]
+        members = choose(source, config, candidates, images, part)
+        for net in members:
+            source.fetch(net, part)
+        predictions = [source.predict(net, images, part) for net in members]
+        if config.temperature == "validation":
+            temperatures = [fitted_temperature(values, images.labels) for values in predictions]
+            members = [replace(net, temperature=t) for net, t in zip(members, temperatures, strict=True)]
+        _keep(part, members, predictions)
+        by_size = _errors_by_size(members, predictions, images)
         ensemble = Ensemble(
             selection=config.selection,
             wanted=config.size,
-            size=len(members),
             data=manifest.name,
             content_hash=manifest.content_hash,
-            split=SPLIT,
             val_err1=by_size[-1],
             val_err1_by_size=by_size,
             members=members,
-            registered=register(maker.location, config.selection, members, by_size[-1], images, part, tags),
+            registered=register(source.location, config.selection, members, by_size[-1], images, part, tags),
         )
         ensemble.write(part)
     return ensemble
 
 
-def choose(
-    maker: Maker, config: EnsembleConfig, candidates: list[Candidate], images: Images, folder: Path
-) -> list[tuple[Candidate, float]]:
-    """The candidates that config.selection takes, and what each weighs in the average.
+def choose(source: Source, config: EnsembleConfig, candidates: list[Net], images: Images, folder: Path) -> list[Net]:
+    """The members that config.selection takes, with their weights in the average.
 
     Args:
-        candidates: best validation error first; of selection "listed" the members.
-        folder: for the weights of those that must be asked what they say of the images.
+        candidates: best validation error first; for selection "listed" the members.
+        folder: for the weights of those whose predictions are not kept.
     """
     if config.selection == "listed":
-        return [(candidate, 1 / len(candidates)) for candidate in candidates]
+        return _equal(candidates)
     if config.selection == "snapshots":
-        return _snapshots(maker, config, candidates, images, folder)
-    errors, nets = [candidate.val_err1 for candidate in candidates], [candidate.net for candidate in candidates]
+        return _snapshots(source, config, candidates, images, folder)
+    errors = [math.inf if net.val_err1 is None else net.val_err1 for net in candidates]
+    nets = [net_kind(net) for net in candidates]
     if config.selection == "top_k":
         choice = selection.top_k(errors, config.size)
     elif config.selection == "best_per_depth":
@@ -93,48 +149,67 @@ def choose(
     elif config.selection == "deepest_twice":
         choice = selection.deepest_twice(errors, nets, config.size)
     elif config.selection == "one_net":
-        choice = selection.one_net(errors, [candidate.training for candidate in candidates], config.size)
+        seeds_of = [(net.name, net.lr, net.steps, net.setting) for net in candidates]
+        choice = selection.one_net(errors, seeds_of, config.size)
     else:
-        said = [maker.predict(candidate, images, folder) for candidate in candidates[:POOL]]
-        pool = [tempered(values, _temperature(values, images.labels, config)) for values in said]
+        pool = [source.predict(net, images, folder) for net in candidates[:POOL]]
+        if config.temperature == "validation":
+            pool = [tempered(values, fitted_temperature(values, images.labels)) for values in pool]
         choice = selection.greedy(pool, images.labels, config.size)
-    return [(candidates[i], weight) for i, weight in choice]
+    return [replace(candidates[i], weight=weight) for i, weight in choice]
 
 
-def _require_unseen(candidates: list[Candidate], config: EnsembleConfig) -> None:
-    seen = [candidate.key for candidate in candidates if not math.isfinite(candidate.val_err1)]
+def net_kind(net: Net) -> tuple[int, bool, str]:
+    """What makes two nets the same to `best_per_depth`: depth and shortcuts of the paper's nets, or the other's name."""
+    paper = net.model.family in ("cifar", "imagenet")
+    return net.model.depth, net.model.residual, "" if paper else net.name
+
+
+def _equal(nets: Sequence[Net]) -> list[Net]:
+    return [replace(net, weight=1 / len(nets)) for net in nets]
+
+
+def _require_unseen(candidates: list[Net], config: EnsembleConfig) -> None:
+    seen = [net.key for net in candidates if net.val_err1 is None]
     if seen and config.temperature == "validation":
         raise ValueError(
             f"ensemble.temperature=validation with members that were trained on the validation images ({', '.join(seen)}): "
-            "how sure they are of them says nothing; use ensemble.temperature=none"
+            "their confidence there tells nothing; use ensemble.temperature=none"
         )
 
 
 def _snapshots(
-    maker: Maker, config: EnsembleConfig, candidates: list[Candidate], images: Images, folder: Path
-) -> list[tuple[Candidate, float]]:
+    source: Source, config: EnsembleConfig, candidates: list[Net], images: Images, folder: Path
+) -> list[Net]:
     """The last snapshots of the best run that has any: later ones are of better nets (Huang et al. 2017, Sec. 3)."""
-    found = next((candidate.snapshots for candidate in candidates if candidate.snapshots), None)
-    if found is None:
+    net = next((net for net in candidates if net.snapshots), None)
+    if net is None:
         raise ValueError(
-            "ensemble=snapshots, and no finished run left any; train one whose learning rate starts anew "
+            "ensemble.selection=snapshots, and no finished run left any; train one whose learning rate starts anew "
             "(recipe=cifar_snapshots, or recipe.schedule=cosine recipe.cycles=6)"
         )
-    last = found[-config.size :]
-    errors = [top_k_error(maker.predict(snapshot, images, folder), images.labels, 1) for snapshot in last]
-    return [(replace(s, val_err1=error), 1 / len(last)) for s, error in zip(last, errors, strict=True)]
+    last = [
+        replace(net, snapshot=step, steps=step, step=step, checkpoint_sha256=digest)
+        for step, digest in net.snapshots[-config.size :]
+    ]
+    errors = [top_k_error(source.predict(each, images, folder), images.labels, 1) for each in last]
+    return _equal([replace(each, val_err1=error) for each, error in zip(last, errors, strict=True)])
 
 
-def _temperature(values: NDArray[np.float32], labels: NDArray[np.int64], config: EnsembleConfig) -> float:
-    return fitted_temperature(values, labels) if config.temperature == "validation" else 1.0
+def _errors_by_size(members: list[Net], predictions: list[NDArray[np.float32]], images: Images) -> list[float | None]:
+    errors: list[float | None] = []
+    for k, mean in enumerate(averages(members, predictions), 1):
+        unseen = all(net.val_err1 is not None for net in members[:k])
+        errors.append(top_k_error(mean, images.labels, 1) if unseen else None)
+    return errors
 
 
-def _keep(folder: Path, members: list[Member], predicted: list[NDArray[np.float32]]) -> None:
-    """Leaves the members' weights in the folder, and puts their probabilities beside them."""
-    wanted = {folder / member.weights for member in members}
+def _keep(folder: Path, members: list[Net], predictions: list[NDArray[np.float32]]) -> None:
+    """Leaves the members' weights alone in the folder, and puts their probabilities beside them."""
+    wanted = {folder / weights_file(net) for net in members}
     for path in (folder / "weights").iterdir():
         if path not in wanted:
             path.unlink()
     (folder / "val_probabilities").mkdir()
-    for member, values in zip(members, predicted, strict=True):
-        np.save(folder / "val_probabilities" / f"{member.checkpoint_sha256}.npy", values)
+    for net, values in zip(members, predictions, strict=True):
+        np.save(folder / "val_probabilities" / f"{net.checkpoint_sha256}.npy", values)

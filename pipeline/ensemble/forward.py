@@ -1,7 +1,8 @@
-"""The forward pass that predictions and the served model share; needs torch alone."""
+"""The forward pass that predictions and the served model share, and batch norm's statistics taken anew."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -37,3 +38,27 @@ def class_probabilities(net: nn.Module, images: Tensor) -> Tensor:
     """
     with float32_products("fp32"):
         return net(images).float().softmax(1)
+
+
+@torch.no_grad()
+def average_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Gives each batch norm of `net` the plain mean of its batches' statistics, and leaves the net in evaluation mode.
+
+    While training, they are running averages that weigh the last few batches most. The authors' released nets have
+    "the averages" over a large training batch instead (README of KaimingHe/deep-residual-networks).
+
+    Args:
+        batches: (B, C, H, W) float32, normalised training images; at least one.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's way to say: every batch counts the same
+    net.train()
+    with float32_products("fp32"):
+        for images in batches:
+            net(images)
+    net.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

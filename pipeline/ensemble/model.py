@@ -16,9 +16,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from safetensors.torch import load_file
 
+from pipeline.ensemble.averaging import average, tempered
 from pipeline.ensemble.forward import class_probabilities, ready
-from pipeline.ensemble.selection import average
-from pipeline.ensemble.temperature import tempered
 from pipeline.learn.input.augment import PadCrop
 from pipeline.learn.models import build_model
 
@@ -30,17 +29,17 @@ class EnsembleModel(PythonModel):
     """Members' probabilities, averaged after the softmax with the weights of the selection."""
 
     def load_context(self, context: Any) -> None:
-        described = json.loads(Path(context.artifacts[DESCRIPTION]).read_text())
-        self._num_classes = len(described["classes"])
+        description = json.loads(Path(context.artifacts[DESCRIPTION]).read_text())
+        self._num_classes = len(description["classes"])
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._weights = [member["weight"] for member in described["members"]]
-        self._temperatures = [member["temperature"] for member in described["members"]]
+        self._weights = [member["weight"] for member in description["members"]]
+        self._temperatures = [member["temperature"] for member in description["members"]]
         self._nets, self._inputs = [], []
-        for member in described["members"]:
+        for member in description["members"]:
             net = build_model(**member["model"])
             net.load_state_dict(load_file(context.artifacts[member["checkpoint_sha256"]]))
             self._nets.append(ready(net.eval(), self._device))
-            statistics = described["statistics"][member["statistics"]]
+            statistics = description["statistics"][member["statistics"]]
             mean, std = (torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std"))
             self._inputs.append(PadCrop(mean, std, padding=0, flip=False).to(self._device))
 
@@ -55,11 +54,11 @@ class EnsembleModel(PythonModel):
 
     def _average(self, images: torch.Tensor) -> np.ndarray:
         members = zip(self._nets, self._inputs, self._temperatures, strict=True)
-        said = [
+        probabilities = [
             tempered(class_probabilities(net, inputs.test(images)).cpu().numpy(), temperature)
             for net, inputs, temperature in members
         ]
-        return average(said, self._weights)
+        return average(probabilities, self._weights)
 
 
 set_model(EnsembleModel())

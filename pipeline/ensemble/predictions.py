@@ -21,8 +21,7 @@ from torch import Tensor
 from pipeline.atomic import replacing, sha256
 from pipeline.config import NO_GLOBAL_POOL, EvaluationConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
-from pipeline.ensemble.forward import class_probabilities, ready
-from pipeline.ensemble.statistics import average_statistics
+from pipeline.ensemble.forward import average_statistics, class_probabilities, ready
 from pipeline.learn.input.batches import ArrayBatches, ShardBatches, batches_of
 from pipeline.learn.input.loader import EvalLoader, TrainLoader
 from pipeline.learn.models import build_model
@@ -44,7 +43,6 @@ _ROOT = Path(__file__).resolve().parents[1]
 _CODE = (
     "ensemble/forward.py",
     "ensemble/predictions.py",
-    "ensemble/statistics.py",
     "run/weights.py",
 )
 

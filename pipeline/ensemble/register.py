@@ -14,17 +14,16 @@ import torch
 from pipeline.atomic import write_json
 from pipeline.config import AugmentConfig
 from pipeline.data.store import ArrayRecords, Statistics, Store
-from pipeline.ensemble.folder import SERVED, Member
-from pipeline.ensemble.members import SPLIT
+from pipeline.ensemble.members import SPLIT, weights_file
 from pipeline.ensemble.predictions import Images
 from pipeline.learn.input.augment import mean_of_crops
 from pipeline.learn.input.normalization import channel_constants
 from pipeline.record import Net
-from pipeline.run.weights import load_weights
 from pipeline.tracking import registry
-from pipeline.tracking.store import DATA_TAG, SPLIT_TAG, Location
+from pipeline.tracking.location import DATA_TAG, SPLIT_TAG, Location
 
-FORM = 2  # of the served model; raised when it changes, so that the same members get a new version
+SERVED = "served.json"
+FORM = 3  # of the served model; raised when it changes, so that the same members get a new version
 _MODEL = Path(__file__).with_name("model.py")
 _NEEDS = ("mlflow", "numpy", "safetensors", "torch")  # what model.py and its imports import
 
@@ -32,7 +31,7 @@ _NEEDS = ("mlflow", "numpy", "safetensors", "torch")  # what model.py and its im
 def register(
     location: Location,
     selection: str,
-    members: list[Member],
+    members: list[Net],
     val_err1: float | None,
     images: Images,
     folder: Path,
@@ -50,14 +49,13 @@ def register(
         ValueError: members that see crops of different sizes.
     """
     manifest = images.store.manifest
-    metadata = [load_weights(folder / member.weights)[1] for member in members]
-    write_json(folder / SERVED, _description(images.store, members, metadata))
-    example = _example(images, metadata)
+    write_json(folder / SERVED, _description(images.store, members))
+    example = _example(images, members)
     name = f"resnet-ensemble-{manifest.name}"
     lineage = {
         **tags,
         DATA_TAG: manifest.content_hash,
-        SPLIT_TAG: " and ".join(sorted({facts.split for facts in metadata})),
+        SPLIT_TAG: " and ".join(sorted({net.split for net in members})),
         "pipeline.selection": selection,
         "pipeline.members": json.dumps([member.run_id for member in members]),
         "pipeline.member_checkpoints": json.dumps([member.checkpoint_sha256 for member in members]),
@@ -68,7 +66,7 @@ def register(
     run_id = registry.ensemble_run(location, manifest.name, ensemble_key(members), run_name, lineage, metrics)
     number = registry.champion(location, name, run_id)
     if number is None:
-        artifacts = {member.checkpoint_sha256: folder / member.weights for member in members}
+        artifacts = {member.checkpoint_sha256: folder / weights_file(member) for member in members}
         artifacts["ensemble"] = folder / SERVED
         requirements = [f"{package}=={version(package).split('+')[0]}" for package in _NEEDS]
         number = registry.register(
@@ -77,16 +75,16 @@ def register(
     return {"name": name, "version": number, "run_id": run_id}
 
 
-def ensemble_key(members: list[Member]) -> str:
+def ensemble_key(members: list[Net]) -> str:
     """12 hex digits: the members' weights, temperatures and what they weigh in the average, in whatever order they come."""
     facts = [FORM, sorted((member.checkpoint_sha256, member.weight, member.temperature) for member in members)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
-def _description(store: Store, members: list[Member], metadata: list[Net]) -> dict[str, Any]:
+def _description(store: Store, members: list[Net]) -> dict[str, Any]:
     """What `model.EnsembleModel` reads; means have the shape (H, W, C) or (1, 1, C), floats survive JSON exactly."""
     statistics = {}
-    for facts in metadata:
+    for facts in members:
         kept = store.statistics(facts.split)
         pixel = facts.normalize == "per_pixel_mean"
         mean, std = channel_constants("channel" if pixel else facts.normalize, kept)
@@ -103,10 +101,10 @@ def _description(store: Store, members: list[Member], metadata: list[Net]) -> di
                 "checkpoint_sha256": member.checkpoint_sha256,
                 "weight": member.weight,
                 "temperature": member.temperature,
-                "model": {**vars(facts.model), "num_classes": facts.num_classes, "in_channels": facts.in_channels},
-                "statistics": _seen_through(facts),
+                "model": {**vars(member.model), "num_classes": member.num_classes, "in_channels": member.in_channels},
+                "statistics": _seen_through(member),
             }
-            for member, facts in zip(members, metadata, strict=True)
+            for member in members
         ],
     }
 
@@ -125,9 +123,9 @@ def _pixel_mean(store: Store, statistics: Statistics, augment: AugmentConfig) ->
     return mean.permute(1, 2, 0).numpy()
 
 
-def _example(images: Images, metadata: list[Net]) -> np.ndarray:
+def _example(images: Images, members: list[Net]) -> np.ndarray:
     """(1, H, W, C) uint8: the first image as every member sees it before normalisation."""
-    views = sorted({(facts.augment.crop, facts.augment.test_side) for facts in metadata})
+    views = sorted({(facts.augment.crop, facts.augment.test_side) for facts in members})
     if isinstance(images.records, ArrayRecords):
         return np.array(images.records.images[images.indices[:1]])
     if len(views) > 1:
@@ -135,5 +133,5 @@ def _example(images: Images, metadata: list[Net]) -> np.ndarray:
             f"the members see different views of an image, (recipe.augment.crop, test_side) = {views}; a served model "
             "has one input: train them with the same, or take the others out of MLflow's experiment"
         )
-    pixels, _ = images.batches(metadata[0], workers=1).fetch(images.indices[:1], None)
+    pixels, _ = images.batches(members[0], workers=1).fetch(images.indices[:1], None)
     return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())

@@ -1,4 +1,4 @@
-"""Which nets join an ensemble, and the average of their probabilities. NumPy alone; the same input, the same choice.
+"""Which nets join an ensemble. NumPy alone; the same input, the same choice.
 
 M candidates, N validation images, K classes. A choice is a list of (candidate's index, weight), in the candidates'
 order, weights summing to 1. Where fewer candidates are given than asked for, all that are eligible are taken. An
@@ -7,16 +7,15 @@ earlier candidate wins a tie.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.ensemble.averaging import Probabilities
 from pipeline.evaluation.errors import require_countable
 
 Choice = list[tuple[int, float]]
-Probabilities = NDArray[np.floating]  # (N, K), rows sum to 1
 
 
 def top_k(errors: Sequence[float], size: int) -> Choice:
@@ -133,40 +132,6 @@ class _Sum:
         truth = trial.take(self._truth)
         trial.put(self._truth, -np.inf)
         return float((trial.max(axis=0) >= truth).mean()), cross_entropy(truth / (self._members + 1))
-
-
-def average(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> NDArray[np.float32]:
-    """(N, K) weighted mean of members' probabilities, taken after the softmax and summed in float64.
-
-    Args:
-        weights: (M,) not negative; normalised here.
-    Raises:
-        ValueError: no member, a negative weight, all weights 0, or not as many weights as members.
-    """
-    if len(probabilities) != len(weights) or min(weights, default=-1.0) < 0 or not sum(weights):
-        raise ValueError(
-            f"{len(probabilities)} members with weights {list(weights)}; need one weight a member, none negative, not all 0"
-        )
-    ((total, whole),) = deque(_sums(probabilities, weights), maxlen=1)
-    return (total / whole).astype(np.float32)
-
-
-def running_averages(probabilities: Iterable[Probabilities], weights: Iterable[float]) -> Iterator[NDArray[np.float32]]:
-    """(N, K) weighted mean of the first member, whose weight is not 0, of the first two, and so on; summed in float64."""
-    for total, whole in _sums(probabilities, weights):
-        yield (total / whole).astype(np.float32)
-
-
-def _sums(
-    probabilities: Iterable[Probabilities], weights: Iterable[float]
-) -> Iterator[tuple[NDArray[np.float64], float]]:
-    """Weighted sum and sum of the weights after each member; the same array each time."""
-    total, whole = None, 0.0
-    for p, weight in zip(probabilities, weights, strict=True):
-        part = p * np.float64(weight)
-        total = part if total is None else np.add(total, part, out=total)
-        whole += weight
-        yield total, whole
 
 
 def cross_entropy(truth: NDArray[np.floating]) -> float:

@@ -33,7 +33,7 @@ def top_k_error(probabilities: Probabilities, labels: Labels, k: int) -> float:
     return float(wrong(probabilities, labels, k).mean())
 
 
-def predictions(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
+def predicted_classes(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
     """(N,) the class that `wrong` counts as answered: of tied best classes the first that is not the true one."""
     missed = wrong(probabilities, labels)
     rivals = np.array(probabilities, dtype=np.float64)
@@ -53,7 +53,7 @@ def per_class_errors(probabilities: Probabilities, labels: Labels) -> tuple[NDAr
 def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
     """(K, K) number of images by true class (row) and predicted class (column); its trace is N minus the errors."""
     num_classes = probabilities.shape[1]
-    cells = labels.astype(np.int64) * num_classes + predictions(probabilities, labels)
+    cells = labels.astype(np.int64) * num_classes + predicted_classes(probabilities, labels)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 

@@ -19,7 +19,7 @@ from pipeline.run.launch import rank
 from pipeline.run.run import RUN, Run
 from pipeline.run.stop import Interrupted
 from pipeline.run.weights import BEST
-from pipeline.tracking import store as tracking
+from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import Shipper, ship
 

@@ -28,7 +28,7 @@ from pipeline.run.launch import Launched, learn_rank, rank
 from pipeline.run.recorder import Recorder, Report
 from pipeline.run.run import Run, identify
 from pipeline.run.stop import GracefulStop, Interrupted, ignore_sigterm
-from pipeline.tracking.store import COMPILED_TAG
+from pipeline.tracking.location import COMPILED_TAG
 
 STEPS_PER_CALL = 25  # on a GPU; half of the default log_every_steps
 

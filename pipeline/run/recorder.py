@@ -15,7 +15,6 @@ from pipeline.record import Net
 from pipeline.run.attempt import Attempt
 from pipeline.run.checkpoint import LAST
 from pipeline.run.weights import BEST, save_weights, snapshot_name
-from pipeline.tracking.store import SNAPSHOT_TAG
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Recorder(pl.Callback):
         self._log_every, self._checkpoint_every = trainer.log_every_steps, trainer.checkpoint_every_steps
         self.progress: Progress | None = None
         self.best: dict[str, float] = {}
+        self.snapshots: dict[int, str] = {}  # step -> sha256 of the weights
         self._logged = Counts()  # at the last log line
         self._validated = False
 
@@ -55,10 +55,10 @@ class Recorder(pl.Callback):
         return replace(self._net, step=int(best["step"]), val_err1=best.get("val/err1"), val_err5=best.get("val/err5"))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "logged": vars(self._logged)}
+        return {"best": self.best, "snapshots": self.snapshots, "logged": vars(self._logged)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self._logged = state["best"], Counts(**state["logged"])
+        self.best, self.snapshots, self._logged = state["best"], state["snapshots"], Counts(**state["logged"])
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -98,7 +98,7 @@ class Recorder(pl.Callback):
             path = self._attempt.run.folder / snapshot_name(step)
             save_weights(model.model, path, replace(self._net, step=step, steps=step, snapshot=step))
             self._attempt.journal.artifact(path, "checkpoints")
-            self._attempt.journal.tags({f"{SNAPSHOT_TAG}{step}": sha256(path)})
+            self.snapshots[step] = sha256(path)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         step, metrics = trainer.global_step, pl_module.val_metrics

@@ -17,8 +17,8 @@ from pipeline.record import Net, from_json
 from pipeline.run.key import run_key
 from pipeline.run.start import Start, start_title, starting_point
 from pipeline.run.weights import BEST
+from pipeline.tracking.location import Location, locate
 from pipeline.tracking.shipper import run_id
-from pipeline.tracking.store import Location, locate
 
 RUN = "run.json"  # key, name, status, step, seconds, host, pid; the net's record once training has ended
 

@@ -18,7 +18,7 @@ from pipeline.config import Config, ModelConfig, StartConfig
 from pipeline.learn.models.mapping import mapped, state_in
 from pipeline.record import Net, from_json
 from pipeline.run.weights import BEST, HEADER
-from pipeline.tracking.store import Location
+from pipeline.tracking.location import Location
 
 RUN, TORCHVISION = "run:", "torchvision:"
 WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zeros")

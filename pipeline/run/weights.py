@@ -20,6 +20,11 @@ def snapshot_name(step: int) -> str:
     return f"snapshot-{step}.safetensors"
 
 
+def weights_name(net: Net) -> str:
+    """File of a net's weights, in the run's folder and among its artifacts."""
+    return snapshot_name(net.snapshot) if net.snapshot else BEST
+
+
 def save_weights(model: torch.nn.Module, path: Path, net: Net) -> None:
     """Weights as safetensors, with the net's record in the header."""
     from safetensors.torch import save_file

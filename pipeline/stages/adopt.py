@@ -9,7 +9,7 @@ from pipeline.config import Config
 from pipeline.ensemble.adopted import adopt
 from pipeline.run.start import anchored
 from pipeline.tracking.lineage import lineage
-from pipeline.tracking.store import locate
+from pipeline.tracking.location import locate
 from pipeline.workspace import Workspace
 
 POOR = 0.5  # of what guessing errs: a trained net that errs more was trained to see, or wired, otherwise

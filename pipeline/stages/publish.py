@@ -6,7 +6,7 @@ from pipeline.config import Config
 from pipeline.report.experiment import experiment_name
 from pipeline.report.published import publish
 from pipeline.stages.report import gather
-from pipeline.tracking.store import locate
+from pipeline.tracking.location import locate
 from pipeline.workspace import Workspace
 
 

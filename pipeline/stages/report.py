@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from pipeline.atomic import read_json
 from pipeline.config import Config
 from pipeline.data.store import open_store
-from pipeline.record import Net, from_json
 from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
 from pipeline.report.inputs import Curve, ReportInputs, data_of, evaluated
 from pipeline.report.page import build_report
-from pipeline.tracking.history import curves
-from pipeline.tracking.registry import require_answer
-from pipeline.tracking.store import Location, locate
+from pipeline.tracking.location import Location, locate
+from pipeline.tracking.registry import curves, require_answer
 from pipeline.workspace import Workspace
 
 RECORDED = {"git_commit": "pipeline.commit", "dvc_lock": "pipeline.dvc_lock", "host": "pipeline.hardware"}
@@ -45,9 +43,6 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     recorded = {
         run["run_id"]: run for run in curves(location, dict.fromkeys(filter(None, (n["run_id"] for n in nets))))
     }
-    evaluation = with_records(evaluation, {run_id: run["net"] for run_id, run in recorded.items()})
-    trained = read_json(workspace.result("train")) if evaluation["run"] else {}
-    evaluation = _timed(evaluation, {key: run["times"] for key, run in recorded.items()}, trained)
     return ReportInputs(
         data=data_of(asdict(store.manifest)),
         evaluation=evaluation,
@@ -67,20 +62,6 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     )
 
 
-def with_records(evaluation: Mapping[str, Any], nets: Mapping[str, Net]) -> dict[str, Any]:
-    """`evaluation` with the whole record of each net, of which it may hold no more than some facts."""
-    own = {field.name for field in fields(Net)} - {"model", "recipe"}
-
-    def record(values: Mapping[str, Any]) -> Mapping[str, Any]:
-        if isinstance(values["model"], Mapping):
-            return values
-        return {**nets[values["run_id"]].to_json(), **{key: value for key, value in values.items() if key in own}}
-
-    run, others = evaluation["run"], evaluation.get("others", [])
-    members = list(map(record, evaluation["members"]))
-    return {**evaluation, "members": members, "run": record(run) if run else None, "others": list(map(record, others))}
-
-
 def _require_same_data(evaluation: Mapping[str, Any], content_hash: str, config: Config, workspace: Workspace) -> None:
     data = evaluation["data"]
     if data["content_hash"] != content_hash:
@@ -88,22 +69,6 @@ def _require_same_data(evaluation: Mapping[str, Any], content_hash: str, config:
             f"{workspace.shown(workspace.result('evaluate'))} is of data {data['name']} {data['content_hash'][:12]}, the store of data={config.data.name} "
             f"holds {content_hash[:12]}; evaluate this one first, or choose the other (override: data={data['name']})"
         )
-
-
-def _timed(
-    evaluation: Mapping[str, Any], times: Mapping[str, Mapping[str, float]], trained: Mapping[str, Any]
-) -> dict[str, Any]:
-    """`evaluation` whose nets have their seconds and images per second: train.json's if it is that run, else MLflow's."""
-
-    def timed(values: Mapping[str, Any]) -> dict[str, Any]:
-        net = from_json(values)
-        source = trained if net.key == trained.get("key") else times.get(net.run_id, {})
-        seconds, rate = source.get("seconds", net.seconds), source.get("images_per_s", net.images_per_s)
-        return replace(net, seconds=seconds, images_per_s=rate).to_json()
-
-    run, others = evaluation["run"], evaluation.get("others", [])
-    nets = {"members": list(map(timed, evaluation["members"])), "others": list(map(timed, others))}
-    return {**evaluation, **nets, "run": timed(run) if run else None}
 
 
 def _of_the_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

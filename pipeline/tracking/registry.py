@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from pipeline.tracking.store import (
+from pipeline.record import Net, from_json
+from pipeline.tracking.location import (
     ADOPTED,
-    CHECKPOINT_TAG,
     DATA_TAG,
     KEY_TAG,
     KIND_TAG,
+    NET_TAG,
     SPLIT_TAG,
     STATUS_TAG,
     Location,
@@ -26,13 +28,11 @@ from pipeline.tracking.store import (
     find_run,
 )
 
+log = logging.getLogger(__name__)
+
+CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "lr")
 TRAINED = ("train", ADOPTED)  # kinds of runs that are nets
 PAGE = 200  # runs a search returns at once
-
-# A bar a file and two links a run would stand between the lines of the stage itself.
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # warns that an environment made by uv has no pip
 
 
 def require_answer(location: Location, who: str) -> None:
@@ -51,31 +51,60 @@ def require_answer(location: Location, who: str) -> None:
         ) from None
 
 
-def trained_runs(location: Location, experiment: str, content_hash: str, split: str) -> list[Any]:
-    """Finished trainings and adopted nets of the same images and split that hold a checkpoint's hash and, where the split
-    has validation images, an error on them.
+def trained_nets(location: Location, experiment: str, content_hash: str, split: str) -> list[Net]:
+    """Finished trainings and adopted nets of the same images and split, whose weights MLflow has a hash of.
 
-    Trials that a sweep's scheduler stopped early are left out: they were not trained as their recipe says.
-    All pages; best first, runs of the same error by key, so that every machine sees one order.
+    Trials that a sweep's scheduler stopped early are left out: they were not trained as their recipe says. Of runs with
+    the same key one is taken.
+
+    Returns:
+        Best validation error first, nets of the same error by key, so that every machine sees one order.
     """
     mlflow_client = client(location)
-    found = mlflow_client.get_experiment_by_name(experiment)
-    if found is None:
+    entry = mlflow_client.get_experiment_by_name(experiment)
+    if entry is None:
         return []
     wanted = (
         f"attributes.status = 'FINISHED' and tags.`{DATA_TAG}` = '{content_hash}' "
         f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished'"
     )
-    if split == "holdout":
-        wanted += " and metrics.`best/err1` >= 0"
-    runs: list[Any] = []
+    nets: dict[str, Net] = {}
     token = None
     while True:
-        page = mlflow_client.search_runs([found.experiment_id], wanted, max_results=PAGE, page_token=token)
-        runs += [run for run in page if CHECKPOINT_TAG in run.data.tags and run.data.tags.get(KIND_TAG) in TRAINED]
+        page = mlflow_client.search_runs([entry.experiment_id], wanted, max_results=PAGE, page_token=token)
+        for run in page:
+            if run.data.tags.get(KIND_TAG) in TRAINED and (net := net_of(run)) and net.checkpoint_sha256:
+                nets.setdefault(net.key, net)
         token = page.token
         if not token:
-            return sorted(runs, key=lambda run: (run.data.metrics.get("best/err1", 0.0), run.data.tags[KEY_TAG]))
+            break
+    measured = (net for net in nets.values() if split == "full" or net.val_err1 is not None)
+    return sorted(measured, key=lambda net: (net.val_err1 or 0.0, net.key))
+
+
+def net_of(run: Any) -> Net | None:
+    """The record of an MLflow run; None, with a warning, where another version of this project wrote the run."""
+    try:
+        return from_json({**json.loads(run.data.tags[NET_TAG]), "run_id": run.info.run_id})
+    except (KeyError, ValueError) as error:
+        log.warning("run %s in MLflow holds no record of a net that this version reads (%s)", run.info.run_id, error)
+        return None
+
+
+def curves(location: Location, run_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """A dict a run: run_id, net (`Net`), ended (date, ISO), tags, points {metric: [[step, value], ...]} by step."""
+    mlflow_client, runs = client(location), []
+    for run_id in run_ids:
+        run = mlflow_client.get_run(run_id)
+        points = {
+            metric: sorted([p.step, p.value] for p in mlflow_client.get_metric_history(run_id, metric))
+            for metric in CURVES
+            if metric in run.data.metrics
+        }
+        ended = datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC).date().isoformat()
+        if net := net_of(run):
+            runs.append({"run_id": run_id, "net": net, "ended": ended, "tags": dict(run.data.tags), "points": points})
+    return runs
 
 
 def run_of(location: Location, run: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.atomic import read_json, write_json
 from pipeline.tracking import journal
-from pipeline.tracking.store import KEY_TAG, PARENT_TAG, Location, client, experiment_id, find_run
+from pipeline.tracking.location import KEY_TAG, PARENT_TAG, Location, client, experiment_id, find_run
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.tracking.store import Location
+from pipeline.tracking.location import Location
 
 
 def join(config: Config, **options: Any) -> bool:

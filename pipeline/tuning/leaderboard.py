@@ -11,8 +11,8 @@ from pipeline.config import Config
 from pipeline.run.attempt import end_cut_off
 from pipeline.run.run import RUN
 from pipeline.tracking import journal
+from pipeline.tracking.location import PARENT_TAG, Location
 from pipeline.tracking.shipper import run_id
-from pipeline.tracking.store import PARENT_TAG, Location
 from pipeline.tuning.space import chosen, trial_name
 
 

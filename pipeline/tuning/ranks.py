@@ -17,7 +17,7 @@ from pipeline.run.launch import Launched, set_rank
 from pipeline.run.recorder import Validated
 from pipeline.run.run import Run, identify
 from pipeline.run.stop import Interrupted
-from pipeline.tracking.store import locate
+from pipeline.tracking.location import locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
 
 

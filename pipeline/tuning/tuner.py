@@ -17,7 +17,7 @@ from pipeline.data.store import open_store
 from pipeline.run.checkpoint import FolderLock
 from pipeline.run.key import code_version, deciding
 from pipeline.run.stop import Interrupted
-from pipeline.tracking import store as tracking
+from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run

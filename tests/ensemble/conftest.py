@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_world import World, write_store
 
-from pipeline.tracking import store as tracking
+from pipeline.tracking import location as tracking
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from runs import composed, tracked
@@ -11,10 +9,10 @@ from runs import composed, tracked
 from pipeline.cli import USER_ERROR, main
 from pipeline.data.store import open_store
 from pipeline.ensemble.adopted import adopt
-from pipeline.ensemble.members import find_members, on_all_images
 from pipeline.learn.models import build_model
 from pipeline.stages import adopt as stage
-from pipeline.tracking.store import locate
+from pipeline.tracking.location import locate
+from pipeline.tracking.registry import trained_nets
 from pipeline.workspace import Workspace
 
 
@@ -37,8 +35,8 @@ def test_an_adopted_net_is_a_candidate_with_its_own_validation_error(workspace, 
     root = workspace()
     made, location = adopted(root, f"start.weights={theirs}", "recipe.normalize=channel")
     manifest = open_store(root / "data/store/digits").manifest
-    (found,) = find_members(location, "digits", manifest.content_hash)
-    assert (found.key, found.model, found.lr, found.seed, found.steps) == (made.key, "resnet8", None, None, 0)
+    (found,) = trained_nets(location, "digits", manifest.content_hash, "holdout")
+    assert (found.key, found.name, found.lr, found.seed, found.steps) == (made.key, "ResNet-8", None, None, 0)
     assert found.val_err1 == made.val_err1 and 0.5 < made.val_err1 < 1  # random weights
     (run,) = tracked(root)
     assert run.tags["pipeline.kind"] == "adopted" and run.tags["pipeline.source"].startswith("resnet8.th (")
@@ -65,10 +63,12 @@ def test_weights_that_have_seen_the_validation_images_are_never_chosen(workspace
     (run,) = tracked(root)
     assert "best/err1" not in run.metrics
     manifest = open_store(root / "data/store/digits").manifest
-    with pytest.raises(ValueError, match="holds no finished training"):
-        find_members(locate("", root / "mlruns"), "digits", manifest.content_hash)
-    (found,) = on_all_images(locate("", root / "mlruns"), "digits", manifest.content_hash)
-    assert (found.key, found.val_err1) == (run.tags["pipeline.key"], math.inf)
+    nets = {
+        split: trained_nets(locate("", root / "mlruns"), "digits", manifest.content_hash, split)
+        for split in ("holdout", "full")
+    }
+    assert not nets["holdout"]
+    assert [(net.key, net.val_err1) for net in nets["full"]] == [(run.tags["pipeline.key"], None)]
 
 
 def test_what_only_training_reads_makes_no_other_net(workspace, theirs):
@@ -84,7 +84,7 @@ def test_what_only_training_reads_makes_no_other_net(workspace, theirs):
     ("overrides", "sentence"),
     [
         ((), "adopt needs weights: start.weights=FILE"),
-        (("model.depth=14", "start.weights={}"), "its weights are those of 8 layers, choose model.* for them"),
+        (("model.depth=14", "start.weights={}"), "its weights are those of 8 layers: choose model.* for them"),
         (("model.depth=8", "start.weights={}", "recipe.normalize=imagenet"), "is of RGB images, these have 1 channel"),
     ],
 )

@@ -8,19 +8,17 @@ import numpy as np
 import pytest
 from tiny_world import CLASSES, SIDE, World, choose, file_names
 
-from pipeline.ensemble import build, predictions
-from pipeline.ensemble.build import build_ensemble
-from pipeline.ensemble.folder import read_ensemble
+from pipeline.ensemble import build
+from pipeline.ensemble.averaging import average, fitted_temperature, tempered
+from pipeline.ensemble.build import build_ensemble, read_ensemble
 from pipeline.ensemble.predictions import validation_images
 from pipeline.ensemble.register import ensemble_key
-from pipeline.ensemble.selection import average
-from pipeline.ensemble.temperature import fitted_temperature, tempered
 from pipeline.tracking import registry
-from pipeline.tracking.store import client
+from pipeline.tracking.location import client
 
 
 def make(world: World, selection: str = "best_per_depth", size: int = 6):
-    return build_ensemble(world.maker, choose(selection, size), world.root / "ensemble", {"pipeline.host": "here"})
+    return build_ensemble(world.source, choose(selection, size), world.root / "ensemble", {"pipeline.host": "here"})
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def test_members_may_be_tempered_to_what_they_get_right_on_validation(world, unr
     plain = make(world)
     assert {member.temperature for member in plain.members} == {1.0}
     config = choose("best_per_depth", temperature="validation")
-    ensemble = build_ensemble(world.maker, config, world.root / "ensemble", {})
+    ensemble = build_ensemble(world.source, config, world.root / "ensemble", {})
     labels, folder = validation_images(world.store).labels, world.root / "ensemble" / "val_probabilities"
     said = [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
     found = [member.temperature for member in ensemble.members]
@@ -87,9 +85,9 @@ def test_publishes_members_weights_and_probabilities(world):
     ensemble = make(world)
     assert not Path("mlflow.db").exists()  # the store of a client that was not told where runs are tracked
     assert [member.key for member in ensemble.members] == [deep, shallow, plain]
-    assert [member.model for member in ensemble.members] == ["resnet14", "resnet8", "plain8"]
+    assert [member.name for member in ensemble.members] == ["ResNet-14", "ResNet-8", "plain-8"]
     assert [member.weight for member in ensemble.members] == [pytest.approx(1 / 3)] * 3
-    assert (ensemble.size, ensemble.wanted, ensemble.split) == (3, 6, "holdout")
+    assert (ensemble.size, ensemble.wanted) == (3, 6)
     hashes = [member.checkpoint_sha256 for member in ensemble.members]
     assert file_names(world.root / "ensemble") == sorted(
         ["members.json", "served.json", *(f"weights/{h}.safetensors" for h in hashes)]
@@ -135,8 +133,7 @@ def test_a_model_of_jpegs_takes_crops(shard_world):
     world.add_run(0.3)
     ensemble = make(world)
     images = validation_images(world.store)
-    metadata = predictions.load_weights(ensemble.weights(world.root / "ensemble")[0])[1]
-    crops, _ = images.batches(metadata).fetch(images.indices, None)
+    crops, _ = images.batches(ensemble.members[0]).fetch(images.indices, None)
     answer = loaded(world, "resnet-ensemble-tiny_shards").predict(crops.permute(0, 2, 3, 1).numpy())
     np.testing.assert_allclose(answer, val_average(world, ensemble), atol=1e-6)
 
@@ -266,7 +263,7 @@ def test_without_snapshots_the_recipe_that_leaves_them_is_named(world, unregiste
 def test_listed_members_join_whatever_images_they_have_seen(world):
     full, other, chosen = world.add_run(0.0, split="full"), world.add_run(0.9, seed=1), world.add_run(0.1, seed=2)
     config = choose("listed", members=[other, full])
-    ensemble = build_ensemble(world.maker, config, world.root / "ensemble", {})
+    ensemble = build_ensemble(world.source, config, world.root / "ensemble", {})
     assert [(member.key, member.weight) for member in ensemble.members] == [(other, 0.5), (full, 0.5)]
     assert [member.val_err1 is None for member in ensemble.members] == [False, True]
     assert ensemble.val_err1 is None and ensemble.val_err1_by_size[0] is not None  # the second has seen those images
@@ -281,10 +278,10 @@ def test_listed_members_join_whatever_images_they_have_seen(world):
 def test_a_temperature_is_not_fitted_to_images_that_a_member_has_seen(world, unregistered):
     config = choose("listed", temperature="validation", members=[world.add_run(0.0, split="full")])
     with pytest.raises(ValueError, match="trained on the validation images"):
-        build_ensemble(world.maker, config, world.root / "ensemble", {})
+        build_ensemble(world.source, config, world.root / "ensemble", {})
 
 
 def test_a_listed_run_that_is_not_there_is_told_with_those_that_are(world):
     key = world.add_run(0.1)
-    with pytest.raises(ValueError, match=rf"no finished run nosuchrun .* there are {key} \(resnet8\)"):
-        build_ensemble(world.maker, choose("listed", members=["nosuchrun"]), world.root / "ensemble", {})
+    with pytest.raises(ValueError, match=rf"no finished run nosuchrun .* there are {key} \(ResNet-8\)"):
+        build_ensemble(world.source, choose("listed", members=["nosuchrun"]), world.root / "ensemble", {})

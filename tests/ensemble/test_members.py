@@ -1,21 +1,19 @@
 from __future__ import annotations
 
-import dataclasses
 import shutil
 
 import pytest
 from tiny_world import World, file_names
 
-from pipeline.ensemble.members import fetch_weights, find_members, started
+from pipeline.ensemble.members import fetch_weights
 from pipeline.run.weights import BEST
 from pipeline.tracking import registry
+from pipeline.tracking.location import Location, client
 from pipeline.tracking.registry import require_answer
-from pipeline.tracking.store import Location
 
 
 def find(world: World):
-    manifest = world.store.manifest
-    return find_members(world.location, manifest.name, manifest.content_hash)
+    return world.source.candidates()
 
 
 def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
@@ -29,9 +27,9 @@ def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
     found = find(world)
     assert [candidate.key for candidate in found] == [better, worse]
     first = found[0]
-    assert (first.model, first.depth, first.residual, first.lr, first.seed) == ("resnet14", 14, True, 0.1, 2)
-    assert (first.val_err1, first.steps, first.net) == (0.2, 100, (14, True, ""))
-    assert len(first.checkpoint_sha256) == 64 and first.tags["pipeline.split"] == "holdout"
+    assert (first.name, first.lr, first.seed, first.split) == ("ResNet-14", 0.1, 2, "holdout")
+    assert (first.val_err1, first.steps) == (0.2, 100)
+    assert len(first.checkpoint_sha256) == 64 and first.run_id
 
 
 def test_runs_of_equal_error_come_by_key(world):
@@ -95,25 +93,11 @@ def test_weights_that_are_nowhere_say_how_to_go_on(world, tmp_path):
         fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "w.safetensors")
 
 
-def test_seeds_of_one_training_share_net_start_images_rate_and_length(world):
-    world.add_run(0.2, seed=1)
-    (first,) = find(world)
-    assert dataclasses.replace(first, seed=2).training == first.training
-    for change in (
-        {"model": "resnet8B"},
-        {"num_train": 500},
-        {"start": "net.pth"},
-        {"lr": 0.2},
-        {"steps": 7},
-        {"recipe": ""},
-    ):
-        assert dataclasses.replace(first, **change).training != first.training
-
-
-def test_a_start_is_told_with_what_became_of_head_and_backbone():
-    params = {"start.weights": "/a/net.pth", "start.backbone_lr": "0.0", "start.head": "kept"}
-    assert started(params) == "net.pth, frozen, with its head"
-    assert started({**params, "start.backbone_lr": "1.0", "start.head": "new"}) == "net.pth"
-    runs = [started({**params, "start.weights": f"/runs/{key}/best.safetensors"}) for key in ("aaa", "bbb")]
-    assert runs == ["aaa/best.safetensors, frozen, with its head", "bbb/best.safetensors, frozen, with its head"]
-    assert started({}) == ""
+def test_a_run_that_another_version_wrote_is_left_out(world, caplog):
+    key = world.add_run(0.2)
+    world.add_run(0.1, seed=1)
+    runs = client(world.location)
+    (best,) = [net for net in find(world) if net.key != key]
+    runs.set_tag(best.run_id, "pipeline.net", "{}")
+    assert [net.key for net in find(world)] == [key]
+    assert best.run_id in caplog.text

@@ -10,10 +10,10 @@ from imports import ROOT, closure
 from tiny_world import NUM_TEST, NUM_TRAIN, NUM_VAL, World, write_store
 from torchvision.transforms.v2 import functional as TF
 
-from pipeline.config import AugmentConfig, EvaluationConfig
+from pipeline.config import EvaluationConfig, RecipeConfig
 from pipeline.ensemble import predictions
+from pipeline.ensemble.forward import average_statistics
 from pipeline.ensemble.predictions import Images, all_images, load_net, probabilities, validation_images
-from pipeline.ensemble.statistics import average_statistics
 from pipeline.learn.input.module import ImageData
 from pipeline.run import key as training_key
 from pipeline.run.weights import BEST
@@ -29,8 +29,9 @@ def predict(world: World, key: str, images=None):
 @pytest.mark.parametrize("normalize", ["channel", "per_pixel_mean"])
 def test_probabilities_are_what_the_net_says_in_its_own_validation(world, normalize):
     key = world.add_run(0.1, normalize=normalize)
-    net, metadata = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
-    data = ImageData(world.store.path, "holdout", 10, AugmentConfig(**metadata["augment"]), normalize, seed=0)
+    net, record = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
+    recipe = RecipeConfig(batch_size=10, augment=record.augment, normalize=normalize)
+    data = ImageData(world.store.path, "holdout", recipe, seed=0)
     logits, labels = [], []
     for batch in data.val_dataloader():
         images, truth = data.on_after_batch_transfer(batch, 0)
@@ -100,13 +101,13 @@ def looked_at(world: World, views: str, batchnorm: str = "running") -> Images:
 def test_ten_crops_are_averaged_after_the_softmax(shard_world):
     key = shard_world.add_run(0.1)
     found = predict(shard_world, key, looked_at(shard_world, "ten_crop"))
-    net, metadata = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
+    net, record = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
     records, statistics = shard_world.store.test(), shard_world.store.statistics("holdout")
     mean, std = (torch.from_numpy(values).view(3, 1, 1) for values in (statistics.mean, statistics.std))
     said = []
     for index in range(NUM_TEST):
         image = torch.from_numpy(simplejpeg.decode_jpeg(records.jpeg(index))).permute(2, 0, 1)
-        crops = torch.stack(TF.ten_crop(image, metadata["augment"]["crop"]))  # stored at the side that tests take
+        crops = torch.stack(TF.ten_crop(image, record.augment.crop))  # stored at the side that tests take
         said.append(net((crops / 255 - mean) / std).softmax(1).mean(0))
     np.testing.assert_allclose(found, torch.stack(said).detach().numpy(), atol=1e-4)
     assert not np.allclose(found, predict(shard_world, key, looked_at(shard_world, "single")), atol=0.01)
@@ -131,13 +132,12 @@ def test_scales_are_averaged_over_whole_images(shard_world, monkeypatch):
 def test_batch_norms_averages_are_taken_from_the_nets_training_images(world):
     key = world.add_run(0.1)
     found = predict(world, key, looked_at(world, "single", "averaged"))
-    net, metadata = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
-    data = ImageData(
-        world.store.path, "holdout", NUM_TRAIN - NUM_VAL, AugmentConfig(**metadata["augment"]), "channel", 0
-    )
+    net, record = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
+    recipe = RecipeConfig(batch_size=NUM_TRAIN - NUM_VAL, augment=record.augment, normalize="channel")
+    data = ImageData(world.store.path, "holdout", recipe, 0)
     average_statistics(net, [data.on_after_batch_transfer(batch, 0)[0] for batch in data.train_dataloader()])
     images = looked_at(world, "single")
-    inputs, _ = images.batches(metadata).finish((torch.arange(NUM_TEST), torch.empty(0)))
+    inputs, _ = images.batches(record).finish((torch.arange(NUM_TEST), torch.empty(0)))
     np.testing.assert_allclose(found, net(inputs).softmax(1).detach().numpy(), atol=1e-5)
     assert not np.allclose(found, predict(world, key, images), atol=0.01)
 

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.ensemble.selection import average, best_per_depth, cross_entropy, deepest_twice, greedy, one_net, top_k
+from pipeline.ensemble.averaging import average
+from pipeline.ensemble.selection import best_per_depth, cross_entropy, deepest_twice, greedy, one_net, top_k
 
 NETS = [(20, True), (20, True), (56, True), (20, False), (56, True)]
 ERRORS = [0.10, 0.09, 0.08, 0.30, 0.07]

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from tiny_world import CLASSES, SIDE, choose
 
+from pipeline.ensemble.averaging import average
 from pipeline.ensemble.build import build_ensemble
 from pipeline.ensemble.predictions import validation_images
-from pipeline.ensemble.selection import average
 
 PATIENCE_S = 180
 
@@ -41,7 +41,7 @@ def served(world):
     """Port of `mlflow models serve` for an ensemble of two, from a folder that knows nothing of this repository."""
     world.add_run(0.2, depth=14, normalize="per_pixel_mean")
     world.add_run(0.3)
-    world.ensemble = build_ensemble(world.maker, choose("best_per_depth"), world.root / "ensemble", {})
+    world.ensemble = build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
     port, elsewhere = free_port(), world.root / "elsewhere"
     elsewhere.mkdir()
     uri = world.location.uri

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pipeline.ensemble.statistics import average_statistics
+from pipeline.ensemble.forward import average_statistics
 
 
 def test_every_batch_counts_the_same() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 
 from pipeline.atomic import sha256, write_json
-from pipeline.config import EnsembleConfig
+from pipeline.config import AugmentConfig, EnsembleConfig, ModelConfig, RecipeConfig
 from pipeline.data.shards import ShardWriter, as_jpeg
 from pipeline.data.splits import array_statistics, make_splits
 from pipeline.data.store import Manifest, Store, open_store
-from pipeline.ensemble.maker import Maker
+from pipeline.ensemble.members import Source
 from pipeline.learn.models import build_model
+from pipeline.record import Net
 from pipeline.run.weights import BEST, save_weights, snapshot_name
-from pipeline.tracking import store as tracking
+from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import ship
 
@@ -85,8 +86,8 @@ class World:
         return self.root / "runs"
 
     @property
-    def maker(self) -> Maker:
-        return Maker(store=self.store, location=self.location, runs=self.runs, device=torch.device("cpu"), workers=1)
+    def source(self) -> Source:
+        return Source(store=self.store, location=self.location, runs=self.runs, device=torch.device("cpu"), workers=1)
 
     def add_run(
         self,
@@ -108,66 +109,58 @@ class World:
         manifest = self.store.manifest
         key = f"{len(list(self.runs.glob('*'))):04d}d{depth}s{seed}"
         folder = self.runs / key
-        model = {
-            "family": "cifar",
-            "depth": depth,
-            "residual": residual,
-            "shortcut": "A",
-            "stride_on": "1x1",
-            "num_classes": len(manifest.classes),
-            "in_channels": manifest.channels,
-        }
         arrays = manifest.format == "arrays"
-        metadata = {
-            "model": model,
-            "normalize": normalize or self.normalize,
-            "augment": {
-                "kind": "pad_crop" if arrays else "random_resized_crop",
-                "crop": crop,
-                "padding": 1,
-                "flip": False,
-                "min_side": 0,
-                "pca_std": 0.0,
-                "max_side": 0,
-                "test_side": 16,
-            },
-            "split": split,
-            "data": manifest.content_hash,
-            "key": key,
-        }
+        kind_of_crop = "pad_crop" if arrays else "random_resized_crop"
+        augment = AugmentConfig(kind=kind_of_crop, crop=crop, padding=1, flip=False, test_side=16)  # type: ignore[arg-type]
+        net = Net(
+            key=key,
+            model=ModelConfig(depth=depth, residual=residual, shortcut="A"),
+            num_classes=len(manifest.classes),
+            in_channels=manifest.channels,
+            normalize=normalize or self.normalize,
+            augment=augment,
+            params=1000 * depth,
+            data=data or manifest.content_hash,
+            split=split,
+            recipe=RecipeConfig(max_steps=100, lr=0.1, augment=augment),
+            seed=seed,
+            steps=100,
+            complete=not stopped,
+            val_err1=None if split == "full" else error,
+            val_err5=None if split == "full" else error / 5,
+        )
         torch.manual_seed(seed)
-        save_weights(_net(model), folder / BEST, metadata)
+        save_weights(_net(net), folder / BEST, net)
         journal = Journal(folder)
-        params = {f"model.{name}": value for name, value in model.items()}
-        params |= {"recipe.lr": 0.1, "seed": seed, "recipe.max_steps": 100}
         tags = {
             tracking.KEY_TAG: key,
             tracking.KIND_TAG: kind,
             tracking.DATA_TAG: data or manifest.content_hash,
             tracking.SPLIT_TAG: split,
         }
-        journal.begin(f"tiny-resnet{depth}-s{seed}", manifest.name, params, tags)
+        journal.begin(f"{net.name}, seed {seed}", manifest.name, {}, tags)
         journal.metrics(100, {"best/err1": error, "best/err5": error / 5})
         journal.artifact(folder / BEST, "checkpoints")
         for step in range(1, snapshots + 1):
             torch.manual_seed(100 * step + seed)
-            save_weights(_net(model), folder / snapshot_name(step), metadata)
+            save_weights(_net(net), folder / snapshot_name(step), net)
             journal.artifact(folder / snapshot_name(step), "checkpoints")
-            journal.tags({f"{tracking.SNAPSHOT_TAG}{step}": sha256(folder / snapshot_name(step))})
         state = "stopped" if stopped else "finished"
-        journal.tags({tracking.CHECKPOINT_TAG: sha256(folder / BEST), tracking.STATUS_TAG: state})
+        left = tuple((step, sha256(folder / snapshot_name(step))) for step in range(1, snapshots + 1))
+        net = replace(net, checkpoint_sha256=sha256(folder / BEST), snapshots=left)
+        journal.tags({tracking.NET_TAG: net.to_tag(), tracking.STATUS_TAG: state})
         if status:
             journal.end(status)
         ship(folder, self.location)
         return key
 
 
-def _net(model: dict[str, Any]) -> torch.nn.Module:
+def _net(record: Net) -> torch.nn.Module:
     """An untrained net whose answers differ from image to image: batch norm has seen some data."""
-    net = build_model(**model)
+    net = build_model(**vars(record.model), num_classes=record.num_classes, in_channels=record.in_channels)
     with torch.no_grad():
         net.train()
-        net(torch.randn(64, model["in_channels"], SIDE, SIDE))
+        net(torch.randn(64, record.in_channels, SIDE, SIDE))
         net.fc.weight.mul_(20)
     return net
 

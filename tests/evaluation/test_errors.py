@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluation.errors import confusion_matrix, per_class_errors, predictions, top_k_error, wrong
+from pipeline.evaluation.errors import confusion_matrix, per_class_errors, predicted_classes, top_k_error, wrong
 
 # Four images of three classes: right, second best, last, right.
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32)
@@ -24,14 +24,14 @@ def test_ties_count_against_us_wherever_the_true_class_stands():
     flat = np.full((3, 3), 1 / 3, dtype=np.float32)
     assert top_k_error(flat, np.array([0, 1, 2]), 1) == 1.0
     assert top_k_error(flat, np.array([0, 1, 2]), 2) == 1.0
-    assert list(predictions(flat, np.array([0, 1, 2]))) == [1, 0, 0]
+    assert list(predicted_classes(flat, np.array([0, 1, 2]))) == [1, 0, 0]
 
 
 def test_top_1_agrees_with_argmax_without_ties():
     rng = np.random.default_rng(0)
     probabilities, labels = rng.random((200, 12)).astype(np.float32), rng.integers(12, size=200)
     assert np.array_equal(wrong(probabilities, labels), probabilities.argmax(axis=1) != labels)
-    assert np.array_equal(predictions(probabilities, labels), probabilities.argmax(axis=1))
+    assert np.array_equal(predicted_classes(probabilities, labels), probabilities.argmax(axis=1))
 
 
 def test_per_class_errors_average_to_the_error_and_leave_absent_classes_undefined():

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import ast
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from runs import composed
+from runs import a_net, composed
 
 from pipeline.atomic import read_json
 from pipeline.data.store import open_store
 from pipeline.ensemble import judge, predictions
 from pipeline.evaluation.errors import wrong
-from pipeline.evaluation.evaluate import Judged, evaluation
-from pipeline.evaluation.evaluate import tested as errors_of  # pytest would collect a name that starts with test
 from pipeline.evaluation.intervals import wilson
 from pipeline.learn.models import build_model
 from pipeline.report.inputs import ReportInputs
 from pipeline.run.weights import load_weights
 from pipeline.stages import ensemble, evaluate, report, train
-from pipeline.tracking.history import curves
-from pipeline.tracking.store import client, locate
+from pipeline.tracking.location import client, locate
 from pipeline.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -263,53 +259,36 @@ LABELS = np.array([0, 1, 2, 2])
 RIGHT, HALF = np.eye(4)[LABELS], np.eye(4)[[0, 1, 0, 1]]
 
 
-def judged(p, val_err1, run_id=""):
-    return Judged({"val_err1": val_err1, "run_id": run_id, "checkpoint_sha256": run_id}, p)
-
-
 def test_the_best_member_is_chosen_by_validation_not_by_test():
-    members = [judged(RIGHT, 0.2, "better on test"), judged(HALF, 0.1, "better on validation")]
-    found = evaluation({}, "abcd", LABELS, members, judged(RIGHT, 0.1), judged(HALF, None))
-    difference = found["ensemble"]["difference_to_best_member"]
-    assert difference["run_id"] == "better on validation" and difference["estimate"] == -0.5
-    assert found["ensemble"]["mcnemar_p"] == 0.5  # two images, both won
-    assert found["ensemble"]["difference_to_best_member5"]["estimate"] == 0.0  # of four classes
-    unknown = evaluation(
-        {}, "abcd", LABELS, [judged(HALF, 0.3, "first"), judged(HALF, None)], judged(RIGHT, None), None
-    )
-    assert unknown["ensemble"]["difference_to_best_member"]["run_id"] == "first" and unknown["run"] is None
-    assert found["run"] == {
-        "val_err1": None,
-        "run_id": "",
-        "checkpoint_sha256": "",
-        "test_err1": 0.5,
-        "test_err5": 0.0,
-        "ci95": list(wilson(2, 4)),
-        "ci95_err5": list(wilson(0, 4)),
-    }
+    members = [(a_net(run_id="better on test", val_err1=0.2), RIGHT), (a_net(run_id="chosen", val_err1=0.1), HALF)]
+    best = judge.best_member(members)
+    comparison = judge.compared(RIGHT, best, LABELS)
+    difference = comparison["difference_to_best_member"]
+    assert difference["run_id"] == "chosen" and difference["estimate"] == -0.5
+    assert comparison["mcnemar_p"] == 0.5  # two images, both won
+    assert comparison["difference_to_best_member5"]["estimate"] == 0.0  # there are four classes
+    unknown = [(a_net(run_id="first", val_err1=0.3), HALF), (a_net(run_id="second"), HALF)]
+    assert judge.best_member(unknown)[0].run_id == "first"
 
 
 def test_top_5_errors_have_an_interval_of_their_own():
     labels, p = np.zeros(50, int), np.tile(np.arange(6.0), (50, 1))
     p[:40, 0] = 9.0  # ten images have their class ranked last of six
-    found = errors_of(p, labels)
-    assert (found["test_err1"], found["test_err5"]) == (0.2, 0.2)
+    errors = judge.errors_of(p, labels)
+    assert (errors["test_err1"], errors["test_err5"]) == (0.2, 0.2)
     p[40:45, 0] = 4.5
-    found = errors_of(p, labels)
-    assert (found["test_err1"], found["test_err5"]) == (0.2, 0.1)
-    assert found["ci95"] == list(wilson(10, 50)) and found["ci95_err5"] == list(wilson(5, 50))
+    errors = judge.errors_of(p, labels)
+    assert (errors["test_err1"], errors["test_err5"]) == (0.2, 0.1)
+    assert errors["ci95"] == list(wilson(10, 50)) and errors["ci95_err5"] == list(wilson(5, 50))
 
 
 def test_classes_without_test_images_have_no_error():
-    found = evaluation({}, "abcd", LABELS, [judged(HALF, 0.1)], judged(HALF, 0.1), judged(HALF, 0.1))
-    assert found["per_class"] == [
+    assert judge.errors_by_class(HALF, LABELS, "abcd") == [
         {"class": "a", "test_err1": 0.0, "count": 1},
         {"class": "b", "test_err1": 0.0, "count": 1},
         {"class": "c", "test_err1": 1.0, "count": 2},
         {"class": "d", "test_err1": None, "count": 0},
     ]
-    assert found["confusion"] == [[1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
-    json.dumps(found, allow_nan=False)
 
 
 def calls_of(path: Path) -> set[str]:

@@ -13,7 +13,7 @@ from pipeline.atomic import read_json, write_json
 from pipeline.data.store import open_store
 from pipeline.stages import publish, report
 from pipeline.stages.report import gather
-from pipeline.tracking.store import client, experiment_id, locate
+from pipeline.tracking.location import client, experiment_id, locate
 from pipeline.workspace import Workspace
 
 

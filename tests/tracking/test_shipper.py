@@ -22,8 +22,8 @@ from runs import TINY, assert_no_step_twice, run_folder, tracked
 from pipeline.cli import USER_ERROR
 from pipeline.tracking import shipper
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.location import KEY_TAG, PARENT_TAG, Location, client, find_run, locate
 from pipeline.tracking.shipper import STATE, Shipper, run_id, ship, ship_all
-from pipeline.tracking.store import KEY_TAG, PARENT_TAG, Location, client, find_run, locate
 
 
 def journal(folder: Path, key: str = "k", **tags: str) -> Journal:

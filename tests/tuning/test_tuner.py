@@ -15,7 +15,7 @@ import pytest
 from processes import until
 
 from pipeline.atomic import read_json
-from pipeline.tracking.store import client, locate
+from pipeline.tracking.location import client, locate
 
 TINY = ("recipe.max_steps=34", "trainer.accelerator=cpu", "sweep.grace_epochs=1", "tracking.system_metrics_every_s=0")
 TWO_RATES = "sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}"

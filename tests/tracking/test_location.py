@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from pipeline.tracking.store import KEY_TAG, Location, client, experiment_id, find_run, locate
+from pipeline.tracking.location import KEY_TAG, Location, client, experiment_id, find_run, locate
 
 
 @pytest.fixture

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 # A dead server must not hold anything up for minutes (MLflow's default is about four a call). MLflow's client would
-# send a slow create_run again and make two runs of one training; the shipper repeats by itself, and looks first.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+# send a slow create_run again and make two runs of one training; the shipper repeats by itself, and looks first. A bar a
+# file and two links a run would stand between the lines of the stage itself.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
 
 KEY_TAG = "pipeline.key"
 PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId when the run is made
@@ -27,7 +32,6 @@ STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
 NET_TAG = "pipeline.net"  # JSON of `pipeline.record.Net`: at first before training, at the end with what it came to
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
 SOURCE_TAG = "pipeline.source"  # of an adopted net: the file it came from, and its weights' fingerprint
-SNAPSHOT_TAG = "pipeline.snapshot."  # and the step: sha256 of the weights that a cycle of the learning rate left
 COMPILED_TAG = "pipeline.compiled"  # what trainer.compile came to: true or false
 
 
@@ -49,11 +53,15 @@ def locate(uri: str, mlruns: str | Path) -> Location:
 
 
 def client(location: Location) -> Any:
-    """An MlflowClient that talks to `location` whatever the environment says."""
-    import logging
+    """An MlflowClient that talks to `location` whatever the environment says.
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    MLflow reads its settings from the environment alone; those that the user has set stay.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # an environment made by uv has no pip
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=location.uri, registry_uri=location.uri)

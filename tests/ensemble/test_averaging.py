@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.ensemble.temperature import COLDEST, HOTTEST, fitted_temperature, tempered
+from pipeline.ensemble.averaging import COLDEST, HOTTEST, fitted_temperature, tempered
 
 
 def softmax(logits):

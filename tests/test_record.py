@@ -1,0 +1,87 @@
+"""The record of a net: the same on every way from training to the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from runs import a_net
+
+from pipeline.atomic import sha256
+from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
+from pipeline.record import Net, from_json
+from pipeline.run.weights import load_weights, save_weights
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.location import KEY_TAG, NET_TAG, client, locate
+from pipeline.tracking.registry import net_of
+from pipeline.tracking.shipper import ship
+
+AUGMENT = AugmentConfig(crop=24, padding=3, flip=False)
+VALUES: dict[str, Any] = {
+    "str": "a text",
+    "int": 7,
+    "float": 0.25,
+    "bool": False,
+    "float | None": 0.5,
+    "int | None": 3,
+    "tuple[str, ...]": ("one", "two"),
+    "tuple[float, float] | None": (0.1, 0.2),
+    "tuple[tuple[int, str], ...]": ((5, "five"), (9, "nine")),
+    "ModelConfig": ModelConfig(depth=14, residual=False, shortcut="B"),
+    "AugmentConfig": AUGMENT,
+    "RecipeConfig | None": RecipeConfig(lr=0.03, milestones=[3, 4], max_steps=9, augment=AUGMENT),
+}
+
+
+def whole() -> Net:
+    """A record no field of which has its default."""
+    values = {field.name: VALUES[str(field.type)] for field in dataclasses.fields(Net)}
+    for field in dataclasses.fields(Net):
+        if field.default is not dataclasses.MISSING and values[field.name] == field.default:
+            values[field.name] = not field.default
+    return Net(**values)
+
+
+def test_json_keeps_every_field() -> None:
+    net = whole()
+    for field in dataclasses.fields(Net):
+        assert getattr(net, field.name) != field.default, field.name
+    assert from_json(json.loads(json.dumps(net.to_json()))) == net
+
+
+def test_the_header_of_the_weights_keeps_every_field_but_the_files_own_hash(tmp_path: Path) -> None:
+    net, path = whole(), tmp_path / "net.safetensors"
+    save_weights(torch.nn.Linear(2, 2), path, net)
+    assert load_weights(path)[1] == dataclasses.replace(net, checkpoint_sha256=sha256(path))
+
+
+def test_mlflow_keeps_every_field_and_knows_the_run(tmp_path: Path, mlflow_database: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    location, journal = locate("", tmp_path / "mlruns"), Journal(tmp_path / "run")
+    journal.begin("a run", "tiny", {}, {KEY_TAG: "k", NET_TAG: a_net().to_tag()})
+    journal.tags({NET_TAG: whole().to_tag()})  # the later one counts
+    journal.end("FINISHED")
+    ship(tmp_path / "run", location)
+    mlflow = client(location)
+    (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("tiny").experiment_id])
+    assert net_of(run) == dataclasses.replace(whole(), run_id=run.info.run_id)
+
+
+def test_a_record_of_an_earlier_version_takes_defaults_for_what_it_lacks_and_drops_what_is_no_more() -> None:
+    values = a_net().to_json()
+    del values["temperature"], values["snapshots"]
+    assert from_json({**values, "once": 1}) == a_net()
+
+
+def test_seeds_and_rates_share_a_setting_and_recipes_do_not() -> None:
+    net = whole()
+    assert net.recipe
+    same = dataclasses.replace(net, seed=1, recipe=dataclasses.replace(net.recipe, lr=0.5))
+    assert same.setting == net.setting
+    for change in ({"num_train": 500}, {"start": "net.pth"}, {"split": "full"}, {"sync_batchnorm": True}):
+        assert dataclasses.replace(net, **change).setting != net.setting
+    assert dataclasses.replace(net, recipe=dataclasses.replace(net.recipe, momentum=0.8)).setting != net.setting
