@@ -58,6 +58,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in them; making one takes seconds."""
+    from pipeline.tracking import location
 
     folder = tmp_path_factory.mktemp("mlflow")
     location.client(location.locate("", folder)).search_experiments(max_results=1)

@@ -37,7 +37,7 @@ def seeds_against_depths(nets: Sequence[Tested], labels: NDArray[np.integer]) ->
         return []
     net = seeds[0][0]
     alike = [pair for pair in ranked if _training(pair[0]) == _training(net)]
-    depths = _first([pair[0].model.depth for pair in alike], alike)
+    depths = _first([net.model.depth for net, _ in alike], alike)
     size = min(len(seeds), len(depths))
     if size < 2:
         return []

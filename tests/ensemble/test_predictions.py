@@ -74,7 +74,7 @@ def test_changed_code_is_not_answered_from_the_cache(changed, world, monkeypatch
 def test_the_cache_knows_all_the_code_that_predictions_need():
     needed = {str(path.relative_to(ROOT / "pipeline")) for path in closure(ROOT / "pipeline/ensemble/predictions.py")}
     # How a file is written, a net called, a bar shown or a configuration checked decides no probability.
-    other = {"atomic.py", "progress.py", "run/key.py"}
+    other = {"atomic.py", "progress.py", "record.py", "run/key.py"}
     needed = {name for name in needed if not name.endswith("__init__.py") and not name.startswith("config/")} - other
     assert not {name for name in needed if not name.startswith((*predictions._CODE, *training_key._CODE))}
 
