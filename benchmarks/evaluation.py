@@ -13,12 +13,13 @@ from benchmarks import rates
 from benchmarks.harness import Bench, Measured, Row, quiet
 from benchmarks.synthetic import changed, paper_config
 from benchmarks.training import KEPT, title
-from pipeline.config import EnsembleConfig
-from pipeline.ensemble.build import Maker, choose
-from pipeline.ensemble.members import Candidate
+from pipeline.config import AugmentConfig, EnsembleConfig, ModelConfig
+from pipeline.ensemble.averaging import average
+from pipeline.ensemble.build import choose
+from pipeline.ensemble.members import Source
 from pipeline.ensemble.predictions import FOLDER, Images, keep, kept, validation_images
-from pipeline.ensemble.selection import average
 from pipeline.evaluation.errors import top_k_error
+from pipeline.record import Net
 from pipeline.run.fit import fit
 from pipeline.run.weights import BEST
 from pipeline.tracking.location import Location
@@ -54,42 +55,42 @@ def forward_row(bench: Bench, depth: int, batch_size: int) -> Row:
 def selection_row(bench: Bench) -> Row:
     """The three ways to choose members, against reading the same probabilities once."""
     runs = bench.folder("selected")
-    maker = Maker(store=bench.store, location=Location(""), runs=runs, device=bench.device, workers=1)
+    source = Source(store=bench.store, location=Location(""), runs=runs, device=bench.device, workers=1)
     images = validation_images(bench.store)
-    candidates = _candidates(maker, images)
+    candidates = _candidates(source, images)
     return Row(
         name=f"three choices of {SIZE} members from {CANDIDATES}, {len(images.indices):,} images each",
         unit="s",
         bar=RESELECTED_S,
         judged="ours <=",
-        ours=partial(_selection_s, maker, candidates, images),
-        reference=partial(_reading_s, maker, candidates, images),
+        ours=partial(_selection_s, source, candidates, images),
+        reference=partial(_reading_s, source, candidates, images),
     )
 
 
-def _selection_s(maker: Maker, candidates: list[Candidate], images: Images) -> float:
+def _selection_s(source: Source, candidates: list[Net], images: Images) -> float:
     """Seconds from candidates to the errors of three ensembles, where no member's weights exist."""
     start = time.perf_counter()
     for selection in ("best_per_depth", "top_k", "greedy"):
         config = EnsembleConfig(selection=selection, size=SIZE)
-        chosen = choose(maker, config, candidates, images, maker.runs)
-        probabilities = [maker.predict(candidate, images, maker.runs) for candidate, _ in chosen]
-        top_k_error(average(probabilities, [weight for _, weight in chosen]), images.labels, 1)
+        chosen = choose(source, config, candidates, images, source.runs)
+        probabilities = [source.predict(net, images, source.runs) for net in chosen]
+        top_k_error(average(probabilities, [net.weight or 0.0 for net in chosen]), images.labels, 1)
     return time.perf_counter() - start
 
 
-def _reading_s(maker: Maker, candidates: list[Candidate], images: Images) -> float:
+def _reading_s(source: Source, candidates: list[Net], images: Images) -> float:
     """Seconds to read and add up the same arrays once."""
     start = time.perf_counter()
     total = np.zeros((len(images.indices), len(images.store.manifest.classes)))
     for candidate in candidates:
-        probabilities = kept(candidate.checkpoint_sha256, images, maker.runs / FOLDER)
+        probabilities = kept(candidate.checkpoint_sha256, images, source.runs / FOLDER)
         assert probabilities is not None
         total += probabilities
     return time.perf_counter() - start
 
 
-def _candidates(maker: Maker, images: Images) -> list[Candidate]:
+def _candidates(source: Source, images: Images) -> list[Net]:
     """Made-up nets by validation error, of which only the probabilities exist: no run, no weights."""
     rng = np.random.default_rng(0)
     classes = len(images.store.manifest.classes)
@@ -98,22 +99,22 @@ def _candidates(maker: Maker, images: Images) -> list[Candidate]:
         logits = rng.normal(size=(len(images.indices), classes)) + 3 * np.eye(classes)[images.labels]
         probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         sha256 = hashlib.sha256(str(i).encode()).hexdigest()
-        keep(sha256, images, maker.runs / FOLDER, probabilities.astype(np.float32))
+        keep(sha256, images, source.runs / FOLDER, probabilities.astype(np.float32))
         err1 = top_k_error(probabilities, images.labels, 1)
         depth = (20, 32, 44, 56, 110)[i % 5]
         candidates.append(
-            Candidate(
-                run_id=f"run{i}",
+            Net(
                 key=f"key{i}",
-                model=f"resnet{depth}",
-                depth=depth,
-                residual=True,
-                lr=0.1,
+                model=ModelConfig(depth=depth, residual=True, shortcut="A"),
+                num_classes=classes,
+                in_channels=3,
+                normalize="channel",
+                augment=AugmentConfig(crop=32),
+                data=images.store.manifest.content_hash,
+                split="holdout",
                 seed=i,
-                steps=1,
                 val_err1=err1,
                 checkpoint_sha256=sha256,
-                tags={},
             )
         )
-    return sorted(candidates, key=lambda candidate: candidate.val_err1)
+    return sorted(candidates, key=lambda net: net.val_err1 or 0.0)

@@ -21,6 +21,7 @@ from benchmarks.sweep import SMALL
 from benchmarks.synthetic import changed, paper_config, synthetic_store
 from pipeline.atomic import read_json, replacing
 from pipeline.ensemble import selection
+from pipeline.ensemble.averaging import average
 from pipeline.ensemble.predictions import probabilities, validation_images
 from pipeline.run.fit import fit
 from pipeline.run.run import RUN
@@ -126,7 +127,7 @@ def ensembles(bench: Bench, members: int, depth: int) -> Growth:
         start = time.perf_counter()
         each = [np.asarray(probabilities(weights, images, cache / str(at), bench.device)) for at in range(count)]
         chosen = selection.greedy(each, images.labels, 3)
-        selection.average([each[at] for at, _ in chosen], [weight for _, weight in chosen])
+        average([each[at] for at, _ in chosen], [weight for _, weight in chosen])
         return time.perf_counter() - start
 
     with one_thread():

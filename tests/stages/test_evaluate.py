@@ -94,9 +94,7 @@ def test_errors_are_those_of_the_nets_on_the_test_images(chain):
 def test_the_result_is_what_the_report_reads(chain):
     manifest = open_store(chain.workspace.store("digits")).manifest
     data = {"name": manifest.name, "classes": list(manifest.classes), "counts": manifest.counts}
-    recorded = curves(chain.location, [net["run_id"] for net in [*chain.result["members"], chain.result["run"]]])
-    evaluation = report.with_records(chain.result, {run["run_id"]: run["net"] for run in recorded})
-    inputs = ReportInputs(data=data, evaluation=evaluation)
+    inputs = ReportInputs(data=data, evaluation=chain.result)
     assert len(inputs.members) == 2 and inputs.ensemble["size"] == 2
     assert inputs.best_member.val_err1 == min(member["val_err1"] for member in chain.result["members"])
     assert inputs.named_run.model.depth == 8 and len(inputs.nets) == 2  # the named run is a member, told once
@@ -113,9 +111,9 @@ def test_the_error_is_told_for_each_number_of_members(chain):
 
 def test_each_net_tells_what_its_layers_answer(chain):
     told = read_json(chain.workspace.result("responses"))
-    assert {net["model"]: len(net["std"]) for net in told} == {
-        "ResNet-8": 7,
-        "ResNet-14": 13,
+    assert {net["name"]: len(net["std"]) for net in told} == {
+        "resnet8": 7,
+        "resnet14": 13,
     }  # the named run is a member
     assert all(min(net["std"]) > 0 and len(net["gradient"]) == len(net["std"]) for net in told)
     assert {net["run_id"] for net in told} == {member["run_id"] for member in chain.result["members"]}
