@@ -50,7 +50,8 @@ class Ensemble:
         return len(self.members)
 
     def write(self, folder: Path) -> None:
-        write_json(folder / MEMBERS, {**asdict(self), "members": [net.to_json() for net in self.members]})
+        members = [net.to_json() for net in self.members]
+        write_json(folder / MEMBERS, {"size": self.size, **asdict(self), "members": members})
 
 
 def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
@@ -64,6 +65,7 @@ def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
         raise FileNotFoundError(f"{folder / MEMBERS} is missing; `dvc repro ensemble` makes it")
     values = read_json(folder / MEMBERS)
     try:
+        del values["size"]
         ensemble = Ensemble(**{**values, "members": list(map(from_json, values["members"]))})
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(

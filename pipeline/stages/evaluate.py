@@ -78,7 +78,9 @@ def _responses(source: Source, nets: Sequence[tuple[Net, Path]]) -> list[dict[st
     for net, path in {net.checkpoint_sha256: (net, path) for net, path in nets}.values():
         layers = responses_of(path, images, source.device, source.workers or os.cpu_count() or 1)
         if layers is not None:
-            rows.append({"run_id": net.run_id, "key": net.key, "snapshot": net.snapshot, **asdict(layers)})
+            rows.append(
+                {"name": net.name, "run_id": net.run_id, "key": net.key, "snapshot": net.snapshot, **asdict(layers)}
+            )
     return rows
 
 

@@ -96,7 +96,7 @@ def test_the_result_is_what_the_report_reads(chain):
     data = {"name": manifest.name, "classes": list(manifest.classes), "counts": manifest.counts}
     inputs = ReportInputs(data=data, evaluation=chain.result)
     assert len(inputs.members) == 2 and inputs.ensemble["size"] == 2
-    assert inputs.best_member.val_err1 == min(member["val_err1"] for member in chain.result["members"])
+    assert inputs.best_member.val_err1 == min(member.val_err1 for member in inputs.members)
     assert inputs.named_run.model.depth == 8 and len(inputs.nets) == 2  # the named run is a member, told once
     assert {net.name: net.macs for net in inputs.nets} == {"ResNet-8": 747_136, "ResNet-14": 1_631_872}
 
@@ -112,8 +112,8 @@ def test_the_error_is_told_for_each_number_of_members(chain):
 def test_each_net_tells_what_its_layers_answer(chain):
     told = read_json(chain.workspace.result("responses"))
     assert {net["name"]: len(net["std"]) for net in told} == {
-        "resnet8": 7,
-        "resnet14": 13,
+        "ResNet-8": 7,
+        "ResNet-14": 13,
     }  # the named run is a member
     assert all(min(net["std"]) > 0 and len(net["gradient"]) == len(net["std"]) for net in told)
     assert {net["run_id"] for net in told} == {member["run_id"] for member in chain.result["members"]}
@@ -128,7 +128,7 @@ def test_every_finished_training_is_tested_where_it_is_asked_for(workspace):
     chain.run(train, set=("seed=1",))  # a named run that is no member
     chain.run(evaluate, set=("evaluation.runs=all",))
     (member,), (other,) = chain.result["members"], chain.result["others"]
-    assert chain.result["run"]["seed"] == 1 and {member["model"], other["model"]} == {"ResNet-8", "ResNet-14"}
+    assert chain.result["run"]["seed"] == 1 and {member["name"], other["name"]} == {"ResNet-8", "ResNet-14"}
     assert other["weight"] is None and 0 < other["test_err1"] < 1
     assert len(read_json(chain.workspace.result("responses"))) == 3
     # Two seeds of resnet8, and two depths.
@@ -148,7 +148,7 @@ def test_data_and_members_are_described(chain):
         "num_test": manifest.counts["test"],
         "classes": list(manifest.classes),
     }
-    assert {member["model"] for member in result["members"]} == {"ResNet-8", "ResNet-14"}
+    assert {member["name"] for member in result["members"]} == {"ResNet-8", "ResNet-14"}
     assert [member["weight"] for member in result["members"]] == [0.5, 0.5]
     assert {(member["steps"], member["seed"], member["lr"]) for member in result["members"]} == {(17, 0, 0.1)}
     named = next(member for member in result["members"] if member["depth"] == 8)
