@@ -151,7 +151,7 @@ def test_data_and_members_are_described(chain):
     assert {member["name"] for member in result["members"]} == {"ResNet-8", "ResNet-14"}
     assert [member["weight"] for member in result["members"]] == [0.5, 0.5]
     assert {(member["steps"], member["seed"], member["recipe"]["lr"]) for member in result["members"]} == {(17, 0, 0.1)}
-    named = next(member for member in result["members"] if member["depth"] == 8)
+    named = next(member for member in result["members"] if member["model"]["depth"] == 8)
     assert result["run"] == named
 
 

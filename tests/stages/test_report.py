@@ -94,7 +94,7 @@ def test_publish_keeps_times_and_sweep_and_one_file_an_experiment(evaluated):
     assert (result["evaluation"]["run"]["seconds"], result["evaluation"]["run"]["images_per_s"]) == (1200.0, 7.0)
     assert [member["seconds"] for member in result["evaluation"]["members"]] == [480.0, 840.0]
     page = (made.root / "results" / "README.md").read_text()
-    assert page.count("| ResNet-20 (named run) | 510 | 0.5 |") == 2
+    assert page.count("| ResNet-20 (named run) | 510 | 20.0 |") == 2
     assert readme.read_text().count("| digits") == 2
     assert [curve["net"]["name"] for curve in result["curves"]] == ["ResNet-8", "ResNet-14", "ResNet-20"]
 
