@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ TINY = (
 )
 EPOCH = 17
 
+Workspaces = Callable[[], Path]
+
 
 def composed(root: Path, *overrides: str) -> Any:
     """Checked configuration of a workspace, its paths absolute."""
@@ -28,6 +30,24 @@ def composed(root: Path, *overrides: str) -> Any:
     from pipeline.workspace import anchor
 
     return anchor(from_dict(compose(root, list(overrides))), root)
+
+
+def train(root: Path, *overrides: str, report: Any = None) -> Net:
+    """A training of `TINY` in this process, without MLflow."""
+    from pipeline.run.fit import fit
+
+    return fit(composed(root, *TINY, *overrides), root / "data/store/digits", report=report, track=False)
+
+
+def no_more(_: Any) -> None:
+    """A report that stops the training, as a sweep's scheduler does."""
+    from pipeline.run.fit import Stopped
+
+    raise Stopped
+
+
+class PowerCut(Exception):  # noqa: N818 (no error)
+    """Ends a training on the spot."""
 
 
 def a_net(**facts: Any) -> Net:
@@ -47,6 +67,13 @@ def run_folder(root: Path) -> Path:
 def events(root: Path) -> list[dict[str, Any]]:
     """Journal of the workspace's only run."""
     return [json.loads(line) for line in (run_folder(root) / "journal.jsonl").read_text().splitlines()]
+
+
+def metrics(root: Path, key: str) -> dict[int, float]:
+    """Values in the journal by step."""
+    points = [(event["step"], event["values"][key]) for event in events(root) if key in event.get("values", ())]
+    assert len(points) == len(dict(points)), f"{key} has a step twice"
+    return dict(points)
 
 
 def last_step(root: Path) -> int:
@@ -120,7 +147,10 @@ def tracked(root: Path, uri: str = "") -> list[Tracked]:
     return found
 
 
-def assert_no_step_twice(run: Tracked) -> None:
+def assert_tracked_as(root: Path, reference: Path, uri: str = "") -> None:
+    """MLflow has one finished run of the workspace, with the curves of the reference's and no step twice."""
+    (run,), (expected,) = tracked(root, uri), tracked(reference)
+    assert run.status == "FINISHED"
     for key, points in run.metrics.items():
-        steps = [step for step, _ in points]
-        assert len(steps) == len(set(steps)), f"{key} has a step twice: {steps}"
+        assert len(points) == len(dict(points)), f"{key} has a step twice: {points}"
+    assert {key: points for key, points in run.curves.items() if not key.startswith("system/")} == expected.curves

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from processes import PATIENCE_S, Command, free_port, ranks
-from runs import TINY, checkpoint, composed, events, run_folder, tracked
+from runs import TINY, Workspaces, checkpoint, composed, events, metrics, run_folder, tracked
 
 from pipeline.learn.input.module import ImageData
 from pipeline.learn.models import build_model
 from pipeline.run.weights import load_weights
 
-Workspaces = Callable[[], Path]
 SHORT = (*TINY, "recipe.max_steps=20")
 
 
@@ -42,26 +40,15 @@ def assert_close(root: Path, other: Path, tolerance: float = 1e-4) -> None:
         torch.testing.assert_close(values, two["state_dict"][name], rtol=0, atol=tolerance, msg=f"{name} differs")
 
 
-def validations(root: Path) -> dict[int, dict[str, float]]:
-    return {e["step"]: e["values"] for e in events(root) if "val/err1" in e.get("values", ())}
-
-
-def test_two_ranks_reach_the_weights_of_one(alone: Path, together: Path) -> None:
+def test_two_ranks_reach_the_weights_of_one_write_its_metrics_and_make_one_run(alone: Path, together: Path) -> None:
     assert_close(alone, together)
-
-
-def test_two_ranks_write_the_metrics_of_one(alone: Path, together: Path) -> None:
-    def metrics(root: Path) -> list:
-        return [(e["step"], key, value) for e in events(root) for key, value in sorted(e.get("values", {}).items())]
-
-    timeless = [
-        [point for point in metrics(root) if point[1] not in ("seconds", "images_per_s")] for root in (alone, together)
-    ]
-    assert [point[:2] for point in timeless[0]] == [point[:2] for point in timeless[1]]
-    assert [point[2] for point in timeless[0]] == pytest.approx([point[2] for point in timeless[1]], abs=1e-4)
-
-
-def test_two_ranks_make_one_mlflow_run(together: Path) -> None:
+    one, two = (
+        {(e["step"], key): value for e in events(root) for key, value in e.get("values", {}).items()}
+        for root in (alone, together)
+    )
+    assert one.keys() == two.keys()
+    timeless = [point for point in one if point[1] not in ("seconds", "images_per_s")]
+    assert [one[point] for point in timeless] == pytest.approx([two[point] for point in timeless], abs=1e-4)
     (run,) = tracked(together)
     assert (run.status, run.params["trainer.devices"]) == ("FINISHED", "2")
 
@@ -79,7 +66,7 @@ def test_the_validation_error_of_two_ranks_is_that_of_the_weights(together: Path
             wrong += int((model.eval()(images).argmax(1) != labels).sum())
             count += len(labels)
     assert count == 287
-    assert validations(together)[net.step]["val/err1"] == wrong / count
+    assert metrics(together, "val/err1")[net.step] == wrong / count
 
 
 def test_lightning_starts_the_ranks_that_the_configuration_asks_for(workspace: Workspaces, alone: Path) -> None:
@@ -94,12 +81,8 @@ def test_lightning_starts_the_ranks_that_the_configuration_asks_for(workspace: W
 def test_torchruns_ranks_are_used(workspace: Workspaces, alone: Path) -> None:
     root = workspace()
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline")
-    subprocess.run(
-        [sys.executable, "-m", *torchrun, "train", *SHORT, "trainer.devices=2"],
-        cwd=root,
-        check=True,
-        timeout=PATIENCE_S,
-    )
+    command = [sys.executable, "-m", *torchrun, "train", *SHORT, "trainer.devices=2"]
+    subprocess.run(command, cwd=root, check=True, timeout=PATIENCE_S)
     assert_close(alone, root)
     assert len(tracked(root)) == 1
 

@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from itertools import pairwise
 from pathlib import Path
@@ -17,39 +15,28 @@ from processes import Command
 from runs import (
     EPOCH,
     TINY,
-    assert_no_step_twice,
+    PowerCut,
+    Workspaces,
     assert_same_training,
+    assert_tracked_as,
     checkpoint,
-    composed,
     events,
+    metrics,
+    no_more,
     run_folder,
     same,
     tracked,
+    train,
     weights,
 )
 
 from pipeline.atomic import read_json, write_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
 from pipeline.learn.training.classifier import Classifier, DivergedError
-from pipeline.record import Net, from_json
-from pipeline.run.fit import Stopped, fit
-from pipeline.run.recorder import Recorder, Report, Validated
+from pipeline.record import from_json
+from pipeline.run.recorder import Recorder, Validated
 from pipeline.run.stop import Interrupted
 from pipeline.run.weights import load_weights
-
-Workspaces = Callable[[], Path]
-
-
-def train(root: Path, *overrides: str, report: Report | None = None) -> Net:
-    """A training in this process, without MLflow."""
-    return fit(composed(root, *TINY, *overrides), root / "data/store/digits", report=report, track=False)
-
-
-def metrics(root: Path, key: str) -> dict[int, float]:
-    """Values in the journal by step."""
-    points = [(event["step"], event["values"][key]) for event in events(root) if key in event.get("values", ())]
-    assert len(points) == len(dict(points)), f"{key} has a step twice"
-    return dict(points)
 
 
 def killed_on_the_way(root: Path, steps: list[int], *overrides: str) -> None:
@@ -61,21 +48,14 @@ def killed_on_the_way(root: Path, steps: list[int], *overrides: str) -> None:
     Command(root, "train", *TINY, *overrides).succeed()
 
 
-def assert_as_if_never_killed(root: Path, reference: Path) -> None:
-    assert_same_training(root, reference)
-    (run,), (uninterrupted,) = tracked(root), tracked(reference)
-    assert run.status == "FINISHED"
-    assert_no_step_twice(run)
-    assert run.curves == uninterrupted.curves
-
-
 def test_a_training_killed_at_random_steps_ends_in_the_same_weights_and_one_run(
     workspace: Workspaces, reference: Path
 ) -> None:
     root, chance = workspace(), random.Random(0)
     steps = [chance.randint(low, high) for low, high in ((3, 14), (19, 30), (36, 44))]
     killed_on_the_way(root, steps, "trainer.checkpoint_every_steps=4")
-    assert_as_if_never_killed(root, reference)
+    assert_same_training(root, reference)
+    assert_tracked_as(root, reference)
 
 
 @pytest.mark.slow
@@ -88,11 +68,8 @@ def test_whenever_a_training_is_killed_it_ends_the_same(
     steps = sorted(chance.randint(1, 46) for _ in range(4))
     # Without checkpoints inside an epoch, a training starts again at its epoch's start and passes later steps yet.
     killed_on_the_way(root, steps, f"trainer.checkpoint_every_steps={every}")
-    assert_as_if_never_killed(root, reference)
-
-
-class PowerCut(Exception):  # noqa: N818 (no error)
-    """Ends a training on the spot."""
+    assert_same_training(root, reference)
+    assert_tracked_as(root, reference)
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, where: type, method: str, at: int, before: bool) -> None:
@@ -165,18 +142,11 @@ def test_a_run_that_ended_without_its_result_gets_it_without_training(workspace:
     assert metrics(root, "train/loss") == metrics(reference, "train/loss")
 
 
-@pytest.mark.parametrize("change", ["recipe.lr=0.05", "seed=1"])
-def test_a_changed_configuration_starts_afresh_beside_the_old_run(
-    change: str, workspace: Workspaces, reference: Path
-) -> None:
+def test_a_changed_configuration_starts_afresh_beside_the_old_run(workspace: Workspaces, reference: Path) -> None:
     root = workspace()
     shutil.copytree(reference / "runs", root / "runs")
     old, kept = run_folder(root), weights(root)
-
-    def no_more(validated: Validated) -> None:
-        raise Stopped
-
-    new = root / "runs" / train(root, change, report=no_more).key
+    new = root / "runs" / train(root, "recipe.lr=0.05", report=no_more).key
     assert new != old
     steps = [json.loads(line).get("step") for line in (new / "journal.jsonl").read_text().splitlines()]
     assert steps[1] == 1  # from the first step on
@@ -192,10 +162,6 @@ def test_other_images_make_another_run(workspace: Workspaces, reference: Path) -
     assert len(list((root / "runs").glob("*/run.json"))) == 2
 
 
-def test_the_last_step_is_validated_though_its_epoch_is_not_over(reference: Path) -> None:
-    assert list(metrics(reference, "val/err1")) == [EPOCH, 2 * EPOCH, 50]
-
-
 @pytest.mark.parametrize(("every", "validated"), [pytest.param(2, [2 * EPOCH, 50], marks=pytest.mark.slow), (5, [50])])
 def test_the_last_step_is_validated_though_its_epoch_is_not_due(
     every: int, validated: list[int], workspace: Workspaces, reference: Path
@@ -209,8 +175,9 @@ def test_the_last_step_is_validated_though_its_epoch_is_not_due(
     )
 
 
-def test_the_best_weights_are_those_of_the_lowest_validation_error(reference: Path) -> None:
+def test_each_epoch_is_validated_and_the_best_weights_are_those_of_the_lowest_error(reference: Path) -> None:
     errors = metrics(reference, "val/err1")
+    assert list(errors) == [EPOCH, 2 * EPOCH, 50]  # the last step too, though its epoch is not over
     _, net = load_weights(run_folder(reference) / "best.safetensors")
     published = read_json(reference / "experiments" / "digits" / "train.json")
     assert net.val_err1 == published["val_err1"] == min(errors.values())
@@ -262,13 +229,8 @@ def test_logging_decides_nothing_of_when_a_diverged_loss_is_noticed(workspace: W
 def test_logging_checkpoints_and_steps_a_call_change_no_weight(workspace: Workspaces) -> None:
     one, other = workspace(), workspace()
     train(one, *WARM_UP)
-    train(
-        other,
-        *WARM_UP,
-        "trainer.log_every_steps=7",
-        "trainer.checkpoint_every_steps=3",
-        "trainer.steps_per_call=5",
-    )
+    rarely = ("trainer.log_every_steps=7", "trainer.checkpoint_every_steps=3", "trainer.steps_per_call=5")
+    train(other, *WARM_UP, *rarely)
     assert run_folder(one).name == run_folder(other).name
     ends = [checkpoint(root) for root in (one, other)]
     for part in ("state_dict", "optimizer_states", "classifier"):
@@ -367,9 +329,10 @@ def test_the_rate_falls_at_a_plateau_and_a_break_forgets_none_of_it(
 
 
 def test_every_validation_is_reported_once_its_checkpoint_is_on_disk(workspace: Workspaces, reference: Path) -> None:
-    root, seen = workspace(), []
+    root, seen, facts = workspace(), [], []
 
     def report(validated: Validated) -> None:
+        facts.append(read_json(run_folder(root) / "run.json"))
         assert checkpoint(root)["global_step"] == validated.step
         assert load_weights(run_folder(root) / "best.safetensors")[1].step == validated.best["step"]
         seen.append(validated)
@@ -379,18 +342,17 @@ def test_every_validation_is_reported_once_its_checkpoint_is_on_disk(workspace: 
     errors = metrics(reference, "val/err1")
     assert [validated.metrics["val/err1"] for validated in seen] == list(errors.values())
     assert all(two.best["val/err1"] <= one.best["val/err1"] for one, two in pairwise(seen))
+    assert [(fact["status"], fact["step"]) for fact in facts] == [("running", step) for step in (EPOCH, 2 * EPOCH, 50)]
+    assert 0 < facts[0]["seconds"] < facts[1]["seconds"] < facts[2]["seconds"]
 
 
 def test_a_training_that_a_scheduler_stopped_is_whole_and_can_go_on(workspace: Workspaces, reference: Path) -> None:
     root = workspace()
-
-    def no_more(validated: Validated) -> None:
-        raise Stopped
-
-    result = train(root, report=no_more)
-    assert (result.complete, result.steps, result.step) == (False, EPOCH, EPOCH)
+    first = train(root, report=no_more)
+    assert (first.complete, first.steps, first.step) == (False, EPOCH, EPOCH)
     assert read_json(run_folder(root) / "run.json")["status"] == "stopped"
-    assert train(root).complete
+    second = train(root)
+    assert second.complete and second.seconds > first.seconds > 0  # of both attempts
     assert_same_training(root, reference)
 
 
@@ -402,33 +364,12 @@ def test_a_resumed_training_keeps_the_best_weights_of_before(
     def worse_and_worse(self: Classifier) -> None:
         self.val_metrics = {"val/loss": 1.0, "val/err1": self.global_step / 100, "val/err5": 0.0}
 
-    def no_more(validated: Validated) -> None:
-        raise Stopped
-
     monkeypatch.setattr(Classifier, "on_validation_epoch_end", worse_and_worse)
     train(root, report=no_more)
     best = weights(root)
     result = train(root)
     assert (result.complete, result.step, result.val_err1) == (True, EPOCH, EPOCH / 100)
     assert weights(root) == best
-
-
-def test_run_json_keeps_up_with_the_training(workspace: Workspaces) -> None:
-    root, seen = workspace(), []
-    train(root, report=lambda _: seen.append(read_json(run_folder(root) / "run.json")))
-    assert [(facts["status"], facts["step"]) for facts in seen] == [("running", 17), ("running", 34), ("running", 50)]
-    assert 0 < seen[0]["seconds"] < seen[1]["seconds"] < seen[2]["seconds"]
-
-
-def test_seconds_add_up_over_attempts(workspace: Workspaces) -> None:
-    root = workspace()
-
-    def no_more(validated: Validated) -> None:
-        raise Stopped
-
-    first = train(root, report=no_more).seconds
-    second = train(root).seconds
-    assert first is not None and second is not None and second > first > 0
 
 
 def test_threads_layout_and_workers_decide_nothing_but_speed(workspace: Workspaces, reference: Path) -> None:
@@ -460,27 +401,24 @@ def test_a_compiled_net_learns_the_same_and_goes_on_uncompiled(workspace: Worksp
     assert losses == pytest.approx(expected, rel=0.1)
 
 
-def test_compiling_without_a_compiler_is_refused(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("trainer.compile=true", r"needs a C\+\+ compiler and no-such-compiler was not found"),
+        ("recipe.batch_size=2000", "is larger than the 1150 training images"),
+        pytest.param(
+            "trainer.accelerator=gpu",
+            "but torch finds no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU"),
+        ),
+    ],
+)
+def test_what_this_machine_or_these_data_cannot_do_is_refused(
+    override: str, sentence: str, workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(
-        ValueError, match=r"trainer\.compile=true needs a C\+\+ compiler and no-such-compiler was not found"
-    ):
-        train(workspace(), "trainer.compile=true")
-
-
-def test_a_batch_larger_than_the_data_is_refused(workspace: Workspaces) -> None:
-    root = workspace()
-    config = composed(root, *TINY)
-    config = replace(config, recipe=replace(config.recipe, batch_size=2000))
-    with pytest.raises(ValueError, match=r"recipe\.batch_size=2000 is larger than the 1150 training images"):
-        fit(config, root / "data/store/digits", track=False)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
-def test_a_gpu_that_is_not_there_is_refused(workspace: Workspaces) -> None:
-    root = workspace()
-    with pytest.raises(ValueError, match=r"trainer\.accelerator=gpu, but torch finds no CUDA device"):
-        train(root, "trainer.accelerator=gpu")
+    with pytest.raises(ValueError, match=f"{override}.* {sentence}"):
+        train(workspace(), override)
 
 
 def test_each_cycle_of_the_learning_rate_leaves_its_weights(workspace: Workspaces) -> None:
@@ -493,5 +431,5 @@ def test_each_cycle_of_the_learning_rate_leaves_its_weights(workspace: Workspace
     ended = checkpoint(root)["state_dict"]
     assert all(torch.equal(last[name], ended[f"model.{name}"]) for name in last)
     assert not torch.equal(first["fc.weight"], last["fc.weight"])
-    told = [event["tags"] for event in events(root) if event["event"] == "tags"]
-    assert {tag for tags in told for tag in tags} >= {"pipeline.snapshot.25", "pipeline.snapshot.50"}
+    tags = {tag for event in events(root) if event["event"] == "tags" for tag in event["tags"]}
+    assert tags >= {"pipeline.snapshot.25", "pipeline.snapshot.50"}

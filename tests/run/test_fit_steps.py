@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from processes import ranks
-from runs import EPOCH, TINY, assert_same_training, checkpoint, composed, events
+from runs import EPOCH, TINY, PowerCut, Workspaces, assert_same_training, checkpoint, composed, events
 
 from pipeline.learn.input.module import ImageData
 from pipeline.learn.models import build_model
@@ -23,7 +22,6 @@ from pipeline.learn.training.schedule import lr_at
 from pipeline.run.fit import fit
 from pipeline.run.stop import Interrupted
 
-Workspaces = Callable[[], Path]
 SEVEN = (*TINY, "trainer.log_every_steps=7")
 
 
@@ -100,10 +98,6 @@ def test_a_signal_within_a_call_stops_at_its_end_and_training_goes_on_unchanged(
     train(root, "trainer.steps_per_call=4")
     assert_same_training(root, one_by_one)
     assert told(root) == told(one_by_one)
-
-
-class PowerCut(Exception):  # noqa: N818 (no error)
-    """Ends a training on the spot."""
 
 
 @pytest.mark.parametrize("at", [6, pytest.param(EPOCH, marks=pytest.mark.slow), 23])

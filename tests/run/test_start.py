@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import TINY, a_net, composed, run_folder
+from runs import a_net, composed, run_folder, train
 from safetensors.torch import save_file
 
 from pipeline.config import with_overrides
 from pipeline.learn.models import build_model
 from pipeline.record import Net
-from pipeline.run.fit import fit
 from pipeline.run.start import Start, anchored, read_weights, starting_point
 from pipeline.run.weights import load_weights, save_weights
 
@@ -127,8 +126,8 @@ def test_a_relative_file_is_the_repositorys(tmp_path: Path):
 
 
 def trained(root: Path, *overrides: str) -> tuple[dict, Net]:
-    result = fit(composed(root, *TINY, "recipe.max_steps=17", *overrides), root / "data/store/digits", track=False)
-    return load_weights(root / "runs" / result.key / "best.safetensors")
+    key = train(root, "recipe.max_steps=17", *overrides).key
+    return load_weights(root / "runs" / key / "best.safetensors")
 
 
 def test_a_frozen_backbone_keeps_every_number_and_only_the_head_learns(workspace, net, tmp_path: Path):
@@ -145,13 +144,8 @@ def test_a_lower_rate_moves_the_backbone_less_than_the_head(workspace, net, tmp_
     torch.save(net.state_dict(), tmp_path / "net.pth")
     own, moved = net.state_dict(), {}
     for share in (0.01, 1.0):
-        given = (
-            f"start.weights={tmp_path}/net.pth",
-            f"start.backbone_lr={share}",
-            "start.head=kept",
-            "recipe.weight_decay=0",
-        )
-        state, _ = trained(workspace(), *given)
+        given = (f"start.weights={tmp_path}/net.pth", f"start.backbone_lr={share}", "start.head=kept")
+        state, _ = trained(workspace(), *given, "recipe.weight_decay=0")
         moved[share] = (state["layer2.0.conv1.weight"] - own["layer2.0.conv1.weight"]).norm()
     assert 0 < moved[0.01] < 0.1 * moved[1.0]
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -17,23 +17,22 @@ from processes import PATIENCE_S, Command, ended, execute, pipeline, ranks, unti
 from runs import (
     EPOCH,
     TINY,
-    assert_no_step_twice,
+    Workspaces,
     assert_same_training,
+    assert_tracked_as,
     checkpoint,
-    composed,
-    events,
+    metrics,
     run_folder,
     tracked,
+    train,
 )
 
 from pipeline.atomic import read_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
 from pipeline.learn.training.classifier import Classifier
 from pipeline.run import stop
-from pipeline.run.fit import fit
 from pipeline.run.stop import DDP_EVERY, GracefulStop, Interrupted
 
-Workspaces = Callable[[], Path]
 TWO = (*TINY, "recipe.max_steps=100")
 LONG = (*TINY, "recipe.max_steps=5000")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline")
@@ -54,15 +53,7 @@ def test_sigterm_and_sigint_leave_a_checkpoint_from_which_training_goes_on_uncha
         assert run.status == "KILLED"
     Command(root, "train", *TINY).succeed()
     assert_same_training(root, reference)
-    (run,), (uninterrupted,) = tracked(root), tracked(reference)
-    assert run.status == "FINISHED"
-    assert_no_step_twice(run)
-    assert run.curves == uninterrupted.curves
-
-
-def validations(root: Path) -> list[tuple[int, float]]:
-    values = [(event["step"], event["values"]) for event in events(root) if event["event"] == "metrics"]
-    return [(step, found["val/err1"]) for step, found in values if "val/err1" in found]
+    assert_tracked_as(root, reference)
 
 
 def _signalled_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,13 +76,12 @@ def test_no_validation_is_lost_wherever_in_an_epoch_the_signal_comes(
     step: int, workspace: Workspaces, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = workspace()
-    config = composed(root, *TINY)
     _signalled_at(step, signal.SIGTERM, monkeypatch)
     with pytest.raises(Interrupted, match=f"stopped at step {step}$"):
-        fit(config, root / "data/store/digits", track=False)
-    fit(config, root / "data/store/digits", track=False)
+        train(root)
+    train(root)
     assert_same_training(root, reference)
-    assert validations(root) == validations(reference)
+    assert metrics(root, "val/err1") == metrics(reference, "val/err1")
 
 
 def test_a_signal_during_the_last_step_lets_the_training_finish(
@@ -99,7 +89,7 @@ def test_a_signal_during_the_last_step_lets_the_training_finish(
 ) -> None:
     root = workspace()
     _signalled_at(50, signal.SIGTERM, monkeypatch)
-    assert fit(composed(root, *TINY), root / "data/store/digits", track=False).complete
+    assert train(root).complete
     assert_same_training(root, reference)
 
 
@@ -117,7 +107,7 @@ def test_a_second_interrupt_ends_at_once(workspace: Workspaces, monkeypatch: pyt
     # No step ends between the two.
     monkeypatch.setattr(GracefulStop, "on_train_batch_end", lambda *_: None)
     with pytest.raises(SystemExit):
-        fit(composed(root, *TINY), root / "data/store/digits", track=False)
+        train(root)
     assert (told, checkpoint(root)["global_step"]) == ([19, 20], EPOCH)
     assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
 
@@ -126,12 +116,11 @@ def test_an_interrupt_that_comes_twice_at_once_is_one(
     workspace: Workspaces, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = workspace()
-    config = composed(root, *TINY)
     _signalled_at(20, signal.SIGINT, monkeypatch)
     _signalled_at(20, signal.SIGINT, monkeypatch)
     with pytest.raises(Interrupted):
-        fit(config, root / "data/store/digits", track=False)
-    fit(config, root / "data/store/digits", track=False)
+        train(root)
+    train(root)
     assert_same_training(root, reference)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from processes import Command, free_port, until
-from runs import TINY, assert_no_step_twice, run_folder, tracked
+from runs import TINY, assert_tracked_as, run_folder
 
 from pipeline.cli import USER_ERROR
 from pipeline.tracking import shipper
@@ -111,10 +111,7 @@ def test_a_training_without_its_server_is_whole_once_the_server_is_back(workspac
     assert "pipeline sync" in command.output and "Traceback" not in command.output
     assert not (run_folder(root) / STATE).exists()
     Command(root, "sync").succeed()
-    (run,), (live,) = tracked(root), tracked(reference)
-    assert run.status == "FINISHED"
-    assert_no_step_twice(run)
-    assert run.curves == live.curves
+    assert_tracked_as(root, reference)
 
 
 def test_sync_without_a_server_is_one_sentence(workspace, reference):
@@ -346,10 +343,7 @@ def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(tmp_pa
         assert "`pipeline sync` ships the rest" in command.output and "Traceback" not in command.output
         server.start()
         Command(root, "sync", address).succeed()
-        (run,), (live,) = tracked(root, server.uri), tracked(reference)
-        assert run.status == "FINISHED"
-        assert_no_step_twice(run)
-        assert {key: points for key, points in run.curves.items() if not key.startswith("system/")} == live.curves
+        assert_tracked_as(root, reference, server.uri)
     finally:
         server.kill()
 
@@ -360,8 +354,7 @@ def test_a_training_followed_by_a_server_is_the_one_followed_by_a_database(tmp_p
     try:
         server.start()
         Command(root, "train", *TINY, f"tracking.uri={server.uri}").succeed()
-        (run,), (live,) = tracked(root, server.uri), tracked(reference)
-        assert (run.status, run.curves) == ("FINISHED", live.curves)
+        assert_tracked_as(root, reference, server.uri)
         assert list((tmp_path / "artifacts").rglob("best.safetensors"))
     finally:
         server.kill()
