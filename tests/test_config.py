@@ -20,11 +20,8 @@ DATA = choices(ROOT)["data"]
 
 
 def values(*overrides: str) -> dict:
-    given = [
-        *overrides,
-        *(["data.path=/images"] if any(o in ("data=folder", "data=imagenet") for o in overrides) else []),
-    ]
-    return compose(ROOT, given)
+    path = ["data.path=/images"] if {"data=folder", "data=imagenet"} & set(overrides) else []
+    return compose(ROOT, [*overrides, *path])
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -71,11 +68,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
     ("overrides", "sentence"),
     [
         (["model.depht=20"], "model.depht is no key of the configuration"),
-        (["+model.depht=20"], "model.depht is no key of the configuration"),
-        (
-            ["data=cifar11"],
-            "data=cifar11: there is no conf/data/cifar11.yaml; choose one of cifar10, cifar100, digits, folder",
-        ),
+        (["data=cifar11"], "data=cifar11: there is no conf/data/cifar11.yaml; choose one of cifar10, cifar100, digits"),
         (["model.depth=21"], "model.depth=21 is not 6n+2; the paper's CIFAR nets are 20, 32"),
         (["data=imagenette", "model=vgg", "evaluation=multi_scale"], "which has no fully convolutional form here"),
         (["recipe.precision=tf32", "trainer.accelerator=cpu"], "recipe.precision=tf32 with trainer.accelerator=cpu"),
@@ -100,11 +93,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["data=cifar10", "model=vgg"], "model.family=vgg with images of 32 pixels; take its form for small images"),
         (["model=vgg_small", "model.depth=16"], "model.family=vgg_small with images of 8 pixels; it needs 32"),
         (["data=cifar10", "model=vgg_small", "model.depth=20"], "it has 11, 13, 16, 19 layers and no shortcuts"),
-        (
-            ["data=cifar10", "model=alexnet_small", "model.residual=true"],
-            "it has 8 layers and no shortcuts (override: mo",
-        ),
-        (["model.shortcut_zeros=before"], "model.shortcut_zeros='before'"),
+        (["data=cifar10", "model=alexnet_small", "model.residual=true"], "it has 8 layers and no shortcuts (override:"),
         (["model.init_fan=fan_avg"], "model.init_fan='fan_avg'"),
         (["sweep.space={model.deep:[8]}"], "sweep.space names model.deep, which is no key"),
         (["sweep.space={trainer.devices:[1]}"], "a sweep varies model"),
@@ -118,14 +107,11 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["data=cifar100", "data.format=shards"], "data.format=shards and data.image_size=32 with data.source=cifar1"),
         (["data=digits", "data.image_size=16"], "(override: data.format=arrays data.image_size=8)"),
         (["data=cifar10", "data.path=/images"], "data.path=/images with data.source=cifar10, which reads no data.path"),
-        (["data=digits", "data.path=/images"], "data.path=/images with data.source=digits, which reads no data.path"),
         (["recipe.label_smoothing=1.0"], "recipe.label_smoothing=1.0; it must be at least 0, which is none, and below"),
-        (["recipe.label_smoothing=-0.1"], "recipe.label_smoothing=-0.1; it must be at least 0"),
         (["trainer.threads=-1"], "trainer.threads=-1; give a count, or 0 for torch's choice"),
         (["trainer.checkpoint_every_steps=-5"], "trainer.checkpoint_every_steps=-5; give a number of steps, or 0"),
         (["trainer.steps_per_call=-1"], "trainer.steps_per_call=-1; give a number of steps, or 0 for what suits"),
         (["sweep.reduction_factor=1"], "sweep.reduction_factor=1; 0 turns ASHA off, else at least 2"),
-        (["sweep.reduction_factor=-2"], "sweep.reduction_factor=-2; 0 turns ASHA off, else at least 2"),
         (["sweep.cpus_per_trial=0"], "sweep.cpus_per_trial=0; it must be at least 1"),
         (["sweep.gpus_per_trial=-0.5"], "sweep.gpus_per_trial=-0.5; it must be at least 0"),
         (["sweep.max_concurrent=-1"], "sweep.max_concurrent=-1; it must be at least 0"),
@@ -156,80 +142,25 @@ def test_params_yaml_chooses_and_the_command_line_wins(tmp_path):
     assert (given.data.name, given.model.depth, given.seed) == ("cifar100", 56, 4)
 
 
-NASTY = (
-    *(
-        "",
-        " ",
-        "a b",
-        " leading",
-        "trailing ",
-        "tab\there",
-        "line\nbreak",
-        "\r",
-        "\\",
-        "C:\\images",
-        "a\\",
-        "\\\\host\\share",
-    ),
-    *(
-        "'",
-        '"',
-        "it's",
-        '"quoted"',
-        "\\'",
-        '\\"',
-        "'\"",
-        "`",
-        "$",
-        "$HOME",
-        "${seed}",
-        "\\${seed}",
-        "$$",
-        "${",
-        "}",
-        "{",
-        "{a: b}",
-    ),
-    *(
-        "[1, 2]",
-        "(x)",
-        "a,b",
-        "a=b",
-        "a:b",
-        "a: b",
-        "~",
-        "+",
-        "++x",
-        "@",
-        "%",
-        "#",
-        "a # b",
-        "!",
-        "&",
-        "*",
-        "|",
-        ">",
-        "-",
-        "?",
-    ),
-    *("true", "False", "yes", "null", "None", "1", "0x1f", "1e3", "-0.5", "nan", "inf", "1_000", "2024-01-01", "007"),
-    *(
-        "größe",
-        "画像",
-        "emoji 🐦",
-        "\u00e9",
-        "e\u0301",
-        "\u200b",
-        "\ue0000\ue001",
-        "???",
-        "//",
-        "/a path/with 'quotes', {braces} and $signs",
-    ),
+WORDS = (
+    "` $ $HOME ${seed} $$ ${ } { (x) a,b a=b a:b ~ + ++x @ % # ! & * | > - ? true False yes null None 1 "
+    "0x1f 1e3 -0.5 nan inf 1_000 2024-01-01 007 ??? //"
 )
+# fmt: off
+NASTY = (
+    '', ' ', 'a b', ' leading', 'trailing ', 'tab\there', 'line\nbreak', '\r', '\\', 'C:\\images', 'a\\',
+    '\\\\host\\share', "'", '"', "it's", '"quoted"', "\\'", '\\"', '\'"', '\\${seed}', '{a: b}', '[1, 2]', 'a: b',
+    'a # b', 'größe', '画像', 'emoji 🐦', "\xe9", "e\u0301", "\u200b", "\ue0000\ue001",
+    "/a path/with 'quotes', {braces} and $signs",
+    *WORDS.split(),
+)
+# fmt: on
 
 
 def test_values_of_params_yaml_reach_the_configuration_as_they_are_written(tmp_path):
     root = root_with(tmp_path, {})
+    (root / "params.yaml").write_text("")  # leaves every choice to conf/
+    assert from_dict(compose(root, [])).data.name == "digits"
     for first in range(0, len(NASTY), 4):
         weights, address, mirror, runs = (NASTY[(first + index) % len(NASTY)] for index in range(4))
         under_set = {
@@ -293,15 +224,11 @@ def test_the_parameters_that_users_set_are_those_of_params_yaml():
         apply("recipe=cifar_quick", "+recipe.lr=0.2")
 
 
-def test_an_unknown_key_of_params_yaml_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"params.yaml holds modle; its keys are seed, data, model"):
-        compose(root_with(tmp_path, {"modle": "x"}), [])
-
-
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("data: [", "params.yaml is no YAML: "),
+        ("modle: x", "params.yaml holds modle; its keys are seed, data, model"),
         ("- data", "params.yaml holds a list, no keys and values"),
         ("set: [seed]", "params.yaml: set=['seed']; it takes keys and values"),
         ("set: {sead: 1}", "sead is no key of the configuration"),
@@ -323,12 +250,6 @@ def test_a_conf_file_of_the_wrong_form_is_refused(tmp_path):
     (root / "conf" / "recipe" / "digits.yaml").write_text("lr: [")
     with pytest.raises(ValueError, match="while parsing"):
         compose(root, [])
-
-
-def test_an_empty_params_yaml_leaves_every_choice_to_conf(tmp_path):
-    root = root_with(tmp_path, {})
-    (root / "params.yaml").write_text("")
-    assert from_dict(compose(root, [])).data.name == "digits"
 
 
 def test_a_key_without_a_value_is_named(tmp_path):

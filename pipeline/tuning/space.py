@@ -81,14 +81,9 @@ def example_points(space: Space) -> list[dict[str, Any]]:
     ]
 
 
-def most(space: Space, key: str, default: int) -> int:
-    """The greatest value that a trial may get for a key."""
-    return max([value for grid in _grids(space) for value in (_examples(grid[key]) if key in grid else [default])])
-
-
-def values_of(space: Space, key: str) -> list[Any]:
-    """Values that trials may get for a key: those listed, and examples of a range."""
-    return [value for grid in _grids(space) if key in grid for value in _examples(grid[key])]
+def values_of(space: Space, key: str, default: Any) -> list[Any]:
+    """Values that trials may get for a key: those listed, examples of a range, `default` where a grid lacks the key."""
+    return [value for grid in _grids(space) for value in (_examples(grid[key]) if key in grid else [default])]
 
 
 def grid_size(space: Space) -> int:

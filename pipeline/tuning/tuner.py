@@ -23,16 +23,7 @@ from pipeline.tracking.lineage import lineage
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
 from pipeline.tuning import leaderboard
 from pipeline.tuning.cluster import check_precision, check_tracking, join, side_by_side
-from pipeline.tuning.space import (
-    check_space,
-    chosen,
-    example_points,
-    grid_size,
-    most,
-    search_space,
-    trial_name,
-    values_of,
-)
+from pipeline.tuning.space import check_space, chosen, example_points, grid_size, search_space, trial_name, values_of
 from pipeline.tuning.trial import run_trial, trial_config, trial_resources
 
 
@@ -80,7 +71,10 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     name = "sweep-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     train, _ = opened.split_indices("holdout", config.data.num_train)
     sweep = Sweep(config, name, store, len(train))
-    _check(sweep)
+    check_space(config.sweep.space, config.sweep.num_samples)
+    for point in example_points(config.sweep.space):
+        trial_config(config, point)  # refuses what cannot be trained, before Ray starts
+    most_epochs(config, sweep.num_train)
     _print_changes(sweep.folder, facts)
     with FolderLock(sweep.runs / name):
         return _track(sweep, content_hash, lineage(root))
@@ -235,22 +229,13 @@ def most_epochs(config: Config, num_train: int) -> int:
         ValueError: a trial's batch is larger than its training set.
     """
     space, recipe = config.sweep.space, config.recipe
-    batch_size = most(space, "recipe.batch_size", recipe.batch_size)
-    fewest = min([num_train, *filter(None, values_of(space, "data.num_train"))])  # 0 stands for the whole split
+    batch_size = max(values_of(space, "recipe.batch_size", recipe.batch_size))
+    fewest = min(value or num_train for value in values_of(space, "data.num_train", 0))  # 0: the whole split
     if batch_size > fewest:
         raise ValueError(
             f"recipe.batch_size={batch_size} is larger than the {fewest} training images; choose a smaller one"
         )
-    return -(-most(space, "recipe.max_steps", recipe.max_steps) // (fewest // batch_size))
-
-
-def _check(sweep: Sweep) -> None:
-    """Every point of the grid must be a valid configuration before Ray starts."""
-    config = sweep.config
-    check_space(config.sweep.space, config.sweep.num_samples)
-    for point in example_points(config.sweep.space):
-        trial_config(config, point)
-    most_epochs(config, sweep.num_train)
+    return -(-max(values_of(space, "recipe.max_steps", recipe.max_steps)) // (fewest // batch_size))
 
 
 def sweep_facts(config: Config, content_hash: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,19 +101,15 @@ def test_the_hash_follows_split_and_images_but_not_workers_or_name(tmp_path):
     assert build(config(), tmp_path).content_hash != first
 
 
-def test_images_of_another_size_are_resized_then_cropped_to_the_centre(tmp_path):
-    wide = Image.fromarray(noise(1, 16, 48))
-    archive(tmp_path / "set.tgz", images() | {"train/bird/wide.png": encoded(wide)})
-    assert build(config(), tmp_path).counts["train"] == 22
-    expected = np.asarray(wide.resize((24, 8), Image.Resampling.BICUBIC))[:, 8:16]
-    assert np.array_equal(open_store(tmp_path / "store").train().images[7], expected)
-
-
-def test_grey_images_become_three_equal_channels(tmp_path):
-    archive(tmp_path / "set.tgz", {name: encoded(noise(n)[..., 0]) for n, name in enumerate(images())})
-    assert build(config(), tmp_path).channels == 3
+def test_images_of_another_form_become_rgb_and_are_resized_then_cropped_to_the_centre(tmp_path):
+    wide, grey = Image.fromarray(noise(1, 16, 48)), noise(2)[..., 0]
+    archive(
+        tmp_path / "set.tgz", images() | {"train/bird/grey.png": encoded(grey), "train/bird/wide.png": encoded(wide)}
+    )
+    assert build(config(), tmp_path).counts["train"] == 23
     pixels = open_store(tmp_path / "store").train().images
-    assert np.array_equal(pixels[..., 0], pixels[..., 2])
+    assert np.array_equal(pixels[7], np.stack([grey] * 3, axis=2))
+    assert np.array_equal(pixels[8], np.asarray(wide.resize((24, 8), Image.Resampling.BICUBIC))[:, 8:16])
 
 
 def test_shards_keep_small_jpegs_and_shrink_large_ones(tmp_path):
@@ -161,14 +156,6 @@ def test_corrupt_images_are_all_named_or_left_out_on_demand(format_, tmp_path):
     store = open_store(tmp_path / "store")
     assert np.bincount(store.train().labels).tolist() == [7, 6, 7] and len(store.test()) == 5
     assert not report.exists()
-
-
-def test_the_error_names_only_the_first_images_where_many_are_corrupt(tmp_path):
-    archive(tmp_path / "set.tgz", dict.fromkeys(images(), b"no image"))
-    with pytest.raises(ValueError, match=r"27 images of set cannot be used") as caught:
-        build(config(), tmp_path)
-    assert str(caught.value).count("no image (") == 20
-    assert len((tmp_path / "store.corrupt.txt").read_text().splitlines()) == 27
 
 
 def test_a_failed_attempt_leaves_the_former_store(tmp_path):
@@ -226,11 +213,10 @@ def test_digits_from_start_to_store(tmp_path):
 
 
 def test_results_keep_their_order_and_do_not_pile_up():
-    lock, started = threading.Lock(), []
+    started = []
 
     def double(item: int) -> int:
-        with lock:
-            started.append(item)
+        started.append(item)
         return 2 * item
 
     results = ordered_map(double, range(10_000), workers=4, chunk=10)

@@ -25,11 +25,8 @@ def test_top_k_takes_the_lowest_errors_whatever_the_depth():
     assert top_k(ERRORS, 2) == [(2, 0.5), (4, 0.5)]
 
 
-def test_best_per_depth_takes_one_of_each_net_and_keeps_plain_apart_from_residual():
+def test_best_per_depth_takes_one_of_each_net_best_depths_first_and_keeps_plain_apart_from_residual():
     assert best_per_depth(ERRORS, NETS, 6) == [(1, 1 / 3), (3, 1 / 3), (4, 1 / 3)]
-
-
-def test_best_per_depth_prefers_the_best_depths():
     assert best_per_depth(ERRORS, NETS, 2) == [(1, 0.5), (4, 0.5)]
 
 
@@ -47,12 +44,9 @@ def test_one_net_gives_its_best_runs():
     assert one_net([0.1, 0.2, 0.05], [(20, True)] * 3, 2) == [(0, 0.5), (2, 0.5)]
 
 
-def test_an_earlier_candidate_wins_a_tie():
+def test_an_earlier_candidate_wins_a_tie_and_fewer_than_asked_for_are_all_taken():
     assert top_k([0.1, 0.1, 0.1], 1) == [(0, 1.0)]
     assert best_per_depth([0.1, 0.1], [(20, True)] * 2, 1) == [(0, 1.0)]
-
-
-def test_fewer_candidates_than_asked_for_are_all_taken():
     assert top_k([0.2, 0.1], 6) == [(0, 0.5), (1, 0.5)]
 
 

@@ -3,10 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -14,19 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import free_port, until
 from tiny_world import CLASSES, SIDE, choose
 
 from pipeline.ensemble.averaging import average
 from pipeline.ensemble.build import build_ensemble
 from pipeline.ensemble.predictions import validation_images
-
-PATIENCE_S = 180
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def post(port: int, images: np.ndarray) -> np.ndarray:
@@ -63,7 +54,8 @@ def served(world):
             command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            _wait(port, server, world.root / "serve.log")
+            until(lambda: server.poll() is not None or answers(port), "the served model")
+            assert server.poll() is None, (world.root / "serve.log").read_text()
             yield world, port
         finally:
             _stop(server)
@@ -78,16 +70,10 @@ def _stop(server: subprocess.Popen) -> None:
             server.wait(20)
 
 
-def _wait(port: int, server: subprocess.Popen, log) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        assert server.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"no answer within {PATIENCE_S} s: {log.read_text()}")
+def answers(port: int) -> bool:
+    with suppress(OSError):
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).status == 200
+    return False
 
 
 @pytest.mark.slow

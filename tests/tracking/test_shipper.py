@@ -58,31 +58,12 @@ def test_a_journal_becomes_one_run_however_often_it_is_shipped(tmp_path, locatio
     assert client(location).get_run(run).data.params == {"lr": "0.1"}
 
 
-def test_a_child_finds_its_parent_by_key(tmp_path, location):
-    for folder, tags in (("sweep-a", {}), ("child", {PARENT_TAG: "sweep-a"})):
-        journal(tmp_path / folder, folder, **tags)
-        ship(tmp_path / folder, location)
-    experiment = client(location).get_experiment_by_name("digits").experiment_id
-    child = find_run(client(location), experiment, "child")
-    assert child.data.tags["mlflow.parentRunId"] == run_id(tmp_path / "sweep-a")
-
-
 def test_a_child_finds_its_parent_when_both_are_shipped_late(tmp_path, location):
     journal(tmp_path / "0c41d", "0c41d", **{PARENT_TAG: "sweep-a"})  # the child's name comes first
     journal(tmp_path / "sweep-a", "sweep-a")
     assert ship_all(tmp_path, location) == 2
     child = client(location).get_run(run_id(tmp_path / "0c41d"))
     assert child.data.tags["mlflow.parentRunId"] == run_id(tmp_path / "sweep-a")
-
-
-def test_an_id_belongs_to_the_store_that_gave_it(tmp_path, location):
-    other = Location("http://127.0.0.1:1")
-    journal(tmp_path / "k")
-    assert run_id(tmp_path / "k", location) is None
-    ship(tmp_path / "k", location)
-    assert run_id(tmp_path / "k", location) == run_id(tmp_path / "k") is not None
-    assert run_id(tmp_path / "k", other) is None
-    assert shipper.wait_for_run(tmp_path / "k", patience_s=0, location=other) is None
 
 
 def test_only_what_is_missing_is_shipped(tmp_path, location):
@@ -184,11 +165,15 @@ def test_two_shippers_of_one_journal_make_one_run(tmp_path, location, monkeypatc
     assert [step for step, _ in history(location, run.info.run_id)] == [0, 1, 2, 3, 4]
 
 
-def test_another_server_gets_the_whole_journal(tmp_path, location, workspace):
-    written = journal(tmp_path / "k")
-    ship(tmp_path / "k", location)
-    written.end("FINISHED")
+def test_another_server_gets_the_whole_journal_and_an_id_of_its_own(tmp_path, location, workspace):
     other = locate("", workspace() / "mlruns")
+    written = journal(tmp_path / "k")
+    assert run_id(tmp_path / "k", location) is None
+    ship(tmp_path / "k", location)
+    assert run_id(tmp_path / "k", location) == run_id(tmp_path / "k") is not None
+    assert run_id(tmp_path / "k", other) is None
+    assert shipper.wait_for_run(tmp_path / "k", patience_s=0, location=other) is None
+    written.end("FINISHED")
     ship(tmp_path / "k", other)
     run = run_id(tmp_path / "k")
     assert [step for step, _ in history(other, run)] == [0, 1, 2, 3, 4]
@@ -217,12 +202,15 @@ def test_the_status_is_that_of_the_last_attempt(told, status, at_once, tmp_path,
     assert client(location).get_run(run_id(tmp_path / "k")).info.status == status
 
 
-def test_times_are_those_of_the_journal_and_not_of_the_shipping(tmp_path, location):
-    journal(tmp_path / "k").end("FINISHED")
+def test_times_are_those_of_the_journal_and_a_file_that_is_gone_holds_nothing_up(tmp_path, location):
+    written = journal(tmp_path / "k")
+    written.artifact(tmp_path / "gone.txt", "checkpoints")
+    written.end("FINISHED")
     before = int(time.time() * 1000)
     time.sleep(0.05)
     ship(tmp_path / "k", location)
     info = client(location).get_run(run_id(tmp_path / "k")).info
+    assert info.status == "FINISHED"
     assert info.start_time <= info.end_time <= before
     points = client(location).get_metric_history(info.run_id, "train/loss")
     assert all(info.start_time <= point.timestamp <= before for point in points)
@@ -235,14 +223,6 @@ def test_values_that_are_no_numbers_arrive(tmp_path, location):
     ship(tmp_path / "k", location)
     values = dict(history(location, run_id(tmp_path / "k")))
     assert math.isnan(values[7]) and values[8] > 1e308
-
-
-def test_a_file_that_is_gone_holds_the_rest_up_no_longer(tmp_path, location):
-    written = journal(tmp_path / "k")
-    written.artifact(tmp_path / "gone.txt", "checkpoints")
-    written.end("FINISHED")
-    ship(tmp_path / "k", location)
-    assert client(location).get_run(run_id(tmp_path / "k")).info.status == "FINISHED"
 
 
 def test_more_metrics_and_params_than_one_call_holds_arrive(tmp_path, location):

@@ -12,9 +12,9 @@ from pipeline.tuning.space import (
     example_points,
     grid_size,
     mapped,
-    most,
     search_space,
     trial_name,
+    values_of,
 )
 
 
@@ -72,7 +72,7 @@ def test_the_listed_values_of_a_key_can_be_changed():
     assert mapped({"seed": {"uniform": [0, 1]}}, "seed", str) == {"seed": {"uniform": [0, 1]}}
 
 
-def test_the_greatest_value_is_of_the_space_or_the_default_where_a_grid_lacks_the_key():
-    assert most({"recipe.lr": {"uniform": [0.1, 0.2]}}, "recipe.lr", 5) == 0.2
-    assert most(GRIDS, "model.depth", 8) == 110
-    assert most(GRIDS, "seed", 7) == 7  # of the first grid
+def test_values_are_those_of_the_space_or_the_default_where_a_grid_lacks_the_key():
+    assert max(values_of({"recipe.lr": {"uniform": [0.1, 0.2]}}, "recipe.lr", 5)) == 0.2
+    assert values_of(GRIDS, "model.depth", 8) == [20, 56, 110]
+    assert values_of(GRIDS, "seed", 7) == [7, 0, 1, 2]

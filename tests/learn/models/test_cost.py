@@ -98,8 +98,9 @@ def test_multiply_adds_are_half_of_torchs_flop_count(name):
     assert counter.get_total_flops() == 2 * COSTS[name].macs
 
 
-def test_counting_leaves_the_net_as_it_was():
-    net = build_model("cifar", 8, num_classes=10)
+@pytest.mark.parametrize("family", ["cifar", "alexnet_small"])
+def test_counting_leaves_the_net_as_it_was(family):
+    net = build_model(family, 8, num_classes=10)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     first = count_cost(net, (3, 32, 32))
     assert count_cost(net, (3, 32, 32)) == first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from pipeline.learn.models import build_model
@@ -75,16 +76,16 @@ def test_weights_that_match_by_order_and_shape_alone_are_refused_with_their_name
         mapped(state, ours())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg11_bn", "alexnet", "googlenet"])
-def test_torchvisions_names_load_as_they_are(name):
-    torchvision = pytest.importorskip("torchvision.models")
-    plainly = {"init_weights": False} if name in ("vgg11_bn", "googlenet") else {}  # their own takes seconds
-    made = torchvision.get_model(name, weights=None, **plainly)
-    family, depth = {"resnet18": ("imagenet", 18), "resnet50": ("imagenet", 50), "vgg11_bn": ("vgg_bn", 11)}.get(
-        name, (name, 22 if name == "googlenet" else 8)
-    )
-    changes = {"shortcut": "B", "stride_on": "3x3"} if family == "imagenet" else {}
-    net = build_model(family, depth, num_classes=1000, **changes)
+PLAINLY = {"init_weights": False}  # torchvision's own initialisation takes seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "family", "depth"),
+    [("vgg11_bn", PLAINLY, "vgg_bn", 11), ("alexnet", {}, "alexnet", 8), ("googlenet", PLAINLY, "googlenet", 22)],
+)
+def test_torchvisions_names_load_as_they_are(name, options, family, depth):
+    made = torchvision.models.get_model(name, weights=None, **options)
+    net = build_model(family, depth, num_classes=1000)
     net.load_state_dict(mapped(made.state_dict(), net))
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 import torchvision
 from torch import nn
 
 from pipeline.ensemble.forward import ready
-from pipeline.learn.models import build_model, net_name
-from pipeline.learn.models.cost import count_cost, net_cost
+from pipeline.learn.models import build_model
+from pipeline.learn.models.cost import net_cost
 from pipeline.learn.models.predecessors import PREDECESSORS, SMALL
 from pipeline.learn.models.zoo import NETS
 
@@ -82,28 +79,6 @@ def test_weights_are_drawn_as_the_residual_nets_are():
     assert not net.classifier[-1].bias.any()
 
 
-def test_counting_leaves_the_net_as_it_was():
-    net = build_model("alexnet_small", 8, num_classes=10)
-    images = torch.randn(2, 3, 32, 32)
-    before = net.eval()(images)
-    count_cost(net, (3, 32, 32))
-    assert torch.equal(net(images), before)
-
-
-def test_names_are_the_usual_ones():
-    assert [net_name("vgg", 16), net_name("vgg_bn_small", 19), net_name("alexnet", 8)] == [
-        "vgg16",
-        "vgg19_bn_small",
-        "alexnet",
-    ]
-
-
 def test_a_depth_that_a_family_has_not_is_refused():
     with pytest.raises(ValueError, match=r"model\.depth=12.*; it has 11, 13, 16, 19 layers"):
         build_model("vgg", 12, num_classes=10)
-
-
-def test_residual_nets_do_not_import_torchvision():
-    code = "import sys; from pipeline.learn.models import build_model; build_model('cifar', 8, num_classes=2); print('torchvision' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
