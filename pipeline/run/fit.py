@@ -86,7 +86,8 @@ def fit(
         complete = _train(trainer, classifier, data, attempt, checkpoint)
         if not data.has_validation:  # nothing to choose by: the last weights are the result
             recorder.save_best(classifier, trainer.global_step, {})
-        net = attempt.close(replace(recorder.net, complete=complete))
+        snapshots = tuple(recorder.snapshots.items())
+        net = attempt.close(replace(recorder.net, complete=complete, snapshots=snapshots))
     return run.tracked(net)  # once the shipper has ended
 
 
