@@ -99,3 +99,10 @@ def importing() -> dict[str, subprocess.Popen[str]]:
 def test_it_imports_without(module, importing):
     _, said = importing[module].communicate()
     assert importing[module].returncode == 0, said
+
+
+def test_no_two_modules_of_the_tests_share_a_name():
+    """pytest imports them by their bare names, so the second of a name would get the first one's content."""
+    apart = [path for path in (ROOT / "tests").rglob("*.py") if not (path.parent / "__init__.py").exists()]
+    names = [path.stem for path in apart if path.name != "conftest.py"]
+    assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from samples import tar
+from photos import tar
 
 from pipeline.data.archives import Tar, open_container
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photos import SHARED, encoded, needs, noise, tar
 from PIL import Image
-from samples import SHARED, encoded, needs, noise, tar
 
 from pipeline.config import DataConfig
 from pipeline.data.preprocess import AHEAD, ordered_map, preprocess

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photos import SHARED, encoded, needs, noise, tar
 from PIL import Image
-from samples import SHARED, encoded, needs, noise, tar
 from scipy.io import savemat
 
 from pipeline.data.archives import Entry

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 import simplejpeg
+from photos import encoded
 from PIL import Image
-from samples import encoded
 
 from pipeline.data.readers import decode
 from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
