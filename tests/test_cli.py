@@ -26,10 +26,6 @@ def test_help_imports_nothing_heavy():
     assert "data=cifar10|cifar100|digits" in said and "ensemble=best_per_depth|" in said
 
 
-def test_each_verb_has_a_module():
-    assert all((ROOT / "pipeline" / "stages" / f"{verb}.py").is_file() for verb in VERBS)
-
-
 def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert main(["train", "data=cifar10", "model.depth=56", "--cfg", "job"]) == 0
@@ -66,13 +62,6 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, monkeypa
 def test_outside_a_clone_it_says_so(tmp_path, capsys):
     assert main(["train"]) == 2
     assert "no conf/config.yaml in" in capsys.readouterr().err
-
-
-def test_compose_writes_what_the_stages_read(monkeypatch, workspace):
-    root: Path = workspace()
-    monkeypatch.chdir(root)
-    assert main(["compose", "seed=5"]) == 0
-    assert yaml.safe_load((root / "composed.yaml").read_text())["seed"] == 5
 
 
 def test_compose_refuses_a_data_set_that_dvc_would_call_otherwise_and_its_remedy_works(monkeypatch, workspace, capsys):
@@ -119,18 +108,12 @@ def test_an_unknown_verb_is_refused_with_those_there_are(capsys):
     assert ended.value.code == 2 and all(f"'{verb}'" in capsys.readouterr().err for verb in ["train"])
 
 
-def test_a_composed_file_is_taken_as_it_is(monkeypatch, capsys, workspace):
+def test_compose_writes_what_the_stages_read_and_take_as_it_is(monkeypatch, capsys, workspace):
     root: Path = workspace()
-    monkeypatch.chdir(root)
+    monkeypatch.chdir(root / "conf" / "data")  # the repository is found from a folder inside it
     assert main(["compose", "seed=5"]) == 0
+    monkeypatch.chdir(root)
     (root / "params.yaml").write_text("set: {seed: 6}")
     capsys.readouterr()
     assert main(["train", "--config", "composed.yaml", "--cfg", "job"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["seed"] == 5
-
-
-def test_the_repository_is_found_from_a_folder_inside_it(monkeypatch, capsys, workspace):
-    root: Path = workspace()
-    monkeypatch.chdir(root / "conf" / "data")
-    assert main(["compose"]) == 0
-    assert (root / "composed.yaml").is_file()

@@ -52,15 +52,7 @@ def test_the_display_ends_with_an_error_too(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err.startswith("steps: 1 steps, ")
 
 
-def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress("steps", 2, "steps") as bar:
-        bar.advance()
-        bar.note("loss 1")
-    assert "steps" in "".join(capsys.readouterr())
-
-
-def test_a_narrow_terminal_shows_the_time_left_whole(
+def test_the_bar_of_a_narrow_terminal_shows_the_time_left_whole(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)

@@ -25,7 +25,6 @@ QUALITY = 95  # of JPEGs written here, chroma not subsampled
 class _Batch(NamedTuple):
     offsets: np.ndarray  # (rows + 1,) int64
     data: memoryview
-    names: Any  # pyarrow.StringArray
 
 
 class ShardRecords:
@@ -48,22 +47,15 @@ class ShardRecords:
         Raises:
             IndexError: not in [0, N).
         """
-        batch, row = self._locate(index)
-        return batch.data[batch.offsets[row] : batch.offsets[row + 1]]
-
-    def name(self, index: int) -> str:
-        """`class/file` as published.
-
-        Raises:
-            IndexError: not in [0, N).
-        """
-        batch, row = self._locate(index)
-        return batch.names[row].as_py()
-
-    @property
-    def names(self) -> list[str]:
-        """Names of all images; reads every shard."""
-        return [self.name(index) for index in range(len(self))]
+        if not 0 <= index < len(self.labels):
+            raise IndexError(f"image {index} of {len(self.labels)}")
+        shard_rows, batch_rows = self._rows
+        shard, row = divmod(int(index), shard_rows)
+        if shard not in self._shards:
+            self._shards[shard] = _batches(self._path(shard))
+        batch, row = divmod(row, batch_rows)
+        offsets, data = self._shards[shard][batch]
+        return data[offsets[row] : offsets[row + 1]]
 
     @cached_property
     def _rows(self) -> tuple[int, int]:
@@ -76,16 +68,6 @@ class ShardRecords:
     def _path(self, shard: int) -> Path:
         return self._folder / shard_name(self._split, shard)
 
-    def _locate(self, index: int) -> tuple[_Batch, int]:
-        if not 0 <= index < len(self.labels):
-            raise IndexError(f"image {index} of {len(self.labels)}")
-        shard_rows, batch_rows = self._rows
-        shard, row = divmod(int(index), shard_rows)
-        if shard not in self._shards:
-            self._shards[shard] = _batches(self._path(shard))
-        batch, row = divmod(row, batch_rows)
-        return self._shards[shard][batch], row
-
 
 def _batches(path: Path) -> list[_Batch]:
     import pyarrow as pa
@@ -93,9 +75,8 @@ def _batches(path: Path) -> list[_Batch]:
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
     batches = []
     for number in range(reader.num_record_batches):
-        batch = reader.get_batch(number)
-        _, offsets, data = batch.column(0).buffers()
-        batches.append(_Batch(np.frombuffer(offsets, np.int64), memoryview(data).cast("B"), batch.column(2)))
+        _, offsets, data = reader.get_batch(number).column(0).buffers()
+        batches.append(_Batch(np.frombuffer(offsets, np.int64), memoryview(data).cast("B")))
     return batches
 
 

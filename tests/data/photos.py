@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -29,6 +30,12 @@ def tar(files: dict[str, bytes], extra: tuple[tarfile.TarInfo, ...] = (), mode: 
         for info in extra:
             archive.addfile(info)
     return packed.getvalue()
+
+
+def shard_names(folder: Path, split: str) -> list[str]:
+    """Names of all images of a store's shards, in their order."""
+    tables = [pa.ipc.open_file(path).read_all() for path in sorted(folder.glob(f"{split}-*.arrow"))]
+    return pa.concat_tables(tables)["name"].to_pylist()
 
 
 def noise(seed: int, height: int = 8, width: int = 8) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photos import SHARED, encoded, needs, noise, tar
+from photos import SHARED, encoded, needs, noise, shard_names, tar
 from PIL import Image
 
 from pipeline.config import DataConfig
@@ -117,13 +117,13 @@ def test_shards_keep_small_jpegs_and_shrink_large_ones(tmp_path):
     archive(tmp_path / "set.tgz", files)
     manifest = build(config(format="shards", image_size=100), tmp_path)
     assert (manifest.height, manifest.width, manifest.image_size) == (0, 0, 100)
-    records = open_store(tmp_path / "store").train()
-    for index, name in enumerate(records.names):
+    records, names = open_store(tmp_path / "store").train(), shard_names(tmp_path / "store", "train")
+    for index, name in enumerate(names):
         if name != "dog/large.png":
             assert bytes(records.jpeg(index)) == files[f"train/{name}"]
-    shrunk = Image.open(io.BytesIO(records.jpeg(records.names.index("dog/large.png"))))
+    shrunk = Image.open(io.BytesIO(records.jpeg(names.index("dog/large.png"))))
     assert shrunk.size == (150, 100)
-    assert records.labels.tolist() == [CLASSES.index(name.split("/")[0]) for name in records.names]
+    assert records.labels.tolist() == [CLASSES.index(name.split("/")[0]) for name in names]
 
 
 def test_shard_statistics_are_close_to_those_of_the_pixels(tmp_path):

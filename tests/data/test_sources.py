@@ -78,20 +78,18 @@ def test_without_network_every_place_is_named_with_what_to_do(tmp_path):
     assert "\n" not in sentence
 
 
-def test_a_local_mirror_is_read_in_place(tmp_path):
-    (tmp_path / "downloads").mkdir()
-    (tmp_path / "downloads" / FILE).write_bytes(CONTENT)
+@pytest.mark.parametrize(
+    ("content", "layout", "used"), [(CONTENT, "cifar-pickles", FILE), (b"wrong", "class-folders", "cifar10.zip")]
+)
+def test_a_local_mirror_is_read_in_place_and_its_wrong_file_left_alone(content, layout, used, tmp_path):
+    mirror = tmp_path / "downloads"
+    mirror.mkdir()
+    (mirror / FILE).write_bytes(content)
+    (mirror / "cifar10.zip").write_bytes(b"class folders")
     manifest = fetch(config(mirror="downloads"), tmp_path)
     assert [p.name for p in (tmp_path / "raw").iterdir()] == ["manifest.json"]
-    assert manifest["layout"] == "cifar-pickles" and manifest["files"][0]["path"] == str(tmp_path / "downloads" / FILE)
-
-
-def test_a_mirrors_wrong_file_is_left_alone_and_the_next_place_used(tmp_path):
-    (tmp_path / FILE).write_bytes(b"wrong")
-    (tmp_path / "cifar10.zip").write_bytes(b"class folders")
-    manifest = fetch(config(mirror=str(tmp_path)), tmp_path)
-    assert manifest["layout"] == "class-folders" and manifest["files"][0]["path"] == str(tmp_path / "cifar10.zip")
-    assert (tmp_path / FILE).read_bytes() == b"wrong"
+    assert manifest["layout"] == layout and manifest["files"][0]["path"] == str(mirror / used)
+    assert (mirror / FILE).read_bytes() == content
 
 
 def test_a_web_mirror_is_asked_before_the_official_address(server, tmp_path):
@@ -197,7 +195,7 @@ def test_imagenet_without_its_devkit_says_what_is_needed(imagenet, tmp_path):
         fetch(imagenet, tmp_path)
 
 
-def test_a_touched_file_is_hashed_again_and_a_changed_one_refused(imagenet, tmp_path):
+def test_a_touched_file_is_hashed_again_and_a_changed_one_or_another_source_refused(imagenet, tmp_path):
     fetch(imagenet, tmp_path)
     tar = tmp_path / "imagenet" / ILSVRC[0]
     os.utime(tar, (1, 1))
@@ -208,9 +206,5 @@ def test_a_touched_file_is_hashed_again_and_a_changed_one_refused(imagenet, tmp_
     tar.unlink()
     with pytest.raises(FileNotFoundError, match="is gone"):
         fetched(imagenet, tmp_path / "raw")
-
-
-def test_another_source_than_was_fetched_is_refused(imagenet, tmp_path):
-    fetch(imagenet, tmp_path)
     with pytest.raises(ValueError, match=r"holds imagenet, but data\.source=digits; run `dvc repro fetch`"):
         fetched(config("digits"), tmp_path / "raw")

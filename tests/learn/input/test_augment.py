@@ -18,11 +18,8 @@ def cropped(row: float, column: float, flip: float, mirror: bool = True) -> torc
     return (made[0, 0] * 255).round()
 
 
-def test_the_middle_draw_is_the_image_itself_less_its_mean():
-    assert cropped(0.5, 0.5, 0.9).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-
-
 def test_padding_is_zero_after_the_mean_is_subtracted():
+    assert cropped(0.5, 0.5, 0.9).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]  # the image itself, less its mean
     assert cropped(0.0, 0.0, 0.9).tolist() == [[0, 0, 0], [0, 0, 1], [0, 3, 4]]
     assert cropped(0.99, 0.99, 0.9).tolist() == [[4, 5, 0], [7, 8, 0], [0, 0, 0]]
 
@@ -56,7 +53,10 @@ def test_crops_of_shards_are_normalised_by_channel():
     assert made[0, 0].unique().tolist() == [0.0] and made[0, 1].unique().tolist() == [2.0]
 
 
-def test_a_shift_in_colour_is_added_before_the_scale():
+def test_a_mean_of_crops_is_subtracted_pixel_by_pixel_and_a_shift_in_colour_added_before_the_scale():
+    images = torch.tensor([[0, 51], [102, 153]], dtype=torch.uint8).expand(2, 1, 2, 2)
+    mean = torch.tensor([[[0.0, 0.2], [0.4, 0.6]]])
+    assert Normalize(mean, torch.ones(1))(images).abs().max() < 1e-6
     images = torch.full((2, 2, 3, 3), 51, dtype=torch.uint8)
     made = Normalize(torch.zeros(2, 1, 1), torch.tensor([1.0, 0.5]))(images, torch.tensor([[0.1, 0.2], [0.0, -0.1]]))
     assert torch.allclose(made[:, :, 0, 0], torch.tensor([[0.3, 0.8], [0.2, 0.2]]))
@@ -85,9 +85,3 @@ def test_the_mean_of_crops_is_the_middle_of_the_mean_image_at_the_tests_size():
     halved = mean_of_crops(rows, side=4, crop=2)
     assert halved.shape == (1, 2, 2) and halved[0, :, 0].mean().item() == 3.5
     assert halved[0, 1, 0].item() - halved[0, 0, 0].item() == pytest.approx(2, abs=0.1)
-
-
-def test_a_mean_of_crops_is_subtracted_pixel_by_pixel():
-    images = torch.tensor([[0, 51], [102, 153]], dtype=torch.uint8).expand(2, 1, 2, 2)
-    mean = torch.tensor([[[0.0, 0.2], [0.4, 0.6]]])
-    assert Normalize(mean, torch.ones(1))(images).abs().max() < 1e-6

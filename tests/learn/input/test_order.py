@@ -17,11 +17,6 @@ def test_an_epoch_visits_every_sample_once_and_each_epoch_in_another_order():
     assert not np.array_equal(first, order.permutation(100, seed=1, epoch=0))
 
 
-def test_the_same_question_has_the_same_answer():
-    assert np.array_equal(order.permutation(100, 3, 7), order.permutation(100, 3, 7))
-    assert np.array_equal(order.draws(10, 3, 3, 7), order.draws(10, 3, 3, 7))
-
-
 def test_the_answers_are_those_of_every_machine_and_version():
     """A change here is a change of every result: pinned."""
     assert order.permutation(8, 0, 0).tolist() == PINNED_ORDER
