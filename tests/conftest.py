@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,16 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mlflow")
     location.client(location.locate("", folder)).search_experiments(max_results=1)
     return folder / "mlflow.db"
+
+
+@pytest.fixture
+def location(tmp_path: Path, mlflow_database: Path) -> Any:
+    """Of an MLflow database with nothing in it."""
+    from pipeline.tracking.location import locate
+
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(mlflow_database, tmp_path / "mlruns" / "mlflow.db")
+    return locate("", tmp_path / "mlruns")
 
 
 @pytest.fixture(scope="session")

@@ -44,15 +44,12 @@ def test_a_file_that_brings_code_is_not_run(tmp_path: Path, capsys):
     with pytest.raises(ValueError, match="cannot be read without running code of its own"):
         read_weights(tmp_path / "code.pth")
     (tmp_path / "raw.pkl").write_bytes(pickle.dumps(Code()))
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_weights(tmp_path / "raw.pkl")
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_weights(tmp_path / "torn.pth")
     save_file({"a": torch.zeros(100)}, tmp_path / "torn.safetensors")
     os.truncate(tmp_path / "torn.safetensors", 100)
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_weights(tmp_path / "torn.safetensors")
+    for name in ("raw.pkl", "torn.pth", "torn.safetensors"):
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_weights(tmp_path / name)
     assert "run" not in capsys.readouterr().out
 
 

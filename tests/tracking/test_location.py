@@ -3,17 +3,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from pipeline.tracking.location import KEY_TAG, Location, client, experiment_id, find_run, locate
-
-
-@pytest.fixture
-def location(workspace) -> Location:
-    return locate("", workspace() / "mlruns")
 
 
 def test_without_an_address_runs_are_tracked_below_mlruns(tmp_path: Path) -> None:
@@ -35,21 +31,16 @@ def test_the_environment_does_not_redirect_a_client(location: Location, monkeypa
 
 
 def test_two_makers_of_an_experiment_get_the_same_one(location: Location) -> None:
-    found: list[str] = []
     start = threading.Barrier(4)
 
-    def make() -> None:
+    def make(_: int) -> str:
         mlflow = client(location)
         start.wait()
-        found.append(experiment_id(mlflow, "digits", location))
+        return experiment_id(mlflow, "digits", location)
 
-    makers = [threading.Thread(target=make) for _ in range(4)]
-    for maker in makers:
-        maker.start()
-    for maker in makers:
-        maker.join()
-    assert len(found) == 4 and len(set(found)) == 1
-    made = client(location).get_experiment(found[0])
+    with ThreadPoolExecutor(4) as pool:
+        (experiment,) = set(pool.map(make, range(4)))
+    made = client(location).get_experiment(experiment)
     assert made.artifact_location == f"{location.artifacts}/digits"
 
 

@@ -8,9 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,6 @@ def journal(folder: Path, key: str = "k", **tags: str) -> Journal:
     for step in range(5):
         written.metrics(step, {"train/loss": 1.0 / (step + 1)})
     return written
-
-
-@pytest.fixture
-def location(workspace) -> Location:
-    return locate("", workspace() / "mlruns")
 
 
 def history(location: Location, run: str) -> list:
@@ -155,11 +150,8 @@ def test_two_shippers_of_one_journal_make_one_run(tmp_path, location, monkeypatc
 
     monkeypatch.setattr(shipper, "find_run", slowly)
     journal(tmp_path / "k")
-    both = [threading.Thread(target=ship, args=(tmp_path / "k", location)) for _ in range(2)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: ship(tmp_path / "k", location), range(2)))
     mlflow = client(location)
     (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("digits").experiment_id])
     assert [step for step, _ in history(location, run.info.run_id)] == [0, 1, 2, 3, 4]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
-from runs import composed
+from runs import Workspaces, composed
 
 from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side
 from pipeline.tuning.trial import trial_resources
 from pipeline.tuning.tuner import most_epochs, sweep_facts
 
-Workspaces = Callable[[], Path]
 CPUS, GPUS = {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0}
 
 

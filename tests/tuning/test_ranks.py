@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from processes import free_port, until
-from runs import checkpoint, run_folder
+from runs import Workspaces, checkpoint, run_folder
 from test_tuner import begun, run, tracked, trials
 
 from pipeline.atomic import read_json
@@ -22,8 +22,6 @@ pytestmark = pytest.mark.slow
 
 TINY = ("model.depth=8", "recipe.max_steps=34", "trainer.accelerator=cpu", "tracking.system_metrics_every_s=0")
 TWO = ("trainer.devices=2", "trainer.threads=1")
-
-Workspaces = Callable[[], Path]
 
 
 @pytest.fixture(scope="module")
