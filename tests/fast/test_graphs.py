@@ -41,8 +41,8 @@ def trained(store: Store, work: Path, **sections: dict[str, Any]) -> tuple[dict[
     folder = Path(config.paths.runs) / result.key
     events, _ = journal.read(folder / journal.NAME)
     checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
-    told = [(e["step"], e["values"]) for e in events if e["event"] == "metrics"][:-1]  # the last one tells the time
-    return checkpoint, told
+    logged = [(e["step"], e["values"]) for e in events if e["event"] == "metrics"][:-1]  # the last one tells the time
+    return checkpoint, logged
 
 
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from imports import ROOT
 from PIL import Image
-from runs import composed, events
+from runs import composed, metrics
 
 from pipeline.data.preprocess import preprocess
 from pipeline.data.sources import fetch
@@ -47,9 +47,7 @@ def test_an_imagenet_net_learns_from_jpegs(tmp_path):
 
     result = fit(config, store, track=False)
 
-    told = [event for event in events(tmp_path) if event["event"] == "metrics"]
-    loss = [event["values"]["train/loss"] for event in told if "train/loss" in event["values"]]
-    errors = [event["values"]["val/err1"] for event in told if "val/err1" in event["values"]]
+    loss, errors = (list(metrics(tmp_path, key).values()) for key in ("train/loss", "val/err1"))
     assert result.complete and len(loss) == STEPS
     assert np.mean(loss[-5:]) < np.mean(loss[:5]) / 2
     assert len(errors) == STEPS // 12 and errors[-1] <= errors[0] and result.val_err1 <= 0.25

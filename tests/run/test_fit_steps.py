@@ -29,7 +29,7 @@ def train(root: Path, *overrides: str) -> None:
     fit(composed(root, *SEVEN, *overrides), root / "data/store/digits", track=False)
 
 
-def told(root: Path) -> list[tuple[int, dict[str, float]]]:
+def logged(root: Path) -> list[tuple[int, dict[str, float]]]:
     """Metrics in the journal, those aside that tell the time."""
     return [(e["step"], e["values"]) for e in events(root) if e["event"] == "metrics" and "seconds" not in e["values"]]
 
@@ -68,7 +68,7 @@ def test_calls_end_where_something_is_due_and_change_nothing(
     train(root, f"trainer.steps_per_call={most}")
     assert ends == expected
     assert_same_training(root, one_by_one)
-    assert told(root) == told(one_by_one)
+    assert logged(root) == logged(one_by_one)
 
 
 def test_in_bf16_too_each_step_sees_the_weights_of_the_step_before(workspace: Workspaces) -> None:
@@ -77,7 +77,7 @@ def test_in_bf16_too_each_step_sees_the_weights_of_the_step_before(workspace: Wo
     for root, most in ((one, 1), (many, 100)):
         train(root, "recipe.precision=bf16", f"trainer.steps_per_call={most}")
     assert_same_training(one, many)
-    assert told(one) == told(many)
+    assert logged(one) == logged(many)
 
 
 @pytest.mark.parametrize("step", [5, 18])
@@ -97,7 +97,7 @@ def test_a_signal_within_a_call_stops_at_its_end_and_training_goes_on_unchanged(
     monkeypatch.setattr(Classifier, "_advance", whole)
     train(root, "trainer.steps_per_call=4")
     assert_same_training(root, one_by_one)
-    assert told(root) == told(one_by_one)
+    assert logged(root) == logged(one_by_one)
 
 
 @pytest.mark.parametrize("at", [6, pytest.param(EPOCH, marks=pytest.mark.slow), 23])
@@ -118,7 +118,7 @@ def test_a_training_cut_off_within_a_call_goes_on_from_its_last_checkpoint(
     monkeypatch.setattr(Classifier, "_advance", whole)
     train(root, "trainer.steps_per_call=100", "trainer.checkpoint_every_steps=5")
     assert_same_training(root, one_by_one)
-    assert told(root) == told(one_by_one)
+    assert logged(root) == logged(one_by_one)
 
 
 @pytest.mark.parametrize("muon_lr", [0, 0.02])
@@ -152,4 +152,4 @@ def test_two_ranks_make_the_same_steps_however_many_a_call(workspace: Workspaces
         for rank in ranks(root, "train", *SEVEN, "recipe.max_steps=20", f"trainer.steps_per_call={most}"):
             rank.succeed()
     assert_same_training(*roots)
-    assert told(roots[0]) == told(roots[1])
+    assert logged(roots[0]) == logged(roots[1])

@@ -58,12 +58,12 @@ def test_sigterm_and_sigint_leave_a_checkpoint_from_which_training_goes_on_uncha
 
 def _signalled_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals this process once it is about to make optimiser step `step`."""
-    whole, told = Classifier.on_train_batch_start, []
+    whole, sent = Classifier.on_train_batch_start, []
 
     def start(self: Classifier, batch: object, batch_idx: int) -> None:
         whole(self, batch, batch_idx)
-        if self.global_step == step - 1 and not told:
-            told.append(step)
+        if self.global_step == step - 1 and not sent:
+            sent.append(step)
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Classifier, "on_train_batch_start", start)
@@ -94,11 +94,11 @@ def test_a_signal_during_the_last_step_lets_the_training_finish(
 
 
 def test_a_second_interrupt_ends_at_once(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, told = workspace(), []
+    root, steps = workspace(), []
 
     def start(self: Classifier, batch: object, batch_idx: int) -> None:
-        if self.global_step >= 19 and len(told) < 2:
-            told.append(self.global_step)
+        if self.global_step >= 19 and len(steps) < 2:
+            steps.append(self.global_step)
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)  # a person's second thought, no echo of the first
 
@@ -108,7 +108,7 @@ def test_a_second_interrupt_ends_at_once(workspace: Workspaces, monkeypatch: pyt
     monkeypatch.setattr(GracefulStop, "on_train_batch_end", lambda *_: None)
     with pytest.raises(SystemExit):
         train(root)
-    assert (told, checkpoint(root)["global_step"]) == ([19, 20], EPOCH)
+    assert (steps, checkpoint(root)["global_step"]) == ([19, 20], EPOCH)
     assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
 
 
@@ -125,15 +125,15 @@ def test_an_interrupt_that_comes_twice_at_once_is_one(
 
 
 def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(workspace: Workspaces) -> None:
-    trainings = [(told, workspace()) for told in ((0,), (1,), (0, 1))]
-    started = [(told, root, ranks(root, "train", *TWO)) for told, root in trainings]
-    for told, _, processes in started:
+    trainings = [(signalled, workspace()) for signalled in ((0,), (1,), (0, 1))]
+    started = [(signalled, root, ranks(root, "train", *TWO)) for signalled, root in trainings]
+    for signalled, _, processes in started:
         processes[0].at_step(11)
-        for rank in told:
+        for rank in signalled:
             processes[rank].signal(signal.SIGTERM)
-    for told, root, processes in started:
+    for signalled, root, processes in started:
         codes = [process.wait() for process in processes]
-        assert codes == [INTERRUPTED, 0], (told, codes, [process.output for process in processes])
+        assert codes == [INTERRUPTED, 0], (signalled, codes, [process.output for process in processes])
         step = checkpoint(root)["global_step"]
         assert step > 11 and (step % DDP_EVERY == 0 or step % EPOCH == 0)
         assert [run.status for run in tracked(root)] == ["KILLED"]
@@ -153,10 +153,10 @@ def reference_of_two(workspace: Workspaces) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["rank 0", "rank 1", "group", "group SIGINT"])
+@pytest.mark.parametrize("signalled", ["rank 0", "rank 1", "group", "group SIGINT"])
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
 def test_ranks_that_a_launcher_made_stop_alike(
-    launcher: str, told: str, workspace: Workspaces, reference_of_two: Path
+    launcher: str, signalled: str, workspace: Workspaces, reference_of_two: Path
 ) -> None:
     root, arguments = workspace(), ("train", *TWO, "trainer.devices=2")
     if launcher == "lightning":
@@ -170,10 +170,10 @@ def test_ranks_that_a_launcher_made_stop_alike(
             key=lambda pid: int(psutil.Process(pid).environ()["RANK"]),
         )
     first.at_step(11)
-    if told.startswith("group"):
-        first.signal(signal.SIGINT if told.endswith("SIGINT") else signal.SIGTERM, group=True)
+    if signalled.startswith("group"):
+        first.signal(signal.SIGINT if signalled.endswith("SIGINT") else signal.SIGTERM, group=True)
     else:
-        os.kill(pids[int(told[-1])], signal.SIGTERM)
+        os.kill(pids[int(signalled[-1])], signal.SIGTERM)
     code = first.wait()
     until(lambda: all(map(ended, pids)), "the ranks")
     # torchrun's own exit code is its own affair, as is what it does to a rank after another one has ended.

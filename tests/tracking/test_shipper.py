@@ -1,4 +1,4 @@
-"""Journals and MLflow: a server that is away, one that comes back, a journal told twice."""
+"""Journals and MLflow: a server that is away, one that comes back, a journal shipped twice."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_another_server_gets_the_whole_journal_and_an_id_of_its_own(tmp_path, lo
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("attempts", "status"),
     [
         (["begin", "end KILLED"], "KILLED"),
         (["begin", "end KILLED", "begin"], "RUNNING"),
@@ -182,8 +182,8 @@ def test_another_server_gets_the_whole_journal_and_an_id_of_its_own(tmp_path, lo
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_the_status_is_that_of_the_last_attempt(told, status, at_once, tmp_path, location):
-    for event in told:
+def test_the_status_is_that_of_the_last_attempt(attempts, status, at_once, tmp_path, location):
+    for event in attempts:
         if event == "begin":
             Journal(tmp_path / "k").begin("run", "digits", {}, {KEY_TAG: "k"})
         else:
