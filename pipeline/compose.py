@@ -86,13 +86,13 @@ def choices(root: Path) -> dict[str, list[str]]:
 
     from pipeline.config import Config
 
-    found = {}
+    result = {}
     for group in CHOICES:
         if group in GROUPS:
-            found[group] = sorted(path.stem for path in (root / "conf" / group).glob("*.yaml"))
+            result[group] = sorted(path.stem for path in (root / "conf" / group).glob("*.yaml"))
         else:
-            found[group] = list(get_args(get_type_hints(get_type_hints(Config)[group])[SHORT[group]]))
-    return found
+            result[group] = list(get_args(get_type_hints(get_type_hints(Config)[group])[SHORT[group]]))
+    return result
 
 
 def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
@@ -203,20 +203,20 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Dotted keys and values of a nested mapping, in its order."""
-    found = []
+    result = []
     for key, value in values.items():
         # A sweep's space is one value, not a tree of keys.
         if isinstance(value, dict) and f"{prefix}{key}" != "sweep.space":
-            found += leaves(value, f"{prefix}{key}.")
+            result += leaves(value, f"{prefix}{key}.")
         else:
-            found.append((f"{prefix}{key}", value))
-    return found
+            result.append((f"{prefix}{key}", value))
+    return result
 
 
 def _sentence(error: Exception, root: Path) -> str:
     """Hydra's own, but for a choice that is none."""
-    if (found := re.search(r"Could not find '(\w+)/([^']+)'", str(error))) and found[1] in GROUPS:
-        group, name = found.groups()
+    if (result := re.search(r"Could not find '(\w+)/([^']+)'", str(error))) and result[1] in GROUPS:
+        group, name = result.groups()
         return f"{group}={name}: there is no conf/{group}/{name}.yaml; choose one of {', '.join(choices(root)[group])}"
     return _first_lines(error)
 

@@ -125,5 +125,5 @@ def _record(config: Config, images: Store, start: Start) -> Net:
 def _validated(config: Config, store: Store, weights: Path, runs: Path) -> tuple[float, float]:
     device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
     images = validation_images(store)
-    said = probabilities(weights, images, runs / FOLDER, device, config.data.workers)
-    return top_k_error(said, images.labels, 1), top_k_error(said, images.labels, 5)
+    values = probabilities(weights, images, runs / FOLDER, device, config.data.workers)
+    return top_k_error(values, images.labels, 1), top_k_error(values, images.labels, 5)

@@ -97,12 +97,12 @@ def probabilities(
         ValueError: weights of another data set, or not written by this project.
     """
     checkpoint = sha256(weights)
-    found = kept(checkpoint, images, cache)
-    if found is None:
+    values = kept(checkpoint, images, cache)
+    if values is None:
         keep(checkpoint, images, cache, _forward(weights, images, device, workers or os.cpu_count() or 1))
-        found = kept(checkpoint, images, cache)
-        assert found is not None
-    return found
+        values = kept(checkpoint, images, cache)
+        assert values is not None
+    return values
 
 
 def kept(checkpoint: str, images: Images, cache: Path) -> NDArray[np.float32] | None:
@@ -178,15 +178,15 @@ def _single(
     device: torch.device,
     title: str,
 ) -> NDArray[np.float32]:
-    said: list[Tensor] = []
+    parts: list[Tensor] = []
     with progress(title, len(indices), "images") as shown:
         for fetched in EvalLoader(indices, BATCH, batches.fetch, ahead=batches.ahead):
             inputs, _ = batches.finish(tuple(part.to(device) for part in fetched))
-            said.append(class_probabilities(net, inputs))  # stays where it is: fetching it would make a GPU wait
+            parts.append(class_probabilities(net, inputs))  # stays where it is: fetching it would make a GPU wait
             shown.advance(len(inputs))
-        found = torch.cat(said).cpu().numpy()
-    assert len(found) == len(indices)
-    return found
+        values = torch.cat(parts).cpu().numpy()
+    assert len(values) == len(indices)
+    return values
 
 
 def _averaged(
@@ -198,7 +198,7 @@ def _averaged(
     title: str,
 ) -> NDArray[np.float32]:
     """Mean over the views, summed in float64."""
-    said: list[Tensor] = []
+    parts: list[Tensor] = []
 
     def looked(some: NDArray[np.int64], _: object) -> tuple[int, list[tuple[NDArray[np.int64], Tensor]]]:
         return len(some), [group for view in seen for group in batches.look(some, view)]
@@ -207,14 +207,14 @@ def _averaged(
         for count, groups in EvalLoader(indices, LOOKED, looked, ahead=1):
             total: Tensor | None = None
             for places, pixels in groups:
-                found = class_probabilities(net, batches.inputs(pixels.to(device))).double()
+                values = class_probabilities(net, batches.inputs(pixels.to(device))).double()
                 if total is None:
-                    total = torch.zeros(count, found.shape[1], dtype=torch.float64, device=device)
-                total.index_add_(0, torch.from_numpy(places).to(device), found)
+                    total = torch.zeros(count, values.shape[1], dtype=torch.float64, device=device)
+                total.index_add_(0, torch.from_numpy(places).to(device), values)
             if total is not None:
-                said.append(total / len(seen))
+                parts.append(total / len(seen))
             shown.advance(count)
-    return torch.cat(said).float().cpu().numpy()
+    return torch.cat(parts).float().cpu().numpy()
 
 
 def _training_images(store: Store, record: Net, device: torch.device, workers: int, title: str) -> Iterator[Tensor]:

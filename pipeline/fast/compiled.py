@@ -81,12 +81,12 @@ def compiles(
         print("trainer.compile=auto: no C++ compiler, so steps stay plain", file=sys.stderr)
         return False
     path, key = cache_file(), _key(net, shape, precision, device)
-    known = read_json(path) if path.exists() else {}
+    timings = read_json(path) if path.exists() else {}
     convolutions = sum(isinstance(module, nn.Conv2d) for module in net.modules())
     worth_s = WORTH * COMPILING_S * convolutions
-    if key in known:
-        found = Steps(**known[key])
-        return steps * found.plain_s > worth_s and found.compiled_s < found.plain_s
+    if key in timings:
+        measured = Steps(**timings[key])
+        return steps * measured.plain_s > worth_s and measured.compiled_s < measured.plain_s
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         plain = _step(deepcopy(net), shape, precision, device)
         plain()  # the first one chooses kernels
@@ -95,12 +95,13 @@ def compiles(
         print("trainer.compile=auto: timing plain and compiled steps, once for this net and machine", file=sys.stderr)
         copy = deepcopy(net)
         compile_net(copy)
-        found = _measured(plain, _step(copy, shape, precision, device), device)
-    write_json(path, {**(read_json(path) if path.exists() else {}), key: asdict(found)})
+        measured = _measured(plain, _step(copy, shape, precision, device), device)
+    write_json(path, {**(read_json(path) if path.exists() else {}), key: asdict(measured)})
     print(
-        f"plain {found.plain_s * 1e3:.1f} ms, compiled {found.compiled_s * 1e3:.1f} ms a step ({path})", file=sys.stderr
+        f"plain {measured.plain_s * 1e3:.1f} ms, compiled {measured.compiled_s * 1e3:.1f} ms a step ({path})",
+        file=sys.stderr,
     )
-    return found.compiled_s < found.plain_s
+    return measured.compiled_s < measured.plain_s
 
 
 def cache_file() -> Path:

@@ -197,9 +197,9 @@ def _published(name: str) -> dict[str, Tensor]:
     try:
         weights = get_weight(name) if "." in name else get_model_weights(name).DEFAULT
     except (KeyError, ValueError, AttributeError):
-        known = ", ".join(list_models(include=["resnet*", "vgg*", "alexnet", "googlenet"]))
+        models = ", ".join(list_models(include=["resnet*", "vgg*", "alexnet", "googlenet"]))
         raise ValueError(
-            f"start.weights={TORCHVISION}{name}: torchvision has no such weights; a model ({known}) or a name such as "
+            f"start.weights={TORCHVISION}{name}: torchvision has no such weights; a model ({models}) or a name such as "
             "ResNet50_Weights.IMAGENET1K_V1"
         ) from None
     try:
@@ -220,10 +220,10 @@ def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> P
 
     registry.require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
     try:
-        found = registry.download(location, registry.run_of(location, run), f"checkpoints/{BEST}", folder / "download")
+        file = registry.download(location, registry.run_of(location, run), f"checkpoints/{BEST}", folder / "download")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"start.weights={RUN}{run}: {runs / run / BEST} is missing, and {error}") from None
-    return Path(shutil.move(found, folder / BEST))
+    return Path(shutil.move(file, folder / BEST))
 
 
 def _allowed() -> str:

@@ -89,8 +89,8 @@ def scalars(result: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     average, errors = result["ensemble"], ("val_err1", "test_err1", "test_err5")
     gain = average["difference_to_best_member"]["estimate"]
     nets = {"run": result["run"]} if result["run"] else {}
-    found = {name: {key: net[key] for key in errors} for name, net in {**nets, "ensemble": average}.items()}
-    return {**found, "gain": {"test_err1": gain}}
+    metrics = {name: {key: net[key] for key in errors} for name, net in {**nets, "ensemble": average}.items()}
+    return {**metrics, "gain": {"test_err1": gain}}
 
 
 def show(result: dict) -> None:

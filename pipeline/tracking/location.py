@@ -71,16 +71,16 @@ def experiment_id(mlflow_client: Any, name: str, location: Location) -> str:
     """Id of the experiment, made if absent; two makers at once get the same one."""
     from mlflow.exceptions import MlflowException
 
-    found = mlflow_client.get_experiment_by_name(name)
-    if found is None:
+    experiment = mlflow_client.get_experiment_by_name(name)
+    if experiment is None:
         artifacts = f"{location.artifacts}/{name}" if location.artifacts else None
         try:
             return mlflow_client.create_experiment(name, artifact_location=artifacts)
         except MlflowException:
-            found = mlflow_client.get_experiment_by_name(name)
-            if found is None:
+            experiment = mlflow_client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    return found.experiment_id
+    return experiment.experiment_id
 
 
 def find_run(mlflow_client: Any, experiment: str, key: str) -> Any | None:

@@ -117,9 +117,9 @@ def run_of(location: Location, run: str) -> str:
 
     mlflow_client = client(location)
     experiments = [experiment.experiment_id for experiment in mlflow_client.search_experiments()]
-    found = mlflow_client.search_runs(experiments, f"tags.`{KEY_TAG}` = '{run}'", max_results=1)
-    if found:
-        return found[0].info.run_id
+    runs = mlflow_client.search_runs(experiments, f"tags.`{KEY_TAG}` = '{run}'", max_results=1)
+    if runs:
+        return runs[0].info.run_id
     try:
         return mlflow_client.get_run(run).info.run_id
     except MlflowException:
@@ -259,11 +259,11 @@ def _add(mlflow_client: Any, run_id: str, step: int, metrics: Mapping[str, float
     from mlflow.entities import Metric
 
     run = mlflow_client.get_run(run_id)
-    told, ended = run.data.metrics, run.info.end_time or run.info.start_time
+    held, ended = run.data.metrics, run.info.end_time or run.info.start_time
     points = [
-        Metric(name, value, int(time.time() * 1000) if name in told else ended, step)
+        Metric(name, value, int(time.time() * 1000) if name in held else ended, step)
         for name, value in metrics.items()
-        if told.get(name) != value
+        if held.get(name) != value
     ]
     if points:
         mlflow_client.log_batch(run_id, points)

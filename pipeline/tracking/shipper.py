@@ -133,8 +133,8 @@ def ship_all(runs: Path, location: Location) -> int:
     left = []
     for path in sorted(runs.glob(f"*/{journal.NAME}")):
         state = path.parent / STATE
-        known = read_json(state) if state.exists() else {}
-        if known.get("uri") != location.uri or known.get("offset", 0) < path.stat().st_size:
+        shipped = read_json(state) if state.exists() else {}
+        if shipped.get("uri") != location.uri or shipped.get("offset", 0) < path.stat().st_size:
             left.append(path.parent)
     for folder in sorted(left, key=_has_parent):  # a child's run is linked to its parent's, if there is one by then
         ship(folder, location)
@@ -155,18 +155,18 @@ def _begin(mlflow_client: Any, location: Location, event: dict[str, Any]) -> str
     parent = find_run(mlflow_client, experiment, tags[PARENT_TAG]) if PARENT_TAG in tags else None
     if parent is not None:
         tags["mlflow.parentRunId"] = parent.info.run_id
-    found = find_run(mlflow_client, experiment, tags[KEY_TAG])
-    if found is None:
-        found = mlflow_client.create_run(experiment, start_time=event["time"], tags=tags, run_name=event["name"])
+    existing = find_run(mlflow_client, experiment, tags[KEY_TAG])
+    if existing is None:
+        existing = mlflow_client.create_run(experiment, start_time=event["time"], tags=tags, run_name=event["name"])
     else:
-        mlflow_client.update_run(found.info.run_id, status="RUNNING")
+        mlflow_client.update_run(existing.info.run_id, status="RUNNING")
         for tag, value in tags.items():
-            mlflow_client.set_tag(found.info.run_id, tag, value)
+            mlflow_client.set_tag(existing.info.run_id, tag, value)
     # Those it has stay: where a run was trained may change from one attempt to the next, and MLflow's params do not.
-    params = [Param(k, str(v)) for k, v in event["params"].items() if k not in found.data.params]
+    params = [Param(k, str(v)) for k, v in event["params"].items() if k not in existing.data.params]
     for start in range(0, len(params), 100):
-        mlflow_client.log_batch(found.info.run_id, params=params[start : start + 100])
-    return found.info.run_id
+        mlflow_client.log_batch(existing.info.run_id, params=params[start : start + 100])
+    return existing.info.run_id
 
 
 def _metrics(mlflow_client: Any, run: str | None, events: list[dict[str, Any]]) -> None:
@@ -196,6 +196,6 @@ def _start_monitor(run: str | None, location: Location, every_s: int) -> Any:
 def wait_for_run(folder: Path, patience_s: float, location: Location | None = None) -> str | None:
     """The run's id (at `location`) as soon as a shipper has it, or None after `patience_s`."""
     until = time.monotonic() + patience_s
-    while (found := run_id(folder, location)) is None and time.monotonic() < until:
+    while (existing := run_id(folder, location)) is None and time.monotonic() < until:
         time.sleep(0.1)
-    return found
+    return existing

@@ -77,11 +77,11 @@ def _is_state(values: Mapping[Any, Any]) -> bool:
 
 def _without_prefix(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without what every name starts with, as wrappers of a net add it."""
-    known = {name.split(".")[0] for name in own}
+    layers = {name.split(".")[0] for name in own}
     state = dict(found)
     while True:
         first = {name.split(".")[0] for name in state}
-        if len(first) != 1 or first & known or any("." not in name for name in state):
+        if len(first) != 1 or first & layers or any("." not in name for name in state):
             return state
         state = {name.split(".", 1)[1]: tensor for name, tensor in state.items()}
 

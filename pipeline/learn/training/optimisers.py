@@ -85,8 +85,8 @@ class Muon(Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(grads)
             running = state["momentum_buffer"].mul_(momentum).add_(grads)
             rows, columns = grads.shape[1:]
-            found = orthogonal(grads.add(running, alpha=momentum) if group["nesterov"] else running)
-            moves = found * (max(1.0, rows / columns) ** 0.5 * lr)
+            result = orthogonal(grads.add(running, alpha=momentum) if group["nesterov"] else running)
+            moves = result * (max(1.0, rows / columns) ** 0.5 * lr)
             for p, move in zip(params, moves, strict=True):
                 p.mul_(1 - DECAY * lr).sub_(move.view(p.shape))
 
@@ -97,11 +97,11 @@ def orthogonal(matrices: Tensor) -> Tensor:
     Five steps of a polynomial that has them rise as steeply as they can; exactness would buy nothing (Jordan 2024).
     """
     tall = matrices.shape[1] > matrices.shape[2]
-    found = matrices.mT if tall else matrices
-    found = found / found.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    result = matrices.mT if tall else matrices
+    result = result / result.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(5):
-        square = found @ found.mT
-        found = torch.baddbmm(
-            found, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), found, beta=3.4445
+        square = result @ result.mT
+        result = torch.baddbmm(
+            result, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), result, beta=3.4445
         )
-    return found.mT if tall else found
+    return result.mT if tall else result
