@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import yaml
 
-from pipeline.config import ModelConfig
 from pipeline.learn.models import zoo
 
 
@@ -38,13 +37,7 @@ class Protocol:
         return key not in self.recipe or self.recipe[key] == (list(value) if isinstance(value, tuple) else value)
 
 
-def _display_name(net: zoo.Net) -> str:
-    shortcut = net.shortcut or "A"  # a plain net has none
-    model = {"family": net.family, "depth": net.depth, "residual": net.residual, "stride_on": net.stride_on}
-    return ModelConfig(shortcut=shortcut, **model).name  # type: ignore[arg-type]
-
-
-NETS = {_display_name(net): net for net in zoo.NETS}  # nets of ours, by display name
+NETS = {net.name: net for net in zoo.NETS}  # nets of ours, by display name
 
 
 @dataclass(frozen=True, kw_only=True)

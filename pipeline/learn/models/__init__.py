@@ -4,6 +4,5 @@ Needs torch alone; the predecessors are torchvision's, which is imported when on
 """
 
 from pipeline.learn.models.build import build_model
-from pipeline.learn.models.zoo import net_name
 
-__all__ = ["build_model", "net_name"]
+__all__ = ["build_model"]

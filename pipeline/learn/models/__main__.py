@@ -11,8 +11,8 @@ from pipeline.learn.models.zoo import NETS, Net
 
 # Family -> title, and the figure that the paper prints for it.
 _TABLES = {
-    "cifar": ("CIFAR-10, 32x32 (Sec. 4.2)", "Table 6 params"),
-    "imagenet": ("ImageNet, 224x224 (Table 1)", "Table 1 FLOPs"),
+    "cifar": ("CIFAR-10, 32x32 (Sec. 4.2; Table 6: parameters)", "Table 6"),
+    "imagenet": ("ImageNet, 224x224 (Table 1: multiply-adds)", "Table 1"),
 }
 
 
@@ -38,7 +38,7 @@ def _print_tables(rows: list[tuple[Net, Cost]]) -> None:
     for family, (title, printed) in _TABLES.items():
         table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
         table.add_column("net", no_wrap=True)
-        for column in ("shortcut", "layers", "parameters", "mult-adds", printed):
+        for column in ("option", "layers", "params", "mult-adds", printed):
             table.add_column(column, justify="right", no_wrap=True)
         for net, cost in rows:
             if net.small == (family == "cifar"):

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pipeline.config import CIFAR_DEPTHS
+from pipeline.config import CIFAR_DEPTHS, ModelConfig
 from pipeline.learn.models.build import build_model
 from pipeline.learn.models.predecessors import PREDECESSORS, SMALL
-from pipeline.learn.models.resnet import TABLE_1, Shortcut, StrideOn, default_shortcut
+from pipeline.learn.models.resnet import Shortcut, StrideOn, default_shortcut
 
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    name: str
+    name: str  # see `ModelConfig.name`
     family: str
     depth: int
     residual: bool
@@ -45,29 +45,6 @@ class Net:
         )
 
 
-def net_name(
-    family: str,
-    depth: int,
-    residual: bool = True,
-    shortcut: Shortcut | None = None,
-    stride_on: StrideOn = "1x1",
-) -> str:
-    """Name unique to a net: resnet56, plain20; what differs from the paper is appended: resnet34C, resnet50_v1.5.
-
-    "v1.5" is the usual name of torchvision's stride. A CIFAR net as deep as one of Table 1 (50, 152) starts with
-    "cifar_", for Table 1's owns the short name. Predecessors: vgg16, vgg16_bn, alexnet, googlenet; "_small" as their family.
-    """
-    if family in PREDECESSORS:
-        kind, *rest = family.split("_")
-        return "_".join([f"vgg{depth}" if kind == "vgg" else kind, *rest])
-    name = f"{'resnet' if residual else 'plain'}{depth}"
-    if residual and shortcut not in (None, default_shortcut(family, depth)):
-        name += f"{shortcut}"
-    if family == "imagenet" and depth >= 50 and stride_on == "3x3":
-        name += "_v1.5"
-    return f"cifar_{name}" if family == "cifar" and depth in TABLE_1 else name
-
-
 # Table 6, column "# params".
 _TABLE_6 = {20: "0.27M", 32: "0.46M", 44: "0.66M", 56: "0.85M", 110: "1.7M", 1202: "19.4M"}
 
@@ -76,7 +53,7 @@ _TABLE_6 = {20: "0.27M", 32: "0.46M", 44: "0.66M", 56: "0.85M", 110: "1.7M", 120
 _TABLE_1_FLOPS = {18: "1.8×10^9", 34: "3.6×10^9", 50: "3.8×10^9", 101: "7.6×10^9", 152: "11.3×10^9"}
 
 # Sec. 3.3 and 4.1. The first counts the convolutions alone, the second the classifier too.
-_VGG_FLOPS = {"vgg16": "15.3×10^9", "vgg19": "19.6×10^9"}
+_VGG_FLOPS = {"VGG-16": "15.3×10^9", "VGG-19": "19.6×10^9"}
 
 
 def _net(
@@ -89,7 +66,8 @@ def _net(
 ) -> Net:
     default = default_shortcut(family, depth) if family not in PREDECESSORS else None
     option = (shortcut or default) if residual else None
-    name = net_name(family, depth, residual, option, stride_on)
+    wiring = {"family": family, "shortcut": option or "A", "stride_on": stride_on}  # a plain net has no option
+    name = ModelConfig(depth=depth, residual=residual, **wiring).name  # type: ignore[arg-type]
     as_printed = option in (None, default) and stride_on == "1x1"
     return Net(
         name=name,

@@ -22,26 +22,26 @@ CIFAR = {
 
 # Nets of Table 1: parameters, 10^9 multiply-adds.
 IMAGENET = {
-    "plain18": (11_515_688, 1.795),
-    "resnet18": (11_515_688, 1.795),
-    "resnet18B": (11_689_512, 1.814),
-    "resnet18C": (12_043_816, None),
-    "plain34": (21_623_848, 3.644),
-    "resnet34": (21_623_848, 3.644),
-    "resnet34B": (21_797_672, 3.664),
-    "resnet34C": (22_716_840, 3.831),
-    "resnet50": (25_557_032, 3.858),
-    "resnet101": (44_549_160, 7.570),
-    "resnet152": (60_192_808, 11.282),
-    "resnet50_v1.5": (25_557_032, 4.089),
-    "resnet101_v1.5": (44_549_160, 7.801),
-    "resnet152_v1.5": (60_192_808, 11.514),
+    "plain-18": (11_515_688, 1.795),
+    "ResNet-18 (A)": (11_515_688, 1.795),
+    "ResNet-18 (B)": (11_689_512, 1.814),
+    "ResNet-18 (C)": (12_043_816, None),
+    "plain-34": (21_623_848, 3.644),
+    "ResNet-34 (A)": (21_623_848, 3.644),
+    "ResNet-34 (B)": (21_797_672, 3.664),
+    "ResNet-34 (C)": (22_716_840, 3.831),
+    "ResNet-50": (25_557_032, 3.858),
+    "ResNet-101": (44_549_160, 7.570),
+    "ResNet-152": (60_192_808, 11.282),
+    "ResNet-50 (v1.5)": (25_557_032, 4.089),
+    "ResNet-101 (v1.5)": (44_549_160, 7.801),
+    "ResNet-152 (v1.5)": (60_192_808, 11.514),
 }
 
 
 @pytest.mark.parametrize("depth", CIFAR)
 def test_cifar_nets_have_the_known_cost(depth):
-    for name in (f"plain{depth}", f"resnet{depth}"):
+    for name in (f"plain-{depth}", f"ResNet-{depth}"):
         if name in COSTS:
             params, mega = CIFAR[depth]
             assert (COSTS[name].params, round(COSTS[name].macs / 1e6, 3)) == (params, mega), name
@@ -64,7 +64,7 @@ def test_imagenet_nets_have_the_known_cost(name):
 
 @pytest.mark.parametrize(
     "net",
-    [net for net in NETS if "googlenet" not in net.name],  # its depth is that of the longest way through it
+    [net for net in NETS if "GoogLeNet" not in net.name],  # its depth is that of the longest way through it
     ids=lambda net: net.name,
 )
 def test_weighted_layers_are_the_depth(net):
@@ -90,7 +90,7 @@ def test_plain_bottleneck_and_basic_nets_cost_what_option_a_costs(family, depth)
     assert count_cost(plain, shape) == count_cost(option_a, shape)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet34C", "resnet50", "resnet50_v1.5"])
+@pytest.mark.parametrize("name", ["ResNet-20", "ResNet-34 (C)", "ResNet-50", "ResNet-50 (v1.5)"])
 def test_multiply_adds_are_half_of_torchs_flop_count(name):
     net = next(net for net in NETS if net.name == name)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:

@@ -17,12 +17,12 @@ LARGE = [("alexnet", 8, "alexnet"), ("vgg", 16, "vgg16"), ("vgg", 19, "vgg19"), 
 GOOGLENET = {"aux_logits": False, "init_weights": False}
 # Parameters and 10^9 multiply-adds, as torchvision publishes them.
 COSTS = {
-    "alexnet": (61_100_840, 0.714),
-    "googlenet": (6_624_904, 1.498),
-    "vgg16": (138_357_544, 15.47),
-    "vgg19": (143_667_240, 19.632),
-    "vgg16_bn": (138_365_992, 15.47),
-    "vgg19_bn": (143_678_248, 19.632),
+    "AlexNet": (61_100_840, 0.714),
+    "GoogLeNet": (6_624_904, 1.498),
+    "VGG-16": (138_357_544, 15.47),
+    "VGG-19": (143_667_240, 19.632),
+    "VGG-16 (BN)": (138_365_992, 15.47),
+    "VGG-19 (BN)": (143_678_248, 19.632),
 }
 
 
@@ -43,8 +43,8 @@ def test_they_have_the_known_cost(name):
 
 def test_152_layers_cost_less_than_vgg():
     cost = {net.name: net_cost(net).macs for net in NETS}
-    assert cost["resnet152"] < cost["vgg16"] < cost["vgg19"]  # Sec. 4.1
-    assert cost["resnet34"] / cost["vgg19"] == pytest.approx(0.18, abs=0.01)  # Sec. 3.3
+    assert cost["ResNet-152"] < cost["VGG-16"] < cost["VGG-19"]  # Sec. 4.1
+    assert cost["ResNet-34 (A)"] / cost["VGG-19"] == pytest.approx(0.18, abs=0.01)  # Sec. 3.3
 
 
 @pytest.mark.parametrize("channels", [1, 3])
