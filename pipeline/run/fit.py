@@ -22,7 +22,7 @@ from pipeline.learn.training.optimisers import freeze_backbone
 from pipeline.learn.training.precision import float32_products, uses_cuda
 from pipeline.progress import progress
 from pipeline.record import Net
-from pipeline.run.attempt import Attempt, attempt_on
+from pipeline.run.attempt import attempt_on
 from pipeline.run.checkpoint import AtomicCheckpointIO, resumable
 from pipeline.run.launch import Launched, learn_rank, rank
 from pipeline.run.recorder import Recorder, Report
@@ -83,7 +83,7 @@ def fit(
             compile_net(model)
             attempt.tag({COMPILED_TAG: "true"})
         classifier = Classifier(model, config.recipe, _calls(config, compiled), config.seed, config.start.backbone_lr)
-        complete = _train(trainer, classifier, data, attempt, checkpoint)
+        complete = _train(trainer, classifier, data, recorder, checkpoint)
         if not data.has_validation:  # nothing to choose by: the last weights are the result
             recorder.save_best(classifier, trainer.global_step, {})
         snapshots = tuple(recorder.snapshots.items())
@@ -104,11 +104,10 @@ def _build(run: Run, net: Net) -> torch.nn.Module:
 
 
 def _train(
-    trainer: pl.Trainer, classifier: Classifier, data: ImageData, attempt: Attempt, checkpoint: Path | None
+    trainer: pl.Trainer, classifier: Classifier, data: ImageData, recorder: Recorder, checkpoint: Path | None
 ) -> bool:
     """Whether the training came to its end; false where a report stopped it."""
-    recipe, name, recorder = classifier.recipe, attempt.run.name, trainer.callbacks[0]  # type: ignore[attr-defined]
-    assert isinstance(recorder, Recorder)
+    recipe, name = classifier.recipe, recorder.run_name
     bar = progress(name, recipe.max_steps, "steps", _step_of(checkpoint)) if rank() == 0 else nullcontext()
     with bar as recorder.progress:
         try:

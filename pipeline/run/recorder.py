@@ -49,6 +49,10 @@ class Recorder(pl.Callback):
         self._validated = False
 
     @property
+    def run_name(self) -> str:
+        return self._attempt.run.name
+
+    @property
     def net(self) -> Net:
         """The record with the best step so far."""
         best = self.best
