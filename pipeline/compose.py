@@ -10,6 +10,8 @@ there, those of the command line in Hydra's grammar.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,27 @@ def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
         else:
             values[f"{key}.{SHORT[key]}" if key in SHORT else key] = choice
     return picked, values | dict(leaves(own))
+
+
+def require_no_lost_value(words: Sequence[str]) -> None:
+    """Checks DVC's command line: `-S recipe=x` replaces the whole section, and with it the values set before it.
+
+    params.yaml no longer shows them, so only the command line can. The spelling with ++ also mends the changed params.yaml.
+
+    Args:
+        words: of the command.
+
+    Raises:
+        ValueError: a choice follows a value of its section.
+    """
+    settings = [word.lstrip("+") for flag, word in pairwise(words) if flag in ("-S", "--set-param")]
+    settings += [word.split("=", 1)[1].lstrip("+") for word in words if word.startswith("--set-param=")]
+    for at, setting in enumerate(settings):
+        key, _, choice = setting.partition("=")
+        lost = [earlier for earlier in settings[:at] if earlier.startswith(f"{key}.")]
+        if key in CHOICES and lost:
+            spelling = " ".join(f"-S ++{word}" for word in (f"{key}.{SHORT.get(key, NAME)}={choice}", *lost))
+            raise ValueError(f"-S {setting} drops {' and '.join(lost)}, set before it; write {spelling}")
 
 
 def _section(path: Path, key: str, section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Ends a stage with the DVC that runs it, since DVC passes no signal on to its stages."""
+"""The DVC that runs a stage: its command line, and its end, since DVC passes no signal on to its stages."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ def end_with_dvc() -> None:
     """
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_watch, args=(_dvc(),), daemon=True, name="end-with-dvc").start()
+
+
+def dvc_arguments() -> list[str]:
+    """The words of DVC's command; none where no DVC runs this process, or where DVC may not be looked at."""
+    import psutil
+
+    try:
+        return list(_dvc().cmdline()) if "DVC_STAGE" in os.environ else []
+    except psutil.Error:
+        return []
 
 
 def _dvc() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from imports import ROOT, attributes
 
-from pipeline.compose import choices, compose
+from pipeline.compose import choices, compose, require_no_lost_value
 from pipeline.config import LARGE_STEM, from_dict, with_overrides
 from pipeline.learn.models import build_model
 from pipeline.workspace import anchor
@@ -222,6 +223,27 @@ def test_the_parameters_that_users_set_are_those_of_params_yaml():
     assert (both["lr"], both["max_steps"]) == (0.2, 4212)
     with pytest.raises(ValueError, match=r"recipe\.lr and no recipe\.name; .*: dvc exp run -S \+\+recipe\.name=auto"):
         apply("recipe=cifar_quick", "+recipe.lr=0.2")
+
+
+@pytest.mark.parametrize(
+    ("words", "spelling"),
+    [
+        ("-S recipe.lr=0.2 -S recipe=cifar_quick", "write -S ++recipe.name=cifar_quick -S ++recipe.lr=0.2"),
+        ("-n x --set-param ++model.depth=16 --set-param=model=vgg", "write -S ++model.family=vgg -S ++model.depth=16"),
+    ],
+)
+def test_a_choice_that_drops_a_value_is_refused_with_the_spelling_that_keeps_both(words, spelling):
+    with pytest.raises(ValueError, match=re.escape(spelling)):
+        require_no_lost_value(["dvc", "exp", "run", *words.split()])
+
+
+def test_a_choice_before_other_values_loses_nothing():
+    require_no_lost_value(
+        ["dvc", "exp", "run", "-S", "data=cifar10", "-S", "recipe=cifar_quick", "-S", "model.depth=20", "-S", "seed=1"]
+    )
+    require_no_lost_value(
+        ["dvc", "exp", "run", "-S", "recipe.name=cifar_quick", "-S", "recipe.lr=0.2", "-S", "++set.recipe.momentum=0"]
+    )
 
 
 @pytest.mark.parametrize(
