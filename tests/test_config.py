@@ -72,7 +72,6 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["data=cifar11"], "data=cifar11: there is no conf/data/cifar11.yaml; choose one of cifar10, cifar100, digits"),
         (["model.depth=21"], "model.depth=21 is not 6n+2; the paper's CIFAR nets are 20, 32"),
         (["data=imagenette", "model=vgg", "evaluation=multi_scale"], "which has no fully convolutional form here"),
-        (["recipe.precision=tf32", "trainer.accelerator=cpu"], "recipe.precision=tf32 with trainer.accelerator=cpu"),
         (["data=imagenette", "model.depth=20"], "model.depth=20 is not in Table 1; ImageNet nets are 18"),
         (["model.shortcut=C"], "model.shortcut=C is defined for the ImageNet nets"),
         (["recipe.batch_size=many"], "recipe.batch_size='many'"),

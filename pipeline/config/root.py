@@ -72,10 +72,6 @@ class Config(Section):
             self.recipe.schedule != "plateau" or self.data.split == "holdout",
             f"recipe.schedule=plateau with data.split={self.data.split}, which validates on nothing; choose data.split=holdout, or recipe.schedule=multistep with the steps at which an earlier run fell",
         )
-        require(
-            self.recipe.precision != "tf32" or self.trainer.accelerator != "cpu",
-            "recipe.precision=tf32 with trainer.accelerator=cpu; TF32 is how a GPU multiplies (override: recipe.precision=auto)",
-        )
         for key in self.sweep.keys:
             self._require_key(key)
 

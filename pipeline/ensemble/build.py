@@ -2,14 +2,14 @@
 
 The ensemble's folder holds
 members.json                      Ensemble
-served.json                       what the registered model is made of beside the weights
+served.json                       what the registered model reads beside the weights
 weights/<sha256>.safetensors      of each member
 val_probabilities/<sha256>.npy    (N, K) float32 of each member, on the validation images
 """
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,23 +24,25 @@ from pipeline.ensemble import selection
 from pipeline.ensemble.averaging import fitted_temperature, running_averages, tempered
 from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, validation_images
-from pipeline.ensemble.register import register
+from pipeline.ensemble.register import ensemble_key, register
 from pipeline.evaluation.errors import top_k_error
 from pipeline.record import Net, from_json
+from pipeline.tracking import registry
+from pipeline.tracking.location import DATA_TAG, SPLIT_TAG
 
 MEMBERS = "members.json"
-POOL = 50  # greedy looks at no more candidates than this, the best by validation error
+POOL = 50  # greedy considers this many candidates, the best by validation error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Members in the order of the selection; their weights sum to 1."""
+    """Members best validation error first, or as listed; their weights sum to 1."""
 
     selection: str
     wanted: int  # ensemble.size; MLflow may have held fewer
     data: str  # name of the data set
     content_hash: str
-    val_err1: float | None  # of the average; None where a member has seen the validation images
+    val_err1: float | None  # of the average; None where a member was trained on the validation images
     val_err1_by_size: list[float | None]  # of the average of the first member, the first two, ...
     members: list[Net]
     registered: dict[str, Any]  # name, version, run_id of the model in MLflow
@@ -58,8 +60,8 @@ def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
     """The ensemble in `folder`.
 
     Raises:
-        FileNotFoundError: none there.
-        ValueError: it was made of another data set, or by another version of this project.
+        FileNotFoundError: there is none.
+        ValueError: it is of another data set, or another version of this project wrote it.
     """
     if not (folder / MEMBERS).is_file():
         raise FileNotFoundError(f"{folder / MEMBERS} is missing; `dvc repro ensemble` makes it")
@@ -73,8 +75,8 @@ def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
         ) from None
     if ensemble.content_hash != content_hash:
         raise ValueError(
-            f"{folder} was made of data {ensemble.data} {ensemble.content_hash[:12]}, the store holds {content_hash[:12]}; "
-            "run `dvc repro ensemble`"
+            f"{folder} was made from data {ensemble.data} {ensemble.content_hash[:12]}, the store holds "
+            f"{content_hash[:12]}; run `dvc repro ensemble`"
         )
     return ensemble
 
@@ -83,25 +85,25 @@ def averages(members: Sequence[Net], predictions: Sequence[NDArray[np.float32]])
     """(N, K) weighted mean of the first member, of the first two, and so on to the whole ensemble.
 
     Args:
-        predictions: (M,) arrays (N, K), each member's probabilities as its net gives them.
+        predictions: (M,) arrays (N, K), each member's probabilities before its temperature applies.
     """
     pairs = zip(members, predictions, strict=True)
-    scaled = (tempered(values, net.temperature) for net, values in pairs)
-    yield from running_averages(scaled, [net.weight or 0.0 for net in members])
+    calibrated = (tempered(values, net.temperature) for net, values in pairs)
+    yield from running_averages(calibrated, [net.weight or 0.0 for net in members])
 
 
 def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict[str, str]) -> Ensemble:
-    """Finds, chooses, averages, registers in MLflow and publishes in `out`, which appears whole or not at all.
+    """Chooses members, averages them, registers the model in MLflow and publishes `out`, which appears whole or not at all.
 
-    Selection sees validation images alone. Listed members that were trained on these images have no validation error,
-    nor has an average with them. The same members with the same weights are the same MLflow run and the same version of
-    the registered model.
+    Selection uses validation images alone. Listed members that were trained on these images have no validation error,
+    nor has an average with them. The same members with the same weights give the same MLflow run and the same version
+    of the registered model.
 
     Args:
-        tags: of the MLflow run: lineage.
+        tags: lineage, for the MLflow run.
     Raises:
         FileNotFoundError, ValueError: no candidates or weights (see `Source`), nothing to register (see `register`), or
-            a temperature for members that have seen the validation images.
+            a temperature for members that were trained on the validation images.
     """
     manifest = source.store.manifest
     candidates = source.listed(config.members) if config.selection == "listed" else source.candidates()
@@ -125,77 +127,61 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             val_err1=by_size[-1],
             val_err1_by_size=by_size,
             members=members,
-            registered=register(source.location, config.selection, members, by_size[-1], images, part, tags),
+            registered=register(
+                source.location, _run(source, config, members, by_size[-1], tags), members, images, part
+            ),
         )
         ensemble.write(part)
     return ensemble
 
 
 def choose(source: Source, config: EnsembleConfig, candidates: list[Net], images: Images, folder: Path) -> list[Net]:
-    """The members that config.selection takes, with their weights in the average.
+    """The members that config.selection chooses, with their weights in the average.
 
     Args:
         candidates: best validation error first; for selection "listed" the members.
-        folder: for the weights of those whose predictions are not kept.
+        images: validation images.
+        folder: for the weights of nets whose predictions are not cached.
     """
-    if config.selection == "listed":
-        return _equal(candidates)
-    if config.selection == "snapshots":
-        return _snapshots(source, config, candidates, images, folder)
-    errors = [math.inf if net.val_err1 is None else net.val_err1 for net in candidates]
-    nets = [net_kind(net) for net in candidates]
-    if config.selection == "top_k":
-        choice = selection.top_k(errors, config.size)
-    elif config.selection == "best_per_depth":
-        choice = selection.best_per_depth(errors, nets, config.size)
-    elif config.selection == "deepest_twice":
-        choice = selection.deepest_twice(errors, nets, config.size)
-    elif config.selection == "one_net":
-        seeds_of = [(net.name, net.lr, net.steps, net.setting) for net in candidates]
-        choice = selection.one_net(errors, seeds_of, config.size)
-    else:
+    if config.selection == "greedy":
         pool = [source.predict(net, images, folder) for net in candidates[:POOL]]
         if config.temperature == "validation":
             pool = [tempered(values, fitted_temperature(values, images.labels)) for values in pool]
-        choice = selection.greedy(pool, images.labels, config.size)
-    return [replace(candidates[i], weight=weight) for i, weight in choice]
-
-
-def net_kind(net: Net) -> tuple[int, bool, str]:
-    """What makes two nets the same to `best_per_depth`: depth and shortcuts of the paper's nets, or the other's name."""
-    paper = net.model.family in ("cifar", "imagenet")
-    return net.model.depth, net.model.residual, "" if paper else net.name
-
-
-def _equal(nets: Sequence[Net]) -> list[Net]:
-    return [replace(net, weight=1 / len(nets)) for net in nets]
+        weighted = selection.greedy(pool, images.labels, config.size)
+        return [replace(candidates[i], weight=weight) for i, weight in weighted]
+    if config.selection == "listed":
+        members = candidates
+    elif config.selection == "snapshots":
+        members = [
+            replace(net, val_err1=top_k_error(source.predict(net, images, folder), images.labels, 1))
+            for net in _last_snapshots(candidates, config.size)
+        ]
+    else:
+        members = selection.RULES[config.selection](candidates, config.size)
+    return [replace(net, weight=1 / len(members)) for net in members]
 
 
 def _require_unseen(candidates: list[Net], config: EnsembleConfig) -> None:
-    seen = [net.key for net in candidates if net.val_err1 is None]
-    if seen and config.temperature == "validation":
+    trained_on_all = [net.key for net in candidates if net.val_err1 is None]
+    if trained_on_all and config.temperature == "validation":
         raise ValueError(
-            f"ensemble.temperature=validation with members that were trained on the validation images ({', '.join(seen)}): "
-            "their confidence there tells nothing; use ensemble.temperature=none"
+            "ensemble.temperature=validation with members that were trained on the validation images "
+            f"({', '.join(trained_on_all)}), where they are overconfident; use ensemble.temperature=none"
         )
 
 
-def _snapshots(
-    source: Source, config: EnsembleConfig, candidates: list[Net], images: Images, folder: Path
-) -> list[Net]:
-    """The last snapshots of the best run that has any: later ones are of better nets (Huang et al. 2017, Sec. 3)."""
+def _last_snapshots(candidates: list[Net], size: int) -> list[Net]:
+    """The last snapshots of the best run that has any: later ones are better nets (Huang et al. 2017, Sec. 3)."""
     net = next((net for net in candidates if net.snapshots), None)
     if net is None:
         raise ValueError(
-            "ensemble.selection=snapshots, and no finished run left any; train one whose learning rate starts anew "
+            "ensemble.selection=snapshots, but no finished run has snapshots; train one whose learning rate restarts "
             "(recipe=cifar_snapshots, or recipe.schedule=cosine recipe.cycles=6)"
         )
-    last = [
+    return [
         replace(net, snapshot=step, steps=step, step=step, checkpoint_sha256=digest)
-        for step, digest in net.snapshots[-config.size :]
+        for step, digest in net.snapshots[-size:]
     ]
-    errors = [top_k_error(source.predict(each, images, folder), images.labels, 1) for each in last]
-    return _equal([replace(each, val_err1=error) for each, error in zip(last, errors, strict=True)])
 
 
 def _errors_by_size(members: list[Net], predictions: list[NDArray[np.float32]], images: Images) -> list[float | None]:
@@ -207,7 +193,7 @@ def _errors_by_size(members: list[Net], predictions: list[NDArray[np.float32]], 
 
 
 def _keep(folder: Path, members: list[Net], predictions: list[NDArray[np.float32]]) -> None:
-    """Leaves the members' weights alone in the folder, and puts their probabilities beside them."""
+    """Removes the weights of other candidates from `folder`, and writes the members' probabilities."""
     wanted = {folder / weights_file(net) for net in members}
     for path in (folder / "weights").iterdir():
         if path not in wanted:
@@ -215,3 +201,22 @@ def _keep(folder: Path, members: list[Net], predictions: list[NDArray[np.float32
     (folder / "val_probabilities").mkdir()
     for net, values in zip(members, predictions, strict=True):
         np.save(folder / "val_probabilities" / f"{net.checkpoint_sha256}.npy", values)
+
+
+def _run(
+    source: Source, config: EnsembleConfig, members: list[Net], val_err1: float | None, tags: dict[str, str]
+) -> str:
+    """Id of the ensemble's run in MLflow."""
+    manifest = source.store.manifest
+    tags = {
+        **tags,
+        DATA_TAG: manifest.content_hash,
+        SPLIT_TAG: " and ".join(sorted({net.split for net in members})),
+        "pipeline.selection": config.selection,
+        "pipeline.members": json.dumps([net.run_id for net in members]),
+        "pipeline.member_checkpoints": json.dumps([net.checkpoint_sha256 for net in members]),
+        "pipeline.member_weights": json.dumps([net.weight for net in members]),
+    }
+    name = f"{manifest.name}-ensemble{len(members)}-{config.selection}"
+    metrics = {} if val_err1 is None else {"val/err1": val_err1}
+    return registry.ensemble_run(source.location, manifest.name, ensemble_key(members), name, tags, metrics)

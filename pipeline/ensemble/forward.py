@@ -1,4 +1,4 @@
-"""The forward pass that predictions and the served model share, and batch norm's statistics taken anew."""
+"""The forward pass that predictions and the served model share, and the re-estimation of batch norm's statistics."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pipeline.learn.training.precision import float32_products
 
 
 def ready(net: nn.Module, device: torch.device) -> nn.Module:
-    """`net` on `device`, changed into the form that answers fastest: the same function to float32's rounding.
+    """`net` on `device` in its fastest form, which computes the same function within float32's rounding.
 
-    In evaluation mode batch norm is an affine map with fixed numbers, so each one joins the convolution before it. That
-    saves its pass over memory, a quarter of the time on a CPU. bfloat16 would halve the rest, and changes the answers of
-    1 image in 400.
+    In evaluation mode batch norm is an affine map with constant coefficients, so each one is fused into the convolution
+    before it. That saves a pass over memory, a quarter of the time on a CPU. bfloat16 would halve the rest, but it changes
+    the predicted class of 1 image in 400.
 
     Args:
         net: of this project, in evaluation mode.
@@ -34,7 +34,7 @@ def ready(net: nn.Module, device: torch.device) -> nn.Module:
 def class_probabilities(net: nn.Module, images: Tensor) -> Tensor:
     """(B, K) float32 probabilities of (B, C, H, W) float32 images, already normalised.
 
-    Convolutions multiply in float32 on a GPU too, not in TF32, so that machines agree to rounding.
+    Convolutions multiply in float32 on a GPU too, not in TF32, so that machines agree within rounding.
     """
     with float32_products("fp32"):
         return net(images).float().softmax(1)
@@ -42,10 +42,10 @@ def class_probabilities(net: nn.Module, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Gives each batch norm of `net` the plain mean of its batches' statistics, and leaves the net in evaluation mode.
+    """Sets each batch norm's statistics to their plain mean over `batches`; leaves `net` in evaluation mode.
 
-    While training, they are running averages that weigh the last few batches most. The authors' released nets have
-    "the averages" over a large training batch instead (README of KaimingHe/deep-residual-networks).
+    Training keeps running averages, in which the last few batches weigh most. The authors' released nets have "the
+    averages" over a large training batch instead (README of KaimingHe/deep-residual-networks).
 
     Args:
         batches: (B, C, H, W) float32, normalised training images; at least one.
@@ -54,7 +54,7 @@ def average_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's way to say: every batch counts the same
+        norm.momentum = None  # in torch: every batch weighs the same
     net.train()
     with float32_products("fp32"):
         for images in batches:

@@ -1,4 +1,4 @@
-"""From test probabilities to what evaluation publishes: errors of nets and averages, and their comparisons.
+"""From test probabilities to what evaluation publishes: errors of nets and averages, and comparisons between them.
 
 M members, N test images, K classes. Errors are fractions, intervals are at 95 %.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import replacing
+from pipeline.ensemble.averaging import running_averages
 from pipeline.ensemble.build import Ensemble, averages
-from pipeline.ensemble.diversity import seeds_against_depths
 from pipeline.ensemble.predictions import Images
+from pipeline.ensemble.selection import all_but_seed, first_of_each
 from pipeline.evaluation.errors import (
     Labels,
     Probabilities,
     confusion_matrix,
     per_class_errors,
     predicted_classes,
+    top_k_error,
     wrong,
 )
 from pipeline.evaluation.intervals import mcnemar_exact, paired_bootstrap, wilson
 from pipeline.record import Net
 
-VIEWS = {"single": "1-crop", "ten_crop": "10-crop", "multi_scale": "dense, 5 scales"}  # as the report calls them
-PLOTTED = 100_000  # images; a table of more is of no use to `dvc plots`
+VIEWS = {"single": "1-crop", "ten_crop": "10-crop", "multi_scale": "dense, 5 scales"}  # as the report names them
+PLOTTED = 100_000  # images; `dvc plots` cannot use a larger table
 SEED = 0  # of the bootstrap
 
 Tested = tuple[Net, NDArray[np.float32]]  # a net and its probabilities (N, K) on the test images
@@ -52,7 +54,7 @@ def judge(
         named: the run of the train stage.
         others: nets that are neither members nor the named run.
     """
-    manifest, labels = images.store.manifest, images.labels
+    labels, classes = images.labels, images.store.manifest.classes
     by_size: list[dict[str, Any]] = []
     average = members[0]
     for val_err1, average in zip(ensemble.val_err1_by_size, averages(ensemble.members, members), strict=True):
@@ -61,16 +63,8 @@ def judge(
     if named:
         named = replace(named[0], weight=weights.get(named[0].checkpoint_sha256)), named[1]
     pairs = list(zip(ensemble.members, members, strict=True))
-    views = f"single {manifest.height}x{manifest.width} view" if manifest.format == "arrays" else None
     result = {
-        "data": {
-            "name": manifest.name,
-            "content_hash": manifest.content_hash,
-            "protocol": views or VIEWS[images.evaluation.views],
-            "batchnorm": images.evaluation.batchnorm,
-            "num_test": len(labels),
-            "classes": list(manifest.classes),
-        },
+        "data": _data(images),
         "members": [_tested(net, values, labels) for net, values in pairs],
         "ensemble": {
             "size": ensemble.size,
@@ -82,15 +76,32 @@ def judge(
         },
         "run": _tested(*named, labels) if named else None,
         "others": [_tested(net, values, labels) for net, values in others],
-        "per_class": errors_by_class(average, labels, manifest.classes),
+        "per_class": errors_by_class(average, labels, classes),
         "confusion": confusion_matrix(average, labels).tolist(),
         "seeds_against_depths": seeds_against_depths([*pairs, *filter(None, [named]), *others], labels),
     }
     return result, average
 
 
+def _data(images: Images) -> dict[str, Any]:
+    manifest = images.store.manifest
+    views = f"single {manifest.height}x{manifest.width} view" if manifest.format == "arrays" else None
+    return {
+        "name": manifest.name,
+        "content_hash": manifest.content_hash,
+        "protocol": views or VIEWS[images.evaluation.views],
+        "batchnorm": images.evaluation.batchnorm,
+        "num_test": len(images.indices),
+        "classes": list(manifest.classes),
+    }
+
+
+def _tested(net: Net, probabilities: NDArray[np.float32], labels: Labels) -> dict[str, Any]:
+    return {**net.to_json(), **errors_of(probabilities, labels)}
+
+
 def errors_of(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
-    """test_err1 and test_err5 with their intervals (Wilson), ci95 and ci95_err5."""
+    """test_err1 and test_err5, and their Wilson intervals ci95 and ci95_err5."""
     missed, missed5 = wrong(probabilities, labels), wrong(probabilities, labels, 5)
     return {
         "test_err1": float(missed.mean()),
@@ -101,7 +112,7 @@ def errors_of(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
 
 
 def errors_by_class(probabilities: Probabilities, labels: Labels, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """A dict a class: class, test_err1 (None without test images), count."""
+    """For each class: class, test_err1 (None where it has no test images), count."""
     errors, counts = per_class_errors(probabilities, labels)
     return [
         {"class": name, "test_err1": None if math.isnan(error) else float(error), "count": int(count)}
@@ -110,19 +121,19 @@ def errors_by_class(probabilities: Probabilities, labels: Labels, classes: Seque
 
 
 def best_member(members: Sequence[Tested]) -> Tested:
-    """The member with the lowest validation error: the net that would have been published without an ensemble.
+    """The member with the lowest validation error: the net that would be published if there were no ensemble.
 
-    Choosing the lowest test error instead would let the test images choose. Where a member has no validation error, the
-    first that the user has listed.
+    The lowest test error would let the test images choose. Where a member has no validation error, the first one that
+    the user listed.
     """
     errors = [math.inf if net.val_err1 is None else net.val_err1 for net, _ in members]
     return members[0] if math.inf in errors else members[errors.index(min(errors))]
 
 
 def compared(probabilities: Probabilities, best: Tested, labels: Labels) -> dict[str, Any]:
-    """The ensemble against its best member on the same images: McNemar's exact p, difference of errors (bootstrap).
+    """The ensemble against its best member on the same images: McNemar's exact p, and the difference of errors (bootstrap).
 
-    Of top-1 errors, and of top-5 errors under the same names ending in 5.
+    The keys that end in 5 are for top-5 errors.
     """
     net, values = best
     comparison: dict[str, Any] = {}
@@ -139,8 +150,51 @@ def compared(probabilities: Probabilities, best: Tested, labels: Labels) -> dict
     return comparison
 
 
+def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[str, Any]]:
+    """Where an ensemble's gain comes from: seeds of one net, or nets of several depths ("six models of different depth").
+
+    For 1, 2, ... nets the test errors of two averages with equal weights, each of the best nets on validation:
+    seeds: of the net that has the most of them, at one learning rate; depths: of the best net of each depth that was
+    trained as the seeds were. `alone` is the mean test error of the single nets.
+
+    Args:
+        nets: a net may occur twice; those trained on the validation images cannot be ranked and take no part.
+        labels: (N,) true classes.
+    Returns:
+        [] unless there are two seeds of a net and two depths.
+    """
+    once = {net.checkpoint_sha256: (net, values) for net, values in nets if net.val_err1 is not None}
+    ranked = sorted(once.values(), key=lambda pair: (pair[0].val_err1, pair[0].checkpoint_sha256))
+    groups: dict[Hashable, list[Tested]] = {}
+    for pair in ranked:
+        groups.setdefault(all_but_seed(pair[0]), []).append(pair)
+    seeds = max((first_of_each(group, lambda pair: pair[0].seed) for group in groups.values()), key=len, default=[])
+    if len(seeds) < 2:
+        return []
+    net = seeds[0][0]
+    alike = [pair for pair in ranked if _training(pair[0]) == _training(net)]
+    depths = first_of_each(alike, lambda pair: pair[0].model.depth)
+    if len(depths) < 2:
+        return []
+    rows = zip(_averaged(seeds, labels), _averaged(depths, labels), strict=False)  # up to the smaller count
+    return [{"size": k, "net": net.name, "seeds": one, "depths": other} for k, (one, other) in enumerate(rows, 1)]
+
+
+def _training(net: Net) -> Hashable:
+    return net.model.residual, net.steps, net.setting, bool(net.snapshot)
+
+
+def _averaged(nets: Sequence[Tested], labels: Labels) -> Iterator[dict[str, Any]]:
+    """A row for the first net, for the average of the first two, and so on."""
+    alone = [top_k_error(values, labels, 1) for _, values in nets]
+    for k, mean in enumerate(running_averages([values for _, values in nets], [1.0] * len(nets)), 1):
+        errors = errors_of(mean, labels)
+        row = {"models": [net.name for net, _ in nets[:k]], "alone": sum(alone[:k]) / k}
+        yield {**row, "test_err1": errors["test_err1"], "ci95": errors["ci95"]}
+
+
 def write_answers(average: NDArray[np.float32], images: Images, path: Path) -> None:
-    """CSV with the columns actual and predicted, a row an image: the ensemble's answers; no rows for large test sets."""
+    """The ensemble's predictions as CSV: actual and predicted class of each image; no rows for a large test set."""
     classes = images.store.manifest.classes
     with replacing(path) as part, part.open("w", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
@@ -151,9 +205,9 @@ def write_answers(average: NDArray[np.float32], images: Images, path: Path) -> N
 
 
 def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int, dict[str, float]]]:
-    """For MLflow: the step and the test metrics of each run that an evaluation names, by run id."""
+    """For MLflow: by run id the step and the test metrics of each run that was evaluated."""
     nets = (*result["members"], *filter(None, [result["run"]]), *result["others"])
-    # A run's test error is that of the weights that it chose, not of a snapshot on the way.
+    # A run's test error is that of its best weights, not of a snapshot.
     tested = {net["run_id"]: (net["steps"], net) for net in nets if not net["snapshot"]}
     tested[ensemble.registered["run_id"]] = (0, result["ensemble"])
     return {
@@ -161,7 +215,3 @@ def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int,
         for run_id, (step, net) in tested.items()
         if run_id
     }
-
-
-def _tested(net: Net, probabilities: NDArray[np.float32], labels: Labels) -> dict[str, Any]:
-    return {**net.to_json(), **errors_of(probabilities, labels)}

@@ -1,7 +1,8 @@
 """The ensemble as MLflow serves it: images in, averaged class probabilities out.
 
-MLflow stores this file with the model and runs it when a server loads the model ("models from code"), so nothing is
-unpickled: weights are safetensors, the rest is JSON.
+MLflow stores this file and the modules that it imports with the model, and runs it when a server loads the model
+("models from code"). Nothing is unpickled: the weights are safetensors, the rest is JSON. An import added here or in
+those modules travels with every registered model.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.learn.input.augment import PadCrop
 from pipeline.learn.models import build_model
 
-DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; other artifacts are weights by hash
-BATCH = 128  # images a forward pass
+DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; the others are weights by hash
+BATCH = 128  # images in a forward pass
 
 
 class EnsembleModel(PythonModel):
-    """Members' probabilities, averaged after the softmax with the weights of the selection."""
+    """Members' probabilities, averaged after the softmax with the members' weights."""
 
     def load_context(self, context: Any) -> None:
         description = json.loads(Path(context.artifacts[DESCRIPTION]).read_text())
@@ -44,9 +45,9 @@ class EnsembleModel(PythonModel):
             self._inputs.append(PadCrop(mean, std, padding=0, flip=False).to(self._device))
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """(N, K) float32 probabilities, in the order of the description's classes, of (N, H, W, C) uint8 images.
+        """(N, K) float32 probabilities of (N, H, W, C) uint8 images, in the order of the description's classes.
 
-        Images have the size that the nets were validated on: whole small images, or centre crops already cut.
+        Images have the size that the nets were validated on: small images are whole, others are centre crops.
         """
         images = torch.from_numpy(np.array(model_input, dtype=np.uint8))
         parts = [self._average(chunk.to(self._device)) for chunk in images.split(BATCH) if len(chunk)]

@@ -1,4 +1,4 @@
-"""An ensemble as a registered model of MLflow, with its lineage."""
+"""The ensemble as a model in MLflow's registry."""
 
 from __future__ import annotations
 
@@ -19,78 +19,57 @@ from pipeline.ensemble.predictions import Images
 from pipeline.learn.input.augment import mean_of_crops
 from pipeline.learn.input.normalization import channel_constants
 from pipeline.record import Net
-from pipeline.tracking import registry
-from pipeline.tracking.location import DATA_TAG, SPLIT_TAG, Location
+from pipeline.tracking import models
+from pipeline.tracking.location import Location
 
 SERVED = "served.json"
 FORM = 3  # of the served model; raised when it changes, so that the same members get a new version
+NEEDS = ("mlflow", "numpy", "safetensors", "torch", "torchvision")  # imported by model.py and what it imports
 _MODEL = Path(__file__).with_name("model.py")
-_NEEDS = ("mlflow", "numpy", "safetensors", "torch")  # what model.py and its imports import
 
 
-def register(
-    location: Location,
-    selection: str,
-    members: list[Net],
-    val_err1: float | None,
-    images: Images,
-    folder: Path,
-    tags: dict[str, str],
-) -> dict[str, Any]:
-    """Name, version and run id of the registered model of these members: the one there is already, or a new one.
+def register(location: Location, run_id: str, members: list[Net], images: Images, folder: Path) -> dict[str, Any]:
+    """Name, version and run id of the registered model: the version that the run has already, or a new one.
 
     The model is resnet-ensemble-<data set>; the version gets the alias `champion`.
 
     Args:
-        images: of the validation split; the first becomes the model's example.
+        run_id: of the ensemble's run.
+        images: of the validation split; the first becomes the model's input example.
         folder: holds the members' weights; served.json is written there.
-        tags: of the run: lineage.
     Raises:
         ValueError: members that see crops of different sizes.
     """
     manifest = images.store.manifest
     write_json(folder / SERVED, _description(images.store, members))
-    example = _example(images, members)
+    artifacts = {net.checkpoint_sha256: folder / weights_file(net) for net in members}
+    model = models.Model(
+        code=_MODEL,
+        artifacts={**artifacts, "ensemble": folder / SERVED},
+        example=_example(images, members),
+        num_classes=len(manifest.classes),
+        requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
+    )
     name = f"resnet-ensemble-{manifest.name}"
-    lineage = {
-        **tags,
-        DATA_TAG: manifest.content_hash,
-        SPLIT_TAG: " and ".join(sorted({net.split for net in members})),
-        "pipeline.selection": selection,
-        "pipeline.members": json.dumps([member.run_id for member in members]),
-        "pipeline.member_checkpoints": json.dumps([member.checkpoint_sha256 for member in members]),
-        "pipeline.member_weights": json.dumps([member.weight for member in members]),
-    }
-    run_name = f"{manifest.name}-ensemble{len(members)}-{selection}"
-    metrics = {} if val_err1 is None else {"val/err1": val_err1}
-    run_id = registry.ensemble_run(location, manifest.name, ensemble_key(members), run_name, lineage, metrics)
-    number = registry.champion(location, name, run_id)
-    if number is None:
-        artifacts = {member.checkpoint_sha256: folder / weights_file(member) for member in members}
-        artifacts["ensemble"] = folder / SERVED
-        requirements = [f"{package}=={version(package).split('+')[0]}" for package in _NEEDS]
-        number = registry.register(
-            location, name, run_id, _MODEL, artifacts, example, len(manifest.classes), requirements
-        )
-    return {"name": name, "version": number, "run_id": run_id}
+    return {"name": name, "version": models.register(location, name, run_id, model), "run_id": run_id}
 
 
 def ensemble_key(members: list[Net]) -> str:
-    """12 hex digits: the members' weights, temperatures and what they weigh in the average, in whatever order they come."""
-    facts = [FORM, sorted((member.checkpoint_sha256, member.weight, member.temperature) for member in members)]
+    """12 hex digits, a hash of the members' checkpoints, weights in the average and temperatures, in any order."""
+    facts = [FORM, sorted((net.checkpoint_sha256, net.weight, net.temperature) for net in members)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
 def _description(store: Store, members: list[Net]) -> dict[str, Any]:
     """What `model.EnsembleModel` reads; means have the shape (H, W, C) or (1, 1, C), floats survive JSON exactly."""
     statistics = {}
-    for facts in members:
-        kept = store.statistics(facts.split)
-        pixel = facts.normalize == "per_pixel_mean"
-        mean, std = channel_constants("channel" if pixel else facts.normalize, kept)
-        mean = _pixel_mean(store, kept, facts.augment) if pixel else mean[None, None]
+    for net in members:
+        measured = store.statistics(net.split)
+        pixel = net.normalize == "per_pixel_mean"
+        mean, std = channel_constants("channel" if pixel else net.normalize, measured)
+        mean = _pixel_mean(store, measured, net.augment) if pixel else mean[None, None]
         std = np.ones_like(std) if pixel else std
-        statistics[_seen_through(facts)] = {"mean": mean.tolist(), "std": std.tolist()}
+        statistics[_normalization(net)] = {"mean": mean.tolist(), "std": std.tolist()}
     return {
         "data": store.manifest.name,
         "content_hash": store.manifest.content_hash,
@@ -98,24 +77,24 @@ def _description(store: Store, members: list[Net]) -> dict[str, Any]:
         "statistics": statistics,
         "members": [
             {
-                "checkpoint_sha256": member.checkpoint_sha256,
-                "weight": member.weight,
-                "temperature": member.temperature,
-                "model": {**vars(member.model), "num_classes": member.num_classes, "in_channels": member.in_channels},
-                "statistics": _seen_through(member),
+                "checkpoint_sha256": net.checkpoint_sha256,
+                "weight": net.weight,
+                "temperature": net.temperature,
+                "model": {**vars(net.model), "num_classes": net.num_classes, "in_channels": net.in_channels},
+                "statistics": _normalization(net),
             }
-            for member in members
+            for net in members
         ],
     }
 
 
-def _seen_through(record: Net) -> str:
-    """Names a normalisation; the same one has other values where it was taken of other images."""
-    return record.normalize if record.split == SPLIT else f"{record.normalize} of {record.split}"
+def _normalization(net: Net) -> str:
+    """Names the statistics that a net's images are normalised with; each split has its own."""
+    return net.normalize if net.split == SPLIT else f"{net.normalize} of {net.split}"
 
 
 def _pixel_mean(store: Store, statistics: Statistics, augment: AugmentConfig) -> np.ndarray:
-    """(H, W, C) of what the served nets see: a whole small image, or a crop."""
+    """(H, W, C) mean of the model's input: a whole small image, or a crop."""
     assert statistics.pixel_mean is not None  # a net was trained with it
     if store.manifest.format == "arrays":
         return statistics.pixel_mean
@@ -125,13 +104,13 @@ def _pixel_mean(store: Store, statistics: Statistics, augment: AugmentConfig) ->
 
 def _example(images: Images, members: list[Net]) -> np.ndarray:
     """(1, H, W, C) uint8: the first image as every member sees it before normalisation."""
-    views = sorted({(facts.augment.crop, facts.augment.test_side) for facts in members})
+    views = sorted({(net.augment.crop, net.augment.test_side) for net in members})
     if isinstance(images.records, ArrayRecords):
         return np.array(images.records.images[images.indices[:1]])
     if len(views) > 1:
         raise ValueError(
-            f"the members see different views of an image, (recipe.augment.crop, test_side) = {views}; a served model "
-            "has one input: train them with the same, or take the others out of MLflow's experiment"
+            f"the members take different crops, (recipe.augment.crop, recipe.augment.test_side) = {views}; a served model "
+            "takes one kind of input: train them alike, or list members that were (ensemble=listed)"
         )
     pixels, _ = images.batches(members[0], workers=1).fetch(images.indices[:1], None)
     return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())

@@ -1,10 +1,10 @@
-"""What the layers of a trained net answer with, and what comes back to them (Fig. 7, Sec. 4.1 and 4.2)."""
+"""Responses of a trained net's layers, and the gradients that reach them (Fig. 7, Sec. 4.1 and 4.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,37 +13,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.data.splits import evenly
-from pipeline.ensemble.predictions import Images, load_net
+from pipeline.ensemble.predictions import Images, finished, load_net
 from pipeline.learn.input.loader import EvalLoader
 from pipeline.learn.training.precision import float32_products
-from pipeline.progress import progress
 
-IMAGES = 500  # evenly spaced, so of every class
-BATCH = 50  # a backward pass keeps every layer's maps
+IMAGES = 500  # evenly spaced, so that every class has some
+BATCH = 50  # a backward pass keeps every layer's feature maps
 
 
 @dataclass(frozen=True)
 class Responses:
-    """A number a 3x3 convolution, from the input on."""
+    """One number for each 3x3 convolution, from the input on."""
 
-    std: list[float]  # of all that the layer's batch norm gives, over images, channels and positions
-    gradient: list[float]  # Euclidean norm of the loss's gradient in the same place, an image; mean over images
+    std: list[float]  # of the output of the layer's batch norm, over images, channels and positions
+    gradient: list[float]  # Euclidean norm of the loss's gradient at the same place, mean over images
 
 
 def responses(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Responses:
     """Responses "after BN and before other nonlinearity (ReLU/addition)", and gradients "with healthy norms".
 
     Args:
-        net: with a batch norm after each 3x3 convolution, in evaluation mode. It is left as it was.
+        net: in evaluation mode, with a batch norm after each 3x3 convolution. It does not change.
         batches: (B, C, H, W) float32 normalised images and (B,) int64 labels; at least one.
     Raises:
         ValueError: no such layer.
     """
     layers = list(_norms_after_3x3(net))
     if not layers:
-        raise ValueError("no 3x3 convolution with batch norm behind it; layer responses are defined after batch norm")
+        raise ValueError("no 3x3 convolution is followed by batch norm, after which layer responses are measured")
     device = next(net.parameters()).device
-    # A row a layer: sum, sum of squares, count, sum of gradients' norms.
+    # One row a layer: sum, sum of squares, count, sum of the gradients' norms.
     sums, images = torch.zeros(len(layers), 4, dtype=torch.float64, device=device), 0
     with float32_products("fp32"), _measuring(layers, sums):
         for inputs, labels in batches:
@@ -56,7 +55,7 @@ def responses(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Respo
 
 
 def responses_of(weights: Path, images: Images, device: torch.device, workers: int) -> Responses | None:
-    """Responses of a trained net to some of `images`, in its single view; None for a net that has no such layers.
+    """Responses of a trained net to some of `images`, in its single view; None for a net without such layers.
 
     Raises:
         ValueError: as `load_net`.
@@ -65,18 +64,10 @@ def responses_of(weights: Path, images: Images, device: torch.device, workers: i
     net = net.to(memory_format=torch.channels_last).to(device)
     if not list(_norms_after_3x3(net)):
         return None
-    some = replace(images, indices=evenly(images.indices, IMAGES))
-    batches = some.batches(record, workers)
+    batches, indices = images.batches(record, workers), evenly(images.indices, IMAGES)
+    loader = EvalLoader(indices, BATCH, batches.fetch, ahead=batches.ahead)
     title = f"layer responses, {record.name} {record.key}"
-
-    def served() -> Iterator[tuple[Tensor, Tensor]]:
-        for fetched in EvalLoader(some.indices, BATCH, batches.fetch, ahead=batches.ahead):
-            inputs, labels = batches.finish(tuple(part.to(device) for part in fetched))
-            yield inputs, labels
-            shown.advance(len(labels))
-
-    with progress(title, len(some.indices), "images") as shown:
-        return responses(net, served())
+    return responses(net, finished(loader, batches, device, title, len(indices)))
 
 
 def _norms_after_3x3(net: nn.Module) -> Iterator[nn.BatchNorm2d]:
@@ -88,22 +79,24 @@ def _norms_after_3x3(net: nn.Module) -> Iterator[nn.BatchNorm2d]:
 
 @contextmanager
 def _measuring(layers: list[nn.BatchNorm2d], sums: Tensor) -> Iterator[None]:
-    def watched(layer: int) -> object:
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            variance, mean = torch.var_mean(output.detach(), correction=0)
-            count, mean = output.numel(), mean.double()
-            sums[layer, 0] += count * mean
-            sums[layer, 1] += count * (variance.double() + mean.square())
-            sums[layer, 2] += count
+    """Adds each forward and backward pass in the block to the rows of `sums`."""
 
-            def back(gradient: Tensor) -> None:
-                sums[layer, 3] += gradient.detach().flatten(1).norm(dim=1).double().sum()
+    def measure(row: Tensor, output: Tensor) -> None:
+        variance, mean = torch.var_mean(output.detach(), correction=0)
+        count, mean = output.numel(), mean.double()
+        row[0] += count * mean
+        row[1] += count * (variance.double() + mean.square())
+        row[2] += count
 
-            output.register_hook(back)  # of the value before a ReLU in place
+        def add_gradient(gradient: Tensor) -> None:
+            row[3] += gradient.detach().flatten(1).norm(dim=1).double().sum()
 
-        return hook
+        output.register_hook(add_gradient)  # on the value before an in-place ReLU
 
-    handles = [norm.register_forward_hook(watched(at)) for at, norm in enumerate(layers)]  # type: ignore[arg-type]
+    handles = [
+        layer.register_forward_hook(lambda _, __, output, row=row: measure(row, output))
+        for layer, row in zip(layers, sums, strict=True)
+    ]
     try:
         yield
     finally:

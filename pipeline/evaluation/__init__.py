@@ -1,1 +1,1 @@
-"""What a classifier's probabilities are worth: errors, and how sure a count of images makes them."""
+"""Classification errors and their confidence intervals."""

@@ -1,8 +1,7 @@
 """Errors of a classifier, from its probabilities.
 
-N images, K classes. A tie counts against us: where other classes score exactly as high as the true one, all of them
-rank before it. So a net that gives every class the same probability errs on every image, in whatever order the
-classes are stored.
+N images, K classes. A tie counts as an error: classes that score exactly as high as the true one rank before it. A net
+that gives every class the same probability is therefore wrong on every image, whatever the order of the classes.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ Labels = NDArray[np.integer]  # (N,), values 0 <= label < K
 
 
 def wrong(probabilities: Probabilities, labels: Labels, k: int = 1) -> NDArray[np.bool_]:
-    """(N,) whether the true class is not among the k best; all False when k >= K.
+    """(N,) True where the true class is not among the k best; all False when k >= K.
 
     Raises:
-        ValueError: shapes that do not fit, no image, a label outside 0..K-1, a value that is not finite, or k < 1.
+        ValueError: shapes that do not match, no image, a label outside 0..K-1, a value that is not finite, or k < 1.
     """
     require_countable(probabilities, labels)
     if k < 1:
         raise ValueError(f"top-{k} error; k must be at least 1")
     truth = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    rank = (probabilities >= truth).sum(axis=1) - 1  # the true class itself is not before itself
+    rank = (probabilities >= truth).sum(axis=1) - 1  # the true class counts itself
     return rank >= k
 
 
@@ -34,7 +33,7 @@ def top_k_error(probabilities: Probabilities, labels: Labels, k: int) -> float:
 
 
 def predicted_classes(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
-    """(N,) the class that `wrong` counts as answered: of tied best classes the first that is not the true one."""
+    """(N,) the predicted class, consistent with `wrong`: of tied best classes the first that is not the true one."""
     missed = wrong(probabilities, labels)
     rivals = np.array(probabilities, dtype=np.float64)
     rivals[np.arange(len(labels)), labels] = -np.inf
@@ -51,14 +50,14 @@ def per_class_errors(probabilities: Probabilities, labels: Labels) -> tuple[NDAr
 
 
 def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
-    """(K, K) number of images by true class (row) and predicted class (column); its trace is N minus the errors."""
+    """(K, K) number of images by true class (row) and predicted class (column); its trace counts the right ones."""
     num_classes = probabilities.shape[1]
     cells = labels.astype(np.int64) * num_classes + predicted_classes(probabilities, labels)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def require_countable(probabilities: Probabilities, labels: Labels) -> None:
-    """Errors as `wrong`."""
+    """Raises ValueError where errors cannot be counted, see `wrong`."""
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not labels.size:
         raise ValueError(
             f"probabilities {probabilities.shape} and labels {labels.shape}; need (N, K) and (N,) with N at least 1"
@@ -67,6 +66,8 @@ def require_countable(probabilities: Probabilities, labels: Labels) -> None:
         raise ValueError(
             f"labels from {labels.min()} to {labels.max()}; with {probabilities.shape[1]} classes they must lie in 0..{probabilities.shape[1] - 1}"
         )
-    # NaN compares false with everything, so a diverged net would pass for a perfect one.
+    # NaN compares false with everything, so a diverged net would look perfect.
     if not np.isfinite(probabilities).all():
-        raise ValueError("probabilities hold NaN or infinity; the net has diverged, its errors cannot be counted")
+        raise ValueError(
+            "the probabilities hold NaN or infinity: the net has diverged, and its errors cannot be counted"
+        )

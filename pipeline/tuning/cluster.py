@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.learn.training.precision import resolve
 from pipeline.tracking.location import Location
 
 
@@ -63,10 +64,8 @@ def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
 
 def check_precision(config: Config, cluster: dict[str, float]) -> None:
     """Raises ValueError where every rank would refuse recipe.precision."""
-    if config.recipe.precision == "tf32" and not on_gpus(config, cluster):
-        raise ValueError(
-            "recipe.precision=tf32 is how GPUs multiply, and the Ray cluster has none; use recipe.precision=auto, fp32 or bf16"
-        )
+    if not on_gpus(config, cluster):
+        resolve(config.recipe.precision, "cpu")
 
 
 def side_by_side(config: Config, cluster: dict[str, float]) -> int:

@@ -1,4 +1,4 @@
-"""Nets made elsewhere: mapped, validated, told to MLflow, found by the ensemble."""
+"""Nets made elsewhere: renamed weights, validation errors, a run in MLflow, a candidate of the ensemble."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from runs import composed, tracked
 from pipeline.cli import USER_ERROR, main
 from pipeline.data.store import open_store
 from pipeline.ensemble.adopted import adopt
+from pipeline.ensemble.members import Source
 from pipeline.learn.models import build_model
 from pipeline.stages import adopt as stage
 from pipeline.tracking.location import locate
@@ -27,39 +28,39 @@ def theirs(tmp_path):
 
 def adopted(root, *overrides):
     config = composed(root, "model.depth=8", "trainer.accelerator=cpu", *overrides)
-    location = locate(config.tracking.uri, config.paths.mlruns)
-    return adopt(config, root / "data/store/digits", root / "runs", location, {}), location
+    source = Source.configured(config, root / "data/store/digits")
+    return adopt(config, source, {}), source
 
 
 def test_an_adopted_net_is_a_candidate_with_its_own_validation_error(workspace, theirs):
     root = workspace()
-    made, location = adopted(root, f"start.weights={theirs}", "recipe.normalize=channel")
-    manifest = open_store(root / "data/store/digits").manifest
-    (found,) = trained_nets(location, "digits", manifest.content_hash, "holdout")
-    assert (found.key, found.name, found.lr, found.seed, found.steps) == (made.key, "ResNet-8", None, None, 0)
-    assert found.val_err1 == made.val_err1 and 0.5 < made.val_err1 < 1  # random weights
+    made, source = adopted(root, f"start.weights={theirs}", "recipe.normalize=channel")
+    (net,) = source.candidates()
+    assert (net.key, net.name, net.lr, net.seed, net.steps) == (made.net.key, "ResNet-8", None, None, 0)
+    assert net.val_err1 == made.val_err1 and 0.5 < made.val_err1 < 1  # random weights
     (run,) = tracked(root)
     assert run.tags["pipeline.kind"] == "adopted" and run.tags["pipeline.source"].startswith("resnet8.th (")
 
 
-def test_the_same_weights_are_the_same_run_and_another_normalisation_another(workspace, theirs):
-    root = workspace()
-    first, _ = adopted(root, f"start.weights={theirs}", "recipe.normalize=channel")
-    again, _ = adopted(root, f"start.weights={theirs}", "recipe.normalize=channel")
-    other, _ = adopted(root, f"start.weights={theirs}", "recipe.normalize=unit")
-    assert first == again and other.key != first.key and other.val_err5 != first.val_err5
+def test_the_key_hashes_the_weights_and_what_decides_predictions(workspace, theirs):
+    root, weights = workspace(), f"start.weights={theirs}"
+    first, again, other = (adopted(root, weights, f"recipe.normalize={n}")[0] for n in ("channel", "channel", "unit"))
+    assert first == again and other.net.key != first.net.key and other.val_err5 != first.val_err5
     assert len(tracked(root)) == 2
+    keys = [
+        adopted(root, weights, *more)[0].net.key
+        for more in ((), ("recipe.augment.padding=2",), ("model.init_fan=fan_out",), ("model.shortcut_zeros=around",))
+    ]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
-def test_weights_that_have_seen_the_validation_images_are_never_chosen(workspace, theirs, capsys):
+def test_weights_that_were_trained_on_the_validation_images_are_never_chosen(workspace, theirs, capsys):
     root = workspace()
     config = composed(root, "model.depth=8", f"start.weights={theirs}", "data.split=full", "trainer.accelerator=cpu")
     stage.run(config, Workspace(root, config.data.name))
-    told = capsys.readouterr().out
-    assert "nothing chooses it" in told
-    assert (
-        "recipe.normalize=per_pixel_mean) or wired it otherwise (model.shortcut_zeros=after" in told
-    )  # untrained, it guesses
+    out = capsys.readouterr().out
+    assert "no selection chooses it" in out
+    assert "This error is high" in out and "recipe.normalize=per_pixel_mean" in out  # untrained, the net guesses
     (run,) = tracked(root)
     assert "best/err1" not in run.metrics
     manifest = open_store(root / "data/store/digits").manifest
@@ -69,15 +70,6 @@ def test_weights_that_have_seen_the_validation_images_are_never_chosen(workspace
     }
     assert not nets["holdout"]
     assert [(net.key, net.val_err1) for net in nets["full"]] == [(run.tags["pipeline.key"], None)]
-
-
-def test_what_only_training_reads_makes_no_other_net(workspace, theirs):
-    root = workspace()
-    keys = [
-        adopted(root, f"start.weights={theirs}", *more)[0].key
-        for more in ((), ("recipe.augment.padding=2",), ("model.init_fan=fan_out",), ("model.shortcut_zeros=around",))
-    ]
-    assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from pipeline.ensemble.averaging import COLDEST, HOTTEST, fitted_temperature, te
 
 
 def softmax(logits):
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    return (raised / raised.sum(1, keepdims=True)).astype(np.float32)
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return (exponentials / exponentials.sum(1, keepdims=True)).astype(np.float32)
 
 
 def drawn(count=20_000, sharper=1.0):
-    """Probabilities of a net, and labels drawn from what they would be at logits `sharper` times smaller."""
+    """Probabilities, and labels drawn from the same logits divided by `sharper`."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (count, 5))
     truth = softmax(logits / sharper)
@@ -21,28 +21,28 @@ def drawn(count=20_000, sharper=1.0):
 
 
 @pytest.mark.parametrize("sharper", [0.5, 1.0, 3.0])
-def test_the_temperature_found_is_the_one_that_was_hidden(sharper):
+def test_the_temperature_of_overconfident_probabilities_is_recovered(sharper):
     assert fitted_temperature(*drawn(sharper=sharper)) == pytest.approx(sharper, rel=0.03)
 
 
-def test_it_is_the_lowest_cross_entropy_on_the_labels():
-    said, labels = drawn(500, sharper=1.7)
-    found = fitted_temperature(said, labels)
+def test_the_temperature_has_the_lowest_cross_entropy_on_the_labels():
+    probabilities, labels = drawn(500, sharper=1.7)
+    fitted = fitted_temperature(probabilities, labels)
 
-    def surprise(temperature):
-        return -np.log(tempered(said, temperature)[np.arange(500), labels]).mean()
+    def cross_entropy(temperature):
+        return -np.log(tempered(probabilities, temperature)[np.arange(500), labels]).mean()
 
-    assert surprise(found) <= min(surprise(found * 0.98), surprise(found * 1.02))
+    assert cross_entropy(fitted) <= min(cross_entropy(fitted * 0.98), cross_entropy(fitted * 1.02))
 
 
 def test_a_temperature_changes_no_order_and_one_changes_nothing():
-    said, _ = drawn(100)
-    assert tempered(said, 1.0) is said
+    probabilities, _ = drawn(100)
+    assert tempered(probabilities, 1.0) is probabilities
     for temperature in (0.5, 4.0):
-        found = tempered(said, temperature)
-        assert np.array_equal(found.argsort(1), said.argsort(1)) and found.dtype == np.float32
-        np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
-    assert tempered(said, 4.0).max() < said.max()
+        scaled = tempered(probabilities, temperature)
+        assert np.array_equal(scaled.argsort(1), probabilities.argsort(1)) and scaled.dtype == np.float32
+        np.testing.assert_allclose(scaled.sum(1), 1, rtol=1e-6)
+    assert tempered(probabilities, 4.0).max() < probabilities.max()
 
 
 def test_a_net_that_is_never_wrong_or_always_wrong_stays_within_bounds():

@@ -6,10 +6,10 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from tiny_world import CLASSES, SIDE, World, choose, file_names
+from tiny_world import World, choose, file_names, val_probabilities
 
 from pipeline.ensemble import build
-from pipeline.ensemble.averaging import average, fitted_temperature, tempered
+from pipeline.ensemble.averaging import fitted_temperature, tempered
 from pipeline.ensemble.build import build_ensemble, read_ensemble
 from pipeline.ensemble.predictions import validation_images
 from pipeline.ensemble.register import ensemble_key
@@ -23,36 +23,24 @@ def make(world: World, selection: str = "best_per_depth", size: int = 6):
 
 @pytest.fixture
 def unregistered(monkeypatch):
-    """Registration takes a second or two, and is not what some tests are about."""
-    monkeypatch.setattr(build, "register", lambda *_: {"name": "none", "version": 0, "run_id": "none"})
+    """Skips the registration, which takes a second or two."""
+    monkeypatch.setattr(build, "register", lambda _, run_id, *__: {"name": "none", "version": 0, "run_id": run_id})
 
 
 def versions(world: World):
     return client(world.location).search_model_versions("name = 'resnet-ensemble-tiny'")
 
 
-def loaded(world: World, name: str = "resnet-ensemble-tiny"):
-    mlflow.set_tracking_uri(world.location.uri)
-    return mlflow.pyfunc.load_model(f"models:/{name}@champion")
-
-
-def val_average(world: World, ensemble):
-    folder = world.root / "ensemble" / "val_probabilities"
-    arrays = [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
-    return average(arrays, [member.weight for member in ensemble.members])
-
-
-def test_members_may_be_tempered_to_what_they_get_right_on_validation(world, unregistered):
+def test_temperatures_are_fitted_to_the_validation_images(world, unregistered):
     world.add_run(0.2, depth=14), world.add_run(0.3, depth=8)
     plain = make(world)
     assert {member.temperature for member in plain.members} == {1.0}
     config = choose("best_per_depth", temperature="validation")
     ensemble = build_ensemble(world.source, config, world.root / "ensemble", {})
-    labels, folder = validation_images(world.store).labels, world.root / "ensemble" / "val_probabilities"
-    said = [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
-    found = [member.temperature for member in ensemble.members]
-    assert found == [fitted_temperature(p, labels) for p in said] and 1.0 not in found
-    mean = np.mean([tempered(p, t) for p, t in zip(said, found, strict=True)], axis=0)
+    labels, probabilities = validation_images(world.store).labels, val_probabilities(world, ensemble)
+    temperatures = [member.temperature for member in ensemble.members]
+    assert temperatures == [fitted_temperature(p, labels) for p in probabilities] and 1.0 not in temperatures
+    mean = np.mean([tempered(p, t) for p, t in zip(probabilities, temperatures, strict=True)], axis=0)
     assert ensemble.val_err1 == (mean.argmax(1) != labels).mean()
     assert ensemble_key(ensemble.members) != ensemble_key(plain.members)
 
@@ -72,22 +60,12 @@ def test_an_ensemble_of_other_data_or_of_another_version_is_refused_in_a_sentenc
         read_ensemble(path.parent, world.store.manifest.content_hash)
 
 
-def test_the_error_is_known_for_each_number_of_members(world, unregistered):
-    for error, depth in ((0.2, 14), (0.3, 8), (0.4, 20)):
-        world.add_run(error, depth=depth)
-    ensemble = make(world)
-    labels, folder = validation_images(world.store).labels, world.root / "ensemble" / "val_probabilities"
-    said = [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
-    expected = [(np.mean(said[:count], axis=0).argmax(1) != labels).mean() for count in (1, 2, 3)]
-    assert ensemble.val_err1_by_size == pytest.approx(expected) and ensemble.val_err1 == ensemble.val_err1_by_size[-1]
-
-
 def test_publishes_members_weights_and_probabilities(world):
     deep, shallow = world.add_run(0.2, depth=14), world.add_run(0.3, depth=8)
     world.add_run(0.4, depth=8, seed=1)  # a worse run of a depth that is there already
     plain = world.add_run(0.5, depth=8, residual=False)
     ensemble = make(world)
-    assert not Path("mlflow.db").exists()  # the store of a client that was not told where runs are tracked
+    assert not Path("mlflow.db").exists()  # where MLflow tracks by default
     assert [member.key for member in ensemble.members] == [deep, shallow, plain]
     assert [member.name for member in ensemble.members] == ["ResNet-14", "ResNet-8", "plain-8"]
     assert [member.weight for member in ensemble.members] == [pytest.approx(1 / 3)] * 3
@@ -97,8 +75,9 @@ def test_publishes_members_weights_and_probabilities(world):
         ["members.json", "served.json", *(f"weights/{h}.safetensors" for h in hashes)]
         + [f"val_probabilities/{h}.npy" for h in hashes]
     )
-    labels = validation_images(world.store).labels
-    assert ensemble.val_err1 == pytest.approx((val_average(world, ensemble).argmax(1) != labels).mean())
+    labels, probabilities = validation_images(world.store).labels, val_probabilities(world, ensemble)
+    by_size = [(np.mean(probabilities[:count], axis=0).argmax(1) != labels).mean() for count in (1, 2, 3)]
+    assert ensemble.val_err1_by_size == pytest.approx(by_size) and ensemble.val_err1 == ensemble.val_err1_by_size[-1]
     assert read_ensemble(world.root / "ensemble", world.store.manifest.content_hash) == ensemble
 
 
@@ -115,39 +94,6 @@ def test_the_run_in_mlflow_holds_the_lineage(world):
     assert json.loads(tags["pipeline.member_weights"]) == [0.5, 0.5]
     assert run.data.metrics["val/err1"] == ensemble.val_err1
     assert run.info.status == "FINISHED" and run.outputs.model_outputs
-
-
-def test_the_registered_model_gives_our_probabilities(world):
-    world.add_run(0.2, depth=14, normalize="per_pixel_mean")
-    world.add_run(0.3, normalize="channel")
-    ensemble = make(world)
-    images = validation_images(world.store)
-    model = loaded(world)
-    answer = model.predict(np.array(images.records.images[images.indices]))
-    assert answer.dtype == np.float32
-    np.testing.assert_allclose(answer, val_average(world, ensemble), atol=1e-6)
-    assert model.predict(np.zeros((0, SIDE, SIDE, 1), np.uint8)).shape == (0, len(CLASSES))
-    with pytest.raises(Exception, match="shape"):
-        model.predict(np.zeros((1, SIDE + 1, SIDE, 1), np.uint8))
-
-
-def test_a_model_of_jpegs_takes_crops(shard_world):
-    world = shard_world
-    world.add_run(0.2, depth=14)
-    world.add_run(0.3)
-    ensemble = make(world)
-    images = validation_images(world.store)
-    crops, _ = images.batches(ensemble.members[0]).fetch(images.indices, None)
-    answer = loaded(world, "resnet-ensemble-tiny_shards").predict(crops.permute(0, 2, 3, 1).numpy())
-    np.testing.assert_allclose(answer, val_average(world, ensemble), atol=1e-6)
-
-
-def test_members_with_different_crops_cannot_be_served_together(shard_world):
-    shard_world.add_run(0.2, depth=14, crop=16)
-    shard_world.add_run(0.3)
-    with pytest.raises(ValueError, match="a served model has one input"):
-        make(shard_world)
-    assert not (shard_world.root / "ensemble").exists()
 
 
 def test_the_same_members_make_no_new_run_or_version(world):
@@ -168,11 +114,11 @@ def test_champion_follows_the_ensemble_made_last(world):
     two, one = make(world, size=2).registered, make(world, size=1).registered
     assert (two["version"], one["version"]) == (1, 2) and two["run_id"] != one["run_id"]
     assert make(world, size=2).registered == two
-    found = client(world.location).get_model_version_by_alias("resnet-ensemble-tiny", "champion")
-    assert int(found.version) == 1
+    champion = client(world.location).get_model_version_by_alias("resnet-ensemble-tiny", "champion")
+    assert int(champion.version) == 1
 
 
-def test_a_registration_that_broke_off_is_made_up_for(world, monkeypatch):
+def test_an_interrupted_registration_is_completed_by_the_next_call(world, monkeypatch):
     world.add_run(0.2)
     with monkeypatch.context() as broken:
         broken.setattr(mlflow.MlflowClient, "create_model_version", lambda *_, **__: 1 / 0)
@@ -193,34 +139,20 @@ def test_a_failure_leaves_the_earlier_ensemble(world, unregistered, monkeypatch)
     assert not list(world.root.glob(".*.part"))
 
 
-def test_greedy_keeps_the_weights_of_members_alone(world, unregistered):
-    for seed in range(4):
-        world.add_run(0.1 + seed / 100, seed=seed)
-    ensemble = make(world, "greedy", 3)
-    assert sum(member.weight for member in ensemble.members) == pytest.approx(1)
-    assert len(list((world.root / "ensemble" / "weights").iterdir())) == ensemble.size <= 3
-    assert len(list((world.runs / "predictions").iterdir())) == 4
-
-
-def test_choosing_again_needs_the_weights_of_members_alone(world, unregistered, monkeypatch):
+def test_greedy_considers_the_best_candidates_and_keeps_the_weights_of_members(world, unregistered, monkeypatch):
+    monkeypatch.setattr(build, "POOL", 3)
     keys = [world.add_run(0.1 + seed / 100, seed=seed) for seed in range(4)]
-    first = make(world, "greedy", 1)
-    for key in keys:
-        if key != first.members[0].key:
-            (world.runs / key / "best.safetensors").unlink()
+    first = make(world, "greedy", 2)
+    assert sum(member.weight for member in first.members) == pytest.approx(1)
+    assert len(list((world.root / "ensemble" / "weights").iterdir())) == first.size <= 2
+    assert len(list((world.runs / "predictions").iterdir())) == 3
+    for key in set(keys) - {member.key for member in first.members}:  # choosing again needs no weights of the others
+        (world.runs / key / "best.safetensors").unlink()
     monkeypatch.setattr(registry, "download", lambda *_: 1 / 0)
-    assert make(world, "greedy", 1) == first
+    assert make(world, "greedy", 2) == first
 
 
-def test_greedy_looks_at_the_best_candidates_alone(world, unregistered, monkeypatch):
-    monkeypatch.setattr(build, "POOL", 2)
-    for seed in range(3):
-        world.add_run(0.1 + seed / 100, seed=seed)
-    make(world, "greedy", 3)
-    assert len(list((world.runs / "predictions").iterdir())) == 2
-
-
-def test_snapshots_of_the_best_run_that_left_any_are_members_by_their_own_errors(world, unregistered):
+def test_snapshots_of_the_best_run_that_has_any_are_members_with_their_own_errors(world, unregistered):
     world.add_run(0.05, seed=1)
     key = world.add_run(0.1, seed=2, snapshots=4)
     world.add_run(0.2, seed=3, snapshots=4)
@@ -229,48 +161,40 @@ def test_snapshots_of_the_best_run_that_left_any_are_members_by_their_own_errors
         (key, n, n) for n in (2, 3, 4)
     ]
     assert len({member.checkpoint_sha256 for member in ensemble.members}) == 3
-    images = validation_images(world.store)
-    for member in ensemble.members:
-        said = np.load(world.root / "ensemble" / "val_probabilities" / f"{member.checkpoint_sha256}.npy")
-        assert member.val_err1 == (said.argmax(1) != images.labels).mean()
-
-
-def test_snapshots_are_fetched_from_mlflow_where_the_folder_is_gone(world, unregistered):
-    key = world.add_run(0.1, snapshots=2)
-    before = make(world, "snapshots")
-    for path in (world.runs / key).glob("snapshot-*"):
+    labels = validation_images(world.store).labels
+    for member, probabilities in zip(ensemble.members, val_probabilities(world, ensemble), strict=True):
+        assert member.val_err1 == (probabilities.argmax(1) != labels).mean()
+    for path in (world.runs / key).glob("snapshot-*"):  # MLflow has them too
         path.unlink()
-    assert make(world, "snapshots") == before
+    assert make(world, "snapshots", 3) == ensemble
 
 
-def test_without_snapshots_the_recipe_that_leaves_them_is_named(world, unregistered):
+def test_without_snapshots_the_error_names_a_recipe_that_makes_them(world, unregistered):
     world.add_run(0.1)
     with pytest.raises(ValueError, match="recipe=cifar_snapshots"):
         make(world, "snapshots")
 
 
-def test_listed_members_join_whatever_images_they_have_seen(world):
+def test_listed_members_join_whatever_images_they_were_trained_on(world, unregistered):
     full, other, chosen = world.add_run(0.0, split="full"), world.add_run(0.9, seed=1), world.add_run(0.1, seed=2)
     config = choose("listed", members=[other, full])
     ensemble = build_ensemble(world.source, config, world.root / "ensemble", {})
     assert [(member.key, member.weight) for member in ensemble.members] == [(other, 0.5), (full, 0.5)]
     assert [member.val_err1 is None for member in ensemble.members] == [False, True]
-    assert ensemble.val_err1 is None and ensemble.val_err1_by_size[0] is not None  # the second has seen those images
+    assert ensemble.val_err1 is None and ensemble.val_err1_by_size[0] is not None
     run = client(world.location).get_run(ensemble.registered["run_id"])
     assert "val/err1" not in run.data.metrics and run.data.tags["pipeline.split"] == "full and holdout"
     assert read_ensemble(world.root / "ensemble", world.store.manifest.content_hash) == ensemble
-    predicted = loaded(world).predict(np.array(world.store.test().images[:5]))
-    assert np.asarray(predicted).shape == (5, len(CLASSES))
     assert [member.key for member in make(world, "top_k", 2).members] == [chosen, other]
 
 
-def test_a_temperature_is_not_fitted_to_images_that_a_member_has_seen(world, unregistered):
+def test_no_temperature_is_fitted_to_images_that_a_member_was_trained_on(world, unregistered):
     config = choose("listed", temperature="validation", members=[world.add_run(0.0, split="full")])
     with pytest.raises(ValueError, match="trained on the validation images"):
         build_ensemble(world.source, config, world.root / "ensemble", {})
 
 
-def test_a_listed_run_that_is_not_there_is_told_with_those_that_are(world):
+def test_the_error_about_a_missing_listed_run_names_those_that_exist(world):
     key = world.add_run(0.1)
     with pytest.raises(ValueError, match=rf"no finished run nosuchrun .* there are {key} \(ResNet-8\)"):
         build_ensemble(world.source, choose("listed", members=["nosuchrun"]), world.root / "ensemble", {})

@@ -3,17 +3,13 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from tiny_world import World, file_names
+from tiny_world import file_names
 
-from pipeline.ensemble.members import fetch_weights
+from pipeline.ensemble.members import weights_file
 from pipeline.run.weights import BEST
 from pipeline.tracking import registry
 from pipeline.tracking.location import Location, client
 from pipeline.tracking.registry import require_answer
-
-
-def find(world: World):
-    return world.source.candidates()
 
 
 def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
@@ -24,30 +20,24 @@ def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
     world.add_run(0.1, status="FAILED")
     world.add_run(0.1, status="")  # still running
     world.add_run(0.1, stopped=True)  # by a sweep's scheduler
-    found = find(world)
-    assert [candidate.key for candidate in found] == [better, worse]
-    first = found[0]
+    first, second = world.source.candidates()
+    assert (first.key, second.key) == (better, worse)
     assert (first.name, first.lr, first.seed, first.split) == ("ResNet-14", 0.1, 2, "holdout")
     assert (first.val_err1, first.steps) == (0.2, 100)
     assert len(first.checkpoint_sha256) == 64 and first.run_id
 
 
-def test_runs_of_equal_error_come_by_key(world):
-    keys = [world.add_run(0.2, seed=seed) for seed in (3, 1, 2)]
-    assert [candidate.key for candidate in find(world)] == sorted(keys)
-
-
-def test_all_pages_are_read(world, monkeypatch):
+def test_all_pages_are_read_and_runs_of_equal_error_come_by_key(world, monkeypatch):
     monkeypatch.setattr(registry, "PAGE", 2)
-    for seed in range(5):
-        world.add_run(0.1 * (5 - seed), seed=seed)
-    assert [candidate.seed for candidate in find(world)] == [4, 3, 2, 1, 0]
+    keys = [world.add_run(0.2, seed=seed) for seed in (3, 1, 2)]
+    best = world.add_run(0.1)
+    assert [net.key for net in world.source.candidates()] == [best, *sorted(keys)]
 
 
 def test_no_candidate_says_where_it_looked_and_what_to_do(world):
     world.add_run(0.1, split="full")
     with pytest.raises(ValueError) as refused:
-        find(world)
+        world.source.candidates()
     for part in (world.location.uri, "tiny", world.store.manifest.content_hash[:12], "dvc repro -f train"):
         assert part in str(refused.value)
 
@@ -60,44 +50,43 @@ def test_a_server_that_does_not_answer_is_one_sentence():
 def test_weights_come_from_the_runs_folder(world, tmp_path, monkeypatch):
     key = world.add_run(0.1)
     monkeypatch.setattr(registry, "download", None)  # not needed
-    out = fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "out" / "w.safetensors")
-    assert out.read_bytes() == (world.runs / key / BEST).read_bytes()
+    (net,) = world.source.candidates()
+    assert world.source.fetch(net, tmp_path / "out").read_bytes() == (world.runs / key / BEST).read_bytes()
 
 
 @pytest.mark.parametrize("harm", [shutil.rmtree, lambda folder: (folder / BEST).write_bytes(b"newer weights")])
 def test_weights_come_from_mlflow_where_the_folder_is_gone_or_changed(world, tmp_path, harm):
     key = world.add_run(0.1)
-    bytes_then = (world.runs / key / BEST).read_bytes()
+    content = (world.runs / key / BEST).read_bytes()
     harm(world.runs / key)
-    out = fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "out" / "w.safetensors")
-    assert out.read_bytes() == bytes_then
-    assert file_names(tmp_path / "out") == ["w.safetensors"]
+    (net,) = world.source.candidates()
+    assert world.source.fetch(net, tmp_path / "out").read_bytes() == content
+    assert file_names(tmp_path / "out") == [weights_file(net)]
 
 
 def test_weights_that_are_not_the_reported_ones_are_refused(world, tmp_path):
-    key = world.add_run(0.1)
-    shutil.rmtree(world.runs / key)
+    shutil.rmtree(world.runs / world.add_run(0.1))
     for stored in (tmp_path / "mlruns" / "artifacts").rglob(BEST):
         stored.write_bytes(b"damaged")
-    candidate = find(world)[0]
-    with pytest.raises(ValueError, match=f"mlflow runs delete --run-id {candidate.run_id}"):
-        fetch_weights(candidate, world.location, world.runs, tmp_path / "out" / "w.safetensors")
+    (net,) = world.source.candidates()
+    with pytest.raises(ValueError, match=f"mlflow runs delete --run-id {net.run_id}"):
+        world.source.fetch(net, tmp_path / "out")
     assert file_names(tmp_path / "out") == []
 
 
-def test_weights_that_are_nowhere_say_how_to_go_on(world, tmp_path):
-    key = world.add_run(0.1)
-    shutil.rmtree(world.runs / key)
+def test_missing_weights_are_an_error_with_a_remedy(world, tmp_path):
+    shutil.rmtree(world.runs / world.add_run(0.1))
     shutil.rmtree(tmp_path / "mlruns" / "artifacts")
-    with pytest.raises(FileNotFoundError, match=r"missing or changed, and checkpoints/best.safetensors of run"):
-        fetch_weights(find(world)[0], world.location, world.runs, tmp_path / "w.safetensors")
+    (net,) = world.source.candidates()
+    with pytest.raises(FileNotFoundError, match=f"missing or changed.*mlflow runs delete --run-id {net.run_id}"):
+        world.source.fetch(net, tmp_path / "out")
 
 
 def test_a_run_that_another_version_wrote_is_left_out(world, caplog):
     key = world.add_run(0.2)
     world.add_run(0.1, seed=1)
     runs = client(world.location)
-    (best,) = [net for net in find(world) if net.key != key]
+    (best,) = [net for net in world.source.candidates() if net.key != key]
     runs.set_tag(best.run_id, "pipeline.net", "{}")
-    assert [net.key for net in find(world)] == [key]
+    assert [net.key for net in world.source.candidates()] == [key]
     assert best.run_id in caplog.text

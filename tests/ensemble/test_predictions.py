@@ -27,7 +27,7 @@ def predict(world: World, key: str, images=None):
 
 
 @pytest.mark.parametrize("normalize", ["channel", "per_pixel_mean"])
-def test_probabilities_are_what_the_net_says_in_its_own_validation(world, normalize):
+def test_probabilities_are_those_of_the_nets_own_validation(world, normalize):
     key = world.add_run(0.1, normalize=normalize)
     net, record = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=10, augment=record.augment, normalize=normalize)
@@ -37,23 +37,18 @@ def test_probabilities_are_what_the_net_says_in_its_own_validation(world, normal
         images, truth = data.on_after_batch_transfer(batch, 0)
         logits.append(net(images))
         labels.append(truth)
-    found = predict(world, key)
-    assert found.shape == (NUM_VAL, 7) and found.dtype == np.float32
-    np.testing.assert_allclose(found, torch.cat(logits).softmax(1).detach().numpy(), atol=1e-6)
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    values = predict(world, key)
+    assert values.shape == (NUM_VAL, 7) and values.dtype == np.float32
+    np.testing.assert_allclose(values, torch.cat(logits).softmax(1).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(values.sum(1), 1, atol=1e-6)
     assert np.array_equal(torch.cat(labels), validation_images(world.store).labels)
-    assert len(np.unique(found.argmax(1))) > 1  # the net tells images apart
+    assert len(np.unique(values.argmax(1))) > 1
 
 
-def test_a_second_run_needs_no_forward_pass(world, monkeypatch):
+def test_a_second_call_needs_no_forward_pass(world, monkeypatch):
     key = world.add_run(0.1)
     first = np.array(predict(world, key))
-
-    def forbidden(*_):
-        raise AssertionError("a forward pass")
-
-    monkeypatch.setattr(predictions, "class_probabilities", forbidden)
-    monkeypatch.setattr(predictions, "load_net", forbidden)
+    monkeypatch.setattr(predictions, "load_net", lambda *_: 1 / 0)
     assert np.array_equal(predict(world, key), first)
 
 
@@ -71,9 +66,9 @@ def test_changed_code_is_not_answered_from_the_cache(changed, world, monkeypatch
     assert len(list((world.runs / "predictions").iterdir())) == 2
 
 
-def test_the_cache_knows_all_the_code_that_predictions_need():
+def test_the_caches_names_hash_all_the_code_that_predictions_need():
     needed = {str(path.relative_to(ROOT / "pipeline")) for path in closure(ROOT / "pipeline/ensemble/predictions.py")}
-    # How a file is written, a net called, a bar shown or a configuration checked decides no probability.
+    # Writing files, naming nets, progress bars and the checks of the configuration decide no probability.
     other = {"atomic.py", "progress.py", "record.py", "run/key.py"}
     needed = {name for name in needed if not name.endswith("__init__.py") and not name.startswith("config/")} - other
     assert not {name for name in needed if not name.startswith((*predictions._CODE, *training_key._CODE))}
@@ -89,64 +84,64 @@ def test_other_images_and_other_weights_are_kept_apart(world):
 
 def test_jpegs_are_decoded_and_cropped(shard_world):
     key = shard_world.add_run(0.1)
-    found = predict(shard_world, key)
-    assert found.shape == (NUM_VAL, 7) and np.isfinite(found).all()
+    values = predict(shard_world, key)
+    assert values.shape == (NUM_VAL, 7) and np.isfinite(values).all()
 
 
-def looked_at(world: World, views: str, batchnorm: str = "running") -> Images:
+def viewed(world: World, views: str, batchnorm: str = "running") -> Images:
     evaluation = EvaluationConfig(views=views, batchnorm=batchnorm, runs="members")  # type: ignore[arg-type]
     return all_images("test", world.store, world.store.test(), evaluation)
 
 
 def test_ten_crops_are_averaged_after_the_softmax(shard_world):
     key = shard_world.add_run(0.1)
-    found = predict(shard_world, key, looked_at(shard_world, "ten_crop"))
+    values = predict(shard_world, key, viewed(shard_world, "ten_crop"))
     net, record = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
     records, statistics = shard_world.store.test(), shard_world.store.statistics("holdout")
-    mean, std = (torch.from_numpy(values).view(3, 1, 1) for values in (statistics.mean, statistics.std))
-    said = []
+    mean, std = (torch.from_numpy(part).view(3, 1, 1) for part in (statistics.mean, statistics.std))
+    expected = []
     for index in range(NUM_TEST):
         image = torch.from_numpy(simplejpeg.decode_jpeg(records.jpeg(index))).permute(2, 0, 1)
         crops = torch.stack(TF.ten_crop(image, record.augment.crop))  # stored at the side that tests take
-        said.append(net((crops / 255 - mean) / std).softmax(1).mean(0))
-    np.testing.assert_allclose(found, torch.stack(said).detach().numpy(), atol=1e-4)
-    assert not np.allclose(found, predict(shard_world, key, looked_at(shard_world, "single")), atol=0.01)
+        expected.append(net((crops / 255 - mean) / std).softmax(1).mean(0))
+    np.testing.assert_allclose(values, torch.stack(expected).detach().numpy(), atol=1e-4)
+    assert not np.allclose(values, predict(shard_world, key, viewed(shard_world, "single")), atol=0.01)
 
 
 def test_scales_are_averaged_over_whole_images(shard_world, monkeypatch):
     monkeypatch.setattr("pipeline.learn.input.views.SCALES", (16, 24))
     key = shard_world.add_run(0.1)
-    found = predict(shard_world, key, looked_at(shard_world, "multi_scale"))
+    values = predict(shard_world, key, viewed(shard_world, "multi_scale"))
     net, _ = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
     records, statistics = shard_world.store.test(), shard_world.store.statistics("holdout")
-    mean, std = (torch.from_numpy(values).view(3, 1, 1) for values in (statistics.mean, statistics.std))
+    mean, std = (torch.from_numpy(part).view(3, 1, 1) for part in (statistics.mean, statistics.std))
     image = torch.from_numpy(simplejpeg.decode_jpeg(records.jpeg(3))).permute(2, 0, 1)
-    said = []
+    expected = []
     for side in (16, 24):
         whole = TF.resize(image, [side], antialias=True)
-        said += [net((seen / 255 - mean)[None] / std).softmax(1)[0] for seen in (whole, whole.flip(2))]
-    np.testing.assert_allclose(found[3], torch.stack(said).mean(0).detach().numpy(), atol=0.02)  # two ways to resize
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+        expected += [net((view / 255 - mean)[None] / std).softmax(1)[0] for view in (whole, whole.flip(2))]
+    np.testing.assert_allclose(
+        values[3], torch.stack(expected).mean(0).detach().numpy(), atol=0.02
+    )  # two ways to resize
+    np.testing.assert_allclose(values.sum(1), 1, atol=1e-6)
 
 
 def test_batch_norms_averages_are_taken_from_the_nets_training_images(world):
     key = world.add_run(0.1)
-    found = predict(world, key, looked_at(world, "single", "averaged"))
+    values = predict(world, key, viewed(world, "single", "averaged"))
     net, record = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=NUM_TRAIN - NUM_VAL, augment=record.augment, normalize="channel")
     data = ImageData(world.store.path, "holdout", recipe, 0)
     average_statistics(net, [data.on_after_batch_transfer(batch, 0)[0] for batch in data.train_dataloader()])
-    images = looked_at(world, "single")
+    images = viewed(world, "single")
     inputs, _ = images.batches(record).finish((torch.arange(NUM_TEST), torch.empty(0)))
-    np.testing.assert_allclose(found, net(inputs).softmax(1).detach().numpy(), atol=1e-5)
-    assert not np.allclose(found, predict(world, key, images), atol=0.01)
+    np.testing.assert_allclose(values, net(inputs).softmax(1).detach().numpy(), atol=1e-5)
+    assert not np.allclose(values, predict(world, key, images), atol=0.01)
 
 
 def test_small_images_have_one_view(world):
     key = world.add_run(0.1)
-    assert np.array_equal(
-        predict(world, key, looked_at(world, "ten_crop")), predict(world, key, looked_at(world, "single"))
-    )
+    assert np.array_equal(predict(world, key, viewed(world, "ten_crop")), predict(world, key, viewed(world, "single")))
 
 
 def test_a_net_of_full_is_normalised_by_the_statistics_of_full(world):

@@ -1,4 +1,4 @@
-"""Layer responses and gradients on cases worked out by hand, and on the paper's nets (Fig. 7)."""
+"""Layer responses and gradients, on cases computed by hand and on the paper's nets (Fig. 7)."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
 @pytest.mark.parametrize(("depth", "residual"), [(8, True), (8, False), (20, True)])
 def test_each_3x3_layer_has_a_response(depth, residual):
     net = build_model("cifar", depth, residual=residual, num_classes=10).eval()
-    found = responses(net, batches())
-    assert len(found.std) == len(found.gradient) == depth - 1  # all but the classifier
-    assert min(found.std) > 0 and min(found.gradient) > 0
+    result = responses(net, batches())
+    assert len(result.std) == len(result.gradient) == depth - 1  # all but the classifier
+    assert min(result.std) > 0 and min(result.gradient) > 0
 
 
-def test_a_response_is_the_spread_of_what_batch_norm_gives():
+def test_a_response_is_the_standard_deviation_of_batch_norms_output():
     net = build_model("cifar", 8, num_classes=10).eval()
-    seen = []
-    net.layer2[0].bn1.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().clone()))
-    found = responses(net, batches())
-    assert found.std[3] == pytest.approx(
-        torch.cat(seen).std(correction=0).item(), rel=1e-5
-    )  # stem, two of layer1, this
+    outputs = []
+    net.layer2[0].bn1.register_forward_hook(lambda module, inputs, output: outputs.append(output.detach().clone()))
+    result = responses(net, batches())
+    # Layers 0 to 2 are the stem and two of layer1.
+    assert result.std[3] == pytest.approx(torch.cat(outputs).std(correction=0).item(), rel=1e-5)
 
 
-def test_a_gradient_is_that_of_the_loss_an_image_before_the_relu():
+def test_a_gradient_is_that_of_an_images_loss_before_the_relu():
     net = nn.Sequential(
         nn.Conv2d(1, 1, 3, padding=1, bias=False),
         nn.BatchNorm2d(1),
@@ -46,24 +45,23 @@ def test_a_gradient_is_that_of_the_loss_an_image_before_the_relu():
         nn.Linear(4, 2),
     ).eval()
     images, labels = torch.randn(3, 1, 2, 2), torch.tensor([0, 1, 1])
-    found = responses(net, [(images, labels)])
+    result = responses(net, [(images, labels)])
     before = net[1](net[0](images)).detach().requires_grad_()
     F.cross_entropy(net[4](before.relu().flatten(1)), labels, reduction="sum").backward()
-    assert found.gradient == [pytest.approx(before.grad.flatten(1).norm(dim=1).mean().item(), rel=1e-5)]
+    assert result.gradient == [pytest.approx(before.grad.flatten(1).norm(dim=1).mean().item(), rel=1e-5)]
 
 
-def test_batches_of_any_size_say_the_same_and_the_net_stays_as_it_was():
+def test_the_batch_size_does_not_matter_and_the_net_stays_as_it_was():
     net = build_model("cifar", 8, num_classes=10).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    whole, parts = batches(1), batches(1)
-    images, labels = whole[0]
+    ((images, labels),) = batches(1)
     split = responses(net, zip(images.split(3), labels.split(3), strict=True))
-    together = responses(net, parts)
+    together = responses(net, [(images, labels)])
     assert split.std == pytest.approx(together.std) and split.gradient == pytest.approx(together.gradient)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters()) and not net.layer1[0].bn1._forward_hooks
 
 
 def test_a_net_without_such_layers_is_refused():
-    with pytest.raises(ValueError, match="no 3x3 convolution with batch norm"):
+    with pytest.raises(ValueError, match="no 3x3 convolution is followed by batch norm"):
         responses(build_model("vgg_small", 11, num_classes=10).eval(), [])

@@ -1,3 +1,5 @@
+"""The registered model, in processes that cannot import this repository."""
+
 from __future__ import annotations
 
 import json
@@ -10,14 +12,101 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
+from imports import ROOT, closure, imported
 from processes import free_port, until
-from tiny_world import CLASSES, SIDE, choose
+from tiny_world import CLASSES, SIDE, World, choose, val_average
 
-from pipeline.ensemble.averaging import average
-from pipeline.ensemble.build import build_ensemble
+from pipeline.ensemble.build import Ensemble, build_ensemble
 from pipeline.ensemble.predictions import validation_images
+from pipeline.ensemble.register import NEEDS
+
+MODEL = ROOT / "pipeline/ensemble/model.py"
+# Python imports this before anything else; what installed the repository for development has its finder in place then.
+SITECUSTOMIZE = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
+"""
+PREDICT = """
+import importlib.util, sys
+import mlflow, numpy
+assert importlib.util.find_spec("pipeline") is None
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/resnet-ensemble-tiny@champion")
+numpy.save("probabilities.npy", model.predict(numpy.load("images.npy")))
+"""
+
+
+def made(world: World) -> Ensemble:
+    world.add_run(0.2, depth=14, normalize="per_pixel_mean")
+    world.add_run(0.3)
+    return build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
+
+
+def validation_pixels(world: World) -> np.ndarray:
+    images = validation_images(world.store)
+    return np.array(images.records.images[images.indices])
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> tuple[Path, dict[str, str]]:
+    """A folder, and the environment of processes there that cannot import the repository."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
+    return folder, {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
+
+
+def test_the_registered_model_brings_the_code_that_it_imports_and_no_more(world, elsewhere):
+    ensemble, (folder, environment) = made(world), elsewhere
+    (code,) = world.root.rglob("code/pipeline")
+    carried = {path.relative_to(code) for path in code.rglob("*") if path.is_file()}
+    assert carried == {path.relative_to(ROOT / "pipeline") for path in closure(MODEL) - {MODEL}}
+
+    np.save(folder / "images.npy", validation_pixels(world))
+    command = [sys.executable, "-c", PREDICT, world.location.uri]
+    child = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    probabilities = np.load(folder / "probabilities.npy")
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, val_average(world, ensemble), atol=1e-6)
+
+
+def test_the_registered_model_requires_the_libraries_that_it_imports():
+    names = {name.split(".")[0] for path in closure(MODEL) for name in imported(path)}
+    checking = {"pydantic"}  # checks values that a user wrote; a model has none
+    assert names - sys.stdlib_module_names - {"pipeline"} - checking == set(NEEDS)
+
+
+def loaded(world: World, name: str):
+    mlflow.set_tracking_uri(world.location.uri)
+    return mlflow.pyfunc.load_model(f"models:/{name}@champion")
+
+
+def test_a_model_of_jpegs_takes_crops(shard_world):
+    world = shard_world
+    world.add_run(0.2, depth=14)
+    world.add_run(0.3)
+    ensemble = build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
+    images = validation_images(world.store)
+    crops, _ = images.batches(ensemble.members[0]).fetch(images.indices, None)
+    model = loaded(world, "resnet-ensemble-tiny_shards")
+    probabilities = model.predict(crops.permute(0, 2, 3, 1).numpy())
+    np.testing.assert_allclose(probabilities, val_average(world, ensemble), atol=1e-6)
+    assert model.predict(np.zeros((0, SIDE, SIDE, 3), np.uint8)).shape == (0, len(CLASSES))
+    with pytest.raises(Exception, match="shape"):
+        model.predict(np.zeros((1, SIDE + 1, SIDE, 3), np.uint8))
+
+
+def test_members_with_different_crops_cannot_be_served_together(shard_world):
+    shard_world.add_run(0.2, depth=14, crop=16)
+    shard_world.add_run(0.3)
+    with pytest.raises(ValueError, match="the members take different crops"):
+        build_ensemble(shard_world.source, choose("best_per_depth"), shard_world.root / "ensemble", {})
+    assert not (shard_world.root / "ensemble").exists()
 
 
 def post(port: int, images: np.ndarray) -> np.ndarray:
@@ -27,42 +116,8 @@ def post(port: int, images: np.ndarray) -> np.ndarray:
         return np.array(json.load(answer)["predictions"], dtype=np.float32)
 
 
-@pytest.fixture
-def served(world):
-    """Port of `mlflow models serve` for an ensemble of two, from a folder that knows nothing of this repository."""
-    world.add_run(0.2, depth=14, normalize="per_pixel_mean")
-    world.add_run(0.3)
-    world.ensemble = build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
-    port, elsewhere = free_port(), world.root / "elsewhere"
-    elsewhere.mkdir()
-    uri = world.location.uri
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "--model-uri",
-        "models:/resnet-ensemble-tiny@champion",
-    ]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
-    environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": uri}
-    environment.pop("MLFLOW_REGISTRY_URI", None)
-    with (world.root / "serve.log").open("w") as log:
-        server = subprocess.Popen(
-            command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            until(lambda: server.poll() is not None or answers(port), "the served model")
-            assert server.poll() is None, (world.root / "serve.log").read_text()
-            yield world, port
-        finally:
-            _stop(server)
-
-
 def _stop(server: subprocess.Popen) -> None:
-    """Ends the server and the process it made; killpg, for MLflow passes no signal on."""
+    """Ends the server and its child; MLflow passes no signal on to it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(server.pid, number)
@@ -77,17 +132,21 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.slow
-def test_the_served_champion_answers_with_our_probabilities(served):
-    world, port = served
-    images = validation_images(world.store)
-    pixels = np.array(images.records.images[images.indices])
-    folder = world.root / "ensemble" / "val_probabilities"
-    ours = average(
-        [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in world.ensemble.members],
-        [member.weight for member in world.ensemble.members],
-    )
-    np.testing.assert_allclose(post(port, pixels), ours, atol=1e-6)
-    assert post(port, pixels[:1]).shape == (1, len(CLASSES))
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        post(port, np.zeros((1, SIDE + 1, SIDE, 1), np.uint8))
-    assert refused.value.code == 400
+def test_the_served_champion_answers_with_our_probabilities(world, elsewhere):
+    ensemble, (folder, environment), port = made(world), elsewhere, free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--model-uri", "models:/resnet-ensemble-tiny@champion"]
+    environment |= {"MLFLOW_TRACKING_URI": world.location.uri}
+    with (world.root / "serve.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            until(lambda: server.poll() is not None or answers(port), "the served model")
+            assert server.poll() is None, (world.root / "serve.log").read_text()
+            pixels = validation_pixels(world)
+            np.testing.assert_allclose(post(port, pixels), val_average(world, ensemble), atol=1e-6)
+            assert post(port, pixels[:1]).shape == (1, len(CLASSES))
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                post(port, np.zeros((1, SIDE + 1, SIDE, 1), np.uint8))
+            assert refused.value.code == 400
+        finally:
+            _stop(server)

@@ -1,11 +1,10 @@
-"""A world of tiny parts that are all real: a store, an MLflow database, runs with weights and journals in both."""
+"""Small but real parts: a store, an MLflow database, runs with weights and journals in both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,8 @@ from pipeline.config import AugmentConfig, EnsembleConfig, ModelConfig, RecipeCo
 from pipeline.data.shards import ShardWriter, as_jpeg
 from pipeline.data.splits import array_statistics, make_splits
 from pipeline.data.store import Manifest, Store, open_store
+from pipeline.ensemble.averaging import average
+from pipeline.ensemble.build import Ensemble
 from pipeline.ensemble.members import Source
 from pipeline.learn.models import build_model
 from pipeline.record import Net
@@ -34,13 +35,11 @@ def write_store(folder: Path, form: str = "arrays", name: str = "tiny") -> Store
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     channels = 1 if form == "arrays" else 3
-    facts: dict[str, Any] = {}
     for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
         labels = np.sort(np.arange(count) % len(CLASSES))
         np.save(folder / f"{split}_labels.npy", labels)
         if form == "arrays":
-            facts[split] = rng.integers(0, 256, (count, SIDE, SIDE, 1), dtype=np.uint8)
-            np.save(folder / f"{split}_images.npy", facts[split])
+            np.save(folder / f"{split}_images.npy", rng.integers(0, 256, (count, SIDE, SIDE, 1), dtype=np.uint8))
         else:
             with ShardWriter(folder, split) as writer:
                 for i, label in enumerate(labels):
@@ -52,7 +51,7 @@ def write_store(folder: Path, form: str = "arrays", name: str = "tiny") -> Store
     with np.load(folder / "splits.npz") as splits:
         for split in ("holdout", "full"):
             if form == "arrays":
-                values = array_statistics(facts["train"], splits[f"{split}_train"])
+                values = array_statistics(np.load(folder / "train_images.npy"), splits[f"{split}_train"])
             else:
                 values = {"mean": np.float32([0.5, 0.4, 0.3]), "std": np.float32([0.2, 0.25, 0.3])}
             statistics |= {f"{split}_{key}": value for key, value in values.items()}
@@ -105,7 +104,7 @@ class World:
         normalize: str = "",
         snapshots: int = 0,
     ) -> str:
-        """Key of a new run with an untrained net, shipped to MLflow; its validation error is what we say."""
+        """Key of a new run with an untrained net and a made-up validation error, shipped to MLflow."""
         manifest = self.store.manifest
         key = f"{len(list(self.runs.glob('*'))):04d}d{depth}s{seed}"
         folder = self.runs / key
@@ -156,7 +155,7 @@ class World:
 
 
 def _net(record: Net) -> torch.nn.Module:
-    """An untrained net whose answers differ from image to image: batch norm has seen some data."""
+    """An untrained net whose outputs differ from image to image: batch norm has real statistics."""
     net = build_model(**vars(record.model), num_classes=record.num_classes, in_channels=record.in_channels)
     with torch.no_grad():
         net.train()
@@ -167,6 +166,16 @@ def _net(record: Net) -> torch.nn.Module:
 
 def choose(selection: str, size: int = 6, temperature: str = "none", members: Sequence[str] = ()) -> EnsembleConfig:
     return EnsembleConfig(selection=selection, size=size, temperature=temperature, members=list(members))  # type: ignore[arg-type]
+
+
+def val_probabilities(world: World, ensemble: Ensemble) -> list[np.ndarray]:
+    """(N, K) of each member, as the ensemble's folder has them."""
+    folder = world.root / "ensemble" / "val_probabilities"
+    return [np.load(folder / f"{member.checkpoint_sha256}.npy") for member in ensemble.members]
+
+
+def val_average(world: World, ensemble: Ensemble) -> np.ndarray:
+    return average(val_probabilities(world, ensemble), [member.weight for member in ensemble.members])
 
 
 def file_names(folder: Path) -> list[str]:

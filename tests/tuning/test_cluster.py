@@ -34,7 +34,7 @@ def test_ranks_take_the_devices_and_the_trial_that_waits_for_them_nothing(worksp
 def test_tf32_needs_gpus(workspace: Workspaces) -> None:
     config = composed(workspace(), "recipe.precision=tf32")
     check_precision(config, GPUS)
-    with pytest.raises(ValueError, match=r"recipe\.precision=tf32 .* the Ray cluster has none"):
+    with pytest.raises(ValueError, match=r"recipe\.precision=tf32 .* use recipe\.precision=fp32"):
         check_precision(config, CPUS)
 
 

@@ -3,18 +3,48 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from runs import a_net
-from tiny_world import choose
 
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
-from pipeline.ensemble import build
-from pipeline.ensemble.build import build_ensemble
-from pipeline.ensemble.diversity import seeds_against_depths
-from pipeline.ensemble.judge import judge
-from pipeline.ensemble.predictions import all_images, probabilities
+from pipeline.ensemble.judge import best_member, compared, errors_by_class, errors_of, seeds_against_depths
 from pipeline.evaluation.intervals import wilson
-from pipeline.run.weights import BEST
 
-LABELS = np.zeros(4, dtype=np.int64)
+LABELS = np.array([0, 1, 2, 2])
+RIGHT, HALF = np.eye(4)[LABELS], np.eye(4)[[0, 1, 0, 1]]
+
+
+def test_the_best_member_is_chosen_by_validation_not_by_test():
+    members = [(a_net(run_id="better on test", val_err1=0.2), RIGHT), (a_net(run_id="chosen", val_err1=0.1), HALF)]
+    best = best_member(members)
+    comparison = compared(RIGHT, best, LABELS)
+    difference = comparison["difference_to_best_member"]
+    assert difference["run_id"] == "chosen" and difference["estimate"] == -0.5
+    assert comparison["mcnemar_p"] == 0.5  # two images, both won
+    assert comparison["difference_to_best_member5"]["estimate"] == 0.0  # there are four classes
+    unknown = [(a_net(run_id="first", val_err1=0.3), HALF), (a_net(run_id="second"), HALF)]
+    assert best_member(unknown)[0].run_id == "first"
+
+
+def test_top_5_errors_have_an_interval_of_their_own():
+    labels, p = np.zeros(50, int), np.tile(np.arange(6.0), (50, 1))
+    p[:40, 0] = 9.0  # ten images have their class ranked last of six
+    errors = errors_of(p, labels)
+    assert (errors["test_err1"], errors["test_err5"]) == (0.2, 0.2)
+    p[40:45, 0] = 4.5
+    errors = errors_of(p, labels)
+    assert (errors["test_err1"], errors["test_err5"]) == (0.2, 0.1)
+    assert errors["ci95"] == list(wilson(10, 50)) and errors["ci95_err5"] == list(wilson(5, 50))
+
+
+def test_classes_without_test_images_have_no_error():
+    assert errors_by_class(HALF, LABELS, "abcd") == [
+        {"class": "a", "test_err1": 0.0, "count": 1},
+        {"class": "b", "test_err1": 0.0, "count": 1},
+        {"class": "c", "test_err1": 1.0, "count": 2},
+        {"class": "d", "test_err1": None, "count": 0},
+    ]
+
+
+ZEROS = np.zeros(4, dtype=np.int64)
 
 
 def net(depth: int, seed: int, val_err1: float | None, sure=(0.9, 0.9, 0.9, 0.9), residual=True, lr=0.1, **facts):
@@ -27,30 +57,23 @@ def net(depth: int, seed: int, val_err1: float | None, sure=(0.9, 0.9, 0.9, 0.9)
 
 
 def chosen(nets):
-    told = seeds_against_depths(nets, LABELS)
-    return (told[0]["net"], [told[-1][side]["models"] for side in ("seeds", "depths")]) if told else None
+    rows = seeds_against_depths(nets, ZEROS)
+    return (rows[0]["net"], [rows[-1][side]["models"] for side in ("seeds", "depths")]) if rows else None
 
 
 def test_averages_of_the_best_seeds_stand_beside_averages_of_the_best_net_of_each_depth():
-    nets = [
-        net(20, 0, 0.2, sure=(0.9, 0.9, 0.4, 0.1)),
+    nets = [  # what they weigh in the ensemble does not matter
+        net(20, 0, 0.2, sure=(0.9, 0.9, 0.4, 0.1), weight=0.8, temperature=10.0),
         net(20, 1, 0.1, sure=(0.9, 0.4, 0.9, 0.1)),
         net(32, 0, 0.3, sure=(0.4, 0.9, 0.9, 0.9)),
     ]
-    one, two = seeds_against_depths(nets, LABELS)
+    one, two = seeds_against_depths(nets, ZEROS)
     assert (one["size"], one["net"]) == (1, "ResNet-20") and one["seeds"] == one["depths"]
     assert one["seeds"] == {"models": ["ResNet-20"], "alone": 0.5, "test_err1": 0.5, "ci95": list(wilson(2, 4))}
     # Of the seeds the second and third image are right together, as 0.65 is above a half, and the last is wrong.
     assert two["seeds"] == {"models": ["ResNet-20"] * 2, "alone": 0.5, "test_err1": 0.25, "ci95": list(wilson(1, 4))}
     assert two["depths"]["models"] == ["ResNet-20", "ResNet-32"]
     assert (two["depths"]["test_err1"], two["depths"]["alone"]) == (0.25, 0.375)
-
-
-def test_members_weigh_the_same_whatever_they_weigh_in_the_ensemble():
-    sure = ((0.9, 0.9, 0.4, 0.1), (0.9, 0.4, 0.9, 0.1))
-    nets = [net(20, seed, 0.1, sure[seed], weight=seed, temperature=1.0 + 9 * seed) for seed in (0, 1)]
-    nets.append(net(32, 0, 0.2))
-    assert seeds_against_depths(nets, LABELS)[1]["seeds"]["test_err1"] == 0.25
 
 
 def test_the_net_with_the_most_seeds_is_taken_and_both_averages_end_with_the_smaller_count():
@@ -75,20 +98,5 @@ def test_the_depths_are_of_the_seeds_kind_and_length():
         net(20, 0, 0.1),  # the first again, as the named run
     ],
 )
-def test_without_two_seeds_nothing_is_said(other):
-    assert seeds_against_depths([net(20, 0, 0.1), other, net(32, 0, 0.1)], LABELS) == []
-
-
-def test_the_published_evaluation_holds_it(world, monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "register", lambda *_: {"name": "none", "version": 0, "run_id": "none"})
-    for depth, seed, error in ((8, 0, 0.1), (8, 1, 0.2), (14, 0, 0.3)):
-        world.add_run(error, depth=depth, seed=seed)
-    ensemble = build_ensemble(world.source, choose("top_k", 1), world.root / "ensemble", {})
-    images = all_images("test", world.store, world.store.test())
-    source = world.source
-    nets = [(member, world.runs / member.key / BEST) for member in source.finished()]
-    (first, *others) = [(net, probabilities(path, images, tmp_path / "kept", source.device)) for net, path in nets]
-    result, _ = judge(ensemble, images, [first[1]], first, others)
-    assert [net["params"] for net in result["members"]] == [first[0].params]
-    rows = result["seeds_against_depths"]
-    assert [(row["size"], row["net"]) for row in rows] == [(1, "ResNet-8"), (2, "ResNet-8")]
+def test_without_two_seeds_there_is_no_comparison(other):
+    assert seeds_against_depths([net(20, 0, 0.1), other, net(32, 0, 0.1)], ZEROS) == []

@@ -1,0 +1,98 @@
+"""Models in MLflow's registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from modulefinder import ModuleFinder
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from pipeline.tracking.location import Location, client
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model for MLflow's registry."""
+
+    code: Path  # a module of this package that gives MLflow its model (`mlflow.models.set_model`)
+    artifacts: Mapping[str, Path]  # files by name
+    example: np.ndarray  # (1, H, W, C) uint8, one input; the model takes any number of them
+    num_classes: int
+    requirements: Sequence[str]  # for pip
+
+
+def register(location: Location, name: str, run_id: str, model: Model) -> int:
+    """Version of registered model `name` that belongs to the run; gets the alias `champion`.
+
+    A run that has a version keeps it. A new version carries the code that it imports, so that it serves as it was
+    registered, whatever becomes of the repository.
+    """
+    mlflow_client = client(location)
+    versions = mlflow_client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    ready = [int(version.version) for version in versions if version.status == "READY"]
+    number = max(ready) if ready else _new_version(mlflow_client, name, run_id, model)
+    mlflow_client.set_registered_model_alias(name, "champion", str(number))
+    return number
+
+
+def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> int:
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    experiment = mlflow_client.get_run(run_id).info.experiment_id
+    logged = mlflow_client.create_logged_model(experiment, name=name, source_run_id=run_id)
+    with TemporaryDirectory() as folder:
+        _save(model, Path(folder), logged, run_id)
+        mlflow_client.log_model_artifacts(logged.model_id, f"{folder}/model")
+    mlflow_client.finalize_logged_model(logged.model_id, "READY")
+    mlflow_client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    try:
+        mlflow_client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # The address, not models:/<id>: a local registry would look the id up in whatever store the environment names.
+    made = mlflow_client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
+    mlflow_client.set_terminated(run_id, "FINISHED")
+    return int(made.version)
+
+
+def _save(model: Model, folder: Path, logged: Any, run_id: str) -> None:
+    """Writes the files of MLflow's pyfunc flavour to `folder`/model."""
+    import mlflow.models
+    from mlflow.pyfunc import save_model
+    from mlflow.types import Schema, TensorSpec
+
+    for path in imports_of(model.code):
+        copy = folder / path.relative_to(PACKAGE.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copyfile(path, copy)
+    images = TensorSpec(model.example.dtype, (-1, *model.example.shape[1:]))
+    probabilities = TensorSpec(np.dtype(np.float32), (-1, model.num_classes))
+    save_model(
+        str(folder / "model"),
+        python_model=model.code,
+        artifacts={name: str(path) for name, path in model.artifacts.items()},
+        code_paths=[str(folder / PACKAGE.name)],
+        pip_requirements=list(model.requirements),
+        signature=mlflow.models.ModelSignature(Schema([images]), Schema([probabilities])),
+        input_example=model.example,
+        mlflow_model=mlflow.models.Model(
+            logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id
+        ),
+    )
+
+
+def imports_of(module: Path) -> set[Path]:
+    """Every file of this package that `module` imports, through others and inside functions too."""
+    finder = ModuleFinder(path=[str(PACKAGE.parent)])
+    finder.run_script(str(module))
+    files = (vars(entry)["__file__"] for entry in finder.modules.values())
+    return {Path(file) for file in files if file and Path(file).is_relative_to(PACKAGE)} - {module}
