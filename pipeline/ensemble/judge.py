@@ -19,7 +19,7 @@ from pipeline.atomic import replacing
 from pipeline.ensemble.averaging import running_averages
 from pipeline.ensemble.build import Ensemble, averages
 from pipeline.ensemble.predictions import Images
-from pipeline.ensemble.selection import all_but_seed, first_of_each
+from pipeline.ensemble.selection import all_but_seed, architecture, first_of_each
 from pipeline.evaluation.errors import (
     Labels,
     Probabilities,
@@ -173,7 +173,7 @@ def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[st
         return []
     net = seeds[0][0]
     alike = [pair for pair in ranked if _training(pair[0]) == _training(net)]
-    depths = first_of_each(alike, lambda pair: pair[0].model.depth)
+    depths = first_of_each(alike, lambda pair: architecture(pair[0]))
     if len(depths) < 2:
         return []
     rows = zip(_averaged(seeds, labels), _averaged(depths, labels), strict=False)  # up to the smaller count
