@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -150,7 +149,7 @@ def of_steps(config: Config, steps: int) -> Config:
 def new_net(config: Config, store: Store) -> nn.Module:
     """Freshly initialised, in the configuration's memory format."""
     manifest = store.manifest
-    net = build_model(**asdict(config.model), num_classes=len(manifest.classes), in_channels=manifest.channels)
+    net = build_model(config.model, len(manifest.classes), manifest.channels)
     return net.to(memory_format=torch.channels_last) if config.trainer.channels_last else net
 
 

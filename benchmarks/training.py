@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -16,7 +15,7 @@ from benchmarks import rates
 from benchmarks.commands import run, workspace
 from benchmarks.harness import Bench, Measured, Row
 from benchmarks.synthetic import changed, paper_config
-from pipeline.config import Config
+from pipeline.config import Config, ModelConfig
 from pipeline.data.store import Store
 from pipeline.fast.compiled import compiles
 from pipeline.learn.training.precision import resolve
@@ -125,7 +124,7 @@ def loop_row(config: Config, store: Store, device: torch.device, per_call: int) 
 def net_of_nothing() -> Iterator[None]:
     """Nets built within the block are one linear layer over the channels' means."""
 
-    def build(in_channels: int, num_classes: int, **_: Any) -> nn.Module:
+    def build(_: ModelConfig, num_classes: int, in_channels: int) -> nn.Module:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes))
 
     with patch("pipeline.run.fit.build_model", build), patch("benchmarks.rates.build_model", build):

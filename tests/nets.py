@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
+from pipeline.config import IMAGENET_DEPTHS, AugmentConfig, ModelConfig, RecipeConfig
+from pipeline.config.model import family_defaults
 from pipeline.evaluation.intervals import wilson
 from pipeline.record import Net
 from pipeline.report.paper import PROTOCOLS
 
 
-def make_model(depth: int = 20, residual: bool = True, family: str = "", **changes: Any) -> ModelConfig:
-    family = family or ("imagenet" if depth in (18, 34, 50, 101, 152) else "cifar")
-    shortcut = "B" if family == "imagenet" and depth >= 50 else "A"
-    about = {"shortcut": shortcut, "stride_on": "1x1", "shortcut_zeros": "after", "init_fan": "fan_in", **changes}
-    return ModelConfig(family=family, depth=depth, residual=residual, **about)
+def make_model(depth: int = 20, residual: bool | None = None, family: str = "", **changes: Any) -> ModelConfig:
+    """A net with the paper's wiring; the depth tells the family unless one is given."""
+    family = family or ("imagenet" if depth in IMAGENET_DEPTHS else "cifar")
+    values = {**family_defaults(family), "family": family, "depth": depth}
+    if family == "imagenet" and depth < 50:
+        values["shortcut"] = "A"  # Table 2
+    if residual is not None:
+        values["residual"] = residual
+    return ModelConfig(**{**values, **changes})
 
 
 def make_recipe(dataset: str = "cifar10", steps: int = 64_000, **changes: Any) -> RecipeConfig:

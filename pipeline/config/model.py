@@ -1,9 +1,9 @@
-"""model.*: the net. The rules about depths and families stand here alone; this module imports nothing but the standard library."""
+"""model.*: the net. Which nets there are is stated and checked here alone, with the standard library alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from pipeline.config.section import Section, require
 
@@ -11,14 +11,14 @@ from pipeline.config.section import Section, require
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 OTHER_DEPTHS = {"alexnet": (8,), "vgg": (11, 13, 16, 19), "googlenet": (22,)}
-NO_GLOBAL_POOL = ("alexnet", "vgg", "vgg_bn")  # they pool any map to one size, no fully convolutional form (Sec. 3.4)
+NO_GLOBAL_POOL = ("alexnet", "vgg", "vgg_bn")  # they pool any map to one size, so have no fully convolutional form
 LARGE_STEM = ("alexnet", "vgg", "vgg_bn", "googlenet")  # they halve the map until little is left of a small image
 _PREDECESSORS = {"vgg": "VGG", "alexnet": "AlexNet", "googlenet": "GoogLeNet"}
 _USUAL_DEPTH = {"cifar": 20, "imagenet": 18, "alexnet": 8, "vgg": 16, "googlenet": 22}
 
 
 def family_defaults(family: str) -> dict[str, Any]:
-    """What a net of this family is unless the configuration says otherwise; nothing of an unknown family.
+    """Defaults that depend on the family; none for an unknown one.
 
     Option A is the paper's for CIFAR (Sec. 4.2), option B for 50 layers and more (Table 1).
     """
@@ -31,7 +31,7 @@ def family_defaults(family: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
-    """A residual or plain net of the paper, or one of those before it.
+    """A residual or plain net of the paper, or one of its predecessors; `build_model` builds it.
 
     vgg needs a learning rate below 0.1 (recipe.lr=0.01); vgg_bn has batch norm. alexnet is that of Krizhevsky 2014
     ("one weird trick"), googlenet has batch norm and no auxiliary classifiers, both as torchvision builds them.
@@ -51,11 +51,25 @@ class ModelConfig(Section):
         "googlenet_small",
     ] = "cifar"
     depth: int  # the family decides the default of this key and the next two: `family_defaults`
-    residual: bool  # of cifar and imagenet; the others have no shortcut
-    shortcut: Literal["A", "B", "C"]
-    stride_on: Literal["1x1", "3x3"] = "1x1"  # which convolution of a bottleneck has the stride; torchvision's: 3x3
+    residual: bool  # false: a plain net, the same layers without shortcuts (Sec. 3.3); always so for predecessors
+    shortcut: Literal["A", "B", "C"]  # Sec. 4.1; a plain net ignores it
+    stride_on: Literal["1x1", "3x3"] = "1x1"  # convolution of a bottleneck that has the stride; torchvision's: 3x3
     shortcut_zeros: Literal["after", "around"] = "after"  # option A pads behind the channels, or half before them
     init_fan: Literal["fan_in", "fan_out"] = "fan_in"  # of He's initialisation: Caffe's default, or torchvision's
+
+    @property
+    def kind(self) -> str:
+        """The family without its variants: vgg of vgg_bn_small."""
+        return self.family.split("_")[0]
+
+    @property
+    def small(self) -> bool:
+        """Whether the net is made for images of CIFAR's size."""
+        return self.family == "cifar" or self.family.endswith("_small")
+
+    @property
+    def bottleneck(self) -> bool:
+        return self.family == "imagenet" and self.depth >= 50
 
     @property
     def name(self) -> str:
@@ -66,42 +80,45 @@ class ModelConfig(Section):
         """
         kind, *marks = self.family.split("_")
         if kind in _PREDECESSORS:
-            written = _PREDECESSORS[kind] + (f"-{self.depth}" if kind == "vgg" else "")
-            return _marked(written, ["BN" if mark == "bn" else mark for mark in marks])
-        bottleneck = kind == "imagenet" and self.depth >= 50
+            title = _PREDECESSORS[kind] + (f"-{self.depth}" if kind == "vgg" else "")
+            return _marked(title, ["BN" if mark == "bn" else mark for mark in marks])
         if kind == "cifar" and self.depth in IMAGENET_DEPTHS:
             marks.append("CIFAR")
-        if self.residual and (self.shortcut != ("B" if bottleneck else "A") or (kind == "imagenet" and not bottleneck)):
+        usual = "B" if self.bottleneck else "A" if kind == "cifar" else ""  # 18 and 34 layers have no usual option
+        if self.residual and self.shortcut != usual:
             marks.append(self.shortcut)
-        if bottleneck and self.stride_on == "3x3":
+        if self.bottleneck and self.stride_on == "3x3":
             marks.append("v1.5")
         return _marked(f"{'ResNet' if self.residual else 'plain'}-{self.depth}", marks)
 
     def __post_init__(self) -> None:
-        require_net(self.family, self.depth, self.residual, self.shortcut)
+        for key, hint in get_type_hints(ModelConfig).items():
+            value, allowed = getattr(self, key), get_args(hint)
+            require(not allowed or value in allowed, f"model.{key}={value!r}; choose one of {', '.join(allowed)}")
+        if self.family == "cifar":
+            require(
+                self.depth >= 8 and (self.depth - 2) % 6 == 0,
+                f"model.depth={self.depth} is not 6n+2; the paper's CIFAR nets are {_listed(CIFAR_DEPTHS)} (override: model.depth=56)",
+            )
+            require(
+                self.shortcut != "C",
+                "model.shortcut=C is defined for the ImageNet nets; CIFAR nets take A (the paper's) or B",
+            )
+        elif self.family == "imagenet":
+            require(
+                self.depth in IMAGENET_DEPTHS,
+                f"model.depth={self.depth} is not in Table 1; ImageNet nets are {_listed(IMAGENET_DEPTHS)} (override: model.depth=50)",
+            )
+        else:
+            depths = OTHER_DEPTHS[self.kind]
+            require(
+                self.depth in depths and not self.residual,
+                f"model.family={self.family} with model.depth={self.depth}, model.residual={self.residual}; it has {_listed(depths)} layers and no shortcuts (override: model.depth={depths[-1]} model.residual=false)",
+            )
 
 
-def require_net(family: str, depth: int, residual: bool, shortcut: str | None) -> None:
-    """Raises ValueError unless the family has a net of this depth with these shortcuts."""
-    if family == "cifar":
-        require(
-            depth >= 8 and (depth - 2) % 6 == 0,
-            f"model.depth={depth} is not 6n+2; the paper's CIFAR nets are {', '.join(map(str, CIFAR_DEPTHS))} (override: model.depth=56)",
-        )
-        require(
-            shortcut != "C", "model.shortcut=C is defined for the ImageNet nets; CIFAR nets take A (the paper's) or B"
-        )
-    elif family == "imagenet":
-        require(
-            depth in IMAGENET_DEPTHS,
-            f"model.depth={depth} is not in Table 1; ImageNet nets are {', '.join(map(str, IMAGENET_DEPTHS))} (override: model.depth=50)",
-        )
-    else:
-        depths = OTHER_DEPTHS[family.split("_")[0]]
-        require(
-            depth in depths and not residual,
-            f"model.family={family} with model.depth={depth}, model.residual={residual}; it has {', '.join(map(str, depths))} layers and no shortcuts (override: model.depth={depths[-1]} model.residual=false)",
-        )
+def _listed(depths: tuple[int, ...]) -> str:
+    return ", ".join(map(str, depths))
 
 
 def _marked(name: str, marks: list[str]) -> str:

@@ -63,7 +63,7 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     net = _record(config, source.store, start)
     folder = source.runs / net.key
     with FolderLock(folder):
-        built = build_model(**vars(config.model), num_classes=net.num_classes, in_channels=net.in_channels)
+        built = build_model(config.model, net.num_classes, net.in_channels)
         start.load_into(built, head=True)
         save_weights(built, folder / BEST, net)
         images = validation_images(source.store)

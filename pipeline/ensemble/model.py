@@ -17,6 +17,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from safetensors.torch import load_file
 
+from pipeline.config.model import ModelConfig
 from pipeline.ensemble.averaging import average, tempered
 from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.learn.input.augment import PadCrop
@@ -37,7 +38,7 @@ class EnsembleModel(PythonModel):
         self._temperatures = [member["temperature"] for member in description["members"]]
         self._nets, self._inputs = [], []
         for member in description["members"]:
-            net = build_model(**member["model"])
+            net = build_model(ModelConfig(**member["model"]), member["num_classes"], member["in_channels"])
             net.load_state_dict(load_file(context.artifacts[member["checkpoint_sha256"]]))
             self._nets.append(ready(net.eval(), self._device))
             statistics = description["statistics"][member["statistics"]]

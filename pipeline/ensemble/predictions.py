@@ -141,7 +141,7 @@ def load_net(weights: Path, content_hash: str) -> tuple[nn.Module, Net]:
             "train it again on the present store"
         )
     with torch.device("meta"):  # no memory, no random numbers: the file has the weights
-        net = build_model(**vars(record.model), num_classes=record.num_classes, in_channels=record.in_channels)
+        net = build_model(record.model, record.num_classes, record.in_channels)
     net.load_state_dict(state, assign=True)
     return net.eval(), record
 

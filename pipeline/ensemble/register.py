@@ -80,7 +80,9 @@ def _description(store: Store, members: list[Net]) -> dict[str, Any]:
                 "checkpoint_sha256": net.checkpoint_sha256,
                 "weight": net.weight,
                 "temperature": net.temperature,
-                "model": {**vars(net.model), "num_classes": net.num_classes, "in_channels": net.in_channels},
+                "model": vars(net.model),
+                "num_classes": net.num_classes,
+                "in_channels": net.in_channels,
                 "statistics": _normalization(net),
             }
             for net in members

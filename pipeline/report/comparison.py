@@ -189,7 +189,7 @@ def _figure(inputs: ReportInputs, results: Sequence[Published]) -> Figure:
     paper: dict[bool, list[Mark]] = {True: [], False: []}
     drawn = set()
     for result in results:  # the first row of a depth is the one that is drawn
-        net = NETS[result.net]
+        net = NETS[result.net].model
         slot = (net.residual, net.depth)
         if result.err1 is not None and result.of_the_paper and slot not in drawn:
             drawn.add(slot)

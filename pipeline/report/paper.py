@@ -58,7 +58,7 @@ class Published:
     @property
     def of_the_paper(self) -> bool:
         """Whether it is of a plain or residual net."""
-        return self.net in NETS and NETS[self.net].family in ("cifar", "imagenet")
+        return self.net in NETS and NETS[self.net].model.family in ("cifar", "imagenet")
 
     @property
     def printed(self) -> str:

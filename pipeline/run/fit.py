@@ -95,7 +95,7 @@ def _build(run: Run, net: Net) -> torch.nn.Module:
     """The net with its first weights: drawn from the seed, or those that training starts from."""
     config = run.config
     torch.manual_seed(config.seed)
-    model = build_model(**vars(config.model), num_classes=net.num_classes, in_channels=net.in_channels)
+    model = build_model(config.model, net.num_classes, net.in_channels)
     if run.start is not None:
         run.start.load_into(model, head=config.start.head == "kept")
         if config.start.backbone_lr == 0:

@@ -46,7 +46,7 @@ def deciding(config: Config) -> dict[str, int]:
         "val_every_epochs": trainer.val_every_epochs,  # the best weights are chosen among those validated
         "statistics_per_rank": 1 if trainer.sync_batchnorm else trainer.world_size,
         # Each rank draws the masks of its own images.
-        "dropout_per_rank": trainer.world_size if config.model.family.split("_")[0] in OTHER_DEPTHS else 1,
+        "dropout_per_rank": trainer.world_size if config.model.kind in OTHER_DEPTHS else 1,
     }
 
 

@@ -49,7 +49,7 @@ class Run:
         config, content_hash = self.config, self.manifest.content_hash
         classes, channels, side = len(self.manifest.classes), self.manifest.channels, config.recipe.augment.crop
         with torch.device("meta"):
-            built = build_model(**vars(config.model), num_classes=classes, in_channels=channels)
+            built = build_model(config.model, classes, channels)
             cost = count_cost(built, (channels, side, side))
         seen = {*(self.start.seen if self.start else ()), *([content_hash] if config.data.split == "full" else [])}
         return Net(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nets import make_model
 from runs import composed, tracked
 
 from pipeline.cli import USER_ERROR, main
@@ -20,7 +21,7 @@ from pipeline.workspace import Workspace
 @pytest.fixture
 def theirs(tmp_path):
     torch.manual_seed(1)
-    net = build_model("cifar", 8, num_classes=10, in_channels=1)
+    net = build_model(make_model(8), 10, 1)
     state = {f"module.{name.replace('fc.', 'linear.')}": tensor for name, tensor in net.state_dict().items()}
     torch.save({"state_dict": state, "best_prec1": 91.7}, tmp_path / "resnet8.th")
     return tmp_path / "resnet8.th"

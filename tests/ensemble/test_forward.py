@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nets import make_model
 from torch import nn
 
 from pipeline.ensemble.forward import average_statistics, ready
@@ -13,7 +14,7 @@ CPU = torch.device("cpu")
 def trained(**net) -> nn.Module:
     """A net whose batch norms have statistics and parameters of their own."""
     torch.manual_seed(0)
-    model = build_model(**net, num_classes=5)
+    model = build_model(make_model(**net), 5)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low, high in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from nets import make_model
 from torch import nn
 
 from pipeline.ensemble.responses import responses
@@ -21,14 +22,14 @@ def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 @pytest.mark.parametrize(("depth", "residual"), [(8, True), (8, False), (20, True)])
 def test_each_3x3_layer_has_a_response(depth, residual):
-    net = build_model("cifar", depth, residual=residual, num_classes=10).eval()
+    net = build_model(make_model(depth, residual), 10).eval()
     result = responses(net, batches())
     assert len(result.std) == len(result.gradient) == depth - 1  # all but the classifier
     assert min(result.std) > 0 and min(result.gradient) > 0
 
 
 def test_a_response_is_the_standard_deviation_of_batch_norms_output():
-    net = build_model("cifar", 8, num_classes=10).eval()
+    net = build_model(make_model(8), 10).eval()
     outputs = []
     net.layer2[0].bn1.register_forward_hook(lambda module, inputs, output: outputs.append(output.detach().clone()))
     result = responses(net, batches())
@@ -52,7 +53,7 @@ def test_a_gradient_is_that_of_an_images_loss_before_the_relu():
 
 
 def test_the_batch_size_does_not_matter_and_the_net_stays_as_it_was():
-    net = build_model("cifar", 8, num_classes=10).eval()
+    net = build_model(make_model(8), 10).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     ((images, labels),) = batches(1)
     split = responses(net, zip(images.split(3), labels.split(3), strict=True))
@@ -64,4 +65,4 @@ def test_the_batch_size_does_not_matter_and_the_net_stays_as_it_was():
 
 def test_a_net_without_such_layers_is_refused():
     with pytest.raises(ValueError, match="no 3x3 convolution is followed by batch norm"):
-        responses(build_model("vgg_small", 11, num_classes=10).eval(), [])
+        responses(build_model(make_model(11, family="vgg_small"), 10).eval(), [])

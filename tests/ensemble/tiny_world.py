@@ -156,7 +156,7 @@ class World:
 
 def _net(record: Net) -> torch.nn.Module:
     """An untrained net whose outputs differ from image to image: batch norm has real statistics."""
-    net = build_model(**vars(record.model), num_classes=record.num_classes, in_channels=record.in_channels)
+    net = build_model(record.model, record.num_classes, record.in_channels)
     with torch.no_grad():
         net.train()
         net(torch.randn(64, record.in_channels, SIDE, SIDE))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nets import make_model
 from torch import nn
 
 from pipeline.fast import compiled
@@ -25,7 +26,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def net() -> nn.Module:
     torch.manual_seed(0)
-    return build_model("cifar", 8, num_classes=4).to(memory_format=torch.channels_last)
+    return build_model(make_model(8), 4).to(memory_format=torch.channels_last)
 
 
 def measuring(monkeypatch: pytest.MonkeyPatch, *found: Steps) -> list[Steps]:
@@ -54,7 +55,7 @@ def test_the_faster_steps_win_and_the_next_training_need_not_measure(
 
 def test_another_batch_net_or_precision_is_measured_apart(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     left = measuring(monkeypatch, *[Steps(2.0, 1.0)] * 4)
-    deeper = build_model("cifar", 14, num_classes=4).to(memory_format=torch.channels_last)
+    deeper = build_model(make_model(14), 4).to(memory_format=torch.channels_last)
     compiles("auto", net, SHAPE, "fp32", CPU, LONG)
     compiles("auto", net, (8, 3, 8, 8), "fp32", CPU, LONG)
     compiles("auto", deeper, SHAPE, "fp32", CPU, LONG)

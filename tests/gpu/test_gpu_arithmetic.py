@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ def training_step(config: Config, device: torch.device, precision: str) -> tuple
     """Loss of one step of `Classifier`, and its gradients as float64 on the CPU: the same weights and batch each time."""
     torch.manual_seed(0)
     classes = 10 if config.model.family == "cifar" else 1000
-    net = build_model(**asdict(config.model), num_classes=classes).to(memory_format=torch.channels_last)
+    net = build_model(config.model, classes).to(memory_format=torch.channels_last)
     side = config.recipe.augment.crop
     images = torch.randn(config.recipe.batch_size, 3, side, side).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(classes, (config.recipe.batch_size,))

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from nets import make_model
 
 from pipeline.compose import compose
 from pipeline.config import from_dict, with_overrides
@@ -69,14 +70,14 @@ def test_claims_name_nets_and_checks_that_exist():
 def test_published_nets_are_of_their_data_set():
     for result in PUBLISHED:
         if result.of_the_paper:
-            assert NETS[result.net].small == (result.dataset == "cifar10")
+            assert NETS[result.net].model.small == (result.dataset == "cifar10")
     assert {result.net for result in PUBLISHED if result.net in NETS} >= {"ResNet-34 (A)", "VGG-16", "GoogLeNet"}
 
 
 def test_plain_bottlenecks_can_be_built():
     for name in BOTTLENECKS:
         depth = int(name.removeprefix("plain-"))
-        assert build_model("imagenet", depth, residual=False, shortcut=None, stride_on="1x1", num_classes=10)
+        assert build_model(make_model(depth, residual=False), 10)
 
 
 def trained_by(config) -> set[str]:

@@ -55,7 +55,7 @@ def test_two_ranks_reach_the_weights_of_one_write_its_metrics_and_make_one_run(a
 
 def test_the_validation_error_of_two_ranks_is_that_of_the_weights(together: Path) -> None:
     state, net = load_weights(run_folder(together) / "best.safetensors")
-    model = build_model(**vars(net.model), num_classes=net.num_classes, in_channels=net.in_channels)
+    model = build_model(net.model, net.num_classes, net.in_channels)
     model.load_state_dict(state)
     config = composed(together, *SHORT)
     data = ImageData(together / "data/store/digits", "holdout", config.recipe, config.seed)

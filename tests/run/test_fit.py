@@ -285,7 +285,7 @@ def test_a_warm_up_that_never_ends_is_told(workspace: Workspaces, capsys: pytest
 def test_a_resumed_training_drops_what_the_unbroken_one_drops(
     workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dropping(**_: object) -> torch.nn.Module:
+    def dropping(*_: object) -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 10))
 
     monkeypatch.setattr("pipeline.run.fit.build_model", dropping)

@@ -128,7 +128,7 @@ def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Wo
     config = composed(root, *SEVEN, *short)
     recipe = config.recipe
     torch.manual_seed(config.seed)
-    net = build_model(**vars(config.model), num_classes=10, in_channels=1).to(memory_format=torch.channels_last)
+    net = build_model(config.model, 10, 1).to(memory_format=torch.channels_last)
     store = root / "data/store/digits"
     data = ImageData(store, "holdout", recipe, config.seed)
     both = optimisers(net, recipe)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nets import make_model
 from runs import a_net, composed, run_folder, train
 from safetensors.torch import save_file
 
@@ -22,7 +23,7 @@ from pipeline.run.weights import load_weights, save_weights
 @pytest.fixture
 def net():
     torch.manual_seed(3)
-    return build_model("cifar", 8, num_classes=10, in_channels=1)
+    return build_model(make_model(8), 10, 1)
 
 
 class Code:

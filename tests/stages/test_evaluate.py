@@ -78,7 +78,7 @@ def test_errors_are_those_of_the_nets_on_the_test_images(chain):
     for member in chain.result["members"]:
         folder = Path(chain.config().paths.runs) / member["key"]
         state, record = load_weights(folder / "best.safetensors")
-        net = build_model(**vars(record.model), num_classes=10, in_channels=1).eval()
+        net = build_model(record.model, 10, 1).eval()
         net.load_state_dict(state)
         pixels = images.astype(np.float32) / 255
         pixels = pixels - statistics.pixel_mean if record.normalize == "per_pixel_mean" else pixels

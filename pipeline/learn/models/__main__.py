@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from typing import Any
 
 from pipeline.learn.models.cost import Cost, net_cost
 from pipeline.learn.models.zoo import NETS, Net
@@ -24,9 +25,14 @@ def main(argv: list[str] | None = None) -> None:
     as_json = parser.parse_args(argv).json
     rows = [(net, net_cost(net)) for net in NETS]
     if as_json:
-        print(json.dumps([asdict(net) | asdict(cost) for net, cost in rows], indent=2, ensure_ascii=False))
+        print(json.dumps([_row(net, cost) for net, cost in rows], indent=2, ensure_ascii=False))
     else:
         _print_tables(rows)
+
+
+def _row(net: Net, cost: Cost) -> dict[str, Any]:
+    printed = {"paper_params": net.paper_params, "paper_flops": net.paper_flops}
+    return {"name": net.name, **asdict(net.model), "shortcut": net.shortcut, **printed, **asdict(cost)}
 
 
 def _print_tables(rows: list[tuple[Net, Cost]]) -> None:
@@ -41,7 +47,7 @@ def _print_tables(rows: list[tuple[Net, Cost]]) -> None:
         for column in ("option", "layers", "params", "mult-adds", printed):
             table.add_column(column, justify="right", no_wrap=True)
         for net, cost in rows:
-            if net.small == (family == "cifar"):
+            if net.model.small == (family == "cifar"):
                 counts = (f"{cost.layers:,}", f"{cost.params:,}", f"{cost.macs / 1e6:,.3f}M")
                 paper = net.paper_params or net.paper_flops or ""
                 table.add_row(net.name, net.shortcut or "none", *counts, paper)

@@ -20,8 +20,8 @@ class Cost:
     macs: int  # multiply-adds of convolutions and fc for one image: the paper's "FLOPs (multiply-adds)", Table 1
 
 
-# Only the convolutions need to run, to tell the sizes of their maps. The rest would take most of the time on the meta
-# device, whose kernels for it are Python; passing batch norm over also leaves its running statistics alone.
+# Only the convolutions need to run, for the sizes of their maps. The other layers would take most of the time on the
+# meta device, whose kernels for them are Python; skipping batch norm also leaves its running statistics alone.
 _STAND_INS: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.BatchNorm2d: lambda x: x,
     nn.AdaptiveAvgPool2d: lambda x: x[:, :, :1, :1],
@@ -32,7 +32,7 @@ _STAND_INS: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 def count_cost(model: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
     """Cost of a net of this package for one image of (C, H, W), by one forward pass on the net's own device.
 
-    The net is left as it was. On the meta device nothing is computed, so that the deepest net takes a moment.
+    The net stays as it was. On the meta device nothing is computed, so the deepest net takes a moment.
     """
     weighted = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     macs = sum(module.weight.numel() for module in weighted.values() if isinstance(module, nn.Linear))
@@ -61,6 +61,6 @@ def count_cost(model: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
 
 @cache
 def net_cost(net: Net) -> Cost:
-    """Cost of a named net at the paper's image size and number of classes, with no memory taken."""
+    """Cost of a net at the paper's image size and number of classes; allocates no weights."""
     with torch.device("meta"):
         return count_cost(net.build(), net.image_shape)

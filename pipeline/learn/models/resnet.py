@@ -7,28 +7,11 @@ pixels, K classes. Nets take (N, C, H, W) floating-point images and return (N, K
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.model import require_net
-
-Shortcut = Literal["A", "B", "C"]
-StrideOn = Literal["1x1", "3x3"]
-ShortcutZeros = Literal["after", "around"]
-InitFan = Literal["fan_in", "fan_out"]
-
-
-@dataclass(frozen=True)
-class Wiring:
-    """What all blocks of a net share."""
-
-    residual: bool  # False: the plain net, the same layers without shortcuts (Sec. 3.3)
-    shortcut: Shortcut  # Sec. 4.1; unused by a plain net
-    stride_on: StrideOn  # which convolution of a bottleneck subsamples; unused by BasicBlock
-    zeros: ShortcutZeros = "after"  # where option A pads; unused by B and C
+from pipeline.config.model import ModelConfig
 
 
 class PadShortcut(nn.Module):
@@ -36,13 +19,13 @@ class PadShortcut(nn.Module):
 
     (N, C, H, W) -> (N, C + extra, ceil(H / stride), ceil(W / stride)); no parameters.
 
-    The paper says "extra zero entries padded for increasing dimensions" and not where. "after", the existing channels, is
-    the plain reading of "padded", and what FAIR's fb.resnet.torch does; "around", half before and half after, is common
-    in public CIFAR nets. Both give the same distribution of nets: they differ by a permutation of channels, which the
-    random weights absorb. Trained weights, though, fit one of them alone.
+    The paper pads "extra zero entries" and does not say where. zeros="after", behind the channels, is the plain reading
+    and what FAIR's fb.resnet.torch does; "around", half before and half behind, is common in public CIFAR nets. With
+    random weights the two nets have the same distribution, since they differ by a permutation of channels. Trained
+    weights fit only one of them.
     """
 
-    def __init__(self, extra: int, stride: int, zeros: ShortcutZeros = "after") -> None:
+    def __init__(self, extra: int, stride: int, zeros: str = "after") -> None:
         super().__init__()
         before = extra // 2 if zeros == "around" else 0
         self.padding = (0, 0, 0, 0, before, extra - before)
@@ -58,13 +41,13 @@ def _conv(in_planes: int, planes: int, kernel: int, stride: int = 1) -> nn.Conv2
     return nn.Conv2d(in_planes, planes, kernel, stride=stride, padding=kernel // 2, bias=False)
 
 
-def _shortcut(in_planes: int, out_planes: int, stride: int, wiring: Wiring) -> nn.Module | None:
-    """What stands on a block's shortcut; None for the bare identity or, in a plain net, for no shortcut."""
+def _shortcut(in_planes: int, out_planes: int, stride: int, model: ModelConfig) -> nn.Module | None:
+    """The module on a block's shortcut; None for the bare identity or, in a plain net, for no shortcut."""
     same_shape = stride == 1 and in_planes == out_planes
-    if not wiring.residual or (same_shape and wiring.shortcut != "C"):
+    if not model.residual or (same_shape and model.shortcut != "C"):
         return None
-    if wiring.shortcut == "A":
-        return PadShortcut(out_planes - in_planes, stride, wiring.zeros)
+    if model.shortcut == "A":
+        return PadShortcut(out_planes - in_planes, stride, model.shortcut_zeros)
     return nn.Sequential(_conv(in_planes, out_planes, 1, stride), nn.BatchNorm2d(out_planes))
 
 
@@ -73,15 +56,15 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, in_planes: int, planes: int, stride: int, wiring: Wiring) -> None:
+    def __init__(self, in_planes: int, planes: int, stride: int, model: ModelConfig) -> None:
         super().__init__()
-        self.residual = wiring.residual
+        self.residual = model.residual
         self.conv1 = _conv(in_planes, planes, 3, stride)
         self.bn1 = nn.BatchNorm2d(planes)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = _conv(planes, planes, 3)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = _shortcut(in_planes, planes, stride, wiring)
+        self.downsample = _shortcut(in_planes, planes, stride, model)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -96,12 +79,12 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, in_planes: int, planes: int, stride: int, wiring: Wiring) -> None:
+    def __init__(self, in_planes: int, planes: int, stride: int, model: ModelConfig) -> None:
         super().__init__()
         out_planes = planes * self.expansion
         # The authors' released nets subsample in the first 1x1; torchvision ("v1.5") in the 3x3, which costs more.
-        first, second = (stride, 1) if wiring.stride_on == "1x1" else (1, stride)
-        self.residual = wiring.residual
+        first, second = (stride, 1) if model.stride_on == "1x1" else (1, stride)
+        self.residual = model.residual
         self.conv1 = _conv(in_planes, planes, 1, first)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = _conv(planes, planes, 3, second)
@@ -109,7 +92,7 @@ class Bottleneck(nn.Module):
         self.conv3 = _conv(planes, out_planes, 1)
         self.bn3 = nn.BatchNorm2d(out_planes)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_planes, out_planes, stride, wiring)
+        self.downsample = _shortcut(in_planes, out_planes, stride, model)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -132,26 +115,28 @@ TABLE_1: dict[int, tuple[Block, tuple[int, ...]]] = {
 }
 
 
-def _stages(block: Block, num_blocks: Sequence[int], width: int, wiring: Wiring) -> list[nn.Sequential]:
+def _stages(block: Block, num_blocks: Sequence[int], width: int, model: ModelConfig) -> list[nn.Sequential]:
     """Stages of `width`, 2 `width`, ... planes; each but the first halves the map in its first block."""
     stages, in_planes = [], width
     for index, count in enumerate(num_blocks):
         planes, blocks = width * 2**index, nn.Sequential()
         for position in range(count):
-            blocks.append(block(in_planes, planes, 2 if index > 0 and position == 0 else 1, wiring))
+            blocks.append(block(in_planes, planes, 2 if index > 0 and position == 0 else 1, model))
             in_planes = planes * block.expansion
         stages.append(blocks)
     return stages
 
 
-def init_weights(model: nn.Module, fan: InitFan) -> None:
-    """Draw every weight as in [13]: normal, mean 0, std sqrt(2 / fan); biases 0; batch norm starts as the identity."""
-    for module in model.modules():
+def init_weights(net: nn.Module, fan: str) -> None:
+    """Draws every weight as in [13]: normal, mean 0, std sqrt(2 / fan); biases 0; batch norm starts as the identity.
+
+    [13] derives fan-in (forward pass, its Eqn. 10) and fan-out (backward) and finds either sufficient. The paper was
+    trained with Caffe, whose "msra" filler takes fan-in by default; torchvision takes fan-out. The two differ where a
+    stride-2 block changes the number of planes.
+    """
+    for module in net.modules():
         # On the meta device there is nothing to draw, and trying would import torch's compiler for seconds.
         if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
-            # [13] derives fan-in (forward pass, its Eqn. 10) and fan-out (backward) and finds either sufficient.
-            # Fan-in is what Caffe's "msra" filler does by default, and the paper was trained with Caffe. torchvision
-            # takes fan-out, which differs where a stride-2 block changes the number of planes.
             nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -163,15 +148,15 @@ class CifarResNet(nn.Module):
     Made for 32x32 (maps of 32, 16, 8); the pool is global, so any size of at least 1x1 works.
     """
 
-    def __init__(self, depth: int, wiring: Wiring, *, fan: InitFan, num_classes: int, in_channels: int) -> None:
+    def __init__(self, model: ModelConfig, num_classes: int, in_channels: int) -> None:
         super().__init__()
         self.conv1 = _conv(in_channels, 16, 3)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1, self.layer2, self.layer3 = _stages(BasicBlock, [(depth - 2) // 6] * 3, 16, wiring)
+        self.layer1, self.layer2, self.layer3 = _stages(BasicBlock, [(model.depth - 2) // 6] * 3, 16, model)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64, num_classes)
-        init_weights(self, fan)
+        init_weights(self, model.init_fan)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -186,77 +171,19 @@ class ImageNetResNet(nn.Module):
     positions of the fully convolutional form that Sec. 3.4 tests with.
     """
 
-    def __init__(self, depth: int, wiring: Wiring, *, fan: InitFan, num_classes: int, in_channels: int) -> None:
+    def __init__(self, model: ModelConfig, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        block, num_blocks = TABLE_1[depth]
+        block, num_blocks = TABLE_1[model.depth]
         self.conv1 = _conv(in_channels, 64, 7, stride=2)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.layer1, self.layer2, self.layer3, self.layer4 = _stages(block, num_blocks, 64, wiring)
+        self.layer1, self.layer2, self.layer3, self.layer4 = _stages(block, num_blocks, 64, model)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * block.expansion, num_classes)
-        init_weights(self, fan)
+        init_weights(self, model.init_fan)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))
-
-
-def default_shortcut(family: str, depth: int) -> Shortcut:
-    """The paper's option: B for the bottleneck nets (Sec. 4.1), A for CIFAR (Sec. 4.2) and for 18 and 34 (Table 2)."""
-    return "B" if family == "imagenet" and depth >= 50 else "A"
-
-
-def build_resnet(
-    family: str,
-    depth: int,
-    *,
-    residual: bool = True,
-    shortcut: Shortcut | None = None,
-    stride_on: StrideOn = "1x1",
-    shortcut_zeros: ShortcutZeros = "after",
-    init_fan: InitFan = "fan_in",
-    num_classes: int,
-    in_channels: int = 3,
-) -> CifarResNet | ImageNetResNet:
-    """A freshly initialised net of the paper, in training mode.
-
-    Args:
-        residual: False gives the plain net, which has option A's parameters and no shortcut at all.
-        shortcut: None takes the paper's for this net, see `default_shortcut`; a plain net ignores it.
-        stride_on: where a bottleneck subsamples: "1x1" as the paper, "3x3" as torchvision; other nets ignore it.
-        shortcut_zeros: where option A pads, see `PadShortcut`; other nets ignore it.
-        init_fan: which fan [13]'s variance is taken of, see `init_weights`.
-    Raises:
-        ValueError: a value outside the paper's nets.
-    """
-    _check(family, depth, shortcut, num_classes, in_channels)
-    _check_choices(stride_on, shortcut_zeros, init_fan)
-    wiring = Wiring(residual, shortcut or default_shortcut(family, depth), stride_on, shortcut_zeros)
-    net = CifarResNet if family == "cifar" else ImageNetResNet
-    return net(depth, wiring, fan=init_fan, num_classes=num_classes, in_channels=in_channels)
-
-
-def _check(family: str, depth: int, shortcut: Shortcut | None, num_classes: int, in_channels: int) -> None:
-    if family not in ("cifar", "imagenet"):
-        raise ValueError(
-            f"family={family} is unknown; pass cifar (6n + 2 layers), imagenet (Table 1), or one of models.predecessors"
-        )
-    if shortcut not in (None, "A", "B", "C"):
-        raise ValueError(f"shortcut={shortcut} is unknown; pass A (zero padding), B or C (projections)")
-    require_net(family, depth, True, shortcut)
-    if num_classes < 1 or in_channels < 1:
-        raise ValueError(f"num_classes={num_classes}, in_channels={in_channels}; both must be at least 1; pass counts")
-
-
-def _check_choices(stride_on: StrideOn, shortcut_zeros: ShortcutZeros, init_fan: InitFan) -> None:
-    if stride_on not in ("1x1", "3x3"):
-        raise ValueError(f"stride_on={stride_on} is unknown; pass 1x1 (the paper's) or 3x3 (torchvision's)")
-    if shortcut_zeros not in ("after", "around"):
-        raise ValueError(
-            f"shortcut_zeros={shortcut_zeros} is unknown; pass after (behind the channels) or around (half before them)"
-        )
-    if init_fan not in ("fan_in", "fan_out"):
-        raise ValueError(f"init_fan={init_fan} is unknown; pass fan_in (Caffe's) or fan_out (torchvision's)")

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from nets import make_model
 from torch import nn
 
 from pipeline.learn.models import build_model
@@ -57,8 +58,8 @@ def theirs():
     return net.eval()
 
 
-def ours(**changes):
-    return build_model("cifar", 8, shortcut_zeros="around", num_classes=10, **changes)
+def ours(in_channels=3):
+    return build_model(make_model(8, shortcut_zeros="around"), 10, in_channels)
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.model."])
@@ -85,7 +86,7 @@ PLAINLY = {"init_weights": False}  # torchvision's own initialisation takes seco
 )
 def test_torchvisions_names_load_as_they_are(name, options, family, depth):
     made = torchvision.models.get_model(name, weights=None, **options)
-    net = build_model(family, depth, num_classes=1000)
+    net = build_model(make_model(depth, family=family), 1000)
     net.load_state_dict(mapped(made.state_dict(), net))
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -119,7 +120,7 @@ def test_what_does_not_fit_is_refused_with_its_names_and_a_hint(theirs):
     with pytest.raises(
         ValueError, match=r"it lacks layer1.1.conv1.weight, .* and \d+ more; its weights are those of 8 layers"
     ):
-        mapped(theirs.state_dict(), build_model("cifar", 14, num_classes=10))
+        mapped(theirs.state_dict(), build_model(make_model(14), 10))
     with pytest.raises(ValueError, match=r"it has layer1.1.conv1.weight, .* that the net has not; .* of 14 layers"):
         mapped(Theirs(n=2).state_dict(), ours())
     with pytest.raises(ValueError, match=r"other shapes: conv1\.weight"):

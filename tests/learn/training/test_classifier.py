@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from imports import ROOT
+from nets import make_model
 from runs import composed
 
 from pipeline.config import RecipeConfig
@@ -24,7 +25,7 @@ def recipe(*overrides: str) -> RecipeConfig:
 
 
 def classifier(*overrides: str) -> Classifier:
-    return Classifier(build_model("cifar", 8, num_classes=10, in_channels=1), recipe(*overrides))
+    return Classifier(build_model(make_model(8), 10, 1), recipe(*overrides))
 
 
 def errors(logits: list[list[float]], labels: list[int]) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from imports import ROOT
+from nets import make_model
 from runs import composed
 from torch import nn
 from torch.optim import SGD, Optimizer
@@ -19,7 +20,7 @@ from pipeline.learn.training.optimisers import Muon, optimisers, orthogonal
 
 def net(channels_last: bool = False) -> nn.Module:
     torch.manual_seed(0)
-    model = build_model("cifar", 8, num_classes=10)
+    model = build_model(make_model(8), 10)
     return model.to(memory_format=torch.channels_last) if channels_last else model
 
 
