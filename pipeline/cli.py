@@ -1,6 +1,6 @@
-"""One command, a verb a stage: `pipeline train data=cifar10 model.depth=56`.
+"""One command with a verb for each stage: `pipeline train data=cifar10 model.depth=56`.
 
-Nothing heavy is imported before a verb needs it, so `--help` answers at once.
+A verb imports what it needs when it runs, so `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.parent import end_with_dvc
+from pipeline.parent import dvc_arguments, end_with_dvc
 from pipeline.run import Interrupted
 
 VERBS = {
-    "compose": "conf/, params.yaml and overrides -> composed.yaml",
-    "fetch": "the published bytes, verified -> data/raw/<name>/",
-    "preprocess": "arrays or shards, splits, statistics -> data/store/<name>/",
-    "train": "one training run, made or resumed -> experiments/<name>/train.json",
-    "sweep": "Ray Tune over sweep.space -> experiments/<name>/leaderboard.json",
-    "adopt": "weights made elsewhere (start.weights) -> a run in MLflow that ensembles may take",
-    "ensemble": "the best runs that MLflow knows -> experiments/<name>/ensemble/",
-    "evaluate": "test error of members and ensemble -> experiments/<name>/evaluate.json",
-    "report": "figures, tables, claims -> experiments/<name>/report/index.html",
-    "summary": "members, ensemble and where the report lies",
-    "publish": "this result into results/ and the README's table",
-    "sync": "ship journals that MLflow has not seen",
+    "compose": "check conf/, params.yaml and overrides; write composed.yaml",
+    "fetch": "download or locate the published files and verify them -> data/raw/<name>/",
+    "preprocess": "make arrays or shards, splits and statistics -> data/store/<name>/",
+    "train": "start or resume one training -> experiments/<name>/train.json",
+    "sweep": "search sweep.space with Ray Tune -> experiments/<name>/leaderboard.json",
+    "adopt": "register weights from elsewhere (start.weights) as a run that ensembles may take",
+    "ensemble": "average the best runs in MLflow -> experiments/<name>/ensemble/",
+    "evaluate": "measure test errors of members and ensemble -> experiments/<name>/evaluate.json",
+    "report": "write figures, tables and claims -> experiments/<name>/report/index.html",
+    "summary": "print members, ensemble and the report's path",
+    "publish": "add this result to results/ and to the README's table",
+    "sync": "ship journals that MLflow does not have in full",
 }
-USER_ERROR, INTERRUPTED = 2, 75  # 75: EX_TEMPFAIL, the same command goes on where this one stopped
+USER_ERROR, INTERRUPTED = 2, 75  # 75 is EX_TEMPFAIL: the same command resumes
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 a mistake that one sentence explains, 75 interrupted and resumable."""
+    """Runs one verb. Exit status: 0 for success, 2 for a mistake of the user, 75 for an interruption."""
     options, overrides = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
     if options.help or options.verb is None:
         print(_help(options.verb))
@@ -48,13 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"pipeline {options.verb}: {error}", file=sys.stderr)
         return USER_ERROR
-    except KeyboardInterrupt:
-        print(f"pipeline {options.verb}: interrupted; the same command goes on from what is done", file=sys.stderr)
-        return INTERRUPTED
-    except Interrupted as error:
+    except (KeyboardInterrupt, Interrupted) as error:
         if options.debug:
             raise
-        print(f"pipeline {options.verb}: {error}; the same command goes on from there", file=sys.stderr)
+        print(f"pipeline {options.verb}: {str(error) or 'interrupted'}; the same command resumes", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -69,41 +66,36 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> int:
-    from dataclasses import replace
-
+    from pipeline.config import from_dict
     from pipeline.workspace import Workspace, anchor
 
     unknown = [o for o in overrides if o.startswith("-")]
     if unknown:
         raise ValueError(f"unknown option {unknown[0]}; see `pipeline {options.verb} --help`")
-    workspace = Workspace(_root())
-    from pipeline.config import from_dict
-
-    checked = from_dict(_values(options, overrides, workspace))
+    root = _root()
+    config = from_dict(_values(options, overrides, root))
     if options.cfg:
         import yaml
 
-        print(yaml.safe_dump(checked.to_dict(), sort_keys=False, allow_unicode=True), end="")
-        return 0
-    if options.verb == "compose":
-        from pipeline.stages import compose
-
-        compose.run(checked, workspace)
+        print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0
     _quiet()
     stage = importlib.import_module(f"pipeline.stages.{options.verb}")
-    stage.run(anchor(checked, workspace.root), replace(workspace, data=checked.data.name))
+    # composed.yaml keeps paths relative, so that it is the same in every clone.
+    stage.run(config if options.verb == "compose" else anchor(config, root), Workspace(root, config.data.name))
     return 0
 
 
-def _values(options: argparse.Namespace, overrides: list[str], workspace: Any) -> dict[str, Any]:
-    from pipeline.compose import compose, read_mapping
+def _values(options: argparse.Namespace, overrides: list[str], root: Path) -> dict[str, Any]:
+    from pipeline.compose import compose, read_mapping, require_no_lost_value
 
     if options.config is None:
-        return compose(workspace.root, overrides)
+        if options.verb == "compose":
+            require_no_lost_value(dvc_arguments())
+        return compose(root, overrides)
     if overrides:
         raise ValueError(
-            f"--config {options.config} is already composed and takes no overrides; leave one of the two out"
+            f"--config {options.config} is already composed and takes no overrides; leave out one of the two"
         )
     if not options.config.is_file():
         raise FileNotFoundError(f"{options.config} is missing; `pipeline compose` writes it from conf/ and params.yaml")
@@ -120,7 +112,7 @@ def _root() -> Path:
 
 
 def _quiet() -> None:
-    """Keeps other libraries' start-up talk off the terminal; their warnings and errors stay."""
+    """Silences other libraries' start-up messages; their warnings and errors stay."""
     import warnings
 
     os.environ.setdefault("LITLOGGER_DISABLED", "1")
@@ -132,16 +124,15 @@ def _quiet() -> None:
 
 
 def _help(verb: str | None) -> str:
-    lines = ["usage: pipeline VERB [key=value ...] [--config FILE] [--cfg job] [--debug]", ""]
-    if verb is None:
-        lines += [f"  {name:<11} {text}" for name, text in VERBS.items()]
-    else:
-        lines += [f"  {verb}: {VERBS[verb]}"]
-    lines += [
+    verbs = VERBS if verb is None else {verb: VERBS[verb]}
+    lines = [
+        "usage: pipeline VERB [key=value ...] [--config FILE] [--cfg job] [--debug]",
+        "",
+        *(f"  {name:<11} {text}" for name, text in verbs.items()),
         "",
         "  --cfg job      print the composed configuration and stop",
-        "  --config FILE  a composed configuration (composed.yaml) instead of conf/, params.yaml and overrides",
-        "  --debug        tracebacks",
+        "  --config FILE  read a composed configuration (composed.yaml) instead of conf/, params.yaml and overrides",
+        "  --debug        print tracebacks",
         "",
         "choices:",
     ]

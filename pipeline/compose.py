@@ -1,10 +1,8 @@
-"""Hydra at work: conf/, params.yaml and the command line become the values of one configuration.
+"""conf/, params.yaml and the command line become the values of one configuration; the only user of Hydra.
 
-DVC never composes for `dvc repro`, so composing is a stage of its own: it reads conf/ and params.yaml and writes
-composed.yaml, and beside it what each later stage reads.
-
-Hydra composes the files that were chosen. Single values are merged afterwards: those of params.yaml as they are written
-there, those of the command line in Hydra's grammar.
+Plain `dvc repro` composes nothing itself, so composing is a stage: it writes composed.yaml and what each later stage reads.
+Hydra composes the chosen files of conf/. Single values are merged afterwards: those of params.yaml literally, those of
+the command line in Hydra's grammar.
 """
 
 from __future__ import annotations
@@ -15,20 +13,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("data", "recipe", "sweep", "tracking")  # a choice is a file of conf/<group>/
+from pipeline.config import leaves
+
+GROUPS = ("data", "recipe", "sweep", "tracking")  # a choice names a file of conf/<group>/
 SHORT = {"model": "family", "ensemble": "selection", "evaluation": "views"}  # model=vgg_small is model.family=vgg_small
-CHOICES = (
-    "data",
-    "model",
-    "recipe",
-    "sweep",
-    "ensemble",
-    "evaluation",
-    "tracking",
-)  # in the order of names and commands
-AUTO = "auto"  # leave the choice to conf/
-NAME = "name"  # of the file, where params.yaml holds a choice and values of its group
-OWN = "folder"  # conf/data/folder.yaml is of any data set, which is named after its path
+# In the order of an experiment's name and command.
+CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "evaluation", "tracking")
+AUTO = "auto"  # in params.yaml: conf/ decides
+NAME = "name"  # in params.yaml: the key of a section that names the file of conf/
+OWN = "folder"  # conf/data/folder.yaml serves any data set, which takes its name from data.path
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
 _MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a literal value while interpolations are resolved
 
@@ -36,14 +29,14 @@ Choices = dict[str, str]
 
 
 def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
-    """Values of the configuration, Hydra's choices under `choices`; paths still relative, nothing checked yet.
+    """Values of the configuration, Hydra's choices under `choices`; paths are still relative and nothing is checked.
 
     Args:
         root: holds conf/ and params.yaml.
         overrides: as on the command line; they win over params.yaml.
 
     Raises:
-        ValueError: what Hydra refuses, or a params.yaml of the wrong form.
+        ValueError: Hydra refuses a choice or a value, or params.yaml has the wrong form.
     """
     picked, values = _from_params(root / "params.yaml")
     chosen, given = _from_command_line(overrides)
@@ -53,7 +46,7 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
 def compose_conf(
     root: Path, chosen: Choices, literal: dict[str, Any] | None = None, given: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """As `compose`, of choices and values by dotted key; the `literal` ones are no interpolations, the `given` ones win."""
+    """As `compose`, from choices and values by dotted key. `given` wins; interpolations in `literal` are not resolved."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -83,18 +76,17 @@ def compose_conf(
 
 
 def choices(root: Path) -> dict[str, list[str]]:
-    """What `data=`, `recipe=`, `model=` and so on can be: files of conf/, or the values of a section's main key."""
+    """What `data=`, `recipe=`, `model=` and so on accept: files of conf/, or the values of a section's main key."""
     from typing import get_args, get_type_hints
 
     from pipeline.config import Config
 
-    result = {}
-    for group in CHOICES:
+    def allowed(group: str) -> list[str]:
         if group in GROUPS:
-            result[group] = sorted(path.stem for path in (root / "conf" / group).glob("*.yaml"))
-        else:
-            result[group] = list(get_args(get_type_hints(get_type_hints(Config)[group])[SHORT[group]]))
-    return result
+            return sorted(path.stem for path in (root / "conf" / group).glob("*.yaml"))
+        return list(get_args(get_type_hints(get_type_hints(Config)[group])[SHORT[group]]))
+
+    return {group: allowed(group) for group in CHOICES}
 
 
 def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
@@ -104,9 +96,9 @@ def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
     from pipeline.config import Config
 
     params = read_mapping(path)
-    own = params.pop("set", None) or {}
-    if not isinstance(own, dict):
-        raise ValueError(f"{path.name}: set={own!r}; it takes keys and values, for example {{seed: 1}}")
+    any_key = params.pop("set", None) or {}
+    if not isinstance(any_key, dict):
+        raise ValueError(f"{path.name}: set={any_key!r}; it takes keys and values, for example {{seed: 1}}")
     keys = [entry.name for entry in fields(Config) if entry.name != "choices"]
     if unknown := sorted(map(str, set(params) - set(keys))):
         raise ValueError(
@@ -117,22 +109,45 @@ def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
     for key, value in params.items():
         choice, section = _section(path, key, value) if isinstance(value, dict) else (value, {})
         values |= {name: item for name, item in leaves({key: section}) if item is not None}
-        if choice in (None, AUTO):
-            continue
-        if key in GROUPS:
-            picked[key] = str(choice)
-        else:
-            values[f"{key}.{SHORT[key]}" if key in SHORT else key] = choice
-    return picked, values | dict(leaves(own))
+        if choice not in (None, AUTO):
+            _choose(key, choice, picked, values)
+    return picked, values | dict(leaves(any_key))
+
+
+def _choose(key: str, value: Any, picked: Choices, values: dict[str, Any]) -> None:
+    """Puts `key=value` where it belongs: a file of conf/ among the choices, anything else among the values."""
+    if key in GROUPS:
+        picked[key] = str(value)
+    else:
+        values[f"{key}.{SHORT[key]}" if key in SHORT else key] = value
+
+
+def _section(path: Path, key: str, section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Choice and values of a section of params.yaml.
+
+    A section without its choice lost it: `-S recipe=cifar_quick -S +recipe.lr=0.2` turns cifar_quick into {lr: 0.2}.
+    """
+    main = NAME if key in GROUPS else SHORT.get(key)
+    if key == "data":
+        words = " ".join(f"-S ++set.data.{name}={value}" for name, value in section.items())
+        raise ValueError(
+            f"{path.name} holds data={section!r}; data takes only a name, and its values belong under set: "
+            f"dvc exp run -S data=digits {words}, with the name of your data set in place of digits"
+        )
+    if main and main not in section:
+        keys = ", ".join(f"{key}.{name}" for name in section) or "nothing"
+        raise ValueError(
+            f"{path.name} holds {keys} and no {key}.{main}; write the choice as {key}.{main} beside such values: "
+            f"dvc exp run -S ++{key}.{main}={AUTO}, with the name that you chose in place of {AUTO}"
+        )
+    return (section.get(main) if main else None), {name: value for name, value in section.items() if name != main}
 
 
 def require_no_lost_value(words: Sequence[str]) -> None:
-    """Checks DVC's command line: `-S recipe=x` replaces the whole section, and with it the values set before it.
+    """Checks the words of DVC's command: `-S recipe=x` replaces the section, with the values set earlier on the line.
 
-    params.yaml no longer shows them, so only the command line can. The spelling with ++ also mends the changed params.yaml.
-
-    Args:
-        words: of the command.
+    Only the command line still shows the lost values. The suggested spelling, with ++, works on the params.yaml that the
+    refused command leaves. Of a queued experiment (`dvc exp run --queue`) the stages cannot see the command line.
 
     Raises:
         ValueError: a choice follows a value of its section.
@@ -147,56 +162,36 @@ def require_no_lost_value(words: Sequence[str]) -> None:
             raise ValueError(f"-S {setting} drops {' and '.join(lost)}, set before it; write {spelling}")
 
 
-def _section(path: Path, key: str, section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Choice and values of a section of params.yaml.
-
-    `-S recipe=cifar_quick -S +recipe.lr=0.2` makes {lr: 0.2} of cifar_quick, so a choice that is missing was lost.
-    """
-    main = NAME if key in GROUPS else SHORT.get(key)
-    if key == "data":
-        raise ValueError(
-            f"{path.name} holds data={section!r}; data takes a name alone, its values stand under set: "
-            f"dvc exp run -S data=digits -S ++set.data.{next(iter(section), 'path')}=..."
-        )
-    if main and main not in section:
-        keys = ", ".join(f"{key}.{name}" for name in section) or "nothing"
-        raise ValueError(
-            f"{path.name} holds {keys} and no {key}.{main}; beside values, {key}=... is {key}.{main}=...: "
-            f"dvc exp run -S ++{key}.{main}={AUTO}, or the name that you chose in place of {AUTO}"
-        )
-    return (section.get(main) if main else None), {name: value for name, value in section.items() if name != main}
-
-
 def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
     """Choices and single values of Hydra's overrides."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    chosen, values = {}, {}
+    chosen: Choices = {}
+    values: dict[str, Any] = {}
     for override in overrides:
         try:
             parsed = OverridesParser.create().parse_override(override)
         except HydraException as error:
             raise ValueError(f"{override}: {_first_lines(error)}") from None
-        key = parsed.key_or_group
         if parsed.is_delete() or parsed.is_sweep_override():
+            key = parsed.key_or_group
             raise ValueError(f"{override}: give a key one value (override: {key}=...)")
-        if key in GROUPS:
-            chosen[key] = str(parsed.value())
-        else:
-            values[f"{key}.{SHORT[key]}" if key in SHORT else key] = parsed.value()
+        _choose(parsed.key_or_group, parsed.value(), chosen, values)
     return chosen, values
 
 
 def _unmarked(value: Any, literals: list[Any]) -> Any:
-    """`value` with the literals in the places of their marks."""
+    """`value` with the literals in place of their marks."""
     if isinstance(value, dict):
         return {_unmarked(key, literals): _unmarked(item, literals) for key, item in value.items()}
     if isinstance(value, list):
         return [_unmarked(item, literals) for item in value]
-    if isinstance(value, str) and (whole := _MARK.fullmatch(value)):
+    if not isinstance(value, str):
+        return value
+    if whole := _MARK.fullmatch(value):
         return literals[int(whole[1])]
-    return _MARK.sub(lambda mark: str(literals[int(mark[1])]), value) if isinstance(value, str) else value
+    return _MARK.sub(lambda mark: str(literals[int(mark[1])]), value)
 
 
 def _data_name(choice: str, data: dict[str, Any]) -> str:
@@ -205,11 +200,11 @@ def _data_name(choice: str, data: dict[str, Any]) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Keys and values of a YAML file; none of an empty one.
+    """Keys and values of a YAML file; none for an empty one.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no YAML, or something else than keys and values.
+        ValueError: no YAML, or no mapping.
     """
     import yaml
 
@@ -217,29 +212,17 @@ def read_mapping(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is no YAML: {_first_lines(error)}; mend it, or take git's: git restore {path.name}"
+            f"{path} is no YAML: {_first_lines(error)}; correct it, or restore it: git restore {path.name}"
         ) from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}, no keys and values")
+        raise ValueError(f"{path} holds a {type(values).__name__} instead of keys and values")
     return values
 
 
-def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted keys and values of a nested mapping, in its order."""
-    result = []
-    for key, value in values.items():
-        # A sweep's space is one value, not a tree of keys.
-        if isinstance(value, dict) and f"{prefix}{key}" != "sweep.space":
-            result += leaves(value, f"{prefix}{key}.")
-        else:
-            result.append((f"{prefix}{key}", value))
-    return result
-
-
 def _sentence(error: Exception, root: Path) -> str:
-    """Hydra's own, but for a choice that is none."""
-    if (result := re.search(r"Could not find '(\w+)/([^']+)'", str(error))) and result[1] in GROUPS:
-        group, name = result.groups()
+    """Hydra's sentence, or one of our own that lists the choices where conf/ has no such file."""
+    if (missing := re.search(r"Could not find '(\w+)/([^']+)'", str(error))) and missing[1] in GROUPS:
+        group, name = missing.groups()
         return f"{group}={name}: there is no conf/{group}/{name}.yaml; choose one of {', '.join(choices(root)[group])}"
     return _first_lines(error)
 

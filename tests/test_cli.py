@@ -43,7 +43,7 @@ def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
         (["preprocess"], "data"),
         (["train", "--config", "conf"], "conf is missing"),
         (["train", "--config", "broken.yaml"], "broken.yaml is no YAML: "),
-        (["train", "--config", "list.yaml"], "list.yaml holds a list, no keys and values"),
+        (["train", "--config", "list.yaml"], "list.yaml holds a list instead of keys and values"),
         (["train", "seed=["], "seed=["),
     ],
 )

@@ -247,10 +247,13 @@ def test_a_choice_before_other_values_loses_nothing():
     [
         ("data: [", "params.yaml is no YAML: "),
         ("modle: x", "params.yaml holds modle; its keys are seed, data, model"),
-        ("- data", "params.yaml holds a list, no keys and values"),
+        ("- data", "params.yaml holds a list instead of keys and values"),
         ("set: [seed]", "params.yaml: set=['seed']; it takes keys and values"),
         ("set: {sead: 1}", "sead is no key of the configuration"),
-        ("data: {path: /images}", "data takes a name alone, its values stand under set: "),
+        (
+            "data: {path: /images}",
+            "its values belong under set: dvc exp run -S data=digits -S ++set.data.path=/images,",
+        ),
         ("trainer: fast", "trainer='fast'"),
         ("data: none", "data=none: there is no conf/data/none.yaml; choose one of "),
     ],

@@ -6,7 +6,7 @@ combination are errors, raised before anything heavy is imported.
 """
 
 from pipeline.config.model import CIFAR_DEPTHS, IMAGENET_DEPTHS, LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig
-from pipeline.config.root import Config, defaults, filled, from_dict, with_overrides
+from pipeline.config.root import Config, defaults, filled, from_dict, leaves, with_overrides
 from pipeline.config.stages import (
     SIDES,
     DataConfig,
@@ -40,5 +40,6 @@ __all__ = [
     "defaults",
     "filled",
     "from_dict",
+    "leaves",
     "with_overrides",
 ]

@@ -149,3 +149,15 @@ def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:
             node = node[part]
         node[leaf] = value
     return from_dict(values)
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys and values of a nested mapping, in its order."""
+    result = []
+    for key, value in values.items():
+        # A sweep's space is one value, not a tree of keys.
+        if isinstance(value, dict) and f"{prefix}{key}" != "sweep.space":
+            result += leaves(value, f"{prefix}{key}.")
+        else:
+            result.append((f"{prefix}{key}", value))
+    return result

@@ -105,15 +105,21 @@ class Source:
             summary: what the train stage published.
         Raises:
             FileNotFoundError: the run's folder, which has the weights, is not in `runs`.
+            ValueError: the net was trained on another store.
         """
         if not summary.is_file():
             return None
-        net = from_json(read_json(summary))
+        net, content_hash = from_json(read_json(summary)), self.store.manifest.content_hash
+        if net.data != content_hash:
+            raise ValueError(
+                f"{summary} is of a training on data {net.data[:12]}, but the store holds {content_hash[:12]}; run "
+                "`pipeline train` with the same arguments, or delete the file to test the ensemble alone"
+            )
         folder = self.runs / net.key
         if not (folder / BEST).is_file():
             raise FileNotFoundError(
-                f"{folder} lacks the weights of run {net.key}, which {summary.name} names; run `dvc repro -f train`, or "
-                "point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
+                f"{folder} lacks the weights of run {net.key}, which {summary.name} names; run `pipeline train` "
+                "with the same arguments, or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
             )
         return replace(net, run_id=shipper.run_id(folder, self.location) or "")
 

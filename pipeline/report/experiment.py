@@ -9,8 +9,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, compose_conf, leaves, read_mapping
-from pipeline.config import filled
+from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, compose_conf, read_mapping
+from pipeline.config import filled, leaves
 
 WEIGHTS = "start.weights"
 NOWHERE = ("paths", "tracking", "choices")  # where files lie and runs are tracked decides no result

@@ -11,9 +11,7 @@ from typing import Any
 import yaml
 
 from pipeline.atomic import replacing
-from pipeline.compose import require_no_lost_value
 from pipeline.config import Config
-from pipeline.parent import dvc_arguments
 from pipeline.workspace import Workspace
 
 _TRAINS = ("seed", "data.name", "data.num_train", "data.workers", "model", "recipe", "start", "trainer", "tracking")
@@ -36,10 +34,8 @@ def run(config: Config, workspace: Workspace) -> None:
     """Writes composed.yaml and composed/.
 
     Raises:
-        ValueError: DVC's command line drops a value that it sets.
         ValueError: dvc.yaml names its files after the choice of data, the stages after data.name; the two differ.
     """
-    require_no_lost_value(dvc_arguments())
     choice, name = config.choices["data"], config.data.name
     if name != choice:
         raise ValueError(

@@ -38,6 +38,11 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     evaluation = read_json(workspace.result("evaluate"))
     _require_same_data(evaluation, store.manifest.content_hash, config, workspace)
     leaderboard = read_json(workspace.leaderboard) if workspace.leaderboard.is_file() else None
+    if leaderboard and leaderboard.get("data", store.manifest.content_hash) != store.manifest.content_hash:
+        raise ValueError(
+            f"{workspace.shown(workspace.leaderboard)} is of a sweep on other data than the store of "
+            f"data={config.data.name} holds; run `pipeline sweep` with the same arguments, or delete the file"
+        )
     trials = leaderboard["trials"] if leaderboard else []
     nets = (*evaluation["members"], *filter(None, [evaluation["run"]]), *evaluation.get("others", []), *trials)
     recorded = {

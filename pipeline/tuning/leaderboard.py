@@ -16,11 +16,11 @@ from pipeline.tracking.shipper import run_id
 from pipeline.tuning.space import chosen, trial_name
 
 
-def board(sweep: str, trials: list[Any], config: Config, location: Location) -> dict[str, Any]:
-    """The leaderboard of Tune's `trials`, best first; those without a result last."""
+def board(sweep: str, content_hash: str, trials: list[Any], config: Config, location: Location) -> dict[str, Any]:
+    """The leaderboard of Tune's `trials` on a store, best first; those without a result last."""
     entries = [_entry(trial, config, location) for trial in trials]
     entries.sort(key=lambda entry: (entry["val_err1"] is None, entry["val_err1"] or 0.0, entry["name"]))
-    return {"sweep": sweep, "metric": "val/err1", "trials": entries}
+    return {"sweep": sweep, "data": content_hash, "metric": "val/err1", "trials": entries}
 
 
 def _entry(trial: Any, config: Config, location: Location) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A sweep: Ray Tune's Tuner is built, or restored where an earlier one was cut off; the sweep is a run in MLflow."""
+"""A sweep: Ray Tune's Tuner is built, or restored where an earlier one was interrupted; the sweep is a run in MLflow."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import os
 import re
 import sys
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, write_json
-from pipeline.config import Config
+from pipeline.config import Config, leaves
 from pipeline.data.store import open_store
 from pipeline.run.checkpoint import FolderLock
 from pipeline.run.key import code_version, deciding
@@ -27,14 +28,36 @@ from pipeline.tuning.space import check_space, chosen, example_points, grid_size
 from pipeline.tuning.trial import run_trial, trial_config, trial_resources
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """What every part of a sweep needs to know about it."""
 
     config: Config
-    name: str  # sweep-<hash>
     store: Path
+    content_hash: str  # of the store
     num_train: int  # training images of the holdout split, as data.num_train limits them
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that decides the sweep's result, and the settings that Tune keeps from the sweep's start on."""
+        config = self.config
+        settings = asdict(config.sweep)
+        del settings["address"]
+        return {
+            "data": [config.data.name, self.content_hash],
+            "model": asdict(config.model),
+            "recipe": asdict(config.recipe),
+            "trainer": deciding(config),
+            "seed": config.seed,
+            "start": asdict(config.start),
+            "num_train": config.data.num_train,
+            "sweep": settings,
+            "code": code_version(),
+        }
+
+    @cached_property
+    def name(self) -> str:
+        return "sweep-" + hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def runs(self) -> Path:
@@ -54,36 +77,49 @@ class Sweep:
         """Trials of the whole sweep."""
         return grid_size(self.config.sweep.space) * self.config.sweep.num_samples
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of the longest trial that the space allows.
+
+        Raises:
+            ValueError: a trial's batch is larger than its training set.
+        """
+        space, recipe = self.config.sweep.space, self.config.recipe
+        batch_size = max(values_of(space, "recipe.batch_size", recipe.batch_size))
+        fewest = min(value or self.num_train for value in values_of(space, "data.num_train", 0))  # 0: the whole split
+        if batch_size > fewest:
+            raise ValueError(
+                f"recipe.batch_size={batch_size} is larger than the {fewest} training images; choose a smaller one"
+            )
+        return -(-max(values_of(space, "recipe.max_steps", recipe.max_steps)) // (fewest // batch_size))
+
 
 def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     """The leaderboard of the sweep that `config` names; see `pipeline.tuning.leaderboard.board`.
 
-    The sweep's name is a hash of all that decides its result: the same command goes on where it was cut off, and trials
+    The sweep's name is a hash of all that decides its result: the same command resumes an interrupted sweep, and trials
     that already ran are not run again.
 
     Raises:
         ValueError: a space that cannot be searched, a trial that needs more than the cluster has, or failed trials.
-        stop.Interrupted: after a signal; call again to go on.
+        stop.Interrupted: after a signal; call again to resume.
     """
     opened = open_store(store)
-    content_hash = opened.manifest.content_hash
-    facts = sweep_facts(config, content_hash)
-    name = "sweep-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     train, _ = opened.split_indices("holdout", config.data.num_train)
-    sweep = Sweep(config, name, store, len(train))
+    sweep = Sweep(config=config, store=store, content_hash=opened.manifest.content_hash, num_train=len(train))
     check_space(config.sweep.space, config.sweep.num_samples)
     for point in example_points(config.sweep.space):
         trial_config(config, point)  # refuses what cannot be trained, before Ray starts
-    most_epochs(config, sweep.num_train)
-    _print_changes(sweep.folder, facts)
-    with FolderLock(sweep.runs / name):
-        return _track(sweep, content_hash, lineage(root))
+    _ = sweep.epochs  # likewise
+    _print_changes(sweep)
+    with FolderLock(sweep.runs / sweep.name):
+        return _track(sweep, lineage(root))
 
 
-def _track(sweep: Sweep, content_hash: str, tags: dict[str, str]) -> dict[str, Any]:
+def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
     """Searches as a run in MLflow, the parent of the trials' runs."""
     config, run = sweep.config, sweep.runs / sweep.name
-    own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: content_hash}
+    own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
     settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
     journal = Journal(run)
     journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**own, **tags})
@@ -140,7 +176,7 @@ def _search(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
         ship_all(sweep.runs, sweep.location)
     except Exception as error:  # whatever MLflow raises; the journals keep the runs
         print(f"MLflow does not have all trials yet ({error}); `pipeline sync` ships them", file=sys.stderr)
-    return leaderboard.board(sweep.name, trials, sweep.config, sweep.location)
+    return leaderboard.board(sweep.name, sweep.content_hash, trials, sweep.config, sweep.location)
 
 
 def _tuner(sweep: Sweep, tags: dict[str, str]) -> Any:
@@ -213,63 +249,23 @@ def _scheduler(sweep: Sweep) -> Any:
     config = sweep.config
     if not config.sweep.reduction_factor:
         return FIFOScheduler()
-    epochs = most_epochs(config, sweep.num_train)
     return ASHAScheduler(
         time_attr="epoch",
-        max_t=epochs + 1,  # the last validation belongs to the run: stopping there would call a finished run stopped
-        grace_period=min(config.sweep.grace_epochs, epochs),
+        max_t=sweep.epochs
+        + 1,  # the last validation belongs to the run: stopping there would call a finished run stopped
+        grace_period=min(config.sweep.grace_epochs, sweep.epochs),
         reduction_factor=config.sweep.reduction_factor,
     )
 
 
-def most_epochs(config: Config, num_train: int) -> int:
-    """Epochs of the longest trial that the space allows, on a split of `num_train` images.
-
-    Raises:
-        ValueError: a trial's batch is larger than its training set.
-    """
-    space, recipe = config.sweep.space, config.recipe
-    batch_size = max(values_of(space, "recipe.batch_size", recipe.batch_size))
-    fewest = min(value or num_train for value in values_of(space, "data.num_train", 0))  # 0: the whole split
-    if batch_size > fewest:
-        raise ValueError(
-            f"recipe.batch_size={batch_size} is larger than the {fewest} training images; choose a smaller one"
-        )
-    return -(-max(values_of(space, "recipe.max_steps", recipe.max_steps)) // (fewest // batch_size))
-
-
-def sweep_facts(config: Config, content_hash: str) -> dict[str, Any]:
-    """All that decides a sweep's result, and what Tune keeps from a sweep's start on."""
-    settings = asdict(config.sweep)
-    del settings["address"]
-    return {
-        "data": [config.data.name, content_hash],
-        "model": asdict(config.model),
-        "recipe": asdict(config.recipe),
-        "trainer": deciding(config),
-        "seed": config.seed,
-        "start": asdict(config.start),
-        "num_train": config.data.num_train,
-        "sweep": settings,
-        "code": code_version(),
-    }
-
-
-def _print_changes(folder: Path, facts: dict[str, Any]) -> None:
-    """Says that a sweep goes on, or what makes it another than the last one of the same data."""
-    latest = folder.parent / f"latest-{facts['data'][0]}.json"
-    if folder.exists():
-        print(f"going on with {folder.name}")
+def _print_changes(sweep: Sweep) -> None:
+    """Prints that the sweep resumes, or what distinguishes it from the last one of the same data set."""
+    latest = sweep.folder.parent / f"latest-{sweep.config.data.name}.json"
+    if sweep.folder.exists():
+        print(f"resuming {sweep.name}")
     elif latest.exists():
-        old, new = _flat(read_json(latest)), _flat(facts)
+        old, new = dict(leaves(read_json(latest))), dict(leaves(sweep.facts))
         keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         changes = "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys)
         print(f"a new sweep; changed since the last: {changes}")
-    write_json(latest, facts)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+    write_json(latest, sweep.facts)

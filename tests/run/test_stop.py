@@ -47,7 +47,7 @@ def test_sigterm_and_sigint_leave_a_checkpoint_from_which_training_goes_on_uncha
         command.signal(number)
         assert command.wait() == INTERRUPTED == 75
         assert checkpoint(root)["global_step"] >= step
-        assert command.output.rstrip().endswith("the same command goes on from there")
+        assert command.output.rstrip().endswith("the same command resumes")
         assert "Traceback" not in command.output
         (run,) = tracked(root)
         assert run.status == "KILLED"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from runs import a_net, composed
 
-from pipeline.atomic import read_json
+from pipeline.atomic import read_json, write_json
 from pipeline.data.store import open_store
 from pipeline.ensemble import judge, predictions
 from pipeline.evaluation.errors import wrong
@@ -246,6 +246,16 @@ def test_an_ensemble_is_tested_and_reported_without_a_named_run(chain, capsys):
     assert "(named run)" not in page and "ensemble of 2" in page
     path.write_text(text)
     chain.run(evaluate)
+
+
+def test_a_named_run_on_another_store_is_refused_before_the_test_images_are_opened(chain, monkeypatch):
+    path = chain.workspace.result("train")
+    text = path.read_text()
+    monkeypatch.setattr(evaluate, "all_images", None)
+    write_json(path, {**read_json(path), "data": "f" * 64})
+    with pytest.raises(ValueError, match=r"train\.json is of a training on data ffffffffffff, .* run `pipeline train`"):
+        chain.run(evaluate)
+    path.write_text(text)
 
 
 def test_a_named_run_from_another_machine_says_what_to_do(chain, tmp_path):

@@ -82,6 +82,13 @@ def test_an_evaluation_of_other_data_is_refused(evaluated):
         gather(config, made, location)
 
 
+def test_a_leaderboard_of_another_store_is_refused(evaluated):
+    config, made, location = evaluated
+    write_json(made.leaderboard, {"sweep": "s", "data": "f" * 64, "metric": "val/err1", "trials": []})
+    with pytest.raises(ValueError, match=r"leaderboard\.json is of a sweep on other data .* run `pipeline sweep`"):
+        gather(config, made, location)
+
+
 def test_publish_keeps_times_and_sweep_and_one_file_an_experiment(evaluated):
     config, made, _ = evaluated
     readme = made.root / "README.md"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from runs import Workspaces, composed
 
+from pipeline.config import Config
 from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side
 from pipeline.tuning.trial import trial_resources
-from pipeline.tuning.tuner import most_epochs, sweep_facts
+from pipeline.tuning.tuner import Sweep
 
 CPUS, GPUS = {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0}
 
@@ -38,31 +41,29 @@ def test_tf32_needs_gpus(workspace: Workspaces) -> None:
         check_precision(config, CPUS)
 
 
+def sweep(config: Config, num_train: int = 1150) -> Sweep:
+    return Sweep(config=config, store=Path(), content_hash="hash", num_train=num_train)
+
+
 def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspaces) -> None:
+    def epochs(*overrides: str, num_train: int = 1150) -> int:
+        return sweep(composed(root, "recipe.max_steps=170", "recipe.batch_size=64", *overrides), num_train).epochs
+
     root = workspace()
-    steps = ("recipe.max_steps=170", "recipe.batch_size=64")
-    assert most_epochs(composed(root, *steps), 1150) == 10
-    assert most_epochs(composed(root, *steps, "sweep.space={recipe.max_steps:[17,340]}"), 1150) == 20
-    assert most_epochs(composed(root, *steps, "sweep.space={recipe.batch_size:[64,128]}"), 1150) == 22
-    assert most_epochs(composed(root, *steps, "sweep.space={data.num_train:[0,640]}"), 1150) == 17
+    assert epochs() == 10
+    assert epochs("sweep.space={recipe.max_steps:[17,340]}") == 20
+    assert epochs("sweep.space={recipe.batch_size:[64,128]}") == 22
+    assert epochs("sweep.space={data.num_train:[0,640]}") == 17
     with pytest.raises(ValueError, match=r"recipe\.batch_size=64 is larger than the 50 training images"):
-        most_epochs(composed(root, *steps), 50)
+        epochs(num_train=50)
     with pytest.raises(ValueError, match=r"recipe\.batch_size=64 is larger than the 40 training images"):
-        most_epochs(composed(root, *steps, "sweep.space={data.num_train:[40,640]}"), 1150)
+        epochs("sweep.space={data.num_train:[40,640]}")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "trainer.val_every_epochs=5",
-        "recipe.lr=0.3",
-        "sweep.max_concurrent=1",
-        "start.weights=/a/net.pth",
-        "start.head=kept",
-        "data.num_train=500",
-    ],
-)
-def test_what_decides_a_sweep_makes_another(workspace: Workspaces, change: str) -> None:
+def test_what_decides_a_sweep_makes_another(workspace: Workspaces) -> None:
     root = workspace()
-    assert sweep_facts(composed(root), "hash") != sweep_facts(composed(root, change), "hash")
-    assert sweep_facts(composed(root), "hash") == sweep_facts(composed(root, "sweep.address=elsewhere:6379"), "hash")
+    changes = ["trainer.val_every_epochs=5", "recipe.lr=0.3", "sweep.max_concurrent=1", "data.num_train=500"]
+    changes += ["start.weights=/a/net.pth", "start.head=kept"]
+    names = {sweep(composed(root, *change)).name for change in [(), *((change,) for change in changes)]}
+    assert len(names) == 7
+    assert sweep(composed(root, "sweep.address=elsewhere:6379")).name in names

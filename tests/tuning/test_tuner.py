@@ -87,7 +87,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(workspace):
     root, space = workspace(), "sweep.space={model.depth:[8],recipe.lr:[0.1,0.05,0.02]}"
     first = start(root, space, TO_THE_END, IN_TURN)
     kill_when(first, lambda: any((root / "runs").glob("*/best.safetensors")) and len(begun(root)) >= 2, "a second run")
-    assert "going on with sweep-" in run(root, space, TO_THE_END, IN_TURN)
+    assert "resuming sweep-" in run(root, space, TO_THE_END, IN_TURN)
     assert [trial["status"] for trial in trials(root)] == ["finished"] * 3
     assert sorted(begun(root).values())[0] == 1  # what had finished was not trained again
     assert len(begun(root)) == 3 and len(tracked(root)) == 4  # three trials, one parent
