@@ -1,6 +1,7 @@
-"""How each kind of claim is checked against trainings.
+"""How each kind of claim is checked against trainings. Verdicts are computed from the inputs, never typed.
 
-A comparison holds or fails by its estimate; a published error is reached unless our whole interval lies above it.
+A comparison is decided by its estimate and needs nets that trained equally long, for at least an eighth of the paper's
+steps. A published error needs nets trained for the paper's steps; it is reached unless our whole interval lies above it.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from pipeline.evaluation.intervals import newcombe, wilson
 from pipeline.record import Net
+from pipeline.report.claims import Outcome, applies, compared, near, unmeasured, verdict
+from pipeline.report.counts import COUNTS
 from pipeline.report.inputs import VAL, ReportInputs, as_the_paper, ids, recipe_of
 from pipeline.report.markdown import count, interval, percent, points
-from pipeline.report.outcome import Outcome, compared, near, unmeasured, verdict
-from pipeline.report.paper import PROTOCOLS, Claim, Metric
+from pipeline.report.paper import CLAIMS, PROTOCOLS, Claim, Metric
 from pipeline.report.trainings import (
     FULL_LENGTH,
     IMAGES,
@@ -31,14 +34,30 @@ from pipeline.report.trainings import (
     trainings,
 )
 
-# No layer's gradient is this many times smaller, or larger, than the median layer's. Vanished ones are many orders of
-# magnitude smaller: without batch norm, a factor at each of the layers.
+# A gradient is healthy within this factor of the median layer's. Vanished ones are many orders of magnitude smaller:
+# without batch norm, each layer multiplies them by a factor.
 HEALTHY = 100.0
 SEVERAL = 2  # validations, each after an epoch or more
 
 
+def assess(inputs: ReportInputs) -> list[Outcome]:
+    """Every claim of the paper, in its order."""
+    made_by = inputs.provenance.get("commands", {}).get("the whole experiment", "")
+    outcomes = [_assess(claim, inputs) for claim in CLAIMS]
+    return [replace(outcome, command=made_by) if outcome.runs else outcome for outcome in outcomes]
+
+
+def _assess(claim: Claim, inputs: ReportInputs) -> Outcome:
+    if claim.check in COUNTS:
+        return COUNTS[claim.check](claim)
+    if not applies(claim, inputs.data["name"]):
+        where = PROTOCOLS[claim.dataset].title
+        return unmeasured(claim, f"The paper makes this claim on {where}; these runs are on {inputs.data['name']}.")
+    return CHECKS[claim.check](claim, inputs)
+
+
 def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """The ensemble against the member that validates best, on the same test images."""
+    """The ensemble against the member with the lowest validation error, on the same test images."""
     ensemble, best = inputs.ensemble, inputs.best_member
     if ensemble is None or best is None or ensemble["size"] < 2:
         return unmeasured(claim, "No ensemble of two members or more was evaluated.")
@@ -58,9 +77,9 @@ def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def compare_nets(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """Compares the first measured one of the claim's nets with the last, both trained for as long.
+    """Compares the first of the claim's nets that were measured with the last, at equal lengths of training.
 
-    falls: the last has the smaller value. comparable: their errors are no further apart than the claim's margin.
+    falls: the last has the smaller value. comparable: their errors differ by no more than the claim's margin.
     """
     order: Sequence[Metric] = ("test", "validation") if claim.metric == "test" else (claim.metric,)
     for metric in order:
@@ -81,7 +100,7 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
         return verdict(claim, difference < 0, evidence + _rises(chain), value=difference, **facts)
     evidence += f" on {count(last.n)} {ON[metric]}"
     if IMAGES[metric] == "train":
-        # No interval: each step sees other images, and a net fits them while they are counted.
+        # No interval: each step counts other images, and the net changes while they are counted.
         evidence += _rises(chain) if claim.check == "falls" else ""
         return (near if claim.check == "comparable" else compared)(claim, difference, None, evidence, **facts)
     for upper, lower in pairwise(chain if claim.check == "falls" else ()):
@@ -104,17 +123,17 @@ def _behind(inputs: ReportInputs, *nets: Measured) -> dict[str, Any]:
 
 
 def _rises(chain: Sequence[Measured]) -> str:
-    """Where a chain that falls from its first net to its last rises on the way; no interval says whether by chance."""
+    """Where a chain that falls from its first net to its last rises in between; no interval judges such a rise."""
     rises = [f"from {upper.name} to {lower.name}" for upper, lower in pairwise(chain) if lower.value > upper.value]
     return f"; it rises {' and '.join(rises)}" if rises and len(chain) > 2 else ""
 
 
 def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """The net's error, on the paper's views and for the paper's length, is not above the printed one beyond chance."""
+    """The net's error, at the paper's views and length, does not exceed the printed one beyond chance."""
     target = claim.target
     assert target is not None
     if target.dataset != "cifar10" and _views(inputs) != target.views:
-        return unmeasured(claim, f"The paper's error is at {target.views}, these are at {_views(inputs)}.")
+        return unmeasured(claim, f"The paper's error is at {target.views}; these are at {_views(inputs)}.")
     net = _full(inputs, claim, claim.metric)
     if net is None:
         return unmeasured(claim, missing(inputs, claim, 1))
@@ -128,15 +147,15 @@ def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def _views(inputs: ReportInputs) -> str:
-    """Of a test image, as the protocols call them."""
-    return inputs.views or "views that were not recorded"
+    """Views of a test image, by the protocols' names."""
+    return inputs.views or "unrecorded views"
 
 
 def bounded(claim: Claim, inputs: ReportInputs) -> Outcome:
     """The net's error is at least, or at most, the paper's bound."""
     ((_, bound),) = claim.paper.items()
     if claim.views and _views(inputs) != claim.views:
-        return unmeasured(claim, f"The paper's error is at {claim.views}, these are at {_views(inputs)}.")
+        return unmeasured(claim, f"The paper's error is at {claim.views}; these are at {_views(inputs)}.")
     net = _full(inputs, claim, claim.metric) or (_full(inputs, claim, "validation") if claim.metric == "test" else None)
     if net is None:
         return unmeasured(claim, missing(inputs, claim, 1))
@@ -145,7 +164,7 @@ def bounded(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """As many runs as the paper's: its mean is not below ours beyond the spread of both, its best not below our best's interval."""
+    """As many runs as the paper's. Its mean is not below ours beyond the spread of both; its best lies not below our best's interval."""
     net, wanted = _full(inputs, claim, "test"), int(claim.paper["runs"])
     if net is None or len(net.seeds) < wanted:
         return unmeasured(claim, missing(inputs, claim, 1) + f" {wanted} seeds of it are needed.")
@@ -163,7 +182,7 @@ def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """Without a warm-up the net errs above the paper's bound past its first two validations, and ends as with one."""
+    """Without a warm-up, the error exceeds the paper's bound beyond two validations and ends no higher than with one."""
     steps = PROTOCOLS[inputs.data["name"]].steps
     ended = [t for t in _as_the_paper(inputs, claim, "validation") if abs(t.steps / steps - 1) <= 1 - FULL_LENGTH]
     cold, warm = ([t for t in ended if t.warm_up is kind] for kind in (False, True))
@@ -198,7 +217,7 @@ def _seeds(nets: Iterable[Net]) -> tuple[int, ...]:
 
 
 def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """In each plain net that was evaluated, no layer's gradient or response is far from the median layer's, at the end of training."""
+    """In each evaluated plain net, every layer's gradient and response is near the median layer's at the end of training."""
     protocol = PROTOCOLS.get(inputs.data["name"])
     least = FULL_LENGTH * LEAST * protocol.steps if protocol else math.inf
     nets = [layers for layers in inputs.layers if layers.net.name in claim.nets]
@@ -206,7 +225,7 @@ def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
     if not nets:
         return unmeasured(
             claim,
-            f"Needs a plain net ({', '.join(claim.nets)}) that was trained for an eighth of the paper's steps at least, and evaluated.",
+            f"Needs an evaluated plain net ({', '.join(claim.nets)}) that trained for at least an eighth of the paper's steps.",
         )
     ranges, worst = [], 1.0
     for layers in sorted(nets, key=lambda layers: layers.net.model.depth):
@@ -250,16 +269,16 @@ def _at(
     runs: Sequence[Training],
     metric: Metric,
     steps: int,
-    speaking: Callable[..., dict[str, Measured]] = at_length,
+    choose: Callable[..., dict[str, Measured]] = at_length,
 ) -> dict[str, Measured]:
     n = inputs.data["counts"].get(IMAGES[metric], 0) if metric in IMAGES else 0
     if metric in IMAGES and not n:
         return {}
-    return speaking(runs, steps, n, steps >= PROTOCOLS[inputs.data["name"]].steps)
+    return choose(runs, steps, n, steps >= PROTOCOLS[inputs.data["name"]].steps)
 
 
 def _full(inputs: ReportInputs, claim: Claim, metric: Metric) -> Measured | None:
-    """The claim's one net, trained for the paper's length by its recipe."""
+    """The claim's single net, trained for the paper's length by its recipe."""
     runs = _as_the_paper(inputs, claim, metric)
     return _at(inputs, runs, metric, PROTOCOLS[inputs.data["name"]].steps).get(claim.nets[0])
 

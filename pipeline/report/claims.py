@@ -1,30 +1,75 @@
-"""The paper's claims checked against what was measured here: holds, fails, or not measured, with the numbers.
-
-Nothing is typed by hand: a verdict is computed from the inputs. A published error needs nets that trained for the paper's
-length; a comparison needs nets that trained for as long as each other, an eighth of the paper's length at least.
-"""
+"""A claim's verdict: holds, fails or not measured, with the numbers behind it. `checks` computes it from the inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from pipeline.learn.models.cost import net_cost
-from pipeline.report.checks import CHECKS
-from pipeline.report.inputs import ReportInputs
-from pipeline.report.markdown import count, percent, short
-from pipeline.report.outcome import Outcome, unmeasured, verdict
-from pipeline.report.paper import CLAIMS, NETS, PROTOCOLS, Claim
+from pipeline.report.markdown import points
+from pipeline.report.paper import Claim
 
-NEAR = 0.02  # of a printed figure of two or three digits
+Status = Literal["holds", "fails", "not measured"]
+STATUSES: tuple[Status, ...] = ("holds", "fails", "not measured")
+Bounds = tuple[float, float]
 
 
-def assess(inputs: ReportInputs) -> list[Outcome]:
-    """Every claim of the paper, in its order."""
-    made_by = inputs.provenance.get("commands", {}).get("the whole experiment", "")
-    outcomes = [_assess(claim, inputs) for claim in CLAIMS]
-    return [replace(outcome, command=made_by) if outcome.runs else outcome for outcome in outcomes]
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Errors and differences of errors are fractions; counts, shares and responses are as they are."""
+
+    claim: Claim
+    status: Status
+    evidence: str
+    value: float | None = None  # our number, or the difference that decides
+    interval: Bounds | None = None
+    beyond_chance: bool | None = None  # whether the interval agrees with the verdict
+    runs: int | None = None  # trainings behind it
+    seeds: tuple[int, ...] = ()  # distinct seeds of these
+    length: float | None = None  # their steps, as a share of the paper's
+    command: str = ""  # what made them; "" where nothing was trained for it
+
+    def to_json(self) -> dict[str, Any]:
+        facts = asdict(self)
+        claim = facts.pop("claim")
+        about = {key: claim[key] for key in ("id", "statement", "reference", "dataset", "check", "metric", "paper")}
+        interval = list(self.interval) if self.interval else None
+        command = self.command or self.claim.command
+        return {**about, **facts, "seeds": list(self.seeds), "interval": interval, "command": command}
+
+
+def unmeasured(claim: Claim, reason: str) -> Outcome:
+    return Outcome(claim=claim, status="not measured", evidence=reason)
+
+
+def verdict(claim: Claim, holds: bool, evidence: str, **facts: Any) -> Outcome:
+    return Outcome(claim=claim, status="holds" if holds else "fails", evidence=evidence, **facts)
+
+
+def compared(claim: Claim, difference: float, bounds: Bounds | None, evidence: str, **facts: Any) -> Outcome:
+    """A verdict that one error is smaller than another, by their difference."""
+    beyond = None if bounds is None else not bounds[0] <= 0 <= bounds[1]
+    evidence += f"; difference {points(difference)} points{_interval(bounds, beyond, 'includes zero')}"
+    return verdict(claim, difference < 0, evidence, value=difference, interval=bounds, beyond_chance=beyond, **facts)
+
+
+def near(claim: Claim, difference: float, bounds: Bounds | None, evidence: str, **facts: Any) -> Outcome:
+    """A verdict that two errors differ by no more than the claim's margin."""
+    margin = claim.margin / 100
+    holds, beyond = abs(difference) <= margin, None
+    if bounds:
+        low, high = bounds
+        beyond = (-margin <= low and high <= margin) if holds else (low > margin or high < -margin)
+    evidence += f"; difference {points(difference)} points, at most {claim.margin:g} either way"
+    evidence += _interval(bounds, beyond, "crosses the margin")
+    return verdict(claim, holds, evidence, value=difference, interval=bounds, beyond_chance=beyond, **facts)
+
+
+def _interval(bounds: Bounds | None, beyond: bool | None, doubt: str) -> str:
+    if bounds is None:
+        return ""
+    text = f", 95% interval {points(bounds[0])} to {points(bounds[1])}"
+    return text if beyond else f"{text}, which {doubt}: it may be chance"
 
 
 def applies(claim: Claim, dataset: str) -> bool:
@@ -39,51 +84,3 @@ def commands(claims: Iterable[Claim]) -> str:
         if claim.command:
             missing.setdefault(claim.command, []).append(claim.id)
     return "\n\n".join(f"# {', '.join(ids)}\n{command}" for command, ids in missing.items())
-
-
-def _assess(claim: Claim, inputs: ReportInputs) -> Outcome:
-    if claim.check in SIZES:
-        return SIZES[claim.check](claim)
-    if not applies(claim, inputs.data["name"]):
-        where = PROTOCOLS[claim.dataset].title
-        return unmeasured(claim, f"The paper says this of {where}; these runs are on {inputs.data['name']}.")
-    return CHECKS[claim.check](claim, inputs)
-
-
-def _counted(claim: Claim) -> dict[str, int]:
-    """Parameters or multiply-adds of the claim's nets, counted on the nets that training builds."""
-    return {name: getattr(net_cost(NETS[name]), claim.metric) for name in claim.nets}
-
-
-def size(claim: Claim) -> Outcome:
-    """Each net's count is within 2 % of the printed one."""
-    counted = _counted(claim)
-    worst = max(abs(counted[name] / printed - 1) for name, printed in claim.paper.items())
-    counts = ", ".join(f"{name} {short(counted[name])}" for name in claim.nets)
-    return verdict(claim, worst <= NEAR, f"{counts}; at most {percent(worst, 1)} from the printed figures", value=worst)
-
-
-def smaller(claim: Claim) -> Outcome:
-    """Each net's count is below that of the one before it."""
-    counted = list(_counted(claim).items())
-    holds = all(later < earlier for (_, earlier), (_, later) in pairwise(counted))
-    return verdict(claim, holds, ", ".join(f"{name} {short(value)}" for name, value in counted))
-
-
-def share(claim: Claim) -> Outcome:
-    """The first net's count is the printed percentage of the second's."""
-    (one, other), (printed,) = _counted(claim).values(), claim.paper.values()
-    result = 100 * one / other
-    evidence = f"{short(one)} of {short(other)}: {result:.1f}%"
-    return verdict(claim, abs(result - printed) < 1, evidence, value=result / 100)
-
-
-def same(claim: Claim) -> Outcome:
-    """Of each pair of nets, plain and residual, both counts are equal."""
-    counted = _counted(claim)
-    pairs = list(zip(claim.nets[::2], claim.nets[1::2], strict=True))
-    evidence = ", ".join(f"{plain} and {residual} {count(counted[residual])}" for plain, residual in pairs)
-    return verdict(claim, all(counted[a] == counted[b] for a, b in pairs), evidence)
-
-
-SIZES: dict[str, Callable[[Claim], Outcome]] = {"size": size, "smaller": smaller, "share": share, "same": same}

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from pipeline.evaluation.intervals import newcombe
 from pipeline.record import Net
+from pipeline.report import markdown as md
 from pipeline.report.curves import DASHED
 from pipeline.report.inputs import Kind, ReportInputs, by_validation, kind_of, origin
-from pipeline.report.markdown import Block, Figure, code, count, interval, paragraph, percent, points, short, table
 from pipeline.report.theme import Draw, Theme, new_figure
 from pipeline.report.trainings import at_length, trainings
 
@@ -19,27 +19,27 @@ MARKERS: dict[Kind, str] = {"residual": "o", "plain": "s", "others": "D"}
 ASIDE = 2.5  # points that plain nets are drawn to the right: a residual one of their depth costs as much (Sec. 3.3)
 
 
-def error_against_cost(inputs: ReportInputs) -> list[Block]:
+def error_against_cost(inputs: ReportInputs) -> list[md.Block]:
     """The section's blocks; a sentence where there are not two nets to compare."""
     nets = [net for net in inputs.nets if not origin(net)]  # another start or fewer images make another error
     counted = [net for net in nets if net.macs]
     missing = sorted({net.name for net in nets if not net.macs})
     if len({net.name for net in counted}) < 2:
         whose = f"Only {counted[0].name}" if counted else "No net"
-        return [paragraph(f"{whose} has its multiply-adds counted: there is no picture of error against cost.")]
+        return [md.paragraph(f"{whose} has its multiply-adds counted: there is no picture of error against cost.")]
     sizes = sorted(net.params for net in counted)
     caption = (
         "Test error with its 95% interval against multiply-adds of one image, at the image size of the training. Each "
         "point is a training from random weights on the whole split, or a net made elsewhere; its area is proportional to "
-        f"the net's parameters, from {short(sizes[0])} to {short(sizes[-1])}."
+        f"the net's parameters, from {md.short(sizes[0])} to {md.short(sizes[-1])}."
     )
-    errors = ", ".join(f"{net.name} {percent(net.test_err1)} at {short(net.macs)}" for net in _by_cost(counted))
-    blocks: list[Block] = [
-        Figure("cost", caption, f"Test error against multiply-adds: {errors}", cost_figure(counted, inputs.depths))
+    errors = ", ".join(f"{net.name} {md.percent(net.test_err1)} at {md.short(net.macs)}" for net in _by_cost(counted))
+    blocks: list[md.Block] = [
+        md.Figure("cost", caption, f"Test error against multiply-adds: {errors}", cost_figure(counted, inputs.depths))
     ]
     blocks += _wasted(inputs, counted)
     return (
-        [*blocks, paragraph(f"Evaluation did not count the multiply-adds of {', '.join(missing)}.")]
+        [*blocks, md.paragraph(f"Evaluation did not count the multiply-adds of {', '.join(missing)}.")]
         if missing
         else blocks
     )
@@ -49,7 +49,7 @@ def _by_cost(nets: Sequence[Net]) -> list[Net]:
     return sorted(nets, key=lambda net: (net.macs, net.name))
 
 
-def _wasted(inputs: ReportInputs, counted: Sequence[Net]) -> list[Block]:
+def _wasted(inputs: ReportInputs, counted: Sequence[Net]) -> list[md.Block]:
     """Nets that cost more and err more than another, which depth alone brings a plain net to (Fig. 1, Sec. 4.1)."""
     macs = {net.name: net.macs for net in counted}
     runs = trainings(inputs, "test")
@@ -61,16 +61,18 @@ def _wasted(inputs: ReportInputs, counted: Sequence[Net]) -> list[Block]:
             better = [other for other in errors if macs[other] < macs[name] and errors[other] < errors[name]]
             if better:
                 best = min(better, key=errors.__getitem__)
-                pair = [[n, short(macs[n]), percent(errors[n])] for n in (name, best)]
-                rows.append([*pair[0], *pair[1], count(steps)])
+                pair = [[n, md.short(macs[n]), md.percent(errors[n])] for n in (name, best)]
+                rows.append([*pair[0], *pair[1], md.count(steps)])
     if not rows:
-        return [paragraph("Among nets trained for as long as each other, none costs more and errs more than another.")]
+        return [
+            md.paragraph("Among nets trained for as long as each other, none costs more and errs more than another.")
+        ]
     caption = (
         "Nets that cost more and err more than another trained for as long, each beside the best of these; top-1 test "
         "error, the mean where a net was trained several times, judged without regard to intervals."
     )
     header = ["net", "multiply-adds", "error", "net that costs and errs less", "multiply-adds", "error", "steps"]
-    return [table(header, rows, "lrrlrrr", caption)]
+    return [md.table(header, rows, "lrrlrrr", caption)]
 
 
 def cost_figure(nets: Sequence[Net], depths: Sequence[int]) -> Draw:
@@ -131,7 +133,7 @@ def _scale(axes: Any, nets: Sequence[Net]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / room, high * room)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: md.short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     bounds = [100 * bound for net in nets for bound in net.ci95 or ()]
     room = 0.12 * (max(bounds) - min(bounds))
@@ -150,29 +152,29 @@ class Pair(NamedTuple):
         return self.started.name, self.started.start
 
 
-def transfer(inputs: ReportInputs) -> list[Block]:
+def transfer(inputs: ReportInputs) -> list[md.Block]:
     """Nets that started from given weights beside nets from random ones, trained as long on as many images."""
     pairs = paired(inputs)
     if not pairs:
         return [
-            paragraph(
+            md.paragraph(
                 "No net that started from given weights was evaluated beside one from random weights; ",
-                code("sweep=transfer start.weights=... evaluation.runs=all"),
+                md.code("sweep=transfer start.weights=... evaluation.runs=all"),
                 " makes both.",
             )
         ]
-    steps = ", ".join(count(steps) for steps in sorted({pair.started.steps for pair in pairs}))
+    steps = ", ".join(md.count(steps) for steps in sorted({pair.started.steps for pair in pairs}))
     header = ["net", "started from", "images", "random weights", "transferred", "difference"]
     caption = (
         "Test error, with 95% intervals, of trainings of the same length on as many training images; of several, the one "
         f"that validates best. Differences in percentage points. Steps: {steps}."
     )
-    blocks: list[Block] = [table(header, [_row(pair, inputs.num_test) for pair in pairs], "llrrrr", caption)]
+    blocks: list[md.Block] = [md.table(header, [_row(pair, inputs.num_test) for pair in pairs], "llrrrr", caption)]
     if len({pair.images for pair in pairs}) > 1:
-        errors = ", ".join(f"{count(p.images)}: {percent(p.started.test_err1)}" for p in pairs)
+        errors = ", ".join(f"{md.count(p.images)}: {md.percent(p.started.test_err1)}" for p in pairs)
         alt = f"Test error of transferred nets by training images, {errors}"
         caption = "Test error by the number of training images, with 95% intervals."
-        blocks.append(Figure("transfer", caption, alt, transfer_figure(pairs)))
+        blocks.append(md.Figure("transfer", caption, alt, transfer_figure(pairs)))
     return blocks
 
 
@@ -180,8 +182,14 @@ def _row(pair: Pair, n: int) -> list[str]:
     images, scratch, started = pair
     ours, theirs = started.test_err1 or 0.0, scratch.test_err1 or 0.0
     gain = newcombe(round(ours * n), n, round(theirs * n), n)
-    errors = [f"{percent(net.test_err1)} ({interval(net.ci95)})" for net in (scratch, started)]
-    return [started.name, started.start, count(images), *errors, f"{points(ours - theirs)} ({interval(gain[1:])})"]
+    errors = [f"{md.percent(net.test_err1)} ({md.interval(net.ci95)})" for net in (scratch, started)]
+    return [
+        started.name,
+        started.start,
+        md.count(images),
+        *errors,
+        f"{md.points(ours - theirs)} ({md.interval(gain[1:])})",
+    ]
 
 
 def paired(inputs: ReportInputs) -> list[Pair]:
@@ -214,7 +222,7 @@ def transfer_figure(pairs: Sequence[Pair]) -> Draw:
             _line(axes, sorted(scratch.items()), label=f"{name} from random weights", **style)
         axes.set_xscale("log")
         ticks = sorted({pair.images for pair in pairs})
-        axes.set_xticks(ticks, [count(tick) for tick in ticks])
+        axes.set_xticks(ticks, [md.count(tick) for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("training images")
         axes.set_ylabel("test error (%)")

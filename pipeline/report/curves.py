@@ -1,4 +1,4 @@
-"""Figures along a training and along a net's layers: learning curves (the paper's Fig. 6), layer responses (Fig. 7)."""
+"""Learning curves (the paper's Fig. 6) and layer responses (Fig. 7): sections, figures and the CSV for DVC."""
 
 from __future__ import annotations
 
@@ -10,31 +10,79 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.atomic import replacing
-from pipeline.report.inputs import TRAIN, VAL, Curve, Kind, Layers, kind_of, origin
+from pipeline.report import markdown as md
+from pipeline.report.inputs import TRAIN, VAL, Curve, Kind, Layers, ReportInputs, kind_of, origin
 from pipeline.report.theme import Draw, Theme, new_figure
 
 KINDS: tuple[Kind, ...] = ("plain", "residual", "others")  # a panel each
-TEN_THOUSANDS_FROM = 20_000  # steps; from here on the axis counts in 10^4 as the paper's do
-TRAIN_POINTS = 120  # a longer train curve is averaged over windows down to this many points
+TEN_THOUSANDS_FROM = 20_000  # steps; longer axes count in units of 10^4, as the paper's do
+TRAIN_POINTS = 120  # windows that a longer training curve is averaged over
 DASHED = (0, (4, 2))
-APART = 8  # times the median; larger responses are seen beside the others on a logarithmic axis alone
+APART = 8  # times the median; larger responses need a logarithmic axis
+
+
+def curves(inputs: ReportInputs) -> list[md.Block]:
+    best = featured(inputs.curves)
+    if not best:
+        return [md.paragraph("No learning curves: no run has recorded train or validation errors.")]
+    caption = "Top-1 error against steps, drawn like the paper's Fig. 6: training error dashed, validation error bold (the paper: test), a colour for each depth."
+    if others := sum(bool(curve.series(VAL)) for curve in inputs.curves if curve not in best):
+        caption += f" Bold is the best run of each net; {md.plural(others, 'other run')} as thin validation curves."
+    if any(len(curve.series(TRAIN)) > TRAIN_POINTS for curve in best):
+        caption += f" The training error is averaged over at most {TRAIN_POINTS} windows a curve."
+    kinds = {curve.net.model.residual for curve in best}
+    if len(kinds) == 1:
+        caption += f" No {'plain' if True in kinds else 'residual'} net was trained, so its panel is missing."
+    if missing := [curve.net.name for curve in best if not curve.series(VAL)]:
+        caption += f" Without validation curve: {', '.join(missing)}."
+    if outside := off_plot(inputs.curves):
+        ends = ", ".join(f"{curve.net.name} ({md.percent(curve.last_error)})" for curve in outside)
+        caption += f" Above the plot at the end: {ends}."
+    ends = ", ".join(f"{curve.net.name} ends at {md.percent(curve.last_error)}" for curve in best)
+    return [md.Figure("curves", caption, f"Learning curves: {ends}", learning_curves(inputs.curves, inputs.depths))]
+
+
+def layers(inputs: ReportInputs) -> list[md.Block]:
+    """Fig. 7; a net that was trained several times is shown once."""
+    nets = one_of_each(inputs.layers)
+    if not nets:
+        return [md.paragraph("No layer responses were measured.")]
+    means = ", ".join(f"{each.net.name} {sum(each.std) / len(each.std):.2f}" for each in nets)
+    ranges = ", ".join(f"{each.net.name} {min(each.gradient):.2g} to {max(each.gradient):.2g}" for each in nets)
+    return [
+        md.paragraph(f"Mean over the layers: {means}."),
+        md.Figure(
+            "responses",
+            "Standard deviation of each 3x3 layer's response after batch norm, before ReLU and addition, on validation "
+            "images, drawn like the paper's Fig. 7: in the layers' order, and sorted. Dashed: nets without shortcuts.",
+            f"Layer responses; mean over the layers: {means}",
+            layer_figure(nets, inputs.depths, "std", "standard deviation"),
+        ),
+        md.Figure(
+            "gradients",
+            'Norm of the gradient of one image\'s loss at the same responses. The paper verified "healthy" norms in plain nets '
+            "(Sec. 4.1): they neither vanish nor explode.",
+            f"Gradients: {ranges}",
+            layer_figure(nets, inputs.depths, "gradient", "norm of the gradient"),
+        ),
+    ]
 
 
 def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
-    """Validation error of the best run of each net, a row a step; so a net has one value a step."""
+    """Validation error of each net's best run, one row a step."""
     with replacing(path) as part, part.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["net", "run", "step", "validation error"])  # dvc.yaml and .dvc/plots/nets.json name them
+        rows.writerow(["net", "run", "step", "validation error"])  # dvc.yaml and .dvc/plots/nets.json use these names
         for curve in featured(curves):
             for step, value in dict(curve.series(VAL)).items():
                 rows.writerow([curve.net.name, curve.net.key, int(step), float(value)])
 
 
 def featured(curves: Sequence[Curve]) -> list[Curve]:
-    """The curve of each net that ends at the lowest error: plain ones, residual ones, others, each by depth.
+    """For each net the curve with the lowest last error: plain nets first, then residual nets, then others, by depth.
 
-    A train error is no match for a validation error: a run on all images counts where its net has no other, and so does
-    one on a part of the images or from given weights.
+    A run on all images has a training error only; it counts where its net has no other run, and so does a run on part
+    of the images or from given weights.
     """
 
     def rank(curve: Curve) -> tuple[bool, bool, float]:
@@ -60,10 +108,10 @@ def windows(values: Sequence[tuple[float, float]], most: int = TRAIN_POINTS) -> 
 
 
 def top_of_axis(curves: Sequence[Curve]) -> float:
-    """Fraction that ends the error axis: shows the descent from a sixth of the training on, not the first steps.
+    """Upper end of the error axis, a fraction: the plot shows the descent after the first sixth of the training.
 
-    A net that ends far above the others (the paper's plain-110) leaves the plot rather than flatten all curves; of one that
-    ends on it, three quarters of the training are seen.
+    A net that ends far above the others (the paper's plain-110) leaves the plot instead of flattening all curves. A net
+    that ends inside it is visible over its last three quarters.
     """
     ends = sorted(_end(curve) for curve in curves)
     far = max(0.2, 4 * ends[len(ends) // 2])
@@ -72,19 +120,19 @@ def top_of_axis(curves: Sequence[Curve]) -> float:
 
 
 def _highest(curve: Curve, part: float) -> float:
-    """Error of a curve, past that part of the training."""
+    """Highest error of a curve after this share of the training."""
     values = curve.series(VAL) or curve.series(TRAIN)
     return max(value for step, value in values if step >= part * values[-1][0])
 
 
 def off_plot(curves: Sequence[Curve]) -> list[Curve]:
-    """Featured curves that end above the axis."""
+    """Featured curves that end above the plot."""
     best = featured(curves)
     return [curve for curve in best if _end(curve) > top_of_axis(best)]
 
 
 def learning_curves(curves: Sequence[Curve], depths: Sequence[int]) -> Draw:
-    """Fig. 6: error against steps; dashed train, bold validation; plain left, residual right, others beside them."""
+    """Fig. 6: error against steps, training dashed, validation bold; panels for plain nets, residual nets and others."""
     best = featured(curves)
     kinds = [kind for kind in KINDS if any(kind_of(curve.net) == kind for curve in best)]
     top = top_of_axis(best)
@@ -121,7 +169,7 @@ def _line(axes: Any, values: Sequence[tuple[float, float]], unit: float, **how: 
 
 
 def one_of_each(layers: Sequence[Layers]) -> list[Layers]:
-    """A net's first run alone, the paper's kind of training before others, in the figures' order."""
+    """One run of each net, in the figures' order; trainings like the paper's come before others."""
     best: dict[str, Layers] = {}
     for each in sorted(layers, key=lambda each: (bool(origin(each.net)), each.net.seed or 0)):
         best.setdefault(each.net.name, each)
@@ -129,9 +177,9 @@ def one_of_each(layers: Sequence[Layers]) -> list[Layers]:
 
 
 def layer_figure(layers: Sequence[Layers], depths: Sequence[int], what: Literal["std", "gradient"], label: str) -> Draw:
-    """A line a net, by layer; deviations also sorted from the largest down.
+    """A line for each net, by layer; deviations also sorted in falling order.
 
-    Gradients are on a logarithmic axis, deviations where one net's would flatten the others'.
+    Gradients have a logarithmic axis, and deviations too where one net's would flatten the others'.
     """
     orders = ("layer", "layer, by size") if what == "std" else ("layer",)
     everything = [value for each in layers for value in getattr(each, what)]

@@ -1,4 +1,4 @@
-"""The table of nets, whose columns each page and the terminal choose."""
+"""The evaluated nets and the ensemble: one table with chosen columns, for the pages and the terminal, and its figures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.record import Net, from_json
-from pipeline.report.inputs import evaluated, origin, same_training
+from pipeline.report import markdown as md
+from pipeline.report.inputs import ReportInputs, evaluated, origin, same_training
 from pipeline.report.markdown import Markdown, count, interval, number, percent, table
+from pipeline.report.theme import Draw, Theme, new_figure
 
 NARROWEST = 96  # columns of a terminal; a narrower one wraps lines rather than cells
+REPORTED = ("parameters", "lr", "seed", "steps", "weight", "validation", "test", "ci95", "top5", "ci95_err5")
 
 
 class Column(NamedTuple):
@@ -45,24 +48,24 @@ COLUMNS = {
 
 
 def described(net: Net) -> str:
-    """The net's name with what sets it apart from the paper's of that name."""
+    """The net's name and how it differs from the paper's net of that name."""
     return net.name + (f" ({apart})" if (apart := origin(net)) else "")
 
 
 def with_errors(errors: Mapping[str, Any]) -> str:
-    """12.34% (11.00 to 13.00%), of an ensemble's errors."""
+    """12.34% (11.00 to 13.00%), from a net's or an ensemble's errors."""
     return f"{percent(errors['test_err1'])} ({interval(errors['ci95'])})"
 
 
 def row_name(net: Net, evaluation: Mapping[str, Any]) -> str:
-    """What a net is called in a table or figure of all evaluated nets."""
+    """The label of a net in a table or figure of all evaluated nets."""
     run = evaluation.get("run")
     mark = " (named run)" if run and same_training(from_json(run), net) else ""
     return described(net) + mark + (", trained on all images" if net.val_err1 is None else "")
 
 
 def net_rows(evaluation: Mapping[str, Any], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the evaluated nets; the ensemble's row is the last, where there is one."""
+    """Header and rows of the evaluated nets; the ensemble's row, if there is one, comes last."""
     chosen = [COLUMNS[name] for name in columns]
     rows = [[row_name(net, evaluation), *(c.net(net) for c in chosen)] for net in evaluated(evaluation)]
     if ensemble := evaluation.get("ensemble"):
@@ -74,6 +77,142 @@ def nets_table(evaluation: Mapping[str, Any], columns: Sequence[str], caption: s
     header, rows = net_rows(evaluation, columns)
     last = {len(rows) - 1} if evaluation.get("ensemble") else ()
     return table(header, rows, "l" + "r" * len(columns), caption, last)
+
+
+def nets(inputs: ReportInputs) -> list[md.Block]:
+    """Members, ensemble, named run and other nets: the table, their intervals, and what averaging gains."""
+    if not inputs.nets:
+        return [md.paragraph("No net was evaluated.")]
+    columns = REPORTED if any(net.test_err5 is not None for net in inputs.nets) else REPORTED[:-2]
+    caption = "Top-1 error; the last columns are top-5 test error." if columns == REPORTED else "Top-1 error."
+    if inputs.ensemble:
+        caption += f" Members were selected by {inputs.ensemble['selection'].replace('_', ' ')}."
+    if inputs.on_all_images:
+        caption += " A net trained on all images has seen the validation images too; nothing was chosen for it."
+    return [
+        nets_table(inputs.evaluation, columns, caption),
+        _interval_figure(inputs),
+        *_by_members(inputs),
+        *_seeds_against_depths(inputs),
+    ]
+
+
+class Bar(NamedTuple):
+    """A line of the interval figure; fractions."""
+
+    label: str
+    error: float
+    interval: tuple[float, float]
+    depth: int | None = None  # None for the ensemble
+    marker: str = "D"
+
+
+def _interval_figure(inputs: ReportInputs) -> md.Figure:
+    bars = []
+    for net in sorted(inputs.nets, key=lambda net: net.test_err1 or 0.0):
+        setting = "made elsewhere" if net.lr is None else f"lr {net.lr:g}, seed {net.seed}"
+        label = f"{row_name(net, inputs.evaluation)}, {setting}"
+        marker = "o" if net.model.residual else "s"
+        bars.append(Bar(label, net.test_err1 or 0.0, net.ci95 or (0.0, 1.0), net.model.depth, marker))
+    shade = ""
+    if ensemble := inputs.ensemble:
+        low, high = ensemble["ci95"]
+        bars.insert(0, Bar(f"ensemble of {ensemble['size']}", ensemble["test_err1"], (low, high)))
+        shade = "; the ensemble's is shaded"
+    caption = f"Test error with Wilson's 95% interval over {count(inputs.num_test)} images{shade}."
+    alt = "Test errors: " + ", ".join(f"{bar.label} {percent(bar.error)}" for bar in bars)
+    return md.Figure("members", caption, alt, intervals(bars, inputs.depths))
+
+
+def intervals(bars: Sequence[Bar], depths: Sequence[int]) -> Draw:
+    """Error and interval of each bar, first on top; the ensemble's interval is shaded behind all of them."""
+
+    def draw(theme: Theme) -> Any:
+        figure = new_figure(8, 1.1 + 0.36 * len(bars))
+        axes = figure.add_subplot()
+        for y, bar in enumerate(bars):
+            low, high = (100 * bound for bound in bar.interval)
+            colour, weight = theme.colour(bar.depth, depths), "bold" if bar.depth is None else "normal"
+            if bar.depth is None:
+                axes.axvspan(low, high, color=theme.text, alpha=0.07, linewidth=0)
+            axes.plot([low, high], [y, y], color=colour, linewidth=2.2, solid_capstyle="round")
+            axes.plot(100 * bar.error, y, bar.marker, color=colour, markersize=7.5)
+            axes.annotate(
+                f"{100 * bar.error:.2f}", (high, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9,
+                fontweight=weight,
+            )  # fmt: skip
+        axes.set_yticks(range(len(bars)), [bar.label for bar in bars], color=theme.text)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.grid(False, axis="y")
+        axes.margins(x=0.09)
+        axes.set_xlabel("top-1 test error (%)")
+        axes.tick_params(axis="y", length=0)
+        return figure
+
+    return draw
+
+
+def _by_members(inputs: ReportInputs) -> list[md.Block]:
+    sizes = inputs.ensemble.get("by_size", []) if inputs.ensemble else []
+    if len(sizes) < 2:
+        return []
+    caption = "Error of the average of the first members, lowest validation error first, snapshots in their order; shaded, the test error's 95% interval."
+    alt = "Test error by number of members: " + ", ".join(f"{s['size']}: {percent(s['test_err1'])}" for s in sizes)
+    return [md.Figure("by-members", caption, alt, by_members(sizes))]
+
+
+def by_members(averages: Sequence[Mapping[str, Any]]) -> Draw:
+    """Error against the number of members averaged: test with its interval, and validation.
+
+    averages: size, val_err1 (None where a member has seen the validation images), test_err1 and ci95 of each.
+    """
+
+    def draw(theme: Theme) -> Any:
+        figure = new_figure(8, 3.4)
+        axes = figure.add_subplot()
+        sizes, (test, validation) = [average["size"] for average in averages], theme.palette[:2]
+        low, high = ([100 * average["ci95"][end] for average in averages] for end in (0, 1))
+        axes.fill_between(sizes, low, high, color=test, alpha=0.15, linewidth=0)
+        errors = [100 * average["test_err1"] for average in averages]
+        axes.plot(sizes, errors, "o-", color=test, linewidth=2, markersize=6, label="test")
+        validated = [(a["size"], 100 * a["val_err1"]) for a in averages if a["val_err1"] is not None]
+        if validated:
+            style = {"color": validation, "linewidth": 1.6, "markersize": 4, "label": "validation"}
+            axes.plot(*zip(*validated, strict=True), "o--", **style)
+        axes.set_xticks(sizes)
+        axes.set_xlabel("members")
+        axes.set_ylabel("top-1 error (%)")
+        axes.legend(loc="best")
+        return figure
+
+    return draw
+
+
+def _seeds_against_depths(inputs: ReportInputs) -> list[md.Block]:
+    """Seeds of one net against nets of several depths, averaged; nothing unless there are two of each."""
+    sizes = inputs.evaluation.get("seeds_against_depths", [])
+    if not sizes:
+        return []
+    rows = [[str(s["size"]), *_average(s["seeds"]), *_average(s["depths"])] for s in sizes]
+    last = sizes[-1]
+    depths = ", ".join(last["depths"]["models"])
+    seeds, other = (last[side]["test_err1"] for side in ("seeds", "depths"))
+    verdict = "both err the same" if seeds == other else f"{'seeds' if seeds < other else 'depths'} err less"
+    lead = (
+        f"Does an ensemble need nets of different depth, as the paper's has? Averages of seeds of {last['net']} are compared "
+        f"with averages of the best net of each depth ({depths}), trained equally long. All are chosen by validation error, "
+        f"lowest first. At {last['size']} nets {verdict}, by the estimates: {percent(seeds)} and {percent(other)}."
+    )
+    header = ["nets", f"seeds of {last['net']}", "95% interval", "alone", "depths", "95% interval", "alone"]
+    caption = (
+        "Top-1 test error of equally weighted averages. Alone: mean error of the single nets of an average. The difference "
+        "is the gain from averaging; nets of other depths may err more or less from the start."
+    )
+    return [md.paragraph(lead), table(header, rows, "r" * 7, caption)]
+
+
+def _average(average: Mapping[str, Any]) -> list[str]:
+    return [percent(average["test_err1"]), interval(average["ci95"]), percent(average["alone"])]
 
 
 def summary_table(evaluation: Mapping[str, Any], leaderboard: Mapping[str, Any] | None = None) -> str:

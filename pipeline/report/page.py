@@ -13,27 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import replacing, write_json
-from pipeline.report import sections
-from pipeline.report.claims import applies, assess, commands
+from pipeline.report import markdown as md
+from pipeline.report.checks import assess
+from pipeline.report.claims import STATUSES, Outcome, applies, commands
+from pipeline.report.classes import classes
 from pipeline.report.comparison import comparison
 from pipeline.report.cost import error_against_cost, transfer
-from pipeline.report.inputs import ReportInputs
-from pipeline.report.markdown import (
-    Block,
-    Document,
-    Markdown,
-    Section,
-    code,
-    count,
-    fold,
-    listing,
-    paragraph,
-    percent,
-    strong,
-    table,
-)
-from pipeline.report.outcome import STATUSES, Outcome
+from pipeline.report.curves import curves, layers
+from pipeline.report.inputs import ReportInputs, ids
+from pipeline.report.nets import nets
 from pipeline.report.paper import PROTOCOLS, TITLE
+from pipeline.report.sweep import sweep
 from pipeline.report.theme import DARK, DPI, LIGHT, render
 
 Images = Mapping[str, Mapping[str, bytes]]  # figure -> theme (light, dark) -> PNG
@@ -72,27 +62,27 @@ def build_report(inputs: ReportInputs, out: Path) -> Path:
     return Path(out) / "index.html"
 
 
-def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> Document:
+def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> md.Document:
     """The report before it is written."""
     name = inputs.data["name"]
     title = PROTOCOLS[name].title if name in PROTOCOLS else name
     parts = [
-        ("summary", "Summary", sections.headline(inputs)),
-        ("nets", "Nets and ensemble", sections.nets(inputs)),
+        ("summary", "Summary", _headline(inputs)),
+        ("nets", "Nets and ensemble", nets(inputs)),
         ("cost", "Error against cost", error_against_cost(inputs)),
-        ("curves", "Learning curves", sections.curves(inputs)),
-        ("layers", "Layer responses", sections.layers(inputs)),
+        ("curves", "Learning curves", curves(inputs)),
+        ("layers", "Layer responses", layers(inputs)),
         ("transfer", "Transfer", transfer(inputs)),
-        ("sweep", "Sweep", sections.sweep(inputs)),
-        ("classes", "Classes", sections.classes(inputs)),
+        ("sweep", "Sweep", sweep(inputs)),
+        ("classes", "Classes", classes(inputs)),
         ("paper", "Beside the paper", comparison(inputs)),
         ("claims", "The paper's claims", _claims(inputs, outcomes)),
         ("provenance", "Provenance", _provenance(inputs)),
     ]
-    return Document(f"ResNet on {title}", f"A reproduction of {TITLE}", [Section(*part) for part in parts])
+    return md.Document(f"ResNet on {title}", f"A reproduction of {TITLE}", [md.Section(*part) for part in parts])
 
 
-def to_html(document: Document, images: Images) -> str:
+def to_html(document: md.Document, images: Images) -> str:
     """One self-contained file that loads nothing; `images` holds both themes of every figure of the document."""
     from jinja2 import Environment, PackageLoader
 
@@ -132,66 +122,120 @@ def _picture(themes: Mapping[str, bytes], alt: str) -> str:
     )
 
 
-def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[Block]:
+def _headline(inputs: ReportInputs) -> list[md.Block]:
+    numbers, n = [], md.count(inputs.num_test)
+    if ensemble := inputs.ensemble:
+        detail = (
+            f"95% interval {md.interval(ensemble['ci95'])}; {n} test images, {md.plural(ensemble['size'], 'member')}"
+        )
+        numbers.append(("Ensemble, test error", md.percent(ensemble["test_err1"]), detail))
+    if best := inputs.best_member:
+        detail = f"{best.name}, 95% interval {md.interval(best.ci95)}"
+        numbers.append(("Best member, test error", md.percent(best.test_err1), detail))
+    elif run := inputs.named_run:
+        detail = f"{run.name}, 95% interval {md.interval(run.ci95)}; {n} test images"
+        numbers.append(("Named run, test error", md.percent(run.test_err1), detail))
+    counts = ", ".join(f"{md.count(size)} {split}" for split, size in inputs.data["counts"].items())
+    split = "; nets of data.split=full train on val too" if inputs.on_all_images else ""
+    detail = f"{md.plural(len(inputs.data['classes']), 'class')}; {counts}{split}"
+    numbers += [_runs(inputs), ("Data set", inputs.data["name"], detail)]
+    return [md.tiles(numbers), *_gain(inputs)]
+
+
+def _runs(inputs: ReportInputs) -> tuple[str, str, str]:
+    swept = {name for trial in inputs.trials for name in ids(trial)}
+    apart = [net for net in inputs.nets if not ids(net) & swept]
+    stopped = sum(trial.stopped_early for trial in inputs.trials)
+    parts = [f"{md.plural(len(inputs.trials), 'sweep trial')}, {stopped} stopped early"] if inputs.trials else []
+    parts += [f"{md.plural(len(apart), 'run')} outside the sweep"] if apart and inputs.trials else []
+    return "Training runs", md.count(len(inputs.trials) + len(apart)), "; ".join(parts) or "no sweep"
+
+
+def _gain(inputs: ReportInputs) -> list[md.Block]:
+    if not inputs.ensemble:
+        return [md.paragraph("No ensemble was evaluated.")]
+    if inputs.ensemble["size"] < 2:
+        return [md.paragraph("The ensemble has one member, so averaging changes nothing.")]
+    if not inputs.gain or not inputs.best_member:
+        return []
+    low, high = inputs.gain["ci95"]
+    p = inputs.ensemble.get("mcnemar_p")
+    verdict = "excludes zero" if low > 0 or high < 0 else "includes zero, so the difference may be chance"
+    test = "" if p is None else f"; McNemar's exact test gives p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    return [
+        md.paragraph(
+            "The ensemble's error minus that of its best member, both on the same test images, is ",
+            md.strong(f"{md.points(inputs.gain['estimate'])} points"),
+            f". The 95% interval, {md.points(low)} to {md.points(high)}, {verdict}{test}. "
+            "Members were selected by validation error, never by test images.",
+        )
+    ]
+
+
+def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[md.Block]:
     near = [outcome for outcome in outcomes if applies(outcome.claim, inputs.data["name"])]
     far = [outcome for outcome in outcomes if outcome not in near]
     tally = ", ".join(f"{status}: {sum(o.status == status for o in near)}" for status in STATUSES)
-    blocks: list[Block] = [
-        paragraph(
-            f"Each verdict is computed from the runs above ({tally}). A comparison is judged by its estimate, among nets "
-            "trained for as long as each other, and the text says where its interval includes zero. A published error counts "
-            "as reached unless our whole interval lies above it; it takes nets trained for the paper's number of steps."
+    blocks: list[md.Block] = [
+        md.paragraph(
+            f"Each verdict is computed from the runs above ({tally}). A comparison takes nets that trained equally long and is "
+            "decided by its estimate; the evidence says where its interval includes zero. A published error needs nets "
+            "trained for the paper's number of steps and counts as reached unless our whole interval lies above it."
         ),
         _claims_table(near),
     ]
     if missing := commands(outcome.claim for outcome in near if outcome.status == "not measured"):
-        blocks += [paragraph("What would measure the rest:"), listing(missing)]
-    return [*blocks, fold("Claims about other data sets", _claims_table(far))] if far else blocks
+        blocks += [md.paragraph("Commands that would measure the rest:"), md.listing(missing)]
+    return [*blocks, md.fold("Claims about other data sets", _claims_table(far))] if far else blocks
 
 
-def _claims_table(outcomes: Sequence[Outcome]) -> Markdown:
+def _claims_table(outcomes: Sequence[Outcome]) -> md.Markdown:
     rows = [
         [
             outcome.claim.statement,
-            strong(outcome.status),
-            "" if outcome.length is None else percent(outcome.length, 0),
+            md.strong(outcome.status),
+            "" if outcome.length is None else md.percent(outcome.length, 0),
             _runs_behind(outcome),
             outcome.evidence,
             outcome.claim.reference,
         ]
         for outcome in outcomes
     ]
-    caption = "Length: steps of the shortest training behind the verdict, of the paper's."
-    return table(["claim", "verdict", "length", "runs", "evidence", "source"], rows, "llrrll", caption)
+    caption = "Length: steps of the shortest training behind the verdict, as a share of the paper's."
+    return md.table(["claim", "verdict", "length", "runs", "evidence", "source"], rows, "llrrll", caption)
 
 
 def _runs_behind(outcome: Outcome) -> str:
     if outcome.runs is None or not outcome.seeds:
-        return count(outcome.runs)
-    return f"{count(outcome.runs)} (seed{'s' * (len(outcome.seeds) > 1)} {', '.join(map(str, outcome.seeds))})"
+        return md.count(outcome.runs)
+    return f"{md.count(outcome.runs)} (seed{'s' * (len(outcome.seeds) > 1)} {', '.join(map(str, outcome.seeds))})"
 
 
-def _provenance(inputs: ReportInputs) -> list[Block]:
+def _provenance(inputs: ReportInputs) -> list[md.Block]:
     facts = {key: _without_passwords(value) for key, value in inputs.provenance.items()}
     makers, versions = facts.pop("commands", None), facts.pop("versions", None)
     rows = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]
-    rows.append(["content of the data store", code(inputs.data.get("content_hash", "unknown"))])
+    rows.append(["content of the data store", md.code(inputs.data.get("content_hash", "unknown"))])
     order = sorted(facts, key=lambda key: (list(PROVENANCE).index(key) if key in PROVENANCE else 99, key))
-    rows += [[PROVENANCE.get(key, key), code(_plain(facts[key]))] for key in order]
+    rows += [[PROVENANCE.get(key, key), md.code(_plain(facts[key]))] for key in order]
     if versions:
         packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         rows.append(["versions, of this report", packages])
-    blocks: list[Block] = [table(["what", "value"], rows, "ll")]
+    blocks: list[md.Block] = [md.table(["what", "value"], rows, "ll")]
     if absent := [label for key, label in PROVENANCE.items() if key not in facts]:
-        blocks.append(paragraph(f"Not recorded: {', '.join(absent)}."))
+        blocks.append(md.paragraph(f"Not recorded: {', '.join(absent)}."))
     if makers:
         lines = [f"# {what}\n{command}" for what, command in makers.items()]
-        blocks += [paragraph("To make it again, from the repository's root:"), listing("\n\n".join(lines))]
+        blocks += [md.paragraph("To repeat it, in the repository's root:"), md.listing("\n\n".join(lines))]
     else:
-        blocks.append(paragraph("The commands that made this report were not recorded."))
+        blocks.append(md.paragraph("The commands behind this report were not recorded."))
     if inputs.nets:
-        runs = [[n.name, code(n.run_id or "unknown"), code(n.checkpoint_sha256 or "unknown")] for n in inputs.nets]
-        blocks.append(fold("Runs and checkpoints", table(["net", "run", "sha256 of the checkpoint"], runs, "lll")))
+        runs = [
+            [n.name, md.code(n.run_id or "unknown"), md.code(n.checkpoint_sha256 or "unknown")] for n in inputs.nets
+        ]
+        blocks.append(
+            md.fold("Runs and checkpoints", md.table(["net", "run", "sha256 of the checkpoint"], runs, "lll"))
+        )
     return blocks
 
 

@@ -8,25 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, replacing, write_json
-from pipeline.report.claims import applies, assess, commands
+from pipeline.report import markdown as md
+from pipeline.report.checks import assess
+from pipeline.report.claims import applies, commands
 from pipeline.report.curves import featured, windows
 from pipeline.report.inputs import TRAIN, VAL, Curve, ReportInputs, by_validation, evaluated
-from pipeline.report.markdown import (
-    Block,
-    Document,
-    Markdown,
-    Section,
-    code,
-    count,
-    fold,
-    listing,
-    paragraph,
-    percent,
-    picture,
-    plural,
-    strong,
-    table,
-)
 from pipeline.report.nets import described, nets_table, with_errors
 from pipeline.report.page import compose
 from pipeline.report.paper import CLAIMS, TITLE, Claim
@@ -84,7 +70,7 @@ def list_all(folder: Path, readme: Path) -> None:
         part.write_text(f"{before}{BEGIN}\n{overview(results)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
-def _draw(document: Document, folder: Path) -> list[str]:
+def _draw(document: md.Document, folder: Path) -> list[str]:
     """The figures that are kept, as light PNGs in `folder`, which they replace; their names."""
     drawn = {figure.name: render(figure.draw, LIGHT) for figure in document.figures() if figure.name in PICTURES}
     with replacing(folder) as part:
@@ -114,17 +100,17 @@ def _thin(curve: Curve) -> dict[str, Any]:
     return {"net": curve.net.to_json(), "points": points}
 
 
-def collection(results: Sequence[Result]) -> Document:
+def collection(results: Sequence[Result]) -> md.Document:
     """All published experiments: the paper's claims over all of them, then each with its nets and pictures."""
-    claims = Section("claims", "The paper's claims", _claims(results))
-    experiments = [Section(result["name"], title(result), _experiment(result)) for result in results]
-    return Document("Published results", f"Experiments of this reproduction of {TITLE}", [claims, *experiments])
+    claims = md.Section("claims", "The paper's claims", _claims(results))
+    experiments = [md.Section(result["name"], title(result), _experiment(result)) for result in results]
+    return md.Document("Published results", f"Experiments of this reproduction of {TITLE}", [claims, *experiments])
 
 
-def overview(results: Sequence[Result]) -> Markdown:
+def overview(results: Sequence[Result]) -> md.Markdown:
     """A row an experiment: the net that validates best, the ensemble, and the claims that were measured."""
     header = ["experiment", "nets", "steps", "best net on validation", "test error", "ensemble", "test error", "claims"]
-    return table(header, [_row(result) for result in results], "lrrlrrrl")
+    return md.table(header, [_row(result) for result in results], "lrrlrrrl")
 
 
 def title(result: Result) -> str:
@@ -144,8 +130,8 @@ def _row(result: Result) -> list[str]:
     steps = sorted({net.steps for net in tested if net.steps})
     return [
         title(result),
-        count(len(tested)),
-        " to ".join(count(end) for end in dict.fromkeys((steps[0], steps[-1]))) if steps else "–",
+        md.count(len(tested)),
+        " to ".join(md.count(end) for end in dict.fromkeys((steps[0], steps[-1]))) if steps else "–",
         described(best),
         with_errors(best.to_json()),
         f"of {average['size']}" if average else "–",
@@ -154,7 +140,7 @@ def _row(result: Result) -> list[str]:
     ]
 
 
-def _claims(results: Sequence[Result]) -> list[Block]:
+def _claims(results: Sequence[Result]) -> list[md.Block]:
     rows: list[list[str]] = []
     missing: list[Claim] = []
     for claim in CLAIMS:
@@ -166,30 +152,30 @@ def _claims(results: Sequence[Result]) -> list[Block]:
         for at, (result, kept) in enumerate(measured):
             statement, reference = ("", "") if at else (claim.statement, claim.reference)
             where = "" if kept["runs"] is None else title(result)
-            length = "" if kept["length"] is None else percent(kept["length"], 0)
-            rows.append([statement, strong(kept["status"]), where, length, kept["evidence"], reference])
+            length = "" if kept["length"] is None else md.percent(kept["length"], 0)
+            rows.append([statement, md.strong(kept["status"]), where, length, kept["evidence"], reference])
     text = (
-        f"{len(CLAIMS) - len(missing)} of {plural(len(CLAIMS), 'claim')} of the paper were measured by the experiments below, "
+        f"{len(CLAIMS) - len(missing)} of {md.plural(len(CLAIMS), 'claim')} of the paper were measured by the experiments below, "
         "each verdict computed from the experiment's own runs. Nets are compared where they were trained for as long as each "
         "other; length is that of the shortest training behind a verdict, of the paper's."
     )
     header = ["claim", "verdict", "experiment", "length", "evidence", "source"]
-    summary = f"{plural(len(missing), 'claim')} not measured, and what would measure them"
-    return [paragraph(text), table(header, rows, "lllrll"), fold(summary, listing(commands(missing)))]
+    summary = f"{md.plural(len(missing), 'claim')} not measured, and what would measure them"
+    return [md.paragraph(text), md.table(header, rows, "lllrll"), md.fold(summary, md.listing(commands(missing)))]
 
 
-def _experiment(result: Result) -> list[Block]:
+def _experiment(result: Result) -> list[md.Block]:
     facts, counts = result["provenance"], result["data"]["counts"]
-    made = paragraph(
+    made = md.paragraph(
         f"{facts.get('date', 'no date')}, {'; '.join(facts.get('host', ['hardware not recorded']))}; commit ",
-        code(", ".join(commit[:10] for commit in facts.get("git_commit", ["not recorded"]))),
-        f"; {', '.join(f'{count(size)} {split}' for split, size in counts.items())} images; ",
-        code(f"{result['name']}.json"),
+        md.code(", ".join(commit[:10] for commit in facts.get("git_commit", ["not recorded"]))),
+        f"; {', '.join(f'{md.count(size)} {split}' for split, size in counts.items())} images; ",
+        md.code(f"{result['name']}.json"),
         " holds curves, claims and versions.",
     )
     pictures = [
-        picture(f"{result['name']}/{name}.png", f"{what} of {title(result)}", what.capitalize())
+        md.picture(f"{result['name']}/{name}.png", f"{what} of {title(result)}", what.capitalize())
         for name, what in PICTURES.items()
         if name in result["pictures"]
     ]
-    return [listing(_command(result)), made, nets_table(result["evaluation"], COLUMNS), *pictures]
+    return [md.listing(_command(result)), made, nets_table(result["evaluation"], COLUMNS), *pictures]

@@ -1,4 +1,4 @@
-"""The sweep as a picture: validation error against what was swept, early-stopped trials marked."""
+"""The sweep: its trials as a table, and validation error against the swept value as a figure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.record import Net
-from pipeline.report.inputs import Trial, ids, kind_of
+from pipeline.report import markdown as md
+from pipeline.report.inputs import ReportInputs, Trial, ids, kind_of
 from pipeline.report.theme import Draw, Theme, legend_above, new_figure
 
 DEPTH, LR = "model.depth", "recipe.lr"
-MOST_CELLS = 14  # rows or columns of the grid of numbers; a larger one is left out
+MOST_CELLS = 14  # rows or columns of the grid of numbers; a larger grid is left out
+MOST_TRIALS = 12  # rows of the table
 
 
 class Group(NamedTuple):
-    """Trials that share a line: those of a net, or of a kind of nets where the picture runs along the depth."""
+    """Trials that share a line: those of a net, or of a kind of nets where the axis is the depth."""
 
     residual: bool
     depth: int | None
@@ -22,7 +24,7 @@ class Group(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A trial in the picture."""
+    """A trial in the figure."""
 
     x: float
     error: float  # fraction
@@ -30,14 +32,59 @@ class Point(NamedTuple):
     group: Group
 
 
+def sweep(inputs: ReportInputs) -> list[md.Block]:
+    if not inputs.trials:
+        return [md.paragraph("No sweep: leaderboard.json was not among the inputs, or it holds no trial.")]
+    blocks: list[md.Block] = []
+    placed, key = points(inputs.trials, inputs.by_id), axis_key(inputs.trials)
+    if placed:
+        caption = f"Validation error of the trials against {axis_name(key)}. Hollow marks: stopped early and measured after fewer steps. Triangles lie above the plot."
+        if any(len(best_of_each(inside)) < len(inside) for inside in groups(placed).values()):
+            caption += " Where trials differ in other settings too, a line joins the best trial at each value."
+        if is_grid(placed):
+            caption += " Right: the lowest error of each cell; stronger colours are lower, hatched cells were stopped early, the lowest error of all is bold."
+        alt = (
+            f"Validation error of {md.plural(len(placed), 'trial')}, lowest {md.percent(min(p.error for p in placed))}"
+        )
+        blocks.append(md.Figure("sweep", caption, alt, sweep_figure(placed, key, inputs.depths)))
+    else:
+        blocks.append(
+            md.paragraph("No picture of the sweep: no number was varied, or no trial has a validation error.")
+        )
+    if without := [trial.name for trial in inputs.trials if trial.val_err1 is None]:
+        blocks.append(md.paragraph(f"Without a validation error: {', '.join(without)}."))
+    return [*blocks, _trials_table(inputs.trials)]
+
+
+def _trials_table(trials: list[Trial]) -> md.Block:
+    ranked = sorted(trials, key=lambda t: (t.val_err1 is None, t.val_err1 or 0.0, t.name))
+    keys = sorted({key for trial in trials for key in trial.config}, key=lambda k: (k != DEPTH, k))
+    rows = [
+        [
+            *(_value(trial.config.get(key)) for key in keys),
+            md.count(trial.steps),
+            md.percent(trial.val_err1),
+            "stopped early" if trial.stopped_early else trial.status,
+        ]
+        for trial in ranked[:MOST_TRIALS]
+    ]
+    hidden = len(ranked) - len(rows)
+    caption = "Trials by validation error" + (f"; {hidden} more are in leaderboard.json." if hidden else ".")
+    return md.table([*keys, "steps", "validation", "status"], rows, "l" * len(keys) + "rrl", caption)
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def axis_key(trials: Sequence[Trial]) -> str | None:
-    """The key that the picture runs along: lr if it was varied, else the number with the most values, else depth."""
+    """The key of the horizontal axis: lr if it was varied, else the number with the most values, else depth."""
     values: dict[str, set[float]] = {}
     for trial in trials:
         for key, value in trial.config.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 values.setdefault(key, set()).add(value)
-    varied = {key for key, seen in values.items() if len(seen) > 1}
+    varied = {key for key, numbers in values.items() if len(numbers) > 1}
     if LR in varied:
         return LR
     others = sorted(varied - {DEPTH, "seed"}, key=lambda key: (-len(values[key]), key))
@@ -45,9 +92,9 @@ def axis_key(trials: Sequence[Trial]) -> str | None:
 
 
 def points(trials: Sequence[Trial], nets: Mapping[str, Net]) -> list[Point]:
-    """Trials that have a place in the picture: an error, a number under `axis_key`, and a run that MLflow knows.
+    """Trials with a place in the figure: they have an error, a number under `axis_key`, and a run in MLflow.
 
-    nets: by id of their run, since a trial's config does not say all of its net.
+    nets: by id of their run, since a trial's config does not describe its whole net.
     """
     key, placed = axis_key(trials), []
     for trial in trials:
@@ -71,7 +118,7 @@ def groups(placed: Sequence[Point]) -> dict[Group, list[Point]]:
 
 
 def best_of_each(inside: Sequence[Point]) -> list[Point]:
-    """The best trial at each x, those that ended before those that were stopped: trials may differ in what is not shown."""
+    """The best trial at each x, finished ones before stopped ones: trials may differ in settings beside the axis."""
     best: dict[float, Point] = {}
     for point in sorted(inside, key=lambda p: (p.stopped, p.error)):
         best.setdefault(point.x, point)
@@ -79,7 +126,7 @@ def best_of_each(inside: Sequence[Point]) -> list[Point]:
 
 
 def is_grid(placed: Sequence[Point]) -> bool:
-    """Whether numbers in cells would say more: two values or more both ways, most cells filled, few enough to read."""
+    """Whether a grid of numbers helps: two values or more both ways, most cells filled, few enough to read."""
     columns, rows = {point.x for point in placed}, groups(placed)
     cells = {(group, point.x) for group, inside in rows.items() for point in inside}
     sizes = (len(columns), len(rows))
@@ -87,7 +134,7 @@ def is_grid(placed: Sequence[Point]) -> bool:
 
 
 def sweep_figure(placed: Sequence[Point], key: str | None, depths: Sequence[int]) -> Draw:
-    """Left a line a net; right, where the trials form a grid, the numbers. key: what x is."""
+    """Left, a line for each net; right, the numbers, if the trials form a grid. key: that of the horizontal axis."""
 
     def draw(theme: Theme) -> Any:
         grid = is_grid(placed)
@@ -133,7 +180,7 @@ def _lines(axes: Any, placed: Sequence[Point], depths: Sequence[int], theme: The
 
 
 def _top(placed: Sequence[Point]) -> float:
-    """Fraction that ends the axis: what finished is shown in full, what was stopped far above it as an arrow."""
+    """Upper end of the axis, a fraction: finished trials fit, trials stopped far above it become triangles."""
     finished = [point.error for point in placed if not point.stopped]
     everything = max(point.error for point in placed)
     return min(everything, 1.6 * max(finished)) if finished else everything

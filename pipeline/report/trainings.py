@@ -1,4 +1,4 @@
-"""What trainings came to, net by net, for claims to be checked against: which runs speak for a net, and how long they trained."""
+"""The trainings that claims are checked against: which runs represent a net, at which length, and with which result."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipeline.report.inputs import TRAIN, VAL, Curve, ReportInputs, as_the_paper
 from pipeline.report.markdown import count, percent
 from pipeline.report.paper import PROTOCOLS, Claim, Metric
 
-FULL_LENGTH = 0.95  # of a length: an epoch that does not divide it is no shorter training
-LEAST = 1 / 8  # of the paper's steps; shorter trainings settle no comparison
-TRAIN_WINDOWS = 50  # a train error is the mean over the last of so many parts of the training
-EARLY = 1 / 4  # of a training, before the learning rate's first drop: how fast a net converges at first
+FULL_LENGTH = 0.95  # share of a length that counts as all of it: epochs need not divide the steps
+LEAST = 1 / 8  # share of the paper's steps; shorter trainings settle no comparison
+TRAIN_WINDOWS = 50  # a training error is the mean over the last of this many parts of the training
+EARLY = 1 / 4  # share of a training, before the learning rate first drops, that shows how fast a net converges
 
-# A metric's images, by their name in the counts and by their name on the page.
+# A metric's images: their name in the data set's counts, and their name on the page.
 IMAGES = {"test": "test", "top5": "test", "validation": "val", "train": "train", "early": "train"}
 ON = {
     "test": "test images",
@@ -29,16 +29,16 @@ ON = {
 
 
 class Training(NamedTuple):
-    """A run of a net, and the value that a claim is about: an error as a fraction, or a mean response."""
+    """A run of a net and the value that a claim compares: an error as a fraction, or a mean response."""
 
     net: Net
     value: float
     steps: int
-    val: float  # validation error, infinite without
+    val: float  # validation error; infinite where there is none
 
     @property
     def recipe(self) -> tuple[tuple[str, Any], ...]:
-        """What else decides the result, without warm-up, in a form that can be compared."""
+        """The other settings that decide the result, except the warm-up, as a hashable value."""
         flat = recipe_of(self.net).items()
         return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in sorted(flat))
 
@@ -48,15 +48,15 @@ class Training(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A net's value: the mean of the runs that speak for it."""
+    """A net's value: the mean of the runs that represent it."""
 
     name: str
     value: float
     values: tuple[float, ...]
-    n: int  # images that an error is counted on, 0 where the value is none
+    n: int  # images behind an error; 0 where the value is no error
     steps: int
-    full: bool  # whether the runs were trained on all images
-    seeds: tuple[int, ...] = ()  # of the runs, each once
+    full: bool  # whether the runs trained on all images
+    seeds: tuple[int, ...] = ()  # distinct seeds of the runs
 
     @property
     def errors(self) -> int:
@@ -69,10 +69,10 @@ class Measured(NamedTuple):
 
 
 def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
-    """Every run that has a value of the metric, of nets trained as the paper's are.
+    """Every run with a value of the metric, among nets trained from random weights on the whole split.
 
-    test, top5: test error of evaluated nets. validation, train: the end of a learning curve. early: the mean of the train
-    error over the first part of it. responses: the mean over the layers of their standard deviation.
+    test, top5: test error. validation, train: the end of a learning curve. early: mean training error over its first
+    part. responses: mean over the layers of the responses' standard deviation.
     """
     if metric in ("test", "top5"):
         values = [(net, net.test_err5 if metric == "top5" else net.test_err1) for net in inputs.nets]
@@ -89,14 +89,14 @@ def trainings(inputs: ReportInputs, metric: Metric) -> list[Training]:
 
 def _on_curves(inputs: ReportInputs, metric: Metric) -> list[Training]:
     tested = {name: net for net in inputs.nets if as_the_paper(net) for name in ids(net)}
-    found = []
+    result = []
     for curve in inputs.curves:
         value = _on_curve(curve, metric)
         if value is not None and curve.net.complete and as_the_paper(curve.net):
             net = next((tested[name] for name in sorted(ids(curve.net)) if name in tested), curve.net)
             val = curve.series(VAL)
-            found.append(Training(net, value, curve.steps, val[-1][1] if val else math.inf))
-    return found
+            result.append(Training(net, value, curve.steps, val[-1][1] if val else math.inf))
+    return result
 
 
 def _on_curve(curve: Curve, metric: Metric) -> float | None:
@@ -109,10 +109,10 @@ def _on_curve(curve: Curve, metric: Metric) -> float | None:
 
 
 def lengths(runs: Iterable[Training], dataset: str, least: float = 0.0) -> list[int]:
-    """At which numbers of steps nets may be compared: the paper's, then shorter ones, the longest first.
+    """Numbers of steps at which nets may be compared: the paper's, then shorter ones, longest first.
 
     Args:
-        least: where it is not 0, that many times the paper's steps are the only length.
+        least: where above 0, this multiple of the paper's steps is the only length.
     """
     paper = PROTOCOLS[dataset].steps
     if least:
@@ -122,10 +122,10 @@ def lengths(runs: Iterable[Training], dataset: str, least: float = 0.0) -> list[
 
 
 def side_by_side(runs: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:
-    """Nets by name that may be compared with each other: of one learning rate and recipe, whatever their warm-up.
+    """Nets by name that may be compared with each other: those of one learning rate and recipe, with any warm-up.
 
-    Of several such kinds the one that the most nets have, then the most runs, then the best validation error. For the
-    arguments see `at_length`.
+    Among several recipes, the one with the most nets counts, then the most runs, then the best validation error. The
+    arguments are those of `at_length`.
     """
     kinds: dict[tuple[Any, ...], list[Training]] = {}
     for training in sorted(runs, key=_rank):
@@ -135,14 +135,14 @@ def side_by_side(runs: Iterable[Training], steps: int, n: int, paper: bool) -> d
 
 
 def at_length(runs: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:
-    """Nets by name, of runs that trained for `steps`.
+    """Nets by name, from the runs that trained for `steps`.
 
-    A net's runs at several learning rates or by several recipes are not of one kind: the kind with the most runs speaks
-    for it, of equally many the one with the best validation error. Where the rate is unknown, the best run speaks.
+    Runs of a net at different learning rates or by different recipes are not averaged: the recipe with the most runs
+    represents the net; ties go to the best validation error. A run without a known rate stands alone.
 
     Args:
-        n: images that an error is counted on.
-        paper: `steps` are the paper's, from which a run may be apart by what its epochs do not divide.
+        n: images behind an error.
+        paper: whether `steps` are the paper's; a run's length may then differ as far as `FULL_LENGTH` allows.
     """
     by_name: dict[str, list[Training]] = {}
     for training in runs:
@@ -167,7 +167,7 @@ def _rank(training: Training) -> tuple[float, str, str]:
 
 
 def missing(inputs: ReportInputs, claim: Claim, wanted: int) -> str:
-    """What would have to be trained, and what shorter runs have shown so far."""
+    """What would have to be trained, and the results of shorter runs so far."""
     longest: dict[str, tuple[Training, Metric]] = {}
     metrics: Sequence[Metric] = ("validation", "test") if claim.metric == "test" else (claim.metric,)
     for metric in metrics:

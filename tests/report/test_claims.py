@@ -9,9 +9,9 @@ import pytest
 from nets import make_model, make_net, make_recipe
 from samples import make_curve, make_layers, make_sample, with_nets
 
-from pipeline.report.claims import assess
+from pipeline.report.checks import assess
+from pipeline.report.claims import near
 from pipeline.report.comparison import differences
-from pipeline.report.outcome import near
 from pipeline.report.paper import CLAIMS, PROTOCOLS
 
 OF_ANY = {"ensemble-beats-best-member", "ensemble-beats-best-member-top5"}

@@ -19,12 +19,12 @@ from nets import make_model, make_net
 from samples import make_curve, make_layers, make_sample, with_nets
 
 from pipeline.evaluation.intervals import wilson
-from pipeline.report import sections
+from pipeline.report.classes import by_class, confusion
 from pipeline.report.cost import error_against_cost, paired, transfer
-from pipeline.report.curves import featured, learning_curves, off_plot, top_of_axis, windows, write_curves_csv
-from pipeline.report.figures import ClassRow, Row, Step, by_class, by_members, confusion, intervals
+from pipeline.report.curves import featured, layers, learning_curves, off_plot, top_of_axis, windows, write_curves_csv
 from pipeline.report.inputs import Trial
 from pipeline.report.markdown import Figure
+from pipeline.report.nets import Bar, by_members, intervals
 from pipeline.report.sweep import axis_key, best_of_each, groups, is_grid, points, sweep_figure
 from pipeline.report.theme import DARK, LIGHT, render
 
@@ -86,7 +86,7 @@ def test_a_depth_has_one_colour_and_any_number_of_depths_has_different_ones():
 def test_rendering_ignores_the_users_matplotlib_settings():
     import matplotlib
 
-    draw = by_class([ClassRow("a", 0.1, 0.05, 0.2)], 0.1)
+    draw = by_class([("a", 0.1, 0.05, 0.2)], 0.1)
     expected = render(draw, LIGHT)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "figure.dpi": 30}):
         assert render(draw, LIGHT) == expected
@@ -95,16 +95,19 @@ def test_rendering_ignores_the_users_matplotlib_settings():
 
 @pytest.mark.parametrize("n", [1, 12])
 def test_intervals_draw_any_number_of_nets(n):
-    rows = [Row(f"ResNet-{i}", 0.05, 0.04, 0.06, 20 + 6 * i, i % 2 == 0) for i in range(n)]
-    draw = intervals(rows, [row.depth for row in rows], rows[0])
+    bars = [
+        Bar("ensemble", 0.04, (0.03, 0.05)),
+        *(Bar(f"ResNet-{i}", 0.05, (0.04, 0.06), 20 + 6 * i, "o") for i in range(n)),
+    ]
+    draw = intervals(bars, [20 + 6 * i for i in range(n)])
     (axes,) = draw(LIGHT).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == [row.label for row in rows]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [bar.label for bar in bars]
     assert is_picture(draw)
 
 
 def test_the_error_by_members_has_a_place_for_each_number_of_them():
-    steps = [Step(n, 0.09 / n, 0.1 / n, 0.09 / n, 0.11 / n) for n in (1, 2, 3)]
-    (axes,) = by_members(steps)(LIGHT).axes
+    sizes = [{"size": n, "val_err1": 0.09 / n, "test_err1": 0.1 / n, "ci95": [0.09 / n, 0.11 / n]} for n in (1, 2, 3)]
+    (axes,) = by_members(sizes)(LIGHT).axes
     assert axes.get_xticks().tolist() == [1, 2, 3]
     assert axes.lines[0].get_ydata() == pytest.approx([10.0, 5.0, 10 / 3])
     assert legend(axes) == ["test", "validation"]
@@ -114,7 +117,7 @@ def test_the_error_by_members_has_a_place_for_each_number_of_them():
 def test_class_figures_draw_any_number_of_classes(K):
     counts = np.random.default_rng(0).integers(0, 5, (K, K)).tolist()
     assert is_picture(confusion(counts, [f"a class of things {i}" for i in range(K)]), DARK)
-    assert is_picture(by_class([ClassRow(f"class {i}", i / 10 / K, *wilson(i, 10 * K)) for i in range(K)], 0.05))
+    assert is_picture(by_class([(f"class {i}", i / 10 / K, *wilson(i, 10 * K)) for i in range(K)], 0.05))
 
 
 def rows_of(curves, path):
@@ -211,12 +214,12 @@ def layer_axes(*entries):
     """Axes of the responses' figure, for (net, std)."""
     inputs = with_nets(make_sample(), [], others=[net for net, _ in entries])
     inputs = replace(inputs, responses=[make_layers(net, std) for net, std in entries])
-    return figures(sections.layers(inputs))[0].draw(LIGHT).axes
+    return figures(layers(inputs))[0].draw(LIGHT).axes
 
 
 def test_each_net_has_a_line_by_layer_and_one_sorted():
     inputs = make_sample(depths=(20, 56), plain=())
-    responses, gradients = figures(sections.layers(inputs))
+    responses, gradients = figures(layers(inputs))
     by_layer, by_size = responses.draw(LIGHT).axes
     for axes in (by_layer, by_size):
         assert [line.get_label() for line in axes.lines] == ["ResNet-20", "ResNet-56", "ResNet-110"]

@@ -11,9 +11,11 @@ import pytest
 from nets import make_model, make_net, make_recipe
 from samples import make_sample, with_nets
 
-from pipeline.report import page, sections
-from pipeline.report.claims import assess
+from pipeline.report import page
+from pipeline.report.checks import assess
+from pipeline.report.classes import MOST_PAIRS, classes
 from pipeline.report.comparison import comparison, differences
+from pipeline.report.curves import curves
 from pipeline.report.inputs import data_of, kind_of
 from pipeline.report.markdown import (
     Document,
@@ -32,6 +34,7 @@ from pipeline.report.markdown import (
 from pipeline.report.nets import summary_table
 from pipeline.report.page import build_report, compose, to_html
 from pipeline.report.paper import PROTOCOLS
+from pipeline.report.sweep import sweep
 
 CIFAR10 = PROTOCOLS["cifar10"]
 
@@ -224,18 +227,18 @@ def test_missing_parts_become_sentences(small):
 
 def test_captions_say_what_is_missing():
     inputs = make_sample(plain=())
-    (figure,) = sections.curves(inputs)
+    (figure,) = curves(inputs)
     assert "No plain net was trained" in figure.caption
     trials = [{**trial, "val_err1": None if at == 0 else 0.1} for at, trial in enumerate(inputs.leaderboard["trials"])]
-    blocks = sections.sweep(replace(inputs, leaderboard={"trials": trials}))
+    blocks = sweep(replace(inputs, leaderboard={"trials": trials}))
     assert f"Without a validation error: {trials[0]['name']}." in blocks
 
 
 def test_many_classes_get_a_list_of_confusions():
-    figure, pairs = sections.classes(make_sample(classes=[f"class {i}" for i in range(100)]))
+    figure, pairs = classes(make_sample(classes=[f"class {i}" for i in range(100)]))
     assert isinstance(figure, Figure) and "The 30 classes with the highest error of 100" in figure.caption
     images = [int(line.split("|")[3]) for line in pairs.splitlines()[4:]]
-    assert images == sorted(images, reverse=True) and len(images) == sections.MOST_PAIRS
+    assert images == sorted(images, reverse=True) and len(images) == MOST_PAIRS
 
 
 def test_averages_of_seeds_and_of_depths_have_a_row_a_size_and_the_text_says_which_err_less():
@@ -292,7 +295,7 @@ def test_the_page_names_nets_that_were_trained_on_all_images():
     assert "| ResNet-110 (named run), trained on all images | 1.76M |" in written(full)
     first, second = [line for line in differences(full, CIFAR10) if line.startswith("Train")]
     assert first.startswith("Training images: 45,000 here")
-    assert second == "Trained on all 50,000 training images, with nothing chosen: ResNet-110."
+    assert second == "Trained on all 50,000 training images, with nothing selected: ResNet-110."
     assert "split holdout; split full: ResNet-110" in written(full)
     alone = with_nets(inputs, [make_net(20, val_err1=None, split="full")])
     assert "ResNet-20 10.00% (trained on all images) on 10,000 test images" in written(alone)

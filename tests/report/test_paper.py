@@ -12,7 +12,7 @@ from pipeline.compose import compose
 from pipeline.config import from_dict, with_overrides
 from pipeline.learn.models import build_model
 from pipeline.report.checks import CHECKS
-from pipeline.report.claims import SIZES
+from pipeline.report.counts import COUNTS
 from pipeline.report.paper import CLAIMS, NETS, PUBLISHED
 from pipeline.tuning.space import example_points
 
@@ -61,7 +61,7 @@ BOTTLENECKS = {"plain-50", "plain-101"}  # footnote 4's, in no table
 def test_claims_name_nets_and_checks_that_exist():
     nets = {*NETS, *BOTTLENECKS}
     for claim in CLAIMS:
-        assert claim.check in {**CHECKS, **SIZES}
+        assert claim.check in {**CHECKS, **COUNTS}
         assert set(claim.nets) <= nets | {"best member", "ensemble", "best", "mean", "std", "runs"}
         assert claim.check not in ("falls", "reaches", "size", "smaller") or set(claim.nets) <= nets
         assert claim.command or not claim.dataset

@@ -1,0 +1,52 @@
+"""Claims about parameters and multiply-adds, counted on the nets that training builds: no training is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from pipeline.learn.models.cost import net_cost
+from pipeline.report.claims import Outcome, verdict
+from pipeline.report.markdown import count, percent, short
+from pipeline.report.paper import NETS, Claim
+
+NEAR = 0.02  # share by which a count may differ from a printed figure of two or three digits
+
+
+def _counted(claim: Claim) -> dict[str, int]:
+    """Parameters or multiply-adds of the claim's nets, counted on the nets that training builds."""
+    return {name: getattr(net_cost(NETS[name]), claim.metric) for name in claim.nets}
+
+
+def size(claim: Claim) -> Outcome:
+    """Each net's count is within 2 % of the printed one."""
+    counted = _counted(claim)
+    worst = max(abs(counted[name] / printed - 1) for name, printed in claim.paper.items())
+    counts = ", ".join(f"{name} {short(counted[name])}" for name in claim.nets)
+    return verdict(claim, worst <= NEAR, f"{counts}; at most {percent(worst, 1)} from the printed figures", value=worst)
+
+
+def smaller(claim: Claim) -> Outcome:
+    """Each net's count is below that of the one before it."""
+    counted = list(_counted(claim).items())
+    holds = all(later < earlier for (_, earlier), (_, later) in pairwise(counted))
+    return verdict(claim, holds, ", ".join(f"{name} {short(value)}" for name, value in counted))
+
+
+def share(claim: Claim) -> Outcome:
+    """The first net's count is the printed percentage of the second's."""
+    (one, other), (printed,) = _counted(claim).values(), claim.paper.values()
+    result = 100 * one / other
+    evidence = f"{short(one)} of {short(other)}: {result:.1f}%"
+    return verdict(claim, abs(result - printed) < 1, evidence, value=result / 100)
+
+
+def same(claim: Claim) -> Outcome:
+    """The counts of each plain net and its residual counterpart are equal."""
+    counted = _counted(claim)
+    pairs = list(zip(claim.nets[::2], claim.nets[1::2], strict=True))
+    evidence = ", ".join(f"{plain} and {residual} {count(counted[residual])}" for plain, residual in pairs)
+    return verdict(claim, all(counted[a] == counted[b] for a, b in pairs), evidence)
+
+
+COUNTS: dict[str, Callable[[Claim], Outcome]] = {"size": size, "smaller": smaller, "share": share, "same": same}
