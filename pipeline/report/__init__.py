@@ -1,4 +1,4 @@
-"""The report: what was measured, how sure it is, what the paper says, and how to make it again.
+"""The report: measured results with their uncertainty, the paper's claims, and the commands that repeat the experiment.
 
-`inputs` is what a report is made of, `page.build_report` makes it, `summary.summary_table` is its terminal form.
+`inputs` holds the values, `page.build_report` writes the report, `published` keeps results in git.
 """

@@ -1,4 +1,4 @@
-"""What error costs: test error against the multiply-adds of one image, and against the number of training images."""
+"""Test error against cost: against the multiply-adds of one image, and against the number of training images."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pipeline.report.trainings import at_length, trainings
 
 LARGEST = 700  # area of the net with the most parameters, in square points of 1/72 inch
 MARKERS: dict[Kind, str] = {"residual": "o", "plain": "s", "others": "D"}
-ASIDE = 2.5  # points that plain nets are drawn to the right: a residual one of their depth costs as much (Sec. 3.3)
+ASIDE = 2.5  # points that plain nets shift to the right: the residual net of their depth costs the same (Sec. 3.3)
 
 
 def error_against_cost(inputs: ReportInputs) -> list[md.Block]:
-    """The section's blocks; a sentence where there are not two nets to compare."""
-    nets = [net for net in inputs.nets if not origin(net)]  # another start or fewer images make another error
+    """The section's blocks; a sentence if fewer than two nets can be compared."""
+    nets = [net for net in inputs.nets if not origin(net)]
     counted = [net for net in nets if net.macs]
     missing = sorted({net.name for net in nets if not net.macs})
     if len({net.name for net in counted}) < 2:
-        whose = f"Only {counted[0].name}" if counted else "No net"
-        return [md.paragraph(f"{whose} has its multiply-adds counted: there is no picture of error against cost.")]
+        known = f"Only {counted[0].name}" if counted else "No net"
+        return [md.paragraph(f"{known} has a count of multiply-adds, so there is no figure of error against cost.")]
     sizes = sorted(net.params for net in counted)
     caption = (
-        "Test error with its 95% interval against multiply-adds of one image, at the image size of the training. Each "
-        "point is a training from random weights on the whole split, or a net made elsewhere; its area is proportional to "
-        f"the net's parameters, from {md.short(sizes[0])} to {md.short(sizes[-1])}."
+        "Test error with its 95% interval against multiply-adds of one image, at the training's image size. Each point is "
+        "a training from random weights on the whole split, or a net made elsewhere; its area is proportional to the "
+        f"net's parameters, from {md.short(sizes[0])} to {md.short(sizes[-1])}."
     )
     errors = ", ".join(f"{net.name} {md.percent(net.test_err1)} at {md.short(net.macs)}" for net in _by_cost(counted))
     blocks: list[md.Block] = [
@@ -50,11 +50,11 @@ def _by_cost(nets: Sequence[Net]) -> list[Net]:
 
 
 def _wasted(inputs: ReportInputs, counted: Sequence[Net]) -> list[md.Block]:
-    """Nets that cost more and err more than another, which depth alone brings a plain net to (Fig. 1, Sec. 4.1)."""
+    """Nets that cost more and err more than another net, as deep plain nets do (Fig. 1, Sec. 4.1)."""
     macs = {net.name: net.macs for net in counted}
     runs = trainings(inputs, "test")
     rows: list[list[str]] = []
-    for steps in sorted({net.steps for net in counted if net.steps}):  # the length of a net made elsewhere is unknown
+    for steps in sorted({net.steps for net in counted if net.steps}):  # 0: made elsewhere, of unknown length
         measured = at_length(runs, steps, inputs.num_test, paper=False)
         errors = {name: net.value for name, net in measured.items() if name in macs}
         for name in sorted(errors, key=macs.__getitem__):
@@ -64,19 +64,17 @@ def _wasted(inputs: ReportInputs, counted: Sequence[Net]) -> list[md.Block]:
                 pair = [[n, md.short(macs[n]), md.percent(errors[n])] for n in (name, best)]
                 rows.append([*pair[0], *pair[1], md.count(steps)])
     if not rows:
-        return [
-            md.paragraph("Among nets trained for as long as each other, none costs more and errs more than another.")
-        ]
+        return [md.paragraph("Among nets trained equally long, none costs more and errs more than another.")]
     caption = (
-        "Nets that cost more and err more than another trained for as long, each beside the best of these; top-1 test "
-        "error, the mean where a net was trained several times, judged without regard to intervals."
+        "Nets that cost more and err more than another net trained equally long, each beside the best such net; top-1 test "
+        "error, the mean of a net's runs, compared without intervals."
     )
     header = ["net", "multiply-adds", "error", "net that costs and errs less", "multiply-adds", "error", "steps"]
     return [md.table(header, rows, "lrrlrrr", caption)]
 
 
 def cost_figure(nets: Sequence[Net], depths: Sequence[int]) -> Draw:
-    """A mark a training, in the colour of its depth; the runs of a net share an entry of the legend."""
+    """A mark for each training, in the colour of its depth; runs of a net share a legend entry."""
 
     def draw(theme: Theme) -> Any:
         figure = new_figure(8, 4.8)
@@ -106,7 +104,7 @@ def _marks(axes: Any, nets: Sequence[Net], most: int, colour: Any) -> None:
     for net in nets:
         ends = [100 * bound for bound in net.ci95 or ()]
         axes.plot([net.macs] * len(ends), ends, color=colour, linewidth=1.2, zorder=2, transform=aside)
-    # matplotlib's size is that of the square around a disc, whose area is so much less.
+    # matplotlib takes the area of the square around a disc.
     disc = 4 / math.pi if marker == MARKERS["residual"] else 1.0
     axes.scatter(
         [net.macs for net in nets],
@@ -141,7 +139,7 @@ def _scale(axes: Any, nets: Sequence[Net]) -> None:
 
 
 class Pair(NamedTuple):
-    """Two trainings of one net for as many steps, of each kind the one that validates best."""
+    """Two trainings of a net for equally many steps, each the one with the lowest validation error."""
 
     images: int
     scratch: Net
@@ -153,12 +151,12 @@ class Pair(NamedTuple):
 
 
 def transfer(inputs: ReportInputs) -> list[md.Block]:
-    """Nets that started from given weights beside nets from random ones, trained as long on as many images."""
+    """Nets from given weights beside nets from random weights, trained equally long on equally many images."""
     pairs = paired(inputs)
     if not pairs:
         return [
             md.paragraph(
-                "No net that started from given weights was evaluated beside one from random weights; ",
+                "No net from given weights was evaluated beside one from random weights; ",
                 md.code("sweep=transfer start.weights=... evaluation.runs=all"),
                 " makes both.",
             )
@@ -166,8 +164,8 @@ def transfer(inputs: ReportInputs) -> list[md.Block]:
     steps = ", ".join(md.count(steps) for steps in sorted({pair.started.steps for pair in pairs}))
     header = ["net", "started from", "images", "random weights", "transferred", "difference"]
     caption = (
-        "Test error, with 95% intervals, of trainings of the same length on as many training images; of several, the one "
-        f"that validates best. Differences in percentage points. Steps: {steps}."
+        "Test error, with 95% intervals, of trainings of equal length on equally many images; of several runs, the one with "
+        f"the lowest validation error. Differences in percentage points. Steps: {steps}."
     )
     blocks: list[md.Block] = [md.table(header, [_row(pair, inputs.num_test) for pair in pairs], "llrrrr", caption)]
     if len({pair.images for pair in pairs}) > 1:
@@ -193,7 +191,7 @@ def _row(pair: Pair, n: int) -> list[str]:
 
 
 def paired(inputs: ReportInputs) -> list[Pair]:
-    """Every net from given weights with its counterpart, by what it started from, then by images."""
+    """Every net from given weights with its counterpart, by initial weights, then by images."""
     best: dict[tuple[str, int, int, str], Net] = {}
     for net in sorted(inputs.nets, key=by_validation):
         best.setdefault((net.name, net.num_train, net.steps, net.start), net)
@@ -207,7 +205,7 @@ def paired(inputs: ReportInputs) -> list[Pair]:
 
 
 def transfer_figure(pairs: Sequence[Pair]) -> Draw:
-    """A line a start, error against images on a logarithmic axis; from random weights dashed."""
+    """A line for each start, error against images on a logarithmic axis; random weights dashed."""
 
     def draw(theme: Theme) -> Any:
         figure = new_figure(8, 4.4)

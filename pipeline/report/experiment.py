@@ -1,4 +1,4 @@
-"""An experiment named by what was chosen: the command that makes it again, and the name of its published result."""
+"""An experiment by its choices: the command that repeats it, and the name of its published result."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, compose_conf, read_ma
 from pipeline.config import filled, leaves
 
 WEIGHTS = "start.weights"
-NOWHERE = ("paths", "tracking", "choices")  # where files lie and runs are tracked decides no result
-MIRROR = "data.mirror"  # nor does where an archive was found
-# Nor do these, though a command has them; of the trainer's keys only sync_batchnorm does.
+NOWHERE = ("paths", "tracking", "choices")  # locations of files and runs decide no result
+MIRROR = "data.mirror"  # nor does the source of an archive
+# Part of the command but not of the name, since they decide no result either (trainer.sync_batchnorm excepted).
 UNNAMED = ("trainer", "data.name", "data.path", "data.workers", "sweep.address")
 LONGEST = 100  # characters of a name
 
-Chosen = dict[str, Any]  # a choice by its group ("recipe"), a single value by its dotted key ("model.depth")
+Chosen = dict[str, Any]  # choices by group ("recipe"), single values by dotted key ("model.depth")
 
 
 def chosen(values: dict[str, Any], root: Path) -> Chosen:
-    """What makes the composed configuration `values` from conf/ alone, whatever params.yaml holds.
+    """Choices and values that compose `values` from conf/ alone, without params.yaml.
 
-    A choice that the data set makes itself is left out.
+    Choices that the data set's file makes itself are left out.
     """
     recorded = values.get("choices") or {"data": values["data"]["name"]}
     own = compose_conf(root, {"data": recorded["data"]})
@@ -36,7 +36,7 @@ def chosen(values: dict[str, Any], root: Path) -> Chosen:
         for group in CHOICES
         if group == "data" or (group not in NOWHERE and made.get(group, suits[group]) != suits[group])
     }
-    # Sweeps refer to the weights to start from, which are none of a file's.
+    # Sweeps refer to start.weights, which no file of conf/ sets.
     weights = {WEIGHTS: values["start"]["weights"]} if values["start"]["weights"] else {}
     files = {group: name for group, name in picks.items() if group in GROUPS}
     short = {f"{group}.{SHORT[group]}": name for group, name in picks.items() if group in SHORT}
@@ -46,7 +46,7 @@ def chosen(values: dict[str, Any], root: Path) -> Chosen:
 
 
 def command(values: dict[str, Any], root: Path) -> str:
-    """`dvc exp run` that makes the composed configuration `values`, in this workspace and in a fresh clone."""
+    """The `dvc exp run` that composes `values`, in this workspace and in a fresh clone."""
     picked, params = chosen(values, root), read_mapping(root / "params.yaml")
     composed, here = dict(leaves(values)), {}
     for key, value in params.items():
@@ -67,7 +67,7 @@ def command(values: dict[str, Any], root: Path) -> str:
 
 
 def experiment_name(values: dict[str, Any], root: Path) -> str:
-    """For a file: the data set, then what was chosen instead of its defaults. Two experiments never share one."""
+    """A file name: the data set, then the choices that differ from its defaults. Two experiments never share a name."""
     parts = [f"{key}.{_word(value)}" for key, value in chosen(values, root).items() if key != "data" and _named(key)]
     plain = "-".join([values["data"]["name"], *parts])
     safe = re.sub(r"[^\w.-]+", "_", plain).strip("_")
@@ -89,7 +89,7 @@ def _dotted(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _word(value: Any) -> str:
-    """A value in Hydra's grammar, without quotes where it needs none."""
+    """A value in Hydra's grammar, quoted only if necessary."""
     if isinstance(value, list):
         return f"[{','.join(map(_word, value))}]"
     if isinstance(value, dict):
@@ -99,5 +99,5 @@ def _word(value: Any) -> str:
     reserved = value.lower() in ("true", "false", "null", "none", "nan", "inf", "auto")
     if re.fullmatch(r"[A-Za-z/][\w./-]*", value) and not reserved:
         return value
-    # Hydra's backslash stands for itself, but before a quote.
-    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value) + '"'
+    # In Hydra a backslash stands for itself, except before a quote.
+    return '"' + re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), value) + '"'

@@ -1,6 +1,6 @@
-"""What a report is made of: what evaluation, sweep and training published, nets as `pipeline.record.Net`.
+"""The report's inputs: results of evaluation, sweep and training, with nets as `pipeline.record.Net`.
 
-Errors are fractions; steps are optimiser steps; an interval is [low, high] at 95 %. A `None` says "not measured".
+Errors are fractions, steps are optimiser steps, an interval is [low, high] at 95 %, None means not measured.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class Curve:
         return cls(net=from_json(values["net"]), points=values["points"])
 
     def series(self, metric: str) -> list[tuple[float, float]]:
-        """Finite points in order of step: a diverged run's NaN leaves a shorter line, not a broken figure."""
+        """Finite points in order of step; a diverged run's NaN shortens the line."""
         points = ((step, value) for step, value in self.points.get(metric, []) if value is not None)
         return sorted((step, value) for step, value in points if math.isfinite(value))
 
     @property
     def last_error(self) -> float | None:
-        """The last validation error, or where there is none the last train error."""
+        """The last validation error, else the last training error."""
         values = self.series(VAL) or self.series(TRAIN)
         return values[-1][1] if values else None
 
     @property
     def steps(self) -> int:
-        """Steps that the training took, as far as its curves go."""
+        """The last step of the curves."""
         return int((self.series(VAL) or self.series(TRAIN))[-1][0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """What a net's 3x3 layers answer with after batch norm, from the input on, see `pipeline.ensemble.responses`."""
+    """Responses of a net's 3x3 layers after batch norm, in order from the input, see `pipeline.ensemble.responses`."""
 
     net: Net
     std: Sequence[float]
@@ -70,13 +70,13 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """Everything the report says.
+    """All values of the report.
 
-    data: see `data_of`. evaluation: evaluate.json, whose per_class and confusion are the ensemble's, or the named
-    run's where there is none. leaderboard: leaderboard.json. responses: responses.json.
-    provenance, all keys optional: git_commit, dvc_lock (hash), host (each a list of what the runs recorded), date (of the
-    runs), versions {package: version} (of the report), commands {what it makes: command}, tracking_uri; any other key is
-    shown under its own name.
+    data: see `data_of`. evaluation: evaluate.json, with per_class and confusion of the ensemble, else of the named run.
+    leaderboard: leaderboard.json. responses: responses.json.
+    provenance, all keys optional: git_commit, dvc_lock (hash) and host (lists, as the runs recorded them), date (of the
+    runs), versions {package: version} (of the report), commands {purpose: command}, tracking_uri; the page shows any
+    other key under its own name.
 
     Raises:
         ValueError: evaluation or leaderboard is not of this version.
@@ -110,7 +110,7 @@ class ReportInputs:
 
     @property
     def gain(self) -> Mapping[str, Any] | None:
-        """The ensemble's error minus the best member's on the same images: negative where the ensemble is better."""
+        """The ensemble's error minus the best member's on the same images; negative if the ensemble is better."""
         return self.ensemble.get("difference_to_best_member") if self.ensemble else None
 
     @cached_property
@@ -119,7 +119,7 @@ class ReportInputs:
 
     @property
     def views(self) -> str | None:
-        """Of a test image, as the paper's protocols call them: 10-crop."""
+        """Views of a test image, by the protocols' names, for example 10-crop."""
         return (self.evaluation.get("data") or {}).get("protocol")
 
     @property
@@ -129,7 +129,7 @@ class ReportInputs:
 
     @property
     def best_member(self) -> Net | None:
-        """The member that evaluation compared the ensemble with, else the one with the lowest validation error."""
+        """The member that evaluation compared with the ensemble, else the one with the lowest validation error."""
         gain: Mapping[str, Any] = self.gain or {}
         for name in ("checkpoint_sha256", "run_id"):
             for member in self.members:
@@ -145,7 +145,7 @@ class ReportInputs:
 
     @cached_property
     def by_id(self) -> dict[str, Net]:
-        """Every net that has curves or was evaluated, by its ids (see `ids`); snapshots apart."""
+        """Every net with curves or an evaluation, by its ids (see `ids`); snapshots excepted."""
         nets = (*(curve.net for curve in self.curves), *(net for net in self.nets if not net.snapshot))
         return {name: net for net in nets for name in ids(net)}
 
@@ -153,13 +153,13 @@ class ReportInputs:
     def layers(self) -> list[Layers]:
         """Responses of the evaluated nets."""
         tested = {(name, net.snapshot): net for net in self.nets for name in ids(net)}
-        found = []
+        result = []
         for entry in self.responses:
             places = [(entry.get(name), entry.get("snapshot", 0)) for name in ("key", "run_id")]
             net = next((tested[place] for place in places if place in tested), None)
             if net is not None:
-                found.append(Layers(net=net, std=entry["std"], gradient=entry["gradient"]))
-        return found
+                result.append(Layers(net=net, std=entry["std"], gradient=entry["gradient"]))
+        return result
 
     @property
     def num_test(self) -> int:
@@ -167,14 +167,14 @@ class ReportInputs:
 
     @property
     def depths(self) -> list[int]:
-        """All depths in the report, so that every figure gives a depth the same colour."""
+        """All depths in the report: every figure gives a depth the same colour."""
         return sorted({net.model.depth for net in (*self.nets, *(curve.net for curve in self.curves))})
 
 
 def data_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report says of a data store: split.num_val of the training images are validation.
+    """The report's view of a store's manifest: split.num_val of the training images are validation images.
 
-    So they are to every member and trial, whatever data.split says: only the named run can be trained on all images.
+    This holds for every member and trial; only the named run can train on all images (data.split=full).
     """
     num_val = int(manifest["split"]["num_val"])
     train, test = manifest["counts"]["train"] - num_val, manifest["counts"]["test"]
@@ -187,7 +187,7 @@ def data_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluated(evaluation: Mapping[str, Any]) -> list[Net]:
-    """Every evaluated training once: the members, then the named run if it is none of them, then the others."""
+    """Every evaluated training once: the members, then the named run unless it is a member, then the others."""
     members = list(map(from_json, evaluation["members"]))
     run = [from_json(evaluation["run"])] if evaluation.get("run") else []
     run = [net for net in run if not any(same_training(net, member) for member in members)]
@@ -195,13 +195,13 @@ def evaluated(evaluation: Mapping[str, Any]) -> list[Net]:
 
 
 def by_validation(net: Net) -> tuple[bool, float]:
-    """To sort nets by: validation error, those without one last."""
+    """Sort key: validation error; nets without one come last, by test error."""
     error = net.val_err1
     return (error is None, (net.test_err1 or 0.0) if error is None else error)
 
 
 def ids(run: Net | Trial) -> set[str]:
-    """What a run or a trial may be recognised by in another file: its key and its id in MLflow."""
+    """Identifiers of a run or trial in other files: its key and its id in MLflow."""
     return {name for name in (run.key, run.run_id) if name}
 
 
@@ -212,12 +212,12 @@ def same_training(a: Net, b: Net) -> bool:
 
 
 def as_the_paper(net: Net) -> bool:
-    """Whether it was trained here, from random weights, on the whole split, to its end."""
+    """Whether it trained here, from random weights, on the whole split, to its end."""
     return net.steps > 0 and not origin(net)
 
 
 def origin(net: Net) -> str:
-    """What sets a net apart from the paper's of its name: its images, what it started from; "" where nothing does."""
+    """How a net's training differs from the paper's in its images or initial weights; "" if it does not."""
     parts = [f"{net.num_train:,} images"] if net.num_train else []
     parts += [f"from {net.start}"] if net.start else []
     parts += [f"snapshot at {net.snapshot:,}"] if net.snapshot else []
@@ -225,14 +225,14 @@ def origin(net: Net) -> str:
 
 
 def kind_of(net: Net) -> Kind:
-    """Whether a net is one of the paper's plain or residual nets, or one of those that it is compared with."""
+    """Whether a net is plain, residual, or one of the other systems that the paper compares."""
     if net.model.family not in ("cifar", "imagenet"):
         return "others"
     return "residual" if net.model.residual else "plain"
 
 
 def recipe_of(net: Net) -> dict[str, Any]:
-    """What decides a training's result beside net, rate, length, warm-up and seed, by our keys; {} if made elsewhere."""
+    """Settings that decide a result beside net, rate, length, warm-up and seed, by our keys; {} if made elsewhere."""
     if net.recipe is None:
         return {}
     recipe = asdict(net.recipe)

@@ -1,6 +1,6 @@
-"""The report as Markdown, the one form in which it is written; `page` renders it as HTML.
+"""The report is written as Markdown; `page` renders it as HTML.
 
-A string is escaped when it is put into the document, unless it is `Markdown` already, which the functions here return.
+Strings are escaped when they enter the document, except `Markdown`, which the functions here return.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Document:
     sections: Sequence[Section]
 
     def figures(self) -> Iterator[Figure]:
-        """Every figure, in the order of reading."""
+        """Every figure, in reading order."""
         for section in self.sections:
             yield from (block for block in section.blocks if isinstance(block, Figure))
 
@@ -68,7 +68,7 @@ def _written(block: Block) -> str:
 
 
 def escape(text: str) -> Markdown:
-    """`text` such that it reads as it is, on one line."""
+    """`text` on one line, with Markdown's special characters escaped."""
     if isinstance(text, Markdown):
         return text
     return Markdown(_SPECIAL.sub(r"\\\1", _SPACE.sub(" ", text).replace("&", "&amp;")))
@@ -83,7 +83,7 @@ def strong(text: str) -> Markdown:
 
 
 def code(text: str) -> Markdown:
-    """In a fixed-width face. A table's border wins over a code span, so a bar is escaped even here."""
+    """A code span. Tables split cells before code spans, so a bar is escaped even here."""
     quotes = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " if "`" in text else ""
     return Markdown(quotes + pad + " ".join(text.split()).replace("|", r"\|") + pad + quotes)
@@ -94,7 +94,7 @@ def bullets(items: Sequence[str]) -> Markdown:
 
 
 def tiles(items: Sequence[tuple[str, str, str]]) -> Markdown:
-    """Headline numbers: label, value, detail; a line each."""
+    """Headline numbers: label, value, detail."""
     return Markdown(
         "\n".join(f"- {escape(label)}\\\n  {strong(value)}\\\n  {escape(detail)}" for label, value, detail in items)
     )
@@ -119,7 +119,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def listing(text: str) -> Markdown:
-    """Commands or other text kept as it is, line by line."""
+    """Commands or other text, verbatim."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return Markdown(f"{fence}\n{text}\n{fence}")
 
@@ -129,7 +129,7 @@ def picture(path: str, alt: str, caption: str) -> Markdown:
 
 
 def fold(summary: str, *blocks: Markdown) -> Markdown:
-    """Blocks that a reader opens."""
+    """Blocks that the reader unfolds."""
     return Markdown(f"<details>\n<summary>{escape(summary)}</summary>\n\n" + "\n\n".join(blocks) + "\n\n</details>")
 
 
@@ -163,7 +163,7 @@ def count(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """With as many digits as it has; a missing one is a dash."""
+    """All its digits; a dash for a missing value."""
     return "–" if value is None else f"{value:g}"
 
 

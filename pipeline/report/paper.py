@@ -1,4 +1,4 @@
-"""What the paper says, read from paper.yaml: its protocols, its numbers in percent as printed, and its claims.
+"""The paper's protocols, numbers (in percent, as printed) and claims, from paper.yaml.
 
 He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03385.
 """
@@ -26,14 +26,14 @@ class Protocol:
     num_test: int
     views: str  # of a test image
     run: str  # the command that trains and tests its nets
-    recipe: dict[str, Any]  # what else decides a result, by its key in our configuration
+    recipe: dict[str, Any]  # other settings that decide a result, by our keys
 
     def follows(self, recipe: Mapping[str, Any]) -> bool:
-        """Whether a training's recipe is known to be the paper's."""
+        """Whether a training's recipe is recorded and agrees with the paper's."""
         return bool(recipe) and all(self.has(key, value) for key, value in recipe.items())
 
     def has(self, key: str, value: Any) -> bool:
-        """Whether the paper's recipe, where it fixes the key, has this value."""
+        """Whether the paper's recipe has this value of the key, or leaves the key open."""
         return key not in self.recipe or self.recipe[key] == (list(value) if isinstance(value, tuple) else value)
 
 
@@ -45,24 +45,24 @@ class Published:
     """A published error; percent, None where the table has none."""
 
     dataset: str
-    net: str  # display name of a net of ours, or a system that is only cited
+    net: str  # display name of one of our nets, or of a system that is only cited
     reference: str
     err1: float | None = None
     err5: float | None = None
     views: str = ""
     note: str = ""
-    best_of: int = 1  # runs, of which this is the best
-    run: str = ""  # the command that trains the net; "": that of the data set's protocol
-    read_off: bool = False  # a reader's estimate from a figure, no printed number
+    best_of: int = 1  # number of runs whose best this is
+    run: str = ""  # the command that trains the net; "": the protocol's
+    read_off: bool = False  # estimated from a figure, not printed
 
     @property
     def of_the_paper(self) -> bool:
-        """Whether it is of a plain or residual net."""
+        """Whether it belongs to a plain or residual net."""
         return self.net in NETS and NETS[self.net].model.family in ("cifar", "imagenet")
 
     @property
     def printed(self) -> str:
-        """The error as the page shows it: top-1, then top-5 where there is one."""
+        """The error as the page shows it: top-1, then top-5 if the table has it."""
         top1 = "–" if self.err1 is None else f"≈{self.err1:g}" if self.read_off else f"{self.err1:.2f}"
         return f"{top1}%" if self.err5 is None else f"{top1} / {self.err5:.2f}%"
 
@@ -76,7 +76,7 @@ Metric = Literal["test", "top5", "validation", "train", "early", "responses", "m
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence of the paper that a number of ours can confirm or contradict."""
+    """A statement of the paper that our numbers can confirm or contradict."""
 
     id: str
     statement: str
@@ -84,15 +84,13 @@ class Claim:
     check: Check  # see `pipeline.report.checks`
     dataset: str = ""  # "": any
     metric: Metric = "test"
-    nets: tuple[str, ...] = ()  # display names; of "falls", the one with the greatest value first
-    length: float = (
-        0.0  # of "falls" and "comparable": how many times the paper's steps it needs; 0: an eighth of them is enough
-    )
-    views: str = ""  # of a test image, which the paper's number is at; "": any
-    margin: float = 0.0  # of "comparable", in points of percent: how far apart the two nets may be
-    paper: dict[str, float] = field(default_factory=dict)  # its numbers, by net or by what they are; errors in percent
-    run: str = ""  # the command that tests it; "": that of the data set's protocol
-    target: Published | None = None  # of "reaches"
+    nets: tuple[str, ...] = ()  # display names; for "falls", in order of falling value
+    length: float = 0.0  # "falls", "comparable": multiple of the paper's steps that it needs; 0: an eighth suffices
+    views: str = ""  # views of a test image behind the paper's number; "": any
+    margin: float = 0.0  # "comparable": largest difference, in percentage points
+    paper: dict[str, float] = field(default_factory=dict)  # its numbers, by net or by meaning; errors in percent
+    run: str = ""  # the command that tests it; "": the protocol's
+    target: Published | None = None  # "reaches"
 
     @property
     def command(self) -> str:
@@ -131,7 +129,7 @@ def _claim(values: dict[str, Any]) -> Claim:
     return Claim(**{**values, "nets": tuple(values.get("nets", values.get("paper", {})))})
 
 
-# The best of several runs is no mark for one run, nor for a mean: such a result has a claim of its own.
+# The best of several runs is no target for one run or a mean; such a result has a claim of its own.
 _TABULATED = [r for r in PUBLISHED if r.of_the_paper and r.reference.startswith("Table") and r.best_of == 1]
 CLAIMS = (
     *map(_claim, _VALUES["claims"]),

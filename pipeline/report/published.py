@@ -1,4 +1,4 @@
-"""Results that are kept in git: an experiment's JSON and pictures, and the pages made of all of them."""
+"""Results kept in git: an experiment's JSON and pictures, and the pages made from all of them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ COLUMNS = ("steps", "minutes", "validation", "test", "ci95", "top5", "ci95_err5"
 
 
 def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path:
-    """Writes `folder`/<name>.json and <name>/*.png, name being the experiment's, and the pages of all results.
+    """Writes `folder`/<name>.json and <name>/*.png for an experiment, then the pages of all results.
 
     Raises:
-        ValueError: the README has no place for its table.
+        ValueError: the README lacks the marks around its table.
     """
     path = folder / f"{name}.json"
-    # Where MLflow lay matters to nobody else.
+    # MLflow's address means nothing on other machines.
     provenance = {key: value for key, value in inputs.provenance.items() if key != "tracking_uri"}
     outcomes = [outcome for outcome in assess(inputs) if applies(outcome.claim, inputs.data["name"])]
     result = {
@@ -58,7 +58,7 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
 
 
 def list_all(folder: Path, readme: Path) -> None:
-    """Writes `folder`/README.md, every result in it, and the README's table, a row a result."""
+    """Writes `folder`/README.md with every result, and the README's table with a row for each."""
     results = [read_json(path) for path in sorted(folder.glob("*.json"))]
     text = readme.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
@@ -71,7 +71,7 @@ def list_all(folder: Path, readme: Path) -> None:
 
 
 def _draw(document: md.Document, folder: Path) -> list[str]:
-    """The figures that are kept, as light PNGs in `folder`, which they replace; their names."""
+    """Replaces `folder` by the figures to keep, as PNGs of the light theme; returns their names."""
     drawn = {figure.name: render(figure.draw, LIGHT) for figure in document.figures() if figure.name in PICTURES}
     with replacing(folder) as part:
         part.mkdir(parents=True)
@@ -81,7 +81,7 @@ def _draw(document: md.Document, folder: Path) -> list[str]:
 
 
 def _without_folders(leaderboard: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The leaderboard without the folder in which a trial's first weights lay on this machine."""
+    """The leaderboard with file names instead of this machine's paths of initial weights."""
     if leaderboard is None:
         return None
     trials = []
@@ -94,27 +94,27 @@ def _without_folders(leaderboard: Mapping[str, Any] | None) -> Mapping[str, Any]
 
 
 def _thin(curve: Curve) -> dict[str, Any]:
-    """A curve as the figure draws it, errors to a hundredth of a percent."""
+    """A curve as the figure draws it, with errors rounded to a hundredth of a percent."""
     drawn = {TRAIN: windows(curve.series(TRAIN)), VAL: curve.series(VAL)}
     points = {metric: [[round(step), round(error, 4)] for step, error in values] for metric, values in drawn.items()}
     return {"net": curve.net.to_json(), "points": points}
 
 
 def collection(results: Sequence[Result]) -> md.Document:
-    """All published experiments: the paper's claims over all of them, then each with its nets and pictures."""
+    """All published experiments: the paper's claims over all of them, then the nets and pictures of each."""
     claims = md.Section("claims", "The paper's claims", _claims(results))
     experiments = [md.Section(result["name"], title(result), _experiment(result)) for result in results]
     return md.Document("Published results", f"Experiments of this reproduction of {TITLE}", [claims, *experiments])
 
 
 def overview(results: Sequence[Result]) -> md.Markdown:
-    """A row an experiment: the net that validates best, the ensemble, and the claims that were measured."""
+    """A row for each experiment: the net with the lowest validation error, the ensemble, the measured claims."""
     header = ["experiment", "nets", "steps", "best net on validation", "test error", "ensemble", "test error", "claims"]
     return md.table(header, [_row(result) for result in results], "lrrlrrrl")
 
 
 def title(result: Result) -> str:
-    """The data set and what was chosen beside it, of the command that makes the experiment."""
+    """The data set and the other choices in the experiment's command."""
     words = [word.removeprefix("++set.") for word in shlex.split(_command(result)) if "=" in word]
     chosen = [word for word in words if not word.startswith(("data=", "trainer.", "evaluation.runs="))]
     return ", ".join([result["data"]["name"], *chosen])
@@ -147,7 +147,7 @@ def _claims(results: Sequence[Result]) -> list[md.Block]:
         measured = [(result, kept) for result in results for kept in result["claims"] if kept["id"] == claim.id]
         if not measured:
             missing.append(claim)
-        elif all(kept["runs"] is None for _, kept in measured):  # counted on the nets, whatever the experiment
+        elif all(kept["runs"] is None for _, kept in measured):  # counted on the nets: the same in every experiment
             measured = measured[:1]
         for at, (result, kept) in enumerate(measured):
             statement, reference = ("", "") if at else (claim.statement, claim.reference)
@@ -155,12 +155,12 @@ def _claims(results: Sequence[Result]) -> list[md.Block]:
             length = "" if kept["length"] is None else md.percent(kept["length"], 0)
             rows.append([statement, md.strong(kept["status"]), where, length, kept["evidence"], reference])
     text = (
-        f"{len(CLAIMS) - len(missing)} of {md.plural(len(CLAIMS), 'claim')} of the paper were measured by the experiments below, "
-        "each verdict computed from the experiment's own runs. Nets are compared where they were trained for as long as each "
-        "other; length is that of the shortest training behind a verdict, of the paper's."
+        f"The experiments below measure {len(CLAIMS) - len(missing)} of the paper's {md.plural(len(CLAIMS), 'claim')}. Each verdict "
+        "is computed from its experiment's runs, and compares only nets that trained equally long. Length: steps of the "
+        "shortest training behind the verdict, as a share of the paper's."
     )
     header = ["claim", "verdict", "experiment", "length", "evidence", "source"]
-    summary = f"{md.plural(len(missing), 'claim')} not measured, and what would measure them"
+    summary = f"{md.plural(len(missing), 'claim')} not measured, and the commands that would measure them"
     return [md.paragraph(text), md.table(header, rows, "lllrll"), md.fold(summary, md.listing(commands(missing)))]
 
 

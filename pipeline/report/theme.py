@@ -1,4 +1,4 @@
-"""How page and figures look: two themes, and what all figures share. matplotlib is imported when something is drawn."""
+"""Two themes for page and figures, and the figures' common style. matplotlib is imported when something is drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DPI = 160
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours. The palettes keep a contrast of 3:1 to the background and stay apart in all colour blindnesses."""
+    """Colours. Palettes have a contrast of 3:1 to the background and stay distinct in all colour blindnesses."""
 
     name: str
     background: str
@@ -26,14 +26,14 @@ class Theme:
     palette: tuple[str, ...]
 
     def tint(self, colour: str, share: float) -> Any:
-        """`colour` laid over the background so that this share of it is left."""
+        """`colour` over the background with this opacity."""
         from matplotlib.colors import to_rgb
 
         pairs = zip(to_rgb(colour), to_rgb(self.background), strict=True)
         return tuple(share * over + (1 - share) * under for over, under in pairs)
 
     def colour(self, depth: int | None, depths: Sequence[int]) -> Any:
-        """A depth's colour in every figure of a report; beyond the palette's length, steps of a ramp."""
+        """The depth's colour in every figure of a report; from a colour map if the palette is too short."""
         if depth is None or depth not in depths:
             return self.text
         if len(depths) <= len(self.palette):
@@ -74,7 +74,7 @@ Draw = Callable[[Theme], Any]  # theme -> matplotlib Figure
 
 
 def render(draw: Draw, theme: Theme) -> bytes:
-    """A PNG; the same bytes for the same values, whatever the user's own matplotlib settings."""
+    """A PNG, the same bytes for the same values under any matplotlib settings of the user."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -111,7 +111,7 @@ def _style(theme: Theme) -> dict[str, Any]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure in inches, laid out so that labels are never cut."""
+    """An empty figure, in inches, whose layout never cuts labels."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

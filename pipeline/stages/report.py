@@ -1,4 +1,4 @@
-"""report: figures, tables and claims from what the earlier stages published and MLflow recorded."""
+"""report: figures, tables and claims from the earlier stages' results and MLflow's curves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "dvc",
 
 def run(config: Config, workspace: Workspace) -> None:
     location = locate(config.tracking.uri, config.paths.mlruns)
-    require_answer(location, "learning curves are what MLflow recorded")
+    require_answer(location, "the learning curves come from MLflow")
     inputs = gather(config, workspace, location)
     write_curves_csv(inputs.curves, workspace.result("curves").with_suffix(".csv"))
     page = build_report(inputs, workspace.report)
@@ -33,7 +33,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
 
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:
-    """What the report is made of, from files of the workspace and MLflow."""
+    """The report's inputs, from files of the workspace and MLflow."""
     store = open_store(workspace.store(config.data.name))
     evaluation = read_json(workspace.result("evaluate"))
     _require_same_data(evaluation, store.manifest.content_hash, config, workspace)
@@ -71,13 +71,13 @@ def _require_same_data(evaluation: Mapping[str, Any], content_hash: str, config:
     data = evaluation["data"]
     if data["content_hash"] != content_hash:
         raise ValueError(
-            f"{workspace.shown(workspace.result('evaluate'))} is of data {data['name']} {data['content_hash'][:12]}, the store of data={config.data.name} "
-            f"holds {content_hash[:12]}; evaluate this one first, or choose the other (override: data={data['name']})"
+            f"{workspace.shown(workspace.result('evaluate'))} is of data {data['name']} {data['content_hash'][:12]}, the store "
+            f"holds {content_hash[:12]}; evaluate its nets first: pipeline evaluate data={config.choices.get('data', config.data.name)}"
         )
 
 
 def _of_the_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Commit, dvc.lock, hardware and date that the runs themselves recorded, not those of the report's moment."""
+    """Commit, dvc.lock, hardware and date as the runs recorded them, not as of the report."""
     facts: dict[str, Any] = {}
     for key, tag in RECORDED.items():
         values = sorted({run.get("tags", {}).get(tag, "unknown") for run in runs})

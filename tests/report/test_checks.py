@@ -1,4 +1,4 @@
-"""Verdicts: what holds, what fails, and what was not measured."""
+"""Verdicts by kind of claim."""
 
 from __future__ import annotations
 
@@ -8,29 +8,11 @@ from dataclasses import replace
 import pytest
 from nets import make_model, make_net, make_recipe
 from samples import make_curve, make_layers, make_sample, with_nets
+from verdicts import IMAGENET, OF_ANY, OF_NETS, measured, outcome, seeds, status
 
 from pipeline.report.checks import assess
 from pipeline.report.claims import near
-from pipeline.report.comparison import differences
-from pipeline.report.paper import CLAIMS, PROTOCOLS
-
-OF_ANY = {"ensemble-beats-best-member", "ensemble-beats-best-member-top5"}
-OF_NETS = {
-    "table-1-flops",
-    "table-6-params",
-    "resnet152-below-vgg",
-    "plain34-is-a-fifth-of-vgg19",
-    "shortcuts-are-free",
-}
-IMAGENET = {"n": 50_000, "steps": 600_000, "dataset": "imagenet"}
-
-
-def outcome(inputs, claim):
-    return next(result for result in assess(inputs) if result.claim.id == claim)
-
-
-def status(inputs, claim):
-    return outcome(inputs, claim).status
+from pipeline.report.paper import CLAIMS
 
 
 def with_ensemble(inputs, **changes):
@@ -41,10 +23,6 @@ def with_members(inputs, *errors):
     """Inputs whose members, in order, have these test errors."""
     nets = [replace(net, test_err1=error) for net, error in zip(inputs.members, errors, strict=True)]
     return with_nets(inputs, nets)
-
-
-def measured(inputs):
-    return {result.claim.id for result in assess(inputs) if result.status != "not measured"}
 
 
 def test_every_claim_has_one_outcome_that_is_json_and_a_command_where_it_is_not_measured():
@@ -92,18 +70,6 @@ def test_depth_helps_compares_the_deepest_with_the_shallowest():
     assert "ResNet-44 errs more than ResNet-32 beyond chance" in between.evidence
 
 
-@pytest.mark.parametrize(
-    "change", [{"schedule": "cosine", "milestones": []}, {"decay_norm": True}, {"lr": 0.05}, {"max_steps": 128_000}]
-)
-def test_nets_of_other_recipes_are_not_compared(change):
-    first, second = nets = make_net(20, error=0.09), make_net(56, error=0.07)
-    inputs = with_nets(make_sample(), nets, curves=[])
-    assert status(inputs, "cifar10-residual-gains") == "holds"
-    other = with_nets(inputs, [replace(first, recipe=make_recipe(**change)), second])
-    same_length = "max_steps" in change  # the length is that of the training, wherever the recipe would have ended
-    assert status(other, "cifar10-residual-gains") == ("holds" if same_length else "not measured")
-
-
 def test_plain_nets_are_judged_on_the_validation_curves_of_their_best_runs():
     result = outcome(make_sample(), "cifar10-plain-degrades")
     assert result.status == "holds"
@@ -120,38 +86,6 @@ def test_predecessors_are_no_plain_nets():
     nets = [make_net(d, model=make_model(d, False, "vgg_bn_small"), run_id=f"vgg{d}") for d in (13, 16)]
     inputs = replace(inputs, curves=[*inputs.curves, *(make_curve(net, 0.1) for net in nets)])
     assert status(inputs, "cifar10-plain-degrades") == "not measured"
-
-
-def test_short_runs_settle_nothing_but_are_quoted():
-    inputs = make_sample(steps=6_318)
-    assert measured(inputs) == OF_ANY | OF_NETS
-    evidence = outcome(inputs, "cifar10-resnet20-table-6").evidence
-    assert evidence.endswith("64,000 steps. So far: ResNet-20 8.95% after 6,318.")
-    assert "plain-56 13.36% on validation images after 6,318" in outcome(inputs, "cifar10-plain-degrades").evidence
-
-
-def test_an_eighth_of_the_length_settles_comparisons_but_no_published_error():
-    inputs = make_sample(steps=8_000)
-    result = outcome(inputs, "cifar10-residual-gains")
-    assert (result.status, result.length) == ("holds", 0.125)
-    assert outcome(inputs, "cifar10-plain-degrades").length == 0.125
-    assert status(inputs, "cifar10-resnet20-table-6") == "not measured"
-
-
-def test_nets_of_different_lengths_are_not_compared():
-    first, second = make_net(20, error=0.09, steps=8_000), make_net(56, error=0.07, steps=16_000)
-    inputs = with_nets(make_sample(), [first, second], curves=[])
-    assert status(inputs, "cifar10-residual-gains") == "not measured"
-    assert status(with_nets(inputs, [first, replace(second, steps=8_000)]), "cifar10-residual-gains") == "holds"
-
-
-def test_training_errors_are_compared_without_an_interval_and_only_of_finished_runs():
-    inputs, claim = make_sample(steps=16_000), "cifar10-plain-degrades-train"
-    result = outcome(inputs, claim)
-    assert result.status == "holds" and result.interval is None
-    assert "on 45,000 training images" in result.evidence
-    stopped = [replace(curve, net=replace(curve.net, complete=curve.net.name != "plain-56")) for curve in inputs.curves]
-    assert status(replace(inputs, curves=stopped), claim) == "not measured"
 
 
 def with_responses(inputs, **means):
@@ -191,12 +125,6 @@ def test_gradients_are_healthy_near_the_median_layers(std, gradient, expected):
     assert status(short, "plain-gradients-are-healthy") == "not measured"
 
 
-def seeds(*errors, **changes):
-    """A ResNet-110 a seed with these test errors."""
-    nets = [make_net(110, error=error, seed=seed, val_err1=error, **changes) for seed, error in enumerate(errors)]
-    return with_nets(make_sample(), nets, curves=[])
-
-
 def test_five_seeds_are_compared_with_the_papers_five():
     claim = "cifar10-resnet110-seeds"
     result = outcome(seeds(0.0643, 0.0650, 0.0655, 0.0680, 0.0677), claim)
@@ -208,27 +136,6 @@ def test_five_seeds_are_compared_with_the_papers_five():
     twice = seeds(0.0643, 0.0650, 0.0655, 0.0680, 0.0677)
     nets = [*twice.members[:4], replace(twice.members[4], seed=3)]
     assert status(with_nets(twice, nets), claim) == "not measured"
-
-
-def test_another_recipe_is_no_paper_length_run():
-    claim, errors = "cifar10-resnet110-seeds", (0.064, 0.066, 0.065, 0.066, 0.066)
-    good = seeds(*errors)
-    assert status(good, claim) == "holds" and "Recipe" not in " ".join(differences(good, PROTOCOLS["cifar10"]))
-    for change in ({"schedule": "cosine", "milestones": []}, {"milestones": [1000]}, {"weight_decay": 0.0}):
-        assert status(seeds(*errors, recipe=make_recipe(**change)), claim) == "not measured"
-    assert status(with_nets(good, [replace(net, recipe=None) for net in good.members]), claim) == "not measured"
-    nets = [replace(good.members[0], recipe=make_recipe(nesterov=True)), *good.members[1:]]
-    assert "nesterov True (the paper: False)" in " ".join(differences(with_nets(good, nets), PROTOCOLS["cifar10"]))
-
-
-@pytest.mark.parametrize(
-    "change", [{"steps": 192_000}, {"recipe": make_recipe(lr=0.01)}, {"start": "net.pth"}, {"num_train": 500}]
-)
-def test_a_longer_training_another_rate_or_another_beginning_does_not_speak_for_the_papers(change):
-    inputs = make_sample(depths=(20,))
-    other = make_net(20, **{"error": 0.01, "run_id": "other", "key": "other", "checkpoint_sha256": "o", **change})
-    result = outcome(with_nets(inputs, inputs.members, others=[other]), "cifar10-resnet20-table-6")
-    assert (result.value, result.length) == (inputs.members[0].test_err1, 1.0)
 
 
 def cold_and_warm(*, late, end=0.07):
@@ -251,21 +158,6 @@ def test_a_cold_start_is_slow_and_ends_alike():
     one = cold_and_warm(late=3)
     result = outcome(replace(one, curves=one.curves[:1]), claim)
     assert result.status == "not measured" and "one without" in result.evidence
-
-
-def test_a_warm_up_makes_another_kind_of_run():
-    warm = seeds(0.066, 0.067, 0.065, 0.066, 0.066, recipe=make_recipe(warmup_lr=0.01))
-    cold = make_net(110, error=0.05, run_id="cold", key="cold", checkpoint_sha256="cold")
-    result = outcome(with_nets(warm, warm.members, others=[cold]), "cifar10-resnet110-seeds")
-    assert (result.runs, result.value) == (5, pytest.approx(0.066))  # one run of another kind does not push them aside
-
-
-def test_more_steps_need_all_of_them():
-    claim, about = "imagenet-plain-degrades-longer", {"name": "imagenet", "depths": (18, 34), "plain": (18, 34)}
-    short = outcome(make_sample(**about, steps=600_000), claim)
-    assert short.status == "not measured" and "trained for 1,800,000 steps." in short.evidence
-    long = outcome(make_sample(**about, steps=1_800_000), claim)
-    assert (long.status, long.length) == ("holds", 3.0)
 
 
 def test_faster_convergence_is_a_lower_error_at_first():
@@ -304,13 +196,6 @@ def test_a_published_error_is_reached_unless_the_whole_interval_lies_above(error
     assert (result.status, result.beyond_chance) == (expected, beyond_chance)
     assert result.claim.paper == {"ResNet-20": 8.75}
     assert f"{100 * error:.2f}%" in result.evidence
-
-
-def test_several_seeds_count_by_their_mean():
-    nets = [make_net(20, error=error, seed=seed) for seed, error in enumerate((0.08, 0.1))]
-    result = outcome(with_nets(make_sample(), nets), "cifar10-resnet20-table-6")
-    assert result.value == pytest.approx(0.09)
-    assert "mean of 2 runs" in result.evidence
 
 
 def imagenet(*nets, views="10-crop"):
