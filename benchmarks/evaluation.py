@@ -14,8 +14,8 @@ from benchmarks.harness import Bench, Measured, Row, quiet
 from benchmarks.synthetic import changed, paper_config
 from benchmarks.training import KEPT, title
 from pipeline.config import AugmentConfig, EnsembleConfig, ModelConfig
-from pipeline.ensemble.averaging import average
 from pipeline.ensemble.build import choose
+from pipeline.ensemble.forward import average
 from pipeline.ensemble.members import Source
 from pipeline.ensemble.predictions import FOLDER, Images, keep, kept, validation_images
 from pipeline.evaluation.errors import top_k_error

@@ -21,7 +21,7 @@ from benchmarks.sweep import SMALL
 from benchmarks.synthetic import changed, paper_config, synthetic_store
 from pipeline.atomic import read_json, replacing
 from pipeline.ensemble import selection
-from pipeline.ensemble.averaging import average
+from pipeline.ensemble.forward import average
 from pipeline.ensemble.predictions import probabilities, validation_images
 from pipeline.run.fit import fit
 from pipeline.run.run import RUN

@@ -1,6 +1,6 @@
-"""One record of a trained net: what it is, how it was made, what it came to.
+"""The one record of a trained net: what it is, how it was trained, its results.
 
-Training and `adopt` write it into the weights' header and into MLflow (tag `pipeline.net`); the ensemble adds a weight,
+Training and `adopt` write it into the weights' header and into MLflow (tag `pipeline.net`); the ensemble adds the weight,
 evaluation adds test errors, the report reads it. A new fact about nets is a new field here and nowhere else.
 """
 
@@ -16,47 +16,47 @@ from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    """A trained net. Errors are fractions; None says "not measured". Steps are optimiser steps."""
+    """A trained net. Errors are fractions, None if not measured. Steps are optimiser steps."""
 
     key: str  # of the run, see `pipeline.run.key`
-    run_id: str = ""  # in MLflow; "" while it has not answered
+    run_id: str = ""  # in MLflow; "" until MLflow has answered
 
-    # What the weights are, and how images are shown to them.
+    # Architecture and input.
     model: ModelConfig
     num_classes: int
     in_channels: int
     normalize: str
     augment: AugmentConfig
-    params: int = 0  # learnt numbers
-    macs: int = 0  # multiply-adds of one image of the size it was trained on
-    checkpoint_sha256: str = ""  # of the weights' file; not in the file's own header
+    params: int = 0  # parameters
+    macs: int = 0  # multiply-adds for one image of the training size
+    checkpoint_sha256: str = ""  # of the file of weights, whose own header leaves it out
 
-    # How they were made.
+    # Training.
     data: str  # content hash of the store
-    split: str  # holdout, or full for a net that was trained on the validation images too
-    num_train: int = 0  # images it was trained on; 0 for all of the split
-    seen: tuple[str, ...] = ()  # content hashes of data sets whose validation images it was trained on
-    recipe: RecipeConfig | None = None  # with the precision that it came to; None: made elsewhere
-    seed: int | None = None  # None: made elsewhere
-    start: str = ""  # what training started from; "" for random weights
+    split: str  # holdout, or full: trained on the validation images too
+    num_train: int = 0  # training images; 0 for all of the split
+    seen: tuple[str, ...] = ()  # content hashes of the data sets whose validation images were trained on
+    recipe: RecipeConfig | None = None  # with the resolved precision; None: adopted
+    seed: int | None = None  # None: adopted
+    start: str = ""  # weights that training started from; "" for random ones
     sync_batchnorm: bool = True
-    steps: int = 0  # of the training; 0: made elsewhere
+    steps: int = 0  # of the training; 0: adopted
 
-    # What they came to.
-    complete: bool = False  # trained to the recipe's end, not stopped by a sweep's scheduler
-    step: int = 0  # of the checkpoint that was kept
-    snapshots: tuple[tuple[int, str], ...] = ()  # step and sha256 of the weights that each cycle of the rate left
-    snapshot: int = 0  # step of the snapshot that this is; 0 for the weights that the run chose
-    val_err1: float | None = None  # None: no validation images, or ones that it was trained on
+    # Results.
+    complete: bool = False  # trained to the end of the recipe, not stopped by a sweep's scheduler
+    step: int = 0  # of the best checkpoint
+    snapshots: tuple[tuple[int, str], ...] = ()  # step and sha256 of the weights after each cycle of the learning rate
+    snapshot: int = 0  # step of the snapshot that this record is of; 0 for the best checkpoint
+    val_err1: float | None = None  # None: no validation images, or trained on them
     val_err5: float | None = None
     seconds: float | None = None  # of training and validation, over all attempts
     images_per_s: float | None = None  # of the last attempt, validation included
 
-    # In an ensemble's average; None outside.
-    weight: float | None = None
+    # In an ensemble.
+    weight: float | None = None  # in the average; None for other nets
     temperature: float = 1.0  # its logits are divided by it before averaging
 
-    # On the test images; evaluation alone fills these.
+    # Evaluation: errors on the test images.
     test_err1: float | None = None
     test_err5: float | None = None
     ci95: tuple[float, float] | None = None  # Wilson's interval of test_err1
@@ -73,25 +73,25 @@ class Net:
 
     @property
     def setting(self) -> str:
-        """Equal for nets that were trained alike: all that decides a result but the net's size, its rate and its seed."""
+        """Equal for nets that were trained alike, whatever their architecture, learning rate and seed."""
         recipe = None if self.recipe is None else {**asdict(self.recipe), "lr": None}
         wiring = (self.model.init_fan, self.model.shortcut_zeros, self.sync_batchnorm)
         return json.dumps([recipe, self.split, self.num_train, self.start, wiring], sort_keys=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, `name` among them for people who read the file."""
+        """Plain values, with `name` for people who read the file."""
         return {"name": self.name, **asdict(self)}
 
     def to_tag(self) -> str:
-        """The record as MLflow's tag `pipeline.net` holds it; the id of the run that has the tag is left out."""
+        """The value of MLflow's tag `pipeline.net`; the id of the run that has the tag is left out."""
         return json.dumps({**self.to_json(), "run_id": ""})
 
 
 def from_json(values: Mapping[str, Any]) -> Net:
-    """The record that `Net.to_json` wrote, by this version or an earlier one; fields that it lacks take their defaults.
+    """The record that `Net.to_json` of this version or an earlier one wrote; missing fields take their defaults.
 
     Raises:
-        ValueError: no record of a net.
+        ValueError: not the record of a net.
     """
     names = {field.name for field in fields(Net)}
     kept = {key: value for key, value in values.items() if key in names}
@@ -105,7 +105,7 @@ def from_json(values: Mapping[str, Any]) -> Net:
         kept["snapshots"] = tuple((int(step), digest) for step, digest in kept.get("snapshots", ()))
         return Net(**kept)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"no record of a net: {error}") from None
+        raise ValueError(f"not the record of a net: {error}") from None
 
 
 def _recipe(values: Mapping[str, Any] | None) -> RecipeConfig | None:

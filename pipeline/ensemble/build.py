@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.atomic import read_json, replacing, write_json
 from pipeline.config import EnsembleConfig
 from pipeline.ensemble import selection
-from pipeline.ensemble.averaging import fitted_temperature, running_averages, tempered
+from pipeline.ensemble.forward import fitted_temperature, running_averages, tempered
 from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, validation_images
 from pipeline.ensemble.register import ensemble_key, register

@@ -1,15 +1,27 @@
-"""The forward pass that predictions and the served model share, and the re-estimation of batch norm's statistics."""
+"""From images to an ensemble's probabilities: one net's forward pass, its calibration, the average of several nets.
+
+The served model shares this module with evaluation. M nets, N images, K classes. Temperature scaling: Guo et al. 2017,
+"On Calibration of Modern Neural Networks", arXiv 1706.04599.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.learn.training.precision import float32_products
+
+Probabilities = NDArray[np.floating]  # (N, K), rows sum to 1
+
+COLDEST, HOTTEST = 0.05, 20.0
+HALVINGS = 30  # of the range's logarithm: down to the last digit of a float32
 
 
 def ready(net: nn.Module, device: torch.device) -> nn.Module:
@@ -40,25 +52,66 @@ def class_probabilities(net: nn.Module, images: Tensor) -> Tensor:
         return net(images).float().softmax(1)
 
 
-@torch.no_grad()
-def average_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Sets each batch norm's statistics to their plain mean over `batches`; leaves `net` in evaluation mode.
-
-    Training keeps running averages, in which the last few batches weigh most. The authors' released nets have "the
-    averages" over a large training batch instead (README of KaimingHe/deep-residual-networks).
+def fitted_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -> float:
+    """The temperature with the lowest cross-entropy on the labels, between COLDEST and HOTTEST.
 
     Args:
-        batches: (B, C, H, W) float32, normalised training images; at least one.
+        probabilities: (N, K), rows sum to 1.
+        labels: (N,) true classes.
     """
-    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # in torch: every batch weighs the same
-    net.train()
-    with float32_products("fp32"):
-        for images in batches:
-            net(images)
-    net.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    logs = _logs(probabilities)
+    true_logs = logs[np.arange(len(labels)), labels].mean()
+    low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
+    for _ in range(HALVINGS):  # cross-entropy is convex in 1 / temperature
+        middle = (low + high) / 2
+        expected = (_softmax(np.exp(middle) * logs) * logs).sum(1).mean()
+        low, high = (low, middle) if expected > true_logs else (middle, high)
+    return float(np.exp(-(low + high) / 2))
+
+
+def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """(N, K) probabilities with the logits divided by `temperature`: a temperature above 1 makes them less confident.
+
+    The order of the classes stays, and with it the net's own errors.
+    """
+    if temperature == 1.0:
+        return probabilities
+    return _softmax(_logs(probabilities) / temperature).astype(np.float32)
+
+
+def _logs(probabilities: Probabilities) -> NDArray[np.float64]:
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny), dtype=np.float64)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def average(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> NDArray[np.float32]:
+    """(N, K) weighted mean of members' probabilities, taken after the softmax in float64.
+
+    Args:
+        weights: (M,) not negative; normalised here.
+    Raises:
+        ValueError: no member, a negative weight, all weights 0, or not as many weights as members.
+    """
+    if len(probabilities) != len(weights) or min(weights, default=-1.0) < 0 or not sum(weights):
+        raise ValueError(
+            f"{len(probabilities)} members with weights {list(weights)}; need one weight a member, none negative, not all 0"
+        )
+    return np.average(probabilities, axis=0, weights=np.array(weights, dtype=np.float64)).astype(np.float32)
+
+
+def running_averages(probabilities: Iterable[Probabilities], weights: Iterable[float]) -> Iterator[NDArray[np.float32]]:
+    """(N, K) weighted mean of the first member, of the first two, and so on, summed in float64.
+
+    Args:
+        weights: (M,) not negative, the first above 0.
+    """
+    total: Any = 0.0
+    weight_sum = 0.0
+    for values, weight in zip(probabilities, weights, strict=True):
+        total += values * np.float64(weight)
+        weight_sum += weight
+        yield (total / weight_sum).astype(np.float32)

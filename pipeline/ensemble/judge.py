@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import replacing
-from pipeline.ensemble.averaging import running_averages
 from pipeline.ensemble.build import Ensemble, averages
+from pipeline.ensemble.forward import running_averages
 from pipeline.ensemble.predictions import Images
 from pipeline.ensemble.selection import all_but_seed, architecture, first_of_each
 from pipeline.evaluation.errors import (

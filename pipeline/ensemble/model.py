@@ -18,8 +18,7 @@ from mlflow.pyfunc import PythonModel
 from safetensors.torch import load_file
 
 from pipeline.config.model import ModelConfig
-from pipeline.ensemble.averaging import average, tempered
-from pipeline.ensemble.forward import class_probabilities, ready
+from pipeline.ensemble.forward import average, class_probabilities, ready, tempered
 from pipeline.learn.input.augment import PadCrop
 from pipeline.learn.models import build_model
 

@@ -17,14 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from pipeline.atomic import replacing, sha256
 from pipeline.config import NO_GLOBAL_POOL, EvaluationConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
-from pipeline.ensemble.forward import average_statistics, class_probabilities, ready
+from pipeline.ensemble.forward import class_probabilities, ready
 from pipeline.learn.input.batches import ArrayBatches, ShardBatches, batches_of
 from pipeline.learn.input.loader import EvalLoader, TrainLoader
 from pipeline.learn.models import build_model
+from pipeline.learn.training.precision import float32_products
 from pipeline.progress import progress
 from pipeline.record import Net
 from pipeline.run.key import code_version
@@ -163,7 +165,8 @@ def _forward(weights: Path, images: Images, device: torch.device, workers: int) 
     title = f"{images.which} images, {record.name} {record.key}"
     if images.evaluation.batchnorm == "averaged":
         net = net.to(memory_format=torch.channels_last).to(device)
-        average_statistics(net, _training_images(images.store, record, device, workers, title))
+        with float32_products("fp32"):
+            update_bn(_training_images(images.store, record, device, workers, title), net)
     net = ready(net, device)
     if isinstance(batches, ArrayBatches) or kind == "single":  # small images have one view (Sec. 4.2)
         loader = EvalLoader(indices, BATCH, batches.fetch, ahead=batches.ahead)
@@ -205,7 +208,11 @@ def _view_averages(
 
 
 def _training_images(store: Store, record: Net, device: torch.device, workers: int, title: str) -> Iterator[Tensor]:
-    """Batches of the net's training images, augmented and in the order of the first epoch of seed 0."""
+    """Batches of the net's training images, augmented and in the order of the first epoch of seed 0.
+
+    Training keeps running averages of batch norm's statistics, in which the last few batches weigh most. The authors'
+    released nets have "the averages" over a large training batch instead (README of KaimingHe/deep-residual-networks).
+    """
     images = Images("train", store, store.train(), store.split_indices(record.split, record.num_train)[0])
     batches = images.batches(record, workers)
     size = min(BATCH, len(images.indices))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -41,17 +40,37 @@ def responses(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Respo
     layers = list(_norms_after_3x3(net))
     if not layers:
         raise ValueError("no 3x3 convolution is followed by batch norm, after which layer responses are measured")
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def keep(layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        outputs[layer] = output
+        return output.clone()  # which an in-place ReLU may overwrite
+
     device = next(net.parameters()).device
     # One row a layer: sum, sum of squares, count, sum of the gradients' norms.
     sums, images = torch.zeros(len(layers), 4, dtype=torch.float64, device=device), 0
-    with float32_products("fp32"), _measuring(layers, sums):
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    try:
         for inputs, labels in batches:
             images += len(labels)
-            F.cross_entropy(net(inputs).float(), labels, reduction="sum").backward()
-            net.zero_grad()
+            with float32_products("fp32"):
+                loss = F.cross_entropy(net(inputs).float(), labels, reduction="sum")
+                kept = [outputs[layer] for layer in layers]
+                gradients = torch.autograd.grad(loss, kept)
+            sums += torch.stack([_moments(*pair) for pair in zip(kept, gradients, strict=True)])
+    finally:
+        for handle in handles:
+            handle.remove()
     mean = sums[:, 0] / sums[:, 2]
     std = (sums[:, 1] / sums[:, 2] - mean.square()).clamp(min=0).sqrt()
     return Responses(std.tolist(), (sums[:, 3] / images).tolist())
+
+
+def _moments(output: Tensor, gradient: Tensor) -> Tensor:
+    """(4,) float64: a layer's row in `responses` for one batch."""
+    variance, mean = (value.double() for value in torch.var_mean(output.detach(), correction=0))
+    count, norms = output.numel(), gradient.flatten(1).norm(dim=1).double()
+    return torch.stack([count * mean, count * (variance + mean.square()), count * torch.ones_like(mean), norms.sum()])
 
 
 def responses_of(weights: Path, images: Images, device: torch.device, workers: int) -> Responses | None:
@@ -75,30 +94,3 @@ def _norms_after_3x3(net: nn.Module) -> Iterator[nn.BatchNorm2d]:
         for conv, norm in pairwise(parent.children()):
             if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and isinstance(norm, nn.BatchNorm2d):
                 yield norm
-
-
-@contextmanager
-def _measuring(layers: list[nn.BatchNorm2d], sums: Tensor) -> Iterator[None]:
-    """Adds each forward and backward pass in the block to the rows of `sums`."""
-
-    def measure(row: Tensor, output: Tensor) -> None:
-        variance, mean = torch.var_mean(output.detach(), correction=0)
-        count, mean = output.numel(), mean.double()
-        row[0] += count * mean
-        row[1] += count * (variance.double() + mean.square())
-        row[2] += count
-
-        def add_gradient(gradient: Tensor) -> None:
-            row[3] += gradient.detach().flatten(1).norm(dim=1).double().sum()
-
-        output.register_hook(add_gradient)  # on the value before an in-place ReLU
-
-    handles = [
-        layer.register_forward_hook(lambda _, __, output, row=row: measure(row, output))
-        for layer, row in zip(layers, sums, strict=True)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -12,8 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ensemble.averaging import Probabilities
-from pipeline.evaluation.errors import require_countable
+from pipeline.evaluation.errors import Probabilities, require_countable
 from pipeline.record import Net
 
 T = TypeVar("T")

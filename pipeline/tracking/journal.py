@@ -1,7 +1,7 @@
-"""The journal: what a run did, one JSON object a line, appended on local disk.
+"""The journal: a run's events on local disk, one JSON object a line.
 
-Training writes here and never waits for a server. `pipeline.tracking.shipper` replays a journal to MLflow; replaying it
-twice changes nothing.
+Training appends to it and never waits for a server. `pipeline.tracking.shipper` replays it to MLflow; replaying it twice
+changes nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Journal:
             for key in event.get("values", ()):
                 self._last_step[key] = max(self._last_step.get(key, -1), event["step"])
         if self.path.exists():
-            os.truncate(self.path, whole)  # a line that a crash cut short would swallow the next one
+            os.truncate(self.path, whole)  # or the next event would continue a line that a crash cut short
 
     def begin(self, name: str, experiment: str, params: dict[str, Any], tags: dict[str, str]) -> None:
         self._append({"event": "begin", "name": name, "experiment": experiment, "params": params, "tags": tags})
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Values at an optimiser step. What an earlier attempt already wrote for this key and step is not repeated."""
+        """Values at an optimiser step, except those that an earlier attempt wrote for the same key and step."""
         with self._lock:
             fresh = {k: v for k, v in values.items() if step > self._last_step.get(k, -1)}
             self._last_step.update(dict.fromkeys(fresh, step))
@@ -45,7 +45,7 @@ class Journal:
             self._append({"event": "metrics", "step": step, "values": finite})
 
     def artifact(self, path: Path, folder: str) -> None:
-        """A file to be uploaded to `folder` of the run's artifacts."""
+        """A file to upload to `folder` of the run's artifacts."""
         self._append({"event": "artifact", "path": str(path), "folder": folder})
 
     def tags(self, tags: dict[str, str]) -> None:
@@ -65,7 +65,7 @@ class Journal:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Events from byte `offset` on and the offset after the last whole line."""
+    """Events from byte `offset` on, and the offset behind the last complete line."""
     if not path.exists():
         return [], 0
     with path.open("rb") as stream:

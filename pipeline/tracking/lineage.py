@@ -1,17 +1,18 @@
-"""Where a result comes from: commit, dvc.lock, host. Tags of every run."""
+"""Where a result comes from: commit, dvc.lock, host and hardware, as tags of every run."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 
 def lineage(root: Path) -> dict[str, str]:
-    """Tags: git commit (with "+dirty" where tracked files are changed), dvc.lock's sha256, host, Python."""
+    """Tags: git commit ("+dirty" if tracked files have changed), dvc.lock's sha256, host, hardware, Python."""
     tags = {
         "pipeline.host": platform.node(),
         "pipeline.hardware": hardware(),
@@ -29,19 +30,14 @@ def lineage(root: Path) -> dict[str, str]:
 
 
 def hardware() -> str:
-    """CPU model and core count of this machine, and its GPUs where torch is loaded and sees any."""
-    model = platform.processor() or platform.machine()
+    """CPU model and core count of this machine, and its GPUs if torch is loaded and has any."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    described = f"{model}, {os.cpu_count()} cores"
+    model = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    parts = [model[1] if model else platform.processor() or platform.machine(), f"{os.cpu_count()} cores"]
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        described += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return described
+        parts.append(f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}")
+    return ", ".join(parts)
 
 
 def _git(root: Path, *arguments: str) -> str:

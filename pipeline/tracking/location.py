@@ -1,4 +1,4 @@
-"""MLflow as this project uses it: where it lies, experiments, runs found by key."""
+"""Where MLflow is, the tags that this project sets, and how runs are looked up by key."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# A dead server must not hold anything up for minutes (MLflow's default is about four a call). MLflow's client would
-# send a slow create_run again and make two runs of one training; the shipper repeats by itself, and looks first. A bar a
-# file and two links a run would stand between the lines of the stage itself.
+# By default a call to a dead server takes about four minutes. A repeated create_run would make two runs of one training
+# where the server was only slow; the shipper repeats calls itself, and looks for the run first. MLflow's progress bars
+# and links would interrupt the output of the stages.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -23,16 +23,16 @@ _ENVIRONMENT = {
 }
 
 KEY_TAG = "pipeline.key"
-PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId when the run is made
+PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId when the run is created
 KIND_TAG = "pipeline.kind"  # train, adopted, sweep, ensemble
 DATA_TAG = "pipeline.data"  # the store's content hash
 ADOPTED = "adopted"
 SPLIT_TAG = "pipeline.split"
 STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
-NET_TAG = "pipeline.net"  # JSON of `pipeline.record.Net`: at first before training, at the end with what it came to
+NET_TAG = "pipeline.net"  # JSON of `pipeline.record.Net`, set before training and again with its results
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
-SOURCE_TAG = "pipeline.source"  # of an adopted net: the file it came from, and its weights' fingerprint
-COMPILED_TAG = "pipeline.compiled"  # what trainer.compile came to: true or false
+SOURCE_TAG = "pipeline.source"  # of an adopted net: its file and its weights' fingerprint
+COMPILED_TAG = "pipeline.compiled"  # true or false, what trainer.compile resolved to
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Location:
 
 
 def locate(uri: str, mlruns: str | Path) -> Location:
-    """Location of a configured URI; "" means SQLite and a folder below `mlruns`."""
+    """The location that tracking.uri names; "" is SQLite and a folder below `mlruns`, which is created."""
     if uri:
         return Location(uri)
     folder = Path(mlruns)
@@ -53,22 +53,22 @@ def locate(uri: str, mlruns: str | Path) -> Location:
 
 
 def client(location: Location) -> Any:
-    """An MlflowClient that talks to `location` whatever the environment says.
+    """An MlflowClient for `location`, whatever server the environment names.
 
-    MLflow reads its settings from the environment alone; those that the user has set stay.
+    MLflow reads its settings from the environment alone; those that the user has set are kept.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # an environment made by uv has no pip
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # warns that an environment of uv has no pip
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=location.uri, registry_uri=location.uri)
 
 
 def experiment_id(mlflow_client: Any, name: str, location: Location) -> str:
-    """Id of the experiment, made if absent; two makers at once get the same one."""
+    """Id of the experiment, created if absent; concurrent callers get the same one."""
     from mlflow.exceptions import MlflowException
 
     experiment = mlflow_client.get_experiment_by_name(name)

@@ -9,8 +9,8 @@ import pytest
 from tiny_world import World, choose, file_names, val_probabilities
 
 from pipeline.ensemble import build
-from pipeline.ensemble.averaging import fitted_temperature, tempered
 from pipeline.ensemble.build import build_ensemble, read_ensemble
+from pipeline.ensemble.forward import fitted_temperature, tempered
 from pipeline.ensemble.predictions import validation_images
 from pipeline.ensemble.register import ensemble_key
 from pipeline.tracking import registry

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from nets import make_model
 from torch import nn
 
-from pipeline.ensemble.forward import average_statistics, ready
+from pipeline.ensemble.forward import COLDEST, HOTTEST, average, fitted_temperature, ready, tempered
 from pipeline.learn.models import build_model
 
 CPU = torch.device("cpu")
@@ -49,20 +50,60 @@ def test_a_ready_net_gives_the_same_answers_without_batch_norm(net):
     assert ((before - before[0]).abs().max() / scale) > 1e-3  # images get different answers
 
 
-def test_every_batch_weighs_the_same_in_averaged_statistics() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, momentum=0.3))
-    nn.init.ones_(net[0].weight), nn.init.zeros_(net[0].bias)
-    batches = [torch.tensor([0.0, 2.0]).view(2, 1, 1, 1), torch.tensor([10.0, 18.0]).view(2, 1, 1, 1)]
-    average_statistics(net, iter(batches))
-    assert net[1].running_mean.item() == 7.5  # of 1 and 14
-    assert net[1].running_var.item() == 17.0  # of 2 and 32, without bias
-    assert not net.training and net[1].momentum == 0.3
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return (exponentials / exponentials.sum(1, keepdims=True)).astype(np.float32)
 
 
-def test_earlier_statistics_are_forgotten() -> None:
-    batches = [torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(n)) for n in range(3)]
-    fresh, used = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
-    used(torch.full((2, 3, 4, 4), 100.0))
-    for norm in (fresh, used):
-        average_statistics(norm, batches)
-    assert torch.equal(fresh.running_mean, used.running_mean) and torch.equal(fresh.running_var, used.running_var)
+def drawn(count=20_000, sharper=1.0):
+    """Probabilities, and labels drawn from the same logits divided by `sharper`."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (count, 5))
+    truth = softmax(logits / sharper)
+    labels = (truth.cumsum(1) > rng.random((count, 1))).argmax(1)
+    return softmax(logits), labels
+
+
+@pytest.mark.parametrize("sharper", [0.5, 1.0, 3.0])
+def test_the_temperature_of_overconfident_probabilities_is_recovered(sharper):
+    assert fitted_temperature(*drawn(sharper=sharper)) == pytest.approx(sharper, rel=0.03)
+
+
+def test_the_temperature_has_the_lowest_cross_entropy_on_the_labels():
+    probabilities, labels = drawn(500, sharper=1.7)
+    fitted = fitted_temperature(probabilities, labels)
+
+    def cross_entropy(temperature):
+        return -np.log(tempered(probabilities, temperature)[np.arange(500), labels]).mean()
+
+    assert cross_entropy(fitted) <= min(cross_entropy(fitted * 0.98), cross_entropy(fitted * 1.02))
+
+
+def test_a_temperature_changes_no_order_and_one_changes_nothing():
+    probabilities, _ = drawn(100)
+    assert tempered(probabilities, 1.0) is probabilities
+    for temperature in (0.5, 4.0):
+        scaled = tempered(probabilities, temperature)
+        assert np.array_equal(scaled.argsort(1), probabilities.argsort(1)) and scaled.dtype == np.float32
+        np.testing.assert_allclose(scaled.sum(1), 1, rtol=1e-6)
+    assert tempered(probabilities, 4.0).max() < probabilities.max()
+
+
+def test_a_net_that_is_never_wrong_or_always_wrong_stays_within_bounds():
+    sure, labels = np.eye(3, dtype=np.float32), np.arange(3)
+    assert fitted_temperature(np.full((3, 3), 0.2, np.float32) + 0.4 * sure, labels) == pytest.approx(COLDEST)
+    assert fitted_temperature(sure, np.roll(labels, 1)) == pytest.approx(HOTTEST)
+
+
+def test_average_normalises_weights_and_rows_sum_to_one():
+    a, b = np.eye(3, dtype=np.float32)[[0, 1]], np.eye(3, dtype=np.float32)[[1, 1]]
+    mean = average([a, b], [3, 1])
+    assert mean.dtype == np.float32
+    np.testing.assert_allclose(mean, [[0.75, 0.25, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(average([a, b], [0, 2]), b)
+
+
+@pytest.mark.parametrize("weights", [[], [1], [1, -1], [0, 0]])
+def test_average_refuses_impossible_weights(weights):
+    with pytest.raises(ValueError, match="weight"):
+        average([np.eye(3)] * 2, weights)

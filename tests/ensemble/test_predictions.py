@@ -12,7 +12,6 @@ from torchvision.transforms.v2 import functional as TF
 
 from pipeline.config import EvaluationConfig, RecipeConfig
 from pipeline.ensemble import predictions
-from pipeline.ensemble.forward import average_statistics
 from pipeline.ensemble.predictions import Images, all_images, load_net, probabilities, validation_images
 from pipeline.learn.input.module import ImageData
 from pipeline.run import key as training_key
@@ -132,7 +131,13 @@ def test_batch_norms_averages_are_taken_from_the_nets_training_images(world):
     net, record = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=NUM_TRAIN - NUM_VAL, augment=record.augment, normalize="channel")
     data = ImageData(world.store.path, "holdout", recipe, 0)
-    average_statistics(net, [data.on_after_batch_transfer(batch, 0)[0] for batch in data.train_dataloader()])
+    net.train()
+    for norm in (module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.reset_running_stats()
+        norm.momentum = 1.0  # one batch has all training images
+    (batch,) = data.train_dataloader()
+    net(data.on_after_batch_transfer(batch, 0)[0])
+    net.eval()
     images = viewed(world, "single")
     inputs, _ = images.batches(record).finish((torch.arange(NUM_TEST), torch.empty(0)))
     np.testing.assert_allclose(values, net(inputs).softmax(1).detach().numpy(), atol=1e-5)

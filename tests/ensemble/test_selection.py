@@ -5,7 +5,7 @@ import pytest
 from runs import a_net
 
 from pipeline.config import ModelConfig
-from pipeline.ensemble.averaging import average
+from pipeline.ensemble.forward import average
 from pipeline.ensemble.selection import best_per_depth, cross_entropy, deepest_twice, greedy, one_net, top_k
 
 
@@ -104,20 +104,6 @@ def test_greedy_follows_its_definition_and_is_never_worse_than_the_best_candidat
     assert chosen == plainly_greedy(nets, labels, 5)
     error = (average([nets[i] for i, _ in chosen], [weight for _, weight in chosen]).argmax(1) != labels).mean()
     assert error <= min((p.argmax(1) != labels).mean() for p in nets)
-
-
-def test_average_normalises_weights_and_rows_sum_to_one():
-    a, b = one_hot([0, 1]), one_hot([1, 1])
-    mean = average([a, b], [3, 1])
-    assert mean.dtype == np.float32
-    np.testing.assert_allclose(mean, [[0.75, 0.25, 0], [0, 1, 0]])
-    np.testing.assert_array_equal(average([a, b], [0, 2]), b)
-
-
-@pytest.mark.parametrize("weights", [[], [1], [1, -1], [0, 0]])
-def test_average_refuses_impossible_weights(weights):
-    with pytest.raises(ValueError, match="weight"):
-        average([one_hot([0])] * 2, weights)
 
 
 def test_cross_entropy_of_an_impossible_truth_is_finite():

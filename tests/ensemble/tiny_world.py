@@ -15,8 +15,8 @@ from pipeline.config import AugmentConfig, EnsembleConfig, ModelConfig, RecipeCo
 from pipeline.data.shards import ShardWriter, as_jpeg
 from pipeline.data.splits import array_statistics, make_splits
 from pipeline.data.store import Manifest, Store, open_store
-from pipeline.ensemble.averaging import average
 from pipeline.ensemble.build import Ensemble
+from pipeline.ensemble.forward import average
 from pipeline.ensemble.members import Source
 from pipeline.learn.models import build_model
 from pipeline.record import Net
