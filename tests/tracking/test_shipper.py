@@ -25,17 +25,27 @@ from pipeline.tracking.journal import Journal
 from pipeline.tracking.location import KEY_TAG, PARENT_TAG, Location, client, find_run, locate
 from pipeline.tracking.shipper import STATE, Shipper, run_id, ship, ship_all
 
+STEPS = [0, 1, 2, 3, 4]
+
 
 def journal(folder: Path, key: str = "k", **tags: str) -> Journal:
     written = Journal(folder)
     written.begin(f"run-{key}", "digits", {"lr": 0.1}, {KEY_TAG: key, **tags})
-    for step in range(5):
+    for step in STEPS:
         written.metrics(step, {"train/loss": 1.0 / (step + 1)})
     return written
 
 
 def history(location: Location, run: str) -> list:
     return [(point.step, point.value) for point in client(location).get_metric_history(run, "train/loss")]
+
+
+def the_run(location: Location) -> Any:
+    """The only run, which has each step once."""
+    mlflow = client(location)
+    (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("digits").experiment_id])
+    assert [step for step, _ in history(location, run.info.run_id)][:5] == STEPS
+    return run
 
 
 def test_a_journal_becomes_one_run_however_often_it_is_shipped(tmp_path, location):
@@ -48,29 +58,22 @@ def test_a_journal_becomes_one_run_however_often_it_is_shipped(tmp_path, locatio
     (tmp_path / "k" / STATE).unlink()  # as if the crash had come before it was written
     ship(tmp_path / "k", location)
     assert run_id(tmp_path / "k") == run
-    assert [step for step, _ in history(location, run)] == [0, 1, 2, 3, 4, 9]
-    assert client(location).get_run(run).info.status == "FINISHED"
-    assert client(location).get_run(run).data.params == {"lr": "0.1"}
+    assert [step for step, _ in history(location, run)] == [*STEPS, 9]
+    assert the_run(location).info.status == "FINISHED" and the_run(location).data.params == {"lr": "0.1"}
 
 
-def test_a_child_finds_its_parent_when_both_are_shipped_late(tmp_path, location):
-    journal(tmp_path / "0c41d", "0c41d", **{PARENT_TAG: "sweep-a"})  # the child's name comes first
+def test_only_what_is_missing_is_shipped_and_parents_come_first(tmp_path, location):
+    journal(tmp_path / "0c41d", "0c41d", **{PARENT_TAG: "sweep-a"})  # sorts before its parent
     journal(tmp_path / "sweep-a", "sweep-a")
     assert ship_all(tmp_path, location) == 2
     child = client(location).get_run(run_id(tmp_path / "0c41d"))
     assert child.data.tags["mlflow.parentRunId"] == run_id(tmp_path / "sweep-a")
-
-
-def test_only_what_is_missing_is_shipped(tmp_path, location):
-    for key in ("a", "b"):
-        journal(tmp_path / key, key)
-    assert ship_all(tmp_path, location) == 2
     assert ship_all(tmp_path, location) == 0
-    Journal(tmp_path / "b").metrics(7, {"train/loss": 0.1})
+    Journal(tmp_path / "sweep-a").metrics(7, {"train/loss": 0.1})
     assert ship_all(tmp_path, location) == 1
 
 
-def test_a_dead_server_holds_nothing_up_and_is_told_of_in_one_warning(tmp_path, caplog):
+def test_a_dead_server_holds_nothing_up_and_gives_one_warning(tmp_path, caplog):
     dead = Location(f"http://127.0.0.1:{free_port()}")
     journal(tmp_path / "k")
     start = time.monotonic()
@@ -81,25 +84,19 @@ def test_a_dead_server_holds_nothing_up_and_is_told_of_in_one_warning(tmp_path, 
 
 
 def test_a_training_without_its_server_is_whole_once_the_server_is_back(workspace, reference):
-    root = workspace()
-    dead = f"tracking.uri=http://127.0.0.1:{free_port()}"
+    root, dead = workspace(), f"tracking.uri=http://127.0.0.1:{free_port()}"
     command = Command(root, "train", *TINY, dead).succeed()
     assert "pipeline sync" in command.output and "Traceback" not in command.output
     assert not (run_folder(root) / STATE).exists()
+    command = Command(root, "sync", dead)
+    assert command.wait() == USER_ERROR
+    assert "but MLflow at http://127.0.0.1" in command.output and "Traceback" not in command.output
     Command(root, "sync").succeed()
     assert_tracked_as(root, reference)
 
 
-def test_sync_without_a_server_is_one_sentence(workspace, reference):
-    root = workspace()
-    command = Command(root, "sync", f"tracking.uri=http://127.0.0.1:{free_port()}")
-    assert command.wait() == USER_ERROR
-    assert "journals are to be shipped, but MLflow at http://127.0.0.1" in command.output
-    assert "Traceback" not in command.output
-
-
 class Breaking:
-    """An MLflow client whose connection breaks at its n-th call, before or after the server has done its part."""
+    """An MLflow client whose connection breaks at its n-th call, before or after the server has acted."""
 
     def __init__(self, whole: Any, at: int, answered: bool) -> None:
         self._whole, self._left, self._answered = whole, at, answered
@@ -133,28 +130,23 @@ def test_a_connection_that_breaks_anywhere_leaves_nothing_out_and_nothing_twice(
             ship(tmp_path / "k", location)
             break
     assert at > 5
-    mlflow = client(location)
-    (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("digits").experiment_id])
+    run = the_run(location)
     assert run.info.status == "FINISHED" and run.data.tags["pipeline.status"] == "finished"
-    assert [step for step, _ in history(location, run.info.run_id)] == [0, 1, 2, 3, 4]
-    assert [found.path for found in mlflow.list_artifacts(run.info.run_id, "checkpoints")] == [
-        "checkpoints/weights.txt"
-    ]
+    (artifact,) = client(location).list_artifacts(run.info.run_id, "checkpoints")
+    assert artifact.path == "checkpoints/weights.txt"
 
 
 def test_two_shippers_of_one_journal_make_one_run(tmp_path, location, monkeypatch):
     def slowly(*arguments: Any) -> Any:
-        found = find_run(*arguments)
-        time.sleep(0.3)  # long enough for both to find no run, if they may
-        return found
+        run = find_run(*arguments)
+        time.sleep(0.3)  # long enough for both to find no run
+        return run
 
     monkeypatch.setattr(shipper, "find_run", slowly)
     journal(tmp_path / "k")
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: ship(tmp_path / "k", location), range(2)))
-    mlflow = client(location)
-    (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("digits").experiment_id])
-    assert [step for step, _ in history(location, run.info.run_id)] == [0, 1, 2, 3, 4]
+    the_run(location)
 
 
 def test_another_server_gets_the_whole_journal_and_an_id_of_its_own(tmp_path, location, workspace):
@@ -167,9 +159,7 @@ def test_another_server_gets_the_whole_journal_and_an_id_of_its_own(tmp_path, lo
     assert shipper.wait_for_run(tmp_path / "k", patience_s=0, location=other) is None
     written.end("FINISHED")
     ship(tmp_path / "k", other)
-    run = run_id(tmp_path / "k")
-    assert [step for step, _ in history(other, run)] == [0, 1, 2, 3, 4]
-    assert client(other).get_run(run).info.status == "FINISHED"
+    assert the_run(other).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(
@@ -208,23 +198,15 @@ def test_times_are_those_of_the_journal_and_a_file_that_is_gone_holds_nothing_up
     assert all(info.start_time <= point.timestamp <= before for point in points)
 
 
-def test_values_that_are_no_numbers_arrive(tmp_path, location):
-    written = journal(tmp_path / "k")
-    written.metrics(7, {"train/loss": math.nan})
-    written.metrics(8, {"train/loss": math.inf})
-    ship(tmp_path / "k", location)
-    values = dict(history(location, run_id(tmp_path / "k")))
-    assert math.isnan(values[7]) and values[8] > 1e308
-
-
-def test_more_metrics_and_params_than_one_call_holds_arrive(tmp_path, location):
+def test_values_that_are_no_numbers_and_more_than_one_call_holds_arrive(tmp_path, location):
     written = Journal(tmp_path / "k")
     written.begin("run", "digits", {f"p{n}": n for n in range(120)}, {KEY_TAG: "k"})
     for step in range(1_100):
-        written.metrics(step, {"train/loss": float(step)})
+        written.metrics(step, {"train/loss": {7: math.nan, 8: math.inf}.get(step, float(step))})
     ship(tmp_path / "k", location)
     run = run_id(tmp_path / "k")
-    assert len(history(location, run)) == 1_100
+    values = dict(history(location, run))
+    assert len(values) == 1_100 and math.isnan(values[7]) and values[8] > 1e308
     assert len(client(location).get_run(run).data.params) == 120
 
 
@@ -247,7 +229,9 @@ def test_a_shipper_may_wait_for_the_attempts_first_metrics(tmp_path, location, m
     written = journal(tmp_path / "k")
     written.begin("run-k", "digits", {"lr": 0.1}, {KEY_TAG: "k"})  # a second attempt, which has no step yet
     following = Shipper(tmp_path / "k", location, at_once=False)
+    start = time.monotonic()
     assert shipper.wait_for_run(tmp_path / "k", patience_s=0.5) is None
+    assert 0.5 <= time.monotonic() - start < 5
     written.metrics(5, {"train/loss": 0.1})
     assert shipper.wait_for_run(tmp_path / "k", patience_s=60) is not None
     assert following.close() == run_id(tmp_path / "k")
@@ -259,12 +243,6 @@ def test_a_training_that_ends_before_its_first_metrics_is_shipped(tmp_path, loca
     following = Shipper(tmp_path / "k", location, at_once=False)
     written.end("FAILED")
     assert client(location).get_run(following.close()).info.status == "FAILED"
-
-
-def test_whoever_waits_for_a_run_waits_no_longer_than_told(tmp_path):
-    start = time.monotonic()
-    assert shipper.wait_for_run(tmp_path, patience_s=0.3) is None
-    assert 0.3 <= time.monotonic() - start < 5
 
 
 class Server:
@@ -302,31 +280,32 @@ class Server:
         return False
 
 
-@pytest.mark.slow
-def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(tmp_path, workspace, reference):
-    root, server = workspace(), Server(tmp_path)
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path)
     try:
         server.start()
-        address = f"tracking.uri={server.uri}"
-        command = Command(root, "train", *TINY, address, "tracking.system_metrics_every_s=1")
-        until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
-        server.kill()
-        command.succeed()
-        assert "`pipeline sync` ships the rest" in command.output and "Traceback" not in command.output
-        server.start()
-        Command(root, "sync", address).succeed()
-        assert_tracked_as(root, reference, server.uri)
+        yield server
     finally:
         server.kill()
 
 
 @pytest.mark.slow
-def test_a_training_followed_by_a_server_is_the_one_followed_by_a_database(tmp_path, workspace, reference):
-    root, server = workspace(), Server(tmp_path)
-    try:
-        server.start()
-        Command(root, "train", *TINY, f"tracking.uri={server.uri}").succeed()
-        assert_tracked_as(root, reference, server.uri)
-        assert list((tmp_path / "artifacts").rglob("best.safetensors"))
-    finally:
-        server.kill()
+def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(server, workspace, reference):
+    root, address = workspace(), f"tracking.uri={server.uri}"
+    command = Command(root, "train", *TINY, address, "tracking.system_metrics_every_s=1")
+    until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
+    server.kill()
+    command.succeed()
+    assert "`pipeline sync` ships the rest" in command.output and "Traceback" not in command.output
+    server.start()
+    Command(root, "sync", address).succeed()
+    assert_tracked_as(root, reference, server.uri)
+
+
+@pytest.mark.slow
+def test_a_training_followed_by_a_server_is_the_one_followed_by_a_database(server, tmp_path, workspace, reference):
+    root = workspace()
+    Command(root, "train", *TINY, f"tracking.uri={server.uri}").succeed()
+    assert_tracked_as(root, reference, server.uri)
+    assert list((tmp_path / "artifacts").rglob("best.safetensors"))
