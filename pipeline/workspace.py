@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from pipeline.atomic import read_json
 from pipeline.config import Config, PathsConfig
 
 
@@ -39,6 +41,19 @@ class Workspace:
     def result(self, stage: str) -> Path:
         """All that a stage found, as JSON."""
         return self.experiment / f"{stage}.json"
+
+    def read_result(self, name: str, stage: str) -> Any:
+        """result(`name`), which `stage` writes.
+
+        Raises:
+            FileNotFoundError: the stage has not run.
+        """
+        path = self.result(name)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.shown(path)} is missing; `pipeline {stage}` with the same overrides writes it"
+            )
+        return read_json(path)
 
     def scalars(self, stage: str) -> Path:
         """The few numbers of a stage that `dvc exp show` compares, as JSON."""

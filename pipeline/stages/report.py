@@ -35,8 +35,8 @@ def run(config: Config, workspace: Workspace) -> None:
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:
     """The report's inputs, from files of the workspace and MLflow."""
     store = open_store(workspace.store(config.data.name))
-    evaluation = read_json(workspace.result("evaluate"))
-    _require_same_data(evaluation, store.manifest.content_hash, config, workspace)
+    evaluation = workspace.read_result("evaluate", "evaluate")
+    _require_same_data(evaluation, store.manifest.content_hash, workspace)
     leaderboard = read_json(workspace.leaderboard) if workspace.leaderboard.is_file() else None
     if leaderboard and leaderboard.get("data", store.manifest.content_hash) != store.manifest.content_hash:
         raise ValueError(
@@ -52,7 +52,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
         data=data_of(asdict(store.manifest)),
         evaluation=evaluation,
         leaderboard=leaderboard,
-        responses=read_json(workspace.result("responses")),
+        responses=workspace.read_result("responses", "evaluate"),
         curves=[Curve(net=run["net"], points=run["points"]) for run in recorded.values()],
         provenance={
             **_of_the_runs([recorded.get(net.run_id, {}) for net in evaluated(evaluation)]),
@@ -67,12 +67,12 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     )
 
 
-def _require_same_data(evaluation: Mapping[str, Any], content_hash: str, config: Config, workspace: Workspace) -> None:
+def _require_same_data(evaluation: Mapping[str, Any], content_hash: str, workspace: Workspace) -> None:
     data = evaluation["data"]
     if data["content_hash"] != content_hash:
         raise ValueError(
             f"{workspace.shown(workspace.result('evaluate'))} is of data {data['name']} {data['content_hash'][:12]}, the store "
-            f"holds {content_hash[:12]}; evaluate its nets first: pipeline evaluate data={config.choices.get('data', config.data.name)}"
+            f"holds {content_hash[:12]}; run `pipeline evaluate` with the same overrides first"
         )
 
 

@@ -78,7 +78,14 @@ def test_an_evaluation_of_other_data_is_refused(evaluated):
     evaluation = read_json(made.result("evaluate"))
     evaluation["data"] = {"name": "cifar10", "content_hash": "f" * 64}
     write_json(made.result("evaluate"), evaluation)
-    with pytest.raises(ValueError, match=r"is of data cifar10 .*: pipeline evaluate data=digits"):
+    with pytest.raises(ValueError, match="is of data cifar10 .*; run `pipeline evaluate`"):
+        gather(config, made, location)
+
+
+def test_a_report_before_its_evaluation_names_the_stage_to_run(evaluated):
+    config, made, location = evaluated
+    made.result("evaluate").unlink()
+    with pytest.raises(FileNotFoundError, match=r"evaluate\.json is missing; `pipeline evaluate`"):
         gather(config, made, location)
 
 
