@@ -92,7 +92,7 @@ def show(result: dict[str, Any]) -> None:
     best = next(net for net in result["members"] if net["checkpoint_sha256"] == checkpoint)
     named = [("named run", result["run"])] if result["run"] else []
     for net in result["others"]:
-        print(f"{net['name']}, seed {net['seed']}: test error {100 * net['test_err1']:.2f} %")
+        print(f"{net['name']} {net['key']}: test error {100 * net['test_err1']:.2f} %")
     for name, net in (*named, ("best member", best), (f"ensemble of {average['size']}", average)):
         low, high = (100 * bound for bound in net["ci95"])
         print(f"{name}: test error {100 * net['test_err1']:.2f} % (95 % interval {low:.2f} to {high:.2f})")

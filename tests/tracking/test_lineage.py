@@ -23,27 +23,20 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_a_result_names_its_commit(repository: Path) -> None:
+def test_tags_name_commit_changes_dvc_lock_and_host(repository: Path) -> None:
+    (repository / "notes.txt").write_text("new")  # untracked, so no change
     tags, commit = lineage(repository), git(repository, "rev-parse", "HEAD")
     assert tags["mlflow.source.git.commit"] == tags["pipeline.commit"] == commit
     assert tags["pipeline.host"] == platform.node() and tags["pipeline.hardware"].endswith("cores")
-
-
-def test_changed_files_are_told_and_new_ones_are_not(repository: Path) -> None:
-    (repository / "notes.txt").write_text("new")
-    assert "+dirty" not in lineage(repository)["pipeline.commit"]
+    assert "pipeline.dvc_lock" not in tags
     (repository / "code.py").write_text("x = 2\n")
-    tags = lineage(repository)
-    assert tags["pipeline.commit"] == tags["mlflow.source.git.commit"] + "+dirty"
-
-
-def test_dvc_lock_is_named_by_its_content(repository: Path) -> None:
-    assert "pipeline.dvc_lock" not in lineage(repository)
     (repository / "dvc.lock").write_bytes(b"schema: '2.0'\n")
-    assert lineage(repository)["pipeline.dvc_lock"] == hashlib.sha256(b"schema: '2.0'\n").hexdigest()
+    tags = lineage(repository)
+    assert tags["pipeline.commit"] == f"{commit}+dirty"
+    assert tags["pipeline.dvc_lock"] == hashlib.sha256(b"schema: '2.0'\n").hexdigest()
 
 
-def test_without_git_or_a_repository_the_rest_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_or_a_repository_the_other_tags_remain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert "pipeline.commit" not in lineage(tmp_path) and "pipeline.host" in lineage(tmp_path)
     monkeypatch.setenv("PATH", "")

@@ -12,22 +12,19 @@ from mlflow.exceptions import MlflowException
 from pipeline.tracking.location import KEY_TAG, Location, client, experiment_id, find_run, locate
 
 
-def test_without_an_address_runs_are_tracked_below_mlruns(tmp_path: Path) -> None:
-    found = locate("", tmp_path / "a" / "mlruns")
-    assert found == Location(f"sqlite:///{tmp_path}/a/mlruns/mlflow.db", f"file://{tmp_path}/a/mlruns/artifacts")
-    assert (tmp_path / "a" / "mlruns").is_dir()
-
-
-def test_an_address_is_taken_as_it_is_and_makes_no_folder(tmp_path: Path) -> None:
-    assert locate("http://server:5000", tmp_path / "mlruns") == Location("http://server:5000")
-    assert not (tmp_path / "mlruns").exists()
+def test_only_without_an_address_runs_are_tracked_below_mlruns(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "mlruns"
+    assert locate("http://server:5000", folder) == Location("http://server:5000")
+    assert not folder.exists()
+    assert locate("", folder) == Location(f"sqlite:///{folder}/mlflow.db", f"file://{folder}/artifacts")
+    assert folder.is_dir()
 
 
 def test_the_environment_does_not_redirect_a_client(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:1")
     assert client(location).search_registered_models() == []
-    assert [found.name for found in client(location).search_experiments()] == ["Default"]
+    assert [entry.name for entry in client(location).search_experiments()] == ["Default"]
 
 
 def test_two_makers_of_an_experiment_get_the_same_one(location: Location) -> None:
@@ -44,18 +41,17 @@ def test_two_makers_of_an_experiment_get_the_same_one(location: Location) -> Non
     assert made.artifact_location == f"{location.artifacts}/digits"
 
 
-def test_a_run_is_found_by_its_key_in_its_experiment_alone(location: Location) -> None:
+def test_a_run_is_looked_up_by_its_key_within_one_experiment(location: Location) -> None:
     mlflow = client(location)
     one, other = (experiment_id(mlflow, name, location) for name in ("one", "other"))
     run = mlflow.create_run(one, tags={KEY_TAG: "abc"})
     mlflow.create_run(one, tags={KEY_TAG: "abcd"})
-    found = find_run(mlflow, one, "abc")
-    assert found is not None and found.info.run_id == run.info.run_id
+    assert find_run(mlflow, one, "abc").info.run_id == run.info.run_id
     assert find_run(mlflow, other, "abc") is None
 
 
 def test_a_slow_answer_makes_no_second_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes a request and says nothing has perhaps made the run already."""
+    """A server that has taken a request without an answer may have created the run already."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     requests: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:

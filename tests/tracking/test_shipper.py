@@ -235,13 +235,9 @@ def test_a_shipper_may_wait_for_the_attempts_first_metrics(tmp_path, location, m
     written.metrics(5, {"train/loss": 0.1})
     assert shipper.wait_for_run(tmp_path / "k", patience_s=60) is not None
     assert following.close() == run_id(tmp_path / "k")
-
-
-def test_a_training_that_ends_before_its_first_metrics_is_shipped(tmp_path, location):
-    written = Journal(tmp_path / "k")
     written.begin("run-k", "digits", {"lr": 0.1}, {KEY_TAG: "k"})
     following = Shipper(tmp_path / "k", location, at_once=False)
-    written.end("FAILED")
+    written.end("FAILED")  # before the first metrics
     assert client(location).get_run(following.close()).info.status == "FAILED"
 
 
@@ -280,32 +276,20 @@ class Server:
         return False
 
 
-@pytest.fixture
-def server(tmp_path):
-    server = Server(tmp_path)
+@pytest.mark.slow
+def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(tmp_path, workspace, reference):
+    root, server = workspace(), Server(tmp_path)
+    address = f"tracking.uri={server.uri}"
     try:
         server.start()
-        yield server
+        command = Command(root, "train", *TINY, address, "tracking.system_metrics_every_s=1")
+        until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
+        server.kill()
+        command.succeed()
+        assert "`pipeline sync` ships the rest" in command.output and "Traceback" not in command.output
+        server.start()
+        Command(root, "sync", address).succeed()
+        assert_tracked_as(root, reference, server.uri)
+        assert list((tmp_path / "artifacts").rglob("best.safetensors"))
     finally:
         server.kill()
-
-
-@pytest.mark.slow
-def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(server, workspace, reference):
-    root, address = workspace(), f"tracking.uri={server.uri}"
-    command = Command(root, "train", *TINY, address, "tracking.system_metrics_every_s=1")
-    until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
-    server.kill()
-    command.succeed()
-    assert "`pipeline sync` ships the rest" in command.output and "Traceback" not in command.output
-    server.start()
-    Command(root, "sync", address).succeed()
-    assert_tracked_as(root, reference, server.uri)
-
-
-@pytest.mark.slow
-def test_a_training_followed_by_a_server_is_the_one_followed_by_a_database(server, tmp_path, workspace, reference):
-    root = workspace()
-    Command(root, "train", *TINY, f"tracking.uri={server.uri}").succeed()
-    assert_tracked_as(root, reference, server.uri)
-    assert list((tmp_path / "artifacts").rglob("best.safetensors"))
