@@ -119,7 +119,7 @@ def rate(store: Store, chosen: np.ndarray, kind: str, threads: int, clock: Calla
     records = store.train()
     batches = batches_of(records, store.statistics("full"), augment, "channel", threads)
     assert isinstance(batches, ShardBatches)
-    loader = TrainLoader(chosen, len(records), BATCH, batches.width, 0, batches.fetch, ahead=batches.ahead)
+    loader = TrainLoader(chosen, len(records), BATCH, 0, batches)
     batches.fetch(chosen[:BATCH], np.zeros((BATCH, batches.width), np.float32))  # makes threads and their memory
     with one_thread():
         start = clock()

@@ -16,7 +16,7 @@ from pipeline.ensemble.predictions import validation_images
 from pipeline.evaluation.errors import top_k_error
 from pipeline.learn.models import build_model
 from pipeline.record import Net
-from pipeline.run.checkpoint import FolderLock
+from pipeline.run.checkpoint import folder_lock
 from pipeline.run.run import Run
 from pipeline.run.start import Start, starting_point
 from pipeline.run.weights import BEST, save_weights
@@ -59,10 +59,10 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     start = starting_point(config.start.weights, source.runs, source.location)
     if start is None:
         raise ValueError("adopt needs weights: start.weights=FILE, run:<key> or torchvision:<name>")
-    start.check(config, source.store.manifest.content_hash, as_they_are=True)
+    start.check(config, source.store.manifest.content_hash, frozen=True)
     net = _record(config, source.store, start)
     folder = source.runs / net.key
-    with FolderLock(folder):
+    with folder_lock(folder):
         built = build_model(config.model, net.num_classes, net.in_channels)
         start.load_into(built, head=True)
         save_weights(built, folder / BEST, net)

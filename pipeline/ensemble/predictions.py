@@ -216,9 +216,7 @@ def _training_images(store: Store, record: Net, device: torch.device, workers: i
     images = Images("train", store, store.train(), store.split_indices(record.split, record.num_train)[0])
     batches = images.batches(record, workers)
     size = min(BATCH, len(images.indices))
-    loader = TrainLoader(
-        images.indices, len(images.records), size, batches.width, 0, batches.fetch, ahead=batches.ahead
-    )
+    loader = TrainLoader(images.indices, len(images.records), size, 0, batches)
     count = min(len(loader), max(1, AVERAGED // size))
     title = f"batch norm's averages, {title}"
     for inputs, _ in finished(islice(loader, count), batches, device, title, count * size):

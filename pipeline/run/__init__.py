@@ -1,5 +1,5 @@
-"""Who trains, and what of it is kept. This file imports nothing: the command line reads it before a verb needs torch."""
+"""Who trains, and what is kept. This file imports nothing, since the command line reads it before a verb needs torch."""
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """Training was asked to stop and has saved where it was; the same command goes on from there."""
+    """A signal stopped the training, which has saved a checkpoint; the same command goes on from there."""

@@ -1,4 +1,4 @@
-"""One process's work on a run: the folder it holds, the journal it writes, the record it leaves."""
+"""An attempt at a run: one process holds the folder, writes the journal and leaves the record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.atomic import read_json, sha256, write_json
 from pipeline.record import Net
-from pipeline.run.checkpoint import FolderLock
+from pipeline.run.checkpoint import folder_lock
 from pipeline.run.launch import rank
 from pipeline.run.run import RUN, Run
 from pipeline.run.stop import Interrupted
@@ -23,15 +23,15 @@ from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.shipper import Shipper, ship
 
-ENDING_S = 30.0  # for a killed process to let go of its run
+ENDING_S = 30.0  # that a killed process may take to release its run
 
 
 class Attempt:
-    """What rank zero writes of a run; on other ranks `journal` is None and nothing is written.
+    """Writes run.json and the journal on rank zero; on other ranks `journal` is None and nothing is written.
 
     Attributes:
-        step: how far the training is; the recorder keeps it up to date.
-        first_step: where this attempt began.
+        step: optimiser steps made so far; the recorder keeps it up to date.
+        first_step: the step at which this attempt began.
     """
 
     def __init__(self, run: Run, journal: Journal | None) -> None:
@@ -45,12 +45,12 @@ class Attempt:
     def write(self, status: str, net: Net | None = None) -> None:
         if self.journal is None:
             return
-        facts = {"key": self.run.key, "name": self.run.name, "status": status, "step": self.step}
-        facts |= {"seconds": self._seconds(), "host": socket.gethostname(), "pid": os.getpid()}
-        write_json(self.run.folder / RUN, {**facts, "net": net.to_json() if net else None})
+        values = {"key": self.run.key, "name": self.run.name, "status": status, "step": self.step}
+        values |= {"seconds": self._seconds(), "host": socket.gethostname(), "pid": os.getpid()}
+        write_json(self.run.folder / RUN, {**values, "net": net.to_json() if net else None})
 
     def close(self, net: Net) -> Net:
-        """The net's record with time and hash, written to run.json and the journal; queues the weights for upload."""
+        """Writes the final record to run.json and the journal, queues the weights for upload and returns the record."""
         seconds = time.monotonic() - self._start
         rate = (self.step - self.first_step) * self.run.config.recipe.batch_size / seconds
         net = replace(net, steps=self.step, seconds=self._seconds(), images_per_s=rate)
@@ -76,11 +76,11 @@ class Attempt:
 
     def fail(self, error: BaseException) -> None:
         # A second SIGINT comes out of Lightning as SystemExit.
-        asked = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
+        interrupted = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
         if self.journal is not None:
             self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
-            self.journal.end("KILLED" if asked else "FAILED")
-            self.write("interrupted" if asked else "failed")
+            self.journal.end("KILLED" if interrupted else "FAILED")
+            self.write("interrupted" if interrupted else "failed")
 
     def _seconds(self) -> float:
         return self._earlier_s + time.monotonic() - self._start
@@ -88,7 +88,7 @@ class Attempt:
 
 @contextmanager
 def attempt_on(run: Run, net: Net, tags: dict[str, str]) -> Iterator[Attempt]:
-    """Holds the run's folder, its journal and the shipper to MLflow for the block; on rank zero alone.
+    """On rank zero, holds the run's folder and ships its journal to MLflow for the block.
 
     Args:
         net: the record before training.
@@ -100,11 +100,11 @@ def attempt_on(run: Run, net: Net, tags: dict[str, str]) -> Iterator[Attempt]:
         yield Attempt(run, None)
         return
     config = run.config
-    with FolderLock(run.folder):
+    with folder_lock(run.folder):
         journal = Journal(run.folder)
-        own = {tracking.KEY_TAG: run.key, tracking.KIND_TAG: "train", tracking.DATA_TAG: net.data}
-        own |= {tracking.SPLIT_TAG: net.split, tracking.NET_TAG: net.to_tag()}
-        journal.begin(run.name, config.data.name, _params(run), {**own, **tags})
+        run_tags = {tracking.KEY_TAG: run.key, tracking.KIND_TAG: "train", tracking.DATA_TAG: net.data}
+        run_tags |= {tracking.SPLIT_TAG: net.split, tracking.NET_TAG: net.to_tag()}
+        journal.begin(run.name, config.data.name, _params(run), {**run_tags, **tags})
         attempt = Attempt(run, journal)
         every_s = config.tracking.system_metrics_every_s
         shipper = Shipper(run.folder, run.location, every_s, at_once=False) if run.location else None
@@ -119,16 +119,16 @@ def attempt_on(run: Run, net: Net, tags: dict[str, str]) -> Iterator[Attempt]:
 
 
 def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Container[str] = ("running",)) -> None:
-    """Writes into run.json, journal and MLflow that a run was interrupted whose process was killed.
+    """Marks a run whose process was killed as interrupted, in run.json, the journal and MLflow.
 
     Args:
-        statuses: of run.json, that such a process leaves behind.
+        statuses: which statuses in run.json count as left behind by a killed process.
     Raises:
         ValueError: another process still writes the run.
     """
     if not (folder / RUN).exists():
         return
-    with FolderLock(folder, patience_s=ENDING_S):
+    with folder_lock(folder, patience_s=ENDING_S):
         run = read_json(folder / RUN)
         if run["status"] not in statuses:
             return
@@ -142,7 +142,7 @@ def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Cont
 
 
 def _params(run: Run) -> dict[str, Any]:
-    """The configuration that decides the result, one flat key a value, as MLflow shows it."""
+    """The configuration that decides the result, as MLflow's flat parameters."""
     values = run.config.to_dict()
     flat: dict[str, Any] = {"seed": run.config.seed, "precision": run.precision}
     for section in ("data", "model", "recipe", "start", "trainer"):

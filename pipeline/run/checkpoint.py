@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and the folder that one run owns."""
+"""Checkpoints that are whole or absent, and the lock that gives a run's folder one writer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import pickle
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,14 +33,14 @@ def resumable(folder: Path, key: str) -> Path | None:
         owner = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run_key")
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} cannot be read ({reason}); remove it to start this run afresh") from None
+        raise ValueError(f"{path} cannot be read ({reason}); remove it to start this run anew") from None
     if owner != key:
         raise ValueError(f"{path} belongs to run {owner}, not {key}; remove {folder} and start again")
     return path
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """torch.save beside the final name, fsync, rename. Lightning's own writing can leave a torn file behind."""
+    """Writes beside the final name, fsyncs and renames. Lightning's own CheckpointIO can leave a torn file behind."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         with replacing(path) as part:
@@ -53,49 +55,37 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-class FolderLock:
-    """Held by the one process that may write a run's folder; released by the system when the process dies.
+@contextmanager
+def folder_lock(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
+    """Holds a run's folder for the block: one process may write it. The system frees the lock of a dead process.
 
     Args:
-        patience_s: seconds to wait for a process that holds it and is about to end.
-
+        patience_s: seconds to wait for a holder that is about to end.
     Raises:
-        ValueError: on entering, where another process holds it still.
+        ValueError: another process still holds the folder.
     """
-
-    def __init__(self, folder: Path, patience_s: float = 0.0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "lock"
-        self._patience_s = patience_s
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> FolderLock:
-        self._file = self._path.open("a+")
-        until = time.monotonic() + self._patience_s
-        while not _locked(self._file):
-            if time.monotonic() >= until:
-                self._file.seek(0)
-                holder = self._file.read().strip() or "another process"
-                self._file.close()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        deadline = time.monotonic() + patience_s
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
                 raise ValueError(
-                    f"{self._path.parent} is being written by {holder}; wait for it to end or stop it, then run this again"
+                    f"{folder} is being written by {holder}; wait for it to end or stop it, then run this again"
                 )
             time.sleep(0.1)
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._file.flush()
-        for stale in self._path.parent.glob(".*.part"):
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        for stale in folder.glob(".*.part"):
             stale.unlink(missing_ok=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        yield
 
 
-def _locked(stream: IO[str]) -> bool:
+def _locked(file: IO[str]) -> bool:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

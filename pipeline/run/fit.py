@@ -22,7 +22,7 @@ from pipeline.learn.training.optimisers import freeze_backbone
 from pipeline.learn.training.precision import float32_products, uses_cuda
 from pipeline.progress import progress
 from pipeline.record import Net
-from pipeline.run.attempt import attempt_on
+from pipeline.run.attempt import Attempt, attempt_on
 from pipeline.run.checkpoint import AtomicCheckpointIO, resumable
 from pipeline.run.launch import Launched, learn_rank, rank
 from pipeline.run.recorder import Recorder, Report
@@ -30,11 +30,11 @@ from pipeline.run.run import Run, identify
 from pipeline.run.stop import GracefulStop, Interrupted, ignore_sigterm
 from pipeline.tracking.location import COMPILED_TAG
 
-STEPS_PER_CALL = 25  # on a GPU; half of the default log_every_steps
+STEPS_PER_CALL = 25  # on a GPU; a CPU's steps take much longer than Lightning's own work between two calls
 
 
 class Stopped(Exception):  # noqa: N818 (a request, not an error)
-    """Raised by a report callback: the scheduler wants no more of this training."""
+    """Raised by a report callback when the sweep's scheduler ends this training."""
 
 
 def fit(
@@ -46,56 +46,50 @@ def fit(
     launched: Launched | None = None,
     track: bool = True,
 ) -> Net:
-    """Trains to recipe.max_steps, from the run's last checkpoint where there is one; a finished run is returned as is.
+    """Trains to recipe.max_steps, from the run's last checkpoint if there is one; returns a finished run as it is.
 
-    Every rank calls it. The run's folder is paths.runs/<key>; `pipeline.run.key` says what the key depends on.
+    Every rank calls it. The run's folder is paths.runs/<key>, see `pipeline.run.key`.
 
     Args:
         store: folder that preprocess made.
-        tags: for MLflow: lineage, the sweep it belongs to.
+        tags: for MLflow: lineage, the sweep that the run belongs to.
         report: called after each validation, on every rank, once the checkpoint is on disk; may raise `Stopped`.
-        launched: the ranks, where another launcher (Ray) has made them.
+        launched: the ranks, if another launcher (Ray) has made them.
         track: whether the journal is shipped to MLflow.
     Returns:
-        The record of the net; `complete` is false where `report` stopped the training.
+        The net's record; `complete` is false if `report` stopped the training.
     Raises:
         ValueError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
-        stop.Interrupted: after a signal; call again to go on.
+        stop.Interrupted: after a signal; the next call goes on from there.
     """
     if launched is None:
         learn_rank(config.trainer.devices)
     run = identify(config, store, track=track)
-    if (done := run.finished()) is not None:
-        return done
+    if (finished := run.finished()) is not None:
+        return finished
     keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
-    net = run.net
-    model = _build(run, net)
+    net, model = run.net, _initial(run)
     with float32_products(run.precision), attempt_on(run, net, tags or {}) as attempt:
         recorder = Recorder(attempt, net, report)
         trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last)], launched)
         checkpoint = resumable(run.folder, run.key)
-        first_step = _step_of(checkpoint)
-        compiled = _compiles(run, model, net, config.recipe.max_steps - first_step)
-        if compiled:
-            compile_net(model)
-            attempt.tag({COMPILED_TAG: "true"})
-        classifier = Classifier(model, config.recipe, _calls(config, compiled), config.seed, config.start.backbone_lr)
+        classifier = _classifier(run, model, attempt, _step_of(checkpoint))
         complete = _train(trainer, classifier, data, recorder, checkpoint)
-        if not data.has_validation:  # nothing to choose by: the last weights are the result
+        if not data.has_validation:  # no errors to choose by: the last weights are the result
             recorder.save_best(classifier, trainer.global_step, {})
         snapshots = tuple(recorder.snapshots.items())
         net = attempt.close(replace(recorder.net, complete=complete, snapshots=snapshots))
-    return run.tracked(net)  # once the shipper has ended
+    return run.tracked(net)  # the shipper has ended, so MLflow's id is there
 
 
-def _build(run: Run, net: Net) -> torch.nn.Module:
-    """The net with its first weights: drawn from the seed, or those that training starts from."""
-    config = run.config
+def _initial(run: Run) -> torch.nn.Module:
+    """The net with its first weights: drawn from the seed, or those of start.weights."""
+    config, manifest = run.config, run.manifest
     torch.manual_seed(config.seed)
-    model = build_model(config.model, net.num_classes, net.in_channels)
+    model = build_model(config.model, len(manifest.classes), manifest.channels)
     if run.start is not None:
         run.start.load_into(model, head=config.start.head == "kept")
         if config.start.backbone_lr == 0:
@@ -103,10 +97,41 @@ def _build(run: Run, net: Net) -> torch.nn.Module:
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
+def _classifier(run: Run, model: torch.nn.Module, attempt: Attempt, first_step: int) -> Classifier:
+    """The module to train, its net compiled if trainer.compile says so."""
+    config = run.config
+    compiled = _compiles(run, model, config.recipe.max_steps - first_step)
+    if compiled:
+        compile_net(model)
+        attempt.tag({COMPILED_TAG: "true"})
+    return Classifier(model, config.recipe, _calls(config, compiled), config.seed, config.start.backbone_lr)
+
+
+def _compiles(run: Run, model: torch.nn.Module, steps: int) -> bool:
+    """What trainer.compile comes to. auto is false for several ranks, which would disturb each other's timings."""
+    trainer, side = run.config.trainer, run.config.recipe.augment.crop
+    if trainer.compile == "auto" and trainer.world_size > 1:
+        return False
+    shape = (run.config.recipe.batch_size // trainer.world_size, run.manifest.channels, side, side)
+    device = torch.device("cuda" if uses_cuda(trainer.accelerator) else "cpu")
+    return compiles(trainer.compile, model, shape, run.precision, device, steps)
+
+
+def _calls(config: Config, compiled: bool) -> Calls:
+    trainer, recipe = config.trainer, config.recipe
+    cycle = recipe.max_steps // recipe.cycles if recipe.cycles > 1 else 0
+    return Calls(
+        steps=trainer.steps_per_call or (STEPS_PER_CALL if uses_cuda(trainer.accelerator) else 1),
+        due=(trainer.log_every_steps, trainer.checkpoint_every_steps, cycle),
+        compiled=compiled,
+        graphs=trainer.cuda_graphs,
+    )
+
+
 def _train(
     trainer: pl.Trainer, classifier: Classifier, data: ImageData, recorder: Recorder, checkpoint: Path | None
 ) -> bool:
-    """Whether the training came to its end; false where a report stopped it."""
+    """Whether the training came to its end; false if a report stopped it."""
     recipe, name = classifier.recipe, recorder.run_name
     bar = progress(name, recipe.max_steps, "steps", _step_of(checkpoint)) if rank() == 0 else nullcontext()
     with bar as recorder.progress:
@@ -121,33 +146,11 @@ def _train(
             classifier.release()
     if classifier.warming and rank() == 0:
         print(
-            f"{name}: the training error never fell below recipe.warmup_until_err={recipe.warmup_until_err}, so that the "
+            f"{name}: the training error never fell below recipe.warmup_until_err={recipe.warmup_until_err}, so the "
             f"learning rate stayed at recipe.warmup_lr={recipe.warmup_lr} to the end",
             file=sys.stderr,
         )
     return True
-
-
-def _compiles(run: Run, model: torch.nn.Module, net: Net, steps: int) -> bool:
-    """trainer.compile, or what auto comes to; ranks do not measure beside each other, so auto is false for several."""
-    trainer, side = run.config.trainer, run.config.recipe.augment.crop
-    if trainer.compile == "auto" and trainer.world_size > 1:
-        return False
-    shape = (run.config.recipe.batch_size // trainer.world_size, net.in_channels, side, side)
-    device = torch.device("cuda" if uses_cuda(trainer.accelerator) else "cpu")
-    return compiles(trainer.compile, model, shape, run.precision, device, steps)
-
-
-def _calls(config: Config, compiled: bool) -> Calls:
-    """Steps a call: trainer.steps_per_call, or what 0 comes to. A CPU's steps take much longer than Lightning's own work."""
-    trainer, recipe = config.trainer, config.recipe
-    cycle = recipe.max_steps // recipe.cycles if recipe.cycles > 1 else 0
-    return Calls(
-        steps=trainer.steps_per_call or (STEPS_PER_CALL if uses_cuda(trainer.accelerator) else 1),
-        due=(trainer.log_every_steps, trainer.checkpoint_every_steps, cycle),
-        compiled=compiled,
-        graphs=trainer.cuda_graphs,
-    )
 
 
 def _step_of(checkpoint: Path | None) -> int:
@@ -159,7 +162,7 @@ def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched | None) 
     cuda, ranks = uses_cuda(trainer.accelerator), trainer.world_size
     sync = trainer.sync_batchnorm and ranks > 1
     layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
-    # Synchronised statistics are the same on all ranks; to send them round at each step would cost as much as a layer.
+    # Synchronised statistics are the same on all ranks; broadcasting them at each step would cost as much as a layer.
     ddp = DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not sync)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
@@ -171,7 +174,7 @@ def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched | None) 
         max_epochs=-1,
         check_val_every_n_epoch=trainer.val_every_epochs,
         sync_batchnorm=sync and cuda,
-        benchmark=cuda,  # cuDNN times its algorithms: shapes stay the same
+        benchmark=cuda,  # cuDNN times its algorithms, which pays since shapes stay the same
         plugins=[AtomicCheckpointIO(), *layer_sync, *(launched.plugins if launched else ())],
         callbacks=callbacks,
         default_root_dir=run.folder,

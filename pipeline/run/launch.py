@@ -1,4 +1,4 @@
-"""Which rank this process is, and the ranks that another launcher has made."""
+"""The rank of this process, and ranks that another launcher has made."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _LIGHTNING: Any = rank_zero_only  # a function with the attribute `rank`, which 
 
 
 def rank() -> int:
-    """Global rank; 0 where nothing has launched others."""
+    """Global rank; 0 for a process alone."""
     return _LIGHTNING.rank
 
 
 def set_rank(value: int) -> None:
-    """For launchers that Lightning does not know until it builds its Trainer."""
+    """For launchers that Lightning detects only when it builds its Trainer."""
     _LIGHTNING.rank = value
 
 
 @dataclass(frozen=True)
 class Launched:
-    """Ranks that another launcher (Ray) has made, as Lightning takes them."""
+    """Ranks that another launcher (Ray) has made, in the form that Lightning takes."""
 
     strategy: Strategy
     plugins: tuple[Any, ...] = ()
 
 
 def learn_rank(devices: int) -> None:
-    """Sets this process's rank where torchrun or Slurm started one process a machine.
+    """Sets this process's rank when one process a machine was started, each with its NODE_RANK.
 
-    Lightning counts machines when it builds its Trainer; until then it takes each one's first rank for zero.
+    Lightning reads NODE_RANK only when it builds its Trainer; until then each machine's first rank counts as zero.
     """
     if "RANK" not in os.environ and "NODE_RANK" in os.environ:
         set_rank(int(os.environ["NODE_RANK"]) * devices + int(os.environ.get("LOCAL_RANK", "0")))

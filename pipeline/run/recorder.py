@@ -1,4 +1,4 @@
-"""The callback that writes down a training: metrics, checkpoints, the best weights, progress."""
+"""The callback that records a training: metrics, checkpoints, the best weights, progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.run.weights import BEST, save_weights, snapshot_name
 
 @dataclass(frozen=True)
 class Validated:
-    """What a report callback hears after a validation, once the checkpoint is on disk."""
+    """Argument of a report callback, which is called after a validation once the checkpoint is on disk."""
 
     key: str
     step: int
@@ -31,7 +31,7 @@ Report = Callable[[Validated], None]
 
 
 class Recorder(pl.Callback):
-    """Journal and files of one run; rank zero alone writes, all ranks reduce. It changes nothing of the training.
+    """Writes the journal and the files of one run, on rank zero; all ranks reduce. It leaves the training unchanged.
 
     Args:
         net: the record that the weights are saved with.
@@ -73,7 +73,7 @@ class Recorder(pl.Callback):
         trainer.save_checkpoint(self._attempt.run.folder / LAST, weights_only=False)
 
     def save_best(self, model: Classifier, step: int, metrics: dict[str, float]) -> None:
-        """Makes the present weights the run's result."""
+        """Saves the current weights as the run's result."""
         self.best = {"step": step, **metrics}
         if self._attempt.journal is not None:
             save_weights(model.model, self._attempt.run.folder / BEST, self.net)
@@ -92,7 +92,7 @@ class Recorder(pl.Callback):
             self._logged = counts
         if pl_module.recipe.cycles > 1 and step % (pl_module.recipe.max_steps // pl_module.recipe.cycles) == 0:
             self._snapshot(step, pl_module)
-        # After an epoch's last batch comes its validation, which a run resumed from here would leave out.
+        # A run resumed from an epoch's last batch would skip the validation that follows it.
         ending = trainer.should_stop or trainer.is_last_batch
         if self._checkpoint_every and step % self._checkpoint_every == 0 and not ending:
             self.save_last(trainer)
@@ -114,7 +114,7 @@ class Recorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         self.save_last(trainer)
         if self._validated:
-            # run.json keeps up with the training, so that a kill loses no more than an epoch's seconds.
+            # run.json is up to date at each validation, so a kill loses at most the seconds since then.
             self._attempt.write("running")
             if self._report is not None:
                 step, metrics = trainer.global_step, dict(pl_module.val_metrics)

@@ -1,4 +1,4 @@
-"""The run that a configuration names: its key, its folder, and the record of the net that it makes."""
+"""The run that a configuration names: its key, its folder, and the record of its net."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ RUN = "run.json"  # key, name, status, step, seconds, host, pid; the net's recor
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What every part of a training needs to know about its run."""
+    """A run's configuration, data, key and folder, for every part of the training."""
 
     config: Config
-    store: Path  # the folder that preprocess made
     manifest: Manifest
-    precision: str  # fp32, tf32 or bf16: what recipe.precision came to
+    precision: str  # fp32, tf32 or bf16: recipe.precision as resolved
     start: Start | None  # None: random weights
     location: Location | None  # of MLflow; None: the run is not tracked
     key: str  # see `pipeline.run.key`
@@ -49,8 +48,7 @@ class Run:
         config, content_hash = self.config, self.manifest.content_hash
         classes, channels, side = len(self.manifest.classes), self.manifest.channels, config.recipe.augment.crop
         with torch.device("meta"):
-            built = build_model(config.model, classes, channels)
-            cost = count_cost(built, (channels, side, side))
+            cost = count_cost(build_model(config.model, classes, channels), (channels, side, side))
         seen = {*(self.start.seen if self.start else ()), *([content_hash] if config.data.split == "full" else [])}
         return Net(
             key=self.key,
@@ -72,14 +70,14 @@ class Run:
         )
 
     def finished(self) -> Net | None:
-        """The record of a run that has nothing left to do, with its id in MLflow."""
+        """The record of a finished run, with its id in MLflow; None if there is work left."""
         if not (self.folder / RUN).exists() or not (self.folder / BEST).exists():
             return None
         run = read_json(self.folder / RUN)
         return self.tracked(from_json(run["net"])) if run["status"] == "finished" else None
 
     def tracked(self, net: Net) -> Net:
-        """`net` with the run's id in MLflow; "" while MLflow has not answered."""
+        """`net` with the run's id in MLflow, or "" until MLflow has answered."""
         return replace(net, run_id=run_id(self.folder, self.location) or "")
 
 
@@ -89,29 +87,20 @@ def run_name(config: Config) -> str:
 
 
 def identify(config: Config, store: Path, *, precision: str = "", track: bool = True) -> Run:
-    """The run, with the weights that it starts from read and checked.
+    """The run, with its starting weights read and checked.
 
     Args:
         store: folder that preprocess made.
-        precision: what recipe.precision came to where the run is made; "" asks this machine.
-        track: whether MLflow follows the run; it is also asked for a run to start from that is not in paths.runs.
-
+        precision: recipe.precision as resolved on the machine that trains; "" resolves it on this one.
+        track: whether MLflow follows the run. MLflow also gives a starting run that is not in paths.runs.
     Raises:
-        FileNotFoundError, ValueError: start.weights, see `pipeline.run.start`, or a precision this hardware lacks.
+        FileNotFoundError, ValueError: bad start.weights, see `pipeline.run.start`, or a precision this hardware lacks.
     """
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None
     manifest = open_store(store).manifest
     start = starting_point(config.start.weights, Path(config.paths.runs), location)
     if start is not None:
-        start.check(config, manifest.content_hash, as_they_are=config.start.backbone_lr == 0)
+        start.check(config, manifest.content_hash, frozen=config.start.backbone_lr == 0)
     key = run_key(config, manifest.content_hash, precision, start.fingerprint if start else "")
-    return Run(
-        config=config,
-        store=store,
-        manifest=manifest,
-        precision=precision,
-        start=start,
-        location=location,
-        key=key,
-    )
+    return Run(config=config, manifest=manifest, precision=precision, start=start, location=location, key=key)

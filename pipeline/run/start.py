@@ -1,4 +1,4 @@
-"""Weights that a training starts from, or that are adopted: a file, a run, torchvision's published ones."""
+"""Weights to start a training from, or to adopt: those of a file, of a run, or torchvision's published ones."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zero
 
 
 def anchored(weights: str, root: Path) -> str:
-    """start.weights with a file by its whole path: ranks and trials run in other folders."""
+    """start.weights with an absolute path, if it is a file: ranks and trials run in other folders."""
     return weights if not weights or weights.startswith((RUN, TORCHVISION)) else str((root / weights).resolve())
 
 
 def start_title(start: StartConfig) -> str:
-    """What a training started from, as tables show it; "" for random weights."""
+    """Title of the starting weights in tables; "" for random weights."""
     if not start.weights:
         return ""
     path = Path(start.weights)
-    # Each run's weights have the same file name: the folder tells them apart.
+    # All runs use the same file name, so the folder is part of the title.
     name = f"{path.parent.name}/{path.name}" if path.name == BEST else path.name
     if start.backbone_lr != 1:
         name += f", backbone at {start.backbone_lr:g} of the rate" if start.backbone_lr else ", frozen"
@@ -43,48 +43,48 @@ def start_title(start: StartConfig) -> str:
 
 @dataclass(frozen=True)
 class Start:
-    """Weights by name as their maker called them."""
+    """Starting weights, under the names that their maker gave them."""
 
     source: str  # as configured
     state: dict[str, Tensor]
-    normalize: str = ""  # how pixels were normalised in training; "" where nothing says
-    net: Net | None = None  # the record, where this project made the weights
+    normalize: str = ""  # recipe.normalize of their training; "" if unknown
+    net: Net | None = None  # the record, if this project made the weights
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """Content hashes of the data sets whose validation images the weights were trained on."""
+        """Content hashes of the data sets whose validation images were used in training."""
         return self.net.seen if self.net else ()
 
-    def check(self, config: Config, content_hash: str, as_they_are: bool) -> None:
-        """Raises ValueError where the weights would fit and yet be wrong.
+    def check(self, config: Config, content_hash: str, frozen: bool) -> None:
+        """Raises ValueError for weights that would load and still be wrong.
 
         Args:
             content_hash: of the store that they are to be validated on.
-            as_they_are: whether layers stay as they were made, so that pixels must be normalised as then.
+            frozen: whether layers keep their weights, so that pixels must be normalised as in their training.
         """
-        says, model = f"start.weights={self.source}", config.model
+        title, model = f"start.weights={self.source}", config.model
         if self.net and _wiring(self.net.model) != _wiring(model):
             theirs = [(key, getattr(self.net.model, key)) for key in WIRING]
             choice = " ".join(f"model.{key}={_word(value)}" for key, value in theirs if value != getattr(model, key))
-            raise ValueError(f"{says} are those of another net (override: {choice})")
+            raise ValueError(f"{title} are those of another net (override: {choice})")
         bottlenecks = model.family == "imagenet" and model.depth >= 50
         if self.source.startswith(TORCHVISION) and bottlenecks and model.stride_on != "3x3":
-            raise ValueError(f"{says} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
+            raise ValueError(f"{title} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
         used, wanted = config.recipe.normalize, self.normalize or config.recipe.normalize
-        if as_they_are and used != wanted:
+        if frozen and used != wanted:
             raise ValueError(
-                f"{says} were trained on pixels normalised otherwise, recipe.normalize={used} would mislead them "
+                f"{title} were trained on pixels normalised in another way than recipe.normalize={used} "
                 f"(override: recipe.normalize={wanted})"
             )
         published = self.source.startswith(TORCHVISION) and config.data.name == "imagenet"
         if (published or content_hash in self.seen) and config.data.split == "holdout":
             raise ValueError(
-                f"{says} were trained on the validation images, which can therefore choose nothing (override: data.split=full)"
+                f"{title} were trained on the validation images, which can therefore choose nothing (override: data.split=full)"
             )
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits of names, shapes and values, wherever they lay and in whatever form."""
+        """12 hex digits of names, shapes and values; the same for any file that holds them."""
         digest = hashlib.sha256()
         for name in sorted(self.state):
             tensor = self.state[name].detach().cpu().contiguous()
@@ -93,10 +93,10 @@ class Start:
         return digest.hexdigest()[:12]
 
     def load_into(self, model: nn.Module, head: bool) -> None:
-        """Copies the weights into `model`, without its last layer's unless `head`.
+        """Copies the weights into `model`; into its last layer only if `head`.
 
         Raises:
-            ValueError: they do not fit, with the names that do not.
+            ValueError: names of the weights that do not fit.
         """
         try:
             model.load_state_dict(mapped(self.state, model, head))
@@ -109,10 +109,10 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
 
     Args:
         runs: folder of all runs, paths.runs.
-        location: MLflow, which is asked for a run that is not in `runs`.
+        location: of MLflow, which gives a run that is not in `runs`.
     Raises:
         FileNotFoundError: no such file or run.
-        ValueError: no weights in it, or none that can be read without running its code.
+        ValueError: the file holds no weights, or none that can be read without running its code.
     """
     if not source:
         return None
@@ -134,7 +134,7 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
 
 
 def _start(source: str, path: Path) -> Start:
-    """A file's weights, with what its header says where this project wrote it."""
+    """A file's weights, with the record in its header if this project wrote it."""
     from safetensors import safe_open
 
     state = read_weights(path)
@@ -151,16 +151,16 @@ def _word(value: Any) -> str:
 
 
 def _wiring(model: ModelConfig) -> tuple[str, str]:
-    """What of model.* decides what a net computes with the same weights."""
+    """The part of model.* that decides what a net computes with given weights."""
     padded = model.residual and model.shortcut == "A"
     return model.name, model.shortcut_zeros if padded else ""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Weights by name in a file of torch.save or safetensors; never runs code that the file brings.
+    """Weights by name from a file of torch.save or safetensors; never runs code that the file holds.
 
     Raises:
-        ValueError: it cannot be read so, or holds no weights by name.
+        ValueError: the file cannot be read that way, or holds no weights by name.
     """
     from safetensors import SafetensorError
 
@@ -172,21 +172,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = (str(error).splitlines() or ["unknown"])[0]
         raise ValueError(
-            f"{path} cannot be read without running code of its own ({reason[:150]}); save the net's state_dict() alone, "
-            "or convert it to safetensors"
+            f"{path} cannot be read without running code of its own ({_first_line(error)}); save the net's state_dict() "
+            "alone, or convert it to safetensors"
         ) from None
     except (RuntimeError, EOFError, OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read: {(str(error).splitlines() or ['unknown'])[0][:150]}") from None
+        raise ValueError(f"{path} cannot be read: {_first_line(error)}") from None
     try:
         return state_in(loaded)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["unknown"])[0][:150]
+
+
 def _is_safetensors(path: Path) -> bool:
-    """Whether the file starts as safetensors do: the header's length, then its JSON."""
+    """Whether the file starts as safetensors do: 8 bytes of the header's length, then its JSON."""
     with path.open("rb") as stream:
         return stream.read(9)[8:] == b"{"
 

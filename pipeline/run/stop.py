@@ -1,4 +1,4 @@
-"""Ending well: a signal becomes a checkpoint after the current step."""
+"""Graceful stops: a signal becomes a checkpoint after the current step."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytorch_lightning as pl
 
 from pipeline.run import Interrupted
 
-SAME_WISH_S = 1.0
-DDP_EVERY = 10  # steps between the ranks' agreements on stopping, or more; each costs a tiny all-reduce
+SECOND_SIGINT_S = 1.0  # a SIGINT sooner after the first is its echo
+DDP_EVERY = 10  # steps, at least, between all-reduces in which the ranks agree on stopping
 
 
 class GracefulStop(pl.Callback):
     """On SIGTERM or SIGINT, to any rank or to all: one checkpoint, then `Interrupted`.
 
-    Lightning's own handler hangs under DDP when a rank other than 0, or all of them, get the signal. Here ranks agree
-    on stopping by an all-reduce. A second SIGINT ends at once, if it is a second wish: one Ctrl-C comes twice under
-    torchrun, from the terminal and from torchrun.
+    Lightning's own handler hangs under DDP if a rank other than 0, or all of them, get the signal. Here the ranks agree
+    on stopping by an all-reduce. A second SIGINT ends the process at once, unless it follows within SECOND_SIGINT_S:
+    under torchrun, one Ctrl-C arrives twice, from the terminal and from torchrun.
     """
 
     def __init__(self, save: Callable[[pl.Trainer], None]) -> None:
@@ -30,18 +30,18 @@ class GracefulStop(pl.Callback):
     def _handle(self, number: int, _: Any) -> None:
         if not self._asked:
             self._asked, self._first = True, time.monotonic()
-        elif number == signal.SIGINT and time.monotonic() - self._first > SAME_WISH_S:
+        elif number == signal.SIGINT and time.monotonic() - self._first > SECOND_SIGINT_S:
             raise KeyboardInterrupt
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._agreed = trainer.global_step
-        # Not earlier: Lightning would chain its own handler behind ours. Ray's trials run in threads and get no signals.
+        # Earlier, Lightning would chain its own handler behind ours. Ray's trials run in threads, which get no signals.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handle)
             signal.signal(signal.SIGINT, self._handle)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        # After an epoch's last batch comes its validation, which a run resumed from here would leave out.
+        # A run resumed from an epoch's last batch would skip the validation that follows it.
         soon = trainer.world_size > 1 and trainer.global_step < self._agreed + DDP_EVERY
         if trainer.should_stop or trainer.is_last_batch or soon:
             return
@@ -51,7 +51,7 @@ class GracefulStop(pl.Callback):
             self._end(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # The recorder comes before this callback and has saved; a training that is over ends as usual.
+        # The recorder runs before this callback and has saved; a training that is over ends as usual.
         if not trainer.should_stop and trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             self._end(trainer)
 
@@ -61,6 +61,6 @@ class GracefulStop(pl.Callback):
 
 
 def ignore_sigterm() -> None:
-    """From here to the end of the process: what is left after a stop is to be finished, however often it was asked for."""
+    """For the rest of the process: after a stop, further signals must not cut its last work short."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""A net's weights on disk: safetensors with the net's record in the header. Reading them needs no Lightning."""
+"""A net's weights on disk: safetensors with the net's record in the header. Reading needs no Lightning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER = "pipeline"  # key of the record in the header
 
 
 def snapshot_name(step: int) -> str:
-    """File of the weights that a cycle of the learning rate left behind."""
+    """File of the weights saved at the end of a cycle of the learning rate."""
     return f"snapshot-{step}.safetensors"
 
 
@@ -46,8 +46,8 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], Net]:
         with safe_open(path, "pt") as stream:
             header = (stream.metadata() or {}).get(HEADER)
             if header is None:
-                raise ValueError(f"{path} was not written by this project: its header names no model")
+                raise ValueError(f"{path} was not written by this project: its header holds no net's record")
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read ({error}); remove it, the run makes or fetches it again") from None
+        raise ValueError(f"{path} cannot be read ({error}); remove it and the run makes or fetches it again") from None
     return state, replace(from_json(json.loads(header)), checkpoint_sha256=sha256(path))

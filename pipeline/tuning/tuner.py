@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.atomic import read_json, write_json
 from pipeline.config import Config, leaves
 from pipeline.data.store import open_store
-from pipeline.run.checkpoint import FolderLock
+from pipeline.run.checkpoint import folder_lock
 from pipeline.run.key import code_version, deciding
 from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
@@ -112,7 +112,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
         trial_config(config, point)  # refuses what cannot be trained, before Ray starts
     _ = sweep.epochs  # likewise
     _print_changes(sweep)
-    with FolderLock(sweep.runs / sweep.name):
+    with folder_lock(sweep.runs / sweep.name):
         return _track(sweep, lineage(root))
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from pipeline.atomic import sha256
 from pipeline.cli import USER_ERROR
-from pipeline.run.checkpoint import LAST, AtomicCheckpointIO, FolderLock, resumable
+from pipeline.run.checkpoint import LAST, AtomicCheckpointIO, folder_lock, resumable
 from pipeline.run.weights import BEST, load_weights, save_weights
 
 
@@ -53,7 +53,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path)
         killed_while_writing(folder, chance.uniform(0, 0.1))
         cut += bool(list(folder.glob(".*.part")))
         assert_whole(folder)
-        with FolderLock(folder):
+        with folder_lock(folder):
             assert not list(folder.glob(".*.part"))
         if attempt >= 3 and cut >= 2:
             return
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path: Path, referen
     whole = (run_folder(reference) / LAST).read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all", whole[:-100]):
         (tmp_path / LAST).write_bytes(content)
-        with pytest.raises(ValueError, match=r"last\.ckpt cannot be read \(.*\); remove it to start this run afresh"):
+        with pytest.raises(ValueError, match=r"last\.ckpt cannot be read \(.*\); remove it to start this run anew"):
             resumable(tmp_path, "key")
 
 
@@ -130,7 +130,7 @@ def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
 
 
 def hold(folder: str) -> None:
-    with FolderLock(Path(folder)):
+    with folder_lock(Path(folder)):
         Path(folder, "held").touch()
         time.sleep(PATIENCE_S)
 
@@ -141,9 +141,9 @@ def test_a_folder_has_one_writer_until_it_ends_however_it_ends_and_its_end_can_b
     until((folder / "held").exists, "the lock")
     refused = pytest.raises(ValueError, match=f"is being written by process {holder.pid} on .*; wait for it to end")
     with refused:
-        FolderLock(folder).__enter__()
+        folder_lock(folder).__enter__()
     threading.Timer(1.0, holder.signal, [signal.SIGKILL]).start()
-    with FolderLock(folder, patience_s=PATIENCE_S):
+    with folder_lock(folder, patience_s=PATIENCE_S):
         assert f"process {os.getpid()} on" in (folder / "lock").read_text()
-    with FolderLock(folder):  # left as soon as its block has ended
+    with folder_lock(folder):  # left as soon as its block has ended
         holder.wait()

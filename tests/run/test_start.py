@@ -72,26 +72,26 @@ def kept(net, path: Path, **facts) -> Start:
 def test_weights_that_fit_another_wiring_are_refused(workspace, net, tmp_path: Path):
     config = composed(workspace(), "model.depth=8")
     start = kept(net, tmp_path / "net.safetensors", model=config.model)
-    start.check(config, "hash", as_they_are=True)
+    start.check(config, "hash", frozen=True)
     for change in ("model.residual=false", "model.shortcut_zeros=around"):
         key, value = change.split("=")
         other = with_overrides(config, {key: {"false": False}.get(value, value)})
         with pytest.raises(ValueError, match=rf"those of another net \(override: {key}=(true|after)\)"):
-            start.check(other, "hash", as_they_are=False)
+            start.check(other, "hash", frozen=False)
     plain = kept(net, tmp_path / "plain.safetensors", model=replace(config.model, residual=False))
     unpadded = with_overrides(config, {"model.residual": False, "model.shortcut_zeros": "around"})
-    plain.check(unpadded, "hash", as_they_are=False)  # a plain net pads nothing
+    plain.check(unpadded, "hash", frozen=False)  # a plain net pads nothing
 
 
 def test_pixels_of_layers_that_stay_are_normalised_as_they_were(workspace, net, tmp_path: Path):
     config = composed(workspace(), "model.depth=8")
     start = kept(net, tmp_path / "net.safetensors", model=config.model, normalize="half")
-    start.check(config, "hash", as_they_are=False)
+    start.check(config, "hash", frozen=False)
     with pytest.raises(ValueError, match=r"override: recipe\.normalize=half"):
-        start.check(config, "hash", as_they_are=True)
+        start.check(config, "hash", frozen=True)
     with pytest.raises(ValueError, match=r"override: model\.stride_on=3x3"):
         Start("torchvision:resnet50", {}).check(
-            with_overrides(config, {"model.family": "imagenet", "model.depth": 50}), "hash", as_they_are=False
+            with_overrides(config, {"model.family": "imagenet", "model.depth": 50}), "hash", frozen=False
         )
 
 
@@ -103,9 +103,9 @@ def test_weights_that_saw_the_validation_images_choose_nothing_even_by_way_of_an
     second = kept(net, tmp_path / "second.safetensors", model=full.model, data="b", seen=first.seen)
     for start in (first, second):
         with pytest.raises(ValueError, match=r"trained on the validation images.*override: data\.split=full"):
-            start.check(holdout, "a", as_they_are=False)
-        start.check(full, "a", as_they_are=False)
-        start.check(holdout, "c", as_they_are=False)
+            start.check(holdout, "a", frozen=False)
+        start.check(full, "a", frozen=False)
+        start.check(holdout, "c", frozen=False)
 
 
 def test_published_weights_saw_all_of_imagenets_training_images(workspace):
@@ -113,8 +113,8 @@ def test_published_weights_saw_all_of_imagenets_training_images(workspace):
     full, holdout = (composed(workspace(), *imagenet, f"data.split={split}") for split in ("full", "holdout"))
     published = Start("torchvision:resnet50", {})
     with pytest.raises(ValueError, match=r"trained on the validation images.*override: data\.split=full"):
-        published.check(holdout, "hash", as_they_are=False)
-    published.check(full, "hash", as_they_are=False)
+        published.check(holdout, "hash", frozen=False)
+    published.check(full, "hash", frozen=False)
 
 
 def test_a_relative_file_is_the_repositorys(tmp_path: Path):

@@ -102,7 +102,7 @@ def test_a_second_interrupt_ends_at_once(workspace: Workspaces, monkeypatch: pyt
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)  # a person's second thought, no echo of the first
 
-    monkeypatch.setattr(stop, "SAME_WISH_S", 0.1)
+    monkeypatch.setattr(stop, "SECOND_SIGINT_S", 0.1)
     monkeypatch.setattr(Classifier, "on_train_batch_start", start)
     # No step ends between the two.
     monkeypatch.setattr(GracefulStop, "on_train_batch_end", lambda *_: None)

@@ -65,18 +65,18 @@ def _windows(images: Tensor, choices: int) -> Tensor:
 
 
 class ColourShift:
-    """AlexNet's colour augmentation, which Sec. 3.4 adopts: adds one colour to an image, along the pixels' principal axes.
+    """AlexNet's colour augmentation (Sec. 3.4): adds one colour to an image, along the pixels' principal axes.
 
     Each axis is weighted by its eigenvalue times a normal draw (Krizhevsky et al. 2012, Sec. 4.1).
 
     Args:
         covariance: (C, C) of training pixels in [0, 1].
-        std: of the draws; AlexNet's is 0.1.
+        std: of the normal draws; AlexNet's is 0.1.
     """
 
     def __init__(self, covariance: np.ndarray, std: float) -> None:
         values, axes = np.linalg.eigh(covariance.astype(np.float64))
-        axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(len(axes))])  # fixes the sign, which eigh leaves open
+        axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(len(axes))])  # eigh leaves the sign open
         self.width = len(values)
         self._axes = axes * values * std
 
@@ -88,7 +88,7 @@ class ColourShift:
 
 
 class Normalize:
-    """Mean subtraction and scaling of crops that were decoded to their final size.
+    """Mean subtraction and scaling of images that already have their final size.
 
     Args:
         mean: (C, 1, 1) float32 in [0, 1], or (C, H, W) of crops of that size.
@@ -109,7 +109,7 @@ class Normalize:
             shift: (B, C) colours in [0, 1] that are added to the images.
         """
         mean = self._mean
-        if mean.shape[2:] not in ((1, 1), images.shape[2:]):  # whole images of other sizes have no per-pixel mean
+        if mean.shape[2:] not in ((1, 1), images.shape[2:]):  # images of other sizes have no per-pixel mean
             mean = mean.mean((2, 3), keepdim=True)
         if shift is not None:
             mean = mean - 255.0 * shift[:, :, None, None]

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pipeline.learn.input.crops import Crop, View
 
 CHUNK = 16  # JPEGs that a thread decodes at a time
-TEST_PIXELS = 128 * 224 * 224  # of test images in a forward pass
+TEST_PIXELS = 128 * 224 * 224  # in a forward pass over test images
 
 
 class ArrayBatches:
-    """Batches of small images: `fetch` selects them by index, `finish` gathers and augments them on the device."""
+    """Batches of small images: `fetch` makes tensors of the indices, `finish` gathers and augments on the device."""
 
     width, ahead = PAD_CROP_DRAWS, 0
 
@@ -79,24 +79,24 @@ class ShardBatches:
         if self._colours and draws is not None:
             draws, colour_draws = np.split(draws, [self._crops.CROP_DRAWS], axis=1)
             shifts = (self._colours(colour_draws),)
-        choose = self._test_crop if draws is None else partial(self._train_crop, draws)
-        images = self._cut(indices, choose, (self._augment.crop, self._augment.crop))
+        images = self._cut(indices, partial(self._crop, draws), (self._augment.crop, self._augment.crop))
         labels = torch.from_numpy(self._records.labels[indices].astype(np.int64))
         return images, labels, *shifts
 
     def look(self, indices: np.ndarray, view: View, most_pixels: int = TEST_PIXELS) -> list[tuple[np.ndarray, Tensor]]:
-        """One view of the images at `indices`, grouped by size: (n,) positions in `indices`, (n, 3, h, w) uint8.
+        """One view of the images at `indices`, in groups of one size: (n,) positions in `indices`, (n, 3, h, w) uint8.
 
         Args:
-            most_pixels: of a group; an image that is larger makes a group of its own.
+            most_pixels: in a group; a larger image is a group of its own.
         """
-        sizes = [view.shape(*self._crops.size_of(self._records.jpeg(index))) for index in indices.tolist()]
+        heights_widths = (self._crops.size_of(self._records.jpeg(index)) for index in indices.tolist())
+        sizes = [view.shape(height, width) for height, width in heights_widths]
         groups = []
         for size in sorted(set(sizes)):
             same = np.array([position for position, other in enumerate(sizes) if other == size])
             most = max(1, most_pixels // (size[0] * size[1]))
             for part in np.split(same, range(most, len(same), most)):
-                groups.append((part, self._cut(indices[part], lambda at, h, w: view.cut(h, w), size)))
+                groups.append((part, self._cut(indices[part], lambda _, h, w: view.cut(h, w), size)))
         return groups
 
     def _cut(self, indices: np.ndarray, choose: Callable[[int, int, int], Crop], size: tuple[int, int]) -> Tensor:
@@ -113,19 +113,15 @@ class ShardBatches:
                 self._thread.cropper = self._crops.Cropper()
             part = slice(start, start + chunk)
             jpegs = [self._records.jpeg(index) for index in indices[part].tolist()]
-            self._thread.cropper(jpegs, lambda at, h, w: choose(start + at, h, w), images[part])
+            self._thread.cropper(jpegs, lambda n, h, w: choose(start + n, h, w), images[part])
 
         list(self._pool.map(decode, range(0, len(indices), chunk)))
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
-    def _test_crop(self, at: int, height: int, width: int) -> Crop:
-        return self._crops.test_crop(height, width, self._augment.crop, self._augment.test_side)
-
-    def _train_crop(self, draws: np.ndarray, at: int, height: int, width: int) -> Crop:
-        augment = self._augment
-        assert augment.kind != "pad_crop"  # Config refuses it with shards
-        sides = (augment.min_side, augment.max_side)
-        return self._crops.train_crop(height, width, draws[at], augment.kind, augment.crop, sides, augment.flip)
+    def _crop(self, draws: np.ndarray | None, position: int, height: int, width: int) -> Crop:
+        if draws is None:
+            return self._crops.test_crop(height, width, self._augment.crop, self._augment.test_side)
+        return self._crops.train_crop(height, width, draws[position], self._augment)
 
     def to(self, device: torch.device) -> ShardBatches:
         self._normalize.to(device)
@@ -144,10 +140,10 @@ class ShardBatches:
 def batches_of(
     records: ArrayRecords | ShardRecords, statistics: Statistics, augment: AugmentConfig, normalize: str, workers: int
 ) -> ArrayBatches | ShardBatches:
-    """Batch maker for records of either format.
+    """Makes batches of records of either format.
 
     Raises:
-        ValueError: an older store of JPEGs lacks a statistic that the recipe needs.
+        ValueError: a store of JPEGs made by an earlier version lacks a statistic that the recipe needs.
     """
     per_pixel = normalize == "per_pixel_mean"
     mean, std = map(torch.from_numpy, channel_constants("channel" if per_pixel else normalize, statistics))
@@ -176,7 +172,7 @@ def _required(statistic: np.ndarray | None, key: str) -> np.ndarray:
 
 
 def _read_only(images: np.ndarray) -> Tensor:
-    """A tensor over a read-only memory map. Torch warns that it cannot protect the map; nothing here writes to it."""
+    """A tensor over a read-only memory map, without torch's warning: nothing here writes to it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(images)

@@ -1,7 +1,7 @@
 """JPEGs of ImageNet's size -> squares in a batch; every choice comes from a row of draws in [0, 1).
 
-`train_crop` and `test_crop` compute which part of an image is cut; `Cropper` makes the pixels. Axes: H x W pixels of the
-stored image, RGB last.
+`train_crop` and `test_crop` compute the part of an image to cut out; `Cropper` makes the pixels. Axes: H x W pixels of
+the stored image, RGB last.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import simplejpeg
 import torch
 import torch.nn.functional as F
+
+from pipeline.config import AugmentConfig
 
 TRIES = 5
 CROP_DRAWS = 2 * TRIES + 3  # (area, aspect) a try; row, column, flip
@@ -48,27 +50,20 @@ class View(NamedTuple):
         return (self.crop, self.crop) if self.crop else self.cut(height, width).size
 
 
-def train_crop(
-    height: int,
-    width: int,
-    draws: np.ndarray,
-    kind: Literal["random_resized_crop", "scale_jitter"],
-    crop: int,
-    sides: tuple[int, int],
-    flip: bool,
-) -> Crop:
-    """The crop that `draws` make of an image of height x width pixels.
+def train_crop(height: int, width: int, draws: np.ndarray, augment: AugmentConfig) -> Crop:
+    """The random crop of an image of height x width pixels.
+
+    scale_jitter draws the shorter side, both ends of its range included, and crops (Sec. 3.4); random_resized_crop draws
+    a rectangle and resizes it (torchvision's recipe).
 
     Args:
         draws: (CROP_DRAWS,) float32 in [0, 1).
-        kind: scale_jitter draws the shorter side from `sides` and crops (Sec. 3.4); random_resized_crop draws a
-            rectangle and resizes it (torchvision's recipe).
-        sides: shorter side's range in pixels, both ends included; read by scale_jitter alone.
     """
     *tries, row, column, mirrored = draws.tolist()
-    mirror = flip and mirrored < 0.5
-    if kind == "scale_jitter":
-        size = h, w = shorter_side(height, width, sides[0] + int(tries[0] * (sides[1] - sides[0] + 1)))
+    mirror, crop = augment.flip and mirrored < 0.5, augment.crop
+    if augment.kind == "scale_jitter":
+        side = augment.min_side + int(tries[0] * (augment.max_side - augment.min_side + 1))
+        size = h, w = shorter_side(height, width, side)
         corner = int(row * (h - crop + 1)), int(column * (w - crop + 1))
         return Crop(0, 0, height, width, size, corner, mirror)
     h, w = _rectangle(height, width, tries)
@@ -147,9 +142,9 @@ class Cropper:
 
 
 def _planned(jpeg: memoryview, choose: Callable[[int, int], Crop]) -> tuple[memoryview, int, int, Crop]:
-    """The JPEG to decode, the rows and columns it has, and the crop.
+    """The JPEG to decode, its rows and columns, and the crop.
 
-    If the image goes on below the crop, the JPEG is a copy with a smaller height in its header, so decoding ends there.
+    If the image extends below the crop, the JPEG is a copy with a smaller height in its header, so decoding ends there.
     """
     at, height, width = _frame(jpeg)
     crop = choose(height, width)
@@ -162,7 +157,7 @@ def _planned(jpeg: memoryview, choose: Callable[[int, int], Crop]) -> tuple[memo
 
 
 def _room(memory: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """`memory`, enlarged where it is too small, and an (H, W, 3) image at its start.
+    """`memory`, enlarged if it is too small, and an (H, W, 3) image at its start.
 
     It starts at an odd address: libjpeg-turbo writes rows aligned to 32 bytes past the cache, and resizing would wait
     for them.

@@ -1,17 +1,38 @@
-"""Loaders that Lightning iterates: batches of one rank in the order that (seed, epoch) fixes."""
+"""Loaders that Lightning iterates: one rank's batches, in the order that (seed, epoch) determines."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.learn.input import order
 
 Fetch = Callable[[np.ndarray, np.ndarray | None], Any]  # (record indices, their draws) -> a batch
+
+
+class Batches(Protocol):
+    """Makes batches; see `pipeline.learn.input.batches`."""
+
+    width: int  # draws a sample
+    ahead: int  # batches that threads prepare beyond the one in use; 0 prepares in the caller's thread
+
+    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of the images that one rank handles."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+ALL = Share()
 
 
 class TrainLoader:
@@ -21,31 +42,19 @@ class TrainLoader:
 
     Args:
         indices: (n,) int64, the split's record indices.
-        num_records: of the whole training set; draws are looked up by record.
+        num_records: of the whole training set; each record has its row of draws, whatever the split.
         batch_size: global, over all ranks.
-        width: draws a sample.
-        ahead: batches prepared by threads beyond the one in use; 0 prepares in the caller's thread.
     """
 
     def __init__(
-        self,
-        indices: np.ndarray,
-        num_records: int,
-        batch_size: int,
-        width: int,
-        seed: int,
-        fetch: Fetch,
-        rank: int = 0,
-        world_size: int = 1,
-        ahead: int = 0,
+        self, indices: np.ndarray, num_records: int, batch_size: int, seed: int, batches: Batches, share: Share = ALL
     ) -> None:
         if len(indices) < batch_size:
             raise ValueError(
                 f"recipe.batch_size={batch_size} is larger than the {len(indices)} training images; choose a smaller one"
             )
-        self._indices, self._num_records, self._width, self._seed = indices, num_records, width, seed
-        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
-        self._fetch, self._ahead = fetch, ahead
+        self._indices, self._num_records, self._seed = indices, num_records, seed
+        self._batch_size, self._batches, self._share = batch_size, batches, share
         self.position = 0  # batches served since the first epoch began
 
     def __len__(self) -> int:
@@ -54,15 +63,13 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Any]:
         epoch, start = divmod(self.position, len(self))
         permuted = self._indices[order.permutation(len(self._indices), self._seed, epoch)]
-        draws = order.draws(self._num_records, self._width, self._seed, epoch)
-
-        def rows(batch: int) -> np.ndarray:
-            return permuted[order.batch_slice(batch, self._batch_size, self._rank, self._world_size)]
+        draws = order.draws(self._num_records, self._batches.width, self._seed, epoch)
 
         def make(batch: int) -> Any:
-            return self._fetch(rows(batch), draws[rows(batch)])
+            rows = permuted[order.batch_slice(batch, self._batch_size, self._share.rank, self._share.world_size)]
+            return self._batches.fetch(rows, draws[rows])
 
-        for batch in _prefetched(make, range(start, len(self)), self._ahead):
+        for batch in _prefetched(make, range(start, len(self)), self._batches.ahead):
             self.position += 1
             yield batch
 
@@ -74,18 +81,16 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every record once, in order; ranks take turns, and no image is repeated to even the shares out."""
+    """Every record once, in order; ranks take turns, and no image is repeated to make the shares equal."""
 
-    def __init__(
-        self, indices: np.ndarray, batch_size: int, fetch: Fetch, rank: int = 0, world_size: int = 1, ahead: int = 0
-    ) -> None:
-        self._indices, self._fetch, self._ahead = indices[rank::world_size], fetch, ahead
+    def __init__(self, indices: np.ndarray, batch_size: int, fetch: Fetch, ahead: int = 0, share: Share = ALL) -> None:
+        self._indices, self._fetch, self._ahead = indices[share.rank :: share.world_size], fetch, ahead
         # All ranks must run the same number of batches: at least one, even an empty one.
-        self._batches = max(1, -(-len(indices) // (batch_size * world_size)))
+        self._count = max(1, -(-len(indices) // (batch_size * share.world_size)))
         self._batch_size = batch_size
 
     def __len__(self) -> int:
-        return self._batches
+        return self._count
 
     def __iter__(self) -> Iterator[Any]:
         def make(batch: int) -> Any:

@@ -1,4 +1,4 @@
-"""Normalisation that treats all pixels of a channel alike."""
+"""Normalisation by one mean and one deviation a channel."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from pipeline.data.store import Statistics
 
-# Mean and std of RGB in [0, 1]: those of torchvision's weights, of public CIFAR repositories (whose std is the mean over
-# images of each image's std), and those that map pixels to [-1, 1] and [0, 1].
+# Mean and std of RGB in [0, 1]: those of torchvision's weights; those of public CIFAR repositories, whose std is the mean
+# of the images' own; and those that map pixels to [-1, 1] and [0, 1].
 FIXED = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar10_public": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -18,16 +18,17 @@ FIXED = {
 
 
 def channel_constants(normalize: str, statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std, (C,) float32 in units of [0, 1], for a `recipe.normalize` other than per_pixel_mean.
+    """Mean and std, (C,) float32 of pixels in [0, 1], for a `recipe.normalize` other than per_pixel_mean.
 
     Raises:
-        ValueError: constants for RGB with images of another number of channels.
+        ValueError: constants of RGB for images that are not RGB.
     """
     if normalize == "channel":
         return statistics.mean, statistics.std
     mean, std = (np.array(values, np.float32) for values in FIXED[normalize])
     if normalize not in ("half", "unit") and len(statistics.mean) != len(mean):
         raise ValueError(
-            f"recipe.normalize={normalize} is of RGB images, these have {len(statistics.mean)} channel; choose channel"
+            f"recipe.normalize={normalize} is for RGB images, but these have {len(statistics.mean)} channel "
+            "(override: recipe.normalize=channel)"
         )
     return mean[: len(statistics.mean)], std[: len(statistics.mean)]

@@ -1,7 +1,7 @@
 """Random choices as pure functions of (seed, epoch, sample).
 
-So a resumed run, any number of workers and any world size see the same images in the same order, cropped and flipped
-the same way.
+A resumed run therefore sees the same images in the same order, cropped and flipped the same way, as does a run with any
+number of workers or ranks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def draws(num_records: int, width: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def noise_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of the net's own random numbers in a step (dropout); it differs by rank, since ranks hold different images."""
+    """Seed of the dropout masks of a step; ranks hold different images, so each has its own."""
     return int(np.random.SeedSequence([seed, step, rank, _NOISE]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

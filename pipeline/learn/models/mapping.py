@@ -1,4 +1,4 @@
-"""Weights that other code made, onto a net of this package: by name, or by what public code calls the layer."""
+"""Loads weights of other code into a net of this package, by the names that public code gives the layers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Where checkpoints keep their weights.
+# Keys under which checkpoints keep their weights.
 HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "params")
-# A layer's name elsewhere, and here.
-ELSEWHERE = {"linear": "fc", "classifier": "fc", "head": "fc", "shortcut": "downsample"}
-COUNTER = "num_batches_tracked"  # of batch norm, no weight
+# A layer's name in other code, and here.
+RENAMED = {"linear": "fc", "classifier": "fc", "head": "fc", "shortcut": "downsample"}
+COUNTER = "num_batches_tracked"  # batch norm's counter, which is no weight
 AUXILIARY = ("aux1.", "aux2.")  # GoogLeNet's classifiers that only training uses
-SHOWN = 8  # names of a kind in an error
+MOST_NAMES = 8  # that an error lists
 
 
 def state_in(loaded: Any) -> dict[str, Tensor]:
-    """The weights by name, in a state dict or in a checkpoint that holds one.
+    """Weights by name, from a state dict or a checkpoint that holds one.
 
     Raises:
         ValueError: no state dict, or several.
@@ -26,48 +26,48 @@ def state_in(loaded: Any) -> dict[str, Tensor]:
         raise ValueError(f"it holds a {type(loaded).__name__}, no weights by name; save the net's state_dict()")
     if _is_state(loaded):
         return {str(name): value for name, value in loaded.items()}
-    held = {name: value for name, value in loaded.items() if isinstance(value, Mapping) and _is_state(value)}
-    for name in HOLDERS:
-        if name in held:
-            return dict(held[name])
-    if len(held) == 1:
-        return dict(next(iter(held.values())))
-    keys = ", ".join(map(str, list(loaded)[:8]))
-    raise ValueError(
-        f"it holds {'several' if held else 'no'} state dicts (its keys: {keys}); save the net's state_dict()"
-    )
+    states = {name: value for name, value in loaded.items() if isinstance(value, Mapping) and _is_state(value)}
+    for name in (*HOLDERS, *(states if len(states) == 1 else ())):
+        if name in states:
+            return dict(states[name])
+    count, keys = "several" if states else "no", ", ".join(map(str, list(loaded)[:MOST_NAMES]))
+    raise ValueError(f"it holds {count} state dicts (its keys: {keys}); save the net's state_dict()")
 
 
-def mapped(found: Mapping[str, Tensor], model: nn.Module, head: bool = True) -> dict[str, Tensor]:
-    """A state dict of `model` with the weights of `found`.
+def mapped(weights: Mapping[str, Tensor], model: nn.Module, head: bool = True) -> dict[str, Tensor]:
+    """A state dict for `model`, with `weights` under the model's own names.
 
-    Names may carry prefixes (`module.`), or be those of ELSEWHERE. Weights under other names are refused: order and shape
+    Names may have a prefix (`module.`) and parts of RENAMED. Weights under other names are refused: order and shape
     alone cannot tell two layers of one size apart.
 
     Args:
-        head: whether the last layer's weights are taken too; without, they stay the model's.
+        head: whether to take the last layer's weights; if not, the model's own stay.
     Raises:
-        ValueError: weights that are missing, not wanted, or of another shape, with their names.
+        ValueError: names of weights that are missing, unknown to the model, or of another shape.
     """
     own = model.state_dict()
     kept = {name for name in own if name.endswith(COUNTER)}
     if not head:
         kept |= {name for name in own if name.rsplit(".", 1)[0] == head_name(model)}
     wanted = {name: tensor for name, tensor in own.items() if name not in kept}
-    given = _renamed(_without_prefix(found, own), own)
+    given = _renamed(_without_prefix(weights, own), own)
     given = {name: tensor for name, tensor in given.items() if name not in kept and not name.endswith(COUNTER)}
     given = {name: t for name, t in given.items() if name in wanted or not name.startswith(AUXILIARY)}
     if not head:
         given = _without_head(given, wanted, own[f"{head_name(model)}.weight"].shape[1])
     missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
-    apart = [n for n in wanted if n in given and given[n].shape != wanted[n].shape]
-    if missing or extra or apart:
-        raise ValueError(_sentence(missing, extra, apart, given, wanted))
+    misshapen = [
+        f"{n} {tuple(given[n].shape)} where {tuple(wanted[n].shape)} is wanted"
+        for n in wanted
+        if n in given and given[n].shape != wanted[n].shape
+    ]
+    if missing or extra or misshapen:
+        raise ValueError(_sentence(missing, extra, misshapen, given))
     return {**own, **{name: given[name].to(wanted[name].dtype) for name in wanted}}
 
 
 def head_name(model: nn.Module) -> str:
-    """Name of the last layer, which tells the classes apart."""
+    """Name of the last layer, the classifier."""
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
 
 
@@ -75,10 +75,10 @@ def _is_state(values: Mapping[Any, Any]) -> bool:
     return bool(values) and all(isinstance(value, Tensor) for value in values.values())
 
 
-def _without_prefix(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without what every name starts with, as wrappers of a net add it."""
+def _without_prefix(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without a prefix that all names share, such as wrappers of a net add."""
     layers = {name.split(".")[0] for name in own}
-    state = dict(found)
+    state = dict(weights)
     while True:
         first = {name.split(".")[0] for name in state}
         if len(first) != 1 or first & layers or any("." not in name for name in state):
@@ -86,17 +86,17 @@ def _without_prefix(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> d
         state = {name.split(".", 1)[1]: tensor for name, tensor in state.items()}
 
 
-def _renamed(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
-    for name, tensor in found.items():
-        here = ".".join(ELSEWHERE.get(part, part) for part in name.split("."))
-        taken = here in found or here in renamed  # two names for one layer: the second is reported
+    for name, tensor in weights.items():
+        here = ".".join(RENAMED.get(part, part) for part in name.split("."))
+        taken = here in weights or here in renamed  # two names for one layer: the second is reported
         renamed[name if name in own or here not in own or taken else here] = tensor
     return renamed
 
 
 def _without_head(given: dict[str, Tensor], wanted: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
-    """Without a last layer under a name of its own: the one matrix that takes `width` features and has no place here."""
+    """Without a last layer of unknown name: the only matrix that takes `width` features and is not the model's."""
     heads = [n for n, t in given.items() if n not in wanted and t.ndim == 2 and t.shape[1] == width]
     if len(heads) != 1:
         return given
@@ -104,22 +104,14 @@ def _without_head(given: dict[str, Tensor], wanted: Mapping[str, Tensor], width:
     return {name: tensor for name, tensor in given.items() if name.rsplit(".", 1)[0] != layer}
 
 
-def _sentence(
-    missing: list[str], extra: list[str], apart: list[str], given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> str:
-    parts = []
-    if missing:
-        parts.append(f"it lacks {_listed(missing)}")
-    if extra:
-        parts.append(f"it has {_listed(extra)} that the net has not")
-    if apart:
-        shapes = [f"{n} {tuple(given[n].shape)} where {tuple(wanted[n].shape)} is wanted" for n in apart]
-        parts.append(f"other shapes: {_listed(shapes)}")
-    convolutions = sum(t.ndim == 4 and not _shortcut(name) for name, t in given.items())
-    fully = sum(t.ndim == 2 for t in given.values())
+def _sentence(missing: list[str], extra: list[str], misshapen: list[str], given: Mapping[str, Tensor]) -> str:
+    parts = [f"it lacks {_listed(missing)}"] if missing else []
+    parts += [f"it has {_listed(extra)} that the net has not"] if extra else []
+    parts += [f"other shapes: {_listed(misshapen)}"] if misshapen else []
+    layers = sum(t.ndim == 2 or (t.ndim == 4 and not _shortcut(name)) for name, t in given.items())
     return (
-        f"{'; '.join(parts)}; its weights are those of {convolutions + fully} layers: choose model.* for them, or rename them "
-        "to the names that the net has"
+        f"{'; '.join(parts)}; its weights are those of {layers} layers: choose model.* for them, or rename them to the "
+        "names that the net has"
     )
 
 
@@ -128,5 +120,5 @@ def _shortcut(name: str) -> bool:
 
 
 def _listed(names: list[str]) -> str:
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")

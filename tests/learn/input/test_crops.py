@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
+from pipeline.config import AugmentConfig
 from pipeline.learn.input import crops
 from pipeline.learn.input.crops import CROP_DRAWS, Crop, Cropper, train_crop
 
@@ -40,6 +41,10 @@ def made(jpeg: memoryview, side: int, choose, cropper: Cropper | None = None) ->
     return out[0]
 
 
+def random_crop(kind: str, crop: int, sides: tuple[int, int]) -> AugmentConfig:
+    return AugmentConfig(kind=kind, crop=crop, min_side=sides[0], max_side=sides[1])
+
+
 def draws(value: float, **last: float) -> np.ndarray:
     row = np.full(CROP_DRAWS, value, np.float32)
     for place, name in enumerate(("row", "column", "mirrored")):
@@ -51,12 +56,14 @@ def differ(one: np.ndarray, two: np.ndarray) -> int:
     return int(np.abs(one.astype(int) - two).max())
 
 
-def slow_train_crop(image: torch.Tensor, row: np.ndarray, kind: str, crop: int, sides: tuple[int, int]) -> torch.Tensor:
-    """What these draws have always meant, by torchvision: (3, crop, crop) of a (3, H, W) image."""
+def slow_train_crop(image: torch.Tensor, row: np.ndarray, augment: AugmentConfig) -> torch.Tensor:
+    """The same crop by torchvision: (3, crop, crop) of a (3, H, W) image."""
     *tries, top, left, mirrored = row.tolist()
+    crop = augment.crop
     height, width = image.shape[-2:]
-    if kind == "scale_jitter":
-        image = TF.resize(image, [sides[0] + int(tries[0] * (sides[1] - sides[0] + 1))], antialias=True)
+    if augment.kind == "scale_jitter":
+        side = augment.min_side + int(tries[0] * (augment.max_side - augment.min_side + 1))
+        image = TF.resize(image, [side], antialias=True)
         height, width = image.shape[-2:]
         at = int(top * (height - crop + 1)), int(left * (width - crop + 1))
         image = TF.crop(image, *at, crop, crop)
@@ -71,10 +78,10 @@ def slow_train_crop(image: torch.Tensor, row: np.ndarray, kind: str, crop: int, 
 @pytest.mark.parametrize("size", [(224, 224), (150, 97), (61, 200), (333, 250)])
 def test_a_seed_gives_the_crops_and_flips_that_it_gives_torchvision(kind: str, size: tuple[int, int]) -> None:
     jpeg, cropper = encoded(photo(*size)), Cropper()
-    image = torch.from_numpy(pixels(jpeg).copy()).permute(2, 0, 1)
+    image, augment = torch.from_numpy(pixels(jpeg).copy()).permute(2, 0, 1), random_crop(kind, 96, (100, 180))
     for row in np.random.default_rng(0).random((25, CROP_DRAWS), dtype=np.float32):
-        fast = made(jpeg, 96, lambda h, w, row=row: train_crop(h, w, row, kind, 96, (100, 180), True), cropper)
-        slow = slow_train_crop(image, row, kind, 96, (100, 180)).permute(1, 2, 0).numpy()
+        fast = made(jpeg, 96, lambda h, w, row=row: train_crop(h, w, row, augment), cropper)
+        slow = slow_train_crop(image, row, augment).permute(1, 2, 0).numpy()
         assert differ(fast, slow) <= ROUNDING
 
 
@@ -139,20 +146,22 @@ def test_what_is_no_jpeg_is_an_error(jpeg: bytes) -> None:
 @pytest.mark.parametrize("size", [(40, 30), (500, 17), (64, 400)])
 def test_every_draw_stays_within_the_image(kind: str, value: float, size: tuple[int, int]) -> None:
     width, height = size
-    crop = train_crop(height, width, draws(value), kind, 16, (20, 60), flip=True)
+    crop = train_crop(height, width, draws(value), random_crop(kind, 16, (20, 60)))
     assert crop.top + crop.height <= height and crop.left + crop.width <= width
     assert all(at >= 0 and at + 16 <= side for at, side in zip(crop.corner, crop.size, strict=True))
 
 
 def test_scale_jitter_draws_the_shorter_side_and_the_place() -> None:
-    left = train_crop(30, 40, draws(0.0, mirrored=0.9), "scale_jitter", 30, (30, 60), flip=True)
-    right = train_crop(30, 40, draws(0.0, column=0.999, mirrored=0.9), "scale_jitter", 30, (30, 60), flip=True)
+    jitter = random_crop("scale_jitter", 30, (30, 60))
+    left = train_crop(30, 40, draws(0.0, mirrored=0.9), jitter)
+    right = train_crop(30, 40, draws(0.0, column=0.999, mirrored=0.9), jitter)
     assert left == Crop(0, 0, 30, 40, (30, 40), (0, 0)) and right.corner == (0, 10)
-    assert train_crop(30, 40, draws(0.999), "scale_jitter", 30, (30, 60), flip=True).size == (60, 80)
+    assert train_crop(30, 40, draws(0.999), jitter).size == (60, 80)
 
 
 def test_half_of_the_draws_mirror_and_none_where_flips_are_off() -> None:
     for value, mirrored in ((0.0, True), (0.49, True), (0.5, False), (0.9, False)):
         row = draws(0.3, mirrored=value)
-        assert train_crop(30, 40, row, "random_resized_crop", 16, (0, 0), flip=True).mirrored is mirrored
-        assert not train_crop(30, 40, row, "random_resized_crop", 16, (0, 0), flip=False).mirrored
+        for flip in (True, False):
+            augment = AugmentConfig(kind="random_resized_crop", crop=16, flip=flip)
+            assert train_crop(30, 40, row, augment).mirrored is (flip and mirrored)

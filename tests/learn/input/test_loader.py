@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from pipeline.learn.input.loader import EvalLoader, TrainLoader
+from pipeline.learn.input.loader import EvalLoader, Share, TrainLoader
 
 
 def batch(indices: np.ndarray, draws: np.ndarray | None) -> list[tuple]:
@@ -14,7 +16,8 @@ def batch(indices: np.ndarray, draws: np.ndarray | None) -> list[tuple]:
 
 def loader(rank: int = 0, world_size: int = 1, ahead: int = 0) -> TrainLoader:
     indices = np.arange(3, 53)  # 50 of 60 records
-    return TrainLoader(indices, 60, 16, 3, seed=1, fetch=batch, rank=rank, world_size=world_size, ahead=ahead)
+    source = SimpleNamespace(width=3, ahead=ahead, fetch=batch)
+    return TrainLoader(indices, 60, 16, 1, source, Share(rank, world_size))
 
 
 def served(source: TrainLoader, epochs: int) -> list:
@@ -58,12 +61,12 @@ def test_a_restored_loader_goes_on_with_the_next_batch(stop):
 
 def test_a_batch_larger_than_the_split_is_refused():
     with pytest.raises(ValueError, match="batch_size=64 is larger than the 50 training images"):
-        TrainLoader(np.arange(50), 60, 64, 3, seed=0, fetch=batch)
+        TrainLoader(np.arange(50), 60, 64, 0, SimpleNamespace(width=3, ahead=0, fetch=batch))
 
 
 @pytest.mark.parametrize(("images", "ranks"), [(10, 1), (10, 3), (7, 4), (1, 2)])
 def test_evaluation_counts_each_image_once_in_as_many_batches_on_every_rank(images, ranks):
-    loaders = [EvalLoader(np.arange(images), 2, batch, rank, ranks) for rank in range(ranks)]
+    loaders = [EvalLoader(np.arange(images), 2, batch, share=Share(rank, ranks)) for rank in range(ranks)]
     batches = [list(source) for source in loaders]
     assert len({len(made) for made in batches}) == 1
     seen = [sample[0] for made in batches for part in made for sample in part]

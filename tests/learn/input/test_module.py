@@ -234,12 +234,6 @@ def test_crops_may_have_the_mean_of_each_pixel_subtracted(shards: Path) -> None:
     assert images.mean().abs() < 0.1  # of images that are darker and brighter than the mean
 
 
-def test_facts_of_the_data_come_from_the_store(store: Path, shards: Path) -> None:
-    assert (module(store).num_classes, module(store).in_channels) == (10, 1)
-    large = module(shards, augment=JITTER, normalize="channel")
-    assert (large.num_classes, large.in_channels) == (2, 3)
-
-
 def test_images_lie_in_memory_once_a_machine(store: Path) -> None:
     records = open_store(store).train()
     made = batches_of(records, open_store(store).statistics("full"), SHIFT, "per_pixel_mean", 1)
