@@ -98,9 +98,7 @@ def _write_journal(config: Config, made: Adopted, tags: dict[str, str], folder: 
 
 def _record(config: Config, store: Store, start: Start) -> Net:
     """The record that the weights are saved with. Its key hashes what decides predictions, not how nets are trained."""
-    run = Run(
-        config=config, store=store.path, manifest=store.manifest, precision="fp32", start=start, location=None, key=""
-    )
+    run = Run(config=config, manifest=store.manifest, precision="fp32", start=start, location=None, key="")
     net = replace(run.net, recipe=None, seed=None, start="", complete=True)
     model = {key: value for key, value in asdict(config.model).items() if key != "init_fan"}
     view = [net.normalize, net.split, net.data, net.augment.crop, net.augment.test_side]

@@ -7,6 +7,7 @@ pixels, K classes. Nets take (N, C, H, W) floating-point images and return (N, K
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -127,7 +128,7 @@ def _stages(block: Block, num_blocks: Sequence[int], width: int, model: ModelCon
     return stages
 
 
-def init_weights(net: nn.Module, fan: str) -> None:
+def init_weights(net: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:
     """Draws every weight as in [13]: normal, mean 0, std sqrt(2 / fan); biases 0; batch norm starts as the identity.
 
     [13] derives fan-in (forward pass, its Eqn. 10) and fan-out (backward) and finds either sufficient. The paper was
