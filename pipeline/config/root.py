@@ -1,4 +1,4 @@
-"""The whole configuration: what its sections must agree on, and how values become it."""
+"""The whole configuration: rules between its sections, and how nested values become a `Config`."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ class Config(Section):
         )
         require(
             self.evaluation.views != "multi_scale" or self.model.family not in NO_GLOBAL_POOL,
-            f"evaluation.views=multi_scale with model.family={self.model.family}, which has no fully convolutional form here (override: evaluation.views=ten_crop)",
+            f"evaluation.views=multi_scale with model.family={self.model.family}, which has no fully convolutional form (override: evaluation.views=ten_crop)",
         )
         require(
             not self.model.family.endswith("_small") or augment.crop >= 32,
-            f"model.family={self.model.family} with images of {augment.crop} pixels; it needs 32",
+            f"model.family={self.model.family} with images of {augment.crop} pixels; it needs at least 32",
         )
         require(
             self.model.family not in LARGE_STEM or augment.crop >= 64,
-            f"model.family={self.model.family} with images of {augment.crop} pixels; take its form for small images (override: model.family={self.model.family}_small)",
+            f"model.family={self.model.family} with images of {augment.crop} pixels; choose its form for small images (override: model.family={self.model.family}_small)",
         )
         require(
             small or augment.crop <= augment.test_side,
@@ -89,7 +89,7 @@ class Config(Section):
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """Config checked against the types above; keys that `values` lacks take their defaults.
+    """A checked Config; keys that `values` lacks take their defaults.
 
     Raises:
         ValueError: one line a problem: which key, what was given, what is allowed.
@@ -103,7 +103,7 @@ def from_dict(values: dict[str, Any]) -> Config:
 
 
 def defaults(section: type = Config) -> dict[str, Any]:
-    """The defaults of all keys that have one of their own, nested like the configuration."""
+    """All defaults that depend on no other key, nested like the configuration."""
     values: dict[str, Any] = {}
     types = get_type_hints(section)
     for entry in fields(section):
@@ -118,7 +118,7 @@ def defaults(section: type = Config) -> dict[str, Any]:
 
 def filled(values: dict[str, Any]) -> dict[str, Any]:
     """`values` with the defaults that depend on another key: the family's net, the crop of small images."""
-    data, model, recipe = (values.get(section) for section in ("data", "model", "recipe"))
+    data, model, recipe = values.get("data"), values.get("model"), values.get("recipe")
     if isinstance(model, dict):
         values = {**values, "model": {**family_defaults(str(model.get("family", "cifar"))), **model}}
     augment = recipe.get("augment", {}) if isinstance(recipe, dict) else None

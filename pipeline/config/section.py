@@ -1,4 +1,4 @@
-"""What the sections of the configuration have in common."""
+"""The base of the configuration's sections, and how they refuse values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ class Section:
 
 
 def require(holds: bool, sentence: str) -> None:
-    """Raises ValueError with the sentence that the user is told."""
+    """Raises ValueError with `sentence`, which the user reads, unless the condition holds."""
     if not holds:
         raise ValueError(sentence)
+
+
+def require_at_least(name: str, section: Section, **bounds: int) -> None:
+    """Raises ValueError unless each key of `section`, called `name`, has at least the value given for it here."""
+    for key, least in bounds.items():
+        value = getattr(section, key)
+        require(value >= least, f"{name}.{key}={value}; it must be at least {least}")

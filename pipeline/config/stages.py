@@ -1,4 +1,4 @@
-"""data.*, sweep.*, ensemble.*, evaluation.*, tracking.* and paths.*: what the stages around training need."""
+"""data.*, sweep.*, ensemble.*, evaluation.*, tracking.* and paths.*: the stages around training."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.config.section import Section, require
+from pipeline.config.section import Section, require, require_at_least
 
 SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
-    """Where images come from, how they are stored, which of them training may see."""
+    """Where images come from, how they are stored, and which of them training sees."""
 
-    name: str  # of its folders, of its models in MLflow
+    name: str  # of the data set, its folders and its models in MLflow
     source: Literal["digits", "cifar10", "cifar100", "folder", "imagenet"] = "folder"
     path: str = ""  # folder or archive that the user supplies (folder, imagenet); "" otherwise
     mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
@@ -33,11 +33,7 @@ class DataConfig(Section):
             re.fullmatch(r"\w[\w-]*", self.name) is not None,
             f"data.name={self.name!r}; it names folders and a model in MLflow's registry: letters, digits, _ and - (override: data.name={_nearest(self.name)})",
         )
-        require(
-            self.num_val > 0, f"data.num_val={self.num_val}; it must be positive: selection needs images to choose on"
-        )
-        require(self.num_train >= 0, f"data.num_train={self.num_train}; give a count, or 0 for all")
-        require(self.workers >= 0, f"data.workers={self.workers}; give a count, or 0 for one per core")
+        require_at_least("data", self, num_val=1, num_train=0, workers=0)
         needs_path = self.source in ("folder", "imagenet")
         require(
             not needs_path or bool(self.path or self.mirror),
@@ -55,7 +51,7 @@ class DataConfig(Section):
 
 
 def _nearest(name: str) -> str:
-    """A name that is allowed, made of one that is not."""
+    """An allowed name that resembles `name`."""
     return re.sub(r"[^\w-]+", "_", name).strip("_-") or "mine"
 
 
@@ -79,16 +75,12 @@ class SweepConfig(Section):
             bool(self.space) and (isinstance(self.space, dict) or all(self.space)),
             "sweep.space is empty; name at least one key and its values, for example {model.depth: [20, 32]}",
         )
-        require(
-            self.num_samples > 0 and self.grace_epochs > 0,
-            "sweep.num_samples and sweep.grace_epochs must be at least 1",
-        )
+        require_at_least("sweep", self, num_samples=1, grace_epochs=1, cpus_per_trial=1)
+        require_at_least("sweep", self, gpus_per_trial=0, max_concurrent=0, max_failures=0)
         require(
             self.reduction_factor == 0 or self.reduction_factor >= 2,
             f"sweep.reduction_factor={self.reduction_factor}; 0 turns ASHA off, else at least 2",
         )
-        for key, least in {"cpus_per_trial": 1, "gpus_per_trial": 0, "max_concurrent": 0, "max_failures": 0}.items():
-            require(getattr(self, key) >= least, f"sweep.{key}={getattr(self, key)}; it must be at least {least}")
         for key in self.keys:
             require(
                 key.split(".")[0] in ("model", "recipe", "start", "seed") or key == "data.num_train",
@@ -97,24 +89,24 @@ class SweepConfig(Section):
 
     @property
     def keys(self) -> list[str]:
-        """What `space` varies."""
+        """The keys that `space` varies."""
         grids = self.space if isinstance(self.space, list) else [self.space]
         return list(dict.fromkeys(key for grid in grids for key in grid))
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig(Section):
-    """How members are chosen: on validation error alone, or by the user."""
+    """How members are chosen: by validation error alone, or by the user."""
 
     selection: Literal["best_per_depth", "deepest_twice", "one_net", "top_k", "greedy", "snapshots", "listed"] = (
         "best_per_depth"
     )
-    size: int = 6  # members at the most
-    members: list[str] = field(default_factory=list)  # of selection "listed": keys of runs, or their ids in MLflow
+    size: int = 6  # at most so many members
+    members: list[str] = field(default_factory=list)  # for selection "listed": keys of runs, or their ids in MLflow
     temperature: Literal["none", "validation"] = "none"  # of each member, fitted to validation images before averaging
 
     def __post_init__(self) -> None:
-        require(self.size > 0, f"ensemble.size={self.size}; it must be at least 1")
+        require_at_least("ensemble", self, size=1)
         listed = self.selection == "listed"
         require(
             listed == bool(self.members),
@@ -132,17 +124,14 @@ class EnsembleConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Section):
-    """How test images are shown to the nets; members are chosen as they were validated in training."""
+    """How test images are shown to the nets. Validation, which chooses members, is as in training."""
 
-    views: Literal["single", "ten_crop", "multi_scale"] = (
-        "single"  # averaged after the softmax; see `pipeline.learn.input.views`
-    )
-    batchnorm: Literal["running", "averaged"] = (
-        "running"  # statistics: training's running ones, or means taken after it
-    )
-    runs: Literal["members", "all"] = (
-        "members"  # the members and the named run, or every finished training on these images as well
-    )
+    # Averaged after the softmax; see `pipeline.learn.input.views`.
+    views: Literal["single", "ten_crop", "multi_scale"] = "single"
+    # Statistics: the running ones of training, or means taken over training images after it.
+    batchnorm: Literal["running", "averaged"] = "running"
+    # The members and the named run, or every finished training on these images as well.
+    runs: Literal["members", "all"] = "members"
 
 
 @dataclass(frozen=True, kw_only=True)

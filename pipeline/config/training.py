@@ -1,25 +1,25 @@
-"""recipe.*, start.* and trainer.*: how a net is trained, where, and from what it starts."""
+"""recipe.*, start.* and trainer.*: how a net is trained, on what hardware, and from which weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config.section import Section, require
+from pipeline.config.section import Section, require, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartConfig(Section):
-    """What a training starts from."""
+    """The weights that a training starts from."""
 
-    weights: str = ""  # a file, run:<key or MLflow id>, torchvision:<name>; "" for random ones
-    head: Literal["new", "kept"] = "new"  # the last layer's: drawn anew, for other classes, or taken too
-    backbone_lr: float = 1.0  # share of the learning rate that all other layers have; 0 keeps them as they are
+    weights: str = ""  # a file, run:<key or MLflow id>, torchvision:<name>; "" for random weights
+    head: Literal["new", "kept"] = "new"  # the last layer: drawn anew, for other classes, or loaded too
+    backbone_lr: float = 1.0  # factor of the learning rate for all other layers; 0 freezes them
 
     def __post_init__(self) -> None:
         require(
             self.backbone_lr >= 0 and (self.weights != "" or self.backbone_lr == 1),
-            f"start.backbone_lr={self.backbone_lr} with start.weights={self.weights!r}; it is at least 0, and 1 where training starts from random weights",
+            f"start.backbone_lr={self.backbone_lr} with start.weights={self.weights!r}; it must be at least 0, and 1 for random weights",
         )
 
 
@@ -37,10 +37,7 @@ class AugmentConfig(Section):
     test_side: int = 0  # shards: shorter side before the centre crop of a test image
 
     def __post_init__(self) -> None:
-        require(
-            self.crop > 0 and self.padding >= 0,
-            f"recipe.augment.crop={self.crop}, padding={self.padding}; crop must be positive, padding not negative",
-        )
+        require_at_least("recipe.augment", self, crop=1, padding=0)
         require(
             self.pca_std == 0 or (self.pca_std > 0 and self.kind != "pad_crop"),
             f"recipe.augment.pca_std={self.pca_std} with kind={self.kind}; 0 for none, or above 0 for images kept as shards",
@@ -54,7 +51,7 @@ class AugmentConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeConfig(Section):
-    """What decides the result of a training, beside data, model and seed: Sec. 4.2's by default.
+    """Everything that decides the result of a training besides data, model and seed; by default that of Sec. 4.2.
 
     Durations are in optimiser steps.
     """
@@ -86,28 +83,20 @@ class RecipeConfig(Section):
     augment: AugmentConfig
 
     def __post_init__(self) -> None:
-        require(
-            self.batch_size > 0 and self.max_steps > 0,
-            f"recipe.batch_size={self.batch_size}, recipe.max_steps={self.max_steps}; both must be positive",
-        )
-        require(
-            self.check_every_steps > 0,
-            f"recipe.check_every_steps={self.check_every_steps}; it must be at least 1",
-        )
+        require_at_least("recipe", self, batch_size=1, max_steps=1, check_every_steps=1, muon_lr=0)
         require(self.lr > 0, f"recipe.lr={self.lr}; it must be positive")
-        require(self.muon_lr >= 0, f"recipe.muon_lr={self.muon_lr}; it must be positive, or 0 for SGD everywhere")
         require(
             0 <= self.label_smoothing < 1,
-            f"recipe.label_smoothing={self.label_smoothing}; it must be at least 0, which is none, and below 1",
+            f"recipe.label_smoothing={self.label_smoothing}; it must be at least 0 and below 1",
         )
         require(
             self.milestones == sorted(set(self.milestones)) and all(0 < m < self.max_steps for m in self.milestones),
-            f"recipe.milestones={self.milestones}; need rising steps between 0 and recipe.max_steps={self.max_steps}",
+            f"recipe.milestones={self.milestones}; they must be rising steps between 0 and recipe.max_steps={self.max_steps}",
         )
         self._check_schedule()
         require(
             self.small_side == 0 or (8 <= self.small_side < self.augment.crop and 0 < self.small_fraction < 1),
-            f"recipe.small_side={self.small_side}, recipe.small_fraction={self.small_fraction} with recipe.augment.crop={self.augment.crop}; a side from 8 to below the crop for a share between 0 and 1 of the steps, or 0 for never",
+            f"recipe.small_side={self.small_side}, recipe.small_fraction={self.small_fraction} with recipe.augment.crop={self.augment.crop}; take a side from 8 to below the crop and a share of the steps between 0 and 1, or a side of 0 for never",
         )
         require(
             not self.warmup_lr or 0 < self.warmup_until_err < 1,
@@ -121,57 +110,46 @@ class RecipeConfig(Section):
         )
         require(
             self.cycles == 1 or (self.schedule == "cosine" and self.cycles > 1 and self.max_steps % self.cycles == 0),
-            f"recipe.cycles={self.cycles} with recipe.schedule={self.schedule}, recipe.max_steps={self.max_steps}; 1, or with cosine a number that divides the steps",
+            f"recipe.cycles={self.cycles} with recipe.schedule={self.schedule}, recipe.max_steps={self.max_steps}; it must be 1, or with cosine a number that divides the steps",
         )
         if self.schedule == "plateau":
             require(
                 self.plateau_patience > 0 and 0 <= self.plateau_margin < 1,
-                f"recipe.plateau_patience={self.plateau_patience}, recipe.plateau_margin={self.plateau_margin}; wait for at least 1 validation, and for less than the whole error",
+                f"recipe.plateau_patience={self.plateau_patience}, recipe.plateau_margin={self.plateau_margin}; wait for at least 1 validation, with a margin from 0 to below 1",
             )
         if self.schedule in ("one_cycle", "cosine"):
             require(
                 not self.warmup_lr,
                 f"recipe.schedule={self.schedule} takes no warmup_lr (override: recipe.warmup_lr=0)",
             )
-            least = 0 if self.schedule == "cosine" else 1e-9
             require(
-                least <= self.warmup_fraction < 1,
+                (0 if self.schedule == "cosine" else 1e-9) <= self.warmup_fraction < 1,
                 f"recipe.warmup_fraction={self.warmup_fraction}; it must lie between 0 and 1",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig(Section):
-    """Where and how training runs; beyond rounding, only what `training.key` names changes what is learnt."""
+    """Where and how training runs. Beyond rounding, only the keys in `pipeline.run.key.deciding` change the weights."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1  # ranks a node
     num_nodes: int = 1
-    launcher: Literal["auto", "ray"] = (
-        "auto"  # auto: torchrun, Slurm or Lightning's own subprocesses, as the environment says
-    )
+    # auto: torchrun, Slurm or Lightning's own subprocesses, depending on the environment.
+    launcher: Literal["auto", "ray"] = "auto"
     threads: int = 0  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool = True
-    compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: where it was measured to be faster
+    compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: if measured to be faster
     steps_per_call: int = 0  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU
     cuda_graphs: bool = False  # on one GPU, replay steps as CUDA graphs
     sync_batchnorm: bool = True  # statistics over the global batch; false: per rank, as the paper's GPUs did
     val_every_epochs: int = 1
     log_every_steps: int = 50
-    checkpoint_every_steps: int = 0  # beside one at each epoch's end; 0 for none
+    checkpoint_every_steps: int = 0  # between checkpoints inside an epoch; 0 for none but at its end
 
     def __post_init__(self) -> None:
-        for key in ("devices", "num_nodes", "val_every_epochs", "log_every_steps"):
-            require(getattr(self, key) > 0, f"trainer.{key}={getattr(self, key)}; it must be at least 1")
-        require(
-            self.steps_per_call >= 0,
-            f"trainer.steps_per_call={self.steps_per_call}; give a number of steps, or 0 for what suits the hardware",
-        )
-        require(self.threads >= 0, f"trainer.threads={self.threads}; give a count, or 0 for torch's choice")
-        require(
-            self.checkpoint_every_steps >= 0,
-            f"trainer.checkpoint_every_steps={self.checkpoint_every_steps}; give a number of steps, or 0 for none inside an epoch",
-        )
+        require_at_least("trainer", self, devices=1, num_nodes=1, val_every_epochs=1, log_every_steps=1)
+        require_at_least("trainer", self, steps_per_call=0, threads=0, checkpoint_every_steps=0)
 
     @property
     def world_size(self) -> int:

@@ -63,9 +63,9 @@ def _sources(path: Path) -> list[Path]:
 def _syntax(path: Path) -> str:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node) is not None:
-                del node.body[0]
+        documentable = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, documentable) and ast.get_docstring(node) is not None:
+            del node.body[0]
     return ast.dump(tree)
 
 
