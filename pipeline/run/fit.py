@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -78,10 +77,7 @@ def fit(
         checkpoint = resumable(run.folder, run.key)
         classifier = _classifier(run, model, attempt, _step_of(checkpoint))
         complete = _train(trainer, classifier, data, recorder, checkpoint)
-        if not data.has_validation:  # no errors to choose by: the last weights are the result
-            recorder.save_best(classifier, trainer.global_step, {})
-        snapshots = tuple(recorder.snapshots.items())
-        net = attempt.close(replace(recorder.net, complete=complete, snapshots=snapshots))
+        net = attempt.close(recorder.result(complete))
     return run.tracked(net)  # the shipper has ended, so MLflow's id is there
 
 
@@ -144,6 +140,8 @@ def _train(
             raise
         finally:
             classifier.release()
+    if not data.has_validation:  # no errors to choose by: the last weights are the result
+        recorder.save_best(classifier, trainer.global_step, {})
     if classifier.warming and rank() == 0:
         print(
             f"{name}: the training error never fell below recipe.warmup_until_err={recipe.warmup_until_err}, so the "

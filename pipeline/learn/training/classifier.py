@@ -1,4 +1,4 @@
-"""The LightningModule: one net, one loss; every net of the project trains through it."""
+"""The LightningModule through which every net trains."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pipeline.learn.input.order import noise_seed
 from pipeline.learn.training.optimisers import optimisers
 from pipeline.learn.training.schedule import Plateau, lr_at, side_at
 
-# Lightning warns of a training_step that takes an iterator, which is what lets it take several batches.
+# Lightning warns of a training_step that takes an iterator, which this one does to make several steps a call.
 warnings.filterwarnings("ignore", message=".*`dataloader_iter`")
 
 
 class DivergedError(ValueError):
-    """The loss is no finite number any more."""
+    """The training loss is not finite."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Counts:
     images: float = 0.0
 
     def since(self, earlier: Counts) -> dict[str, float]:
-        """Mean loss and top-1 error, a fraction, of the images after `earlier`; there must be one."""
+        """Mean loss and top-1 error (a fraction) of the images counted after `earlier`, of which there must be one."""
         images = self.images - earlier.images
         return {
             "train/loss": (self.loss - earlier.loss) / images,
@@ -49,27 +49,27 @@ class Counts:
 
 @dataclass(frozen=True)
 class Calls:
-    """How Lightning's calls make steps; it changes no weights beyond rounding.
+    """How Lightning's calls make optimiser steps; beyond rounding, it changes no weights.
 
-    Lightning's own work between two calls takes a GPU about as long as a small net's step, so a call makes several.
+    On a GPU, Lightning's own work between two calls takes about as long as a small net's step, so a call makes several.
     """
 
-    steps: int = 1  # a call, at the most
-    due: tuple[int, ...] = ()  # intervals in steps at whose multiples a call ends; 0 for none
-    compiled: bool = False  # the net is; on a GPU what comes before and after it then is, too
+    steps: int = 1  # at most, in a call
+    due: tuple[int, ...] = ()  # a call also ends at multiples of these steps; 0 for none
+    compiled: bool = False  # the net is compiled; on a GPU, augmentation and counting then are, too
     graphs: bool = False  # on one GPU, replay steps as CUDA graphs
 
 
 class Classifier(pl.LightningModule):
     """Trains `model` on batches ((B, C, H, W) float32, (B,) int64).
 
-    Metrics are fractions, summed as counts over all ranks, so that uneven shares and batch sizes change nothing. Every
-    recipe.check_every_steps steps the module looks at its own counts: it ends the warm-up by its rule (Sec. 4.2) and
-    raises `DivergedError` where the loss is no finite number. Logging and checkpoints decide nothing.
+    Metrics are fractions, from counts summed over all ranks, so uneven shares and batch sizes do not matter. Every
+    recipe.check_every_steps steps, the module checks its counts: it ends the warm-up by its rule (Sec. 4.2) and raises
+    `DivergedError` if the loss is not finite. Logging and checkpoints decide nothing.
 
     Args:
         seed: of dropout.
-        backbone_lr: share of the learning rate of all layers but the last; where 0, batch norm keeps its statistics.
+        backbone_lr: factor of the learning rate for all layers but the last; if 0, batch norm keeps its statistics.
     """
 
     def __init__(
@@ -114,14 +114,13 @@ class Classifier(pl.LightningModule):
         self._sums = self._sums.to(self.device)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
-                # A checkpoint brings these along, perhaps from another device. A recorded step reads its rate from a
-                # tensor.
+                # A checkpoint restores these, perhaps from another device. A recorded step reads its rate from a tensor.
                 if "fused" in group:
                     group["fused"] = self._on_gpu or None
                 group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
         batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]
         self._finish = batches.finish
-        if self._on_gpu and self._calls.compiled:  # a dozen small kernels each become one or two
+        if self._on_gpu and self._calls.compiled:  # fuses a dozen small kernels into one or two
             self._finish = torch.compile(batches.finish, dynamic=False)
             self._count = torch.compile(_count, dynamic=False)
         alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
@@ -129,11 +128,11 @@ class Classifier(pl.LightningModule):
             self._graphed = GraphedStep(self._advance, self.device)
 
     def release(self) -> None:
-        """Gives the device memory back that recorded steps hold."""
+        """Frees the device memory that recorded steps hold."""
         self._graphed = None
 
     def training_step(self, dataloader_iter: Iterator[Any]) -> None:
-        """The next steps, counted for Lightning, which itself counts each call as one batch and no step."""
+        """Makes the next steps, and counts them for Lightning, which counts each call as one batch and no step."""
         loop = self.trainer.fit_loop.epoch_loop
         for made, (batch, _, _) in enumerate(islice(dataloader_iter, self._steps_ahead())):
             if made:
@@ -187,14 +186,14 @@ class Classifier(pl.LightningModule):
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
 
     def counts(self) -> Counts:
-        """What training has counted so far; every rank calls it."""
+        """Counts since the first step; every rank calls it."""
         return Counts(*self.trainer.strategy.reduce(self._sums.clone(), reduce_op="sum").tolist())
 
     def _check(self) -> None:
         counts = self.counts()
         if not math.isfinite(counts.loss):
             raise DivergedError(
-                f"the training loss is {counts.loss} at step {self.global_step}; lower recipe.lr ({self.recipe.lr}) or add a warm-up"
+                f"the training loss is {counts.loss} at step {self.global_step}; lower recipe.lr ({self.recipe.lr}) or add a warm-up (recipe.warmup_lr)"
             )
         if self.warming and counts.since(self._checked)["train/err1"] < self.recipe.warmup_until_err:
             self.warming = False
@@ -206,39 +205,30 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
         if len(labels):
-            logits = self.model.forward(images).float()  # not the compiled call: few images, of other shapes
+            logits = self.model.forward(images).float()  # not compiled: few images, of other shapes
             _count(self._val_sums, logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
 
     def on_validation_epoch_end(self) -> None:
         loss, wrong1, wrong5, count = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum").tolist()
         self.val_metrics = {"val/loss": loss / count, "val/err1": wrong1 / count, "val/err5": wrong5 / count}
-        self.plateau.saw(wrong1 / count, self.recipe)
+        self.plateau.update(wrong1 / count, self.recipe)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = torch.as_tensor(self.all_gather(self._sums)).reshape(-1, 4).cpu()  # a row a rank
-        state = {
-            "warming": self.warming,
-            "plateau": asdict(self.plateau),
-            "sums": sums,
-            "checked": asdict(self._checked),
-        }
-        checkpoint["classifier"] = state
+        state = {"warming": self.warming, "plateau": asdict(self.plateau), "checked": asdict(self._checked)}
+        checkpoint["classifier"] = {**state, "sums": sums}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["classifier"]
-        self.warming, self.plateau, self._checked = (
-            state["warming"],
-            Plateau(**state["plateau"]),
-            Counts(**state["checked"]),
-        )
-        rows = state["sums"]
-        if len(rows) != self.trainer.world_size:  # another number of ranks: the first takes all
+        self.warming, self.plateau = state["warming"], Plateau(**state["plateau"])
+        self._checked, rows = Counts(**state["checked"]), state["sums"]
+        if len(rows) != self.trainer.world_size:  # another number of ranks: the first takes all counts
             rows = torch.cat([rows.sum(0, keepdim=True), torch.zeros(self.trainer.world_size - 1, 4, dtype=rows.dtype)])
         self._sums = rows[self.global_rank].clone()
 
 
 def shrunk(images: Tensor, side: int) -> Tensor:
-    """(B, C, side, side) of (B, C, H, W) images; themselves where they have that size."""
+    """(B, C, H, W) images resized to (B, C, side, side); returned as they are if they have that size."""
     if images.shape[-1] == side:
         return images
     return F.interpolate(images, size=(side, side), mode="bilinear").contiguous(memory_format=torch.channels_last)
@@ -247,8 +237,8 @@ def shrunk(images: Tensor, side: int) -> Tensor:
 def _count(sums: Tensor, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
     """Adds a batch to (4,) float64 sums: loss, top-1 errors, top-5 errors, images.
 
-    An image is a top-k error where k or more other classes do not score lower than its own: a tie counts as an error, as
-    in `pipeline.evaluation.errors`, and so do NaN scores.
+    An image is a top-k error if k or more other classes do not score lower than its own. Ties count as errors, as in
+    `pipeline.evaluation.errors`, and so do NaN scores.
     """
     lower = (logits < logits.gather(1, labels[:, None])).sum(1)
     classes = logits.shape[1]

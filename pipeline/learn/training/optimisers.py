@@ -1,4 +1,4 @@
-"""What changes the weights: SGD with momentum (Sec. 3.4), and where a recipe asks for it Muon beside it."""
+"""Optimisers: SGD with momentum (Sec. 3.4) and, if the recipe asks for it, Muon beside it."""
 
 from __future__ import annotations
 
@@ -12,67 +12,63 @@ from torch.optim import SGD, Optimizer
 from pipeline.config import RecipeConfig
 from pipeline.learn.models.mapping import head_name
 
-DECAY = 0.1  # of a weight that Muon moves, times the learning rate: it holds the length that batch norm leaves free
+DECAY = 0.1  # Muon's weight decay, times the rate; it bounds the lengths of weights, which batch norm leaves free
 
 
 def optimisers(net: nn.Module, recipe: RecipeConfig, backbone_lr: float = 1.0) -> list[Optimizer]:
-    """SGD of all weights; with recipe.muon_lr SGD of the first convolution, batch norm and the classifier, and Muon.
+    """SGD for all weights. With recipe.muon_lr, Muon for all convolutions but the first and SGD for the rest.
 
-    A group's "share" of the schedule's rate is its own rate. Weights that need no gradient are left out.
+    A group's rate is its "share" times the schedule's rate. Weights that need no gradient are left out.
 
     Args:
         backbone_lr: share of all layers but the last.
     """
-    hidden = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)][1:] if recipe.muon_lr else []
-    hidden = [weight for weight in hidden if weight.requires_grad]
-    by_muon = {id(p) for p in hidden}
-    norm = {id(p) for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for p in m.parameters(False)}
-    # Lists, not sets: a checkpoint holds momentum by position, and a set's order is another in each process.
-    rest = [p for p in net.parameters() if id(p) not in by_muon and p.requires_grad]
+    convolutions = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)]
+    hidden = [weight for weight in convolutions[1:] if weight.requires_grad] if recipe.muon_lr else []
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    by_muon, norm = {id(p) for p in hidden}, {id(p) for m in norms for p in m.parameters(False)}
     last = {id(p) for p in net.get_submodule(head_name(net)).parameters()} if backbone_lr != 1 else set()
+    # Lists, not sets: a checkpoint stores momentum by position, and a set's order differs between processes.
+    rest = [p for p in net.parameters() if id(p) not in by_muon and p.requires_grad]
     groups: list[dict[str, Any]] = []
-    for share, of in ((backbone_lr, [p for p in rest if id(p) not in last]), (1.0, [p for p in rest if id(p) in last])):
-        decayed = [p for p in of if recipe.decay_norm or id(p) not in norm]
-        spared = [p for p in of if not recipe.decay_norm and id(p) in norm]
-        groups.append({"params": decayed, "weight_decay": recipe.weight_decay, "share": share})
-        groups.append({"params": spared, "weight_decay": 0.0, "share": share})
-    fused = next(net.parameters()).is_cuda or None  # None leaves it to torch
-    sgd = SGD(
-        [group for group in groups if group["params"]],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        fused=fused,
-    )
+    for share, in_last in ((backbone_lr, False), (1.0, True)):
+        for decay, decayed in ((recipe.weight_decay, True), (0.0, False)):
+            params = [
+                p for p in rest if (id(p) in last) == in_last and (recipe.decay_norm or id(p) not in norm) == decayed
+            ]
+            groups.append({"params": params, "weight_decay": decay, "share": share})
+    groups = [group for group in groups if group["params"]]
+    fused = next(net.parameters()).is_cuda or None  # None leaves the choice to torch
+    sgd = SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
     if not hidden:
         return [sgd]
     return [sgd, Muon(hidden, backbone_lr * recipe.muon_lr / recipe.lr, recipe.momentum, recipe.nesterov)]
 
 
 def freeze_backbone(model: nn.Module) -> None:
-    """Every layer but the last learns nothing more; batch norm keeps its statistics, see `Classifier`."""
+    """Stops the learning of every layer but the last; `Classifier` keeps batch norm's statistics."""
     last = head_name(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.rsplit(".", 1)[0] == last)
 
 
 class Muon(Optimizer):
-    """Momentum made orthogonal, for convolutions: a filter is a row of a matrix (Jordan et al. 2024).
+    """Orthogonalised momentum for convolutions, whose filters are the rows of a matrix (Jordan et al. 2024).
 
-    The same step as torch.optim.Muon's on those matrices, with its factors. Torch takes one matrix after the other, 21 ms
-    a step for ResNet-20's on two cores; here those of one shape are one product, 9 ms, and nothing looks at a value, so
-    that a CUDA graph can hold the step.
+    Makes the step that torch.optim.Muon makes on those matrices. Torch handles one matrix after the other, which takes
+    21 ms a step for ResNet-20 on two cores. Here matrices of one shape share a product, which takes 9 ms, and no value
+    is read on the host, so a CUDA graph can record the step.
 
     Args:
         weights: (O, I, h, w).
-        share: of the schedule's rate.
+        share: factor of the schedule's rate.
     """
 
     def __init__(self, weights: Sequence[Tensor], share: float, momentum: float, nesterov: bool) -> None:
-        alike: dict[torch.Size, list[Tensor]] = {}
+        by_shape: dict[torch.Size, list[Tensor]] = {}
         for weight in weights:
-            alike.setdefault(weight.shape, []).append(weight)
-        groups = [{"params": params} for params in alike.values()]
+            by_shape.setdefault(weight.shape, []).append(weight)
+        groups = [{"params": params} for params in by_shape.values()]
         super().__init__(groups, {"lr": 0.0, "share": share, "momentum": momentum, "nesterov": nesterov})
 
     @torch.no_grad()
@@ -92,9 +88,9 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(N, r, c) float32 -> the same with all singular values between about 0.7 and 1.2, the singular vectors kept.
+    """(N, r, c) float32 -> the same singular vectors, with all singular values between about 0.7 and 1.2.
 
-    Five steps of a polynomial that has them rise as steeply as they can; exactness would buy nothing (Jordan 2024).
+    Five steps of a polynomial that raises small singular values fast; more exactness brings nothing (Jordan 2024).
     """
     tall = matrices.shape[1] > matrices.shape[2]
     result = matrices.mT if tall else matrices

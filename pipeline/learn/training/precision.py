@@ -1,4 +1,4 @@
-"""Which arithmetic recipe.precision comes to on the hardware at hand."""
+"""Resolves recipe.precision and trainer.accelerator on the hardware at hand."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 
 def resolve(precision: str, accelerator: str) -> str:
-    """fp32, tf32 or bf16. auto is bf16 where the hardware multiplies it (CUDA from Ampere on, CPUs with AMX), else fp32.
+    """fp32, tf32 or bf16. auto is bf16 if the hardware multiplies it (CUDA from Ampere on, CPUs with AMX), else fp32.
 
-    Weights, batch norm statistics and the optimiser stay in fp32 in any case (automatic mixed precision).
+    Weights, batch norm statistics and the optimiser always stay in fp32 (automatic mixed precision).
 
     Raises:
-        ValueError: tf32 was asked for and there is no GPU that multiplies it.
+        ValueError: tf32 without a GPU that multiplies it.
     """
     cuda = uses_cuda(accelerator)
     if precision == "tf32" and not (cuda and torch.cuda.is_tf32_supported()):
@@ -31,9 +31,9 @@ def resolve(precision: str, accelerator: str) -> str:
 
 @contextmanager
 def float32_products(precision: str) -> Iterator[None]:
-    """For the block, products of float32 factors on CUDA round these to TF32 where `precision` is tf32, and only there.
+    """For the block, lets CUDA round the factors of float32 products to TF32 if `precision` is tf32, and only then.
 
-    torch's own default lets convolutions round, which leaves little of a deep plain net's first gradients
+    torch's own default rounds them in convolutions, which destroys the first gradients of a deep plain net
     (docs/performance.md, "Rounding and depth").
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -49,7 +49,7 @@ def uses_cuda(accelerator: str) -> bool:
     """Whether `trainer.accelerator` means a GPU here.
 
     Raises:
-        ValueError: gpu was asked for and there is none.
+        ValueError: trainer.accelerator=gpu without a GPU.
     """
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("trainer.accelerator=gpu, but torch finds no CUDA device; use trainer.accelerator=cpu or auto")

@@ -1,4 +1,4 @@
-"""Learning rate and image side as pure functions of the step, and of the little that only a training itself can tell."""
+"""Learning rate and image side: pure functions of the step and of the training's state (warm-up, drops at a plateau)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pipeline.config import RecipeConfig
 
 @dataclass
 class Plateau:
-    """When the learning rate falls because the error has stopped falling (Sec. 3.4); kept in the checkpoint."""
+    """Decides when the learning rate drops because the error has stopped falling (Sec. 3.4); kept in checkpoints."""
 
     best: float = math.inf  # lowest validation error that counted as an improvement, a fraction
     waited: int = 0  # validations since then
     drops: int = 0
 
-    def saw(self, error: float, recipe: RecipeConfig) -> None:
-        """Takes note of a validation: recipe.plateau_patience of them without an improvement are a drop.
+    def update(self, error: float, recipe: RecipeConfig) -> None:
+        """Adds a validation; recipe.plateau_patience of them without an improvement cause a drop.
 
-        The paper does not say what a plateau is. Here an improvement is an error lower by recipe.plateau_margin than the
-        last one: of errors that only scatter, some are always the lowest so far.
+        The paper does not define a plateau. Here an improvement is an error that lies recipe.plateau_margin below the
+        last improvement, since among errors that only scatter, new minima always occur.
         """
         if error < self.best - recipe.plateau_margin:
             self.best, self.waited = error, 0
@@ -34,13 +34,12 @@ class Plateau:
 def lr_at(step: int, recipe: RecipeConfig, warming: bool = False, drops: int = 0) -> float:
     """Learning rate of optimiser step `step`, counted from 0.
 
-    multistep: divided by 10 at each milestone (Sec. 3.4, 4.2). `warming` holds it at recipe.warmup_lr, the start that
-    ResNet-110 needs until its train error has fallen below recipe.warmup_until_err.
-    plateau: the same, divided by 10 `drops` times, see `Plateau`.
-    one_cycle: straight up from 1/25 of the peak for warmup_fraction of the steps, then straight down to 0
+    multistep: divided by 10 at each milestone (Sec. 3.4, 4.2). While `warming`, it is recipe.warmup_lr, which ResNet-110
+    needs until its training error has fallen below recipe.warmup_until_err.
+    plateau: the same, but divided by 10 `drops` times, see `Plateau`.
+    one_cycle: rises linearly from 1/25 of the peak for warmup_fraction of the steps, then falls linearly to 0
     (Smith and Topin 2017, arXiv 1708.07120).
-    cosine: the same rise, then down along half a cosine, recipe.cycles times (Loshchilov and Hutter 2016, arXiv
-    1608.03983).
+    cosine: the same rise, then half a cosine down, recipe.cycles times (Loshchilov and Hutter 2016, arXiv 1608.03983).
     """
     if recipe.schedule in ("multistep", "plateau"):
         fallen = bisect_right(recipe.milestones, step) if recipe.schedule == "multistep" else drops
@@ -55,9 +54,9 @@ def lr_at(step: int, recipe: RecipeConfig, warming: bool = False, drops: int = 0
 
 
 def side_at(step: int, recipe: RecipeConfig) -> int:
-    """Side in pixels of the training images of step `step`: small ones at first, if the recipe says so.
+    """Side in pixels of the training images of step `step`: recipe.small_side for its share of the steps, then the crop.
 
-    Early steps learn from small images as well as from large ones, at a cost that falls with the side's square
+    Early steps learn as well from small images as from large ones, at a cost proportional to the side's square
     (Howard et al. 2018, fast.ai's entry to DAWNBench).
     """
     small = recipe.small_side and step < recipe.small_fraction * recipe.max_steps

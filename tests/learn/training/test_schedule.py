@@ -63,7 +63,7 @@ def test_a_plateau_is_a_number_of_validations_without_a_lower_error():
     plateau, drops = Plateau(), []
     #            first  lower  a little lower, which counts for nothing; again; third in a row; one that is lower enough
     for error in (0.90, 0.80, 0.795, 0.792, 0.795, 0.78, 0.78, 0.79, 0.785, 0.6):
-        plateau.saw(error, patient)
+        plateau.update(error, patient)
         drops.append(plateau.drops)
     assert drops == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
     assert plateau == Plateau(best=0.6, waited=0, drops=2)
