@@ -25,15 +25,15 @@ def attributes(path: Path) -> set[tuple[str, str]]:
 
     What a net's record says of its own recipe (`net.recipe.lr`) is left out: that is no key of the configuration.
     """
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
             inner = node.value.value if isinstance(node.value, ast.Attribute) else None
             if isinstance(inner, ast.Name) and inner.id in ("net", "record", "member"):
                 continue
             owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
-            found.add((owner.lstrip("_"), node.attr))
-    return found
+            result.add((owner.lstrip("_"), node.attr))
+    return result
 
 
 def file_of(name: str) -> Path | None:
@@ -47,17 +47,17 @@ def file_of(name: str) -> Path | None:
 
 def closure(start: Path) -> set[Path]:
     """`start` and every file of ours that it needs, through others and through the packages' __init__ files."""
-    seen: set[Path] = set()
+    done: set[Path] = set()
     waiting = [start]
     while waiting:
         path = waiting.pop()
-        if path in seen:
+        if path in done:
             continue
-        seen.add(path)
-        found = {file_of(name) for name in imported(path)}
+        done.add(path)
+        needed = {file_of(name) for name in imported(path)}
         folder = path.parent
         while folder != ROOT:
-            found.add(folder / "__init__.py" if (folder / "__init__.py").is_file() else None)
+            needed.add(folder / "__init__.py" if (folder / "__init__.py").is_file() else None)
             folder = folder.parent
-        waiting += [p for p in found if p is not None]
-    return seen
+        waiting += [p for p in needed if p is not None]
+    return done

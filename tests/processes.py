@@ -40,10 +40,10 @@ FORKS.set_forkserver_preload(
 def until(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
     """The first true value of `holds()`; the test fails when there is none in time."""
     end = time.monotonic() + patience_s
-    while not (found := holds()):
+    while not (value := holds()):
         assert time.monotonic() < end, f"waited {patience_s:.0f} s for {what}"
         time.sleep(0.001)
-    return found
+    return value
 
 
 def ended(pid: int) -> bool:
@@ -55,9 +55,9 @@ def ended(pid: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
 
 
 class Command:

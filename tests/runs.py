@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,12 +51,29 @@ class PowerCut(Exception):  # noqa: N818 (no error)
     """Ends a training on the spot."""
 
 
-def a_net(**facts: Any) -> Net:
-    """The record of a ResNet-8 for digits, with `facts` in place of its own."""
+def cut(monkeypatch: Any, where: type, method: str, at: int, before: bool) -> None:
+    """The `at`-th call of a method never begins, or never returns."""
+    whole, calls = getattr(where, method), []
+
+    @wraps(whole)  # Lightning looks at signatures
+    def called(*arguments: object) -> object:
+        calls.append(method)
+        if len(calls) == at and before:
+            raise PowerCut
+        result = whole(*arguments)
+        if len(calls) == at:
+            raise PowerCut
+        return result
+
+    monkeypatch.setattr(where, method, called)
+
+
+def a_net(**changes: Any) -> Net:
+    """The record of a ResNet-8 for digits, with `changes` in place of its own."""
     values: dict[str, Any] = {"key": "0" * 12, "num_classes": 10, "in_channels": 1, "data": "hash", "split": "holdout"}
     values |= {"model": ModelConfig(depth=8, residual=True, shortcut="A"), "normalize": "per_pixel_mean"}
     values["augment"] = AugmentConfig(kind="pad_crop", crop=8, padding=1, flip=False)
-    return Net(**values | facts)
+    return Net(**values | changes)
 
 
 def run_folder(root: Path) -> Path:
@@ -78,11 +96,11 @@ def metrics(root: Path, key: str) -> dict[int, float]:
 
 def last_step(root: Path) -> int:
     """The last step in the journal of the workspace's only run, -1 before the first."""
-    found = -1
+    last = -1
     for path in (root / "runs").glob("*/journal.jsonl"):
         whole, _, _ = path.read_text().rpartition("\n")
-        found = max((json.loads(line).get("step", -1) for line in whole.splitlines()), default=-1)
-    return found
+        last = max((json.loads(line).get("step", -1) for line in whole.splitlines()), default=-1)
+    return last
 
 
 def checkpoint(root: Path) -> dict[str, Any]:
@@ -136,15 +154,15 @@ def tracked(root: Path, uri: str = "") -> list[Tracked]:
     from pipeline.tracking.location import client, locate
 
     mlflow = client(locate(uri, root / "mlruns"))
-    found = []
+    runs = []
     for experiment in mlflow.search_experiments():
         for run in mlflow.search_runs([experiment.experiment_id]):
             metrics = {
                 key: sorted((point.step, point.value) for point in mlflow.get_metric_history(run.info.run_id, key))
                 for key in run.data.metrics
             }
-            found.append(Tracked(run.info.status, run.data.tags, run.data.params, metrics))
-    return found
+            runs.append(Tracked(run.info.status, run.data.tags, run.data.params, metrics))
+    return runs
 
 
 def assert_tracked_as(root: Path, reference: Path, uri: str = "") -> None:

@@ -42,9 +42,9 @@ def test_every_choice_composes(group, name, monkeypatch):
 
 def keys(config: object, section: str = "config") -> set[tuple[str, str]]:
     """Each key of the configuration with the section that it stands in."""
-    found = {(section, field.name) for field in fields(config)}
-    parts = [(name, getattr(config, name)) for _, name in found]
-    return found.union(*(keys(part, name) for name, part in parts if is_dataclass(part)))
+    own = {(section, field.name) for field in fields(config)}
+    parts = [(name, getattr(config, name)) for _, name in own]
+    return own.union(*(keys(part, name) for name, part in parts if is_dataclass(part)))
 
 
 def unread(wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:

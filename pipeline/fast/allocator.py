@@ -1,4 +1,4 @@
-"""The C library's memory allocator, told that training asks for the same large blocks again at each step."""
+"""Tunes the C library's memory allocator: training allocates the same large blocks at each step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Freed memory stays with this process, for its next step.
+    """Keeps freed memory in this process for its next step.
 
-    glibc returns large blocks and the top of its heap to the kernel, which hands them out again page by page,
-    zeroed: a tenth of the time of a step on a CPU. Other C libraries are left as they are.
+    glibc returns large blocks and the top of its heap to the kernel, which gives them out again page by page, zeroed. On
+    a CPU that takes a tenth of a step's time. Other C libraries stay as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -1,4 +1,4 @@
-"""Batch norm over the global batch on CPU ranks; torch's SyncBatchNorm refuses CPU tensors."""
+"""Batch norm over the global batch for CPU ranks, since torch's SyncBatchNorm refuses CPU tensors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 
 
 class CpuSyncBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose training statistics are those of all ranks' images together; same state-dict keys.
+    """BatchNorm2d with training statistics over all ranks' images and the same state-dict keys.
 
-    Ranks must hold equally many values, as they do when the global batch divides over them.
+    All ranks must hold equally many values, as they do if the global batch divides by their number.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         return self._over_ranks(x)
 
-    @torch.compiler.disable  # collectives inside compiled code would need functional forms of them
+    @torch.compiler.disable  # compiled code would need functional collectives
     def _over_ranks(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None  # this project's nets keep running averages
@@ -38,9 +38,9 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Normalise(torch.autograd.Function):
-    """Batch norm with given statistics, whose gradient also passes through them to every rank's images.
+    """Batch norm with given statistics, through which the gradient also reaches every rank's images.
 
-    A rank's gradient of weight and bias counts its own images alone, as DDP expects of a gradient that it averages.
+    A rank's gradient of weight and bias covers its own images only, since DDP averages gradients over ranks.
     """
 
     @staticmethod
@@ -55,15 +55,15 @@ class _Normalise(torch.autograd.Function):
         last = x.is_contiguous(memory_format=torch.channels_last)
         grad = grad.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         mask = [True, True, True]
-        fixed, of_weight, of_bias = _BACKWARD(grad, x, weight, mean, var, None, None, False, ctx.eps, mask)
-        total = torch.stack((of_weight, of_bias))
+        fixed, weight_grad, bias_grad = _BACKWARD(grad, x, weight, mean, var, None, None, False, ctx.eps, mask)
+        total = torch.stack((weight_grad, bias_grad))
         dist.all_reduce(total)
         count = dist.get_world_size() * x.numel() // x.shape[1]
         slope = weight / (var + ctx.eps).sqrt() / count
-        # What reaches x with mean and variance held fixed, less what reaches it through them:
-        # slope * (normalised x * sum of weight's gradient + sum of bias's gradient), itself a batch norm of x.
+        # The gradient of x with mean and variance fixed, less the part through them, which is itself a batch norm of x:
+        # slope * (normalised x * sum of weight's gradient + sum of bias's gradient).
         through = torch.nn.functional.batch_norm(x, mean, var, total[0] * slope, total[1] * slope, False, 0.0, ctx.eps)
-        return fixed.sub_(through), of_weight, of_bias, None, None, None
+        return fixed.sub_(through), weight_grad, bias_grad, None, None, None
 
 
 def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""torch.compile for a net in training; trainer.compile=auto takes compiled or plain steps, whichever are faster here."""
+"""torch.compile for a net in training; trainer.compile=auto chooses compiled or plain steps by timing both."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from torch import nn
 
 from pipeline.atomic import read_json, write_json
 
-COMPILING_S = 2.0  # a convolution: 20 layers took from 37 to 75 s on two cores
-WORTH = 10  # compiling has to be this small a part of the training, or even a fifth more speed would not pay for it
+COMPILING_S = 2.0  # a convolution; the 20 layers of ResNet-20 took 37 to 75 s on two cores
+WORTH = 10  # a training must take this many times as long as compiling, for the speedup to pay
 PAIRS = 8
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What was measured of one net on one machine, in seconds."""
+    """Seconds a step of one net on one machine."""
 
-    plain_s: float  # a step
+    plain_s: float
     compiled_s: float
 
 
 def compile_net(net: nn.Module) -> None:
-    """From its next call on, `net` runs as code generated for this machine; names of weights stay as they are.
+    """Makes `net`, from its next call on, run as code generated for this machine; names of weights stay.
 
-    The first call takes a minute; what it makes is cached on the machine (TORCHINDUCTOR_CACHE_DIR). `net.forward` stays
-    uncompiled, for shapes that are too rarely seen to be worth it.
+    The first call takes a minute; the code is cached on the machine (TORCHINDUCTOR_CACHE_DIR). `net.forward` stays
+    uncompiled, for shapes too rare to be worth compiling.
 
     Raises:
         ValueError: no C++ compiler, which the generated code needs.
     """
-    if not compiler_found():
+    if not compiler_exists():
         raise ValueError(
             f"trainer.compile=true needs a C++ compiler and {_compiler()} was not found; install g++, name another in "
             "CXX, or use trainer.compile=false"
         )
-    # It remarks on every machine without a GPU that there is none.
+    # On a machine without a GPU, it logs that there is none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # Batches have one shape; without this, a second shape would have everything compiled anew for any shape.
+    # Batches have one shape; without this, a second shape would cause everything to be compiled again for any shape.
     net.compile(dynamic=False)
 
 
-def compiler_found() -> bool:
+def compiler_exists() -> bool:
     return shutil.which(_compiler()) is not None
 
 
@@ -68,8 +68,8 @@ def compiles(
 ) -> bool:
     """Whether to compile `net` for `steps` more steps on batches of `shape` (B, C, H, W).
 
-    The first long training of a net on a machine times both, which takes as long as compiling does; the outcome is kept
-    in the user's cache folder. Weights, statistics and random numbers stay as they are.
+    The first long training of a net on a machine times both kinds of steps, which takes as long as compiling, and keeps
+    the result in the user's cache folder. Weights, statistics and random numbers stay as they are.
 
     Args:
         setting: trainer.compile: true, false or auto.
@@ -77,31 +77,28 @@ def compiles(
     """
     if setting != "auto":
         return bool(setting)
-    if not compiler_found():
+    if not compiler_exists():
         print("trainer.compile=auto: no C++ compiler, so steps stay plain", file=sys.stderr)
         return False
-    path, key = cache_file(), _key(net, shape, precision, device)
-    timings = read_json(path) if path.exists() else {}
+    key = _key(net, shape, precision, device)
     convolutions = sum(isinstance(module, nn.Conv2d) for module in net.modules())
     worth_s = WORTH * COMPILING_S * convolutions
-    if key in timings:
-        measured = Steps(**timings[key])
-        return steps * measured.plain_s > worth_s and measured.compiled_s < measured.plain_s
+    if key in (timings := _timings()):
+        timed = Steps(**timings[key])
+        return steps * timed.plain_s > worth_s and timed.compiled_s < timed.plain_s
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         plain = _step(deepcopy(net), shape, precision, device)
-        plain()  # the first one chooses kernels
+        plain()  # chooses kernels
         if steps * _timed(plain, 3, device) <= worth_s:
             return False
         print("trainer.compile=auto: timing plain and compiled steps, once for this net and machine", file=sys.stderr)
         copy = deepcopy(net)
         compile_net(copy)
-        measured = _measured(plain, _step(copy, shape, precision, device), device)
-    write_json(path, {**(read_json(path) if path.exists() else {}), key: asdict(measured)})
-    print(
-        f"plain {measured.plain_s * 1e3:.1f} ms, compiled {measured.compiled_s * 1e3:.1f} ms a step ({path})",
-        file=sys.stderr,
-    )
-    return measured.compiled_s < measured.plain_s
+        timed = _measured(plain, _step(copy, shape, precision, device), device)
+    write_json(cache_file(), {**_timings(), key: asdict(timed)})
+    milliseconds = f"plain {timed.plain_s * 1e3:.1f} ms, compiled {timed.compiled_s * 1e3:.1f} ms a step"
+    print(f"{milliseconds} ({cache_file()})", file=sys.stderr)
+    return timed.compiled_s < timed.plain_s
 
 
 def cache_file() -> Path:
@@ -109,19 +106,22 @@ def cache_file() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-pipeline" / "steps.json"
 
 
+def _timings() -> dict[str, dict[str, float]]:
+    return read_json(cache_file()) if cache_file().exists() else {}
+
+
 def _measured(plain: Callable[[], None], compiled: Callable[[], None], device: torch.device) -> Steps:
-    """Medians of steps made in turn, so that both see the same load."""
-    _timed(compiled, 2, device)  # the code is made in the first
+    """Medians of alternating steps, so that both are timed under the same load."""
+    _timed(compiled, 2, device)  # the first generates the code
     pairs = [(_timed(plain, 1, device), _timed(compiled, 1, device)) for _ in range(PAIRS)]
     return Steps(*(median(times) for times in zip(*pairs, strict=True)))
 
 
 def _step(net: nn.Module, shape: tuple[int, ...], precision: str, device: torch.device) -> Callable[[], None]:
-    """Forward and backward pass on noise; the optimiser's share is the same in both."""
+    """Forward and backward pass on noise; the optimiser takes equally long in both."""
     net = net.to(device).train()
-    images = torch.randn(shape, device=device).contiguous(
-        memory_format=torch.channels_last
-    )  # as augmentation makes them
+    # In channels_last memory, as augmentation makes them.
+    images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(shape[0], dtype=torch.long, device=device)
 
     def step() -> None:
@@ -144,7 +144,7 @@ def _timed(step: Callable[[], None], count: int, device: torch.device) -> float:
 
 
 def _key(net: nn.Module, shape: tuple[int, ...], precision: str, device: torch.device) -> str:
-    """Of all that a step's time depends on: net, batch, arithmetic, machine, version of torch."""
+    """Hash of everything that the time of a step depends on: net, batch, arithmetic, machine, version of torch."""
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
     layout = [(name, tuple(p.shape), p.stride()) for name, p in net.named_parameters()]
     facts = [str(net), layout, shape, precision, machine, torch.get_num_threads(), torch.__version__]
@@ -152,7 +152,7 @@ def _key(net: nn.Module, shape: tuple[int, ...], precision: str, device: torch.d
 
 
 def _cpu() -> str:
-    """Name and instruction sets; only Linux tells more than the architecture."""
+    """Name and instruction sets on Linux, the architecture elsewhere."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     return " ".join(sorted({line for line in lines if line.startswith(("model name", "flags"))})) or platform.machine()

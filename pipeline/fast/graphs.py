@@ -1,4 +1,4 @@
-"""Steps on a CUDA device that wait for no host: recorded once as a CUDA graph, replayed from then on."""
+"""Steps on a CUDA device that never wait for the host: recorded once as a CUDA graph, then replayed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-# Steps before the recording make what it must not: cuDNN's choices, compiled code, the optimiser's momentum.
+# Plain steps first do what a recording must not: cuDNN's choice of kernels, compilation, allocating momentum.
 WARM_UP = 3
 
 
 class CudaRecorder:
-    """Runs work on a stream of its own, on which it can be recorded too (torch's notes on CUDA semantics)."""
+    """Runs work on its own stream, where it can also be recorded (see torch's notes on CUDA semantics)."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
@@ -26,21 +26,21 @@ class CudaRecorder:
         here.wait_stream(self._stream)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What does `work`'s arithmetic again, on the tensors at the same addresses; `work` itself computes nothing."""
-        gc.collect()  # a graph of an earlier training may not be freed during the recording
+        """A function that repeats `work` on the tensors at the same addresses. Recording computes nothing."""
+        gc.collect()  # freeing an earlier training's graph would break the recording
         graph = torch.cuda.CUDAGraph()
-        # Other threads, which fetch batches, may go on meanwhile.
+        # Other threads may go on fetching batches meanwhile.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
 
 
 class GraphedStep:
-    """Calls `step`, at first as it is, then as a recording of it.
+    """Calls `step` directly at first, then replays a recording of it.
 
     Args:
-        step: takes a variant and tensors on `device`. Whatever else it reads or writes must stay at its address, and it
-            may not look at a tensor's values: no Python number of it changes between recordings.
+        step: takes a variant and tensors on `device`. All else that it reads or writes must stay at its address. It may
+            not read a tensor's values on the host, and its Python numbers stay as they were when recorded.
     """
 
     def __init__(self, step: Callable[..., None], device: torch.device, recorder: CudaRecorder | None = None) -> None:
@@ -54,7 +54,7 @@ class GraphedStep:
         """Makes a step.
 
         Args:
-            variant: another one than last time has the step recorded anew.
+            variant: a change causes a new recording.
             batch: on the host, of the same shapes each time.
         """
         if variant != self._variant:
@@ -75,5 +75,5 @@ class GraphedStep:
 
 
 def pinned(part: Tensor, device: torch.device) -> Tensor:
-    """`part`, from where a copy to `device` keeps neither host nor device waiting."""
+    """`part` in memory from which an asynchronous copy to `device` is possible."""
     return part.pin_memory() if device.type == "cuda" else part

@@ -59,18 +59,18 @@ def ranks() -> dict[int, list[dict[str, np.ndarray]]]:
 def test_two_ranks_have_the_statistics_and_gradients_of_the_whole_batch(
     ranks: dict[int, list[dict[str, np.ndarray]]], number: int
 ) -> None:
-    found, case = {rank: cases[number] for rank, cases in ranks.items()}, CASES[number]
+    by_rank, case = {rank: cases[number] for rank, cases in ranks.items()}, CASES[number]
     whole = passes(nn.BatchNorm2d(case[0]), slice(BATCH), case)
     for name in ("mean", "var", "steps"):
-        np.testing.assert_allclose(found[0][name], whole[name], rtol=1e-5)
-        assert np.array_equal(found[0][name], found[1][name])
+        np.testing.assert_allclose(by_rank[0][name], whole[name], rtol=1e-5)
+        assert np.array_equal(by_rank[0][name], by_rank[1][name])
     # Coarse values are rounded once more on their way here than there.
     close = {"rtol": 1e-4, "atol": 1e-5} if case[-1] is torch.float32 else {"rtol": 0.02, "atol": 0.02}
     for name in ("out", "input"):
-        joined = np.concatenate([found[rank][name] for rank in range(2)])
+        joined = np.concatenate([by_rank[rank][name] for rank in range(2)])
         np.testing.assert_allclose(joined, whole[name], **close)
     for name in ("scale", "shift"):
-        np.testing.assert_allclose(found[0][name] + found[1][name], whole[name], **close)
+        np.testing.assert_allclose(by_rank[0][name] + by_rank[1][name], whole[name], **close)
 
 
 @pytest.mark.parametrize("training", [True, False])

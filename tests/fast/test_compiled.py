@@ -29,10 +29,10 @@ def net() -> nn.Module:
     return build_model(make_model(8), 4).to(memory_format=torch.channels_last)
 
 
-def measuring(monkeypatch: pytest.MonkeyPatch, *found: Steps) -> list[Steps]:
+def measuring(monkeypatch: pytest.MonkeyPatch, *steps: Steps) -> list[Steps]:
     """Measurements still to be made, instead of real ones: compiling takes a minute."""
-    left = list(found)
-    monkeypatch.setattr(compiled, "compiler_found", lambda: True)
+    left = list(steps)
+    monkeypatch.setattr(compiled, "compiler_exists", lambda: True)
     monkeypatch.setattr(compiled, "_measured", lambda *_: left.pop(0))
     return left
 

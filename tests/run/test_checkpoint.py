@@ -42,8 +42,8 @@ def killed_while_writing(folder: Path, after_s: float) -> None:
 
 def assert_whole(folder: Path) -> None:
     assert resumable(folder, "key") == folder / LAST
-    found = torch.load(folder / LAST, weights_only=True)
-    assert found["tensor"].eq(found["number"]).all() and len(found["tensor"]) == 1_000_000
+    content = torch.load(folder / LAST, weights_only=True)
+    assert content["tensor"].eq(content["number"]).all() and len(content["tensor"]) == 1_000_000
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_a_checkpoint_of_another_run_is_refused(workspace: Workspaces, reference
     root = workspace()
     folder = root / "runs" / run_folder(reference).name
     folder.mkdir(parents=True)
-    found = torch.load(run_folder(reference) / LAST, weights_only=True)
-    torch.save({**found, "run_key": "another"}, folder / LAST)
+    content = torch.load(run_folder(reference) / LAST, weights_only=True)
+    torch.save({**content, "run_key": "another"}, folder / LAST)
     command = Command(root, "train", *TINY)
     assert command.wait() == USER_ERROR
     assert f"belongs to run another, not {folder.name}; remove {folder}" in command.output

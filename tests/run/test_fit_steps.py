@@ -142,8 +142,8 @@ def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Wo
         F.cross_entropy(net(images), labels, label_smoothing=recipe.label_smoothing).backward()
         for optimiser in both:
             optimiser.step()
-    found = checkpoint(root)["state_dict"]
-    assert all(torch.equal(tensor, found[f"model.{name}"]) for name, tensor in net.state_dict().items())
+    weights = checkpoint(root)["state_dict"]
+    assert all(torch.equal(tensor, weights[f"model.{name}"]) for name, tensor in net.state_dict().items())
 
 
 def test_two_ranks_make_the_same_steps_however_many_a_call(workspace: Workspaces) -> None:

@@ -36,8 +36,8 @@ def test_weights_are_read_whatever_file_holds_them(net, tmp_path: Path):
     torch.save({"state_dict": net.state_dict(), "epoch": 3}, tmp_path / "checkpoint.th")
     torch.save(net.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     save_file(net.state_dict(), tmp_path / "weights.safetensors")
-    found = [Start(str(path), read_weights(path)).fingerprint for path in sorted(tmp_path.iterdir())]
-    assert len(found) == 4 and len(set(found)) == 1
+    fingerprints = [Start(str(path), read_weights(path)).fingerprint for path in sorted(tmp_path.iterdir())]
+    assert len(fingerprints) == 4 and len(set(fingerprints)) == 1
 
 
 def test_a_file_that_brings_code_is_not_run(tmp_path: Path, capsys):

@@ -66,8 +66,8 @@ def test_colours_shift_along_the_principal_axes_by_their_eigenvalues():
     # Variances 0.04 along (1, 1) and 0.01 along (1, -1).
     shift = ColourShift(np.array([[0.025, 0.015], [0.015, 0.025]], np.float32), std=0.1)
     draws = np.random.default_rng(0).random((20_000, 2), dtype=np.float32)
-    found = shift(draws).numpy().astype(np.float64)
-    along = found @ np.array([[1, 1], [1, -1]]) / np.sqrt(2)
+    shifts = shift(draws).numpy().astype(np.float64)
+    along = shifts @ np.array([[1, 1], [1, -1]]) / np.sqrt(2)
     np.testing.assert_allclose(along.std(0), [0.1 * 0.04, 0.1 * 0.01], rtol=0.02)
     np.testing.assert_allclose(np.corrcoef(along.T)[0, 1], 0, atol=0.02)
 

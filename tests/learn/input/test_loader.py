@@ -69,5 +69,5 @@ def test_evaluation_counts_each_image_once_in_as_many_batches_on_every_rank(imag
     loaders = [EvalLoader(np.arange(images), 2, batch, share=Share(rank, ranks)) for rank in range(ranks)]
     batches = [list(source) for source in loaders]
     assert len({len(made) for made in batches}) == 1
-    seen = [sample[0] for made in batches for part in made for sample in part]
-    assert sorted(seen) == list(range(images))
+    served_images = [sample[0] for made in batches for part in made for sample in part]
+    assert sorted(served_images) == list(range(images))

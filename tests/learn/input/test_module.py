@@ -98,11 +98,11 @@ def test_ranks_see_together_the_images_and_crops_that_one_process_sees(
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_validation_sees_each_held_out_image_once(ranks: int, store: Path) -> None:
     records, held_out = open_store(store).train(), open_store(store).split_indices("holdout")[1]
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    parts: list[tuple[torch.Tensor, torch.Tensor]] = []
     for rank in range(ranks):
         data = module(store, rank=rank, ranks=ranks)
-        seen += batches(data, data.val_dataloader())
-    images, labels = joined(seen)
+        parts += batches(data, data.val_dataloader())
+    images, labels = joined(parts)
     mean = torch.from_numpy(open_store(store).statistics("holdout").pixel_mean)
     # Back to bytes: what was served, image by image.
     served = ((images.permute(0, 2, 3, 1) + mean) * 255).round().to(torch.uint8).numpy()

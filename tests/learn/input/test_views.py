@@ -49,19 +49,19 @@ def differ(one: torch.Tensor, two: torch.Tensor) -> int:
 
 
 def test_ten_crops_are_the_corners_the_centre_and_their_mirror_images() -> None:
-    found = [view.cut(100, 300) for view in views("ten_crop", crop=224, side=256)]
-    assert {crop.size for crop in found} == {(256, 768)}
+    crops = [view.cut(100, 300) for view in views("ten_crop", crop=224, side=256)]
+    assert {crop.size for crop in crops} == {(256, 768)}
     corners = [(0, 0), (0, 544), (32, 0), (32, 544), (16, 272)]
-    assert [crop.corner for crop in found] == corners * 2
-    assert [crop.mirrored for crop in found] == [False] * 5 + [True] * 5
+    assert [crop.corner for crop in crops] == corners * 2
+    assert [crop.mirrored for crop in crops] == [False] * 5 + [True] * 5
 
 
 def test_whole_images_keep_their_shape_at_each_of_the_papers_scales() -> None:
-    found = views("multi_scale", crop=224, side=256)
+    whole = views("multi_scale", crop=224, side=256)
     assert SCALES == (224, 256, 384, 480, 640)
-    assert [view.shape(500, 1000) for view in found[::2]] == [(s, 2 * s) for s in SCALES]
-    assert [view.shape(1000, 500) for view in found[1::2]] == [(2 * s, s) for s in SCALES]
-    assert [view.cut(500, 500).mirrored for view in found] == [False, True] * 5
+    assert [view.shape(500, 1000) for view in whole[::2]] == [(s, 2 * s) for s in SCALES]
+    assert [view.shape(1000, 500) for view in whole[1::2]] == [(2 * s, s) for s in SCALES]
+    assert [view.cut(500, 500).mirrored for view in whole] == [False, True] * 5
 
 
 def test_a_single_view_is_the_centre_crop() -> None:

@@ -97,19 +97,19 @@ def test_the_last_layer_stays_the_nets_own_where_it_is_not_wanted():
     net, other = ours(), Theirs(classes=100)
     with pytest.raises(ValueError, match=r"other shapes: fc.weight \(100, 64\) where \(10, 64\) is wanted"):
         mapped(other.state_dict(), net)
-    found = mapped(other.state_dict(), net, head=False)
+    result = mapped(other.state_dict(), net, head=False)
     assert head_name(net) == "fc"
-    assert torch.equal(found["fc.weight"], net.state_dict()["fc.weight"])
-    assert torch.equal(found["layer3.0.conv1.weight"], other.state_dict()["layer3.0.conv1.weight"])
+    assert torch.equal(result["fc.weight"], net.state_dict()["fc.weight"])
+    assert torch.equal(result["layer3.0.conv1.weight"], other.state_dict()["layer3.0.conv1.weight"])
 
 
 def test_a_last_layer_under_a_name_of_its_own_is_left_out_where_it_is_not_wanted():
     net, other = ours(), Theirs(classes=100)
     theirs = {name.replace("linear.", "heads.out."): tensor for name, tensor in other.state_dict().items()}
     assert "heads.out.weight" in theirs
-    found = mapped(theirs, net, head=False)
-    assert torch.equal(found["fc.weight"], net.state_dict()["fc.weight"])
-    assert torch.equal(found["layer3.0.conv1.weight"], theirs["layer3.0.conv1.weight"])
+    result = mapped(theirs, net, head=False)
+    assert torch.equal(result["fc.weight"], net.state_dict()["fc.weight"])
+    assert torch.equal(result["layer3.0.conv1.weight"], theirs["layer3.0.conv1.weight"])
     with pytest.raises(ValueError, match=r"it has spare.weight that the net has not"):
         mapped({**theirs, "spare.weight": torch.zeros(10, 63)}, net, head=False)
     with pytest.raises(ValueError, match=r"heads\.out\.weight"):  # two matrices could be the last layer

@@ -98,13 +98,13 @@ def test_a_validation_is_the_mean_over_all_images_of_batches_of_any_size() -> No
     images = torch.randn(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(7)
     net._trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda sums, reduce_op: sums))  # type: ignore[assignment]
-    found = []
+    results = []
     for sizes in ((7,), (5, 2), (4, 0, 3)):
         net.on_validation_epoch_start()
         with torch.no_grad():
             for batch in zip(images.split(sizes), labels.split(sizes), strict=True):
                 net.validation_step(batch, 0)
         net.on_validation_epoch_end()
-        found.append(list(net.val_metrics.values()))
+        results.append(list(net.val_metrics.values()))
     assert list(net.val_metrics) == ["val/loss", "val/err1", "val/err5"]
-    np.testing.assert_allclose(found, [found[0]] * 3, rtol=1e-6)
+    np.testing.assert_allclose(results, [results[0]] * 3, rtol=1e-6)

@@ -29,9 +29,9 @@ def made(model: nn.Module, *overrides: str) -> list[Optimizer]:
 
 
 def names(model: nn.Module, group: dict[str, Any]) -> list[str]:
-    """Of a group's parameters; Muon's are known by where they lie."""
-    known = {parameter.data_ptr(): name for name, parameter in model.named_parameters()}
-    return [known[parameter.data_ptr()] for parameter in group["params"]]
+    """Of a group's parameters; Muon's are views of the same memory."""
+    by_address = {parameter.data_ptr(): name for name, parameter in model.named_parameters()}
+    return [by_address[parameter.data_ptr()] for parameter in group["params"]]
 
 
 def test_weights_decay_and_batch_norm_does_not() -> None:
@@ -39,10 +39,10 @@ def test_weights_decay_and_batch_norm_does_not() -> None:
     (sgd,) = made(model, "recipe.decay_norm=false", "recipe.weight_decay=0.01")
     decayed, spared = sgd.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
-    found = [names(model, group) for group in (decayed, spared)]
-    assert sorted(found[0] + found[1]) == sorted(name for name, _ in model.named_parameters())
-    assert all(p.ndim == 1 for p in spared["params"]) and not any(name.startswith("fc") for name in found[1])
-    assert [name for name, p in zip(found[0], decayed["params"], strict=True) if p.ndim == 1] == ["fc.bias"]
+    grouped = [names(model, group) for group in (decayed, spared)]
+    assert sorted(grouped[0] + grouped[1]) == sorted(name for name, _ in model.named_parameters())
+    assert all(p.ndim == 1 for p in spared["params"]) and not any(name.startswith("fc") for name in grouped[1])
+    assert [name for name, p in zip(grouped[0], decayed["params"], strict=True) if p.ndim == 1] == ["fc.bias"]
 
 
 def test_all_parameters_decay_where_the_recipe_says_so() -> None:
@@ -111,12 +111,12 @@ def test_muon_moves_a_convolution_as_torchs_own_moves_its_matrix(
 @pytest.mark.parametrize("shape", [(3, 16, 144), (2, 64, 16)])
 def test_orthogonal_brings_singular_values_near_one_and_keeps_the_vectors(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonal(matrices)
+    result = orthogonal(matrices)
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)
-    seen = left.mT @ found @ right.mT  # diagonal where the singular vectors are the same
-    diagonal = torch.diagonal(seen, dim1=1, dim2=2)
+    products = left.mT @ result @ right.mT  # diagonal where the singular vectors are the same
+    diagonal = torch.diagonal(products, dim1=1, dim2=2)
     assert diagonal.min() > 0.6 and diagonal.max() < 1.3
-    assert (seen - torch.diag_embed(diagonal)).abs().max() < 1e-3
+    assert (products - torch.diag_embed(diagonal)).abs().max() < 1e-3
     assert torch.equal(orthogonal(torch.zeros(shape)), torch.zeros(shape))
 
 
@@ -124,7 +124,7 @@ def test_muons_momentum_is_kept_in_a_checkpoint() -> None:
     """By position, as all state of optimisers."""
     first = net()
     twins = [first, deepcopy(first)]
-    found = [made(model, "recipe.muon_lr=0.02") for model in twins]
+    both = [made(model, "recipe.muon_lr=0.02") for model in twins]
 
     def steps(model: nn.Module, optimisers: list[Optimizer], count: int) -> None:
         for step in range(count):
@@ -134,11 +134,11 @@ def test_muons_momentum_is_kept_in_a_checkpoint() -> None:
                 optimiser.step()
                 optimiser.zero_grad()
 
-    steps(twins[0], found[0], 2)
+    steps(twins[0], both[0], 2)
     twins[1].load_state_dict(twins[0].state_dict())
-    for resumed, stopped in zip(found[1], found[0], strict=True):
+    for resumed, stopped in zip(both[1], both[0], strict=True):
         resumed.load_state_dict(deepcopy(stopped.state_dict()))
-    for model, ones in zip(twins, found, strict=True):
-        steps(model, ones, 2)
+    for model, chosen in zip(twins, both, strict=True):
+        steps(model, chosen, 2)
     state = twins[0].state_dict()
     assert all(torch.equal(value, state[name]) for name, value in twins[1].state_dict().items())

@@ -1,0 +1,165 @@
+"""Trainings that were killed, cut off or stopped end as an unbroken one does."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from processes import Command
+from runs import (
+    EPOCH,
+    TINY,
+    PowerCut,
+    Workspaces,
+    assert_same_training,
+    assert_tracked_as,
+    cut,
+    metrics,
+    no_more,
+    run_folder,
+    train,
+    weights,
+)
+
+from pipeline.atomic import read_json, write_json
+from pipeline.learn.training.classifier import Classifier
+from pipeline.record import from_json
+from pipeline.run.recorder import Recorder, Validated
+
+SLOW = pytest.mark.slow
+
+
+def killed_on_the_way(root: Path, steps: list[int], *overrides: str) -> None:
+    """Starts a training again each time that it has been killed, the last time to its end."""
+    for step in steps:
+        command = Command(root, "train", *TINY, *overrides).at_step(step)
+        command.signal(signal.SIGKILL)
+        assert command.wait() == -signal.SIGKILL, command.output
+    Command(root, "train", *TINY, *overrides).succeed()
+
+
+# Without checkpoints inside an epoch, a training starts again at its epoch's start and passes later steps again.
+@pytest.mark.parametrize(
+    ("every", "seed"),
+    [(4, 0), *(pytest.param(every, seed, marks=SLOW) for every in (0, 1, 4, EPOCH) for seed in range(1, 6))],
+)
+def test_whenever_a_training_is_killed_it_ends_in_the_same_weights_and_one_run(
+    every: int, seed: int, workspace: Workspaces, reference: Path
+) -> None:
+    root, chance = workspace(), random.Random(seed)
+    steps = sorted(chance.randint(1, 46) for _ in range(3))
+    killed_on_the_way(root, steps, f"trainer.checkpoint_every_steps={every}")
+    assert_same_training(root, reference)
+    assert_tracked_as(root, reference)
+
+
+@pytest.mark.parametrize(
+    ("where", "method", "at", "before"),
+    [
+        pytest.param(Classifier, "training_step", EPOCH, False, marks=SLOW),  # an epoch's last step made, no more
+        (Recorder, "on_train_batch_end", EPOCH, False),  # ... and written down
+        pytest.param(Recorder, "on_validation_end", 1, True, marks=SLOW),
+        (Recorder, "on_validation_end", 1, False),  # best weights on disk, which the last checkpoint does not know
+        pytest.param(Recorder, "on_train_epoch_end", 1, False, marks=SLOW),
+        (Recorder, "on_train_batch_end", 50, False),  # training over, its validation is not
+        pytest.param(Recorder, "on_validation_end", 3, False, marks=SLOW),
+        pytest.param(Recorder, "on_train_epoch_end", 3, False, marks=SLOW),  # all done but the result
+    ],
+)
+def test_no_moment_is_a_bad_one_to_lose_power(
+    where: type, method: str, at: int, before: bool, workspace: Workspaces, reference: Path
+) -> None:
+    root = workspace()
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(PowerCut):
+        cut(monkeypatch, where, method, at, before)
+        train(root, f"trainer.checkpoint_every_steps={EPOCH}")
+    assert train(root, f"trainer.checkpoint_every_steps={EPOCH}").complete
+    assert_same_training(root, reference)
+    for key in ("val/err1", "train/loss", "best/err1"):
+        assert metrics(root, key) == metrics(reference, key)
+
+
+def test_a_finished_run_is_returned_as_it_is(workspace: Workspaces, reference: Path) -> None:
+    root = workspace()
+    shutil.copytree(reference / "runs", root / "runs")
+    before = {path.name: path.stat().st_mtime_ns for path in run_folder(root).iterdir()}
+    reports: list[Validated] = []
+    result = train(root, report=reports.append)
+    assert not reports
+    assert before == {path.name: path.stat().st_mtime_ns for path in run_folder(root).iterdir()}
+    published = from_json(read_json(reference / "experiments" / "digits" / "train.json"))
+    assert published == result
+
+
+def test_a_run_that_ended_without_its_result_gets_it_without_training(workspace: Workspaces, reference: Path) -> None:
+    root = workspace()
+    shutil.copytree(reference / "runs", root / "runs")
+    path = run_folder(root) / "run.json"
+    run = read_json(path)
+    write_json(path, {**run, "status": "running", "net": None})
+    result = train(root)
+    assert (result.complete, result.steps, result.step) == (True, 50, run["net"]["step"])
+    assert_same_training(root, reference)
+    assert metrics(root, "train/loss") == metrics(reference, "train/loss")
+
+
+def test_a_changed_configuration_starts_anew_beside_the_old_run(workspace: Workspaces, reference: Path) -> None:
+    root = workspace()
+    shutil.copytree(reference / "runs", root / "runs")
+    old, kept = run_folder(root), weights(root)
+    new = root / "runs" / train(root, "recipe.lr=0.05", report=no_more).key
+    assert new != old
+    steps = [json.loads(line).get("step") for line in (new / "journal.jsonl").read_text().splitlines()]
+    assert steps[1] == 1  # from the first step on
+    assert (old / "best.safetensors").read_bytes() == kept != (new / "best.safetensors").read_bytes()
+
+
+def test_a_training_that_a_scheduler_stopped_is_whole_and_can_go_on(workspace: Workspaces, reference: Path) -> None:
+    root = workspace()
+    first = train(root, report=no_more)
+    assert (first.complete, first.steps, first.step) == (False, EPOCH, EPOCH)
+    assert read_json(run_folder(root) / "run.json")["status"] == "stopped"
+    second = train(root)
+    assert second.complete and second.seconds > first.seconds > 0  # of both attempts
+    assert_same_training(root, reference)
+
+
+def test_a_resumed_training_keeps_the_best_weights_of_before(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workspace()
+
+    def worse_and_worse(self: Classifier) -> None:
+        self.val_metrics = {"val/loss": 1.0, "val/err1": self.global_step / 100, "val/err5": 0.0}
+
+    monkeypatch.setattr(Classifier, "on_validation_epoch_end", worse_and_worse)
+    train(root, report=no_more)
+    best = weights(root)
+    result = train(root)
+    assert (result.complete, result.step, result.val_err1) == (True, EPOCH, EPOCH / 100)
+    assert weights(root) == best
+
+
+def test_a_resumed_training_drops_what_the_unbroken_one_drops(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dropping(*_: object) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 10))
+
+    monkeypatch.setattr("pipeline.run.fit.build_model", dropping)
+    whole, broken, other = workspace(), workspace(), workspace()
+    train(whole)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        cut(patch, Recorder, "on_train_batch_end", 30, False)
+        train(broken, "trainer.checkpoint_every_steps=7")
+    torch.manual_seed(99)
+    train(broken, "trainer.checkpoint_every_steps=7")
+    assert_same_training(broken, whole)
+    monkeypatch.setattr("pipeline.learn.training.classifier.noise_seed", lambda seed, step, rank: 0)
+    train(other)
+    assert metrics(other, "train/loss") != metrics(whole, "train/loss")
