@@ -261,31 +261,15 @@ def test_a_params_yaml_of_the_wrong_form_is_refused(text, sentence, tmp_path):
     assert sentence in str(refused.value)
 
 
-def test_a_conf_file_of_the_wrong_form_is_refused(tmp_path):
-    root = root_with(tmp_path, {})
-    (root / "conf" / "recipe" / "digits.yaml").write_text("lr: [")
-    with pytest.raises(ValueError, match="while parsing"):
-        compose(root, [])
-
-
-def test_a_key_without_a_value_is_named(tmp_path):
-    given = values()
-    del given["sweep"]["space"]
-    with pytest.raises(ValueError, match=r"^sweep\.space has no value; set it in conf/ or on the command line"):
-        from_dict(given)
-
-
 def test_several_mistakes_are_a_line_each():
     given = values()
     given["recipe"]["lr"], given["seed"] = "high", "many"
+    del given["sweep"]["space"]
     with pytest.raises(ValueError) as refused:
         from_dict(given)
-    assert [line.split("=")[0] for line in str(refused.value).splitlines()] == ["seed", "recipe.lr"]
-
-
-def test_a_written_configuration_is_read_back_as_it_is():
-    config = from_dict(values("data=imagenette", "model.depth=50"))
-    assert from_dict(config.to_dict()) == config
+    mistakes = re.split("[= ].*\n?", str(refused.value))
+    assert set(filter(None, mistakes)) == {"seed", "recipe.lr", "sweep.space"}
+    assert "sweep.space has no value; set it in conf/ or on the command line" in str(refused.value)
 
 
 def test_overridden_values_are_checked_again():
@@ -301,3 +285,10 @@ def test_paths_are_those_of_the_repository_in_its_temporary_copies_too(monkeypat
     assert anchor(config, Path("/repo/.dvc/tmp/exps/standalone/tmpabc")).paths.runs == "/repo/runs"
     monkeypatch.setenv("PIPELINE_RUNS", "/shared/runs")
     assert anchor(config, Path("/repo")).paths.runs == "/shared/runs"
+
+
+def test_a_conf_file_of_the_wrong_form_is_refused(tmp_path):
+    root = root_with(tmp_path, {})
+    (root / "conf" / "recipe" / "digits.yaml").write_text("lr: [")
+    with pytest.raises(ValueError, match="while parsing"):
+        compose(root, [])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, sha256, write_json
+from pipeline.config.root import leaves
 from pipeline.record import Net
 from pipeline.run.checkpoint import folder_lock
 from pipeline.run.launch import rank
@@ -144,11 +145,5 @@ def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Cont
 def _params(run: Run) -> dict[str, Any]:
     """The configuration that decides the result, as MLflow's flat parameters."""
     values = run.config.to_dict()
-    flat: dict[str, Any] = {"seed": run.config.seed, "precision": run.precision}
-    for section in ("data", "model", "recipe", "start", "trainer"):
-        for name, value in values[section].items():
-            if isinstance(value, dict):
-                flat.update({f"{section}.{name}.{leaf}": v for leaf, v in value.items()})
-            else:
-                flat[f"{section}.{name}"] = value
-    return flat
+    sections = {name: values[name] for name in ("data", "model", "recipe", "start", "trainer")}
+    return {"seed": run.config.seed, "precision": run.precision, **dict(leaves(sections))}

@@ -24,8 +24,8 @@ def run(config: Config, workspace: Workspace) -> None:
     try:
         net = _train(config, workspace)
     except (Interrupted, DivergedError):
-        # All ranks raise these together, and rank zero has MLflow and the user to tell yet: launchers kill it when
-        # another rank ends with an error.
+        # All ranks raise these together. The others end without an error, or launchers would kill rank zero before it
+        # has informed MLflow and the user.
         if rank() == 0:
             raise
         return

@@ -23,7 +23,6 @@ from pipeline.run.fit import fit
 from pipeline.tracking import journal
 
 STEPS = 22
-PRECISIONS = ("fp32", "bf16")
 
 
 @pytest.fixture(scope="module")
@@ -59,23 +58,15 @@ def assert_equal(one: tuple[dict[str, Any], list[Any]], other: tuple[dict[str, A
     assert one[1] == other[1]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("recipe", [{"precision": "fp32"}, {"precision": "bf16"}, {"muon_lr": 0.02}], ids=str)
 def test_recorded_steps_learn_bit_for_bit_what_plain_ones_do(
-    precision: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: dict[str, Any], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = as_on_a_gpu(monkeypatch)
-    plain = trained(store, tmp_path / "plain", recipe={"precision": precision}, trainer={"cuda_graphs": False})
+    plain = trained(store, tmp_path / "plain", recipe=recipe, trainer={"cuda_graphs": False})
     assert recorder.ran == 0
-    recorded = trained(store, tmp_path / "recorded", recipe={"precision": precision}, trainer={"steps_per_call": 4})
+    recorded = trained(store, tmp_path / "recorded", recipe=recipe, trainer={"steps_per_call": 4})
     assert (recorder.ran, recorder.recorded, recorder.replayed) == (graphs.WARM_UP, 1, STEPS - graphs.WARM_UP)
-    assert_equal(recorded, plain)
-
-
-def test_muons_steps_can_be_recorded_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = as_on_a_gpu(monkeypatch)
-    plain = trained(store, tmp_path / "plain", recipe={"muon_lr": 0.02}, trainer={"cuda_graphs": False})
-    recorded = trained(store, tmp_path / "recorded", recipe={"muon_lr": 0.02}, trainer={"steps_per_call": 4})
-    assert (recorder.recorded, recorder.replayed) == (1, STEPS - graphs.WARM_UP)
     assert_equal(recorded, plain)
 
 

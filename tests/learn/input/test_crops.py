@@ -151,14 +151,6 @@ def test_every_draw_stays_within_the_image(kind: str, value: float, size: tuple[
     assert all(at >= 0 and at + 16 <= side for at, side in zip(crop.corner, crop.size, strict=True))
 
 
-def test_scale_jitter_draws_the_shorter_side_and_the_place() -> None:
-    jitter = random_crop("scale_jitter", 30, (30, 60))
-    left = train_crop(30, 40, draws(0.0, mirrored=0.9), jitter)
-    right = train_crop(30, 40, draws(0.0, column=0.999, mirrored=0.9), jitter)
-    assert left == Crop(0, 0, 30, 40, (30, 40), (0, 0)) and right.corner == (0, 10)
-    assert train_crop(30, 40, draws(0.999), jitter).size == (60, 80)
-
-
 def test_half_of_the_draws_mirror_and_none_where_flips_are_off() -> None:
     for value, mirrored in ((0.0, True), (0.49, True), (0.5, False), (0.9, False)):
         row = draws(0.3, mirrored=value)

@@ -83,14 +83,10 @@ WARM = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_unt
 
 def test_the_warm_up_ends_when_the_error_since_the_last_look_is_below_the_bound() -> None:
     net = classifier(*WARM)
-    assert net.warming
+    assert net.warming and not classifier().warming
     for wrong1, warming in ((90.0, True), (80.0, True), (79.0, False), (95.0, False)):
         after(net, 1.0, wrong1)
         assert net.warming is warming
-
-
-def test_a_recipe_without_warm_up_starts_at_its_rate() -> None:
-    assert not classifier().warming
 
 
 def test_a_validation_is_the_mean_over_all_images_of_batches_of_any_size() -> None:

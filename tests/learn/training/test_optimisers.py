@@ -45,9 +45,10 @@ def test_weights_decay_and_batch_norm_does_not() -> None:
     assert [name for name, p in zip(grouped[0], decayed["params"], strict=True) if p.ndim == 1] == ["fc.bias"]
 
 
-def test_all_parameters_decay_where_the_recipe_says_so() -> None:
+def test_the_optimiser_is_the_recipes_and_may_decay_all_parameters() -> None:
     model = net()
-    (sgd,) = made(model, "recipe.decay_norm=true")
+    (sgd,) = made(model, "recipe.decay_norm=true", "recipe.momentum=0.8", "recipe.nesterov=true")
+    assert isinstance(sgd, SGD) and (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, True)
     (group,) = sgd.param_groups
     assert group["weight_decay"] > 0 and len(group["params"]) == len(list(model.parameters()))
 
@@ -61,13 +62,6 @@ def test_parameters_stand_in_the_same_order_in_every_process(decay_norm: str) ->
         for group in optimiser.param_groups:
             positions = [position[name] for name in names(model, group)]
             assert positions == sorted(positions)
-
-
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_the_optimiser_is_the_recipes(nesterov: bool) -> None:
-    (sgd,) = made(net(), "recipe.momentum=0.8", f"recipe.nesterov={nesterov}")
-    assert isinstance(sgd, SGD)
-    assert (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, nesterov)
 
 
 def test_muon_takes_all_convolutions_but_the_first() -> None:
