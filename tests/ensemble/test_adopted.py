@@ -78,7 +78,10 @@ def test_weights_that_were_trained_on_the_validation_images_are_never_chosen(wor
     [
         ((), "adopt needs weights: start.weights=FILE"),
         (("model.depth=14", "start.weights={}"), "its weights are those of 8 layers: choose model.* for them"),
-        (("model.depth=8", "start.weights={}", "recipe.normalize=imagenet"), "is of RGB images, these have 1 channel"),
+        (
+            ("model.depth=8", "start.weights={}", "recipe.normalize=imagenet"),
+            "is for RGB images, but these have 1 channel",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(workspace, theirs, monkeypatch, capsys, overrides, sentence):
