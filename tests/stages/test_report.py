@@ -78,7 +78,7 @@ def test_an_evaluation_of_other_data_is_refused(evaluated):
     evaluation = read_json(made.result("evaluate"))
     evaluation["data"] = {"name": "cifar10", "content_hash": "f" * 64}
     write_json(made.result("evaluate"), evaluation)
-    with pytest.raises(ValueError, match="is of data cifar10 .*; run `pipeline evaluate`"):
+    with pytest.raises(ValueError, match=r"is of data cifar10 .*; run `pipeline evaluate`"):
         gather(config, made, location)
 
 
