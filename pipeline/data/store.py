@@ -173,16 +173,18 @@ def open_store(path: str | Path) -> Store:
     """
     path = Path(path).absolute()
     if not (path / MANIFEST).is_file():
-        raise FileNotFoundError(f"{path} holds no data store; run `dvc repro preprocess`")
+        raise FileNotFoundError(f"{path} holds no data store; run `pipeline preprocess` with the same arguments")
     manifest = Manifest.read(path / MANIFEST)
     for name, facts in manifest.files.items():
         if not (path / name).is_file():
-            raise FileNotFoundError(f"{name} is missing from the data store {path}; run `dvc repro preprocess`")
+            raise FileNotFoundError(
+                f"{name} is missing from the data store {path}; run `pipeline preprocess` with the same arguments"
+            )
         size = (path / name).stat().st_size
         if size != facts["bytes"]:
             raise ValueError(
                 f"{path / name} has {size} bytes, not the {facts['bytes']} that preprocess wrote; "
-                "delete the folder and run `dvc repro preprocess`"
+                "delete the folder and run `pipeline preprocess` with the same arguments"
             )
     return Store(path, manifest)
 

@@ -65,7 +65,7 @@ class Source:
         if not nets:
             raise ValueError(
                 f"MLflow at {self.location.uri} has no finished training of {self._data}, split {SPLIT}; make some with "
-                f"`dvc repro -f sweep` or `dvc repro -f train` (data.split={SPLIT}), or correct tracking.uri"
+                f"`pipeline sweep` or `pipeline train` (data.split={SPLIT}), or correct tracking.uri"
             )
         return nets
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from pipeline.atomic import write_json
 from pipeline.config import Config
-from pipeline.data.store import open_store
 from pipeline.learn.training.classifier import DivergedError
 from pipeline.record import Net
 from pipeline.run.fit import fit
@@ -44,8 +43,6 @@ def _train(config: Config, workspace: Workspace) -> Net:
     store, tags = workspace.store(config.data.name), lineage(workspace.root)
     if config.trainer.launcher != "ray":
         return fit(config, store, tags=tags)
-    # Imported here: training needs no Ray.
-    from pipeline.tuning.ranks import fit_on_ray
+    from pipeline.tuning.ranks import fit_on_ray  # here, since other trainings need no Ray
 
-    train, _ = open_store(store).split_indices(config.data.split, config.data.num_train)
-    return fit_on_ray(config, store, tags, len(train) // config.recipe.batch_size)
+    return fit_on_ray(config, store, tags)

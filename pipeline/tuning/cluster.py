@@ -1,4 +1,4 @@
-"""The Ray cluster: joining it, and what it has room for. `cluster` is ray.cluster_resources() everywhere below."""
+"""Joining the Ray cluster, and checking its resources. `cluster` is ray.cluster_resources() in this package."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pipeline.tracking.location import Location
 
 
 def join(config: Config, **options: Any) -> bool:
-    """Joins the cluster of sweep.address or RAY_ADDRESS, or starts Ray on this machine; False where Ray already runs us.
+    """Joins the cluster of sweep.address or RAY_ADDRESS, or starts Ray on this machine. False inside a Ray worker.
 
-    From then on SIGTERM acts as SIGINT, on which Tune saves the sweep's state and Train stops; Ray aborts on SIGTERM.
-    Import ray only after this call: ray reads at import whether tokens are in use.
+    From then on SIGTERM acts as SIGINT, on which Tune saves the sweep's state and Train stops; on SIGTERM Ray aborts.
+    Import ray only after this call, because ray reads at import whether tokens are in use.
 
     Args:
         options: for ray.init.
     Raises:
-        ValueError: nothing answers at the address, or it wants another token.
+        ValueError: no cluster answers at the address, or it refuses this machine's token.
     """
     address = config.sweep.address or os.environ.get("RAY_ADDRESS", "")
     if address and "RAY_AUTH_MODE" not in os.environ and _has_token():
@@ -45,7 +45,7 @@ def join(config: Config, **options: Any) -> bool:
 
 
 def check_tracking(location: Location) -> None:
-    """Raises ValueError where other machines of the cluster would write runs into databases of their own."""
+    """Raises ValueError if other machines of the cluster would write runs to databases of their own."""
     import ray
 
     machines = len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]})
@@ -63,16 +63,16 @@ def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
 
 
 def check_precision(config: Config, cluster: dict[str, float]) -> None:
-    """Raises ValueError where every rank would refuse recipe.precision."""
+    """Raises ValueError if every rank would refuse recipe.precision."""
     if not on_gpus(config, cluster):
         resolve(config.recipe.precision, "cpu")
 
 
 def side_by_side(config: Config, cluster: dict[str, float]) -> int:
-    """Trainings of trainer.devices x trainer.num_nodes ranks, each on a CPU or a GPU, that fit at the same time.
+    """How many trainings of trainer.devices x trainer.num_nodes ranks, each on a CPU or a GPU, fit at the same time.
 
     Raises:
-        ValueError: not one.
+        ValueError: none fits.
     """
     resource, ranks = "GPU" if on_gpus(config, cluster) else "CPU", config.trainer.world_size
     available = cluster.get(resource, 0)

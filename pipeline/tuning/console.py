@@ -1,4 +1,4 @@
-"""The terminal during a sweep: a bar of trials, and a line for each that ends."""
+"""The terminal during a sweep: a progress bar over trials, and a line when a trial ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.tuning.space import chosen
 
 
 class TrialLines(Callback):
-    """A progress bar over trials with the best validation error; an unfinished trial counts by its share of steps.
+    """A progress bar with the best validation error; an unfinished trial counts by its share of steps.
 
     Args:
-        total: trials of the whole sweep; Tune makes them as it goes.
+        total: trials of the whole sweep; Tune makes them one after another.
         max_steps: steps of a trial whose point does not choose recipe.max_steps.
     """
 
@@ -27,7 +27,7 @@ class TrialLines(Callback):
         self._shares: dict[str, float] = {}  # by trial id
 
     def on_step_begin(self, iteration: int, trials: list, **_: Any) -> None:
-        if self._bar is None:  # not sooner: the rate must not count what an earlier, interrupted sweep did
+        if self._bar is None:  # only now, so that the rate leaves out trials of an earlier, interrupted sweep
             self._done = self._sum(trials)
             self._bar = self._open.enter_context(progress("sweep", self._total, "trials", self._done))
 
@@ -35,7 +35,7 @@ class TrialLines(Callback):
         self._update(trials)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        self._shares[trial.trial_id] = 1.0  # Tune sets the status to terminated only after this call
+        self._shares[trial.trial_id] = 1.0  # Tune sets the status only after this call
         self._update(trials)
         error, step = trial.last_result.get("best/err1", float("nan")), trial.last_result.get("step", 0)
         print(f"{trial}: validation error {100 * error:.2f} % after {step:,} steps", flush=True)
@@ -45,7 +45,7 @@ class TrialLines(Callback):
         self._open.close()
 
     def get_state(self) -> dict | None:
-        return None  # a display has nothing to restore
+        return None  # Tune has nothing to restore
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": ExitStack(), "_bar": None}
@@ -59,7 +59,7 @@ class TrialLines(Callback):
             self._bar.advance(self._done - before)
 
     def _sum(self, trials: list) -> float:
-        """Finished trials plus the others' shares of their steps; it never falls."""
+        """Finished trials plus the other trials' shares of their steps; never lower than before."""
         for trial in trials:
             steps = chosen(trial.config).get("recipe.max_steps", self._max_steps)
             share = 1.0 if trial.is_finished() else min((trial.last_result or {}).get("step", 0) / steps, 1.0)

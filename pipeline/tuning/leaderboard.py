@@ -24,9 +24,9 @@ def board(sweep: str, content_hash: str, trials: list[Any], config: Config, loca
 
 
 def _entry(trial: Any, config: Config, location: Location) -> dict[str, Any]:
-    """One trial, from what it last reported, how Tune left it and its run's folder.
+    """One trial, from its last report, its status in Tune and its run's folder.
 
-    Its status: finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was cut off).
+    Its status is finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was interrupted).
     """
     point, last = chosen(trial.config), trial.last_result or {}
     key = last.get("key") or ""
@@ -49,23 +49,23 @@ def _entry(trial: Any, config: Config, location: Location) -> dict[str, Any]:
 
 
 def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, location: Location) -> None:
-    """Marks as ended the runs of trials whose process Ray ended before it could do so itself."""
+    """Marks the runs of trials as ended whose process Ray killed before it could do so itself."""
     statuses = {trial["key"]: trial["status"] for trial in leaderboard["trials"] if trial["key"]}
     for path in runs.glob(f"*/{journal.NAME}"):
         if path.parent.name not in statuses and _parent(path) == leaderboard["sweep"]:
-            statuses[path.parent.name] = "unfinished"  # it was cut off before it reported its key
+            statuses[path.parent.name] = "unfinished"  # interrupted before it reported its key
     for key, status in statuses.items():
         if status in ("stopped", "unfinished", "failed"):
-            # To a trial, the end of its sweep looks like its scheduler's stop, if it hears of it at all.
+            # An interrupted trial may have taken the end of its sweep for a stop by the scheduler.
             left = ("running", "stopped") if status == "unfinished" else ("running",)
             try:
                 end_cut_off(runs / key, location, left)
-            except ValueError as error:  # another sweep, or the train stage, goes on with this run
+            except ValueError as error:  # another sweep, or the train stage, has resumed this run
                 print(f"left as it is: {error}", file=sys.stderr)
 
 
 def _parent(path: Path) -> str | None:
-    """The sweep that last began a journal's run."""
+    """The sweep that last began the journal's run."""
     begins = [event for event in journal.read(path)[0] if event["event"] == "begin"]
     return begins[-1]["tags"].get(PARENT_TAG) if begins else None
 
@@ -78,7 +78,7 @@ def show(leaderboard: dict[str, Any]) -> None:
     table = Table(title=f"sweep {leaderboard['sweep']}")
     for column in ("trial", "validation error", "steps", "status", "run"):
         justify: Literal["left", "right"] = "right" if column in ("validation error", "steps") else "left"
-        table.add_column(column, justify=justify, overflow="fold")  # a name that is cut short names no trial
+        table.add_column(column, justify=justify, overflow="fold")  # names stay whole
     for trial in leaderboard["trials"]:
         error = "-" if trial["val_err1"] is None else f"{100 * trial['val_err1']:.2f} %"
         table.add_row(trial["name"], error, f"{trial['steps']:,}", trial["status"], trial["key"])

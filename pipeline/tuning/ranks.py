@@ -1,4 +1,4 @@
-"""Ranks as Ray actors: one training on trainer.devices x trainer.num_nodes workers, wherever the cluster has room."""
+"""One training on trainer.devices x trainer.num_nodes Ray Train workers, wherever the cluster has room."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, from_dict
+from pipeline.data.store import open_store
 from pipeline.learn.training.classifier import DivergedError
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net
@@ -22,24 +23,19 @@ from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gp
 
 
 def fit_on_ray(
-    config: Config,
-    store: Path,
-    tags: dict[str, str],
-    epoch_steps: int,
-    on_finished: Callable[[Net], None] = lambda net: None,
+    config: Config, store: Path, tags: dict[str, str], on_finished: Callable[[Net], None] = lambda net: None
 ) -> Net:
-    """`fit` by one Ray Train worker a rank, on the running Ray, or on the one that sweep.address (RAY_ADDRESS) names.
+    """`fit` with one Ray Train worker per rank, on the running Ray or on the cluster of sweep.address (RAY_ADDRESS).
 
     Each rank takes a CPU, or a GPU where the cluster has any and trainer.accelerator allows it. A worker that dies is
-    retried sweep.max_failures times; the run goes on from its own last checkpoint. Inside a trial each validation is
+    retried sweep.max_failures times, and the run resumes from its own last checkpoint. Inside a trial each validation is
     reported to Ray Tune.
 
     Args:
-        epoch_steps: steps an epoch, for the reports.
-        on_finished: called where there is nothing to do, since the run was finished before.
+        on_finished: called instead of training if the run was finished before.
     Raises:
         ValueError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
-        stop.Interrupted: after a signal; call again to go on.
+        stop.Interrupted: after a signal; call again to resume.
     """
     nested = not join(config)
     import ray
@@ -49,13 +45,13 @@ def fit_on_ray(
     check_precision(config, cluster)
     side_by_side(config, cluster)
     gpus = on_gpus(config, cluster)
-    # One precision for all ranks and for the key, should machines differ.
+    # All ranks and the key use one precision, even if machines differ.
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
     run = identify(config, store, precision=config.recipe.precision)
     if (done := run.finished()) is not None:
         on_finished(done)
         return done
-    work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags, "epoch_steps": epoch_steps}
+    work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags}
     if diverged := _outcome(_trainer(run, work, gpus, nested), run):
         raise DivergedError(diverged)
     net = run.finished()
@@ -68,7 +64,7 @@ def fit_on_ray(
 
 
 def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
-    """Ray Train's trainer, whose ranks do `work`; inside a trial (`nested`) it passes validations on to Tune."""
+    """Ray Train's trainer; each rank calls `_rank(work)`. Inside a trial (`nested`) validations are passed on to Tune."""
     from ray import train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -92,12 +88,12 @@ def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
 
 
 def _outcome(trainer: Any, run: Run) -> str | None:
-    """Trains; why the loss diverged, or None."""
+    """Trains. Returns why the loss diverged, or None."""
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     try:
         return trainer.fit().return_value
-    except SystemExit:  # how Ray Train ends after SIGINT, its workers killed
+    except SystemExit:  # Ray Train ends like this after SIGINT, when it has killed its workers
         end_cut_off(run.folder, run.location)
         raise Interrupted(f"run {run.key} was stopped; its last checkpoint is kept") from None
     except TrainingFailedError as error:
@@ -108,14 +104,20 @@ def _outcome(trainer: Any, run: Run) -> str | None:
 
 
 def _precision(config: Config, gpus: bool) -> Any:
-    """What recipe.precision comes to where the ranks will be; this process may have other hardware."""
+    """What recipe.precision resolves to on a rank's hardware, which may differ from this process's."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    # Outside the trial's own resources; None is documented, if not typed.
+    # Outside the trial's own resources. None is documented, though not typed.
     anywhere = PlacementGroupSchedulingStrategy(placement_group=None)  # type: ignore[arg-type]
     task = ray.remote(num_cpus=0 if gpus else 1, num_gpus=int(gpus), scheduling_strategy=anywhere)(resolve)
     return ray.get(task.remote(config.recipe.precision, config.trainer.accelerator))
+
+
+def epoch_steps(config: Config, store: Path) -> int:
+    """Steps of an epoch, with which reports count epochs."""
+    train, _ = open_store(store).split_indices(config.data.split, config.data.num_train)
+    return len(train) // config.recipe.batch_size
 
 
 def reported(validated: Validated, epoch_steps: int) -> dict[str, Any]:
@@ -125,19 +127,20 @@ def reported(validated: Validated, epoch_steps: int) -> dict[str, Any]:
 
 
 def _rank(work: dict[str, Any]) -> str | None:
-    """One rank, inside a Ray Train worker. Returns why the training diverged: Ray would retry after an exception."""
+    """Trains as one rank, inside a Ray Train worker. Returns why the loss diverged: after an exception Ray would retry."""
     from ray import train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     set_rank(train.get_context().get_world_rank())
-    config = from_dict(work["config"])
+    config, store = from_dict(work["config"]), Path(work["store"])
+    steps = epoch_steps(config, store)
     ddp = RayDDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not config.trainer.sync_batchnorm)
     try:
         fit(
             config,
-            Path(work["store"]),
+            store,
             tags=work["tags"],
-            report=lambda validated: train.report(reported(validated, work["epoch_steps"])),
+            report=lambda validated: train.report(reported(validated, steps)),
             launched=Launched(ddp, (RayLightningEnvironment(),)),  # `ddp` as `fit` makes its own
         )
     except DivergedError as error:  # on all ranks

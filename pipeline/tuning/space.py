@@ -1,4 +1,4 @@
-"""The search space of conf/ as Ray Tune's."""
+"""sweep.space: its checks, its points, and its form for Ray Tune."""
 
 from __future__ import annotations
 
@@ -9,31 +9,28 @@ from typing import Any
 
 from pipeline.config import Config, with_overrides
 
-Space = dict[str, Any] | list[dict[str, Any]]  # one grid, or several whose points are trials of one sweep
+Space = dict[str, Any] | list[dict[str, Any]]  # one grid, or several grids whose points are trials of one sweep
 POINT = "point"
 DISTRIBUTIONS = ("uniform", "loguniform")  # by their names in ray.tune
-NAMED = tuple(f"model.{key}" for key in ("family", "depth", "residual", "shortcut", "stride_on"))  # by the net's name
+NAMED = tuple(f"model.{key}" for key in ("family", "depth", "residual", "shortcut", "stride_on"))  # in the net's name
 
 
 def search_space(space: Space) -> dict[str, Any]:
-    """Ray Tune's space: a list becomes a grid, {uniform|loguniform: [low, high]} a distribution to draw from.
+    """A checked space in Ray Tune's form: a list becomes a grid, {uniform|loguniform: [low, high]} a distribution.
 
     Several grids become one list of points under the key POINT, from which `chosen` takes them.
-
-    Raises:
-        ValueError: neither of the two.
     """
-    check_space(space)
     from ray import tune
+
+    def searched(values: Any) -> Any:
+        if isinstance(values, list):
+            return tune.grid_search(values)
+        (name, ends) = next(iter(values.items()))
+        return getattr(tune, name)(*ends)
 
     if isinstance(space, list):
         return {POINT: tune.grid_search(example_points(space))}
-    return {
-        key: tune.grid_search(values)
-        if isinstance(values, list)
-        else getattr(tune, (name := next(iter(values))))(*values[name])
-        for key, values in space.items()
-    }
+    return {key: searched(values) for key, values in space.items()}
 
 
 def mapped(space: Space, key: str, function: Callable[[Any], Any]) -> Space:
@@ -46,34 +43,34 @@ def mapped(space: Space, key: str, function: Callable[[Any], Any]) -> Space:
 
 
 def chosen(config: dict[str, Any]) -> dict[str, Any]:
-    """A trial's values by config key, from Tune's configuration of the trial."""
+    """A trial's values by dotted key, from Tune's configuration of the trial."""
     return config.get(POINT, config)
 
 
 def check_space(space: Space, num_samples: int = 1) -> None:
-    """Raises ValueError for what `search_space` cannot make, and for repeats of a grid, which would train the same again."""
+    """Raises ValueError for values that are neither a list nor a range, and for points that would be trained twice."""
+    several = isinstance(space, list)
     for grid in _grids(space):
         for key, values in grid.items():
             if not (isinstance(values, list) and values) and not _is_range(values):
                 raise ValueError(
                     f"sweep.space: {key} is {values!r}; give a list of values, or {{uniform: [low, high]}} or {{loguniform: [low, high]}}"
                 )
-            if isinstance(space, list) and not isinstance(values, list):
+            if several and not isinstance(values, list):
                 raise ValueError(f"sweep.space: {key} is {values!r}; in a list of grids each key has a list of values")
-    if isinstance(space, list):
-        points = example_points(space)
-        if repeated := [point for at, point in enumerate(points) if point in points[:at]]:
-            point = ", ".join(f"{key}={value}" for key, value in repeated[0].items())
-            raise ValueError(f"sweep.space: {point} is in two grids; leave it in one")
+    points = example_points(space) if several else []
+    if repeated := [point for at, point in enumerate(points) if point in points[:at]]:
+        point = ", ".join(f"{key}={value}" for key, value in repeated[0].items())
+        raise ValueError(f"sweep.space: {point} is in two grids; leave it in one")
     if num_samples > 1 and all(isinstance(values, list) for grid in _grids(space) for values in grid.values()):
         raise ValueError(
-            f"sweep.num_samples={num_samples} with lists alone would train each point {num_samples} times the same; "
+            f"sweep.num_samples={num_samples} with lists alone would repeat the same training {num_samples} times; "
             "give a range, or put seeds into sweep.space: {seed: [0, 1]}"
         )
 
 
 def example_points(space: Space) -> list[dict[str, Any]]:
-    """Every point of the grids; for a range, its ends and a value between them."""
+    """Every point of the grids; a range contributes its ends and a value between them."""
     return [
         dict(zip(grid, values, strict=True))
         for grid in _grids(space)
@@ -82,7 +79,7 @@ def example_points(space: Space) -> list[dict[str, Any]]:
 
 
 def values_of(space: Space, key: str, default: Any) -> list[Any]:
-    """Values that trials may get for a key: those listed, examples of a range, `default` where a grid lacks the key."""
+    """Values that trials may have for a key: the listed ones, examples of a range, `default` for a grid without the key."""
     return [value for grid in _grids(space) for value in (_examples(grid[key]) if key in grid else [default])]
 
 
@@ -95,7 +92,9 @@ def trial_name(point: dict[str, Any], config: Config) -> str:
     """The net's display name where the point chooses the net, then the other choices: ResNet-20, lr 0.1."""
 
     def short(value: Any) -> str:
-        return f"{value:g}" if isinstance(value, float) else str(value).rsplit("/", 1)[-1]  # of a path, the file's name
+        return (
+            f"{value:g}" if isinstance(value, float) else str(value).rsplit("/", 1)[-1]
+        )  # a path is shown by its file name
 
     net = [with_overrides(config, point).model.name] if any(key in NAMED for key in point) else []
     others = [f"{key.split('.')[-1]} {short(value)}" for key, value in point.items() if key not in NAMED]

@@ -1,4 +1,4 @@
-"""One trial: `fit` with a changed configuration, reporting to Ray Tune; what it needs of the cluster."""
+"""One trial: its configuration, its resources, and the training, which reports to Ray Tune."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.tuning.space import chosen
 
 
 def trial_config(config: Config, point: dict[str, Any]) -> Config:
-    """`config` with a trial's choices; several ranks are launched by Ray, which owns the trial's resources.
+    """`config` with a trial's choices. Ray owns the trial's resources, so it also launches several ranks.
 
     A trial trains on the holdout split whatever data.split says: a sweep selects on validation images, and full has none.
     """
@@ -29,9 +29,9 @@ def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, floa
         ValueError: more than the cluster has.
     """
     if config.trainer.world_size > 1:
-        # Its ranks hold the CPUs and GPUs. The trial's own process waits for them on the head node and takes nothing.
+        # The ranks hold the CPUs and GPUs; the trial's own process only waits for them, on the head node.
         return {"node:__internal_head__": 0.001}
-    # A process that asks for no GPU sees all of them, and training would take the first: each trial asks for its own.
+    # A process that asks for no GPU sees all of them, and every training would take the first.
     needs = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial or float(on_gpus(config, cluster))}
     for resource, amount in needs.items():
         if amount > cluster.get(resource, 0):
@@ -42,12 +42,10 @@ def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, floa
     return needs
 
 
-def run_trial(
-    point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], num_train: int
-) -> None:
-    """What Ray runs, on a split of `num_train` images.
+def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str]) -> None:
+    """Trains one trial; Ray Tune calls it in a process of its own.
 
-    A scheduler's stop reaches training as `Stopped` and leaves a whole, resumable run behind.
+    A stop by the scheduler reaches training as `Stopped` and leaves a complete, resumable run behind.
     """
     from ray import tune
 
@@ -55,35 +53,35 @@ def run_trial(
     from pipeline.record import Net
     from pipeline.run.fit import Stopped, fit
     from pipeline.run.recorder import Validated
-    from pipeline.tuning.ranks import fit_on_ray, reported
+    from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
 
     changed = trial_config(from_dict(config), chosen(point))
-    epoch_steps = (changed.data.num_train or num_train) // changed.recipe.batch_size
+    steps = epoch_steps(changed, Path(store))
     stops: list[SystemExit] = []
     reports: list[int] = []
 
     def report(validated: Validated) -> None:
         reports.append(validated.step)
         try:
-            tune.report(reported(validated, epoch_steps))
-        except SystemExit as stop:  # Ray ends a function so when its scheduler has stopped the trial
+            tune.report(reported(validated, steps))
+        except SystemExit as stop:  # Ray ends a function like this when its scheduler has stopped the trial
             stops.append(stop)
             raise Stopped from None
 
     def on_finished(net: Net) -> None:
-        """The run was finished before, in another sweep or by the train stage."""
+        """Reports a run that another sweep or the train stage finished before."""
         metrics = {"val/err1": net.val_err1, "val/err5": net.val_err5, "best/err1": net.val_err1}
-        tune.report({"epoch": -(-net.steps // epoch_steps), "step": net.steps, "key": net.key, **metrics})
+        tune.report({"epoch": -(-net.steps // steps), "step": net.steps, "key": net.key, **metrics})
 
     try:
         if changed.trainer.launcher == "ray":
-            fit_on_ray(changed, Path(store), tags, epoch_steps, on_finished)
+            fit_on_ray(changed, Path(store), tags, on_finished)
         else:
             net = fit(changed, Path(store), tags=tags, report=report)
             if not reports:
                 on_finished(net)
     except DivergedError as error:
-        # A result, not a failure: this learning rate is too high. Ray would repeat a failed trial.
+        # The result of too high a learning rate, not a failure, which Ray would repeat.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})
     if stops:
-        raise stops[0]  # a return would be reported, and wait for an answer that a stopped trial does not get
+        raise stops[0]  # after a return Ray would report, and wait for an answer that a stopped trial does not get

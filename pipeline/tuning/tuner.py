@@ -117,7 +117,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
 
 
 def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
-    """Searches as a run in MLflow, the parent of the trials' runs."""
+    """Runs the search as a run in MLflow, the parent of the trials' runs."""
     config, run = sweep.config, sweep.runs / sweep.name
     own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
     settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
@@ -130,7 +130,7 @@ def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
         # A stopped trial ships its journal before its thread ends; an actor whose thread takes longer is not reused.
         join(config, log_to_driver=False, runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}})
         check_tracking(sweep.location)
-        # Trials look their parent up in MLflow; if MLflow does not answer in time, they go ahead without.
+        # Trials look up their parent in MLflow; if MLflow does not answer in time, they start without one.
         wait_for_run(run, patience_s=20, location=sweep.location)
         board = _search(sweep, {**tags, tracking.PARENT_TAG: sweep.name})
         leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
@@ -146,41 +146,40 @@ def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
 
 
 def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
-    # Tune makes trials as it goes: a sweep that was cut off may not have made them all.
+    # Tune makes trials one after another, so an interrupted sweep may lack some.
     left = sweep.size - sum(trial["status"] != "unfinished" for trial in trials)
     if left > 0:
         raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished")
     if failed := [trial["name"] for trial in trials if trial["status"] == "failed"]:
         raise ValueError(
             f"{len(failed)} of {len(trials)} trials failed ({'; '.join(failed)}); their errors are in "
-            f"{sweep.folder}/*/error.txt; run the same command to try them again, the others are kept"
+            f"{sweep.folder}/*/error.txt; run the same command to repeat them; the others are kept"
         )
 
 
 def _search(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
-    """Runs the trials that have not run; the leaderboard of all."""
+    """Runs the trials that have not run yet. Returns the leaderboard of all."""
     import ray
     from ray import tune
 
     _tuner(sweep, tags).fit()
     trials = tune.ExperimentAnalysis(str(sweep.folder)).trials or []
     if any(trial.status not in ("TERMINATED", "ERROR") for trial in trials):
-        ray.shutdown()  # a trial that was cut off trains until its process ends, and holds its run
+        ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
     if any(not trial.config for trial in trials):
         raise ValueError(
             f"the state of {sweep.name} cannot be read; delete {sweep.folder} and run the same command: finished runs "
             "are kept"
         )
-    # Runs of an earlier sweep may have been tracked in another MLflow, or in none.
     try:
-        ship_all(sweep.runs, sweep.location)
-    except Exception as error:  # whatever MLflow raises; the journals keep the runs
+        ship_all(sweep.runs, sweep.location)  # runs of an earlier sweep may be missing from this MLflow
+    except Exception as error:  # MLflow raises many kinds; the journals keep the runs
         print(f"MLflow does not have all trials yet ({error}); `pipeline sync` ships them", file=sys.stderr)
     return leaderboard.board(sweep.name, sweep.content_hash, trials, sweep.config, sweep.location)
 
 
 def _tuner(sweep: Sweep, tags: dict[str, str]) -> Any:
-    """Restored from the sweep's folder, or new."""
+    """Tune's Tuner, restored from the sweep's folder or new."""
     import ray
     from ray import tune
 
@@ -191,15 +190,9 @@ def _tuner(sweep: Sweep, tags: dict[str, str]) -> Any:
         # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
         room = side_by_side(config, cluster)
         at_once = min(at_once or room, room)
-    work = tune.with_parameters(
-        run_trial,
-        config=config.to_dict(),
-        store=str(sweep.store.resolve()),
-        tags=tags,
-        num_train=sweep.num_train,
-    )
+    work = tune.with_parameters(run_trial, config=config.to_dict(), store=str(sweep.store.resolve()), tags=tags)
     trainable = tune.with_resources(work, tune.PlacementGroupFactory([resources]))
-    # Tuner.can_restore is true once a sweep has a name; there is state to restore once a trial was made.
+    # Tuner.can_restore is true before the first trial, when there is no state to restore yet.
     if any(sweep.folder.glob("experiment_state-*.json")):
         return tune.Tuner.restore(str(sweep.folder), trainable, resume_unfinished=True, resume_errored=True)
     return _new_tuner(sweep, trainable, at_once)
@@ -225,7 +218,7 @@ def _new_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
             mode="min",
             num_samples=config.sweep.num_samples,
             scheduler=_scheduler(sweep),
-            # Ranges are drawn from by the seed, not by the state of the process.
+            # The seed alone decides the draws from ranges.
             search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=config.seed),
             # A stopped trial's process must end for its ranks to end.
             reuse_actors=config.trainer.world_size == 1,
@@ -243,7 +236,7 @@ def _new_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
 
 
 def _scheduler(sweep: Sweep) -> Any:
-    """ASHA over epochs, or none."""
+    """ASHA over epochs, or no scheduler."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     config = sweep.config
@@ -251,15 +244,15 @@ def _scheduler(sweep: Sweep) -> Any:
         return FIFOScheduler()
     return ASHAScheduler(
         time_attr="epoch",
-        max_t=sweep.epochs
-        + 1,  # the last validation belongs to the run: stopping there would call a finished run stopped
+        # One more than there are: a stop at the last validation would make a finished run a stopped one.
+        max_t=sweep.epochs + 1,
         grace_period=min(config.sweep.grace_epochs, sweep.epochs),
         reduction_factor=config.sweep.reduction_factor,
     )
 
 
 def _print_changes(sweep: Sweep) -> None:
-    """Prints that the sweep resumes, or what distinguishes it from the last one of the same data set."""
+    """Prints that the sweep resumes, or how its configuration differs from the data set's last sweep."""
     latest = sweep.folder.parent / f"latest-{sweep.config.data.name}.json"
     if sweep.folder.exists():
         print(f"resuming {sweep.name}")

@@ -138,7 +138,7 @@ def test_a_folder_is_recorded_by_names_and_sizes(tmp_path):
     (tmp_path / "set" / "notes.txt").write_text("beside the images, and of no account")
     assert fetched(data, tmp_path / "raw").paths == [tmp_path / "set"]
     (tmp_path / "set" / "train" / "cat" / "2.png").touch()
-    with pytest.raises(ValueError, match=r"has changed since the data were fetched; run `dvc repro -f fetch`"):
+    with pytest.raises(ValueError, match=r"has changed since the data were fetched; run `pipeline fetch`"):
         fetched(data, tmp_path / "raw")
 
 
@@ -206,5 +206,5 @@ def test_a_touched_file_is_hashed_again_and_a_changed_one_or_another_source_refu
     tar.unlink()
     with pytest.raises(FileNotFoundError, match="is gone"):
         fetched(imagenet, tmp_path / "raw")
-    with pytest.raises(ValueError, match=r"holds imagenet, but data\.source=digits; run `dvc repro fetch`"):
+    with pytest.raises(ValueError, match=r"holds imagenet, but data\.source=digits; run `pipeline fetch`"):
         fetched(config("digits"), tmp_path / "raw")

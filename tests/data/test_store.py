@@ -90,7 +90,7 @@ def test_an_unknown_split_is_refused(store, read):
 
 
 def test_a_missing_store_names_the_stage_to_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no data store; run `dvc repro preprocess`"):
+    with pytest.raises(FileNotFoundError, match="holds no data store; run `pipeline preprocess`"):
         open_store(tmp_path / "absent")
 
 

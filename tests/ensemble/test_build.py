@@ -48,15 +48,15 @@ def test_temperatures_are_fitted_to_the_validation_images(world, unregistered):
 def test_an_ensemble_of_other_data_or_of_another_version_is_refused_in_a_sentence(world, unregistered):
     world.add_run(0.2)
     make(world)
-    with pytest.raises(ValueError, match="run `dvc repro ensemble`"):
+    with pytest.raises(ValueError, match="run `pipeline ensemble`"):
         read_ensemble(world.root / "ensemble", "0" * 64)
-    with pytest.raises(FileNotFoundError, match="`dvc repro ensemble` makes it"):
+    with pytest.raises(FileNotFoundError, match="is missing; `pipeline ensemble`"):
         read_ensemble(world.root / "nothing", "0" * 64)
     path = world.root / "ensemble" / "members.json"
     values = json.loads(path.read_text())
     del values["val_err1_by_size"]
     path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"written by another version .* run `dvc repro ensemble`"):
+    with pytest.raises(ValueError, match=r"written by another version .* run `pipeline ensemble`"):
         read_ensemble(path.parent, world.store.manifest.content_hash)
 
 

@@ -203,7 +203,7 @@ def test_missing_inputs_are_errors_with_a_remedy(chain, tmp_path):
     path = chain.workspace.ensemble / "members.json"
     text = path.read_text()
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="`dvc repro ensemble` makes it"):
+    with pytest.raises(FileNotFoundError, match="is missing; `pipeline ensemble`"):
         chain.run(evaluate)
     path.write_text(text)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import free_port, until
+from processes import Command, execute, free_port, until
 from runs import Workspaces, checkpoint, run_folder
 from test_tuner import begun, run, tracked, trials
 
@@ -33,16 +32,15 @@ def address() -> Iterator[str]:
     head = subprocess.Popen([ray, "start", "--head", *options], stdout=subprocess.PIPE, text=True)
     assert head.stdout
     for line in head.stdout:
-        if "--block" in line:  # the last it says before it waits
+        if "--block" in line:  # the last line before it waits
             break
     yield f"127.0.0.1:{port}"
     head.send_signal(signal.SIGTERM)
     head.communicate(timeout=60)
 
 
-def train(root: Path, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipeline", "train", *TINY, *TWO, *overrides]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def train(root: Path, *overrides: str) -> Command:
+    return Command(root, "-m", "pipeline", "train", *TINY, *TWO, *overrides, target=execute)
 
 
 def test_trials_of_two_ranks_are_trained_in_turn_and_tracked_once(workspace: Workspaces, address: str) -> None:
@@ -53,9 +51,7 @@ def test_trials_of_two_ranks_are_trained_in_turn_and_tracked_once(workspace: Wor
     assert (good["status"], good["steps"], bad["status"]) == ("finished", 34, "diverged")
     assert sorted(run.data.tags["pipeline.kind"] for run in tracked(root)) == ["sweep", "train", "train"]
     assert begun(root)[bad["key"] or next(iter(begun(root).keys() - {good["key"]}))] == 1  # an answer, not a failure
-    process = train(other)  # the same ranks, made by Lightning
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
+    train(other).succeed()  # the same ranks, launched by Lightning
     assert run_folder(other).name == good["key"]
     weights = torch.load(root / "runs" / good["key"] / "last.ckpt", weights_only=True)["state_dict"]
     for name, tensor in checkpoint(other)["state_dict"].items():
@@ -66,14 +62,11 @@ def test_a_training_on_ray_is_stopped_by_a_signal_and_goes_on(workspace: Workspa
     root, overrides = workspace(), ("trainer.launcher=ray", f"sweep.address={address}", "recipe.max_steps=340")
     first = train(root, *overrides)
     until(lambda: list((root / "runs").glob("*/last.ckpt")), "a checkpoint")
-    os.kill(first.pid, signal.SIGTERM)
-    output, _ = first.communicate()
-    assert first.returncode == INTERRUPTED, output
+    first.signal(signal.SIGTERM)
+    assert first.wait() == INTERRUPTED, first.output
     assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
     assert [run.info.status for run in tracked(root)] == ["KILLED"]
-    second = train(root, *overrides)
-    output, _ = second.communicate()
-    assert second.returncode == 0, output
+    train(root, *overrides).succeed()
     assert checkpoint(root)["global_step"] == 340
     assert list(begun(root).values()) == [2]
     (tracked_run,) = tracked(root)
@@ -81,7 +74,6 @@ def test_a_training_on_ray_is_stopped_by_a_signal_and_goes_on(workspace: Workspa
 
 
 def test_more_ranks_than_the_cluster_holds_are_refused(workspace: Workspaces, address: str) -> None:
-    process = train(workspace(), "trainer.launcher=ray", f"sweep.address={address}", "trainer.num_nodes=2")
-    output, _ = process.communicate()
-    assert process.returncode == USER_ERROR
-    assert "4 ranks need 4 CPUs, the Ray cluster has 2" in output
+    command = train(workspace(), "trainer.launcher=ray", f"sweep.address={address}", "trainer.num_nodes=2")
+    assert command.wait() == USER_ERROR
+    assert "4 ranks need 4 CPUs, the Ray cluster has 2" in command.output

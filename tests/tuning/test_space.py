@@ -30,7 +30,7 @@ def test_lists_become_a_grid_and_ranges_are_drawn_from():
 )
 def test_what_is_neither_is_refused_in_one_sentence(values):
     with pytest.raises(ValueError, match=r"sweep.space: recipe.lr is .*; give a list of values, or"):
-        search_space({"recipe.lr": values})
+        check_space({"recipe.lr": values})
 
 
 def test_a_trial_is_named_after_its_net_and_its_other_choices(workspace):

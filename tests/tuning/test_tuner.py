@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import until
+from processes import Command, execute, until
 
 from pipeline.atomic import read_json
 from pipeline.tracking.location import client, locate
@@ -23,32 +20,29 @@ TO_THE_END, IN_TURN = "sweep.reduction_factor=0", "sweep.max_concurrent=1"
 PATIENCE_S = 400
 
 
-def start(root: Path, *overrides: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pipeline", "sweep", *TINY, *overrides]
-    return subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+def start(root: Path, *overrides: str) -> Command:
+    """A sweep in a fresh Python: Ray must not find what a fork inherits."""
+    return Command(root, "-m", "pipeline", "sweep", *TINY, *overrides, target=execute)
 
 
 def run(root: Path, *overrides: str, code: int = 0) -> str:
     """The output of a sweep that ends with this exit status."""
-    process = start(root, *overrides)
-    output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == code, output
-    return output
+    command = start(root, *overrides)
+    assert command.wait(PATIENCE_S) == code, command.output
+    return command.output
 
 
-def wait(process: subprocess.Popen, condition: Callable[[], Any], what: str) -> None:
-    """Until the condition holds; the process must outlast it."""
-    until(lambda: condition() or process.poll() is not None, what, PATIENCE_S)
-    assert process.poll() is None
+def wait(command: Command, condition: Callable[[], Any], what: str) -> None:
+    """Waits for the condition, which must hold before the command ends."""
+    until(lambda: condition() or not command.running, what, PATIENCE_S)
+    assert command.running, command.output
 
 
-def kill_when(process: subprocess.Popen, condition: Callable[[], Any], what: str) -> None:
-    """SIGKILL to the sweep and all that it started."""
-    wait(process, condition, what)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def kill_when(command: Command, condition: Callable[[], Any], what: str) -> None:
+    """Sends SIGKILL to the sweep and all that it started."""
+    wait(command, condition, what)
+    command.signal(signal.SIGKILL, group=True)
+    command.wait()
 
 
 def trials(root: Path) -> list[dict[str, Any]]:
@@ -111,9 +105,8 @@ def test_one_sweep_is_written_by_one_process_and_a_signal_leaves_it_resumable(wo
     wait(first, lambda: any((root / "runs").glob("sweep-*/lock")), "the sweep's lock")
     assert "is being written by process" in run(root, TWO_RATES, IN_TURN, long, code=2)
     wait(first, lambda: begun(root), "a first run")
-    os.kill(first.pid, signal.SIGTERM)
-    output, _ = first.communicate(timeout=PATIENCE_S)
-    assert first.returncode == 75, output
+    first.signal(signal.SIGTERM)
+    assert first.wait(PATIENCE_S) == 75, first.output
     assert [run.info.status for run in tracked(root)] == ["KILLED", "KILLED"]  # sweep and trial
     run(root, TWO_RATES, IN_TURN, long)
     assert {run.info.status for run in tracked(root)} == {"FINISHED"}
