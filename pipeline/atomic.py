@@ -18,10 +18,10 @@ ASIDE = ".old"  # suffix of an old folder while a new one takes its place
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is fsynced and renamed to `path`, on error removed.
+    """Yields a temporary path beside `path`, for a file or a folder; fsyncs and renames it on success, removes it on error.
 
-    The block may make a file or a folder there. The old `path` stays until the rename. A rename cannot replace a folder,
-    so an old folder is set aside for a moment; if the process is killed just then, the next call puts it back.
+    The old `path` stays until the rename. A rename cannot replace a folder, so an old folder is set aside for a moment; if
+    the process is killed just then, the next call puts it back.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,18 +43,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def _sweep(path: Path) -> None:
-    """Removes what processes of this machine that have ended left unfinished for `path`."""
-    for left in path.parent.glob(f".{path.name}.{socket.gethostname()}.*"):
-        *_, pid, _, suffix = left.name.split(".")
+    """Removes unfinished files for `path` whose process, on this machine, has ended."""
+    for unfinished in path.parent.glob(f".{path.name}.{socket.gethostname()}.*"):
+        *_, pid, _, suffix = unfinished.name.split(".")
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
             if suffix == ASIDE[1:]:
-                _put_back(left, path)
+                _put_back(unfinished, path)
             elif suffix == "part":
-                _remove(left)
+                _remove(unfinished)
 
 
 def _put_back(aside: Path, path: Path) -> None:
-    """Restores the old folder if nothing took its place, and deletes it otherwise."""
+    """Restores the old folder if nothing replaced it, and deletes it otherwise."""
     if os.path.lexists(aside) and not os.path.lexists(path):
         os.replace(aside, path)
     _remove(aside)

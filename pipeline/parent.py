@@ -1,4 +1,4 @@
-"""The DVC that runs a stage: its command line, and its end, since DVC passes no signal on to its stages."""
+"""The DVC process that runs a stage: its command line, and its end, which no signal reports to the stage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ EVERY_S = 1.0
 def end_with_dvc() -> None:
     """Sends this process SIGTERM within seconds of the end of the DVC that runs it, if any.
 
-    Call it before the heavy imports: DVC may die during their seconds.
+    Call it before the heavy imports, since DVC may die while they run.
     """
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_watch, args=(_dvc(),), daemon=True, name="end-with-dvc").start()
 
 
 def dvc_arguments() -> list[str]:
-    """The words of DVC's command; none where no DVC runs this process, or where DVC may not be looked at."""
+    """The words of DVC's command; none if no DVC runs this process or its command line is not readable."""
     import psutil
 
     try:
@@ -31,7 +31,7 @@ def dvc_arguments() -> list[str]:
 
 
 def _dvc() -> Any:
-    """The nearest ancestor outside this stage: a shell or rank zero may stand between DVC and this process."""
+    """The nearest ancestor outside this stage; a shell or rank zero may stand between DVC and this process."""
     import psutil
 
     ancestors = psutil.Process().parents()
@@ -39,7 +39,7 @@ def _dvc() -> Any:
         try:
             if ancestor.environ().get("DVC_STAGE") != os.environ["DVC_STAGE"]:
                 return ancestor
-        except psutil.Error:  # another user's
+        except psutil.Error:  # it belongs to another user
             return ancestor
     return ancestors[-1]
 

@@ -1,6 +1,6 @@
 """Where each stage's files lie below the repository's root; dvc.yaml names the same paths.
 
-What the stages leave for one data set lies in experiments/<data set>/, so that another's never takes its place.
+Each data set has a folder of results, experiments/<name>/, so that experiments on two data sets do not overwrite each other.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from pipeline.config import Config, PathsConfig
 @dataclass(frozen=True)
 class Workspace:
     root: Path
-    data: str = ""  # name of the data set whose experiment this is
+    data: str = ""  # name of the experiment's data set
 
     @property
     def composed(self) -> Path:
         return self.root / "composed.yaml"
 
     def raw(self, name: str) -> Path:
-        """What fetch made of data set `name`."""
+        """fetch's files of the data set `name`."""
         return self.root / "data" / "raw" / name
 
     def store(self, name: str) -> Path:
-        """What preprocess made of data set `name`."""
+        """preprocess's store of the data set `name`."""
         return self.root / "data" / "store" / name
 
     @property
     def experiment(self) -> Path:
-        """What sweep, train, ensemble, evaluate and report made of this data set."""
+        """Results of sweep, train, ensemble, evaluate and report on this data set."""
         if not self.data:
             raise RuntimeError("a workspace without a data set has no experiment")
         return self.root / "experiments" / self.data
 
     def result(self, stage: str) -> Path:
-        """All that a stage found, as JSON."""
+        """A stage's complete result, as JSON."""
         return self.experiment / f"{stage}.json"
 
     def read_result(self, name: str, stage: str) -> Any:
@@ -72,16 +72,16 @@ class Workspace:
         return self.experiment / "report"
 
     def shown(self, path: Path) -> Path:
-        """`path` as a user at the root types it."""
+        """`path` relative to the root where it lies below, as messages show it."""
         return path.relative_to(self.root) if path.is_relative_to(self.root) else path
 
 
 def anchor(config: Config, root: Path) -> Config:
     """`config` with absolute paths.
 
-    A copy of the workspace that `dvc exp run --temp` or `--queue` made lies below .dvc/tmp of the repository; runs
-    and MLflow's store are the repository's there too, or they would be lost with the copy. The environment variables
-    PIPELINE_RUNS and PIPELINE_MLRUNS win over the configuration.
+    `dvc exp run --temp` and `--queue` work in a copy of the workspace below .dvc/tmp of the repository. Runs and MLflow's
+    database stay in the repository, or they would vanish with the copy. The environment variables PIPELINE_RUNS and
+    PIPELINE_MLRUNS win over the configuration.
     """
     home = root
     for parent in root.parents:

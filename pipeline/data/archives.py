@@ -1,8 +1,8 @@
-"""Entries of a folder, tar or zip, read in place: nothing is unpacked, no link is followed, no name is trusted.
+"""Entries of a folder, tar or zip, read in place: nothing is unpacked, and links and unsafe names are refused.
 
-Entries are listed once and then read in any order and by several threads, so that the order of a data set never
-depends on its archive's. A gzipped tar has no random access: it is decompressed once into a temporary file without a
-name, which the system frees when the container is closed, however the process ends.
+Entries are listed once and then read in any order by several threads, so that the order of a data set does not depend on
+its archive. A gzipped tar has no random access: it is decompressed once into a temporary file without a name, which the
+system frees when the container is closed, however the process ends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     size: int  # bytes
 
     def read(self) -> bytes:
-        """The entry's bytes; safe to call from several threads.
+        """The entry's bytes; several threads may call this.
 
         Raises:
             ValueError: the archive is damaged there.
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class Container:
-    """A folder or archive; closed at the end of a `with` block, after which no entry can be read."""
+    """A folder or archive; its entries can be read until the `with` block ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class Container:
         self.close()
 
     def close(self) -> None:
-        """Frees what reading needs."""
+        """Closes the files."""
 
     def entries(self) -> Iterator[Entry]:
         """Every plain file.
@@ -75,20 +75,20 @@ def open_container(path: Path, scratch: Path, only: tuple[str, ...] = ()) -> Con
         scratch: folder for the decompressed copy of a gzipped tar.
         only: the sub-folders of a folder to list, where they exist; () for all.
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: neither a folder nor a .tar, .tgz, .tar.gz or .zip archive, or a damaged one.
+        FileNotFoundError: `path` does not exist.
+        ValueError: neither a folder nor a .tar, .tgz, .tar.gz or .zip archive, or a damaged archive.
     """
     if path.is_dir():
         return Folder(path, only)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; it should be a folder or one of {', '.join(SUFFIXES)}")
     if not path.name.lower().endswith(SUFFIXES):
-        raise ValueError(f"{path} is neither a folder nor an archive to read; archives end in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path} is neither a folder nor a supported archive; archives end in {', '.join(SUFFIXES)}")
     return Zip(path) if path.name.lower().endswith(".zip") else Tar(path, scratch)
 
 
 class Folder(Container):
-    """Files below a folder, sorted by name within theirs; its owner's symbolic links are followed."""
+    """Files below a folder, sorted by name within each folder; symbolic links are followed, since the user made them."""
 
     def __init__(self, path: Path, only: tuple[str, ...] = ()) -> None:
         super().__init__(path)
@@ -108,7 +108,7 @@ class Folder(Container):
 
 
 class Tar(Container):
-    """A tar, gzipped or not, in its own order."""
+    """A tar, gzipped or not; entries come in the archive's order."""
 
     def __init__(self, path: Path, scratch: Path) -> None:
         super().__init__(path)
@@ -139,7 +139,7 @@ class Tar(Container):
         self._file.seek(start)
         with _naming(self.path), tarfile.open(fileobj=self._file, mode="r:") as archive:
             while (info := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # or a million of them would stay in memory
+                archive.members.clear()  # type: ignore[attr-defined]  # ImageNet's million would stay in memory
                 name = _safe(info.name, self.path)
                 if info.isdir():
                     continue
@@ -148,14 +148,14 @@ class Tar(Container):
                 if info.offset_data + info.size > start + size:
                     raise tarfile.ReadError(f"{name} does not end before byte {start + size}")
                 yield Entry(self, name, info.offset_data, info.size)
-            # tarfile takes a broken header for the end; the real one is a block of zeros.
+            # tarfile takes a broken header for the end of the archive, which is a block of zeros.
             self._file.seek(archive.offset)
             if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"no end mark at byte {archive.offset}")
 
 
 class Zip(Container):
-    """A zip in its own order."""
+    """A zip; entries come in the archive's order."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -187,7 +187,7 @@ def _raise(error: OSError) -> None:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turns what the archive libraries raise on damage into a ValueError that names the file."""
+    """Turns the archive libraries' errors on damage into a ValueError that names the file."""
     try:
         yield
     except _DAMAGE as error:
@@ -208,5 +208,5 @@ def _gunzipped(path: Path, scratch: Path) -> IO[bytes]:
 def _safe(name: str, path: Path) -> str:
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
-        raise ValueError(f"{name!r} in {path} points outside the archive; it is not read: get the archive elsewhere")
+        raise ValueError(f"{name!r} in {path} points outside the archive; get the archive from another source")
     return "/".join(part for part in parts if part not in ("", "."))

@@ -1,4 +1,4 @@
-"""A file from the web: resumed where an earlier attempt stopped, checked before it gets its name."""
+"""Downloads that resume where an earlier attempt stopped, and are checked before they get their name."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pathlib import Path
 
 from pipeline.progress import progress
 
-TRIES = 3  # in a row without a new byte
-WAIT_S = 1.0  # before the first repeat, then doubled
+TRIES = 3  # consecutive attempts without a new byte
+WAIT_S = 1.0  # before the first repeat; then doubled
 TIMEOUT_S = 30.0
 CHUNK = 1 << 20  # bytes
-LONG = 1 << 29  # bytes whose checksum takes long enough for a progress display
+LONG = 1 << 29  # bytes from which a checksum takes long enough for a progress display
 
 
 class UnavailableError(Exception):
-    """A place did not give the file; the text is the reason, for the sentence that lists all places."""
+    """A place does not have the file; the text is the reason, for the sentence that lists all places."""
 
 
 def download(url: str, target: Path, md5: str = "", wait_s: float = WAIT_S) -> None:
-    """Fetches `url` to `target`, which appears only when whole; until then bytes gather in `target`.part.
+    """Downloads `url` to `target`, which appears only when complete; until then the bytes gather in `target`.part.
 
     Args:
         md5: expected checksum, hexadecimal; "" for none.
-        wait_s: before the first repeat; doubled before each further one that follows no new byte.
+        wait_s: before the first repeat; doubled after each attempt without a new byte.
     Raises:
-        UnavailableError: refused, unreachable TRIES times in a row, or another checksum (the bytes are deleted then).
+        UnavailableError: refused, unreachable TRIES times in a row, or another checksum (the file is deleted then).
     """
     part = target.with_name(target.name + ".part")
     most, failures = _size(part), 0
@@ -51,12 +51,12 @@ def download(url: str, target: Path, md5: str = "", wait_s: float = WAIT_S) -> N
         time.sleep(wait_s * 2 ** max(0, failures - 1))
     if md5 and (actual := digest(part, "md5")) != md5:
         part.unlink()
-        raise UnavailableError(f"its MD5 is {actual} instead of {md5}; what came was deleted")
+        raise UnavailableError(f"its MD5 is {actual} instead of {md5}; the download was deleted")
     part.replace(target)
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Appends to `part` what it lacks; where the server ignores Range, writes all of it anew."""
+    """Appends the missing bytes to `part`; downloads all of them if the server ignores Range."""
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -64,7 +64,7 @@ def _transfer(url: str, part: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        if error.headers.get("Content-Range", "") != f"bytes */{have}":  # else all bytes are here already
+        if error.headers.get("Content-Range", "") != f"bytes */{have}":  # otherwise `part` is complete
             part.unlink()
             raise ConnectionError("the file changed on the server") from None
         return
@@ -85,7 +85,7 @@ def _transfer(url: str, part: Path) -> None:
 
 
 def digest(path: Path, algorithm: str, long: int = LONG) -> str:
-    """Hexadecimal checksum of a file; from `long` bytes on with a progress display."""
+    """Hexadecimal checksum of a file, with a progress display for `long` bytes or more."""
     total, state = path.stat().st_size, hashlib.new(algorithm)
     display = progress(f"{algorithm} of {path.name}", total / 1e6, "MB") if total >= long else nullcontext()
     with path.open("rb") as file, display as bar:

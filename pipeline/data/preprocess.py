@@ -1,7 +1,7 @@
-"""Raw images -> the canonical store: decoded once, checked, split, measured; the same bytes on every run.
+"""Makes the store from raw images: decodes, checks, splits and measures them; every run gives the same bytes.
 
-Threads decode, since Pillow decodes outside Python's lock. Results are taken in the records' order, and only a window
-of them is in memory, whatever the size of the set.
+Threads decode, since Pillow decodes outside Python's lock. Results are taken in the records' order, and memory holds only
+a window of them, whatever the size of the set.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CHUNK = 4  # images a task
-AHEAD = 8  # tasks a worker that may wait or be done: where one core is held up, the others go on
-STATISTICS_IMAGES = 10_000  # shards: training images, evenly spaced, that the statistics are computed from
-MAPPED = 512  # images read before the shards are mapped anew: pages that were read count as memory in use
-LISTED = 20  # names of bad images in the error; all are in a file
+CHUNK = 4  # images per task
+AHEAD = 8  # tasks per worker that may be queued or done, so that one slow task does not stop the other workers
+STATISTICS_IMAGES = 10_000  # shards: evenly spaced training images from which the statistics are computed
+MAPPED = 512  # images read before the shards are mapped anew: pages once read count as memory in use
+LISTED = 20  # bad images named in the error; the report file names all
 
 
 class Rejected(NamedTuple):
@@ -45,15 +45,14 @@ class Rejected(NamedTuple):
 
 
 def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = STATISTICS_IMAGES) -> Manifest:
-    """Makes the store `out` from what fetch left in `raw`; it appears whole or not at all.
+    """Makes the store `out` from the files that fetch recorded in `raw`.
 
     Arrays: images of a folder are resized (shorter side to data.image_size) and cropped at the centre; CIFAR's must
     have their published size. Shards: see `shards.as_jpeg`.
 
     Raises:
-        FileNotFoundError: nothing was fetched, or a file is gone.
-        ValueError: some images cannot be used (all are named in `out`.corrupt.txt), a split cannot be made, or an
-            archive is damaged.
+        FileNotFoundError: nothing was fetched, or a fetched file is missing.
+        ValueError: images cannot be used (`out`.corrupt.txt names all), a split is impossible, or an archive is damaged.
     """
     layout, paths = fetched(data, raw)
     workers = data.workers or _cores()
@@ -88,7 +87,7 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
 def _write(
     split: str, records: list[Record], part: Path, data: DataConfig, workers: int, rejected: dict[str, str]
 ) -> np.ndarray:
-    """Writes the split's images and labels; the labels of the N images that could be used, (N,) int64."""
+    """Writes the split's images and labels. Returns the labels of the N usable images, (N,) int64."""
     writer: AbstractContextManager[Any] = (ShardWriter if data.format == "shards" else ArrayWriter)(part, split)
     finish = _finisher(data)
     labels: list[int] = []
@@ -106,7 +105,7 @@ def _write(
 
 
 def _finisher(data: DataConfig) -> Callable[[bytes, Image], bytes | np.ndarray]:
-    """Makes the stored form of an image from its published bytes and their `decode`."""
+    """The function from an image's published bytes and their `decode` to its stored form."""
     if data.format == "shards":
         return lambda encoded, image: as_jpeg(encoded, image, data.image_size)
     return lambda _, image: square(image, data.image_size, resize=data.source not in SIDES)
@@ -115,18 +114,18 @@ def _finisher(data: DataConfig) -> Callable[[bytes, Image], bytes | np.ndarray]:
 def _convert(record: Record, finish: Callable[[bytes, Image], bytes | np.ndarray]) -> bytes | np.ndarray | Rejected:
     if isinstance(record.image, np.ndarray):
         return record.image
-    encoded = record.image.read()  # outside `try`: a failing disk ends the stage, it is no corrupt image
+    encoded = record.image.read()  # outside `try`: a read error of the disk is no corrupt image and ends the stage
     try:
         return finish(encoded, decode(encoded))
-    except Exception as error:  # Pillow's decoders raise errors of any kind
+    except Exception as error:  # Pillow's decoders raise errors of many kinds
         return Rejected(str(error) or type(error).__name__)
 
 
 def square(image: Image, side: int, resize: bool) -> np.ndarray:
-    """(side, side, 3) uint8: the largest central square, antialiased.
+    """(side, side, 3) uint8: the largest central square, resized with antialiasing.
 
     Raises:
-        ValueError: another size, where `resize` is false.
+        ValueError: `resize` is false and the image has another size.
     """
     from PIL.Image import Resampling
 
@@ -141,7 +140,7 @@ def square(image: Image, side: int, resize: bool) -> np.ndarray:
 
 
 def _skipped(rejected: dict[str, str], data: DataConfig, report: Path) -> tuple[str, ...]:
-    """Names of the images left out; a ValueError where there are any and data.skip_corrupt is false."""
+    """Names of the rejected images; raises ValueError if there are any, unless data.skip_corrupt allows it."""
     report.unlink(missing_ok=True)
     if rejected and not data.skip_corrupt:
         lines = [f"{name}: {reason}" for name, reason in rejected.items()]
@@ -149,8 +148,8 @@ def _skipped(rejected: dict[str, str], data: DataConfig, report: Path) -> tuple[
             file.write_text("\n".join(lines) + "\n")
         raise ValueError(
             f"{len(rejected)} images of {data.name} cannot be used: {'; '.join(lines[:LISTED])}"
-            f"{'; ...' if len(lines) > LISTED else ''}. All are listed in {report}; mend or remove them, or leave them "
-            "out (override: data.skip_corrupt=true)"
+            f"{'; ...' if len(lines) > LISTED else ''}. {report} lists all; replace or remove them, or skip them "
+            "(override: data.skip_corrupt=true)"
         )
     return tuple(rejected)
 
@@ -158,7 +157,7 @@ def _skipped(rejected: dict[str, str], data: DataConfig, report: Path) -> tuple[
 def _statistics(
     part: Path, data: DataConfig, splits: dict[str, np.ndarray], workers: int, limit: int
 ) -> dict[str, np.ndarray]:
-    """What statistics.npz holds; for shards, of at most `limit` training images."""
+    """The content of statistics.npz; for shards, computed from at most `limit` training images of each split."""
     train = {split: splits[f"{split}_train"] for split in SPLITS}
     if data.format == "arrays":
         images = np.load(part / "train_images.npy", mmap_mode="r")
@@ -178,7 +177,7 @@ def _statistics(
 
 
 def _moments(part: Path, indices: list[int], workers: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """The moments of the shards' training images at `indices`, in their order."""
+    """Moments of the shards' training images at `indices`, in their order."""
     import simplejpeg
 
     for start in range(0, len(indices), MAPPED):
@@ -199,7 +198,7 @@ def _files(part: Path, workers: int) -> dict[str, dict[str, Any]]:
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, chunk: int = CHUNK
 ) -> Iterator[Result]:
-    """`function` of each item, by threads, in the items' order; at most (AHEAD * workers + 1) * chunk results wait."""
+    """Maps in threads, in the items' order; at most (AHEAD * workers + 1) * chunk results are held."""
     rest, waiting = iter(items), deque[Future[list[Result]]]()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="preprocess")
     try:

@@ -1,7 +1,7 @@
-"""Published formats -> records: a name, a label and an image each, sorted by class and name.
+"""Readers of the published formats. Each lists records of a name, a label and an image, sorted by class and name.
 
-A record's name is `class/file`, whether the images come from an official archive or as class folders, so both give the
-same store. Only the listing is made here; images are read and decoded later, by several threads.
+A record's name is `class/file` for official archives and for class folders, so that both give the same store. The readers
+only list; several threads read and decode the images later.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def open_published(layout: str, paths: list[Path], scratch: Path) -> Iterator[Pu
         paths: the manifest's files, in its order.
         scratch: folder for a gzipped tar's decompressed copy.
     Raises:
-        ValueError: damaged or in another layout than expected; the sentence says where.
+        ValueError: a file is damaged, or has another layout.
     """
     with ExitStack() as stack:
         containers = [stack.enter_context(open_container(p, scratch, FOLDERS)) for p in paths if layout != "digits"]
@@ -70,8 +70,8 @@ def decode(encoded: bytes | memoryview) -> Image:
     """The image, its pixels loaded. EXIF orientation is ignored, as in published results.
 
     Raises:
-        ValueError: no image of FORMATS, or one of more than 8 bits a channel.
-        Exception: Pillow's, of many kinds, for a damaged one.
+        ValueError: no image of FORMATS, or one with more than 8 bits a channel.
+        Exception: the image is damaged; Pillow raises many kinds.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -90,7 +90,7 @@ def _digits(path: Path) -> Published:
         images, labels = stored["images"], stored["labels"]
     pixels = ((images.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)[..., None]  # 0..16 -> 0..255
     records = [Record(f"{label}/{at:04d}", int(label), pixels[at]) for at, label in enumerate(labels)]
-    # The test set must not move when data.split_seed does.
+    # data.split_seed must not change the test set.
     test = set(stratified(labels, DIGITS_TEST, seed=0).tolist())
     train = [record for at, record in enumerate(records) if at not in test]
     return Published([str(digit) for digit in range(10)], train, [records[at] for at in sorted(test)])
@@ -120,7 +120,7 @@ def _batch(batch: dict[str, Any], classes: list[str]) -> Iterator[Record]:
 
 
 class _CifarUnpickler(pickle.Unpickler):
-    """Builds NumPy arrays and plain containers; a pickle that names anything else is refused before it acts."""
+    """Builds NumPy arrays and plain containers; refuses any other name before the pickle can run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")):
@@ -138,10 +138,10 @@ def _unpickled(entry: Entry) -> dict[str, Any]:
 
 
 def _class_folders(container: Container) -> Published:
-    """train/<class>/* for training; test/<class>/*, or where there is no test/ val/<class>/*, for testing.
+    """train/<class>/* for training; for testing test/<class>/*, or val/<class>/* if there is no test/.
 
-    The folders may lie in one other folder of an archive. Hidden files and those without an image's extension are left
-    out. Where there is a test/, val/ is not read: validation images are carved from train/.
+    In an archive the folders may lie below one top folder. Hidden files and files without an image's extension are
+    skipped. Beside a test/, val/ is not read, since validation images come from train/.
     """
     images: dict[str, list[tuple[str, Entry]]] = {folder: [] for folder in FOLDERS}
     for entry in container.entries():
@@ -151,9 +151,9 @@ def _class_folders(container: Container) -> Published:
         if len(parts) >= at + 3 and parts[at] in images and not hidden and _is_image(parts[-1]):
             images[parts[at]].append(("/".join(parts[at + 1 :]), entry))
     test = "test" if images["test"] else "val"
-    for folder, wanted in (("train", "train/<class>/*"), (test, "test/<class>/* or val/<class>/*")):
+    for folder, pattern in (("train", "train/<class>/*"), (test, "test/<class>/* or val/<class>/*")):
         if not images[folder]:
-            raise ValueError(f"{container.path} holds no images in {wanted}; arrange them so and fetch again")
+            raise ValueError(f"{container.path} holds no images in {pattern}; arrange them like this and fetch again")
     classes = sorted({name.split("/")[0] for name, _ in images["train"]})
     labels = {name: label for label, name in enumerate(classes)}
     return Published(classes, *(_labelled(container.path, images[folder], labels) for folder in ("train", test)))
@@ -176,7 +176,7 @@ def _is_image(name: str) -> bool:
 
 
 def _ilsvrc(tars: list[Container]) -> Published:
-    """ImageNet's train tar (of one tar a class), val tar and devkit, in this order; labels are sorted wnids' ranks."""
+    """ImageNet's train tar (which holds a tar per class), val tar and devkit; a label is the rank of its wnid."""
     train_tar, val_tar, devkit = tars
     assert isinstance(train_tar, Tar)
     wnids, truth = _devkit(devkit)
@@ -199,7 +199,7 @@ def _train_records(tar: Tar, labels: dict[str, int]) -> Iterable[Record]:
     for inner in tar.entries():
         wnid = inner.name.rsplit("/", 1)[-1].removesuffix(".tar")
         if wnid not in labels:
-            raise ValueError(f"{inner.name} in {tar.path} is of no class that the devkit names; get both anew")
+            raise ValueError(f"{inner.name} in {tar.path} belongs to no class of the devkit; get both anew")
         missing.discard(wnid)
         for entry in tar.inside(inner):
             yield Record(f"{wnid}/{entry.name.rsplit('/', 1)[-1]}", labels[wnid], entry)
@@ -213,10 +213,10 @@ def _devkit(devkit: Container) -> tuple[dict[int, str], list[int]]:
     """Wnid of each leaf class by its ILSVRC2012_ID, and the ID of each validation image in the order of names."""
     from scipy.io import loadmat
 
-    wanted = ("data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt")
-    entries = {end: entry for entry in devkit.entries() for end in wanted if entry.name.endswith(end)}
-    if len(entries) != len(wanted):
-        raise ValueError(f"{devkit.path} lacks {' or '.join(wanted)}; get ILSVRC2012_devkit_t12.tar.gz anew")
-    synsets = loadmat(io.BytesIO(entries[wanted[0]].read()), squeeze_me=True)["synsets"]
+    meta, truth = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
+    entries = {end: entry for entry in devkit.entries() for end in (meta, truth) if entry.name.endswith(end)}
+    if len(entries) < 2:
+        raise ValueError(f"{devkit.path} lacks {meta} or {truth}; get ILSVRC2012_devkit_t12.tar.gz anew")
+    synsets = loadmat(io.BytesIO(entries[meta].read()), squeeze_me=True)["synsets"]
     wnids = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if int(s["num_children"]) == 0}
-    return wnids, [int(line) for line in entries[wanted[1]].read().split()]
+    return wnids, [int(line) for line in entries[truth].read().split()]

@@ -1,8 +1,8 @@
-"""Images of ImageNet's size: baseline RGB JPEGs in Arrow IPC files that are memory-mapped and read at random.
+"""Shards for images of ImageNet's size: baseline RGB JPEGs in memory-mapped Arrow IPC files with random access.
 
 Columns: image (large_binary, a JPEG), label (int32), name (string). Shards and record batches hold a fixed number of
-rows, written into the schema, so that division locates an image. Rows are sorted by class and name: with random access
-every order reads equally fast, and this one depends on nothing but the images.
+rows, written into the schema, so that division locates an image. Rows are sorted by class and name: every order reads
+equally fast, and this one depends on the images alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Batch(NamedTuple):
 
 
 class ShardRecords:
-    """JPEGs of a store's split, (N,). Shards are opened when first read, so records pickle as a path and survive a fork."""
+    """The N JPEGs of a store's split. Shards are opened when first read, so records pickle as a path and survive a fork."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self._folder, self._split = folder, split
@@ -81,7 +81,7 @@ def _batches(path: Path) -> list[_Batch]:
 
 
 class ShardWriter:
-    """Appends images to shards, a batch of them in memory at a time. Use as a context manager."""
+    """Appends images to shards; holds one batch in memory. Use as a context manager."""
 
     def __init__(self, folder: Path, split: str, shard_rows: int = SHARD_ROWS, batch_rows: int = BATCH_ROWS) -> None:
         import pyarrow as pa
@@ -130,13 +130,13 @@ def shard_name(split: str, shard: int) -> str:
 def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
     """A baseline RGB JPEG that libjpeg-turbo reads, its shorter side at most `longest_shorter_side` pixels.
 
-    A published JPEG that meets this is returned as it is. Anything else (larger, progressive, grey, CMYK, unusual chroma
-    sampling, a PNG whatever its name says) is encoded anew at quality 95, 4:4:4, after antialiased resizing where it is
+    A published JPEG of this kind is returned as it is. Any other image (larger, progressive, grey, CMYK, of unusual chroma
+    sampling, a PNG whatever its file name) is encoded anew at quality 95, 4:4:4, and resized with antialiasing if it is
     too large.
 
     Args:
         encoded: as published.
-        image: `readers.decode(encoded)`, in the file's own mode.
+        image: `readers.decode(encoded)`.
     """
     from PIL.Image import Resampling
 
@@ -150,7 +150,7 @@ def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
     if shorter > longest_shorter_side:
         width, height = (round(side * longest_shorter_side / shorter) for side in image.size)
         rgb = rgb.resize((width, height), Resampling.BICUBIC)
-    # Pillow lets other threads go on while it encodes into a file, not while it encodes into memory.
+    # Pillow releases Python's lock while it encodes into a file, but not while it encodes into memory.
     with TemporaryFile(buffering=0) as file:
         rgb.save(file, "JPEG", quality=QUALITY, subsampling=0)
         file.seek(0)
@@ -158,7 +158,7 @@ def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
 
 
 def _read_by_turbo(jpeg: bytes) -> bool:
-    """Whether libjpeg-turbo accepts the header; it refuses some chroma samplings and stray bytes that Pillow reads."""
+    """Whether libjpeg-turbo accepts the header; it refuses some chroma samplings and stray bytes that Pillow accepts."""
     import simplejpeg
 
     try:

@@ -1,7 +1,7 @@
-"""Where published images come from: embedded, a mirror, the user's files, or the official address.
+"""Where published images come from: scikit-learn, a mirror, the user's files, or the official address.
 
-fetch() leaves a folder with manifest.json, written last: each file's place, origin, size and checksum. Files that the
-user has are used where they are and never copied; only downloads and the embedded digits lie in the folder.
+`fetch` makes a folder with manifest.json, written last: each file's place, origin, size and checksum. The user's own files
+are read where they are and never copied; the folder holds only downloads and the digits.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ class Fetched(NamedTuple):
 def fetch(
     data: DataConfig, out: Path, root: Path, official: Mapping[str, Official] = OFFICIAL, wait_s: float = WAIT_S
 ) -> dict[str, Any]:
-    """Locates or downloads a data set; the manifest, which is also written to `out`.
+    """Locates or downloads a data set. Returns the manifest, which is also written to `out`.
 
-    An interrupted download goes on where it stopped. Checksums of the user's files are computed once: a repetition
-    takes them from the manifest while path, size and time of change are the same.
+    An interrupted download resumes. Checksums of the user's files are computed once: a repetition takes them from the
+    manifest while path, size and time of change are the same.
 
     Args:
         out: data/raw/<name>.
-        root: of the repository; relative paths of the configuration start there.
+        root: of the repository, where relative paths of the configuration start.
         wait_s: as in `download`.
     Raises:
-        FileNotFoundError: the images are in none of the places; the sentence lists them and says what to do.
-        ValueError: data.path names something that cannot be a data set, or that lies in `out`.
+        FileNotFoundError: no place has the images; the sentence lists the places and the remedy.
+        ValueError: data.path names a file that cannot be a data set, or lies in `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
     before = read_json(out / MANIFEST)["files"] if (out / MANIFEST).is_file() else []
@@ -73,7 +73,7 @@ def fetch(
     for path, origin in places:
         if origin == str(path) and out.resolve() in (path, *path.parents):
             raise ValueError(
-                f"{path} lies in {out}, which DVC may empty; move your files elsewhere and name that place"
+                f"{path} lies in {out}, which DVC may empty; move your files elsewhere and give their new path"
             )
     files = [_entry(path, origin, out, before) for path, origin in places]
     manifest = {"name": data.name, "source": data.source, "layout": layout, "files": files}
@@ -85,10 +85,10 @@ def fetch(
 
 
 def fetched(data: DataConfig, raw: Path) -> Fetched:
-    """What `fetch` left in `raw`, checked to be still there and unchanged.
+    """The files that `fetch` recorded in `raw`, checked to be present and unchanged.
 
     Raises:
-        FileNotFoundError: nothing was fetched, or a file is gone.
+        FileNotFoundError: nothing was fetched, or a file is missing.
         ValueError: another data set was fetched, or a file has changed since.
     """
     if not (raw / MANIFEST).is_file():
@@ -118,7 +118,7 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
 
 @dataclass(frozen=True)
 class _Search:
-    """One data set's search through the places that may have it; the arguments of `fetch`."""
+    """The search for one data set, place by place; the arguments of `fetch`."""
 
     data: DataConfig
     out: Path
@@ -143,9 +143,9 @@ class _Search:
         candidates = [(place, official.md5) for place in self._in_mirror(official.file)]
         candidates += [(place, "") for place in self._in_mirror(*_class_folder_names(source))]
         candidates += [(official.url, official.md5)]
-        wanted = f"{source} ({official.file}, or class folders as {source}.tgz, .tar, .zip or {source}/train)"
+        title = f"{source} ({official.file}, or class folders as {source}.tgz, .tar, .zip or {source}/train)"
         advice = "put one into a folder and name that folder (override: data.mirror=/my/downloads)"
-        path, origin = self._first(wanted, candidates, advice)
+        path, origin = self._first(title, candidates, advice)
         return Located("cifar-pickles" if path.name == official.file else "class-folders", [(path, origin)])
 
     def _folder(self) -> Located:
@@ -180,15 +180,15 @@ class _Search:
             "and name their folder (override: data.path=/my/imagenet)"
         )
 
-    def _first(self, wanted: str, candidates: list[tuple[str, str]], advice: str) -> tuple[Path, str]:
-        """The first candidate (place, MD5 or "") that can be had: its path here, and its place."""
+    def _first(self, title: str, candidates: list[tuple[str, str]], advice: str) -> tuple[Path, str]:
+        """Path and place of the first available candidate (place, MD5 or "")."""
         failures = []
         for place, md5 in candidates:
             try:
                 return self._obtain(place, md5), place
             except UnavailableError as error:
                 failures.append(f"{place} ({error})")
-        raise FileNotFoundError(f"{wanted} was found nowhere; looked at {'; '.join(failures)}; {advice}")
+        raise FileNotFoundError(f"{title} is in none of the places: {'; '.join(failures)}; {advice}")
 
     def _obtain(self, place: str, md5: str) -> Path:
         if place.startswith(_WEB):
@@ -206,7 +206,7 @@ class _Search:
         return path
 
     def _in_mirror(self, *names: str) -> list[str]:
-        """Where the mirror would have files or folders of these names; a web mirror has archives alone."""
+        """Places of these files or folders in the mirror; on the web, of archives alone."""
         mirror = self.data.mirror
         if mirror.startswith(_WEB):
             return [f"{mirror.rstrip('/')}/{name}" for name in names if name.endswith(SUFFIXES)]
@@ -223,7 +223,7 @@ def _class_folder_names(name: str) -> list[str]:
 
 
 def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]]) -> dict[str, Any]:
-    """A file's or folder's entry of the manifest; its checksum comes from `before` where nothing changed."""
+    """The manifest's entry for a file or folder; its checksum comes from `before` if nothing changed."""
     if path.is_dir():
         return {"path": str(path), "from": origin, **_listing(path)}
     status = path.stat()
@@ -239,7 +239,7 @@ def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]]) -> 
 
 
 def _listing(folder: Path) -> dict[str, Any]:
-    """Counts of a class-folder data set, and a hash of its files' names and sizes; contents are not read."""
+    """Counts of a class-folder data set, and a hash of its files' names and sizes, not of their contents."""
     state, files, total = hashlib.sha256(), 0, 0
     for entry in Folder(folder, FOLDERS).entries():
         state.update(f"{entry.name}\0{entry.size}\n".encode())

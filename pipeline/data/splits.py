@@ -1,7 +1,7 @@
-"""Which training images train and which validate, and the statistics that normalisation takes from them.
+"""Splits of the training images into training and validation, and the statistics for normalisation.
 
-N images, K classes, H, W, C as in the store. Every result is exact or summed in a fixed order, and so the same bytes
-on every machine and for any number of workers.
+N images, K classes, H, W, C as in the store. Results are exact or summed in a fixed order, so they are the same bytes on
+every machine and for any number of workers.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import numpy as np
 
 SPLITS = ("holdout", "full")
 ROWS_AT_ONCE = 4096
-MEAN_SIDE = 256  # of the mean image of images of differing size, in pixels: the paper's shorter side in tests
+MEAN_SIDE = 256  # pixels; side of the mean image of images of differing size: the paper's shorter side in tests
 
 
 def stratified(labels: np.ndarray, count: int, seed: int, key: str = "data.num_val") -> np.ndarray:
     """(count,) int64, sorted: indices drawn class by class, in proportion to the classes' sizes.
 
-    Shares are rounded by the largest remainder (ties go to the earlier class); then every class that would give none
-    gives one, and every class that would give all keeps one, at the cost of the class with the most to spare.
+    Shares are rounded by the largest remainder (ties go to the earlier class). Then a class that would give no image gives
+    one, and a class that would give all keeps one, at the cost of the class with the most to spare.
 
     Args:
-        labels: (N,) int64; classes are those that occur in it.
-        key: the configuration's key that gives `count`, for the error.
+        labels: (N,) int64.
+        key: the configuration's key for `count`, named in errors.
     Raises:
-        ValueError: `count` is so small or so large that some class cannot be on both sides.
+        ValueError: `count` is too small or too large for every class to be on both sides.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     if not len(classes) <= count <= len(labels) - len(classes):
@@ -36,7 +36,7 @@ def stratified(labels: np.ndarray, count: int, seed: int, key: str = "data.num_v
             f"class number {classes[sizes.argmin()]} has one image; it needs one to train and one to validate"
         )
     shares = _shares(sizes, count)
-    # PCG64's raw output is fixed for all NumPy versions, unlike what Generator makes of it.
+    # PCG64's raw output is the same in all NumPy versions; Generator's draws are not.
     keys = np.random.PCG64(seed).random_raw(len(labels))
     chosen = []
     for cls, share in zip(classes, shares, strict=True):
@@ -91,7 +91,7 @@ def array_statistics(
 
 
 class Moments:
-    """Statistics of images of differing size, added one at a time; each image counts the same, whatever its size."""
+    """Statistics of images of differing size, added one at a time; each image has the same weight."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -117,13 +117,13 @@ class Moments:
 
 
 def moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `Moments` adds up for an (H, W, C) uint8 image, in units of [0, 255].
+    """The three terms that an (H, W, C) uint8 image adds to `Moments`, in units of [0, 255].
 
     Means (C,) and mean products (C, C) of its channels, float64; its central square, scaled to (MEAN_SIDE, MEAN_SIDE, C)
     uint8.
     """
     planes = np.moveaxis(image, 2, 0).reshape(image.shape[2], -1)
-    # Sums of whole numbers: exact, and made outside Python's lock.
+    # Integer sums are exact, and NumPy computes them outside Python's lock.
     first = planes.sum(axis=1, dtype=np.uint64)
     second = np.empty((len(planes), len(planes)), np.uint64)
     for i, plane in enumerate(planes):
@@ -133,7 +133,7 @@ def moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _centre(image: np.ndarray) -> np.ndarray:
-    """(MEAN_SIDE, MEAN_SIDE, C): the shorter side of (H, W, C) scaled to it, the middle of the longer one."""
+    """(MEAN_SIDE, MEAN_SIDE, C): the central square of an (H, W, C) image, scaled."""
     import cv2
 
     height, width = image.shape[:2]
@@ -146,7 +146,7 @@ def _centre(image: np.ndarray) -> np.ndarray:
 
 
 def evenly(indices: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` of `indices`, evenly spaced; where they are sorted by class, each class gives its share."""
+    """At most `limit` of `indices`, evenly spaced: of indices sorted by class, each class contributes its share."""
     if len(indices) <= limit:
         return indices
     return indices[np.arange(limit) * len(indices) // limit]

@@ -1,4 +1,4 @@
-"""The canonical store of a data set: preprocess writes it, and training reads nothing else.
+"""The store of a data set: preprocess writes it, and training reads nothing else.
 
     manifest.json       Manifest
     splits.npz          holdout_train, holdout_val, full_train: sorted int64 indices of training images
@@ -8,8 +8,8 @@
     train_images.npy    arrays: (N, H, W, C) uint8; test_images.npy likewise
     train-00000.arrow   shards: JPEGs (see shards.py); test-00000.arrow likewise
 
-Images are sorted by class, then by name, whatever order they were published in; pipeline.learn.input.order decides the
-order of training. This module imports NumPy alone; pyarrow is imported when the first JPEG is asked for.
+Images are sorted by class, then by name, whatever their published order; pipeline.learn.input.order decides the order of
+training. This module imports NumPy alone; pyarrow is imported with the first JPEG.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a store holds."""
+    """Facts about a store."""
 
     name: str
     format: str  # arrays or shards
@@ -50,7 +50,7 @@ class Manifest:
 
     @classmethod
     def make(cls, **values: Any) -> Manifest:
-        """A manifest of all fields but the content hash, which is computed here."""
+        """A manifest with the content hash of the other fields."""
         text = json.dumps({key: value for key, value in values.items() if key != "name"}, sort_keys=True)
         return cls(**values, content_hash=hashlib.sha256(text.encode()).hexdigest())
 
@@ -72,7 +72,7 @@ class Statistics:
 
 
 class ArrayRecords:
-    """Images of one size, memory-mapped: one copy a machine, however many processes read. Pickled by its path."""
+    """Images of one size, memory-mapped, so that all processes of a machine share one copy. Pickles as a path."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self._source = (folder, split)
@@ -87,7 +87,7 @@ class ArrayRecords:
 
 
 class ArrayWriter:
-    """Appends images of one size to <split>_images.npy, one in memory at a time. Use as a context manager."""
+    """Appends images of one size to <split>_images.npy; holds one in memory. Use as a context manager."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self._file = (folder / f"{split}_images.npy").open("wb")
@@ -98,11 +98,11 @@ class ArrayWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._header()  # NumPy pads headers so that the number of rows can grow in place
+        self._header()  # with the number of rows; NumPy pads headers, so that it fits
         self._file.close()
 
     def append(self, image: np.ndarray, label: int, name: str) -> None:
-        """Adds an (H, W, C) uint8 image; `label` and `name` are ignored, and given since `ShardWriter` keeps them."""
+        """Adds an (H, W, C) uint8 image. `label` and `name`, which `ShardWriter.append` stores, are ignored here."""
         if not self._count:
             self._shape = image.shape
             self._header()
@@ -119,7 +119,7 @@ class ArrayWriter:
 
 
 class Store:
-    """A checked folder; make it with `open_store`."""
+    """An open store; see `open_store`."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
@@ -128,10 +128,10 @@ class Store:
         """Indices of training and of validation images, sorted int64; `full` has no validation image.
 
         Args:
-            num_train: how many training images to take, stratified by class; 0 for all. The images of a smaller number
-                are among those of a larger one.
+            num_train: how many training images to take, stratified by class; 0 for all. A smaller number takes a subset
+                of a larger one's images.
         Raises:
-            ValueError: neither holdout nor full; more images than there are, or too few for all classes.
+            ValueError: unknown split; more images than there are, or too few for all classes.
         """
         with np.load(self.path / "splits.npz") as stored:
             train = stored[f"{_checked(split)}_train"]
@@ -157,7 +157,7 @@ class Store:
         return self._records("train")
 
     def test(self) -> ArrayRecords | ShardRecords:
-        """Every test image. Nothing that selects may call this."""
+        """Every test image. Code that selects must not call this."""
         return self._records("test")
 
     def _records(self, split: str) -> ArrayRecords | ShardRecords:
@@ -165,11 +165,11 @@ class Store:
 
 
 def open_store(path: str | Path) -> Store:
-    """The store at `path`, its files present and of the right size.
+    """The store at `path`, checked for missing and truncated files.
 
     Raises:
-        FileNotFoundError: no store, or a file of it missing.
-        ValueError: a file has another size than preprocess gave it.
+        FileNotFoundError: no store, or a missing file.
+        ValueError: a file has another size than preprocess wrote.
     """
     path = Path(path).absolute()
     if not (path / MANIFEST).is_file():

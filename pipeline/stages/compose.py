@@ -1,7 +1,7 @@
-"""compose: one checked configuration for all stages, so that plain `dvc repro` honours every edit of conf/.
+"""compose: writes one checked configuration for all stages, so that plain `dvc repro` notices every edit of conf/.
 
-Beside composed.yaml, composed/<stage>.yaml holds the keys that a stage reads. DVC compares these files, so a stage runs
-again for its own keys alone, and `dvc exp show` has a column for each key of params.yaml, not for every key there is.
+Beside composed.yaml, composed/<stage>.yaml holds the keys that a stage reads. DVC compares these files, so that a stage
+runs again only for its own keys, and `dvc exp show` has columns for the keys of params.yaml alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def run(config: Config, workspace: Workspace) -> None:
     """Writes composed.yaml and composed/.
 
     Raises:
-        ValueError: dvc.yaml names its files after the choice of data, the stages after data.name; the two differ.
+        ValueError: data.name differs from the choice of data, after which dvc.yaml names the files.
     """
     choice, name = config.choices["data"], config.data.name
     if name != choice:

@@ -1,4 +1,4 @@
-"""fetch: the published bytes of a data set, verified."""
+"""fetch: locates or downloads the published files of a data set and verifies them."""
 
 from __future__ import annotations
 

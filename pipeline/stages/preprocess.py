@@ -1,4 +1,4 @@
-"""preprocess: one canonical store a data set: arrays or shards, splits, statistics."""
+"""preprocess: makes the data set's store of arrays or shards, splits and statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sweep: Ray Tune over sweep.space; each trial is the same training that the train stage runs."""
+"""sweep: searches sweep.space with Ray Tune; a trial is the same training as the train stage runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def run(config: Config, workspace: Workspace) -> None:
     config = replace(config, start=start, sweep=replace(config.sweep, space=space))
     if config.data.split != "holdout":
         print(
-            f"sweep: its trials train on data.split=holdout, since they are compared on the images that "
-            f"data.split={config.data.split} trains on; that split is for `pipeline train`"
+            "sweep: trials train on data.split=holdout, because a sweep compares them on validation images; "
+            f"data.split={config.data.split}, which has none, is for `pipeline train`"
         )
     board = tune_sweep(config, workspace.store(config.data.name), workspace.root)
     write_json(workspace.leaderboard, board)

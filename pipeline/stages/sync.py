@@ -1,4 +1,4 @@
-"""sync: ship every journal that MLflow does not have in full."""
+"""sync: ships every journal that MLflow does not have in full."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_a_missing_file_is_asked_for_once_and_a_dead_host_is_named_with_the_reas
 
 
 def test_a_wrong_checksum_deletes_what_came(server, target):
-    with pytest.raises(UnavailableError, match=rf"MD5 is {MD5} instead of 0123; what came was deleted"):
+    with pytest.raises(UnavailableError, match=rf"MD5 is {MD5} instead of 0123; the download was deleted"):
         download(f"{server.url}/set.tgz", target, "0123")
     assert not target.exists() and not part_of(target).exists()
 

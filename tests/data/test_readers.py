@@ -180,7 +180,7 @@ def test_tars_and_class_folders_of_imagenet_give_the_same_records(tmp_path):
     ("changes", "sentence"),
     [
         ({"truth": (3, 1, 2)}, "holds 4 images, but the devkit labels 3"),
-        ({"wnids": {1: "n03", 2: "n01"}, "truth": (1, 1, 2, 2)}, r"n02\.tar .* is of no class that the devkit names"),
+        ({"wnids": {1: "n03", 2: "n01"}, "truth": (1, 1, 2, 2)}, r"n02\.tar .* belongs to no class of the devkit"),
         ({"wnids": {**WNIDS, 5: "n05"}}, "lacks 1 of the devkit's classes, n05"),
     ],
 )
