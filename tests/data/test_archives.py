@@ -126,7 +126,7 @@ def test_damage_inside_a_zip_is_caught_by_its_checksum(tmp_path):
 
 def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "set.rar").write_bytes(b"Rar!")
-    with pytest.raises(ValueError, match=r"set\.rar is neither a folder nor an archive"):
+    with pytest.raises(ValueError, match=r"set\.rar is neither a folder nor a supported archive"):
         open_container(tmp_path / "set.rar", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"missing\.tar does not exist"):
         open_container(tmp_path / "missing.tar", tmp_path)
