@@ -93,12 +93,12 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
     """
     if not (raw / MANIFEST).is_file():
         raise FileNotFoundError(
-            f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run `pipeline fetch` with the same arguments"
+            f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run `pipeline fetch` with the same overrides"
         )
     manifest = read_json(raw / MANIFEST)
     if manifest["source"] != data.source:
         raise ValueError(
-            f"{raw} holds {manifest['source']}, but data.source={data.source}; run `pipeline fetch` with the same arguments, or give this "
+            f"{raw} holds {manifest['source']}, but data.source={data.source}; run `pipeline fetch` with the same overrides, or give this "
             f"data set a file of its own: copy conf/data/{data.name}.yaml to conf/data/birds.yaml, change the name in "
             "it, and choose it (override: data=birds)"
         )
@@ -106,12 +106,12 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
         path = raw / entry["path"]
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} was there when the data were fetched and is gone; run `pipeline fetch` with the same arguments"
+                f"{path} was there when the data were fetched and is gone; run `pipeline fetch` with the same overrides"
             )
         same_size = path.is_dir() or path.stat().st_size == entry["bytes"]
         if not same_size or _entry(path, entry["from"], raw, [entry])["sha256"] != entry["sha256"]:
             raise ValueError(
-                f"{path} has changed since the data were fetched; run `pipeline fetch` with the same arguments"
+                f"{path} has changed since the data were fetched; run `pipeline fetch` with the same overrides"
             )
     return Fetched(manifest["layout"], [raw / entry["path"] for entry in manifest["files"]])
 

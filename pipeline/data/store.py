@@ -173,18 +173,18 @@ def open_store(path: str | Path) -> Store:
     """
     path = Path(path).absolute()
     if not (path / MANIFEST).is_file():
-        raise FileNotFoundError(f"{path} holds no data store; run `pipeline preprocess` with the same arguments")
+        raise FileNotFoundError(f"{path} holds no data store; run `pipeline preprocess` with the same overrides")
     manifest = Manifest.read(path / MANIFEST)
     for name, facts in manifest.files.items():
         if not (path / name).is_file():
             raise FileNotFoundError(
-                f"{name} is missing from the data store {path}; run `pipeline preprocess` with the same arguments"
+                f"{name} is missing from the data store {path}; run `pipeline preprocess` with the same overrides"
             )
         size = (path / name).stat().st_size
         if size != facts["bytes"]:
             raise ValueError(
                 f"{path / name} has {size} bytes, not the {facts['bytes']} that preprocess wrote; "
-                "delete the folder and run `pipeline preprocess` with the same arguments"
+                "delete the folder and run `pipeline preprocess` with the same overrides"
             )
     return Store(path, manifest)
 

@@ -64,19 +64,19 @@ def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
         ValueError: it is of another data set, or another version of this project wrote it.
     """
     if not (folder / MEMBERS).is_file():
-        raise FileNotFoundError(f"{folder / MEMBERS} is missing; `pipeline ensemble` with the same arguments makes it")
+        raise FileNotFoundError(f"{folder / MEMBERS} is missing; `pipeline ensemble` with the same overrides makes it")
     values = read_json(folder / MEMBERS)
     try:
         del values["size"]
         ensemble = Ensemble(**{**values, "members": list(map(from_json, values["members"]))})
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{folder / MEMBERS} was written by another version of this project ({error}); run `pipeline ensemble` with the same arguments"
+            f"{folder / MEMBERS} was written by another version of this project ({error}); run `pipeline ensemble` with the same overrides"
         ) from None
     if ensemble.content_hash != content_hash:
         raise ValueError(
             f"{folder} was made from data {ensemble.data} {ensemble.content_hash[:12]}, the store holds "
-            f"{content_hash[:12]}; run `pipeline ensemble` with the same arguments"
+            f"{content_hash[:12]}; run `pipeline ensemble` with the same overrides"
         )
     return ensemble
 

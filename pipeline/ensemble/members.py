@@ -113,13 +113,13 @@ class Source:
         if net.data != content_hash:
             raise ValueError(
                 f"{summary} is of a training on data {net.data[:12]}, but the store holds {content_hash[:12]}; run "
-                "`pipeline train` with the same arguments, or delete the file to test the ensemble alone"
+                "`pipeline train` with the same overrides, or delete the file to test the ensemble alone"
             )
         folder = self.runs / net.key
         if not (folder / BEST).is_file():
             raise FileNotFoundError(
                 f"{folder} lacks the weights of run {net.key}, which {summary.name} names; run `pipeline train` "
-                "with the same arguments, or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
+                "with the same overrides, or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
             )
         return replace(net, run_id=shipper.run_id(folder, self.location) or "")
 

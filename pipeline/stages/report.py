@@ -41,7 +41,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     if leaderboard and leaderboard.get("data", store.manifest.content_hash) != store.manifest.content_hash:
         raise ValueError(
             f"{workspace.shown(workspace.leaderboard)} is of a sweep on other data than the store of "
-            f"data={config.data.name} holds; run `pipeline sweep` with the same arguments, or delete the file"
+            f"data={config.data.name} holds; run `pipeline sweep` with the same overrides, or delete the file"
         )
     trials = leaderboard["trials"] if leaderboard else []
     nets = (*evaluation["members"], *filter(None, [evaluation["run"]]), *evaluation.get("others", []), *trials)

@@ -63,7 +63,9 @@ def test_a_download_is_checked_recorded_and_not_made_again(server, tmp_path):
 
 def test_a_file_with_a_wrong_checksum_is_deleted_and_named(server, tmp_path):
     server.files[FILE] = b"<html>moved</html>"
-    with pytest.raises(FileNotFoundError, match=rf"{FILE} \(its MD5 is \w+ instead of {MD5}; the download was deleted\)"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"{FILE} \(its MD5 is \w+ instead of {MD5}; the download was deleted\)"
+    ):
         fetch(config(), tmp_path, server.url)
     assert list((tmp_path / "raw").iterdir()) == []
 
