@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,10 +93,6 @@ class Source:
                 raise ValueError(f"ensemble.members lists run {by_name[name].key} twice; list it once")
             members[by_name[name].key] = by_name[name]
         return list(members.values())
-
-    def others(self, checkpoints: Container[str]) -> list[Net]:
-        """Every finished net except those with these checkpoints (sha256)."""
-        return [net for net in self.finished() if net.checkpoint_sha256 not in checkpoints]
 
     def named(self, summary: Path) -> Net | None:
         """The net of the train stage; None where that stage has not run.

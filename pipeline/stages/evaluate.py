@@ -39,7 +39,8 @@ def run(config: Config, workspace: Workspace) -> None:
     images = all_images("test", source.store, source.store.test(), config.evaluation)
     with TemporaryDirectory(dir=source.runs) as folder:
         if config.evaluation.runs == "all":
-            others = source.others({net.checkpoint_sha256 for net, _ in nets})
+            checkpoints = {net.checkpoint_sha256 for net, _ in nets}
+            others = (net for net in source.finished() if net.checkpoint_sha256 not in checkpoints)
             nets += [(net, source.fetch(net, Path(folder))) for net in others if _takes_views(net, images)]
         tested = [(net, source.probabilities(path, images)) for net, path in nets]
         responses = _responses(source, nets)
