@@ -25,8 +25,8 @@ def error_against_cost(inputs: ReportInputs) -> list[md.Block]:
     counted = [net for net in nets if net.macs]
     missing = sorted({net.name for net in nets if not net.macs})
     if len({net.name for net in counted}) < 2:
-        known = f"Only {counted[0].name}" if counted else "No net"
-        return [md.paragraph(f"{known} has a count of multiply-adds, so there is no figure of error against cost.")]
+        counts = f"Only {counted[0].name}" if counted else "No net"
+        return [md.paragraph(f"{counts} has a count of multiply-adds, so there is no figure of error against cost.")]
     sizes = sorted(net.params for net in counted)
     caption = (
         "Test error with its 95% interval against multiply-adds of one image, at the training's image size. Each point is "
