@@ -144,6 +144,12 @@ def pipeline(*arguments: str) -> None:
     sys.exit(main())
 
 
+def train_on_ranks(root: Path, *arguments: str) -> None:
+    """Trains to the end on two ranks, as torchrun starts them."""
+    for rank in ranks(root, "train", *arguments):
+        rank.succeed()
+
+
 def execute(*arguments: str) -> None:
     """Target of a command that is no fork: Python with these arguments, started afresh."""
     os.execv(sys.executable, [sys.executable, *arguments])

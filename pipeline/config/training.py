@@ -28,7 +28,7 @@ class AugmentConfig(Section):
     """Training-time augmentation; every draw is a function of (seed, epoch, sample)."""
 
     kind: Literal["pad_crop", "random_resized_crop", "scale_jitter"] = "pad_crop"
-    crop: int  # side of the square the net sees, in pixels; by default that of small images as they are
+    crop: int  # side in pixels of the square that the net sees; by default the side of small images
     padding: int = 4  # pad_crop: zeros added on each side after the mean is subtracted
     flip: bool = True
     min_side: int = 0  # scale_jitter: shorter side drawn from [min_side, max_side]
@@ -45,7 +45,7 @@ class AugmentConfig(Section):
         if self.kind == "scale_jitter":
             require(
                 self.crop <= self.min_side <= self.max_side,
-                f"recipe.augment: crop={self.crop}, min_side={self.min_side}, max_side={self.max_side}; need crop <= min_side <= max_side",
+                f"recipe.augment: crop={self.crop}, min_side={self.min_side}, max_side={self.max_side}; crop <= min_side <= max_side must hold",
             )
 
 
@@ -64,22 +64,23 @@ class RecipeConfig(Section):
     plateau_patience: int = 0  # plateau: lr is divided by 10 after this many validations without a lower error
     plateau_margin: float = 0.0  # ... lower by this fraction of the images
     warmup_lr: float = 0.0  # multistep, plateau: used at first; 0 for no warm-up
-    warmup_until_err: float = 0.8  # ... until the mean train error of check_every_steps is below this fraction
-    check_every_steps: int = 50  # steps between looks at the train error (warm-up) and loss (divergence)
+    warmup_until_err: float = 0.8  # ... until the training error over check_every_steps is below this fraction
+    check_every_steps: int = 50  # steps between checks of training error (warm-up) and loss (divergence)
     warmup_fraction: float = 0.0  # one_cycle, cosine: share of max_steps, or of a cycle, spent rising to lr
-    cycles: int = 1  # cosine: how often it starts anew; of several, each leaves a snapshot of the weights
+    cycles: int = 1  # cosine: number of cycles; of several, each leaves a snapshot of the weights
     small_side: int = 0  # training images are shrunk to this side at first, in pixels; 0 for never
     small_fraction: float = 0.0  # ... for this share of max_steps
     momentum: float = 0.9
     nesterov: bool = False
     muon_lr: float = 0.0  # peak for hidden convolutions, which Muon then optimises; 0 for SGD everywhere
-    weight_decay: float = 1e-4  # of what SGD optimises
+    weight_decay: float = 1e-4  # for the weights that SGD optimises
     decay_norm: bool = False  # whether batch norm's scale and shift decay too
     label_smoothing: float = 0.0
+    # See `pipeline.learn.input.normalization`.
     normalize: Literal["per_pixel_mean", "channel", "imagenet", "cifar10_public", "cifar100_public", "half", "unit"] = (
-        "per_pixel_mean"  # see `pipeline.learn.input.normalization`
+        "per_pixel_mean"
     )
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"  # auto: bf16 where the hardware multiplies it
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"  # auto: bf16 if the hardware multiplies it
     augment: AugmentConfig
 
     def __post_init__(self) -> None:

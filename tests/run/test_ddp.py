@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import PATIENCE_S, Command, free_port, ranks
+from processes import PATIENCE_S, Command, free_port, train_on_ranks
 from runs import TINY, Workspaces, checkpoint, composed, events, metrics, run_folder, tracked
 
 from pipeline.learn.input.module import ImageData
@@ -28,8 +28,7 @@ def alone(workspace: Workspaces) -> Path:
 @pytest.fixture(scope="module")
 def together(workspace: Workspaces) -> Path:
     root = workspace()
-    for rank in ranks(root, "train", *SHORT):
-        rank.succeed()
+    train_on_ranks(root, *SHORT)
     return root
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from processes import ranks
+from processes import train_on_ranks
 from runs import EPOCH, TINY, PowerCut, Workspaces, assert_same_training, checkpoint, composed, events
 
 from pipeline.learn.input.module import ImageData
@@ -149,7 +149,6 @@ def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Wo
 def test_two_ranks_make_the_same_steps_however_many_a_call(workspace: Workspaces) -> None:
     roots = [workspace(), workspace()]
     for root, most in zip(roots, (1, 100), strict=True):
-        for rank in ranks(root, "train", *SEVEN, "recipe.max_steps=20", f"trainer.steps_per_call={most}"):
-            rank.succeed()
+        train_on_ranks(root, *SEVEN, "recipe.max_steps=20", f"trainer.steps_per_call={most}")
     assert_same_training(*roots)
     assert logged(roots[0]) == logged(roots[1])

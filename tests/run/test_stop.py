@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import PATIENCE_S, Command, ended, execute, pipeline, ranks, until
+from processes import PATIENCE_S, Command, ended, execute, pipeline, ranks, train_on_ranks, until
 from runs import (
     EPOCH,
     TINY,
@@ -138,8 +138,7 @@ def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(works
         assert step > 11 and (step % DDP_EVERY == 0 or step % EPOCH == 0)
         assert [run.status for run in tracked(root)] == ["KILLED"]
     _, root, _ = started[1]
-    for rank in ranks(root, "train", *TWO):
-        rank.succeed()
+    train_on_ranks(root, *TWO)
     assert checkpoint(root)["global_step"] == 100
     assert [run.status for run in tracked(root)] == ["FINISHED"]
 
@@ -147,8 +146,7 @@ def test_a_signal_to_any_rank_or_to_all_stops_every_rank_with_a_checkpoint(works
 @pytest.fixture(scope="module")
 def reference_of_two(workspace: Workspaces) -> Path:
     root = workspace()
-    for rank in ranks(root, "train", *TWO):
-        rank.succeed()
+    train_on_ranks(root, *TWO)
     return root
 
 
