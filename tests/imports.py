@@ -23,7 +23,7 @@ def imported(path: Path) -> set[str]:
 def attributes(path: Path) -> set[tuple[str, str]]:
     """Owner and name of each attribute in a file: ("recipe", "lr") for recipe.lr, self._recipe.lr, config.recipe.lr.
 
-    What a net's record says of its own recipe (`net.recipe.lr`) is left out: that is no key of the configuration.
+    The recipe in a net's record (`net.recipe.lr`) is left out, since it is no key of the configuration.
     """
     result = set()
     for node in ast.walk(ast.parse(path.read_text())):

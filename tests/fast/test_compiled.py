@@ -38,7 +38,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch, *steps: Steps) -> list[Steps]:
 
 
 @pytest.mark.parametrize("setting", [True, False])
-def test_true_and_false_are_done_as_told(net: nn.Module, setting: bool) -> None:
+def test_true_and_false_need_no_timing(net: nn.Module, setting: bool) -> None:
     assert compiles(setting, net, SHAPE, "fp32", CPU, LONG) is setting
     assert not cache_file().exists()
 
@@ -84,7 +84,7 @@ def test_measuring_changes_neither_the_net_nor_the_random_numbers(
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_without_a_compiler_auto_stays_plain_and_says_so(
+def test_without_a_compiler_auto_warns_and_stays_plain(
     net: nn.Module, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")

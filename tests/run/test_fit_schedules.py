@@ -80,7 +80,7 @@ def test_the_warm_up_of_resnet_110_ends_by_its_rule_and_survives_a_break(
     assert metrics(broken, "lr") == rates and metrics(broken, "train/err1") == errors
 
 
-def test_a_warm_up_that_never_ends_is_told(workspace: Workspaces, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warm_up_that_never_ends_causes_a_warning(workspace: Workspaces, capsys: pytest.CaptureFixture[str]) -> None:
     train(workspace(), *WARM_UP, "recipe.warmup_until_err=0.0001", "recipe.max_steps=45")
     assert "stayed at recipe.warmup_lr=0.01 to the end" in capsys.readouterr().err
 

@@ -47,7 +47,7 @@ def test_code_counts_and_its_comments_do_not(tmp_path, monkeypatch):
         return key.code_version.__wrapped__()
 
     module = [version(text) for text in ('"""Doc."""\nx = 1  # one\n', '"""Another."""\n\nx = 1\n', "x = 1\n")]
-    function = [version(f"def f():\n{text}    return 1\n") for text in ('    """Doc."""\n', "", "    # Said so.\n")]
+    function = [version(f"def f():\n{text}    return 1\n") for text in ('    """Doc."""\n', "", "    # A comment.\n")]
     assert len(set(module)) == len(set(function)) == 1
     changed = [version('"""Doc."""\nx = 2\n'), version("def f():\n    return 2\n")]
     assert len({module[0], function[0], *changed}) == 4

@@ -209,7 +209,7 @@ def test_rank_zero_outlives_the_others_for_as_long_as_it_has_mlflow_to_tell(
 
 
 def dvc(*arguments: str) -> None:
-    """A process that runs a stage as DVC does: it says so in the environment, and passes no signal on."""
+    """A process that runs a stage as DVC does: with DVC_STAGE in the environment, and without passing signals on."""
     os.environ["DVC_STAGE"] = "train"
     if os.fork() == 0:
         pipeline(*arguments)

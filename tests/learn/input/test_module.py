@@ -186,7 +186,7 @@ def test_a_shift_in_colour_moves_an_image_by_one_colour_and_changes_no_crop(shar
     assert len(coloured.fetch(indices, None)) == 2  # test images keep their colours
 
 
-def test_a_store_without_these_statistics_says_so(shards: Path) -> None:
+def test_a_store_that_lacks_a_statistic_is_refused(shards: Path) -> None:
     store = open_store(shards)
     older = replace(store.statistics("full"), covariance=None, pixel_mean=None)
     for augment, normalize, key in ((COLOURED, "channel", "augment.pca_std"), (JITTER, "per_pixel_mean", "normalize")):
