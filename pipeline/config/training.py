@@ -104,6 +104,10 @@ class RecipeConfig(Section):
             f"recipe.warmup_until_err={self.warmup_until_err}; with a warm-up it must lie between 0 and 1",
         )
 
+    @property
+    def cycle_steps(self) -> int:
+        return self.max_steps // self.cycles
+
     def _check_schedule(self) -> None:
         require(
             self.schedule == "multistep" or not self.milestones,

@@ -115,10 +115,9 @@ def _compiles(run: Run, model: torch.nn.Module, steps: int) -> bool:
 
 def _calls(config: Config, compiled: bool) -> Calls:
     trainer, recipe = config.trainer, config.recipe
-    cycle = recipe.max_steps // recipe.cycles if recipe.cycles > 1 else 0
     return Calls(
         steps=trainer.steps_per_call or (STEPS_PER_CALL if uses_cuda(trainer.accelerator) else 1),
-        due=(trainer.log_every_steps, trainer.checkpoint_every_steps, cycle),
+        due=(trainer.log_every_steps, trainer.checkpoint_every_steps, recipe.cycle_steps),
         compiled=compiled,
         graphs=trainer.cuda_graphs,
     )

@@ -93,7 +93,7 @@ class Recorder(pl.Callback):
             counts = pl_module.counts()
             self._write(step, {**counts.since(self._logged), "lr": pl_module.rate})
             self._logged = counts
-        if pl_module.recipe.cycles > 1 and step % (pl_module.recipe.max_steps // pl_module.recipe.cycles) == 0:
+        if pl_module.recipe.cycles > 1 and step % pl_module.recipe.cycle_steps == 0:
             self._snapshot(step, pl_module)
         # A run resumed from an epoch's last batch would skip the validation that follows it.
         ending = trainer.should_stop or trainer.is_last_batch

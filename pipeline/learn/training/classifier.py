@@ -150,7 +150,7 @@ class Classifier(pl.LightningModule):
         if step % self.recipe.check_every_steps == 0 or step >= last:
             self._check()
         if step >= last:
-            # Lightning then validates, though the epoch may not be over or not be one of val_every_epochs'.
+            # Makes Lightning validate, even if the epoch is not over or not due by trainer.val_every_epochs.
             self.trainer.should_stop, self.trainer.check_val_every_n_epoch = True, 1
 
     def _steps_ahead(self) -> int:

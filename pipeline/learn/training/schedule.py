@@ -44,7 +44,7 @@ def lr_at(step: int, recipe: RecipeConfig, warming: bool = False, drops: int = 0
     if recipe.schedule in ("multistep", "plateau"):
         fallen = bisect_right(recipe.milestones, step) if recipe.schedule == "multistep" else drops
         return recipe.warmup_lr if warming else recipe.lr * 0.1**fallen
-    length = recipe.max_steps // recipe.cycles
+    length = recipe.cycle_steps
     step = step % length if recipe.cycles > 1 else step
     rise = recipe.warmup_fraction * length
     if step < rise:
