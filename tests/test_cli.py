@@ -20,10 +20,10 @@ def test_help_imports_nothing_heavy():
         "import sys; from pipeline.cli import main; main(['--help']); "
         "print(sorted({'torch', 'hydra', 'omegaconf', 'ray', 'mlflow', 'numpy', 'yaml', 'pydantic'} & set(sys.modules)))"
     )
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said.splitlines()[-1] == "[]"
-    assert all(verb in said for verb in VERBS)
-    assert "data=cifar10|cifar100|digits" in said and "ensemble=best_per_depth|" in said
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
+    assert all(verb in printed for verb in VERBS)
+    assert "data=cifar10|cifar100|digits" in printed and "ensemble=best_per_depth|" in printed
 
 
 def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
@@ -54,9 +54,9 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, monkeypa
     (root / "list.yaml").write_text("- seed")
     monkeypatch.chdir(root)
     assert main(arguments) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"pipeline {arguments[0]}: ") and sentence in said
-    assert "Traceback" not in said and len(said.strip().splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"pipeline {arguments[0]}: ") and sentence in printed
+    assert "Traceback" not in printed and len(printed.strip().splitlines()) == 1
 
 
 def test_outside_a_clone_it_says_so(tmp_path, capsys):
@@ -98,8 +98,8 @@ def test_help_answers_at_once(workspace):
 def test_help_is_there_for_all_verbs_and_for_each(arguments, code, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert main(arguments) == code
-    said = capsys.readouterr().out
-    assert said.startswith("usage: pipeline VERB") and "--cfg job" in said and "choices:" in said
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: pipeline VERB") and "--cfg job" in printed and "choices:" in printed
 
 
 def test_an_unknown_verb_is_refused_with_those_there_are(capsys):
@@ -110,7 +110,7 @@ def test_an_unknown_verb_is_refused_with_those_there_are(capsys):
 
 def test_compose_writes_what_the_stages_read_and_take_as_it_is(monkeypatch, capsys, workspace):
     root: Path = workspace()
-    monkeypatch.chdir(root / "conf" / "data")  # the repository is found from a folder inside it
+    monkeypatch.chdir(root / "conf" / "data")  # a folder inside the repository is enough
     assert main(["compose", "seed=5"]) == 0
     monkeypatch.chdir(root)
     (root / "params.yaml").write_text("set: {seed: 6}")

@@ -83,9 +83,9 @@ def keys_read(stage: str) -> set[str]:
         and path.name != "record.py"
         and (trains or path.relative_to(ROOT).parts[1] not in ("learn", "run"))
     ]
-    found = set().union(*map(attributes, files))
-    return {name for owner, name in found if owner == "config" and name in SECTIONS} | {
-        f"{owner}.{name}" for owner, name in found if name in KEYS.get(owner, ())
+    names = set().union(*map(attributes, files))
+    return {name for owner, name in names if owner == "config" and name in SECTIONS} | {
+        f"{owner}.{name}" for owner, name in names if name in KEYS.get(owner, ())
     }
 
 

@@ -97,8 +97,8 @@ def importing() -> dict[str, subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("module", WITHOUT)
 def test_it_imports_without(module, importing):
-    _, said = importing[module].communicate()
-    assert importing[module].returncode == 0, said
+    _, error = importing[module].communicate()
+    assert importing[module].returncode == 0, error
 
 
 def test_no_two_modules_of_the_tests_share_a_name():

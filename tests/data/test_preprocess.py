@@ -212,7 +212,7 @@ def test_digits_from_start_to_store(tmp_path):
     assert before["test_images.npy"] == after["test_images.npy"] and before["splits.npz"] != after["splits.npz"]
 
 
-def test_results_keep_their_order_and_do_not_pile_up():
+def test_results_keep_their_order_and_do_not_pile_up_and_an_error_in_a_thread_ends_the_map():
     started = []
 
     def double(item: int) -> int:
@@ -223,9 +223,6 @@ def test_results_keep_their_order_and_do_not_pile_up():
     assert next(results) == 0
     assert len(started) <= (AHEAD * 4 + 1) * 10
     assert list(results) == list(range(2, 20_000, 2))
-
-
-def test_an_error_in_a_thread_ends_the_map():
     with pytest.raises(ZeroDivisionError):
         list(ordered_map(lambda n: 1 // (50 - n), range(100), workers=3))
 
@@ -247,4 +244,5 @@ def test_imagenette_as_published(tmp_path):
     data = config(mirror=str(SHARED), path="imagenette.tgz", format="shards", image_size=160, num_val=500)
     assert build(data, tmp_path).counts == {"train": 3000, "test": 1500}
     records = open_store(tmp_path / "store").train()
+    assert np.bincount(records.labels).tolist() == [300] * 10
     assert {min(Image.open(io.BytesIO(records.jpeg(n))).size) for n in range(0, 3000, 100)} == {160}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photos import SHARED, encoded, needs, noise, tar
+from photos import encoded, noise, tar
 from PIL import Image
 from scipy.io import savemat
 
@@ -102,15 +102,12 @@ class Harmful:
         return eval, ("__import__('pathlib').Path('harm').touch()",)
 
 
-def test_a_pickle_that_would_run_code_is_refused_before_it_does(tmp_path, monkeypatch):
+def test_a_pickle_that_would_run_code_is_refused_before_it_does_and_so_is_a_tar_without_batches(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = cifar(tmp_path, {"data_batch_1": {"data": Harmful()}, "test_batch": {}}, ["cat"])
     with pytest.raises(ValueError, match=r"asks for (__builtin__|builtins)\.eval"):
         listed("cifar-pickles", path)
     assert not (tmp_path / "harm").exists()
-
-
-def test_a_tar_without_batches_is_no_cifar(tmp_path):
     with pytest.raises(ValueError, match="no CIFAR batches"):
         listed("cifar-pickles", class_folders(tmp_path, "train/cat/1.png"))
 
@@ -198,12 +195,3 @@ def test_decode_refuses_what_is_damaged_deep_or_no_image():
         decode(b"<html>not found</html>")
     with pytest.raises(ValueError, match="more than 8 bits"):
         decode(encoded(Image.fromarray(np.zeros((4, 4), np.uint16))))
-
-
-@needs("imagenette.tgz")
-def test_imagenette_as_published(tmp_path):
-    with open_published("class-folders", [SHARED / "imagenette.tgz"], tmp_path) as published:
-        assert len(published.classes) == 10 and published.classes == sorted(published.classes)
-        assert np.bincount([r.label for r in published.train]).tolist() == [300] * 10
-        assert np.bincount([r.label for r in published.test]).tolist() == [150] * 10
-        assert min(decode(published.train[1234].image.read()).size) == 224

@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import simplejpeg
 from photos import encoded, shard_names
@@ -35,36 +36,27 @@ def stored(published: bytes, limit: int = 256) -> tuple[bytes, Image.Image]:
     return jpeg, decode(jpeg)
 
 
-def test_images_are_found_across_shards_and_batches(folder):
+def test_images_lie_across_shards_and_batches_that_any_arrow_reader_understands(folder):
     assert sorted(p.name for p in folder.glob("*.arrow")) == [f"train-0000{n}.arrow" for n in range(3)]
     records = ShardRecords(folder, "train")
     assert len(records) == 21
     assert [bytes(records.jpeg(n)) for n in range(21)] == JPEGS
     assert shard_names(folder, "train") == NAMES
     assert records.labels.tolist() == [n % 3 for n in range(21)]
-
-
-def test_reading_copies_nothing(folder):
-    view = ShardRecords(folder, "train").jpeg(np.int64(13))
-    assert isinstance(view, memoryview) and view.readonly and view.nbytes == 113
-    again = ShardRecords(folder, "train")
-    assert np.shares_memory(np.frombuffer(again.jpeg(13), np.uint8), np.frombuffer(again.jpeg(13), np.uint8))
-
-
-@pytest.mark.parametrize("index", [-1, 21])
-def test_an_index_beyond_the_set_is_an_error(folder, index):
-    with pytest.raises(IndexError, match="of 21"):
-        ShardRecords(folder, "train").jpeg(index)
-
-
-def test_shards_describe_themselves_to_any_arrow_reader(folder):
-    import pyarrow as pa
-
     table = pa.ipc.open_file(folder / "train-00002.arrow").read_all()
     assert table.column_names == ["image", "label", "name"]
     assert [str(field.type) for field in table.schema] == ["large_binary", "int32", "string"]
     assert table["label"].to_pylist() == [n % 3 for n in range(16, 21)]
-    assert table["image"][4].as_py() == JPEGS[20]
+
+
+def test_reading_copies_nothing_and_an_index_beyond_the_set_is_an_error(folder):
+    view = ShardRecords(folder, "train").jpeg(np.int64(13))
+    assert isinstance(view, memoryview) and view.readonly and view.nbytes == 113
+    again = ShardRecords(folder, "train")
+    assert np.shares_memory(np.frombuffer(again.jpeg(13), np.uint8), np.frombuffer(again.jpeg(13), np.uint8))
+    for index in (-1, 21):
+        with pytest.raises(IndexError, match="of 21"):
+            again.jpeg(index)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

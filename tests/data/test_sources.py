@@ -183,15 +183,13 @@ def test_imagenets_tars_stay_where_they_are_and_are_hashed_once(imagenet, tmp_pa
     assert hashed == [ILSVRC[1]]
 
 
-def test_imagenet_as_class_folders(tmp_path):
+def test_imagenet_is_read_from_class_folders_too_and_without_its_devkit_the_error_says_what_is_needed(
+    imagenet, tmp_path
+):
     folder_set(tmp_path / "downloads" / "imagenet", "train", "val")
-    data = config("imagenet", mirror="downloads")
-    manifest = fetch(data, tmp_path)
+    manifest = fetch(config("imagenet", mirror="downloads"), tmp_path)
     assert manifest["layout"] == "class-folders"
     assert manifest["files"][0]["path"] == str(tmp_path / "downloads" / "imagenet")
-
-
-def test_imagenet_without_its_devkit_says_what_is_needed(imagenet, tmp_path):
     (tmp_path / "imagenet" / ILSVRC[2]).unlink()
     with pytest.raises(FileNotFoundError, match=r"devkit_t12\.tar\.gz, or with train/<wnid>/.*data\.path=/my/imagenet"):
         fetch(imagenet, tmp_path)

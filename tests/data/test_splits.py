@@ -21,10 +21,7 @@ def test_the_seed_decides_and_nothing_else():
     assert set(np.bincount(LABELS[first])) == {500}
     assert np.array_equal(first, stratified(LABELS, 5000, seed=0))
     assert len(np.intersect1d(first, stratified(LABELS, 5000, seed=1))) < 1000
-
-
-def test_the_draw_is_fixed_for_good():
-    """A change of these numbers changes every published result."""
+    # Other numbers here change every published result.
     assert stratified(np.repeat([0, 1], 10), 4, seed=0).tolist() == [2, 3, 11, 13]
 
 
@@ -48,9 +45,6 @@ def test_shares_follow_the_largest_remainder(sizes, count, shares):
 def test_a_split_that_leaves_a_class_out_is_refused(count):
     with pytest.raises(ValueError, match=rf"data\.num_val={count} .* choose from 10 to 49990"):
         make_splits(LABELS, count, seed=0)
-
-
-def test_a_class_of_one_image_is_refused():
     with pytest.raises(ValueError, match="class number 1 has one image"):
         stratified(np.array([0, 0, 0, 1]), 2, seed=0)
 
