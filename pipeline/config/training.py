@@ -29,7 +29,8 @@ class AugmentConfig(Section):
 
     kind: Literal["pad_crop", "random_resized_crop", "scale_jitter"] = "pad_crop"
     crop: int  # side in pixels of the square that the net sees; by default the side of small images
-    padding: int = 4  # pad_crop: zeros added on each side after the mean is subtracted
+    padding: int = 4  # pad_crop: pixels added on each side
+    pad_with: Literal["mean", "black"] = "mean"  # pad_crop: zeros after the mean is subtracted, or before
     flip: bool = True
     min_side: int = 0  # scale_jitter: shorter side drawn from [min_side, max_side]
     max_side: int = 0

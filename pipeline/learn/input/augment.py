@@ -16,21 +16,23 @@ PAD_CROP_DRAWS = 3  # row, column, flip
 
 
 class PadCrop:
-    """Mean subtraction, zero padding, random crop and flip of small images (Sec. 4.2).
+    """Mean subtraction, padding, random crop and flip of small images (Sec. 4.2).
 
-    The mean is subtracted before padding, as in the paper, so padded pixels are zeros of the normalised image.
+    By default the mean is subtracted before padding, so padded pixels are zeros of the normalised image.
 
     Args:
         mean: (H, W, C) float32 in [0, 1]: the per-pixel mean, or the channel mean repeated.
         std: (C,) float32; ones where only the mean is subtracted.
         padding: pixels on each side.
         flip: whether half of the crops are mirrored.
+        black: whether padded pixels are black, less the mean at the border, as in public code.
     """
 
-    def __init__(self, mean: Tensor, std: Tensor, padding: int, flip: bool) -> None:
+    def __init__(self, mean: Tensor, std: Tensor, padding: int, flip: bool, black: bool = False) -> None:
         self.padding, self.flip = padding, flip
         self._mean, self._scale = mean * 255.0, 1.0 / (255.0 * std)
-        self._padded_mean = F.pad(self._mean, (0, 0, padding, padding, padding, padding))
+        padded = F.pad(self._mean.permute(2, 0, 1), (padding,) * 4, mode="replicate" if black else "constant")
+        self._padded_mean = padded.permute(1, 2, 0).contiguous()
 
     def to(self, device: torch.device) -> PadCrop:
         for name in ("_mean", "_scale", "_padded_mean"):

@@ -160,7 +160,7 @@ def batches_of(
         return ShardBatches(records, augment, Normalize(means, std), workers, colours)
     height, width = records.images.shape[1:3]
     mean = torch.from_numpy(statistics.pixel_mean) if per_pixel else mean.expand(height, width, -1).contiguous()
-    return ArrayBatches(records, PadCrop(mean, std, augment.padding, augment.flip))
+    return ArrayBatches(records, PadCrop(mean, std, augment.padding, augment.flip, black=augment.pad_with == "black"))
 
 
 def _required(statistic: np.ndarray | None, key: str) -> np.ndarray:

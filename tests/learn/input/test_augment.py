@@ -24,6 +24,12 @@ def test_padding_is_zero_after_the_mean_is_subtracted():
     assert cropped(0.99, 0.99, 0.9).tolist() == [[4, 5, 0], [7, 8, 0], [0, 0, 0]]
 
 
+def test_black_padding_is_zero_before_the_mean_is_subtracted():
+    mean = IMAGE[0].float() / 255  # of the pixel at the border
+    crop = PadCrop(mean, ONES, padding=1, flip=False, black=True).train(IMAGE, torch.zeros(1, 3))
+    assert (crop[0, 0] * 255).round().tolist() == [[-10, -10, -11], [-10, 0, 0], [-13, 0, 0]]
+
+
 def test_half_of_the_draws_are_mirrored_where_flips_are_on():
     assert cropped(0.5, 0.5, 0.1).tolist() == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
     assert cropped(0.5, 0.5, 0.1, mirror=False).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
