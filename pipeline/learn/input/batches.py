@@ -166,7 +166,7 @@ def batches_of(
 def _required(statistic: np.ndarray | None, key: str) -> np.ndarray:
     if statistic is None:
         raise ValueError(
-            f"recipe.{key} needs a statistic that this data store lacks; make it again with `dvc repro preprocess`"
+            f"recipe.{key} needs a statistic that this data store lacks; `pipeline preprocess` with the same overrides makes it again"
         )
     return statistic
 
