@@ -190,7 +190,7 @@ def test_a_store_that_lacks_a_statistic_is_refused(shards: Path) -> None:
     store = open_store(shards)
     older = replace(store.statistics("full"), covariance=None, pixel_mean=None)
     for augment, normalize, key in ((COLOURED, "channel", "augment.pca_std"), (JITTER, "per_pixel_mean", "normalize")):
-        with pytest.raises(ValueError, match=rf"recipe\.{key}.* needs .*`dvc repro preprocess`"):
+        with pytest.raises(ValueError, match=rf"recipe\.{key}.* needs .*`pipeline preprocess`"):
             batches_of(store.train(), older, augment, normalize, 1)
 
 
