@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ LOOK_BACK_S = 3600.0
 HOURLY_BELOW = 0.1  # units a second; a lower rate is given per hour
 
 
-class Progress:
+class Progress(ABC):
     """Counts units of work; its subclasses display the count."""
 
     def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
@@ -27,9 +28,11 @@ class Progress:
         """Sets the text beside the count, for example the latest loss."""
         self.text = text
 
+    @abstractmethod
     def update(self) -> None:
         """Displays the present count."""
 
+    @abstractmethod
     def close(self) -> None:
         """Ends the display."""
 

@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Self
@@ -41,7 +42,7 @@ class Entry(NamedTuple):
         return self.container.read(self)
 
 
-class Container:
+class Container(ABC):
     """A folder or archive; its entries can be read until the `with` block ends."""
 
     def __init__(self, path: Path) -> None:
@@ -54,18 +55,20 @@ class Container:
         self.close()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes what the container holds open; a folder holds nothing."""
+        return
 
+    @abstractmethod
     def entries(self) -> Iterator[Entry]:
         """Every plain file.
 
         Raises:
             ValueError: the archive is damaged, or holds a link, a device, an encrypted file or an unsafe name.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, entry: Entry) -> bytes:
-        raise NotImplementedError
+        """See `Entry.read`."""
 
 
 def open_container(path: Path, scratch: Path, only: tuple[str, ...] = ()) -> Container:
