@@ -9,7 +9,8 @@ import torch
 
 
 def resolve(precision: str, accelerator: str) -> str:
-    """fp32, tf32 or bf16. auto is bf16 if the hardware multiplies it (CUDA from Ampere on, CPUs with AMX), else fp32.
+    """fp32, tf32 or bf16. auto is bf16 if the hardware multiplies it (CUDA from Ampere on, CPUs with AMX
+    or AVX-512 bf16), else fp32.
 
     Weights, batch norm statistics and the optimiser always stay in fp32 (automatic mixed precision).
 
@@ -26,7 +27,7 @@ def resolve(precision: str, accelerator: str) -> str:
         return precision
     if cuda:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"  # CPUs with AMX have it too
 
 
 @contextmanager

@@ -15,11 +15,11 @@ def rounding() -> tuple[bool, bool]:
     return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
 
 
-@pytest.mark.parametrize(("amx", "auto"), [(True, "bf16"), (False, "fp32")])
+@pytest.mark.parametrize(("multiplies_bf16", "auto"), [(True, "bf16"), (False, "fp32")])
 def test_auto_is_what_the_cpu_multiplies_fast_and_a_named_choice_stays(
-    monkeypatch: pytest.MonkeyPatch, amx: bool, auto: str
+    monkeypatch: pytest.MonkeyPatch, multiplies_bf16: bool, auto: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies_bf16)
     assert [resolve(named, "cpu") for named in ("auto", "fp32", "bf16")] == [auto, "fp32", "bf16"]
 
 
