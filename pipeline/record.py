@@ -75,7 +75,7 @@ class Net:
     def setting(self) -> str:
         """Equal for nets that were trained alike, whatever their architecture, learning rate and seed."""
         recipe = None if self.recipe is None else {**asdict(self.recipe), "lr": None}
-        wiring = (self.model.init_fan, self.model.shortcut_zeros, self.sync_batchnorm)
+        wiring = (self.model.init_fan, self.model.shortcut_zeros, self.model.norm_scale, self.sync_batchnorm)
         return json.dumps([recipe, self.split, self.num_train, self.start, wiring], sort_keys=True)
 
     def to_json(self) -> dict[str, Any]:

@@ -56,6 +56,9 @@ class ModelConfig(Section):
     stride_on: Literal["1x1", "3x3"] = "1x1"  # convolution of a bottleneck that has the stride; torchvision's: 3x3
     shortcut_zeros: Literal["after", "around"] = "after"  # option A pads behind the channels, or half before them
     init_fan: Literal["fan_in", "fan_out"] = "fan_in"  # of He's initialisation: Caffe's default, or torchvision's
+    # Batch norm's scales at the start: 1, but 0 at the end of a residual branch (Goyal et al. 2017), or drawn from
+    # U(0, 1), as Torch7 and PyTorch before 1.2 did.
+    norm_scale: Literal["one", "zero_last", "uniform"] = "one"
 
     @property
     def kind(self) -> str:
@@ -95,6 +98,10 @@ class ModelConfig(Section):
         for key, hint in get_type_hints(ModelConfig).items():
             value, allowed = getattr(self, key), get_args(hint)
             require(not allowed or value in allowed, f"model.{key}={value!r}; choose one of {', '.join(allowed)}")
+        require(
+            self.norm_scale != "zero_last" or self.residual,
+            f"model.norm_scale=zero_last with {self.name}, whose layers would pass no signal without shortcuts; choose one or uniform",
+        )
         if self.family == "cifar":
             require(
                 self.depth >= 8 and (self.depth - 2) % 6 == 0,

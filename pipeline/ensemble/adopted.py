@@ -100,7 +100,7 @@ def _record(config: Config, store: Store, start: Start) -> Net:
     """The record that the weights are saved with. Its key hashes what decides predictions, not how nets are trained."""
     run = Run(config=config, manifest=store.manifest, precision="fp32", start=start, location=None, key="")
     net = replace(run.net, recipe=None, seed=None, start="", complete=True)
-    model = {key: value for key, value in asdict(config.model).items() if key != "init_fan"}
+    model = {key: value for key, value in asdict(config.model).items() if key not in ("init_fan", "norm_scale")}
     view = [net.normalize, net.split, net.data, net.augment.crop, net.augment.test_side]
     identity = json.dumps([ADOPTED, model, net.num_classes, net.in_channels, view, start.fingerprint], sort_keys=True)
     return replace(net, key=hashlib.sha256(identity.encode()).hexdigest()[:12])

@@ -238,7 +238,7 @@ def recipe_of(net: Net) -> dict[str, Any]:
     recipe = asdict(net.recipe)
     flat = {key: value for key, value in recipe.items() if key not in _APART}
     flat |= {f"augment.{key}": value for key, value in recipe["augment"].items()}
-    model = {"init_fan": net.model.init_fan, "shortcut_zeros": net.model.shortcut_zeros}
+    model = {key: getattr(net.model, key) for key in ("init_fan", "shortcut_zeros", "norm_scale")}
     return {**flat, **model, "split": net.split, "sync_batchnorm": net.sync_batchnorm}
 
 

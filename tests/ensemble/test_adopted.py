@@ -50,7 +50,12 @@ def test_the_key_hashes_the_weights_and_what_decides_predictions(workspace, thei
     assert len(tracked(root)) == 2
     keys = [
         adopted(root, weights, *more)[0].net.key
-        for more in ((), ("recipe.augment.padding=2",), ("model.init_fan=fan_out",), ("model.shortcut_zeros=around",))
+        for more in (
+            (),
+            ("recipe.augment.padding=2",),
+            ("model.init_fan=fan_out", "model.norm_scale=uniform"),
+            ("model.shortcut_zeros=around",),
+        )
     ]
     assert keys[0] == keys[1] == keys[2] != keys[3]
 

@@ -34,7 +34,7 @@ def build_predecessor(model: ModelConfig, num_classes: int, in_channels: int) ->
     if model.small:
         _shrink(net, model.kind, num_classes)
     _accept(net, model.kind, in_channels)
-    init_weights(net, model.init_fan)
+    init_weights(net, model)
     return net
 
 

@@ -7,7 +7,6 @@ pixels, K classes. Nets take (N, C, H, W) floating-point images and return (N, K
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -128,8 +127,8 @@ def _stages(block: Block, num_blocks: Sequence[int], width: int, model: ModelCon
     return stages
 
 
-def init_weights(net: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:
-    """Draws every weight as in [13]: normal, mean 0, std sqrt(2 / fan); biases 0; batch norm starts as the identity.
+def init_weights(net: nn.Module, model: ModelConfig) -> None:
+    """Draws every weight as in [13]: normal, mean 0, std sqrt(2 / fan); biases 0; batch norm as model.norm_scale says.
 
     [13] derives fan-in (forward pass, its Eqn. 10) and fan-out (backward) and finds either sufficient. The paper was
     trained with Caffe, whose "msra" filler takes fan-in by default; torchvision takes fan-out. The two differ where a
@@ -138,9 +137,15 @@ def init_weights(net: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:
     for module in net.modules():
         # On the meta device there is nothing to draw, and trying would import torch's compiler for seconds.
         if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
-            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, mode=model.init_fan, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    # Scales come after all weights, so that the seed draws the same weights whatever the scales are.
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and model.norm_scale == "uniform" and not module.weight.is_meta:
+            nn.init.uniform_(module.weight)
+        if isinstance(module, BasicBlock | Bottleneck) and model.norm_scale == "zero_last":
+            nn.init.zeros_((module.bn3 if isinstance(module, Bottleneck) else module.bn2).weight)
 
 
 class CifarResNet(nn.Module):
@@ -157,7 +162,7 @@ class CifarResNet(nn.Module):
         self.layer1, self.layer2, self.layer3 = _stages(BasicBlock, [(model.depth - 2) // 6] * 3, 16, model)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64, num_classes)
-        init_weights(self, model.init_fan)
+        init_weights(self, model)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -182,7 +187,7 @@ class ImageNetResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = _stages(block, num_blocks, 64, model)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * block.expansion, num_classes)
-        init_weights(self, model.init_fan)
+        init_weights(self, model)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))

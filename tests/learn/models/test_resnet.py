@@ -159,9 +159,31 @@ def test_weights_are_drawn_as_he_init_by_the_chosen_fan(choice, fan):
     assert all((norm.weight == 1).all() and not norm.bias.any() and norm.eps == 1e-5 for norm in norms)
 
 
+@pytest.mark.parametrize(("family", "depth", "last"), [("cifar", 20, "bn2"), ("imagenet", 50, "bn3")])
+def test_batch_norm_scales_start_as_chosen_beside_the_same_weights(family, depth, last):
+    def fresh(norm_scale):
+        torch.manual_seed(0)
+        return build_model(make_model(depth, family=family, norm_scale=norm_scale), 10)
+
+    one, zero, uniform = map(fresh, ("one", "zero_last", "uniform"))
+    assert all(
+        torch.equal(a.weight, b.weight) for a, b in zip(_of(one, nn.Conv2d), _of(uniform, nn.Conv2d), strict=True)
+    )
+    zeroed = [name for name, norm in zero.named_modules() if isinstance(norm, nn.BatchNorm2d) and not norm.weight.any()]
+    blocks = sum(isinstance(module, BasicBlock | Bottleneck) for module in zero.modules())
+    assert len(zeroed) == blocks and all(name.endswith(f".{last}") for name in zeroed)
+    scales = torch.cat([norm.weight for norm in _of(uniform, nn.BatchNorm2d)])
+    assert scales.min() >= 0 and scales.max() <= 1 and scales.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def _of(net, kind):
+    return [module for module in net.modules() if isinstance(module, kind)]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        ({"residual": False, "norm_scale": "zero_last"}, "zero_last with plain-20, whose layers would pass no signal"),
         ({"family": "lenet"}, "model.family='lenet'; choose one of cifar, imagenet"),
         ({"stride_on": "2x2"}, "model.stride_on='2x2'; choose one of 1x1, 3x3"),
         ({"depth": 2}, "model.depth=2 is not 6n+2"),
