@@ -7,7 +7,7 @@ evaluation adds test errors, the report reads it. A new fact about nets is a new
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -106,6 +106,16 @@ def from_json(values: Mapping[str, Any]) -> Net:
         return Net(**kept)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not the record of a net: {error}") from None
+
+
+def best_on_validation(nets: Sequence[Net]) -> Net | None:
+    """The net with the lowest validation error, of equal ones the first.
+
+    None if a net of several has none: only the test error could then choose, and a test error must choose nothing.
+    """
+    if len(nets) > 1 and any(net.val_err1 is None for net in nets):
+        return None
+    return min(nets, key=lambda net: net.val_err1 or 0.0, default=None)
 
 
 def _recipe(values: Mapping[str, Any] | None) -> RecipeConfig | None:

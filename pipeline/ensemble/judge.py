@@ -30,7 +30,7 @@ from pipeline.evaluation.errors import (
     wrong,
 )
 from pipeline.evaluation.intervals import mcnemar_exact, paired_bootstrap, wilson
-from pipeline.record import Net
+from pipeline.record import Net, best_on_validation
 
 VIEWS = {"single": "1-crop", "ten_crop": "10-crop", "multi_scale": "dense, 5 scales"}  # as the report names them
 PLOTTED = 100_000  # images; `dvc plots` cannot use a larger table
@@ -63,6 +63,7 @@ def judge(
     if named:
         named = replace(named[0], weight=weights.get(named[0].checkpoint_sha256)), named[1]
     pairs = list(zip(ensemble.members, members, strict=True))
+    against = [compared(average, pair, labels) for pair in pairs]
     result = {
         "data": _data(images),
         "members": [_tested(net, values, labels) for net, values in pairs],
@@ -72,7 +73,8 @@ def judge(
             "val_err1": ensemble.val_err1,
             "by_size": by_size,
             **errors_of(average, labels),
-            **compared(average, best_member(pairs), labels),
+            "against_members": against,
+            **against_best(ensemble.members, against),
         },
         "run": _tested(*named, labels) if named else None,
         "others": [_tested(net, values, labels) for net, values in others],
@@ -120,34 +122,41 @@ def errors_by_class(probabilities: Probabilities, labels: Labels, classes: Seque
     ]
 
 
-def best_member(members: Sequence[Tested]) -> Tested:
-    """The member with the lowest validation error: the net that would be published if there were no ensemble.
-
-    The lowest test error would let the test images choose. Where a member has no validation error, the first one that
-    the user listed.
-    """
-    errors = [math.inf if net.val_err1 is None else net.val_err1 for net, _ in members]
-    return members[0] if math.inf in errors else members[errors.index(min(errors))]
-
-
-def compared(probabilities: Probabilities, best: Tested, labels: Labels) -> dict[str, Any]:
-    """The ensemble against its best member on the same images: McNemar's exact p, and the difference of errors (bootstrap).
+def compared(probabilities: Probabilities, member: Tested, labels: Labels) -> dict[str, Any]:
+    """The ensemble against a member on the same images: McNemar's exact p, and the difference of errors (bootstrap).
 
     The keys that end in 5 are for top-5 errors.
     """
-    net, values = best
-    comparison: dict[str, Any] = {}
+    net, values = member
+    comparison: dict[str, Any] = {"run_id": net.run_id, "checkpoint_sha256": net.checkpoint_sha256}
     for k, end in ((1, ""), (5, "5")):
         ours, theirs = wrong(probabilities, labels, k), wrong(values, labels, k)
         difference = paired_bootstrap(ours, theirs, SEED)
-        comparison[f"mcnemar_p{end}"] = mcnemar_exact(ours, theirs)
-        comparison[f"difference_to_best_member{end}"] = {
+        comparison[f"difference{end}"] = {
             "estimate": difference.estimate,
             "ci95": [difference.low, difference.high],
-            "run_id": net.run_id,
-            "checkpoint_sha256": net.checkpoint_sha256,
         }
+        comparison[f"mcnemar_p{end}"] = mcnemar_exact(ours, theirs)
     return comparison
+
+
+def against_best(members: Sequence[Net], against: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The comparison with the net that would be published if there were no ensemble; None where none can be chosen.
+
+    Args:
+        against: what `compared` returns for each member.
+    """
+    best = best_on_validation(members)
+    chosen = None if best is None else against[members.index(best)]
+    result: dict[str, Any] = {}
+    for end in ("", "5"):
+        result[f"difference_to_best_member{end}"] = chosen and {
+            **chosen[f"difference{end}"],
+            "run_id": chosen["run_id"],
+            "checkpoint_sha256": chosen["checkpoint_sha256"],
+        }
+        result[f"mcnemar_p{end}"] = chosen and chosen[f"mcnemar_p{end}"]
+    return result
 
 
 def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from pipeline.record import Net, from_json
+from pipeline.record import Net, best_on_validation, from_json
 
 Kind = Literal["plain", "residual", "others"]
 TRAIN, VAL = "train/err1", "val/err1"
@@ -108,11 +108,6 @@ class ReportInputs:
     def ensemble(self) -> Mapping[str, Any] | None:
         return self.evaluation.get("ensemble")
 
-    @property
-    def gain(self) -> Mapping[str, Any] | None:
-        """The ensemble's error minus the best member's on the same images; negative if the ensemble is better."""
-        return self.ensemble.get("difference_to_best_member") if self.ensemble else None
-
     @cached_property
     def nets(self) -> list[Net]:
         return evaluated(self.evaluation)
@@ -127,15 +122,34 @@ class ReportInputs:
         """The nets of data.split=full."""
         return [net for net in self.nets if net.val_err1 is None]
 
-    @property
+    @cached_property
     def best_member(self) -> Net | None:
-        """The member that evaluation compared with the ensemble, else the one with the lowest validation error."""
-        gain: Mapping[str, Any] = self.gain or {}
-        for name in ("checkpoint_sha256", "run_id"):
-            for member in self.members:
-                if gain.get(name) and getattr(member, name) == gain.get(name):
-                    return member
-        return min(self.members, key=by_validation, default=None)
+        """The member with the lowest validation error; None where none can be chosen, see `best_on_validation`."""
+        return best_on_validation(self.members)
+
+    @property
+    def gain(self) -> Mapping[str, Any] | None:
+        """The ensemble's error minus the best member's on the same images; negative if the ensemble is better."""
+        return self.ensemble.get("difference_to_best_member") if self.ensemble and self.best_member else None
+
+    @property
+    def against_members(self) -> list[tuple[Net, Mapping[str, Any]]]:
+        """Each member and the ensemble's comparison with it; [] if an earlier version evaluated."""
+        comparisons = self.ensemble.get("against_members", []) if self.ensemble else []
+        return list(zip(self.members, comparisons, strict=False))
+
+    def rival(self, end: Literal["", "5"] = "") -> tuple[Net, Mapping[str, Any] | None] | None:
+        """The member that an ensemble has to beat, and the difference of errors, None if an earlier version evaluated.
+
+        The best member; where none can be chosen, the one with the lowest test error, so that all are beaten.
+
+        Args:
+            end: "5" for top-5 errors.
+        """
+        if self.ensemble and self.best_member:
+            return self.best_member, self.ensemble.get(f"difference_to_best_member{end}")
+        against = [(member, comparison[f"difference{end}"]) for member, comparison in self.against_members]
+        return max(against, key=lambda pair: pair[1]["estimate"], default=None)
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -194,10 +208,9 @@ def evaluated(evaluation: Mapping[str, Any]) -> list[Net]:
     return [*members, *run, *map(from_json, evaluation.get("others", []))]
 
 
-def by_validation(net: Net) -> tuple[bool, float]:
-    """Sort key: validation error; nets without one come last, by test error."""
-    error = net.val_err1
-    return (error is None, (net.test_err1 or 0.0) if error is None else error)
+def by_validation(net: Net) -> float:
+    """Sort key: validation error; nets without one come last, in their order, as test errors must choose nothing."""
+    return math.inf if net.val_err1 is None else net.val_err1
 
 
 def ids(run: Net | Trial) -> set[str]:

@@ -20,6 +20,7 @@ from pipeline.report.classes import classes
 from pipeline.report.comparison import comparison
 from pipeline.report.cost import error_against_cost, transfer
 from pipeline.report.curves import curves, layers
+from pipeline.report.gain import gain
 from pipeline.report.inputs import ReportInputs, ids
 from pipeline.report.nets import nets
 from pipeline.report.paper import PROTOCOLS, TITLE
@@ -132,6 +133,10 @@ def _headline(inputs: ReportInputs) -> list[md.Block]:
     if best := inputs.best_member:
         detail = f"{best.name}, 95% interval {md.interval(best.ci95)}"
         numbers.append(("Best member, test error", md.percent(best.test_err1), detail))
+    elif inputs.members:
+        low, high = (end(net.test_err1 or 0.0 for net in inputs.members) for end in (min, max))
+        detail = "no member can be chosen as the best without validation errors"
+        numbers.append(("Members, test error", md.interval((low, high)), detail))
     elif run := inputs.named_run:
         detail = f"{run.name}, 95% interval {md.interval(run.ci95)}; {n} test images"
         numbers.append(("Named run, test error", md.percent(run.test_err1), detail))
@@ -139,7 +144,7 @@ def _headline(inputs: ReportInputs) -> list[md.Block]:
     split = "; nets of data.split=full train on val too" if inputs.on_all_images else ""
     detail = f"{md.plural(len(inputs.data['classes']), 'class')}; {counts}{split}"
     numbers += [_runs(inputs), ("Data set", inputs.data["name"], detail)]
-    return [md.tiles(numbers), *_gain(inputs)]
+    return [md.tiles(numbers), *gain(inputs)]
 
 
 def _runs(inputs: ReportInputs) -> tuple[str, str, str]:
@@ -149,27 +154,6 @@ def _runs(inputs: ReportInputs) -> tuple[str, str, str]:
     parts = [f"{md.plural(len(inputs.trials), 'sweep trial')}, {stopped} stopped early"] if inputs.trials else []
     parts += [f"{md.plural(len(apart), 'run')} outside the sweep"] if apart and inputs.trials else []
     return "Training runs", md.count(len(inputs.trials) + len(apart)), "; ".join(parts) or "no sweep"
-
-
-def _gain(inputs: ReportInputs) -> list[md.Block]:
-    if not inputs.ensemble:
-        return [md.paragraph("No ensemble was evaluated.")]
-    if inputs.ensemble["size"] < 2:
-        return [md.paragraph("The ensemble has one member, so averaging changes nothing.")]
-    if not inputs.gain or not inputs.best_member:
-        return []
-    low, high = inputs.gain["ci95"]
-    p = inputs.ensemble.get("mcnemar_p")
-    verdict = "excludes zero" if low > 0 or high < 0 else "includes zero, so the difference may be chance"
-    test = "" if p is None else f"; McNemar's exact test gives p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    return [
-        md.paragraph(
-            "The ensemble's error minus that of its best member, both on the same test images, is ",
-            md.strong(f"{md.points(inputs.gain['estimate'])} points"),
-            f". The 95% interval, {md.points(low)} to {md.points(high)}, {verdict}{test}. "
-            "Members were selected by validation error, never by test images.",
-        )
-    ]
 
 
 def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[md.Block]:

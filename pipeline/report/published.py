@@ -127,13 +127,13 @@ def _command(result: Result) -> str:
 def _row(result: Result) -> list[str]:
     tested, average = evaluated(result["evaluation"]), result["evaluation"].get("ensemble")
     best = min(tested, key=by_validation)
+    chosen = best.val_err1 is not None or len(tested) == 1  # a test error chooses nothing
     steps = sorted({net.steps for net in tested if net.steps})
     return [
         title(result),
         md.count(len(tested)),
         " to ".join(md.count(end) for end in dict.fromkeys((steps[0], steps[-1]))) if steps else "–",
-        described(best),
-        with_errors(best.to_json()),
+        *([described(best), with_errors(best.to_json())] if chosen else ["–", "–"]),
         f"of {average['size']}" if average else "–",
         with_errors(average) if average else "–",
         ", ".join(f"{sum(c['status'] == s for c in result['claims'])} {s[:-1]}" for s in ("holds", "fails")),

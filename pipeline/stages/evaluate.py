@@ -19,7 +19,7 @@ from pipeline.ensemble.judge import judge, to_track, write_answers
 from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, all_images, validation_images
 from pipeline.ensemble.responses import responses_of
-from pipeline.record import Net
+from pipeline.record import Net, best_on_validation, from_json
 from pipeline.run.weights import BEST
 from pipeline.tracking.registry import add_test_metrics
 from pipeline.workspace import Workspace
@@ -79,21 +79,23 @@ def _responses(source: Source, nets: Sequence[tuple[Net, Path]]) -> list[dict[st
 
 
 def scalars(result: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """What `dvc exp show` compares: errors of the named run and the ensemble, and the gain over the best member."""
+    """What `dvc exp show` compares: errors of the named run and the ensemble, and the gain over the best member, if any."""
     average, errors = result["ensemble"], ("val_err1", "test_err1", "test_err5")
     nets = {"run": result["run"]} if result["run"] else {}
     metrics = {name: {key: net[key] for key in errors} for name, net in {**nets, "ensemble": average}.items()}
-    return {**metrics, "gain": {"test_err1": average["difference_to_best_member"]["estimate"]}}
+    gain = average["difference_to_best_member"]
+    return {**metrics, "gain": {"test_err1": gain["estimate"] if gain else None}}
 
 
 def show(result: dict[str, Any]) -> None:
     """Prints test errors in percent."""
     average = result["ensemble"]
-    checkpoint = average["difference_to_best_member"]["checkpoint_sha256"]
-    best = next(net for net in result["members"] if net["checkpoint_sha256"] == checkpoint)
     named = [("named run", result["run"])] if result["run"] else []
+    members = [(f"member {net['name']} {net['key']}", net) for net in result["members"]]
+    if (best := best_on_validation([from_json(net) for _, net in members])) is not None:
+        members = [("best member", net) for _, net in members if net["checkpoint_sha256"] == best.checkpoint_sha256][:1]
     for net in result["others"]:
         print(f"{net['name']} {net['key']}: test error {100 * net['test_err1']:.2f} %")
-    for name, net in (*named, ("best member", best), (f"ensemble of {average['size']}", average)):
+    for name, net in (*named, *members, (f"ensemble of {average['size']}", average)):
         low, high = (100 * bound for bound in net["ci95"])
         print(f"{name}: test error {100 * net['test_err1']:.2f} % (95 % interval {low:.2f} to {high:.2f})")

@@ -5,7 +5,7 @@ import pytest
 from runs import a_net
 
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
-from pipeline.ensemble.judge import best_member, compared, errors_by_class, errors_of, seeds_against_depths
+from pipeline.ensemble.judge import against_best, compared, errors_by_class, errors_of, seeds_against_depths
 from pipeline.evaluation.intervals import wilson
 
 LABELS = np.array([0, 1, 2, 2])
@@ -13,15 +13,23 @@ RIGHT, HALF = np.eye(4)[LABELS], np.eye(4)[[0, 1, 0, 1]]
 
 
 def test_the_best_member_is_chosen_by_validation_not_by_test():
-    members = [(a_net(run_id="better on test", val_err1=0.2), RIGHT), (a_net(run_id="chosen", val_err1=0.1), HALF)]
-    best = best_member(members)
-    comparison = compared(RIGHT, best, LABELS)
-    difference = comparison["difference_to_best_member"]
+    members = [a_net(run_id="better on test", val_err1=0.2), a_net(run_id="chosen", val_err1=0.1)]
+    against = [compared(RIGHT, pair, LABELS) for pair in zip(members, (RIGHT, HALF), strict=True)]
+    assert [each["difference"]["estimate"] for each in against] == [0.0, -0.5]
+    assert [each["run_id"] for each in against] == ["better on test", "chosen"]
+    result = against_best(members, against)
+    difference = result["difference_to_best_member"]
     assert difference["run_id"] == "chosen" and difference["estimate"] == -0.5
-    assert comparison["mcnemar_p"] == 0.5  # two images, both won
-    assert comparison["difference_to_best_member5"]["estimate"] == 0.0  # there are four classes
-    unknown = [(a_net(run_id="first", val_err1=0.3), HALF), (a_net(run_id="second"), HALF)]
-    assert best_member(unknown)[0].run_id == "first"
+    assert result["mcnemar_p"] == 0.5  # two images, both won
+    assert result["difference_to_best_member5"]["estimate"] == 0.0  # there are four classes
+
+
+def test_without_the_validation_error_of_each_member_none_is_the_best():
+    members = [a_net(run_id="first", val_err1=0.3), a_net(run_id="second")]
+    against = [compared(RIGHT, (net, HALF), LABELS) for net in members]
+    assert set(against_best(members, against).values()) == {None}
+    alone = against_best(members[1:], against[1:])  # nothing to choose from
+    assert alone["difference_to_best_member"]["run_id"] == "second"
 
 
 def test_top_5_errors_have_an_interval_of_their_own():

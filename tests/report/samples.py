@@ -80,6 +80,10 @@ def make_confusion(errors: list[float], per_class: int) -> list[list[int]]:
     return rows
 
 
+def _difference(estimate: float) -> dict[str, Any]:
+    return {"estimate": estimate, "ci95": [estimate - 0.003, estimate + 0.003]}
+
+
 def make_evaluation(name: str, members: Sequence[Net], run: Net | None, classes: list[str], n: int) -> dict[str, Any]:
     K = len(classes)
     best = min((member.test_err1 or 0.0 for member in members), default=0.09)
@@ -104,11 +108,18 @@ def make_evaluation(name: str, members: Sequence[Net], run: Net | None, classes:
             }
             for size in range(1, len(members) + 1)
         ],
-        "difference_to_best_member": {
-            "estimate": wrong / n - best,
-            "ci95": [wrong / n - best - 0.003, wrong / n - best + 0.003],
-            "run_id": min(members, key=lambda member: member.test_err1 or 0.0).run_id if members else "",
-        },
+        "difference_to_best_member": _difference(wrong / n - best),
+        "against_members": [
+            {
+                "run_id": member.run_id,
+                "checkpoint_sha256": member.checkpoint_sha256,
+                "difference": _difference(wrong / n - (member.test_err1 or 0.0)),
+                "mcnemar_p": 0.0123,
+                "difference5": _difference(0.0016 - (member.test_err5 or 0.0)),
+                "mcnemar_p5": 0.5,
+            }
+            for member in members
+        ],
     }
     names = zip(classes, confusion, range(K), strict=True)
     return {
@@ -186,3 +197,11 @@ def with_nets(
         **changes,
     }
     return dataclasses.replace(inputs, evaluation=evaluation, curves=curves)
+
+
+def unvalidated(inputs: ReportInputs) -> ReportInputs:
+    """`inputs` whose members were trained on the validation images too."""
+    nets = [dataclasses.replace(net, val_err1=None, split="full") for net in inputs.members]
+    ensemble = {**(inputs.ensemble or {}), "val_err1": None, "difference_to_best_member": None, "mcnemar_p": None}
+    ensemble["by_size"] = [{**average, "val_err1": None} for average in ensemble["by_size"]]
+    return with_nets(inputs, nets, inputs.named_run, ensemble=ensemble)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from nets import make_model, make_net
-from samples import make_sample, with_nets
+from samples import make_sample, unvalidated, with_nets
 
 from pipeline.report.inputs import data_of, kind_of
 
@@ -19,16 +19,17 @@ def test_predecessors_are_neither_plain_nor_residual(family, depth, residual, ki
     assert kind_of(make_net(depth, model=make_model(depth, residual, family))) == kind
 
 
-def test_the_best_member_is_the_one_evaluation_compared_with():
+def test_the_ensemble_is_compared_with_the_best_member_on_validation_or_with_the_hardest_to_beat():
     inputs = make_sample()
-    second = inputs.members[1]
-    gain = {"estimate": 0.0, "ci95": [0.0, 0.0], "run_id": second.run_id}
-    for name, value in (("run_id", second.run_id), ("checkpoint_sha256", second.checkpoint_sha256)):
-        ensemble = {**inputs.ensemble, "difference_to_best_member": {**gain, "run_id": "", name: value}}
-        assert with_nets(inputs, inputs.members, ensemble=ensemble).best_member == second
-    ensemble = {**inputs.ensemble, "difference_to_best_member": None}
-    best = with_nets(inputs, inputs.members, ensemble=ensemble).best_member
-    assert best.val_err1 == min(member.val_err1 for member in inputs.members)
+    first, second, *rest = inputs.members
+    chosen = with_nets(inputs, [first, replace(second, val_err1=0.01), *rest])
+    assert chosen.best_member.run_id == second.run_id
+    assert chosen.rival() == (chosen.best_member, inputs.ensemble["difference_to_best_member"]) and chosen.gain
+    unknown = unvalidated(inputs)
+    assert unknown.best_member is None and unknown.gain is None
+    net, difference = unknown.rival()
+    assert net.test_err1 == min(member.test_err1 for member in inputs.members)
+    assert difference["estimate"] == max(each["difference"]["estimate"] for _, each in unknown.against_members)
 
 
 def test_runs_that_the_tracking_server_never_saw_stay_apart():

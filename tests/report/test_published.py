@@ -118,6 +118,8 @@ def test_the_best_net_is_the_one_that_validates_best_whatever_its_test_error():
     assert row[1:5] == ["3", "700 to 900", "ResNet-20", "25.12% (24.00 to 26.00%)"]
     _, alone = rows(overview([result(inputs=with_nets(INPUTS, [unseen], ensemble=None))]))
     assert alone[3:7] == ["ResNet-110", "25.12% (24.00 to 26.00%)", "–", "–"]
+    _, two = rows(overview([result(inputs=with_nets(INPUTS, [unseen, replace(unseen, key="v")], ensemble=None))]))
+    assert two[3:5] == ["–", "–"]
 
 
 def test_each_claim_stands_once_with_every_experiment_that_measured_it():

@@ -188,6 +188,26 @@ def test_the_ensemble_stage_ships_journals_that_mlflow_lacks(chain, tmp_path, ml
     chain.run(ensemble)
 
 
+def test_nets_trained_on_all_images_are_each_compared_with_their_ensemble(workspace, capsys):
+    chain = Chain(workspace())
+    full = "data.split=full"
+    for seed in (0, 1):
+        chain.run(train, set=(full, f"seed={seed}"))
+    keys = ",".join(sorted(path.parent.name for path in chain.workspace.root.glob("runs/*/run.json")))
+    chain.run(ensemble, evaluate, set=(full, "ensemble.selection=listed", f"ensemble.members=[{keys}]"))
+    result, average = chain.result, chain.result["ensemble"]
+    assert average["difference_to_best_member"] is None and average["mcnemar_p5"] is None
+    for member, against in zip(result["members"], average["against_members"], strict=True):
+        assert against["checkpoint_sha256"] == member["checkpoint_sha256"]
+        for end, error in (("", "test_err1"), ("5", "test_err5")):
+            difference = against[f"difference{end}"]
+            assert difference["estimate"] == pytest.approx(average[error] - member[error])
+            assert difference["ci95"][0] <= difference["estimate"] <= difference["ci95"][1]
+            assert 0 <= against[f"mcnemar_p{end}"] <= 1
+    output = capsys.readouterr().out
+    assert output.count("member ResNet-8") == 2 and "best member" not in output
+
+
 def test_a_named_run_on_all_images_has_no_validation_error(chain):
     before = chain.workspace.result("train").read_text()
     chain.run(train, evaluate, set=("data.split=full",))
