@@ -1,17 +1,27 @@
-"""A claim's verdict: holds, fails or not measured, with the numbers behind it. `checks` computes it from the inputs."""
+"""A claim's verdict and the numbers behind it. `checks` computes it from the inputs.
+
+A claim says in which region a number of ours lies: a difference of errors below zero, an error below a bound. It holds
+where the 95 % interval lies inside the region and fails where it lies outside. Where the interval crosses the region's
+edge, or where no interval can be computed, the verdict is inconclusive.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from pipeline.evaluation.estimates import Estimate, holm
 from pipeline.report.markdown import points
 from pipeline.report.paper import Claim
 
-Status = Literal["holds", "fails", "not measured"]
-STATUSES: tuple[Status, ...] = ("holds", "fails", "not measured")
+Status = Literal["holds", "fails", "inconclusive", "not measured"]
+STATUSES: tuple[Status, ...] = ("holds", "fails", "inconclusive", "not measured")
 Bounds = tuple[float, float]
+
+BELOW_ZERO: Bounds = (-math.inf, 0.0)
+ALPHA = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +32,9 @@ class Outcome:
     status: Status
     evidence: str
     value: float | None = None  # our number, or the difference that decides
-    interval: Bounds | None = None
-    beyond_chance: bool | None = None  # whether the interval agrees with the verdict
+    interval: Bounds | None = None  # of `value`
+    p: float | None = None  # two-sided, that the true value lies on the region's edge; None where nothing was tested
+    p_holm: float | None = None  # p after Holm's correction for all claims that were tested on the same runs
     runs: int | None = None  # trainings behind it
     seeds: tuple[int, ...] = ()  # distinct seeds of these
     length: float | None = None  # their steps, as a share of the paper's
@@ -42,34 +53,57 @@ def unmeasured(claim: Claim, reason: str) -> Outcome:
     return Outcome(claim=claim, status="not measured", evidence=reason)
 
 
-def verdict(claim: Claim, holds: bool, evidence: str, **facts: Any) -> Outcome:
+def exact(claim: Claim, holds: bool, evidence: str, **facts: Any) -> Outcome:
+    """A verdict on counted numbers, which no chance decides."""
     return Outcome(claim=claim, status="holds" if holds else "fails", evidence=evidence, **facts)
 
 
-def compared(claim: Claim, difference: float, bounds: Bounds | None, evidence: str, **facts: Any) -> Outcome:
-    """A verdict that one error is smaller than another, by their difference."""
-    beyond = None if bounds is None else not bounds[0] <= 0 <= bounds[1]
-    evidence += f"; difference {points(difference)} points{_interval(bounds, beyond, 'includes zero')}"
-    return verdict(claim, difference < 0, evidence, value=difference, interval=bounds, beyond_chance=beyond, **facts)
+def judged(claim: Claim, estimate: Estimate, region: Bounds, evidence: str, **facts: Any) -> Outcome:
+    """A verdict on whether an estimate lies in a region, by its interval."""
+    if estimate.interval is None:
+        return Outcome(
+            claim=claim,
+            status="inconclusive",
+            evidence=f"{evidence}; no interval: one run of each net does not show how far runs differ",
+            value=estimate.value,
+            **facts,
+        )
+    low, high = estimate.interval
+    status: Status = "inconclusive"
+    if region[0] < high < region[1] and region[0] < low:
+        status = "holds"
+    elif high < region[0] or low > region[1]:
+        status = "fails"
+    distance = min(abs(estimate.value - edge) for edge in region if math.isfinite(edge))
+    if status == "inconclusive":
+        evidence += f"; {estimate.settled_by(distance)}"
+    facts = {"value": estimate.value, "interval": (low, high), "p": estimate.p(distance), **facts}
+    return Outcome(claim=claim, status=status, evidence=evidence, **facts)
 
 
-def near(claim: Claim, difference: float, bounds: Bounds | None, evidence: str, **facts: Any) -> Outcome:
-    """A verdict that two errors differ by no more than the claim's margin."""
-    margin = claim.margin / 100
-    holds, beyond = abs(difference) <= margin, None
-    if bounds:
-        low, high = bounds
-        beyond = (-margin <= low and high <= margin) if holds else (low > margin or high < -margin)
-    evidence += f"; difference {points(difference)} points, at most {claim.margin:g} either way"
-    evidence += _interval(bounds, beyond, "crosses the margin")
-    return verdict(claim, holds, evidence, value=difference, interval=bounds, beyond_chance=beyond, **facts)
+def difference_text(estimate: Estimate) -> str:
+    """difference −1.23 points, 95% interval −2.00 to −0.46 over images and seeds."""
+    text = f"difference {points(estimate.value)} points"
+    if estimate.interval is None:
+        return text
+    low, high = estimate.interval
+    return f"{text}, 95% interval {points(low)} to {points(high)} over {estimate.over}"
 
 
-def _interval(bounds: Bounds | None, beyond: bool | None, doubt: str) -> str:
-    if bounds is None:
-        return ""
-    text = f", 95% interval {points(bounds[0])} to {points(bounds[1])}"
-    return text if beyond else f"{text}, which {doubt}: it may be chance"
+def corrected(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes after Holm's correction: the more claims are tested on the same runs, the more evidence each needs."""
+    tested = [outcome for outcome in outcomes if outcome.p is not None]
+    adjusted = dict(zip(map(id, tested), holm([outcome.p or 0.0 for outcome in tested]), strict=True))
+    return [_corrected(outcome, adjusted.get(id(outcome)), len(tested)) for outcome in outcomes]
+
+
+def _corrected(outcome: Outcome, p_holm: float | None, tests: int) -> Outcome:
+    if p_holm is None:
+        return outcome
+    if outcome.status == "inconclusive" or p_holm <= ALPHA:
+        return replace(outcome, p_holm=p_holm)
+    doubt = f"; p = {outcome.p:.3f} alone, {p_holm:.3f} by Holm's correction for {tests} claims"
+    return replace(outcome, p_holm=p_holm, status="inconclusive", evidence=outcome.evidence + doubt)
 
 
 def applies(claim: Claim, dataset: str) -> bool:

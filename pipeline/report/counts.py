@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from pipeline.learn.models.cost import net_cost
-from pipeline.report.claims import Outcome, verdict
+from pipeline.report.claims import Outcome, exact
 from pipeline.report.markdown import count, percent, short
 from pipeline.report.paper import NETS, Claim
 
@@ -23,14 +23,14 @@ def size(claim: Claim) -> Outcome:
     counted = _counted(claim)
     worst = max(abs(counted[name] / printed - 1) for name, printed in claim.paper.items())
     counts = ", ".join(f"{name} {short(counted[name])}" for name in claim.nets)
-    return verdict(claim, worst <= NEAR, f"{counts}; at most {percent(worst, 1)} from the printed figures", value=worst)
+    return exact(claim, worst <= NEAR, f"{counts}; at most {percent(worst, 1)} from the printed figures", value=worst)
 
 
 def smaller(claim: Claim) -> Outcome:
     """Each net's count is below that of the one before it."""
     counted = list(_counted(claim).items())
     holds = all(later < earlier for (_, earlier), (_, later) in pairwise(counted))
-    return verdict(claim, holds, ", ".join(f"{name} {short(value)}" for name, value in counted))
+    return exact(claim, holds, ", ".join(f"{name} {short(value)}" for name, value in counted))
 
 
 def share(claim: Claim) -> Outcome:
@@ -38,7 +38,7 @@ def share(claim: Claim) -> Outcome:
     (one, other), (printed,) = _counted(claim).values(), claim.paper.values()
     result = 100 * one / other
     evidence = f"{short(one)} of {short(other)}: {result:.1f}%"
-    return verdict(claim, abs(result - printed) < 1, evidence, value=result / 100)
+    return exact(claim, abs(result - printed) < 1, evidence, value=result / 100)
 
 
 def same(claim: Claim) -> Outcome:
@@ -46,7 +46,7 @@ def same(claim: Claim) -> Outcome:
     counted = _counted(claim)
     pairs = list(zip(claim.nets[::2], claim.nets[1::2], strict=True))
     evidence = ", ".join(f"{plain} and {residual} {count(counted[residual])}" for plain, residual in pairs)
-    return verdict(claim, all(counted[a] == counted[b] for a, b in pairs), evidence)
+    return exact(claim, all(counted[a] == counted[b] for a, b in pairs), evidence)
 
 
 COUNTS: dict[str, Callable[[Claim], Outcome]] = {"size": size, "smaller": smaller, "share": share, "same": same}

@@ -35,6 +35,13 @@ PROVENANCE = {
     "host": "hardware of the runs",
     "tracking_uri": "tracking server",
 }
+RULES = (
+    "A claim holds or fails where the whole 95% interval says so, and is inconclusive where the interval includes both "
+    "answers. Intervals are over images and, between nets, over seeds: by the spread of their runs, or for single runs by "
+    "the spread that is known from elsewhere (seed_std in paper.yaml). Holm's correction allows for the number of claims "
+    "tested on the same runs. A comparison takes nets that trained equally long. A published error needs nets trained for "
+    "the paper's number of steps."
+)
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 FIGURE = re.compile(r"figures/(.+)\.png")
 
@@ -161,11 +168,7 @@ def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[md.Block]
     far = [outcome for outcome in outcomes if outcome not in near]
     tally = ", ".join(f"{status}: {sum(o.status == status for o in near)}" for status in STATUSES)
     blocks: list[md.Block] = [
-        md.paragraph(
-            f"Each verdict is computed from the runs above ({tally}). A comparison takes nets that trained equally long and is "
-            "decided by its estimate; the evidence says where its interval includes zero. A published error needs nets "
-            "trained for the paper's number of steps and counts as reached unless our whole interval lies above it."
-        ),
+        md.paragraph(f"Each verdict is computed from the runs above ({tally}). ", RULES),
         _claims_table(near),
     ]
     if missing := commands(outcome.claim for outcome in near if outcome.status == "not measured"):

@@ -25,6 +25,8 @@ class Protocol:
     num_train: int
     num_test: int
     views: str  # of a test image
+    margin: float  # points by which an error may exceed the printed one and still reach it
+    seed_std: float  # points; standard deviation between seeds, for comparisons of single runs
     run: str  # the command that trains and tests its nets
     recipe: dict[str, Any]  # other settings that decide a result, by our keys
 
@@ -68,7 +70,7 @@ class Published:
 
 
 Check = Literal[
-    "ensemble_gain", "falls", "comparable", "reaches", "at_least", "at_most", "seeds", "cold_start", "gradients", "not_public",
+    "ensemble_gain", "falls", "comparable", "gains", "reaches", "at_least", "at_most", "seeds", "cold_start", "gradients", "not_public",
     "size", "smaller", "share", "same",
 ]  # fmt: skip
 Metric = Literal["test", "top5", "validation", "train", "early", "responses", "macs", "params"]
@@ -87,7 +89,7 @@ class Claim:
     nets: tuple[str, ...] = ()  # display names; for "falls", in order of falling value
     length: float = 0.0  # "falls", "comparable": multiple of the paper's steps that it needs; 0: an eighth suffices
     views: str = ""  # views of a test image behind the paper's number; "": any
-    margin: float = 0.0  # "comparable": largest difference, in percentage points
+    margin: float = 0.0  # "comparable", "gains": largest difference from zero or from the paper's gain, in points
     paper: dict[str, float] = field(default_factory=dict)  # its numbers, by net or by meaning; errors in percent
     run: str = ""  # the command that tests it; "": the protocol's
     target: Published | None = None  # "reaches"

@@ -10,11 +10,12 @@ from typing import Any
 from pipeline.atomic import read_json, replacing, write_json
 from pipeline.report import markdown as md
 from pipeline.report.checks import assess
-from pipeline.report.claims import applies, commands
+from pipeline.report.claims import Outcome, applies, commands
+from pipeline.report.counts import COUNTS
 from pipeline.report.curves import featured, windows
 from pipeline.report.inputs import TRAIN, VAL, Curve, ReportInputs, by_validation, evaluated
 from pipeline.report.nets import described, nets_table, with_errors
-from pipeline.report.page import compose
+from pipeline.report.page import RULES, compose
 from pipeline.report.paper import CLAIMS, TITLE, Claim
 from pipeline.report.theme import LIGHT, render
 
@@ -40,7 +41,7 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     path = folder / f"{name}.json"
     # MLflow's address means nothing on other machines.
     provenance = {key: value for key, value in inputs.provenance.items() if key != "tracking_uri"}
-    outcomes = [outcome for outcome in assess(inputs) if applies(outcome.claim, inputs.data["name"])]
+    outcomes = _outcomes(inputs)
     result = {
         "name": name,
         "data": inputs.data,
@@ -48,7 +49,7 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
         "leaderboard": _without_folders(inputs.leaderboard),
         "curves": [_thin(curve) for curve in featured(inputs.curves)],
         "responses": list(inputs.responses),
-        "claims": [outcome.to_json() for outcome in outcomes if outcome.status != "not measured"],
+        "claims": _measured(outcomes),
         "pictures": _draw(compose(inputs, outcomes), folder / name),
         "provenance": provenance,
     }
@@ -58,8 +59,11 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
 
 
 def list_all(folder: Path, readme: Path) -> None:
-    """Writes `folder`/README.md with every result, and the README's table with a row for each."""
-    results = [read_json(path) for path in sorted(folder.glob("*.json"))]
+    """Writes `folder`/README.md with every result, and the README's table with a row for each.
+
+    Verdicts of earlier experiments are computed anew, so that all follow the same rules.
+    """
+    results = [_judged_again(path) for path in sorted(folder.glob("*.json"))]
     text = readme.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
@@ -68,6 +72,28 @@ def list_all(folder: Path, readme: Path) -> None:
         part.write_text(str(collection(results)), encoding="utf-8")
     with replacing(readme) as part:
         part.write_text(f"{before}{BEGIN}\n{overview(results)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def _judged_again(path: Path) -> Result:
+    """A kept result with verdicts by today's rules, which its file receives too."""
+    result = read_json(path)
+    inputs = ReportInputs(
+        curves=[Curve.from_json(curve) for curve in result["curves"]],
+        **{key: result[key] for key in ("data", "evaluation", "leaderboard", "responses", "provenance")},
+    )
+    judged = {**result, "claims": _measured(_outcomes(inputs))}
+    if judged != result:
+        write_json(path, judged)
+    return judged
+
+
+def _outcomes(inputs: ReportInputs) -> list[Outcome]:
+    return [outcome for outcome in assess(inputs) if applies(outcome.claim, inputs.data["name"])]
+
+
+def _measured(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """As JSON, the claims that the experiment measures."""
+    return [outcome.to_json() for outcome in outcomes if outcome.status != "not measured"]
 
 
 def _draw(document: md.Document, folder: Path) -> list[str]:
@@ -136,8 +162,15 @@ def _row(result: Result) -> list[str]:
         *([described(best), with_errors(best.to_json())] if chosen else ["–", "–"]),
         f"of {average['size']}" if average else "–",
         with_errors(average) if average else "–",
-        ", ".join(f"{sum(c['status'] == s for c in result['claims'])} {s[:-1]}" for s in ("holds", "fails")),
+        _tally(result),
     ]
+
+
+def _tally(result: Result) -> str:
+    """3 hold, 1 fail, 2 inconclusive: of the claims that its trainings decide, not those counted on the nets."""
+    words = {"holds": "hold", "fails": "fail", "inconclusive": "inconclusive"}
+    trained = [kept["status"] for kept in result["claims"] if kept["runs"] is not None]
+    return ", ".join(f"{trained.count(status)} {word}" for status, word in words.items() if status in trained) or "–"
 
 
 def _claims(results: Sequence[Result]) -> list[md.Block]:
@@ -154,10 +187,11 @@ def _claims(results: Sequence[Result]) -> list[md.Block]:
             where = "" if kept["runs"] is None else title(result)
             length = "" if kept["length"] is None else md.percent(kept["length"], 0)
             rows.append([statement, md.strong(kept["status"]), where, length, kept["evidence"], reference])
+    counted = sum(claim.check in COUNTS for claim in CLAIMS)
     text = (
-        f"The experiments below measure {len(CLAIMS) - len(missing)} of the paper's {md.plural(len(CLAIMS), 'claim')}. Each verdict "
-        "is computed from its experiment's runs, and compares only nets that trained equally long. Length: steps of the "
-        "shortest training behind the verdict, as a share of the paper's."
+        f"The trainings below measure {len(CLAIMS) - len(missing) - counted} of the paper's {md.plural(len(CLAIMS), 'claim')}; "
+        f"{counted} are counted on the nets alone. {RULES} Length: steps of the shortest training behind the verdict, as a "
+        "share of the paper's."
     )
     header = ["claim", "verdict", "experiment", "length", "evidence", "source"]
     summary = f"{md.plural(len(missing), 'claim')} not measured, and the commands that would measure them"

@@ -17,6 +17,8 @@ LEAST = 1 / 8  # share of the paper's steps; shorter trainings settle no compari
 TRAIN_WINDOWS = 50  # a training error is the mean over the last of this many parts of the training
 EARLY = 1 / 4  # share of a training, before the learning rate first drops, that shows how fast a net converges
 
+COUNTED = {"train": 1 / TRAIN_WINDOWS, "early": EARLY}  # share of the steps whose training images an error counts
+
 # A metric's images: their name in the data set's counts, and their name on the page.
 IMAGES = {"test": "test", "top5": "test", "validation": "val", "train": "train", "early": "train"}
 ON = {
