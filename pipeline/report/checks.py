@@ -119,7 +119,7 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
         back = difference(lower, upper, known)
         if len(chain) > 2 and back.interval and back.interval[0] > 0:
             evidence += f"; {lower.name} errs more than {upper.name}: {difference_text(back)}"
-            return replace(judged(claim, back, BELOW_ZERO, evidence, **facts), status="fails")
+            return judged(claim, back, BELOW_ZERO, evidence, **facts)
     apart = difference(last, first, known)
     evidence += f"; {difference_text(apart)}" + (_rises(chain) if claim.check == "falls" else "")
     region, margin = BELOW_ZERO, claim.margin / 100

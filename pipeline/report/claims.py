@@ -34,7 +34,7 @@ class Outcome:
     value: float | None = None  # our number, or the difference that decides
     interval: Bounds | None = None  # of `value`
     p: float | None = None  # two-sided, that the true value lies on the region's edge; None where nothing was tested
-    p_holm: float | None = None  # p after Holm's correction for all claims that were tested on the same runs
+    p_holm: float | None = None  # p after Holm's correction for the claims of this kind that the same runs test
     runs: int | None = None  # trainings behind it
     seeds: tuple[int, ...] = ()  # distinct seeds of these
     length: float | None = None  # their steps, as a share of the paper's
@@ -91,18 +91,19 @@ def difference_text(estimate: Estimate) -> str:
 
 
 def corrected(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes after Holm's correction: the more claims are tested on the same runs, the more evidence each needs."""
-    tested = [outcome for outcome in outcomes if outcome.p is not None]
-    adjusted = dict(zip(map(id, tested), holm([outcome.p or 0.0 for outcome in tested]), strict=True))
-    return [_corrected(outcome, adjusted.get(id(outcome)), len(tested)) for outcome in outcomes]
+    """The outcomes after Holm's correction: the more claims of a kind are tested on the same runs, the more evidence each needs."""
+    result = list(outcomes)
+    for check in {outcome.claim.check for outcome in outcomes}:
+        tested = [at for at, outcome in enumerate(outcomes) if outcome.claim.check == check and outcome.p is not None]
+        for at, p_holm in zip(tested, holm([outcomes[at].p or 0.0 for at in tested]), strict=True):
+            result[at] = _corrected(outcomes[at], p_holm, len(tested))
+    return result
 
 
-def _corrected(outcome: Outcome, p_holm: float | None, tests: int) -> Outcome:
-    if p_holm is None:
-        return outcome
+def _corrected(outcome: Outcome, p_holm: float, tests: int) -> Outcome:
     if outcome.status == "inconclusive" or p_holm <= ALPHA:
         return replace(outcome, p_holm=p_holm)
-    doubt = f"; p = {outcome.p:.3f} alone, {p_holm:.3f} by Holm's correction for {tests} claims"
+    doubt = f"; p = {outcome.p:.3f} alone, {p_holm:.3f} by Holm's correction for {tests} such claims"
     return replace(outcome, p_holm=p_holm, status="inconclusive", evidence=outcome.evidence + doubt)
 
 

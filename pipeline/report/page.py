@@ -39,7 +39,7 @@ RULES = (
     "A claim holds or fails where the whole 95% interval says so, and is inconclusive where the interval includes both "
     "answers. Intervals are over images and, between nets, over seeds: by the spread of their runs, or for single runs by "
     "the spread that is known from elsewhere (seed_std in paper.yaml). Holm's correction allows for the number of claims "
-    "tested on the same runs. A comparison takes nets that trained equally long. A published error needs nets trained for "
+    "of a kind that the same runs test. A comparison takes nets that trained equally long. A published error needs nets trained for "
     "the paper's number of steps."
 )
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")

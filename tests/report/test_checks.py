@@ -10,8 +10,9 @@ from nets import make_model, make_net, make_recipe
 from samples import make_curve, make_layers, make_sample, with_nets
 from verdicts import IMAGENET, OF_ANY, OF_NETS, measured, outcome, seeds, status
 
+from pipeline.evaluation.estimates import Estimate
 from pipeline.report.checks import assess
-from pipeline.report.claims import near
+from pipeline.report.claims import BELOW_ZERO, corrected, judged
 from pipeline.report.paper import CLAIMS
 
 
@@ -40,34 +41,71 @@ def test_on_another_data_set_only_what_holds_on_any_is_measured():
     assert "these runs are on digits" in outcome(inputs, "cifar10-plain-degrades").evidence
 
 
-def test_ensemble_gain_follows_the_errors_and_its_interval_tells_chance():
-    inputs, claim = make_sample(), "ensemble-beats-best-member"
-    best = inputs.best_member.test_err1
-    gain = {"estimate": -0.001, "ci95": [-0.003, 0.001]}
-    result = outcome(with_ensemble(inputs, test_err1=best - 0.001, difference_to_best_member=gain), claim)
-    assert (result.status, result.beyond_chance) == ("holds", False)
-    assert "may be chance" in result.evidence
-    for difference in (0.001, 0.0):
-        gain = {**gain, "estimate": difference}
-        assert (
-            status(with_ensemble(inputs, test_err1=best + difference, difference_to_best_member=gain), claim) == "fails"
-        )
-    assert status(with_ensemble(inputs, size=1), claim) == "not measured"
-    assert status(with_nets(inputs, inputs.members, ensemble=None), claim) == "not measured"
+@pytest.mark.parametrize(
+    ("low", "estimate", "high", "expected"),
+    [
+        (-0.003, -0.002, -0.001, "holds"),
+        (-0.003, -0.001, 0.001, "inconclusive"),
+        (-0.001, 0.0, 0.001, "inconclusive"),
+        (0.0, 0.0, 0.0, "inconclusive"),
+        (0.001, 0.002, 0.003, "fails"),
+    ],
+)
+def test_an_ensembles_gain_is_decided_by_its_interval(low, estimate, high, expected):
+    gain = {"estimate": estimate, "ci95": [low, high]}
+    inputs = with_ensemble(make_sample(), difference_to_best_member=gain)
+    result = outcome(inputs, "ensemble-beats-best-member")
+    assert (result.status, result.interval, result.runs) == (expected, (low, high), 4)
+    assert ("would settle it (power 0.8)" in result.evidence) == (expected == "inconclusive" and estimate != 0)
+
+
+def test_an_ensembles_gain_needs_two_members_and_in_top5_many_classes():
+    inputs, top5 = make_sample(), "ensemble-beats-best-member-top5"
+    for without in (with_ensemble(inputs, size=1), with_nets(inputs, inputs.members, ensemble=None)):
+        assert status(without, "ensemble-beats-best-member") == "not measured"
+    assert "A top-5 error of 10 classes says little" in outcome(inputs, top5).evidence
+    many = replace(inputs, data={**inputs.data, "classes": [str(i) for i in range(100)]})
+    nets = [replace(net, test_err5=0.01) for net in many.members]
+    gain = {"estimate": -0.005, "ci95": [-0.007, -0.003]}
+    ensemble = {**many.ensemble, "test_err5": 0.005, "difference_to_best_member5": gain}
+    assert status(with_nets(many, nets, ensemble=ensemble), top5) == "holds"
 
 
 def test_depth_helps_compares_the_deepest_with_the_shallowest():
     inputs, claim = make_sample(), "cifar10-residual-gains"
-    helps = outcome(with_members(inputs, 0.09, 0.08, 0.085, 0.07), claim)
-    assert (helps.status, helps.beyond_chance) == ("holds", True)
-    assert helps.value == pytest.approx(-0.02)
-    assert helps.interval[0] < -0.02 < helps.interval[1]
-    hurts = outcome(with_members(inputs, 0.07, 0.072, 0.071, 0.0705), claim)
-    assert (hurts.status, hurts.beyond_chance) == ("fails", False)
-    assert status(with_members(inputs, 0.07, 0.07, 0.07, 0.07), claim) == "fails"
-    between = outcome(with_members(inputs, 0.09, 0.08, 0.095, 0.07), claim)
-    assert (between.status, between.beyond_chance) == ("fails", True)
-    assert "ResNet-44 errs more than ResNet-32 beyond chance" in between.evidence
+    helps = outcome(with_members(inputs, 0.10, 0.08, 0.085, 0.07), claim)
+    assert helps.status == "holds" and helps.value == pytest.approx(-0.03)
+    assert helps.interval[0] < -0.03 < helps.interval[1] < 0
+    assert "it rises from ResNet-32 to ResNet-44" in helps.evidence
+    level = outcome(with_members(inputs, 0.07, 0.072, 0.071, 0.0705), claim)
+    assert level.status == "inconclusive" and level.interval[0] < 0 < level.interval[1]
+    assert status(with_members(inputs, 0.07, 0.08, 0.08, 0.12), claim) == "fails"
+    between = outcome(with_members(inputs, 0.09, 0.06, 0.095, 0.07), claim)
+    assert between.status == "fails" and "ResNet-44 errs more than ResNet-32: difference +3.50" in between.evidence
+
+
+def test_single_runs_need_a_larger_difference_than_several():
+    """1.3 points on 10,000 images exclude zero over images, but not over the seeds of single runs."""
+    claim, inputs = "cifar10-residual-gains", make_sample(depths=(20, 56), plain=(), lrs=(0.1,))
+
+    def with_seeds(count):
+        pairs = [(20, 0.080), (56, 0.067)]
+        nets = [make_net(d, error=e, seed=s, run_id=f"{d}{s}", key=f"{d}{s}") for d, e in pairs for s in range(count)]
+        return with_nets(inputs, nets, curves=[])
+
+    single = outcome(with_seeds(1), claim)
+    assert single.status == "inconclusive" and "runs of each net would settle it" in single.evidence
+    assert status(with_seeds(3), claim) == "holds"
+
+
+def test_many_claims_on_the_same_runs_need_more_evidence():
+    claim = CLAIMS[0]
+    sure, close = (Estimate(-0.02, (-0.02 - half, -0.02 + half), 1000) for half in (0.001, 0.019))
+    strong, weak = (judged(claim, estimate, BELOW_ZERO, "") for estimate in (sure, close))
+    assert [result.status for result in corrected([weak])] == ["holds"]
+    both = corrected([strong, weak, weak])
+    assert [result.status for result in both] == ["holds", "inconclusive", "inconclusive"]
+    assert "by Holm's correction for 3 such claims" in both[1].evidence and both[1].p_holm == pytest.approx(2 * weak.p)
 
 
 def test_plain_nets_are_judged_on_the_validation_curves_of_their_best_runs():
@@ -94,14 +132,18 @@ def with_responses(inputs, **means):
     return replace(inputs, responses=[make_layers(n, [means[f"d{n.model.depth}"]] * 3, [1.0, 0.5, 0.9]) for n in nets])
 
 
-def test_layer_responses_are_compared_by_their_mean():
-    inputs = with_responses(make_sample(depths=(20, 56)), d20=0.5, d56=0.4)
-    result = outcome(inputs, "cifar10-responses-fall-with-depth")
-    assert result.status == "holds" and result.value == pytest.approx(-0.1)
-    assert result.evidence == "ResNet-20 0.500, ResNet-56 0.400" and result.runs == 2
+def test_layer_responses_are_compared_by_their_mean_over_several_runs():
+    inputs, claim = with_responses(make_sample(depths=(20, 56)), d20=0.5, d56=0.4), "cifar10-responses-fall-with-depth"
+    single = outcome(inputs, claim)
+    assert single.status == "inconclusive" and single.interval is None and single.value == pytest.approx(-0.1)
+    assert single.evidence.startswith("ResNet-20 0.500, ResNet-56 0.400; no interval") and single.runs == 2
     three = with_responses(make_sample(depths=(20, 56, 110)), d20=0.5, d56=0.6, d110=0.4)
-    result = outcome(three, "cifar10-responses-fall-with-depth")
-    assert result.status == "holds" and result.evidence.endswith("; it rises from ResNet-20 to ResNet-56")
+    assert "; it rises from ResNet-20 to ResNet-56" in outcome(three, claim).evidence
+    nets = [make_net(d, seed=s, run_id=f"{d}{s}", key=f"{d}{s}") for d in (20, 56) for s in range(3)]
+    stds = [[mean + 0.01 * net.seed] * 3 for net in nets for mean in (0.5 if net.model.depth == 20 else 0.4,)]
+    layers = [make_layers(net, std, [1.0, 0.5, 0.9]) for net, std in zip(nets, stds, strict=True)]
+    several = outcome(replace(with_nets(inputs, nets, curves=[]), responses=layers), claim)
+    assert several.status == "holds" and several.interval[1] < 0
     assert status(inputs, "cifar10-responses-below-plain-56") == "not measured"
 
 
@@ -128,10 +170,10 @@ def test_gradients_are_healthy_near_the_median_layers(std, gradient, expected):
 def test_five_seeds_are_compared_with_the_papers_five():
     claim = "cifar10-resnet110-seeds"
     result = outcome(seeds(0.0643, 0.0650, 0.0655, 0.0680, 0.0677), claim)
-    assert (result.status, result.runs, result.value) == ("holds", 5, pytest.approx(0.0661))
+    assert (result.status, result.runs, result.value) == ("holds", 5, pytest.approx(0.0))
     assert "standard deviation 0.17, best 6.43%" in result.evidence and result.seeds == (0, 1, 2, 3, 4)
     assert status(seeds(0.080, 0.081, 0.079, 0.080, 0.080), claim) == "fails"
-    assert status(seeds(0.0700, 0.0700, 0.0700, 0.0700, 0.0700), claim) == "fails"
+    assert status(seeds(0.0735, 0.0728, 0.0731, 0.0744, 0.0722), claim) == "inconclusive"
     assert status(seeds(0.066, 0.067, 0.066, 0.065), claim) == "not measured"
     twice = seeds(0.0643, 0.0650, 0.0655, 0.0680, 0.0677)
     nets = [*twice.members[:4], replace(twice.members[4], seed=3)]
@@ -151,7 +193,8 @@ def cold_and_warm(*, late, end=0.07):
 def test_a_cold_start_is_slow_and_ends_alike():
     claim = "cifar10-resnet110-without-warm-up"
     result = outcome(cold_and_warm(late=3), claim)
-    assert (result.status, result.runs) == ("holds", 2)
+    assert (result.status, result.runs) == ("inconclusive", 2)  # single runs
+    assert status(cold_and_warm(late=3, end=0.03), claim) == "holds"
     assert "above 90.00% until validation 4" in result.evidence
     assert status(cold_and_warm(late=1), claim) == "fails"
     assert status(cold_and_warm(late=3, end=0.2), claim) == "fails"
@@ -164,17 +207,18 @@ def test_faster_convergence_is_a_lower_error_at_first():
     inputs = make_sample(name="imagenet", depths=(18,), plain=(18,), steps=600_000)
     claim = "imagenet-residual-converges-faster"
     result = outcome(inputs, claim)
-    assert result.status == "holds" and result.interval is None
+    assert result.status == "inconclusive" and result.interval[0] < 0 < result.interval[1]
     assert "mean over the first quarter of the training" in result.evidence
     (plain,) = [curve for curve in inputs.curves if curve.net.name == "plain-18"]
     train = plain.points["train/err1"]
-    early = [(step, 0.0 if step <= train[-1][0] / 4 else 1.0) for step, _ in train]
     others = [curve for curve in inputs.curves if curve is not plain]
-    fast = replace(plain, points={**plain.points, "train/err1": early})
-    assert status(replace(inputs, curves=[*others, fast]), claim) == "fails"
+    for early, expected in ((0.0, "fails"), (0.5, "holds")):
+        points = [(step, early if step <= train[-1][0] / 4 else 1.0) for step, _ in train]
+        changed = replace(plain, points={**plain.points, "train/err1": points})
+        assert status(replace(inputs, curves=[*others, changed]), claim) == expected
 
 
-@pytest.mark.parametrize(("error", "expected"), [(0.61, "holds"), (0.2, "fails")])
+@pytest.mark.parametrize(("error", "expected"), [(0.65, "holds"), (0.605, "inconclusive"), (0.2, "fails")])
 def test_bounds_of_the_paper(error, expected):
     inputs = replace(make_sample(), curves=[make_curve(make_net(110, residual=False), error)])
     assert status(inputs, "cifar10-plain-110-fails") == expected
@@ -188,14 +232,12 @@ def test_counts_of_the_nets_are_the_papers():
 
 
 @pytest.mark.parametrize(
-    ("error", "expected", "beyond_chance"),
-    [(0.0800, "holds", True), (0.0875, "holds", False), (0.0910, "holds", False), (0.0960, "fails", True)],
+    ("error", "expected"), [(0.0800, "holds"), (0.0875, "holds"), (0.0930, "inconclusive"), (0.1040, "fails")]
 )
-def test_a_published_error_is_reached_unless_the_whole_interval_lies_above(error, expected, beyond_chance):
+def test_a_published_error_is_reached_within_the_protocols_margin(error, expected):
     result = outcome(with_members(make_sample(), error, 0.08, 0.08, 0.08), "cifar10-resnet20-table-6")
-    assert (result.status, result.beyond_chance) == (expected, beyond_chance)
-    assert result.claim.paper == {"ResNet-20": 8.75}
-    assert f"{100 * error:.2f}%" in result.evidence
+    assert (result.status, result.claim.paper) == (expected, {"ResNet-20": 8.75})
+    assert f"{100 * error:.2f}%" in result.evidence and "up to 0.75 points above it" in result.evidence
 
 
 def imagenet(*nets, views="10-crop"):
@@ -232,24 +274,10 @@ def test_top5_errors_of_the_tables_are_claims_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("residual", "expected", "beyond_chance"),
-    [
-        (0.2790, "holds", True),
-        (0.2860, "holds", False),
-        (0.2726, "holds", False),
-        (0.2900, "fails", False),
-        (0.2000, "fails", True),
-        (0.3500, "fails", True),
-    ],
+    ("residual", "expected"),
+    [(0.2790, "holds"), (0.2860, "inconclusive"), (0.2726, "inconclusive"), (0.2000, "fails"), (0.3500, "fails")],
 )
-def test_comparable_nets_are_less_than_the_margin_apart(residual, expected, beyond_chance):
+def test_comparable_nets_are_less_than_the_margin_apart(residual, expected):
     nets = make_net(18, error=0.2794, residual=False, **IMAGENET), make_net(18, error=residual, **IMAGENET)
     result = outcome(imagenet(*nets), "imagenet-18-layers-comparable")
-    assert (result.status, result.beyond_chance) == (expected, beyond_chance)
-    assert "at most 1 either way" in result.evidence
-
-
-def test_an_interval_that_reaches_over_both_sides_of_the_margin_settles_nothing():
-    claim = next(claim for claim in CLAIMS if claim.check == "comparable")
-    assert near(claim, 0.012, (-0.013, 0.037), "").beyond_chance is False
-    assert near(claim, 0.001, (-0.013, 0.015), "").beyond_chance is False
+    assert result.status == expected and "at most 1 either way" in result.evidence

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from nets import make_net, make_recipe
-from samples import make_sample, with_nets
+from samples import make_curve, make_sample, with_nets
 from verdicts import OF_ANY, OF_NETS, measured, outcome, seeds, status
 
 from pipeline.report.comparison import differences
@@ -48,11 +48,13 @@ def test_nets_of_different_lengths_are_not_compared():
     assert status(with_nets(inputs, [first, replace(second, steps=8_000)]), "cifar10-residual-gains") == "holds"
 
 
-def test_training_errors_are_compared_without_an_interval_and_only_of_finished_runs():
+def test_training_errors_are_compared_over_the_images_that_they_count_and_only_of_finished_runs():
     inputs, claim = make_sample(steps=16_000), "cifar10-plain-degrades-train"
     result = outcome(inputs, claim)
-    assert result.status == "holds" and result.interval is None
-    assert "on 45,000 training images" in result.evidence
+    assert result.status == "inconclusive" and result.interval[0] < result.value < result.interval[1]
+    assert "on 40,960 training images" in result.evidence  # a fiftieth of the steps, 128 images each
+    worse = [make_curve(curve.net, 0.4) if curve.net.name == "plain-56" else curve for curve in inputs.curves]
+    assert status(replace(inputs, curves=worse), claim) == "holds"
     stopped = [replace(curve, net=replace(curve.net, complete=curve.net.name != "plain-56")) for curve in inputs.curves]
     assert status(replace(inputs, curves=stopped), claim) == "not measured"
 
@@ -82,7 +84,10 @@ def test_a_warm_up_makes_another_kind_of_run():
     warm = seeds(0.066, 0.067, 0.065, 0.066, 0.066, recipe=make_recipe(warmup_lr=0.01))
     cold = make_net(110, error=0.05, run_id="cold", key="cold", checkpoint_sha256="cold")
     result = outcome(with_nets(warm, warm.members, others=[cold]), "cifar10-resnet110-seeds")
-    assert (result.runs, result.value) == (5, pytest.approx(0.066))  # one run of another kind does not push them aside
+    assert (result.runs, result.value) == (
+        5,
+        pytest.approx(0.066 - 0.0661),
+    )  # one run of another kind does not push them aside
 
 
 def test_more_steps_need_all_of_them():
