@@ -49,7 +49,8 @@ class Net:
     snapshot: int = 0  # step of the snapshot that this record is of; 0 for the best checkpoint
     val_err1: float | None = None  # None: no validation images, or trained on them
     val_err5: float | None = None
-    seconds: float | None = None  # of training and validation, over all attempts
+    seconds: float | None = None  # wall time of training and validation, over all attempts
+    processors: tuple[str, ...] = ()  # of the attempts, each kind once: "2 threads", "8 GPUs"; () if not recorded
     images_per_s: float | None = None  # of the last attempt, validation included
 
     # In an ensemble.
@@ -99,7 +100,7 @@ def from_json(values: Mapping[str, Any]) -> Net:
         kept["model"] = ModelConfig(**kept["model"])
         kept["augment"] = AugmentConfig(**kept["augment"])
         kept["recipe"] = _recipe(kept.get("recipe"))
-        for key in ("seen", "ci95", "ci95_err5"):
+        for key in ("seen", "processors", "ci95", "ci95_err5"):
             if kept.get(key) is not None:
                 kept[key] = tuple(kept[key])
         kept["snapshots"] = tuple((int(step), digest) for step, digest in kept.get("snapshots", ()))

@@ -24,8 +24,13 @@ class Column(NamedTuple):
 
 
 def _minutes(net: Net) -> str:
-    """Of training and validation; a snapshot's are its run's."""
-    return "" if net.seconds is None or net.snapshot else f"{net.seconds / 60:.1f}"
+    """Of training and validation; a snapshot's are its run's, an adopted net has none.
+
+    A dash where processors were not recorded: those versions counted the last attempt only.
+    """
+    if net.seconds is None or net.snapshot:
+        return ""
+    return f"{net.seconds / 60:.1f} on {', '.join(net.processors)}" if net.processors else "–"
 
 
 def _millions(params: int) -> str:

@@ -33,6 +33,7 @@ class Attempt:
     Attributes:
         step: optimiser steps made so far; the recorder keeps it up to date.
         first_step: the step at which this attempt began.
+        processors: those of all attempts, see `Net.processors`.
     """
 
     def __init__(self, run: Run, journal: Journal | None) -> None:
@@ -40,21 +41,29 @@ class Attempt:
         self._start = time.monotonic()
         earlier = read_json(run.folder / RUN) if (run.folder / RUN).exists() else {}
         self._earlier_s = earlier.get("seconds", 0.0)
+        self.processors = tuple(earlier.get("processors", ()))
         self.step = self.first_step = earlier.get("step", 0)
         self.write("running")
+
+    def begin(self, step: int, processors: str) -> None:
+        """Called before the first step of this attempt, with its processors."""
+        self.step = self.first_step = step
+        if self.processors or not self._earlier_s:  # else an earlier version did not record those of its attempts
+            self.processors = tuple(dict.fromkeys((*self.processors, processors)))
 
     def write(self, status: str, net: Net | None = None) -> None:
         if self.journal is None:
             return
         values = {"key": self.run.key, "name": self.run.name, "status": status, "step": self.step}
-        values |= {"seconds": self._seconds(), "host": socket.gethostname(), "pid": os.getpid()}
+        values |= {"seconds": self._seconds(), "processors": self.processors}
+        values |= {"host": socket.gethostname(), "pid": os.getpid()}
         write_json(self.run.folder / RUN, {**values, "net": net.to_json() if net else None})
 
     def close(self, net: Net) -> Net:
         """Writes the final record to run.json and the journal, queues the weights for upload and returns the record."""
         seconds = time.monotonic() - self._start
         rate = (self.step - self.first_step) * self.run.config.recipe.batch_size / seconds
-        net = replace(net, steps=self.step, seconds=self._seconds(), images_per_s=rate)
+        net = replace(net, steps=self.step, seconds=self._seconds(), processors=self.processors, images_per_s=rate)
         if self.journal is None:
             return net
         weights = self.run.folder / BEST

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -20,6 +21,15 @@ def rank() -> int:
 def set_rank(value: int) -> None:
     """For launchers that Lightning detects only when it builds its Trainer."""
     _LIGHTNING.rank = value
+
+
+def processors(ranks: int, gpus: bool) -> str:
+    """What a training runs on: 2 threads, 4 ranks of 1 thread, 8 GPUs."""
+    if gpus:
+        return "1 GPU" if ranks == 1 else f"{ranks} GPUs"
+    threads = torch.get_num_threads()
+    each = "1 thread" if threads == 1 else f"{threads} threads"
+    return each if ranks == 1 else f"{ranks} ranks of {each}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pipeline.progress import Progress
 from pipeline.record import Net
 from pipeline.run.attempt import Attempt
 from pipeline.run.checkpoint import LAST
+from pipeline.run.launch import processors
 from pipeline.run.weights import BEST, save_weights, snapshot_name
 
 
@@ -82,7 +83,7 @@ class Recorder(pl.Callback):
             save_weights(model.model, self._attempt.run.folder / BEST, self.net)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._attempt.step = self._attempt.first_step = trainer.global_step
+        self._attempt.begin(trainer.global_step, processors(trainer.world_size, gpus=pl_module.device.type == "cuda"))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
         step = trainer.global_step

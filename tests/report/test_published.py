@@ -100,11 +100,28 @@ def test_a_result_holds_curves_responses_pictures_and_the_claims_that_it_measure
 
 
 def test_an_experiments_table_has_every_net_with_minutes_and_both_intervals_where_they_are_known():
-    timed = replace(MEMBER, seconds=90.0, ci95_err5=(0.008, 0.0121))
-    run = replace(MEMBER, run_id="r", key="r", checkpoint_sha256="r", model=make_model(56, shortcut="B"), val_err1=None)
+    timed = replace(MEMBER, seconds=90.0, processors=("2 threads",), ci95_err5=(0.008, 0.0121))
+    run = replace(
+        MEMBER,
+        run_id="r",
+        key="r",
+        seconds=90.0,
+        checkpoint_sha256="r",
+        model=make_model(56, shortcut="B"),
+        val_err1=None,
+    )
     _, first, second, ensemble = rows(str(collection([result(inputs=with_nets(INPUTS, [timed], run))])))[-4:]
-    assert first == ["ResNet-20", "700", "1.5", "25.00%", "25.12%", "24.00 to 26.00%", "1.00%", "0.80 to 1.21%"]
-    assert second[0] == "ResNet-56 (B) (named run), trained on all images" and second[2::5] == ["", "–"]
+    assert first == [
+        "ResNet-20",
+        "700",
+        "1.5 on 2 threads",
+        "25.00%",
+        "25.12%",
+        "24.00 to 26.00%",
+        "1.00%",
+        "0.80 to 1.21%",
+    ]
+    assert second[0] == "ResNet-56 (B) (named run), trained on all images" and second[2::5] == ["–", "–"]
     assert ensemble[0] == "**ensemble of 3**" and len(ensemble) == 1 + len(COLUMNS)
 
 

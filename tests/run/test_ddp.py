@@ -11,6 +11,7 @@ import torch
 from processes import PATIENCE_S, Command, free_port, train_on_ranks
 from runs import TINY, Workspaces, checkpoint, composed, events, metrics, run_folder, tracked
 
+from pipeline.atomic import read_json
 from pipeline.learn.input.module import ImageData
 from pipeline.learn.models import build_model
 from pipeline.run.weights import load_weights
@@ -50,6 +51,8 @@ def test_two_ranks_reach_the_weights_of_one_write_its_metrics_and_make_one_run(a
     assert [one[point] for point in timeless] == pytest.approx([two[point] for point in timeless], abs=1e-4)
     (run,) = tracked(together)
     assert (run.status, run.params["trainer.devices"]) == ("FINISHED", "2")
+    (processors,) = read_json(run_folder(together) / "run.json")["net"]["processors"]
+    assert processors.startswith("2 ranks of ")
 
 
 def test_the_validation_error_of_two_ranks_is_that_of_the_weights(together: Path) -> None:

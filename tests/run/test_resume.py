@@ -129,6 +129,23 @@ def test_a_training_that_a_scheduler_stopped_is_whole_and_can_go_on(workspace: W
     assert_same_training(root, reference)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "processors"),
+    [
+        (True, ("1 thread", "2 threads")),
+        (False, ()),  # begun by a version that did not say what its seconds were spent on
+    ],
+)
+def test_the_seconds_of_all_attempts_come_with_their_threads(
+    workspace: Workspaces, recorded: bool, processors: tuple[str, ...]
+) -> None:
+    root = workspace()
+    assert train(root, "trainer.threads=1", report=no_more).processors == ("1 thread",)
+    run = read_json(run_folder(root) / "run.json")
+    write_json(run_folder(root) / "run.json", run if recorded else {**run, "processors": []})
+    assert train(root, "trainer.threads=2").processors == processors
+
+
 def test_a_resumed_training_keeps_the_best_weights_of_before(
     workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:

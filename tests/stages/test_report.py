@@ -28,7 +28,7 @@ def evaluated(workspace):
     nets = []
     for depth, commit in ((8, "aaa"), (14, "bbb"), (20, "bbb+dirty")):
         start = "net.pth" if depth == 14 else ""
-        times = {"seconds": 60.0 * depth, "images_per_s": 7.0}
+        times = {"seconds": 60.0 * depth, "processors": ("1 GPU",), "images_per_s": 7.0}
         net = make_net(depth, n=360, **times, steps=510, dataset="digits", start=start, key=f"key{depth}", run_id="")
         tags = {"pipeline.commit": commit, "pipeline.hardware": f"{depth} cores", "pipeline.dvc_lock": "ccc"}
         tags["pipeline.net"] = json.dumps(net.to_json())
@@ -108,7 +108,7 @@ def test_publish_keeps_times_and_sweep_and_one_file_an_experiment(evaluated):
     assert (result["evaluation"]["run"]["seconds"], result["evaluation"]["run"]["images_per_s"]) == (1200.0, 7.0)
     assert [member["seconds"] for member in result["evaluation"]["members"]] == [480.0, 840.0]
     page = (made.root / "results" / "README.md").read_text()
-    assert page.count("| ResNet-20 (named run) | 510 | 20.0 |") == 2
+    assert page.count("| ResNet-20 (named run) | 510 | 20.0 on 1 GPU |") == 2
     assert readme.read_text().count("| digits") == 2
     assert [curve["net"]["name"] for curve in result["curves"]] == ["ResNet-8", "ResNet-14", "ResNet-20"]
 
