@@ -98,6 +98,23 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["recipe.schedule=cosine", "recipe.cycles=7"], "with cosine a number that divides the steps"),
         (["start.backbone_lr=0"], "start.backbone_lr=0.0 with start.weights=''; it must be at least 0, and 1 for"),
         (["sweep.space=[{seed:[0]},{}]"], "sweep.space is empty"),
+        (["sweep.search.take=[seed]"], "sweep.search.space has no value; set it in conf/ or on the command line"),
+        (["sweep.search={space:{},take:[seed]}"], "sweep.search.space={}; name keys and the values to try"),
+        (["sweep.search={space:{seed:[]},take:[seed]}"], "sweep.search.space={'seed': []}; name keys and the values"),
+        (["sweep.search={space:{trainer.devices:[1]},take:[trainer.devices]}"], "a search varies model.*, recipe.*"),
+        (
+            ["sweep.search={space:{model.deep:[8]},take:[model.deep]}"],
+            "sweep.search.space names model.deep, which is no",
+        ),
+        (
+            ["sweep.search={space:{seed:[0]},take:[]}"],
+            "sweep.search.take=[]; name one or more of the keys of sweep.sea",
+        ),
+        (["sweep.search={space:{seed:[0]},take:[recipe.lr]}"], "sweep.search.take=['recipe.lr']; name one or more of"),
+        (
+            ["sweep.search={space:{recipe.lr:[0.1]},take:[recipe.lr]}"],
+            "remove it from sweep.space or from sweep.search",
+        ),
         (["data=imagenette", "recipe=cifar_quick"], "recipe.augment.kind=pad_crop with data.format=shards"),
         (["data=imagenette", "recipe.augment.crop=224"], "recipe.augment.crop=224 with test_side=144; a test image's"),
         (["data=cifar10", "data.image_size=64"], "whose images are 32 pixels wide (override: data.format=arrays data"),

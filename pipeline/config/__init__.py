@@ -13,6 +13,7 @@ from pipeline.config.stages import (
     EnsembleConfig,
     EvaluationConfig,
     PathsConfig,
+    SearchConfig,
     SweepConfig,
     TrackingConfig,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "ModelConfig",
     "PathsConfig",
     "RecipeConfig",
+    "SearchConfig",
     "StartConfig",
     "SweepConfig",
     "TrackingConfig",

@@ -73,14 +73,16 @@ class Config(Section):
             f"recipe.schedule=plateau with data.split={self.data.split}, which validates on nothing; choose data.split=holdout, or recipe.schedule=multistep with the steps at which an earlier run fell",
         )
         for key in self.sweep.keys:
-            self._require_key(key)
+            self._require_key("sweep.space", key)
+        for key in self.sweep.search.space if self.sweep.search else ():
+            self._require_key("sweep.search.space", key)
 
-    def _require_key(self, key: str) -> None:
+    def _require_key(self, space: str, key: str) -> None:
         node: Any = self
         for part in key.split("."):
             require(
                 is_dataclass(node) and part in {f.name for f in fields(node)},
-                f"sweep.space names {key}, which is no key of the configuration; see `pipeline train --cfg job` for the keys",
+                f"{space} names {key}, which is no key of the configuration; see `pipeline train --cfg job` for the keys",
             )
             node = getattr(node, part)
 
@@ -155,8 +157,8 @@ def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Dotted keys and values of a nested mapping, in its order."""
     result = []
     for key, value in values.items():
-        # A sweep's space is one value, not a tree of keys.
-        if isinstance(value, dict) and f"{prefix}{key}" != "sweep.space":
+        # A sweep's space is one value, not a tree of keys, and so is its search.
+        if isinstance(value, dict) and f"{prefix}{key}" not in ("sweep.space", "sweep.search"):
             result += leaves(value, f"{prefix}{key}.")
         else:
             result.append((f"{prefix}{key}", value))

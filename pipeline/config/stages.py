@@ -56,11 +56,40 @@ def _nearest(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchConfig(Section):
+    """A sweep that runs before sweep.space, to its end, and chooses values for all trials of sweep.space.
+
+    It chooses nothing for the train stage, which trains what the configuration names.
+    """
+
+    space: dict[str, list[Any]]  # one grid, so that each value is tried with the same values of the other keys
+    take: list[
+        str
+    ]  # keys of `space`; their values with the lowest mean validation error over the other keys are chosen
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.space) and all(self.space.values()),
+            f"sweep.search.space={self.space}; name keys and the values to try, for example {{model.depth: [20], recipe.lr: [0.1, 0.2]}}",
+        )
+        for key in self.space:
+            require(
+                key.split(".")[0] in ("model", "recipe", "seed") or key == "data.num_train",
+                f"sweep.search.space names {key}; a search varies model.*, recipe.*, data.num_train or seed",
+            )
+        require(
+            bool(self.take) and set(self.take) <= set(self.space),
+            f"sweep.search.take={self.take}; name one or more of the keys of sweep.search.space: {', '.join(self.space)}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepConfig(Section):
-    """Ray Tune's search: a grid over lists, draws from ranges, ASHA on validation error."""
+    """Ray Tune's trials: a grid over lists, draws from ranges, ASHA on validation error."""
 
     # Config key -> list of values, or {uniform|loguniform: [low, high]}; or a list of such grids, of lists alone.
     space: dict[str, Any] | list[dict[str, Any]]
+    search: SearchConfig | None = None
     num_samples: int = 1  # repeats of the grid; draws of the ranges
     grace_epochs: int = 1  # ASHA stops no trial before this
     reduction_factor: int = 0  # ASHA keeps 1 of this many at each rung; 0 runs every trial to its end
@@ -85,6 +114,10 @@ class SweepConfig(Section):
             require(
                 key.split(".")[0] in ("model", "recipe", "start", "seed") or key == "data.num_train",
                 f"sweep.space names {key}; a sweep varies model.*, recipe.*, start.*, data.num_train or seed",
+            )
+            require(
+                self.search is None or key not in self.search.take,
+                f"sweep.space names {key}, whose value sweep.search chooses; remove it from sweep.space or from sweep.search.take",
             )
 
     @property

@@ -56,7 +56,8 @@ class Source:
         """Every finished training on the holdout split of the store's images, best validation error first.
 
         Runs of data.split=full are no candidates, since they trained on the validation images; nor are trials that a
-        sweep's scheduler stopped, since they did not follow their recipe to the end.
+        sweep's scheduler stopped, since they did not follow their recipe to the end; nor are the trials of a shortened
+        search (sweep.search), whatever their depth and error, since the experiment's nets train longer.
 
         Raises:
             ValueError: MLflow has no such run.
@@ -70,7 +71,10 @@ class Source:
         return nets
 
     def finished(self) -> list[Net]:
-        """The candidates, if any, then the nets that trained on the validation images too, which can only be tested."""
+        """The candidates, if any, then the nets that trained on the validation images too, which can only be tested.
+
+        Trials of a shortened search are left out here too.
+        """
         return [*self._nets(SPLIT), *self._nets("full")]
 
     def listed(self, names: Iterable[str]) -> list[Net]:

@@ -24,9 +24,10 @@ _ENVIRONMENT = {
 
 KEY_TAG = "pipeline.key"
 PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId when the run is created
-KIND_TAG = "pipeline.kind"  # train, adopted, sweep, ensemble
+KIND_TAG = "pipeline.kind"  # train, search, adopted, sweep, ensemble
 DATA_TAG = "pipeline.data"  # the store's content hash
 ADOPTED = "adopted"
+SEARCH = "search"  # a training that only chose values for others, shorter than they are
 SPLIT_TAG = "pipeline.split"
 STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
 NET_TAG = "pipeline.net"  # JSON of `pipeline.record.Net`, set before training and again with its results

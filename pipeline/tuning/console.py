@@ -15,12 +15,13 @@ class TrialLines(Callback):
     """A progress bar with the best validation error; an unfinished trial counts by its share of steps.
 
     Args:
+        title: of the progress bar.
         total: trials of the whole sweep; Tune makes them one after another.
         max_steps: steps of a trial whose point does not choose recipe.max_steps.
     """
 
-    def __init__(self, total: int, max_steps: int) -> None:
-        self._total, self._max_steps = total, max_steps
+    def __init__(self, title: str, total: int, max_steps: int) -> None:
+        self._title, self._total, self._max_steps = title, total, max_steps
         self._open = ExitStack()
         self._bar: Progress | None = None
         self._done = 0.0  # trials
@@ -29,7 +30,7 @@ class TrialLines(Callback):
     def on_step_begin(self, iteration: int, trials: list, **_: Any) -> None:
         if self._bar is None:  # only now, so that the rate leaves out trials of an earlier, interrupted sweep
             self._done = self._sum(trials)
-            self._bar = self._open.enter_context(progress("sweep", self._total, "trials", self._done))
+            self._bar = self._open.enter_context(progress(self._title, self._total, "trials", self._done))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **_: Any) -> None:
         self._update(trials)

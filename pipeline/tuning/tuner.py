@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import sys
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, write_json
 from pipeline.config import Config, leaves
-from pipeline.data.store import open_store
 from pipeline.run.checkpoint import folder_lock
-from pipeline.run.key import code_version, deciding
 from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
@@ -24,105 +19,54 @@ from pipeline.tracking.lineage import lineage
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
 from pipeline.tuning import leaderboard
 from pipeline.tuning.cluster import check_precision, check_tracking, join, side_by_side
-from pipeline.tuning.space import check_space, chosen, example_points, grid_size, search_space, trial_name, values_of
-from pipeline.tuning.trial import run_trial, trial_config, trial_resources
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """What every part of a sweep needs to know about it."""
-
-    config: Config
-    store: Path
-    content_hash: str  # of the store
-    num_train: int  # training images of the holdout split, as data.num_train limits them
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """All that decides the sweep's result, and the settings that Tune keeps from the sweep's start on."""
-        config = self.config
-        settings = asdict(config.sweep)
-        del settings["address"]
-        return {
-            "data": [config.data.name, self.content_hash],
-            "model": asdict(config.model),
-            "recipe": asdict(config.recipe),
-            "trainer": deciding(config),
-            "seed": config.seed,
-            "start": asdict(config.start),
-            "num_train": config.data.num_train,
-            "sweep": settings,
-            "code": code_version(),
-        }
-
-    @cached_property
-    def name(self) -> str:
-        return "sweep-" + hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def runs(self) -> Path:
-        return Path(self.config.paths.runs).resolve()
-
-    @property
-    def folder(self) -> Path:
-        """Tune's state, and the leaderboard."""
-        return self.runs / "ray" / self.name
-
-    @property
-    def location(self) -> tracking.Location:
-        return tracking.locate(self.config.tracking.uri, self.config.paths.mlruns)
-
-    @property
-    def size(self) -> int:
-        """Trials of the whole sweep."""
-        return grid_size(self.config.sweep.space) * self.config.sweep.num_samples
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of the longest trial that the space allows.
-
-        Raises:
-            ValueError: a trial's batch is larger than its training set.
-        """
-        space, recipe = self.config.sweep.space, self.config.recipe
-        batch_size = max(values_of(space, "recipe.batch_size", recipe.batch_size))
-        fewest = min(value or self.num_train for value in values_of(space, "data.num_train", 0))  # 0: the whole split
-        if batch_size > fewest:
-            raise ValueError(
-                f"recipe.batch_size={batch_size} is larger than the {fewest} training images; choose a smaller one"
-            )
-        return -(-max(values_of(space, "recipe.max_steps", recipe.max_steps)) // (fewest // batch_size))
+from pipeline.tuning.search import choices, is_shortened, main_sweep, outcome, search_sweep, sentence
+from pipeline.tuning.space import chosen, search_space, trial_name
+from pipeline.tuning.sweep import Sweep, checked
+from pipeline.tuning.trial import run_trial, trial_resources
 
 
 def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     """The leaderboard of the sweep that `config` names; see `pipeline.tuning.leaderboard.board`.
 
-    The sweep's name is a hash of all that decides its result: the same command resumes an interrupted sweep, and trials
-    that already ran are not run again.
+    Its key `search` holds the outcome of sweep.search, which runs first (`pipeline.tuning.search.outcome`), or None.
+    The name of a sweep, and of a search, is a hash of all that decides its result: the same command resumes an interrupted
+    one, and trials that already ran are not run again.
 
     Raises:
         ValueError: a space that cannot be searched, a trial that needs more than the cluster has, or failed trials.
         stop.Interrupted: after a signal; call again to resume.
     """
-    opened = open_store(store)
-    train, _ = opened.split_indices("holdout", config.data.num_train)
-    sweep = Sweep(config=config, store=store, content_hash=opened.manifest.content_hash, num_train=len(train))
-    check_space(config.sweep.space, config.sweep.num_samples)
-    for point in example_points(config.sweep.space):
-        trial_config(config, point)  # refuses what cannot be trained, before Ray starts
-    _ = sweep.epochs  # likewise
+    tags, search = lineage(root), config.sweep.search
+    if search is None:
+        return {**_run(checked(config, store), tags), "search": None}
+    for values in choices(search):
+        checked(main_sweep(config, values), store)  # before the search, which may take hours
+    first = checked(search_sweep(config, search), store, "search")
+    print(f"a search of {first.size} trials chooses {', '.join(search.take)} for the sweep")
+    kind = {tracking.KIND_TAG: tracking.SEARCH} if is_shortened(config, search) else {}
+    result = outcome(search, _run(first, {**tags, **kind})["trials"])
+    print(sentence(result))
+    return {**_run(checked(main_sweep(config, result["chosen"]), store), tags), "search": result}
+
+
+def _run(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
+    """The leaderboard of the finished sweep.
+
+    Args:
+        tags: for the runs of the trials in MLflow.
+    """
     _print_changes(sweep)
     with folder_lock(sweep.runs / sweep.name):
-        return _track(sweep, lineage(root))
+        return _track(sweep, tags)
 
 
 def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
-    """Runs the search as a run in MLflow, the parent of the trials' runs."""
+    """Runs the sweep as a run in MLflow, the parent of the trials' runs."""
     config, run = sweep.config, sweep.runs / sweep.name
     own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
     settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
     journal = Journal(run)
-    journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**own, **tags})
+    journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**tags, **own})
     shipper = Shipper(run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
     status = "KILLED"
     try:
@@ -132,7 +76,7 @@ def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
         check_tracking(sweep.location)
         # Trials look up their parent in MLflow; if MLflow does not answer in time, they start without one.
         wait_for_run(run, patience_s=20, location=sweep.location)
-        board = _search(sweep, {**tags, tracking.PARENT_TAG: sweep.name})
+        board = _run_trials(sweep, {**tags, tracking.PARENT_TAG: sweep.name})
         leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
         write_json(sweep.folder / "leaderboard.json", board)
         journal.artifact(sweep.folder / "leaderboard.json", "sweep")
@@ -157,7 +101,7 @@ def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
         )
 
 
-def _search(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
+def _run_trials(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
     """Runs the trials that have not run yet. Returns the leaderboard of all."""
     import ray
     from ray import tune
@@ -229,7 +173,7 @@ def _new_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
             name=sweep.name,
             storage_path=str(sweep.folder.parent),
             failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
-            callbacks=[TrialLines(sweep.size, config.recipe.max_steps)],
+            callbacks=[TrialLines(sweep.role, sweep.size, config.recipe.max_steps)],
             verbose=0,
         ),
     )
@@ -252,13 +196,13 @@ def _scheduler(sweep: Sweep) -> Any:
 
 
 def _print_changes(sweep: Sweep) -> None:
-    """Prints that the sweep resumes, or how its configuration differs from the data set's last sweep."""
-    latest = sweep.folder.parent / f"latest-{sweep.config.data.name}.json"
+    """Prints that the sweep resumes, or how its configuration differs from the data set's last one of its role."""
+    latest = sweep.folder.parent / f"latest-{sweep.role}-{sweep.config.data.name}.json"
     if sweep.folder.exists():
         print(f"resuming {sweep.name}")
     elif latest.exists():
         old, new = dict(leaves(read_json(latest))), dict(leaves(sweep.facts))
         keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         changes = "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys)
-        print(f"a new sweep; changed since the last: {changes}")
+        print(f"a new {sweep.role}; changed since the last: {changes}")
     write_json(latest, sweep.facts)

@@ -9,8 +9,8 @@ from runs import Workspaces, composed
 
 from pipeline.config import Config
 from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side
+from pipeline.tuning.sweep import Sweep
 from pipeline.tuning.trial import trial_resources
-from pipeline.tuning.tuner import Sweep
 
 CPUS, GPUS = {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0}
 

@@ -23,7 +23,7 @@ def make_trial(name: str, *, step: int = 0, status: str = "RUNNING", **point: ob
 
 
 def display(trials: list[Trial], *, total: int) -> TrialLines:
-    lines = TrialLines(total, 1_000)
+    lines = TrialLines("sweep", total, 1_000)
     lines.on_step_begin(0, trials)
     return lines
 

@@ -54,7 +54,7 @@ def begun(root: Path) -> dict[str, int]:
     return {
         path.parent.name: sum(json.loads(line)["event"] == "begin" for line in path.read_text().splitlines())
         for path in (root / "runs").glob("*/journal.jsonl")
-        if not path.parent.name.startswith("sweep-")
+        if not path.parent.name.startswith(("sweep-", "search-"))
     }
 
 
@@ -135,4 +135,4 @@ def test_a_stopped_trial_is_resumable_and_not_finished(workspace):
 
 def test_an_impossible_point_of_the_grid_is_refused_before_ray_starts(workspace):
     output = run(workspace(), "sweep.space={model.depth:[8,9]}", code=2)
-    assert "model.depth=9 is not 6n+2" in output and "Traceback" not in output
+    assert "the sweep has a trial with model.depth=9: model.depth=9 is not 6n+2" in output and "Traceback" not in output

@@ -1,0 +1,63 @@
+"""sweep.search: the sweep that runs before sweep.space, and the values that it chooses for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pipeline.config import Config, SearchConfig, with_overrides
+from pipeline.tuning.space import example_points
+
+
+def search_sweep(config: Config, search: SearchConfig) -> Config:
+    """The search as a sweep of its own. ASHA is off, because means over trials of unequal length compare nothing."""
+    sweep = replace(config.sweep, space=search.space, search=None, num_samples=1, reduction_factor=0)
+    return replace(config, sweep=sweep)
+
+
+def main_sweep(config: Config, values: dict[str, Any]) -> Config:
+    """The sweep of sweep.space, with the values that the search chose in its configuration."""
+    return with_overrides(replace(config, sweep=replace(config.sweep, search=None)), values)
+
+
+def choices(search: SearchConfig) -> list[dict[str, Any]]:
+    """Every combination of values that the search can choose, in the order in which they are listed."""
+    return example_points({key: search.space[key] for key in search.take})
+
+
+def is_shortened(config: Config, search: SearchConfig) -> bool:
+    """Whether the search's trials take fewer steps than the recipe, or fewer images than the sweep."""
+    steps = search.space.get("recipe.max_steps", [config.recipe.max_steps])
+    return max(steps) < config.recipe.max_steps or "data.num_train" in search.space
+
+
+def outcome(search: SearchConfig, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the search came to, for leaderboard.json.
+
+    Args:
+        trials: of the search's own leaderboard.
+    Returns:
+        values: for each combination of the values to choose from its config, the mean validation error of its trials
+        (a fraction; a trial that did not finish, for example because it diverged, counts as 1) and their number.
+        chosen: the config with the lowest mean; of equal ones the first. trials: as given.
+    """
+    values = []
+    for choice in choices(search):
+        errors = [
+            trial["val_err1"] if trial["status"] == "finished" else 1.0
+            for trial in trials
+            if choice.items() <= trial["config"].items()
+        ]
+        values.append({"config": choice, "val_err1": sum(errors) / len(errors), "trials": len(errors)})
+    best = min(values, key=lambda value: value["val_err1"])
+    return {"chosen": best["config"], "values": values, "trials": trials}
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """For example: the search chose recipe.lr=0.2 by mean validation error: recipe.lr=0.1 14.00 %, recipe.lr=0.2 12.00 %."""
+
+    def named(config: dict[str, Any]) -> str:
+        return " ".join(f"{key}={value}" for key, value in config.items())
+
+    means = ", ".join(f"{named(value['config'])} {100 * value['val_err1']:.2f} %" for value in result["values"])
+    return f"the search chose {named(result['chosen'])} by mean validation error: {means}"

@@ -1,0 +1,107 @@
+"""What a sweep is: its configuration and data, its name, its folder and its size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.config import Config
+from pipeline.data.store import open_store
+from pipeline.run.key import code_version, deciding
+from pipeline.tracking import location as tracking
+from pipeline.tuning.space import check_space, example_points, grid_size, values_of
+from pipeline.tuning.trial import trial_config
+
+Role = Literal["sweep", "search"]  # search: it chooses values for a sweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What every part of a sweep needs to know about it."""
+
+    config: Config
+    store: Path
+    content_hash: str  # of the store
+    num_train: int  # training images of the holdout split, as data.num_train limits them
+    role: Role = "sweep"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that decides the sweep's result, and the settings that Tune keeps from the sweep's start on."""
+        config = self.config
+        settings = asdict(config.sweep)
+        del settings["address"], settings["search"]
+        return {
+            "data": [config.data.name, self.content_hash],
+            "model": asdict(config.model),
+            "recipe": asdict(config.recipe),
+            "trainer": deciding(config),
+            "seed": config.seed,
+            "start": asdict(config.start),
+            "num_train": config.data.num_train,
+            "sweep": settings,
+            "code": code_version(),
+        }
+
+    @cached_property
+    def name(self) -> str:
+        return f"{self.role}-" + hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def runs(self) -> Path:
+        return Path(self.config.paths.runs).resolve()
+
+    @property
+    def folder(self) -> Path:
+        """Tune's state, and the leaderboard."""
+        return self.runs / "ray" / self.name
+
+    @property
+    def location(self) -> tracking.Location:
+        return tracking.locate(self.config.tracking.uri, self.config.paths.mlruns)
+
+    @property
+    def size(self) -> int:
+        """Trials of the whole sweep."""
+        return grid_size(self.config.sweep.space) * self.config.sweep.num_samples
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the longest trial that the space allows.
+
+        Raises:
+            ValueError: a trial's batch is larger than its training set.
+        """
+        space, recipe = self.config.sweep.space, self.config.recipe
+        batch_size = max(values_of(space, "recipe.batch_size", recipe.batch_size))
+        fewest = min(value or self.num_train for value in values_of(space, "data.num_train", 0))  # 0: the whole split
+        if batch_size > fewest:
+            raise ValueError(
+                f"recipe.batch_size={batch_size} is larger than the {fewest} training images; choose a smaller one"
+            )
+        return -(-max(values_of(space, "recipe.max_steps", recipe.max_steps)) // (fewest // batch_size))
+
+
+def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
+    """The sweep of config.sweep.space; nothing has started yet.
+
+    Raises:
+        ValueError: a space that cannot be searched, or a point that cannot be trained.
+    """
+    opened = open_store(store)
+    train, _ = opened.split_indices("holdout", config.data.num_train)
+    content_hash = opened.manifest.content_hash
+    sweep = Sweep(config=config, store=store, content_hash=content_hash, num_train=len(train), role=role)
+    check_space(config.sweep.space, config.sweep.num_samples)
+    for point in example_points(config.sweep.space):
+        try:
+            trial_config(config, point)
+        except ValueError as error:
+            values = ", ".join(f"{key}={value}" for key, value in point.items())
+            raise ValueError(f"the {role} has a trial with {values}: {error}") from None
+    _ = sweep.epochs
+    return sweep

@@ -1,0 +1,82 @@
+"""sweep.search: what it chooses, and the sweep that then trains with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from runs import Workspaces, composed
+from test_tuner import IN_TURN, TO_THE_END, begun, kill_when, run, start, tracked
+
+from pipeline.atomic import read_json
+from pipeline.config import SearchConfig
+from pipeline.ensemble.members import Source
+from pipeline.tuning.search import main_sweep, outcome, search_sweep, sentence
+from pipeline.tuning.tuner import tune_sweep
+
+RATES = SearchConfig(space={"model.depth": [8, 14], "recipe.lr": [0.1, 0.2, 0.4]}, take=["recipe.lr"])
+
+
+def trial(depth: int, lr: float, error: float, status: str = "finished") -> dict[str, Any]:
+    return {"config": {"model.depth": depth, "recipe.lr": lr}, "val_err1": error, "status": status}
+
+
+def test_the_value_with_the_lowest_mean_error_is_chosen_and_a_diverged_trial_counts_as_all_wrong() -> None:
+    ranked = [trial(14, 0.4, 0.01), trial(8, 0.2, 0.1), trial(8, 0.1, 0.2), trial(14, 0.1, 0.3), trial(14, 0.2, 0.5)]
+    result = outcome(RATES, [*ranked, trial(8, 0.4, 0.9, "diverged")])
+    means = {value["config"]["recipe.lr"]: (round(value["val_err1"], 6), value["trials"]) for value in result["values"]}
+    assert means == {0.1: (0.25, 2), 0.2: (0.3, 2), 0.4: (0.505, 2)}
+    assert result["chosen"] == {"recipe.lr": 0.1}
+    assert sentence(result).startswith("the search chose recipe.lr=0.1 by mean validation error: recipe.lr=0.1 25.00 %")
+
+
+def test_of_equal_values_the_first_that_is_listed_is_chosen() -> None:
+    alike = [trial(depth, lr, 0.2 if lr == 0.1 else 0.1) for lr in (0.4, 0.2, 0.1) for depth in (14, 8)]
+    assert outcome(RATES, alike)["chosen"] == {"recipe.lr": 0.2}
+    result = outcome(SearchConfig(space=RATES.space, take=["recipe.lr", "model.depth"]), alike)
+    assert result["chosen"] == {"recipe.lr": 0.2, "model.depth": 8} and len(result["values"]) == 6
+
+
+def test_the_search_stops_no_trial_early_and_the_sweep_trains_with_what_it_chose(workspace: Workspaces) -> None:
+    search = "sweep.search={space:{model.depth:[8,14],recipe.lr:[0.1,0.2,0.4]},take:[recipe.lr]}"
+    config = composed(workspace(), "sweep.space={seed:[0,1]}", "sweep.reduction_factor=4", search)
+    assert config.sweep.search == RATES
+    first = search_sweep(config, RATES).sweep
+    assert (first.space, first.reduction_factor, first.search) == (RATES.space, 0, None)
+    main = main_sweep(config, {"recipe.lr": 0.4})
+    assert (main.recipe.lr, main.sweep.space, main.sweep.reduction_factor) == (0.4, {"seed": [0, 1]}, 4)
+
+
+def test_a_trial_that_is_impossible_after_the_search_is_refused_before_it(workspace: Workspaces) -> None:
+    root, search = workspace(), "sweep.search={space:{recipe.lr:[0.1]},take:[recipe.lr]}"
+    config = composed(root, search, "sweep.space={model.depth:[8,9]}")
+    with pytest.raises(ValueError, match=r"the sweep has a trial with model\.depth=9: model\.depth=9 is not 6n"):
+        tune_sweep(config, root / "data/store/digits", root)
+    assert not (root / "runs").exists()
+
+
+SEARCHED = (
+    "sweep.search={space:{recipe.lr:[0.1,0.001],recipe.max_steps:[17]},take:[recipe.lr]}",
+    *("sweep.space={model.depth:[8],seed:[0,1]}", "recipe.lr=0.3", TO_THE_END, IN_TURN),
+)
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_its_trials_choose_values_and_join_no_ensemble(workspace: Workspaces) -> None:
+    root = workspace()
+    kill_when(start(root, *SEARCHED), lambda: len(begun(root)) >= 2, "the search's second trial")
+    output = run(root, *SEARCHED)
+    assert "resuming search-" in output and "the search chose recipe.lr=0.1 by mean validation error" in output
+    leaderboard = read_json(root / "experiments" / "digits" / "leaderboard.json")
+    search, members = leaderboard["search"], {trial["key"] for trial in leaderboard["trials"]}
+    assert [(trial["steps"], trial["config"]["recipe.lr"]) for trial in search["trials"]] == [(17, 0.1), (17, 0.001)]
+    assert [trial["steps"] for trial in leaderboard["trials"]] == [34, 34]
+    runs = tracked(root)
+    assert sorted(run.data.tags["pipeline.kind"] for run in runs) == [*["search"] * 2, *["sweep"] * 2, *["train"] * 2]
+    assert {run.data.params["recipe.lr"] for run in runs if run.data.tags["pipeline.key"] in members} == {"0.1"}
+    nets = Source.configured(composed(root), root / "data/store/digits").finished()
+    assert {net.key for net in nets} == members
+    before = begun(root)
+    assert sorted(before.values())[:3] == [1, 1, 1] and len(before) == 4
+    run(root, *SEARCHED)
+    assert begun(root) == before and read_json(root / "experiments" / "digits" / "leaderboard.json") == leaderboard
