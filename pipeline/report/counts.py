@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
+import torch
+from torch import nn
+
+from pipeline.learn.models import build_model
 from pipeline.learn.models.cost import net_cost
+from pipeline.learn.models.resnet import Bottleneck
 from pipeline.report.claims import Outcome, exact
 from pipeline.report.markdown import count, percent, short
 from pipeline.report.paper import NETS, Claim
@@ -33,6 +39,13 @@ def smaller(claim: Claim) -> Outcome:
     return exact(claim, holds, ", ".join(f"{name} {short(value)}" for name, value in counted))
 
 
+def below(claim: Claim) -> Outcome:
+    """The net's count is below each printed one."""
+    ((name, ours),) = _counted(claim).items()
+    evidence = f"{name} {short(ours)}; {', '.join(f'{other} {short(theirs)}' for other, theirs in claim.paper.items())}"
+    return exact(claim, ours < min(claim.paper.values()), evidence)
+
+
 def share(claim: Claim) -> Outcome:
     """The first net's count is the printed percentage of the second's."""
     (one, other), (printed,) = _counted(claim).values(), claim.paper.values()
@@ -49,4 +62,39 @@ def same(claim: Claim) -> Outcome:
     return exact(claim, all(counted[a] == counted[b] for a, b in pairs), evidence)
 
 
-COUNTS: dict[str, Callable[[Claim], Outcome]] = {"size": size, "smaller": smaller, "share": share, "same": same}
+def doubled(claim: Claim) -> Outcome:
+    """A block of the claim's net whose shortcut is an identity costs the printed factor more with a projection."""
+    (name,), (factor,) = claim.nets, claim.paper.values()
+    planes = 64
+    with torch.device("meta"):
+        blocks = [
+            Bottleneck(4 * planes, planes, 1, replace(NETS[name].model, shortcut=option)) for option in ("B", "C")
+        ]
+    identity, projection = (sum(parameter.numel() for parameter in block.parameters()) for block in blocks)
+    # At stride 1 every convolution sees maps of one size, so multiply-adds have the ratio of the filters' numbers.
+    ratio = projection / identity
+    evidence = f"A block of {4 * planes} planes: {count(identity)} parameters, with a projection {count(projection)}: {ratio:.2f} times"
+    return exact(claim, abs(ratio / factor - 1) <= 0.05, evidence, value=ratio)
+
+
+def projections(claim: Claim) -> Outcome:
+    """The second net has as many projections more than the first as is printed."""
+    with torch.device("meta"):
+        nets = [build_model(NETS[name].model, 1000) for name in claim.nets]
+    first, second = (
+        sum(name.endswith("downsample") and isinstance(module, nn.Sequential) for name, module in net.named_modules())
+        for net in nets
+    )
+    evidence = f"{claim.nets[0]} {first}, {claim.nets[1]} {second}"
+    return exact(claim, second - first == claim.paper["projections"], evidence, value=second - first)
+
+
+COUNTS: dict[str, Callable[[Claim], Outcome]] = {
+    "size": size,
+    "smaller": smaller,
+    "below": below,
+    "share": share,
+    "same": same,
+    "doubled": doubled,
+    "projections": projections,
+}

@@ -15,6 +15,7 @@ from pipeline.record import Net, best_on_validation, from_json
 
 Kind = Literal["plain", "residual", "others"]
 TRAIN, VAL = "train/err1", "val/err1"
+EARLY_TRAIN = "train/err1 at first"  # of kept results: a warm-up's steps before they are averaged over windows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,8 +70,8 @@ class Published:
 
 
 Check = Literal[
-    "ensemble_gain", "falls", "comparable", "gains", "reaches", "at_least", "at_most", "seeds", "cold_start", "gradients", "not_public",
-    "size", "smaller", "share", "same",
+    "ensemble_gain", "falls", "comparable", "gains", "reaches", "at_least", "at_most", "seeds", "warm_up", "cold_start", "throughout", "gradients",
+    "not_public", "size", "smaller", "below", "share", "same", "doubled", "projections",
 ]  # fmt: skip
 Metric = Literal["test", "top5", "validation", "train", "early", "responses", "macs", "params"]
 

@@ -13,7 +13,7 @@ from pipeline.report.checks import assess
 from pipeline.report.claims import Outcome, applies, commands
 from pipeline.report.counts import COUNTS
 from pipeline.report.curves import featured, windows
-from pipeline.report.inputs import TRAIN, VAL, Curve, ReportInputs, by_validation, evaluated
+from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, Curve, ReportInputs, by_validation, evaluated, has_warm_up
 from pipeline.report.nets import described, nets_table, with_errors
 from pipeline.report.page import RULES, compose
 from pipeline.report.paper import CLAIMS, TITLE, Claim
@@ -29,6 +29,7 @@ PICTURES = {
     "cost": "error against cost",
     "transfer": "transfer",
 }
+WARM_UP_STEPS = 2000  # of a training that starts with a warm-up, kept point by point
 COLUMNS = ("steps", "minutes", "validation", "test", "ci95", "top5", "ci95_err5")
 
 
@@ -122,6 +123,8 @@ def _without_folders(leaderboard: Mapping[str, Any] | None) -> Mapping[str, Any]
 def _thin(curve: Curve) -> dict[str, Any]:
     """A curve as the figure draws it, with errors rounded to a hundredth of a percent."""
     drawn = {TRAIN: windows(curve.series(TRAIN)), VAL: curve.series(VAL)}
+    if has_warm_up(curve.net):
+        drawn[EARLY_TRAIN] = [point for point in curve.series(TRAIN) if point[0] <= WARM_UP_STEPS]
     points = {metric: [[round(step), round(error, 4)] for step, error in values] for metric, values in drawn.items()}
     return {"net": curve.net.to_json(), "points": points}
 

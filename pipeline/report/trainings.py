@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.record import Net
@@ -192,3 +192,50 @@ def missing(inputs: ReportInputs, claim: Claim, wanted: int) -> str:
     elif wanted > 1:
         length += ", or both for an eighth of them at least"
     return f"Needs {what} trained for {length}.{so_far}"
+
+
+def measured_at(
+    inputs: ReportInputs,
+    runs: Sequence[Training],
+    metric: Metric,
+    steps: int,
+    choose: Callable[..., dict[str, Measured]] = at_length,
+) -> dict[str, Measured]:
+    """Nets by name at a length, their errors on as many images as the metric counts; see `at_length`."""
+    n = inputs.data["counts"].get(IMAGES[metric], 0) if metric in IMAGES else 0
+    if metric in IMAGES and not n:
+        return {}
+    if metric in COUNTED and runs and (recipe := runs[0].net.recipe):
+        n = min(n, round(COUNTED[metric] * steps * recipe.batch_size))
+    return choose(runs, steps, n, steps >= PROTOCOLS[inputs.data["name"]].steps)
+
+
+def at_full_length(inputs: ReportInputs, claim: Claim, metric: Metric) -> Measured | None:
+    """The claim's single net, trained for the paper's length by its recipe."""
+    runs = by_the_papers_recipe(inputs, claim, metric)
+    return measured_at(inputs, runs, metric, PROTOCOLS[inputs.data["name"]].steps).get(claim.nets[0])
+
+
+def by_the_papers_recipe(inputs: ReportInputs, claim: Claim, metric: Metric) -> list[Training]:
+    """Trainings of the claim's nets at the paper's learning rate and by its recipe, of any length."""
+    protocol = PROTOCOLS[inputs.data["name"]]
+    runs = [t for t in trainings(inputs, metric) if t.net.name in claim.nets and t.net.lr in (None, protocol.lr)]
+    return [t for t in runs if protocol.follows(recipe_of(t.net))]
+
+
+def behind(inputs: ReportInputs, *nets: Measured) -> dict[str, Any]:
+    """Runs, seeds and length behind a verdict on these nets."""
+    return {
+        "runs": sum(len(net.values) for net in nets),
+        "seeds": tuple(sorted({seed for net in nets for seed in net.seeds})),
+        "length": min(net.steps for net in nets) / PROTOCOLS[inputs.data["name"]].steps,
+    }
+
+
+def behind_runs(inputs: ReportInputs, runs: Sequence[Training]) -> dict[str, Any]:
+    length = min(training.steps for training in runs) / PROTOCOLS[inputs.data["name"]].steps
+    return {"runs": len(runs), "seeds": seeds_of(training.net for training in runs), "length": length}
+
+
+def seeds_of(nets: Iterable[Net]) -> tuple[int, ...]:
+    return tuple(sorted({net.seed for net in nets if net.seed is not None}))

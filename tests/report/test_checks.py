@@ -203,6 +203,47 @@ def test_a_cold_start_is_slow_and_ends_alike():
     assert result.status == "not measured" and "one without" in result.evidence
 
 
+def with_training_errors(inputs, **errors):
+    """Curves of ImageNet's plain nets, by name: their training errors in 50 parts of the training."""
+    nets = [make_net(depth, residual=False, **IMAGENET) for depth in (18, 34)]
+    curves = [make_curve(net) for net in nets]
+    points = [[(12_000 * (at + 1), error) for at, error in enumerate(errors[f"d{net.model.depth}"])] for net in nets]
+    return replace(inputs, curves=[
+        replace(curve, points={**curve.points, "train/err1": train}) for curve, train in zip(curves, points, strict=True)
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("deep", "expected"),
+    [([0.5] * 50, "holds"), ([0.5] * 49 + [0.4], "inconclusive"), ([0.5] * 49 + [0.3], "fails")],
+)
+def test_throughout_means_in_each_part_of_the_training(deep, expected):
+    inputs = make_sample(name="imagenet", depths=(), plain=())
+    result = outcome(with_training_errors(inputs, d18=[0.4] * 50, d34=deep), "imagenet-plain-degrades-throughout")
+    assert (result.status, result.runs, result.length) == (expected, 2, 1.0)
+    one = replace(inputs, curves=[make_curve(make_net(34, residual=False, **IMAGENET))])
+    assert status(one, "imagenet-plain-degrades-throughout") == "not measured"
+
+
+@pytest.mark.parametrize(("end", "expected"), [(400, "holds"), (150, "fails"), (1000, "fails")])
+def test_a_warm_up_ends_when_the_training_error_falls_below_the_bound(end, expected):
+    warm = make_curve(make_net(110, recipe=make_recipe(warmup_lr=0.01)), 0.07)
+    train = [(step, 0.9 if step < end else 0.7) for step in range(50, 64_001, 50)]
+    curve = replace(warm, points={**warm.points, "train/err1": train})
+    inputs, claim = replace(make_sample(depths=()), curves=[curve]), "cifar10-warm-up-ends"
+    result = outcome(inputs, claim)
+    assert (result.status, result.value) == (expected, end)
+    assert status(replace(inputs, curves=[make_curve(make_net(110), 0.07)]), claim) == "not measured"
+
+
+def test_the_size_of_a_gain_is_compared_with_the_papers():
+    nets = [make_net(18, error=0.2788, **IMAGENET), make_net(34, error=0.2503, model=make_model(34), **IMAGENET)]
+    claim = "imagenet-residual-gain-of-depth"
+    result = outcome(imagenet(*nets), claim)
+    assert result.status == "holds" and "the claim: −2.80 ± 1 points" in result.evidence
+    assert status(imagenet(nets[0], replace(nets[1], test_err1=0.27)), claim) == "fails"
+
+
 def test_faster_convergence_is_a_lower_error_at_first():
     inputs = make_sample(name="imagenet", depths=(18,), plain=(18,), steps=600_000)
     claim = "imagenet-residual-converges-faster"
@@ -228,6 +269,8 @@ def test_counts_of_the_nets_are_the_papers():
     results = {name: outcome(make_sample(), name) for name in OF_NETS}
     assert {result.status for result in results.values()} == {"holds"}
     assert "ResNet-152 11.3×10⁹" in results["table-1-flops"].evidence
+    assert results["bottleneck-projection-doubles"].value == pytest.approx(1.93, abs=0.01)
+    assert results["option-c-adds-thirteen"].evidence == "ResNet-34 (B) 3, ResNet-34 (C) 16"
     assert results["plain34-is-a-fifth-of-vgg19"].value == pytest.approx(0.18, abs=0.01)
 
 

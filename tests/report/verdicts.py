@@ -13,6 +13,9 @@ OF_NETS = {
     "table-6-params",
     "resnet152-below-vgg",
     "plain34-is-a-fifth-of-vgg19",
+    "table-6-thinner",
+    "bottleneck-projection-doubles",
+    "option-c-adds-thirteen",
     "shortcuts-are-free",
 }
 IMAGENET = {"n": 50_000, "steps": 600_000, "dataset": "imagenet"}

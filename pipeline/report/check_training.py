@@ -1,0 +1,140 @@
+"""Checks of the course of training: at its start, throughout, and the layers' signals at its end."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from pipeline.evaluation.intervals import newcombe
+from pipeline.report.check_nets import difference
+from pipeline.report.claims import Outcome, difference_text, exact, judged, unmeasured
+from pipeline.report.curves import windows
+from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, ReportInputs, as_the_paper, ids
+from pipeline.report.markdown import count, percent, plural
+from pipeline.report.paper import PROTOCOLS, Claim
+from pipeline.report.trainings import (
+    COUNTED,
+    FULL_LENGTH,
+    LEAST,
+    TRAIN_WINDOWS,
+    Measured,
+    Training,
+    behind_runs,
+    by_the_papers_recipe,
+    missing,
+    seeds_of,
+)
+
+# A gradient is healthy within this factor of the median layer's. Vanished ones are many orders of magnitude smaller:
+# without batch norm, each layer multiplies them by a factor.
+HEALTHY = 100.0
+SEVERAL = 2  # validations, each after an epoch or more
+
+
+def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """The first net's training error exceeds the last one's in every part of the training.
+
+    It fails where a part shows the opposite beyond chance, by the images that the part counts.
+    """
+    runs = {t.net.name: t for t in sorted(by_the_papers_recipe(inputs, claim, "train"), key=lambda t: -t.val)}
+    pair = [runs[name] for name in claim.nets if name in runs]
+    if len(pair) < 2 or len({training.steps for training in pair}) > 1:
+        return unmeasured(claim, missing(inputs, claim, 2))
+    deep, shallow = (_windows(inputs, training) for training in pair)
+    n = round(COUNTED["train"] * pair[0].steps * (pair[0].net.recipe.batch_size if pair[0].net.recipe else 0))
+    apart = [newcombe(round(a * n), n, round(b * n), n) for a, b in zip(deep, shallow, strict=False)]
+    higher, lower = sum(part.estimate > 0 for part in apart), sum(part.high < 0 for part in apart)
+    evidence = f"{pair[0].net.name} has the higher training error in {higher} of {len(apart)} parts of the training"
+    evidence += f", the lower one beyond chance in {lower}"
+    if higher == len(apart) or lower:
+        return exact(claim, not lower, evidence, **behind_runs(inputs, pair))
+    return Outcome(claim=claim, status="inconclusive", evidence=evidence, **behind_runs(inputs, pair))
+
+
+def _windows(inputs: ReportInputs, training: Training) -> list[float]:
+    """Mean training errors over the parts of a training."""
+    curve = next(curve for curve in inputs.curves if ids(curve.net) & ids(training.net))
+    return [error for _, error in windows(curve.series(TRAIN), TRAIN_WINDOWS)]
+
+
+def warm_up(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """The training error of a run with a warm-up falls below the bound within a factor of 2 of the paper's steps."""
+    bound, printed = claim.paper["error"] / 100, claim.paper["steps"]
+    warm = {name for t in by_the_papers_recipe(inputs, claim, "train") if t.warm_up for name in ids(t.net)}
+    curves = [curve for curve in inputs.curves if ids(curve.net) & warm]
+    starts = [curve.series(EARLY_TRAIN) or curve.series(TRAIN) for curve in curves]
+    ends = [next((step for step, error in start if error < bound), None) for start in starts]
+    if not ends or None in ends:
+        return unmeasured(claim, missing(inputs, claim, 1) + " A run with a warm-up is needed.")
+    steps = statistics.median(step for step in ends if step is not None)
+    evidence = (
+        f"Below {percent(bound)} after {count(steps)} steps, median of {plural(len(ends), 'run')}; within a factor of 2"
+    )
+    facts = {"runs": len(ends), "seeds": seeds_of(curve.net for curve in curves)}
+    return exact(claim, printed / 2 <= steps <= printed * 2, evidence, value=steps, **facts)
+
+
+def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """Without a warm-up, the error exceeds the paper's bound beyond two validations and ends as with one, within the margin."""
+    steps = PROTOCOLS[inputs.data["name"]].steps
+    ended = [
+        t for t in by_the_papers_recipe(inputs, claim, "validation") if abs(t.steps / steps - 1) <= 1 - FULL_LENGTH
+    ]
+    cold, warm = ([t for t in ended if t.warm_up is kind] for kind in (False, True))
+    if not cold or not warm:
+        return unmeasured(claim, missing(inputs, claim, 1) + " One run with a warm-up and one without are needed.")
+    bound, n = claim.paper["error"] / 100, inputs.data["counts"]["val"]
+    cold_ids = {name for training in cold for name in ids(training.net)}
+    started = [curve.series(VAL) for curve in inputs.curves if ids(curve.net) & cold_ids]
+    above = [next((at for at, (_, e) in enumerate(points) if e < bound), len(points)) for points in started]
+    late = int(statistics.median(above))
+    ours, theirs = (_measured_by(runs, n) for runs in (cold, warm))
+    protocol = PROTOCOLS[inputs.data["name"]]
+    apart = difference(ours, theirs, protocol.seed_std / 100)
+    evidence = (
+        f"{cold[0].net.name} without a warm-up: above {percent(bound)} until validation {late + 1}, {percent(ours.value)} at the "
+        f"end; with one {percent(theirs.value)}, mean of {len(warm)} runs; {difference_text(apart)}, on {count(n)} "
+        f"validation images; alike up to {protocol.margin:g} points above"
+    )
+    facts = {
+        "runs": len(cold) + len(warm),
+        "seeds": seeds_of(training.net for training in (*cold, *warm)),
+        "length": cold[0].steps / steps,
+    }
+    if late < SEVERAL:
+        return exact(claim, False, evidence, value=apart.value, **facts)
+    return judged(claim, apart, (-math.inf, protocol.margin / 100), evidence, **facts)
+
+
+def _measured_by(runs: Sequence[Training], n: int) -> Measured:
+    values = tuple(training.value for training in runs)
+    return Measured(runs[0].net.name, sum(values) / len(values), values, n, runs[0].steps, full=False)
+
+
+def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
+    """In each evaluated plain net, every layer's gradient and response is near the median layer's at the end of training."""
+    protocol = PROTOCOLS.get(inputs.data["name"])
+    least = FULL_LENGTH * LEAST * protocol.steps if protocol else math.inf
+    nets = [layers for layers in inputs.layers if layers.net.name in claim.nets]
+    nets = [layers for layers in nets if as_the_paper(layers.net) and layers.net.steps >= least]
+    if not nets:
+        return unmeasured(
+            claim,
+            f"Needs an evaluated plain net ({', '.join(claim.nets)}) that trained for at least an eighth of the paper's steps.",
+        )
+    ranges, worst = [], 1.0
+    for layers in sorted(nets, key=lambda layers: layers.net.model.depth):
+        shares = []
+        for signal in (layers.gradient, layers.std):
+            middle = statistics.median(signal)
+            low, high = (end(signal) / middle if middle else 0.0 for end in (min, max))
+            worst = max(worst, high, math.inf if low == 0 else 1 / low)
+            shares.append(f"{low:.2g} to {high:.2g}")
+        ranges.append(f"{layers.net.name} {shares[0]} and {shares[1]}")
+    evidence = (
+        "At the end of training, a layer's gradient (its norm) and response (its standard deviation) over the median "
+        f"layer's: {', '.join(ranges)}; healthy within a factor of {HEALTHY:g}"
+    )
+    value = worst if math.isfinite(worst) else None
+    return exact(claim, worst <= HEALTHY, evidence, value=value, runs=len(nets), seeds=seeds_of(n.net for n in nets))
