@@ -35,7 +35,8 @@ class Point(NamedTuple):
 def sweep(inputs: ReportInputs) -> list[md.Block]:
     if not inputs.trials:
         return [md.paragraph("No sweep: leaderboard.json was not among the inputs, or it holds no trial.")]
-    blocks: list[md.Block] = []
+    search = inputs.leaderboard.get("search") if inputs.leaderboard else None
+    blocks: list[md.Block] = [_search_table(search)] if search else []
     placed, key = points(inputs.trials, inputs.by_id), axis_key(inputs.trials)
     if placed:
         caption = f"Validation error of the trials against {axis_name(key)}. Hollow marks: stopped early and measured after fewer steps. Triangles lie above the plot."
@@ -54,6 +55,23 @@ def sweep(inputs: ReportInputs) -> list[md.Block]:
     if without := [trial.name for trial in inputs.trials if trial.val_err1 is None]:
         blocks.append(md.paragraph(f"Without a validation error: {', '.join(without)}."))
     return [*blocks, _trials_table(inputs.trials)]
+
+
+def _search_table(search: Mapping[str, Any]) -> md.Block:
+    """What the search before the sweep chose from; see `pipeline.tuning.search.outcome`."""
+    keys, values = list(search["chosen"]), search["values"]
+    rows = [
+        [*(_value(value["config"][key]) for key in keys), md.count(value["trials"]), md.percent(value["val_err1"])]
+        for value in values
+    ]
+    steps = max(trial["steps"] for trial in search["trials"])
+    caption = (
+        f"A search before the sweep, with trials of {md.count(steps)} steps, chose the bold row for every trial of the "
+        "sweep, by mean validation error."
+    )
+    header, align = [*keys, "trials", "mean validation"], "l" * len(keys) + "rr"
+    bold = [i for i, value in enumerate(values) if value["config"] == search["chosen"]]
+    return md.table(header, rows, align, caption, bold=bold)
 
 
 def _trials_table(trials: list[Trial]) -> md.Block:

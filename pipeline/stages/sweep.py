@@ -1,4 +1,4 @@
-"""sweep: searches sweep.space with Ray Tune; a trial is the same training as the train stage runs."""
+"""sweep: runs sweep.search, if there is one, and sweep.space with Ray Tune; a trial is the train stage's own training."""
 
 from __future__ import annotations
 

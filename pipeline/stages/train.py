@@ -1,4 +1,4 @@
-"""train: the one run that data, model, recipe and seed name."""
+"""train: the one run that data, model, recipe and seed name, whatever sweep.search chooses for the sweep's trials."""
 
 from __future__ import annotations
 

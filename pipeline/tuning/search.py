@@ -40,7 +40,14 @@ def outcome(search: SearchConfig, trials: list[dict[str, Any]]) -> dict[str, Any
         values: for each combination of the values to choose from its config, the mean validation error of its trials
         (a fraction; a trial that did not finish, for example because it diverged, counts as 1) and their number.
         chosen: the config with the lowest mean; of equal ones the first. trials: as given.
+    Raises:
+        ValueError: no trial finished.
     """
+    if all(trial["status"] != "finished" for trial in trials):
+        raise ValueError(
+            "every trial of sweep.search diverged, so it can choose nothing; list other values, for example lower learning "
+            f"rates, in sweep.search.space, which varies {', '.join(search.space)}"
+        )
     values = []
     for choice in choices(search):
         errors = [

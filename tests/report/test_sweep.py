@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from nets import make_net
-from pages import is_picture, legend
+from pages import is_picture, legend, texts
+from samples import make_sample
 
 from pipeline.report.inputs import Trial
-from pipeline.report.sweep import axis_key, best_of_each, groups, is_grid, points, sweep_figure
+from pipeline.report.sweep import axis_key, best_of_each, groups, is_grid, points, sweep, sweep_figure
 from pipeline.report.theme import LIGHT
 
 
@@ -57,6 +60,17 @@ def test_a_line_joins_the_best_trial_of_each_value():
     assert [(point.x, point.error) for point in best_of_each(placed)] == [(0.1, 0.1), (0.2, 0.2)]
     (axes,) = sweep_figure(placed, "recipe.lr", [20])(LIGHT).axes
     assert axes.get_xlabel() == "learning rate" and legend(axes) == ["ResNet-20", "stopped early"]
+
+
+def test_a_table_shows_the_search_before_the_sweep_with_the_chosen_value_bold():
+    rates = [(0.01, 0.63), (0.02, 0.61), (0.04, 0.7)]
+    values = [{"config": {"recipe.muon_lr": lr}, "val_err1": error, "trials": 2} for lr, error in rates]
+    search = {"chosen": {"recipe.muon_lr": 0.02}, "values": values, "trials": [{"steps": 1053}] * 6}
+    inputs = make_sample()
+    text = texts(sweep(replace(inputs, leaderboard={**inputs.leaderboard, "search": search})))
+    assert "trials of 1,053 steps" in text
+    assert "| 0.01 | 2 | 63.00% |\n| **0.02** | **2** | **61.00%** |\n| 0.04 | 2 | 70.00% |" in text
+    assert "mean validation" not in texts(sweep(inputs))
 
 
 @pytest.mark.parametrize(

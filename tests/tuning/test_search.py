@@ -37,6 +37,11 @@ def test_of_equal_values_the_first_that_is_listed_is_chosen() -> None:
     assert result["chosen"] == {"recipe.lr": 0.2, "model.depth": 8} and len(result["values"]) == 6
 
 
+def test_a_search_whose_trials_all_diverge_chooses_nothing() -> None:
+    with pytest.raises(ValueError, match=r"every trial of sweep\.search diverged, .*; list other values"):
+        outcome(RATES, [trial(depth, lr, 1.0, "diverged") for depth in (8, 14) for lr in (0.1, 0.2, 0.4)])
+
+
 def test_the_search_stops_no_trial_early_and_the_sweep_trains_with_what_it_chose(workspace: Workspaces) -> None:
     search = "sweep.search={space:{model.depth:[8,14],recipe.lr:[0.1,0.2,0.4]},take:[recipe.lr]}"
     config = composed(workspace(), "sweep.space={seed:[0,1]}", "sweep.reduction_factor=4", search)
