@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytorch_lightning as pl
+import torch.distributed as dist
 
 from pipeline.atomic import sha256
 from pipeline.learn.training.classifier import Classifier, Counts
@@ -107,6 +108,13 @@ class Recorder(pl.Callback):
             save_weights(model.model, path, replace(self._net, step=step, steps=step, snapshot=step))
             self._attempt.journal.artifact(path, "checkpoints")
             self.snapshots[step] = sha256(path)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        # With statistics per rank, each rank's own would validate its share of the images, and rank zero's are saved. The
+        # training step that follows takes rank zero's anyway, see DDP's broadcast_buffers.
+        if trainer.world_size > 1 and not self._attempt.run.config.trainer.sync_batchnorm:
+            for buffer in pl_module.model.buffers():
+                dist.broadcast(buffer, src=0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         step, metrics = trainer.global_step, pl_module.val_metrics

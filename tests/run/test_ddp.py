@@ -55,20 +55,32 @@ def test_two_ranks_reach_the_weights_of_one_write_its_metrics_and_make_one_run(a
     assert processors.startswith("2 ranks of ")
 
 
-def test_the_validation_error_of_two_ranks_is_that_of_the_weights(together: Path) -> None:
-    state, net = load_weights(run_folder(together) / "best.safetensors")
+@pytest.fixture(scope="module")
+def statistics_per_rank(workspace: Workspaces) -> Path:
+    root = workspace()
+    train_on_ranks(root, *SHORT, "trainer.sync_batchnorm=false")
+    return root
+
+
+@pytest.mark.parametrize("ranks", ["together", "statistics_per_rank"])
+def test_the_validation_of_two_ranks_is_that_of_the_saved_weights(ranks: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(ranks)
+    state, net = load_weights(run_folder(root) / "best.safetensors")
     model = build_model(net.model, net.num_classes, net.in_channels)
     model.load_state_dict(state)
-    config = composed(together, *SHORT)
-    data = ImageData(together / "data/store/digits", "holdout", config.recipe, config.seed)
-    wrong = count = 0
+    config = composed(root, *SHORT)
+    data = ImageData(root / "data/store/digits", "holdout", config.recipe, config.seed)
+    wrong = count = loss = 0
     with torch.no_grad():
         for batch in data.val_dataloader():
             images, labels = data.on_after_batch_transfer(batch, 0)
-            wrong += int((model.eval()(images).argmax(1) != labels).sum())
+            logits = model.eval()(images)
+            loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            wrong += int((logits.argmax(1) != labels).sum())
             count += len(labels)
     assert count == 287
-    assert metrics(together, "val/err1")[net.step] == wrong / count
+    assert metrics(root, "val/err1")[net.step] == wrong / count
+    assert metrics(root, "val/loss")[net.step] == pytest.approx(loss / count, rel=1e-5)
 
 
 def test_lightning_starts_the_ranks_that_the_configuration_asks_for(workspace: Workspaces, alone: Path) -> None:
