@@ -85,6 +85,10 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["recipe.warmup_fraction=0"], "recipe.warmup_fraction=0.0; it must lie between 0 and 1"),
         (["recipe.augment.pca_std=0.1"], "recipe.augment.pca_std=0.1 with kind=pad_crop; 0 for none, or above 0"),
         ([*PLATEAU, "data.split=full"], "recipe.schedule=plateau with data.split=full, which validates on nothing"),
+        (
+            [*PLATEAU, "trainer.val_every_epochs=2"],
+            "plateau with trainer.val_every_epochs=2; recipe.plateau_patience counts",
+        ),
         ([*PLATEAU, "recipe.plateau_patience=0"], "recipe.plateau_patience=0, recipe.plateau_margin=0.002; wait for"),
         (["evaluation=ten_crop"], "evaluation.views=ten_crop with data.format=arrays; small images have a single view"),
         (["data=cifar10", "model=vgg"], "model.family=vgg with images of 32 pixels; choose its form for small images"),

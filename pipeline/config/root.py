@@ -72,6 +72,10 @@ class Config(Section):
             self.recipe.schedule != "plateau" or self.data.split == "holdout",
             f"recipe.schedule=plateau with data.split={self.data.split}, which validates on nothing; choose data.split=holdout, or recipe.schedule=multistep with the steps at which an earlier run fell",
         )
+        require(
+            self.recipe.schedule != "plateau" or self.trainer.val_every_epochs == 1,
+            f"recipe.schedule=plateau with trainer.val_every_epochs={self.trainer.val_every_epochs}; recipe.plateau_patience counts epochs, each of which must end in a validation (override: trainer.val_every_epochs=1)",
+        )
         for key in self.sweep.keys:
             self._require_key("sweep.space", key)
         for key in self.sweep.search.space if self.sweep.search else ():

@@ -62,7 +62,7 @@ class RecipeConfig(Section):
     lr: float = 0.1
     schedule: Literal["multistep", "plateau", "one_cycle", "cosine"] = "multistep"
     milestones: list[int] = field(default_factory=list)  # multistep: lr is divided by 10 at each
-    plateau_patience: int = 0  # plateau: lr is divided by 10 after this many validations without a lower error
+    plateau_patience: int = 0  # plateau: lr is divided by 10 after this many epochs without a lower validation error
     plateau_margin: float = 0.0  # ... lower by this fraction of the images
     warmup_lr: float = 0.0  # multistep, plateau: used at first; 0 for no warm-up
     warmup_until_err: float = 0.8  # ... until the training error over check_every_steps is below this fraction
@@ -121,7 +121,7 @@ class RecipeConfig(Section):
         if self.schedule == "plateau":
             require(
                 self.plateau_patience > 0 and 0 <= self.plateau_margin < 1,
-                f"recipe.plateau_patience={self.plateau_patience}, recipe.plateau_margin={self.plateau_margin}; wait for at least 1 validation, with a margin from 0 to below 1",
+                f"recipe.plateau_patience={self.plateau_patience}, recipe.plateau_margin={self.plateau_margin}; wait for at least 1 epoch, with a margin from 0 to below 1",
             )
         if self.schedule in ("one_cycle", "cosine"):
             require(

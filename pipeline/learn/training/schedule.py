@@ -18,7 +18,7 @@ class Plateau:
     drops: int = 0
 
     def update(self, error: float, recipe: RecipeConfig) -> None:
-        """Adds a validation; recipe.plateau_patience of them without an improvement cause a drop.
+        """Adds an epoch's validation; recipe.plateau_patience of them without an improvement cause a drop.
 
         The paper does not define a plateau. Here an improvement is an error that lies recipe.plateau_margin below the
         last improvement, since among errors that only scatter, new minima always occur.
