@@ -25,7 +25,7 @@ def curves(inputs: ReportInputs) -> list[md.Block]:
     best = featured(inputs.curves)
     if not best:
         return [md.paragraph("No learning curves: no run has recorded train or validation errors.")]
-    caption = "Top-1 error against steps, drawn like the paper's Fig. 6: training error dashed, validation error bold (the paper: test), a colour for each depth."
+    caption = "Top-1 error against steps, drawn like the paper's Fig. 6: training error dashed (of the augmented images, as the net learns from them), validation error bold (the paper: test), a colour for each depth."
     if others := sum(bool(curve.series(VAL)) for curve in inputs.curves if curve not in best):
         caption += f" Bold is the best run of each net; {md.plural(others, 'other run')} as thin validation curves."
     if any(len(curve.series(TRAIN)) > TRAIN_POINTS for curve in best):

@@ -14,7 +14,9 @@ from pipeline.report.paper import PROTOCOLS, Claim, Metric
 
 FULL_LENGTH = 0.95  # share of a length that counts as all of it: epochs need not divide the steps
 LEAST = 1 / 8  # share of the paper's steps; shorter trainings settle no comparison
-TRAIN_WINDOWS = 50  # a training error is the mean over the last of this many parts of the training
+TRAIN_WINDOWS = (
+    50  # a training error is the mean over the last of this many parts of the training, while the net learns
+)
 EARLY = 1 / 4  # share of a training, before the learning rate first drops, that shows how fast a net converges
 
 COUNTED = {"train": 1 / TRAIN_WINDOWS, "early": EARLY}  # share of the steps whose training images an error counts
@@ -25,8 +27,8 @@ ON = {
     "test": "test images",
     "top5": "test images (top-5)",
     "validation": "validation images",
-    "train": "training images",
-    "early": "training images, mean over the first quarter of the training",
+    "train": "augmented training images of the last steps",
+    "early": "augmented training images of the first quarter of the steps",
 }
 
 

@@ -52,7 +52,7 @@ def test_training_errors_are_compared_over_the_images_that_they_count_and_only_o
     inputs, claim = make_sample(steps=16_000), "cifar10-plain-degrades-train"
     result = outcome(inputs, claim)
     assert result.status == "inconclusive" and result.interval[0] < result.value < result.interval[1]
-    assert "on 40,960 training images" in result.evidence  # a fiftieth of the steps, 128 images each
+    assert "on 40,960 augmented training images" in result.evidence  # a fiftieth of the steps, 128 images each
     worse = [make_curve(curve.net, 0.4) if curve.net.name == "plain-56" else curve for curve in inputs.curves]
     assert status(replace(inputs, curves=worse), claim) == "holds"
     stopped = [replace(curve, net=replace(curve.net, complete=curve.net.name != "plain-56")) for curve in inputs.curves]
