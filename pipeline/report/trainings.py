@@ -14,9 +14,7 @@ from pipeline.report.paper import PROTOCOLS, Claim, Metric
 
 FULL_LENGTH = 0.95  # share of a length that counts as all of it: epochs need not divide the steps
 LEAST = 1 / 8  # share of the paper's steps; shorter trainings settle no comparison
-TRAIN_WINDOWS = (
-    50  # a training error is the mean over the last of this many parts of the training, while the net learns
-)
+TRAIN_WINDOWS = 50  # a training error is the mean over the last of this many parts of the training
 EARLY = 1 / 4  # share of a training, before the learning rate first drops, that shows how fast a net converges
 
 COUNTED = {"train": 1 / TRAIN_WINDOWS, "early": EARLY}  # share of the steps whose training images an error counts

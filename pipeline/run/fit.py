@@ -23,6 +23,7 @@ from pipeline.progress import progress
 from pipeline.record import Net
 from pipeline.run.attempt import Attempt, attempt_on
 from pipeline.run.checkpoint import AtomicCheckpointIO, resumable
+from pipeline.run.growth import Growth
 from pipeline.run.launch import Launched, learn_rank, rank
 from pipeline.run.recorder import Recorder, Report
 from pipeline.run.run import Run, identify
@@ -72,7 +73,7 @@ def fit(
     data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
     net, model = run.net, _initial(run)
     with float32_products(run.precision), attempt_on(run, net, tags or {}) as attempt:
-        recorder = Recorder(attempt, net, report)
+        recorder = Recorder(attempt, net, Growth(model), report)
         trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last)], launched)
         checkpoint = resumable(run.folder, run.key)
         classifier = _classifier(run, model, attempt, _step_of(checkpoint))

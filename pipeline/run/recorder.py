@@ -15,6 +15,7 @@ from pipeline.progress import Progress
 from pipeline.record import Net
 from pipeline.run.attempt import Attempt
 from pipeline.run.checkpoint import LAST
+from pipeline.run.growth import Growth
 from pipeline.run.launch import processors
 from pipeline.run.weights import BEST, save_weights, snapshot_name
 
@@ -37,12 +38,13 @@ class Recorder(pl.Callback):
 
     Args:
         net: the record that the weights are saved with.
+        growth: made from the net's first weights.
         report: called after each validation, on every rank.
     """
 
-    def __init__(self, attempt: Attempt, net: Net, report: Report | None = None) -> None:
+    def __init__(self, attempt: Attempt, net: Net, growth: Growth, report: Report | None = None) -> None:
         trainer = attempt.run.config.trainer
-        self._attempt, self._net, self._report = attempt, net, report
+        self._attempt, self._net, self._growth, self._report = attempt, net, growth, report
         self._log_every, self._checkpoint_every = trainer.log_every_steps, trainer.checkpoint_every_steps
         self.progress: Progress | None = None
         self.best: dict[str, float] = {}
@@ -119,6 +121,8 @@ class Recorder(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         step, metrics = trainer.global_step, pl_module.val_metrics
         self._write(step, metrics)
+        if self._attempt.journal is not None:
+            self._attempt.journal.metrics(step, self._growth.metrics(pl_module.model))
         self._validated = True
         if not self.best or metrics["val/err1"] < self.best["val/err1"]:
             self.save_best(pl_module, step, metrics)
