@@ -114,9 +114,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
         for net in members:
             source.fetch(net, part)
         predictions = [source.predict(net, images, part) for net in members]
-        if config.temperature == "validation":
-            temperatures = [fitted_temperature(values, images.labels) for values in predictions]
-            members = [replace(net, temperature=t) for net, t in zip(members, temperatures, strict=True)]
+        members = calibrated(config, members, predictions, images)
         _keep(part, members, predictions)
         by_size = _errors_by_size(members, predictions, images)
         ensemble = Ensemble(
@@ -159,6 +157,16 @@ def choose(source: Source, config: EnsembleConfig, candidates: list[Net], images
     else:
         members = selection.RULES[config.selection](candidates, config.size)
     return [replace(net, weight=1 / len(members)) for net in members]
+
+
+def calibrated(
+    config: EnsembleConfig, members: list[Net], predictions: Sequence[NDArray[np.float32]], images: Images
+) -> list[Net]:
+    """The members with the temperatures that config.temperature asks for, fitted to their validation probabilities."""
+    if config.temperature == "none":
+        return members
+    temperatures = [fitted_temperature(values, images.labels) for values in predictions]
+    return [replace(net, temperature=t) for net, t in zip(members, temperatures, strict=True)]
 
 
 def _require_unseen(candidates: list[Net], config: EnsembleConfig) -> None:

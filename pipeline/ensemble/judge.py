@@ -164,7 +164,7 @@ def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[st
 
     For 1, 2, ... nets the test errors of two averages with equal weights, each of the best nets on validation:
     seeds: of the net that has the most of them, at one learning rate; depths: of the best net of each depth that was
-    trained as the seeds were. `alone` is the mean test error of the single nets.
+    trained as the seeds were. `alone` is the mean test error of the single nets, depths_minus_seeds the paired difference.
 
     Args:
         nets: a net may occur twice; those trained on the validation images cannot be ranked and take no part.
@@ -185,21 +185,26 @@ def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[st
     depths = first_of_each(alike, lambda pair: architecture(pair[0]))
     if len(depths) < 2:
         return []
-    rows = zip(_averaged(seeds, labels), _averaged(depths, labels), strict=False)  # up to the smaller count
-    return [{"size": k, "net": net.name, "seeds": one, "depths": other} for k, (one, other) in enumerate(rows, 1)]
+    pairs = zip(_averaged(seeds, labels), _averaged(depths, labels), strict=False)  # up to the smaller count
+    rows = []
+    for k, ((one, one_wrong), (other, other_wrong)) in enumerate(pairs, 1):
+        apart = paired_bootstrap(other_wrong, one_wrong, SEED)
+        difference = {"estimate": apart.estimate, "ci95": [apart.low, apart.high]}
+        rows.append({"size": k, "net": net.name, "seeds": one, "depths": other, "depths_minus_seeds": difference})
+    return rows
 
 
 def _training(net: Net) -> Hashable:
     return net.model.residual, net.steps, net.setting, bool(net.snapshot)
 
 
-def _averaged(nets: Sequence[Tested], labels: Labels) -> Iterator[dict[str, Any]]:
-    """A row for the first net, for the average of the first two, and so on."""
+def _averaged(nets: Sequence[Tested], labels: Labels) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_]]]:
+    """A row and (N,) wrong answers for the first net, for the average of the first two, and so on."""
     alone = [top_k_error(values, labels, 1) for _, values in nets]
     for k, mean in enumerate(running_averages([values for _, values in nets], [1.0] * len(nets)), 1):
         errors = errors_of(mean, labels)
         row = {"models": [net.name for net, _ in nets[:k]], "alone": sum(alone[:k]) / k}
-        yield {**row, "test_err1": errors["test_err1"], "ci95": errors["ci95"]}
+        yield {**row, "test_err1": errors["test_err1"], "ci95": errors["ci95"]}, wrong(mean, labels)
 
 
 def write_answers(average: NDArray[np.float32], images: Images, path: Path) -> None:

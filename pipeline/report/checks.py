@@ -14,12 +14,10 @@ from pipeline.report.check_nets import bounded, compare_nets, reaches, seeds
 from pipeline.report.check_training import cold_start, gradients, throughout, warm_up
 from pipeline.report.claims import BELOW_ZERO, Outcome, applies, corrected, difference_text, judged, unmeasured
 from pipeline.report.counts import COUNTS
-from pipeline.report.inputs import ReportInputs
+from pipeline.report.inputs import FEWEST_CLASSES, ReportInputs
 from pipeline.report.markdown import percent
 from pipeline.report.paper import CLAIMS, PROTOCOLS, Claim
 from pipeline.report.trainings import seeds_of
-
-FEWEST_CLASSES = 50  # for a top-5 error: five guesses at random miss nine images of ten
 
 
 def assess(inputs: ReportInputs) -> list[Outcome]:
@@ -43,7 +41,7 @@ def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
     ensemble, top5, classes = inputs.ensemble, claim.metric == "top5", len(inputs.data["classes"])
     if ensemble is None or ensemble["size"] < 2:
         return unmeasured(claim, "No ensemble of two members or more was evaluated.")
-    if top5 and classes < FEWEST_CLASSES:
+    if top5 and not inputs.top5_tells:
         return unmeasured(claim, f"A top-5 error of {classes} classes says little; {FEWEST_CLASSES} are needed.")
     best, gain = inputs.rival("5" if top5 else "") or (None, None)
     if best is None or gain is None:

@@ -1,13 +1,16 @@
-"""What averaging gains: the ensemble beside its best member, or beside each member where none can be chosen."""
+"""What averaging gains: the ensemble beside its best member, or beside each member where none can be chosen; then by the
+number of members, by seeds against depths, and by other ways to choose."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report import markdown as md
 from pipeline.report.inputs import ReportInputs
+from pipeline.report.markdown import interval, percent, table
 from pipeline.report.nets import described
+from pipeline.report.theme import Draw, Theme, new_figure
 
 
 def gain(inputs: ReportInputs) -> list[md.Block]:
@@ -20,19 +23,30 @@ def gain(inputs: ReportInputs) -> list[md.Block]:
         return _against_each(inputs)
     if not inputs.gain:
         return []
-    low, high = inputs.gain["ci95"]
-    p = inputs.ensemble.get("mcnemar_p")
-    verdict = "excludes zero" if low > 0 or high < 0 else "includes zero, so the difference may be chance"
     listed = inputs.ensemble["selection"] == "listed"
     chosen = "" if listed else " Members were selected by validation error, never by test images."
+    lead = "The ensemble's error minus that of its best member, both on the same test images, is "
+    parts = [lead, *_against_best(inputs.ensemble, ""), "."]
+    if inputs.top5_tells:
+        parts += [" In top-5 error it is ", *_against_best(inputs.ensemble, "5"), "."]
+    return [md.paragraph(*parts, chosen)]
+
+
+def _against_best(ensemble: Mapping[str, Any], end: str) -> list[str]:
+    """**−0.57 points** (95% interval −0.89 to −0.25, which excludes zero; McNemar's exact test gives p < 0.001)."""
+    difference, p = ensemble[f"difference_to_best_member{end}"], ensemble.get(f"mcnemar_p{end}")
     test = "" if p is None else f"; McNemar's exact test gives p {_p(p, '= ')}"
-    return [
-        md.paragraph(
-            "The ensemble's error minus that of its best member, both on the same test images, is ",
-            md.strong(f"{md.points(inputs.gain['estimate'])} points"),
-            f". The 95% interval, {md.points(low)} to {md.points(high)}, {verdict}{test}.{chosen}",
-        )
-    ]
+    return [md.strong(f"{md.points(difference['estimate'])} points"), f" ({_bounds(difference)}{test})"]
+
+
+def _apart(difference: Mapping[str, Any]) -> str:
+    return f"{md.points(difference['estimate'])} points ({_bounds(difference)})"
+
+
+def _bounds(difference: Mapping[str, Any]) -> str:
+    low, high = difference["ci95"]
+    verdict = "excludes zero" if low > 0 or high < 0 else "includes zero: it may be chance"
+    return f"95% interval {md.points(low)} to {md.points(high)}, which {verdict}"
 
 
 def _against_each(inputs: ReportInputs) -> list[md.Block]:
@@ -70,3 +84,104 @@ def _difference(error: float | None, against: Mapping[str, Any], end: str) -> li
 
 def _p(p: float, equals: str = "") -> str:
     return "< 0.001" if p < 0.001 else f"{equals}{p:.3f}"
+
+
+def averaging(inputs: ReportInputs) -> list[md.Block]:
+    """By number of members, seeds of one net against nets of several depths, and other ways to choose."""
+    return [*_by_members(inputs), *_seeds_against_depths(inputs), *_alternatives(inputs)]
+
+
+def _by_members(inputs: ReportInputs) -> list[md.Block]:
+    sizes = inputs.ensemble.get("by_size", []) if inputs.ensemble else []
+    if len(sizes) < 2:
+        return []
+    caption = "Error of the average of the first members, lowest validation error first, snapshots in their order; shaded, the test error's 95% interval."
+    alt = "Test error by number of members: " + ", ".join(f"{s['size']}: {percent(s['test_err1'])}" for s in sizes)
+    if inputs.top5_tells:
+        alt += "; top-5: " + ", ".join(f"{s['size']}: {percent(s['test_err5'])}" for s in sizes)
+    return [md.Figure("by-members", caption, alt, by_members(sizes, inputs.top5_tells))]
+
+
+def by_members(averages: Sequence[Mapping[str, Any]], top5: bool = False) -> Draw:
+    """Error against the number of members averaged: test with its interval, and validation; top-5 on test beside it.
+
+    averages: size, val_err1 (None where a member has seen the validation images), test_err1 and ci95 of each, for top5
+    also test_err5 and ci95_err5.
+    """
+
+    def draw(theme: Theme) -> Any:
+        figure = new_figure(8, 3.4)
+        panels = figure.subplots(1, 1 + top5, squeeze=False)[0]
+        sizes, (test, validation) = [average["size"] for average in averages], theme.palette[:2]
+        for axes, name, error, bounds in zip(
+            panels, ("top-1", "top-5"), ("test_err1", "test_err5"), ("ci95", "ci95_err5"), strict=False
+        ):
+            low, high = ([100 * average[bounds][end] for average in averages] for end in (0, 1))
+            axes.fill_between(sizes, low, high, color=test, alpha=0.15, linewidth=0)
+            errors = [100 * average[error] for average in averages]
+            axes.plot(sizes, errors, "o-", color=test, linewidth=2, markersize=6, label="test")
+            axes.set_xticks(sizes)
+            axes.set_xlabel("members")
+            axes.set_ylabel(f"{name} error (%)")
+        validated = [(a["size"], 100 * a["val_err1"]) for a in averages if a["val_err1"] is not None]
+        if validated:
+            style = {"color": validation, "linewidth": 1.6, "markersize": 4, "label": "validation"}
+            panels[0].plot(*zip(*validated, strict=True), "o--", **style)
+        panels[0].legend(loc="best")
+        return figure
+
+    return draw
+
+
+def _seeds_against_depths(inputs: ReportInputs) -> list[md.Block]:
+    """Seeds of one net against nets of several depths, averaged; nothing unless there are two of each."""
+    sizes = inputs.evaluation.get("seeds_against_depths", [])
+    if not sizes:
+        return []
+    rows = [[str(s["size"]), *_average(s["seeds"]), *_average(s["depths"])] for s in sizes]
+    last = sizes[-1]
+    depths = ", ".join(last["depths"]["models"])
+    seeds, other = (percent(last[side]["test_err1"]) for side in ("seeds", "depths"))
+    apart = last.get("depths_minus_seeds")  # earlier versions compared the estimates alone
+    verdict = "" if apart is None else f"; the difference is {_apart(apart)}"
+    lead = (
+        f"Does an ensemble need nets of different depth, as the paper's has? Averages of seeds of {last['net']} are compared "
+        f"with averages of the best net of each depth ({depths}), trained equally long. All are chosen by validation error, "
+        f"lowest first. At {last['size']} nets, seeds err {seeds} and depths {other}{verdict}."
+    )
+    header = ["nets", f"seeds of {last['net']}", "95% interval", "alone", "depths", "95% interval", "alone"]
+    caption = (
+        "Top-1 test error of equally weighted averages. Alone: mean error of the single nets of an average. The difference "
+        "is the gain from averaging; nets of other depths may err more or less from the start."
+    )
+    return [md.paragraph(lead), table(header, rows, "r" * 7, caption)]
+
+
+def _average(average: Mapping[str, Any]) -> list[str]:
+    return [percent(average["test_err1"]), interval(average["ci95"]), percent(average["alone"])]
+
+
+def _alternatives(inputs: ReportInputs) -> list[md.Block]:
+    """The same nets combined in other ways."""
+    ways = inputs.evaluation.get("alternatives", [])
+    if not ways:
+        return []
+    rows = [
+        [
+            way["selection"].replace("_", " "),
+            "fitted" if way["temperature"] == "validation" else "none",
+            ", ".join(way["members"]),
+            percent(way["val_err1"]),
+            percent(way["test_err1"]),
+            interval(way["ci95"]),
+            *((percent(way["test_err5"]), interval(way["ci95_err5"])) if inputs.top5_tells else ()),
+        ]
+        for way in ways
+    ]
+    header = ["selection", "temperature", "members", "validation", "test error", "95% interval"]
+    header += ["top-5", "95% interval"] if inputs.top5_tells else []
+    caption = (
+        "Other ways to choose members of all nets above. Each chooses, and fits temperatures, on validation images; the test "
+        "errors show how much the way matters."
+    )
+    return [table(header, rows, "lll" + "r" * (len(header) - 3), caption)]

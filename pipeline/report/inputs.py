@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pipeline.record import Net, best_on_validation, from_json
 
+FEWEST_CLASSES = 50  # for a top-5 error: five guesses at random miss nine images of ten
 Kind = Literal["plain", "residual", "others"]
 TRAIN, VAL = "train/err1", "val/err1"
 EARLY_TRAIN = "train/err1 at first"  # of kept results: a warm-up's steps before they are averaged over windows
@@ -175,6 +176,11 @@ class ReportInputs:
             if net is not None:
                 result.append(Layers(net=net, std=entry["std"], gradient=entry["gradient"]))
         return result
+
+    @property
+    def top5_tells(self) -> bool:
+        """Whether there are so many classes that a top-5 error tells something."""
+        return len(self.data["classes"]) >= FEWEST_CLASSES
 
     @property
     def num_test(self) -> int:

@@ -85,7 +85,7 @@ def nets_table(evaluation: Mapping[str, Any], columns: Sequence[str], caption: s
 
 
 def nets(inputs: ReportInputs) -> list[md.Block]:
-    """Members, ensemble, named run and other nets: the table, their intervals, and what averaging gains."""
+    """Members, ensemble, named run and other nets: the table, and their intervals."""
     if not inputs.nets:
         return [md.paragraph("No net was evaluated.")]
     columns = REPORTED if any(net.test_err5 is not None for net in inputs.nets) else REPORTED[:-2]
@@ -94,12 +94,7 @@ def nets(inputs: ReportInputs) -> list[md.Block]:
         caption += f" Members were selected by {inputs.ensemble['selection'].replace('_', ' ')}."
     if inputs.on_all_images:
         caption += " A net trained on all images has seen the validation images too; nothing was chosen for it."
-    return [
-        nets_table(inputs.evaluation, columns, caption),
-        _interval_figure(inputs),
-        *_by_members(inputs),
-        *_seeds_against_depths(inputs),
-    ]
+    return [nets_table(inputs.evaluation, columns, caption), _interval_figure(inputs)]
 
 
 class Bar(NamedTuple):
@@ -155,69 +150,6 @@ def intervals(bars: Sequence[Bar], depths: Sequence[int]) -> Draw:
         return figure
 
     return draw
-
-
-def _by_members(inputs: ReportInputs) -> list[md.Block]:
-    sizes = inputs.ensemble.get("by_size", []) if inputs.ensemble else []
-    if len(sizes) < 2:
-        return []
-    caption = "Error of the average of the first members, lowest validation error first, snapshots in their order; shaded, the test error's 95% interval."
-    alt = "Test error by number of members: " + ", ".join(f"{s['size']}: {percent(s['test_err1'])}" for s in sizes)
-    return [md.Figure("by-members", caption, alt, by_members(sizes))]
-
-
-def by_members(averages: Sequence[Mapping[str, Any]]) -> Draw:
-    """Error against the number of members averaged: test with its interval, and validation.
-
-    averages: size, val_err1 (None where a member has seen the validation images), test_err1 and ci95 of each.
-    """
-
-    def draw(theme: Theme) -> Any:
-        figure = new_figure(8, 3.4)
-        axes = figure.add_subplot()
-        sizes, (test, validation) = [average["size"] for average in averages], theme.palette[:2]
-        low, high = ([100 * average["ci95"][end] for average in averages] for end in (0, 1))
-        axes.fill_between(sizes, low, high, color=test, alpha=0.15, linewidth=0)
-        errors = [100 * average["test_err1"] for average in averages]
-        axes.plot(sizes, errors, "o-", color=test, linewidth=2, markersize=6, label="test")
-        validated = [(a["size"], 100 * a["val_err1"]) for a in averages if a["val_err1"] is not None]
-        if validated:
-            style = {"color": validation, "linewidth": 1.6, "markersize": 4, "label": "validation"}
-            axes.plot(*zip(*validated, strict=True), "o--", **style)
-        axes.set_xticks(sizes)
-        axes.set_xlabel("members")
-        axes.set_ylabel("top-1 error (%)")
-        axes.legend(loc="best")
-        return figure
-
-    return draw
-
-
-def _seeds_against_depths(inputs: ReportInputs) -> list[md.Block]:
-    """Seeds of one net against nets of several depths, averaged; nothing unless there are two of each."""
-    sizes = inputs.evaluation.get("seeds_against_depths", [])
-    if not sizes:
-        return []
-    rows = [[str(s["size"]), *_average(s["seeds"]), *_average(s["depths"])] for s in sizes]
-    last = sizes[-1]
-    depths = ", ".join(last["depths"]["models"])
-    seeds, other = (last[side]["test_err1"] for side in ("seeds", "depths"))
-    verdict = "both err the same" if seeds == other else f"{'seeds' if seeds < other else 'depths'} err less"
-    lead = (
-        f"Does an ensemble need nets of different depth, as the paper's has? Averages of seeds of {last['net']} are compared "
-        f"with averages of the best net of each depth ({depths}), trained equally long. All are chosen by validation error, "
-        f"lowest first. At {last['size']} nets {verdict}, by the estimates: {percent(seeds)} and {percent(other)}."
-    )
-    header = ["nets", f"seeds of {last['net']}", "95% interval", "alone", "depths", "95% interval", "alone"]
-    caption = (
-        "Top-1 test error of equally weighted averages. Alone: mean error of the single nets of an average. The difference "
-        "is the gain from averaging; nets of other depths may err more or less from the start."
-    )
-    return [md.paragraph(lead), table(header, rows, "r" * 7, caption)]
-
-
-def _average(average: Mapping[str, Any]) -> list[str]:
-    return [percent(average["test_err1"]), interval(average["ci95"]), percent(average["alone"])]
 
 
 def summary_table(evaluation: Mapping[str, Any], leaderboard: Mapping[str, Any] | None = None) -> str:

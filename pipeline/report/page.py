@@ -20,7 +20,7 @@ from pipeline.report.classes import classes
 from pipeline.report.comparison import comparison
 from pipeline.report.cost import error_against_cost, transfer
 from pipeline.report.curves import curves, layers
-from pipeline.report.gain import gain
+from pipeline.report.gain import averaging, gain
 from pipeline.report.inputs import ReportInputs, ids
 from pipeline.report.nets import nets
 from pipeline.report.paper import PROTOCOLS, TITLE
@@ -76,7 +76,7 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> md.Document:
     title = PROTOCOLS[name].title if name in PROTOCOLS else name
     parts = [
         ("summary", "Summary", _headline(inputs)),
-        ("nets", "Nets and ensemble", nets(inputs)),
+        ("nets", "Nets and ensemble", [*nets(inputs), *averaging(inputs)]),
         ("cost", "Error against cost", error_against_cost(inputs)),
         ("curves", "Learning curves", curves(inputs)),
         ("layers", "Layer responses", layers(inputs)),
@@ -137,6 +137,9 @@ def _headline(inputs: ReportInputs) -> list[md.Block]:
             f"95% interval {md.interval(ensemble['ci95'])}; {n} test images, {md.plural(ensemble['size'], 'member')}"
         )
         numbers.append(("Ensemble, test error", md.percent(ensemble["test_err1"]), detail))
+        if inputs.top5_tells:
+            detail = f"95% interval {md.interval(ensemble['ci95_err5'])}"
+            numbers.append(("Ensemble, top-5 test error", md.percent(ensemble["test_err5"]), detail))
     if best := inputs.best_member:
         detail = f"{best.name}, 95% interval {md.interval(best.ci95)}"
         numbers.append(("Best member, test error", md.percent(best.test_err1), detail))

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.atomic import write_json
 from pipeline.config import NO_GLOBAL_POOL, Config
+from pipeline.ensemble.alternatives import alternatives
 from pipeline.ensemble.build import read_ensemble
 from pipeline.ensemble.judge import judge, to_track, write_answers
 from pipeline.ensemble.members import Source, weights_file
@@ -44,9 +45,12 @@ def run(config: Config, workspace: Workspace) -> None:
             nets += [(net, source.fetch(net, Path(folder))) for net in others if _takes_views(net, images)]
         tested = [(net, source.probabilities(path, images)) for net, path in nets]
         responses = _responses(source, nets)
+        all_runs = config.evaluation.runs == "all"
+        ways = alternatives(source, ensemble.wanted, tested, images.labels, Path(folder)) if all_runs else []
     members = [values for _, values in tested[: ensemble.size]]
     rest = tested[ensemble.size :]
     result, average = judge(ensemble, images, members, rest.pop(0) if named else None, rest)
+    result["alternatives"] = ways
     write_json(workspace.result("evaluate"), result)
     write_json(workspace.scalars("evaluate"), scalars(result))
     write_answers(average, images, workspace.result("evaluate").with_name("confusion.csv"))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pages import texts, written
+from dataclasses import replace
+
+import pytest
+from pages import legend, texts, written
 from samples import make_sample, unvalidated, with_nets
 from verdicts import outcome, status
 
-from pipeline.report.gain import gain
+from pipeline.report.gain import averaging, by_members, gain
+from pipeline.report.theme import LIGHT
 
 CLAIM = "ensemble-beats-best-member"
 
@@ -34,3 +38,57 @@ def test_it_gains_only_if_it_errs_less_than_the_member_that_is_hardest_to_beat()
     result = outcome(beaten, CLAIM)
     assert result.status == "fails" and "ResNet-44" in result.evidence
     assert result.value == 0.004
+
+
+def test_the_error_by_members_has_a_place_for_each_number_of_them():
+    sizes = [{"size": n, "val_err1": 0.09 / n, "test_err1": 0.1 / n, "ci95": [0.09 / n, 0.11 / n]} for n in (1, 2, 3)]
+    (axes,) = by_members(sizes)(LIGHT).axes
+    assert axes.get_xticks().tolist() == [1, 2, 3]
+    assert axes.lines[0].get_ydata() == pytest.approx([10.0, 5.0, 10 / 3])
+    assert legend(axes) == ["test", "validation"]
+    both = [{**size, "test_err5": size["test_err1"] / 5, "ci95_err5": [0.0, 0.1]} for size in sizes]
+    first, second = by_members(both, top5=True)(LIGHT).axes
+    assert first.get_ylabel() == "top-1 error (%)" and second.lines[0].get_ydata() == pytest.approx([2.0, 1.0, 2 / 3])
+
+
+def test_averages_of_seeds_and_of_depths_have_a_row_a_size_and_the_text_says_which_err_less():
+    def average(models, error):
+        return {"models": models, "alone": 0.0812, "test_err1": error, "ci95": [error - 0.005, error + 0.005]}
+
+    depths = ["ResNet-20", "ResNet-32"]
+    sizes = [
+        {
+            "size": k,
+            "net": "ResNet-20",
+            "seeds": average(depths[:1] * k, 0.09),
+            "depths": average(depths[:k], 0.1 - 0.01 * k),
+            "depths_minus_seeds": {"estimate": -0.01, "ci95": [-0.015, -0.005]},
+        }
+        for k in (1, 2)
+    ]
+    inputs = make_sample()
+    text = written(with_nets(inputs, inputs.members, seeds_against_depths=sizes))
+    assert "At 2 nets, seeds err 9.00% and depths 8.00%; the difference is −1.00 points" in text
+    assert "−1.50 to −0.50, which excludes zero" in text and "(ResNet-20, ResNet-32)" in text
+    assert "| 2 | 9.00% | 8.50 to 9.50% | 8.12% | 8.00% | 7.50 to 8.50% | 8.12% |" in text
+    assert "Averages of seeds" not in written(inputs)
+
+
+def test_top5_is_reported_where_there_are_many_classes():
+    few = make_sample()
+    many = replace(few, data={**few.data, "classes": [str(i) for i in range(100)]})
+    five = {"difference_to_best_member5": {"estimate": -0.021, "ci95": [-0.03, -0.012]}, "mcnemar_p5": 0.0001}
+    sizes = [{**size, "test_err5": 0.01, "ci95_err5": [0.005, 0.015]} for size in few.ensemble["by_size"]]
+    ensemble = {**few.ensemble, **five, "by_size": sizes}
+    text = written(with_nets(many, many.members, ensemble=ensemble))
+    assert "In top-5 error it is **−2.10 points** (95% interval −3.00 to −1.20, which excludes zero" in text
+    assert "Ensemble, top-5 test error" in text and "Ensemble, top-5" not in written(few)
+
+
+def test_other_ways_to_choose_stand_in_a_table():
+    way = {"selection": "one_net", "temperature": "validation", "members": ["ResNet-20"] * 2, "val_err1": 0.06}
+    errors = {"test_err1": 0.07, "ci95": [0.065, 0.075], "test_err5": 0.01, "ci95_err5": [0.008, 0.012]}
+    inputs = make_sample()
+    text = texts(averaging(with_nets(inputs, inputs.members, alternatives=[{**way, **errors}])))
+    assert "| one net | fitted | ResNet-20, ResNet-20 | 6.00% | 7.00% | 6.50 to 7.50% |" in text
+    assert "Other ways" not in texts(averaging(inputs))

@@ -127,7 +127,7 @@ def test_every_finished_training_is_tested_with_runs_all(workspace):
     chain.run(train, set=("model.depth=14",))
     chain.run(train)
     chain.run(ensemble, evaluate, set=("ensemble.selection=top_k", "ensemble.size=1"))
-    assert chain.result["others"] == []
+    assert chain.result["others"] == chain.result["alternatives"] == []
     chain.run(train, set=("seed=1",))  # a named run that is no member
     chain.run(evaluate, set=("evaluation.runs=all",))
     (member,), (other,) = chain.result["members"], chain.result["others"]
