@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from pipeline.data.splits import evenly
 from pipeline.ensemble.predictions import Images, finished, load_net
 from pipeline.learn.input.loader import EvalLoader
+from pipeline.learn.models import build_model
 from pipeline.learn.training.precision import float32_products
+from pipeline.record import Net
 
 IMAGES = 500  # evenly spaced, so that every class has some
 BATCH = 50  # a backward pass keeps every layer's feature maps
@@ -73,20 +75,45 @@ def _moments(output: Tensor, gradient: Tensor) -> Tensor:
     return torch.stack([count * mean, count * (variance + mean.square()), count * torch.ones_like(mean), norms.sum()])
 
 
-def responses_of(weights: Path, images: Images, device: torch.device, workers: int) -> Responses | None:
-    """Responses of a trained net to some of `images`, in its single view; None for a net without such layers.
+def responses_of(
+    weights: Path, images: Images, device: torch.device, workers: int
+) -> tuple[Responses, Responses | None] | None:
+    """Responses of a trained net to some of `images`, in its single view, and those of its random first weights.
+
+    None for a net without such layers; no first responses where the training did not start from the seed's weights.
 
     Raises:
         ValueError: as `load_net`.
     """
     net, record = load_net(weights, images.store.manifest.content_hash)
-    net = net.to(memory_format=torch.channels_last).to(device)
     if not list(_norms_after_3x3(net)):
         return None
     batches, indices = images.batches(record, workers), evenly(images.indices, IMAGES)
-    loader = EvalLoader(indices, BATCH, batches.fetch, ahead=batches.ahead)
-    title = f"layer responses, {record.name} {record.key}"
-    return responses(net, finished(loader, batches, device, title, len(indices)))
+
+    def measured(net: nn.Module, title: str) -> Responses:
+        net = net.to(memory_format=torch.channels_last).to(device)
+        loader = EvalLoader(indices, BATCH, batches.fetch, ahead=batches.ahead)
+        return responses(net, finished(loader, batches, device, f"{title}, {record.name} {record.key}", len(indices)))
+
+    first = None
+    if record.seed is not None and not record.start:
+        loader = EvalLoader(indices, IMAGES, batches.fetch, ahead=batches.ahead)
+        inputs, _ = batches.finish(next(iter(loader)))
+        first = measured(fresh_net(record, inputs), "layer responses at the start")
+    return measured(net, "layer responses"), first
+
+
+def fresh_net(record: Net, inputs: Tensor) -> nn.Module:
+    """The net that a training began with, in evaluation mode, with the batch-norm statistics of `inputs` (B, C, H, W)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(record.seed or 0)
+        net = build_model(record.model, record.num_classes, record.in_channels)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net(inputs)
+    return net.eval()
 
 
 def _norms_after_3x3(net: nn.Module) -> Iterator[nn.BatchNorm2d]:

@@ -113,7 +113,7 @@ def _measured_by(runs: Sequence[Training], n: int) -> Measured:
 
 
 def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """In each evaluated plain net, every layer's gradient and response is near the median layer's at the end of training."""
+    """In each evaluated plain net, every layer's gradient and response is near the median layer's, at the start and the end."""
     protocol = PROTOCOLS.get(inputs.data["name"])
     least = FULL_LENGTH * LEAST * protocol.steps if protocol else math.inf
     nets = [layers for layers in inputs.layers if layers.net.name in claim.nets]
@@ -125,16 +125,24 @@ def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
         )
     ranges, worst = [], 1.0
     for layers in sorted(nets, key=lambda layers: layers.net.model.depth):
-        shares = []
-        for signal in (layers.gradient, layers.std):
-            middle = statistics.median(signal)
-            low, high = (end(signal) / middle if middle else 0.0 for end in (min, max))
-            worst = max(worst, high, math.inf if low == 0 else 1 / low)
-            shares.append(f"{low:.2g} to {high:.2g}")
-        ranges.append(f"{layers.net.name} {shares[0]} and {shares[1]}")
+        moments = {"at the start": layers.at_start, "at the end": {"gradient": layers.gradient, "std": layers.std}}
+        for when, signals in moments.items():
+            if signals is None:
+                ranges.append(f"{layers.net.name} not measured {when}")
+                continue
+            shares = [_range(signals[name]) for name in ("gradient", "std")]
+            worst = max(worst, *(max(high, math.inf if low == 0 else 1 / low) for low, high in shares))
+            texts = " and ".join(f"{low:.2g} to {high:.2g}" for low, high in shares)
+            ranges.append(f"{layers.net.name} {when} {texts}")
     evidence = (
-        "At the end of training, a layer's gradient (its norm) and response (its standard deviation) over the median "
-        f"layer's: {', '.join(ranges)}; healthy within a factor of {HEALTHY:g}"
+        "A layer's gradient (its norm) and response (its standard deviation) over the median layer's: "
+        f"{', '.join(ranges)}; healthy within a factor of {HEALTHY:g}"
     )
     value = worst if math.isfinite(worst) else None
     return exact(claim, worst <= HEALTHY, evidence, value=value, runs=len(nets), seeds=seeds_of(n.net for n in nets))
+
+
+def _range(signal: Sequence[float]) -> tuple[float, float]:
+    """Least and greatest value over the median."""
+    middle = statistics.median(signal)
+    return (min(signal) / middle, max(signal) / middle) if middle else (0.0, 0.0)

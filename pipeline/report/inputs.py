@@ -54,6 +54,7 @@ class Layers:
     net: Net
     std: Sequence[float]
     gradient: Sequence[float]
+    at_start: Mapping[str, Sequence[float]] | None = None  # std and gradient of the first weights; None: not measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,9 @@ class ReportInputs:
             places = [(entry.get(name), entry.get("snapshot", 0)) for name in ("key", "run_id")]
             net = next((tested[place] for place in places if place in tested), None)
             if net is not None:
-                result.append(Layers(net=net, std=entry["std"], gradient=entry["gradient"]))
+                result.append(
+                    Layers(net=net, std=entry["std"], gradient=entry["gradient"], at_start=entry.get("at_start"))
+                )
         return result
 
     @property

@@ -75,10 +75,11 @@ def _responses(source: Source, nets: Sequence[tuple[Net, Path]]) -> list[dict[st
     for net, path in {
         net.checkpoint_sha256: (net, path) for net, path in nets
     }.values():  # the named run may be a member
-        layers = responses_of(path, images, source.device, source.workers)
-        if layers is not None:
+        measured = responses_of(path, images, source.device, source.workers)
+        if measured is not None:
+            layers, first = measured
             facts = {"name": net.name, "run_id": net.run_id, "key": net.key, "snapshot": net.snapshot}
-            rows.append({**facts, **asdict(layers)})
+            rows.append({**facts, **asdict(layers), "at_start": asdict(first) if first else None})
     return rows
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import make_model
+from nets import make_model, make_net
 from torch import nn
 
-from pipeline.ensemble.responses import responses
+from pipeline.ensemble.responses import fresh_net, responses
 from pipeline.learn.models import build_model
 
 
@@ -61,6 +61,18 @@ def test_the_batch_size_does_not_matter_and_the_net_stays_as_it_was():
     assert split.std == pytest.approx(together.std) and split.gradient == pytest.approx(together.gradient)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters()) and not net.layer1[0].bn1._forward_hooks
+
+
+def test_a_fresh_net_has_the_seeds_weights_and_the_statistics_of_its_images():
+    ((images, _),) = batches(1)
+    record, state = make_net(20, residual=False, seed=3), torch.get_rng_state()
+    net = fresh_net(record, images)
+    assert torch.equal(torch.get_rng_state(), state) and not net.training
+    torch.manual_seed(3)
+    began = build_model(record.model, 10)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), began.parameters(), strict=True))
+    (first,) = [module for name, module in net.named_modules() if name == "bn1"]
+    assert torch.allclose(first.running_mean, net.conv1(images).mean((0, 2, 3)), atol=1e-5)
 
 
 def test_a_net_without_such_layers_is_refused():

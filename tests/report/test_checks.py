@@ -163,8 +163,19 @@ def test_gradients_are_healthy_near_the_median_layers(std, gradient, expected):
     result = outcome(inputs, "plain-gradients-are-healthy")
     assert (result.status, result.runs) == (expected, 1)
     json.dumps(result.to_json(), allow_nan=False)
+    assert "plain-56 not measured at the start" in result.evidence
     short = with_nets(inputs, [], others=[replace(plain, steps=600)])
     assert status(short, "plain-gradients-are-healthy") == "not measured"
+
+
+def test_gradients_are_judged_at_the_start_too():
+    plain, good = make_net(56, residual=False, steps=8_000), [1.0, 0.5, 0.9]
+    inputs = with_nets(make_sample(), [], others=[plain])
+    for worst, expected in ((0.02, "holds"), (1e-6, "fails")):
+        first = {"std": good, "gradient": [1.0, 0.5, worst]}
+        rows = [{**make_layers(plain, good, good), "at_start": first}]
+        result = outcome(replace(inputs, responses=rows), "plain-gradients-are-healthy")
+        assert result.status == expected and "plain-56 at the start " in result.evidence
 
 
 def test_five_seeds_are_compared_with_the_papers_five():

@@ -118,6 +118,7 @@ def test_the_report_reads_the_result(chain):
 def test_each_net_has_layer_responses(chain):
     nets = read_json(chain.workspace.result("responses"))
     assert {net["name"]: len(net["std"]) for net in nets} == {"ResNet-8": 7, "ResNet-14": 13}
+    assert all(len(net["at_start"]["gradient"]) == len(net["gradient"]) for net in nets)
     assert all(min(net["std"]) > 0 and len(net["gradient"]) == len(net["std"]) for net in nets)
     assert {net["run_id"] for net in nets} == {member["run_id"] for member in chain.result["members"]}
 
