@@ -57,9 +57,10 @@ def described(net: Net) -> str:
     return net.name + (f" ({apart})" if (apart := origin(net)) else "")
 
 
-def with_errors(errors: Mapping[str, Any]) -> str:
-    """12.34% (11.00 to 13.00%), from a net's or an ensemble's errors."""
-    return f"{percent(errors['test_err1'])} ({interval(errors['ci95'])})"
+def with_errors(errors: Mapping[str, Any], top5: bool = False) -> str:
+    """12.34% (11.00 to 13.00%), from a net's or an ensemble's errors; top5: followed by the same of its top-5 error."""
+    text = f"{percent(errors['test_err1'])} ({interval(errors['ci95'])})"
+    return f"{text}, top-5 {percent(errors['test_err5'])} ({interval(errors['ci95_err5'])})" if top5 else text
 
 
 def row_name(net: Net, evaluation: Mapping[str, Any]) -> str:

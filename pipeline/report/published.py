@@ -13,7 +13,17 @@ from pipeline.report.checks import assess
 from pipeline.report.claims import Outcome, applies, commands
 from pipeline.report.counts import COUNTS
 from pipeline.report.curves import featured, windows
-from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, Curve, ReportInputs, by_validation, evaluated, has_warm_up
+from pipeline.report.inputs import (
+    EARLY_TRAIN,
+    FEWEST_CLASSES,
+    TRAIN,
+    VAL,
+    Curve,
+    ReportInputs,
+    by_validation,
+    evaluated,
+    has_warm_up,
+)
 from pipeline.report.nets import described, nets_table, with_errors
 from pipeline.report.page import RULES, compose
 from pipeline.report.paper import CLAIMS, TITLE, Claim
@@ -64,7 +74,7 @@ def list_all(folder: Path, readme: Path) -> None:
 
     Verdicts of earlier experiments are computed anew, so that all follow the same rules.
     """
-    results = [_judged_again(path) for path in sorted(folder.glob("*.json"))]
+    results = sorted((_judged_again(path) for path in sorted(folder.glob("*.json"))), key=_many_classes, reverse=True)
     text = readme.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
@@ -73,6 +83,11 @@ def list_all(folder: Path, readme: Path) -> None:
         part.write_text(str(collection(results)), encoding="utf-8")
     with replacing(readme) as part:
         part.write_text(f"{before}{BEGIN}\n{overview(results)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def _many_classes(result: Result) -> bool:
+    """Whether its top-5 errors tell something; such experiments stand first."""
+    return len(result["data"]["classes"]) >= FEWEST_CLASSES
 
 
 def _judged_again(path: Path) -> Result:
@@ -162,9 +177,9 @@ def _row(result: Result) -> list[str]:
         title(result),
         md.count(len(tested)),
         " to ".join(md.count(end) for end in dict.fromkeys((steps[0], steps[-1]))) if steps else "–",
-        *([described(best), with_errors(best.to_json())] if chosen else ["–", "–"]),
+        *([described(best), with_errors(best.to_json(), _many_classes(result))] if chosen else ["–", "–"]),
         f"of {average['size']}" if average else "–",
-        with_errors(average) if average else "–",
+        with_errors(average, _many_classes(result)) if average else "–",
         _tally(result),
     ]
 

@@ -169,3 +169,17 @@ def test_earlier_results_are_judged_by_todays_rules(published, tmp_path):
     path.write_text(json.dumps({**kept, "claims": [{**claim, "status": "fails"} for claim in kept["claims"]]}))
     list_all(tmp_path / "results", tmp_path / "README.md")
     assert json.loads(path.read_text()) == kept
+
+
+def test_an_experiment_of_many_classes_stands_first_with_its_top5_errors(published, tmp_path):
+    few = make_sample(depths=(20, 56), plain=())
+    errors = {"test_err5": 0.0311, "ci95_err5": [0.03, 0.032]}
+    errors["difference_to_best_member5"] = {"estimate": -0.0189, "ci95": [-0.02, -0.01]}
+    nets = [replace(net, test_err5=0.05, ci95_err5=(0.045, 0.055)) for net in few.members]
+    many = replace(few, data={**few.data, "classes": [str(i) for i in range(100)]})
+    many = with_nets(many, nets, ensemble={**few.ensemble, **errors, "by_size": []}, curves=[])
+    published(few, "a")
+    published(many, "b")
+    _, first, second = rows((tmp_path / "README.md").read_text())
+    assert first[4].endswith(", top-5 5.00% (4.50 to 5.50%)") and first[6].endswith(", top-5 3.11% (3.00 to 3.20%)")
+    assert "top-5" not in "".join(second)
