@@ -51,7 +51,7 @@ class Estimate(NamedTuple):
         if seeds < most:
             return _advice(self.n * images / (most - seeds), "images")
         if most and images:
-            return f"it takes more than these {self.n:,} images and {self.runs} runs of each net to settle it"
+            return f"it takes more images than these {self.n:,}, and more runs of each net, to settle it"
         return _advice(math.inf, "images" if images else "runs of each net")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.evaluation.intervals import newcombe
 from pipeline.report.check_nets import difference
@@ -138,8 +139,10 @@ def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
         "A layer's gradient (its norm) and response (its standard deviation) over the median layer's: "
         f"{', '.join(ranges)}; healthy within a factor of {HEALTHY:g}"
     )
-    value = worst if math.isfinite(worst) else None
-    return exact(claim, worst <= HEALTHY, evidence, value=value, runs=len(nets), seeds=seeds_of(n.net for n in nets))
+    facts = {"value": worst if math.isfinite(worst) else None, "runs": len(nets)}
+    result = exact(claim, worst <= HEALTHY, evidence, seeds=seeds_of(layers.net for layers in nets), **facts)
+    halfway = result.status == "holds" and any(layers.at_start is None for layers in nets)
+    return replace(result, status="inconclusive") if halfway else result
 
 
 def _range(signal: Sequence[float]) -> tuple[float, float]:

@@ -41,7 +41,7 @@ def test_what_would_settle_it_is_images_or_runs():
     assert "runs of each net would settle it" in few_runs.settled_by(0.01)
     few_images = Estimate(-0.01, (-0.03, 0.01), 1000, seeds=0.001, runs=3)
     assert "images would settle it" in few_images.settled_by(0.01)
-    assert "more than these 1,000 images and 1 runs" in Estimate(-0.01, (-0.03, 0.01), 1000, seeds=0.02).settled_by(
+    assert "more images than these 1,000, and more runs" in Estimate(-0.01, (-0.03, 0.01), 1000, seeds=0.02).settled_by(
         0.01
     )
     assert Estimate(0.0, (-0.01, 0.01), 1000).settled_by(0.0) == "no practical number of images would settle it"
