@@ -17,6 +17,7 @@ TINY = (
     "recipe.max_steps=50",
     "trainer.accelerator=cpu",
     "trainer.log_every_steps=1",
+    "trainer.val_every_epochs=1",
     "tracking.system_metrics_every_s=0",
 )
 EPOCH = 17

@@ -104,8 +104,8 @@ def test_a_comment_in_conf_composes_and_no_more(done):
     ("file", "old", "new", "stages"),
     [
         ("conf/recipe/digits.yaml", "lr: 0.1", "lr: 0.2", {"sweep", "train"}),
-        ("conf/data/digits.yaml", "model:", "ensemble: {size: 5}\nmodel:", {"ensemble"}),
-        ("conf/data/digits.yaml", "num_val: 287", "num_val: 288", {"preprocess"}),
+        ("conf/data/digits.yaml", "deepest_twice", "top_k", {"ensemble"}),
+        ("conf/data/digits.yaml", "num_val: 150", "num_val: 151", {"preprocess"}),
         ("pipeline/report/theme.py", '"""', '"""Again. ', {"report"}),
         ("pipeline/learn/training/schedule.py", '"""', '"""Again. ', {*AFTER_DATA}),
         ("pipeline/data/archives.py", '"""', '"""Again. ', {"fetch", "preprocess", *AFTER_DATA}),

@@ -21,6 +21,7 @@ class DataConfig(Section):
     mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
     format: Literal["arrays", "shards"] = "arrays"
     image_size: int = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
+    num_test: int = 0  # digits: images that are tested, stratified by class; 0 where a test set is published
     num_val: int = 500  # images carved from train for validation, stratified by class
     num_train: int = 0  # images of the split that are trained on, stratified by class; 0 for all
     split_seed: int = 0
@@ -42,6 +43,10 @@ class DataConfig(Section):
         require(
             needs_path or not self.path,
             f"data.path={self.path} with data.source={self.source}, which reads no data.path; leave it empty (override: data.path='') and name a folder that holds the published archive in data.mirror",
+        )
+        require(
+            (self.num_test > 0) == (self.source == "digits"),
+            f"data.num_test={self.num_test} with data.source={self.source}; digits alone are published without a test set, so that source alone takes a number above 0, every other one 0",
         )
         side = SIDES.get(self.source, self.image_size)
         require(

@@ -57,7 +57,7 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
     layout, paths = fetched(data, raw)
     workers = data.workers or _cores()
     rejected: dict[str, str] = {}
-    with open_published(layout, paths, out.parent) as published, replacing(out) as part:
+    with open_published(layout, paths, out.parent, data.num_test) as published, replacing(out) as part:
         part.mkdir()
         train = _write("train", published.train, part, data, workers, rejected)
         test = _write("test", published.test, part, data, workers, rejected)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 FOLDERS = ("train", "test", "val")
-DIGITS_TEST = 360  # 20 % of 1,797
 
 
 class Record(NamedTuple):
@@ -42,20 +41,21 @@ class Published(NamedTuple):
 
 
 @contextmanager
-def open_published(layout: str, paths: list[Path], scratch: Path) -> Iterator[Published]:
+def open_published(layout: str, paths: list[Path], scratch: Path, num_test: int = 0) -> Iterator[Published]:
     """The records of a fetched data set; their images can be read until the block ends.
 
     Args:
         layout: as in fetch's manifest.
         paths: the manifest's files, in its order.
         scratch: folder for a gzipped tar's decompressed copy.
+        num_test: of the digits, which are published as one set.
     Raises:
         ValueError: a file is damaged, or has another layout.
     """
     with ExitStack() as stack:
         containers = [stack.enter_context(open_container(p, scratch, FOLDERS)) for p in paths if layout != "digits"]
         readers: dict[str, Callable[[], Published]] = {
-            "digits": lambda: _digits(paths[0]),
+            "digits": lambda: _digits(paths[0], num_test),
             "cifar-pickles": lambda: _cifar(containers[0]),
             "class-folders": lambda: _class_folders(containers[0]),
             "ilsvrc-tars": lambda: _ilsvrc(containers),
@@ -85,13 +85,13 @@ def decode(encoded: bytes | memoryview) -> Image:
     return image
 
 
-def _digits(path: Path) -> Published:
+def _digits(path: Path, num_test: int) -> Published:
     with np.load(path) as stored:
         images, labels = stored["images"], stored["labels"]
     pixels = ((images.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)[..., None]  # 0..16 -> 0..255
     records = [Record(f"{label}/{at:04d}", int(label), pixels[at]) for at, label in enumerate(labels)]
     # data.split_seed must not change the test set.
-    test = set(stratified(labels, DIGITS_TEST, seed=0).tolist())
+    test = set(stratified(labels, num_test, seed=0, key="data.num_test").tolist())
     train = [record for at, record in enumerate(records) if at not in test]
     return Published([str(digit) for digit in range(10)], train, [records[at] for at in sorted(test)])
 

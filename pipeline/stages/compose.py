@@ -19,8 +19,8 @@ _PREDICTS = ("data.name", "data.workers", "trainer.accelerator", "tracking")
 READS = {  # tests/test_dvc.py holds these to the keys that a stage's code reads
     "fetch": ("data.name", "data.source", "data.path", "data.mirror"),
     "preprocess": (
-        *("data.name", "data.source", "data.format", "data.image_size", "data.num_val"),
-        *("data.split_seed", "data.skip_corrupt"),
+        *("data.name", "data.source", "data.format", "data.image_size", "data.num_test"),
+        *("data.num_val", "data.split_seed", "data.skip_corrupt"),
     ),
     "sweep": (*_TRAINS, "sweep"),
     "train": (*_TRAINS, "data.split", "sweep.address", "sweep.max_failures"),

@@ -200,12 +200,12 @@ def test_cifar_of_another_size_is_an_error_that_names_the_image(tmp_path):
 
 
 def test_digits_from_start_to_store(tmp_path):
-    data = config(name="digits", source="digits", path="", num_val=287)
+    data = config(name="digits", source="digits", path="", num_test=960, num_val=287)
     manifest = build(data, tmp_path)
-    assert manifest.counts == {"train": 1437, "test": 360} and manifest.channels == 1
+    assert manifest.counts == {"train": 837, "test": 960} and manifest.channels == 1
     store = open_store(tmp_path / "store")
-    assert [len(indices) for indices in store.split_indices("holdout")] == [1150, 287]
-    assert store.train().images.shape == (1437, 8, 8, 1) and store.statistics("full").pixel_mean.shape == (8, 8, 1)
+    assert [len(indices) for indices in store.split_indices("holdout")] == [550, 287]
+    assert store.train().images.shape == (837, 8, 8, 1) and store.statistics("full").pixel_mean.shape == (8, 8, 1)
     before = contents(tmp_path / "store")
     build(replace(data, split_seed=5), tmp_path)
     after = contents(tmp_path / "store")

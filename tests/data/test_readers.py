@@ -15,9 +15,9 @@ from pipeline.data.archives import Entry
 from pipeline.data.readers import decode, open_published
 
 
-def listed(layout: str, *paths: Path):
+def listed(layout: str, *paths: Path, num_test: int = 0):
     """Classes, and of each record its name, label and bytes or pixels."""
-    with open_published(layout, list(paths), paths[0].parent) as published:
+    with open_published(layout, list(paths), paths[0].parent, num_test) as published:
         return published.classes, *(
             [(r.name, r.label, r.image.read() if isinstance(r.image, Entry) else r.image) for r in records]
             for records in (published.train, published.test)
@@ -117,7 +117,7 @@ def test_digits_are_scaled_and_their_test_set_is_stratified(tmp_path):
 
     published = load_digits()
     np.savez(tmp_path / "digits.npz", images=published.images.astype(np.uint8), labels=published.target)
-    classes, train, test = listed("digits", tmp_path / "digits.npz")
+    classes, train, test = listed("digits", tmp_path / "digits.npz", num_test=360)
     assert classes == list("0123456789") and (len(train), len(test)) == (1437, 360)
     assert not {name for name, *_ in train} & {name for name, *_ in test}
     shares = np.bincount([label for _, label, _ in test])

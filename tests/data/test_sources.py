@@ -20,7 +20,8 @@ FILE = "cifar-10-python.tar.gz"
 
 
 def config(source: str = "cifar10", **changes) -> DataConfig:
-    return DataConfig(**{"name": source, "source": source, "image_size": 8 if source == "digits" else 32, **changes})
+    side = {"image_size": 8, "num_test": 360} if source == "digits" else {}
+    return DataConfig(**{"name": source, "source": source, **side, **changes})
 
 
 def fetch(data: DataConfig, root: Path, url: str = "http://127.0.0.1:9", out: str = "raw") -> dict:

@@ -125,7 +125,7 @@ def test_a_compiled_net_learns_the_same_and_goes_on_uncompiled(workspace: Worksp
     ("override", "sentence"),
     [
         ("trainer.compile=true", r"needs a C\+\+ compiler and no-such-compiler was not found"),
-        ("recipe.batch_size=2000", "is larger than the 1150 training images"),
+        ("recipe.batch_size=2000", "is larger than the 550 training images"),
         pytest.param(
             "trainer.accelerator=gpu",
             "but torch finds no CUDA device",

@@ -62,7 +62,7 @@ def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspac
 
 def test_what_decides_a_sweep_makes_another(workspace: Workspaces) -> None:
     root = workspace()
-    changes = ["trainer.val_every_epochs=5", "recipe.lr=0.3", "sweep.max_concurrent=1", "data.num_train=500"]
+    changes = ["trainer.val_every_epochs=2", "recipe.lr=0.3", "sweep.max_concurrent=1", "data.num_train=500"]
     changes += ["start.weights=/a/net.pth", "start.head=kept"]
     names = {sweep(composed(root, *change)).name for change in [(), *((change,) for change in changes)]}
     assert len(names) == 7

@@ -19,7 +19,10 @@ from pipeline.cli import INTERRUPTED, USER_ERROR
 
 pytestmark = pytest.mark.slow
 
-TINY = ("model.depth=8", "recipe.max_steps=34", "trainer.accelerator=cpu", "tracking.system_metrics_every_s=0")
+TINY = (
+    *("model.depth=8", "recipe.max_steps=34", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
+    "tracking.system_metrics_every_s=0",
+)
 TWO = ("trainer.devices=2", "trainer.threads=1")
 
 

@@ -14,7 +14,10 @@ from processes import Command, execute, until
 from pipeline.atomic import read_json
 from pipeline.tracking.location import client, locate
 
-TINY = ("recipe.max_steps=34", "trainer.accelerator=cpu", "sweep.grace_epochs=1", "tracking.system_metrics_every_s=0")
+TINY = (
+    *("recipe.max_steps=34", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
+    *("sweep.grace_epochs=1", "tracking.system_metrics_every_s=0"),
+)
 TWO_RATES = "sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}"
 TO_THE_END, IN_TURN = "sweep.reduction_factor=0", "sweep.max_concurrent=1"
 PATIENCE_S = 400

@@ -57,7 +57,7 @@ def module(
     rank: int = 0,
     ranks: int = 1,
 ) -> ImageData:
-    recipe = SimpleNamespace(batch_size=64 if augment is SHIFT else 8, augment=augment, normalize=normalize)
+    recipe = SimpleNamespace(batch_size=32 if augment is SHIFT else 8, augment=augment, normalize=normalize)
     made = ImageData(store, split, recipe, seed, workers=2)  # type: ignore[arg-type]
     if ranks > 1:
         made.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)  # type: ignore[assignment]
@@ -131,7 +131,7 @@ def test_the_training_split_has_a_mean_image_of_zero_or_channels_of_zero_mean_an
 def test_the_full_split_has_every_training_image_and_no_validation(store: Path) -> None:
     data = module(store, split="full")
     assert not data.has_validation and data.val_dataloader() == []
-    assert len(data.train_dataloader()) == 1437 // 64
+    assert len(data.train_dataloader()) == 837 // 32
     assert module(store).has_validation
 
 
