@@ -24,7 +24,10 @@ from pipeline.stages import ensemble, evaluate, report, train
 from pipeline.tracking.location import client, locate
 from pipeline.workspace import Workspace
 
-QUICK = ("model.depth=8", "recipe.max_steps=17", "trainer.accelerator=cpu", "tracking.system_metrics_every_s=0")
+QUICK = (
+    *("model.depth=8", "recipe.max_steps=17", "trainer.accelerator=cpu", "evaluation.runs=members"),
+    "tracking.system_metrics_every_s=0",
+)
 
 
 class Chain:
