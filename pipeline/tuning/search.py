@@ -48,7 +48,7 @@ def outcome(search: SearchConfig, trials: list[dict[str, Any]]) -> dict[str, Any
             "every trial of sweep.search diverged, so it can choose nothing; list other values, for example lower learning "
             f"rates, in sweep.search.space, which varies {', '.join(search.space)}"
         )
-    values = []
+    values: list[dict[str, Any]] = []
     for choice in choices(search):
         errors = [
             trial["val_err1"] if trial["status"] == "finished" else 1.0

@@ -17,12 +17,14 @@ from pipeline.report.experiment import command, experiment_name
 SPACE = "sweep.space={model.depth:[8],recipe.lr:[0.1]}"
 QUICK = ("data=cifar10", "recipe=cifar_quick", "ensemble=top_k", "ensemble.size=3")
 ODD = ("data=imagenet", "data.path=/my images", "data.split=full", "recipe=imagenet_90", "model.stride_on=3x3", SPACE)
+SEARCHED = ("sweep.search={space:{model.depth:[8],recipe.lr:[0.1,0.2]},take:[recipe.lr]}", "sweep.space={seed:[0,1]}")
+UNSEARCHED = ("data=cifar100", "sweep=cifar_ensemble", "sweep.search=null")
 
 
 # Each file of a group that differs is composed: a few say as much as all of them.
 FILES = {
     "recipe": {"digits", "cifar_paper", "cifar_quick", "imagenet_paper", "imagenet_90"},
-    "sweep": {"digits", "cifar", "imagenet", "transfer"},
+    "sweep": {"digits", "cifar", "imagenet", "transfer", "cifar_ensemble"},
     "ensemble": {"best_per_depth", "top_k"},
 }
 
@@ -59,7 +61,7 @@ def deciding(values: dict) -> dict:
     return {key: value for key, value in values.items() if key not in ("paths", "tracking")}
 
 
-@pytest.mark.parametrize("overrides", [(), QUICK, ODD], ids=["plain", "quick", "odd"])
+@pytest.mark.parametrize("overrides", [(), QUICK, ODD, SEARCHED, UNSEARCHED])
 @pytest.mark.parametrize(
     "params",
     [

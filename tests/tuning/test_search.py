@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
 from runs import Workspaces, composed
-from test_tuner import IN_TURN, TO_THE_END, begun, kill_when, run, start, tracked
+from test_tuner import IN_TURN, PATIENCE_S, TO_THE_END, begun, kill_when, run, start, tracked, wait
 
 from pipeline.atomic import read_json
+from pipeline.cli import INTERRUPTED
 from pipeline.config import SearchConfig
 from pipeline.ensemble.members import Source
-from pipeline.tuning.search import main_sweep, outcome, search_sweep, sentence
+from pipeline.tuning.search import choices, main_sweep, outcome, search_sweep, sentence
+from pipeline.tuning.space import example_points
+from pipeline.tuning.trial import trial_config
 from pipeline.tuning.tuner import tune_sweep
 
 RATES = SearchConfig(space={"model.depth": [8, 14], "recipe.lr": [0.1, 0.2, 0.4]}, take=["recipe.lr"])
@@ -60,28 +64,45 @@ def test_a_trial_that_is_impossible_after_the_search_is_refused_before_it(worksp
     assert not (root / "runs").exists()
 
 
+def test_table_5_in_small_is_six_nets_of_five_depths_whatever_its_search_chooses(workspace: Workspaces) -> None:
+    config = composed(workspace(), "data=cifar100", "recipe=cifar_fast", "sweep=cifar_ensemble")
+    search = config.sweep.search
+    first = search_sweep(config, search)
+    assert len({trial_config(first, point).recipe.muon_lr for point in example_points(first.sweep.space)}) == 3
+    for values in choices(search):
+        main = main_sweep(config, values)
+        nets = [trial_config(main, point) for point in example_points(main.sweep.space)]
+        assert [net.model.depth for net in nets] == [110, 110, 56, 44, 32, 20]
+        assert {net.recipe.muon_lr for net in nets} == set(values.values())
+
+
 SEARCHED = (
     "sweep.search={space:{recipe.lr:[0.1,0.001],recipe.max_steps:[17]},take:[recipe.lr]}",
-    *("sweep.space={model.depth:[8],seed:[0,1]}", "recipe.lr=0.3", TO_THE_END, IN_TURN),
+    *("sweep.space={model.depth:[8],seed:[0,1]}", "recipe.lr=0.3", "recipe.max_steps=340", TO_THE_END, IN_TURN),
 )
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_and_its_trials_choose_values_and_join_no_ensemble(workspace: Workspaces) -> None:
+def test_a_search_and_its_sweep_go_on_where_they_stopped_and_the_searchs_trials_join_no_ensemble(
+    workspace: Workspaces,
+) -> None:
     root = workspace()
-    kill_when(start(root, *SEARCHED), lambda: len(begun(root)) >= 2, "the search's second trial")
+    kill_when(start(root, *SEARCHED), lambda: len(begun(root)) == 2, "the search's second trial")
+    second = start(root, *SEARCHED)
+    wait(second, lambda: len(begun(root)) == 3, "the sweep's first trial")
+    second.signal(signal.SIGTERM)
+    assert second.wait(PATIENCE_S) == INTERRUPTED, second.output
+    assert "resuming search-" in second.output
+    searched = begun(root)
     output = run(root, *SEARCHED)
-    assert "resuming search-" in output and "the search chose recipe.lr=0.1 by mean validation error" in output
+    assert "resuming sweep-" in output and "the search chose recipe.lr=0.1 by mean validation error" in output
     leaderboard = read_json(root / "experiments" / "digits" / "leaderboard.json")
-    search, members = leaderboard["search"], {trial["key"] for trial in leaderboard["trials"]}
-    assert [(trial["steps"], trial["config"]["recipe.lr"]) for trial in search["trials"]] == [(17, 0.1), (17, 0.001)]
-    assert [trial["steps"] for trial in leaderboard["trials"]] == [34, 34]
+    search, members = leaderboard["search"]["trials"], {trial["key"] for trial in leaderboard["trials"]}
+    assert [(trial["steps"], trial["config"]["recipe.lr"]) for trial in search] == [(17, 0.1), (17, 0.001)]
+    assert [trial["steps"] for trial in leaderboard["trials"]] == [340, 340]
+    assert all(begun(root)[trial["key"]] == searched[trial["key"]] for trial in search)  # not trained again
     runs = tracked(root)
     assert sorted(run.data.tags["pipeline.kind"] for run in runs) == [*["search"] * 2, *["sweep"] * 2, *["train"] * 2]
     assert {run.data.params["recipe.lr"] for run in runs if run.data.tags["pipeline.key"] in members} == {"0.1"}
     nets = Source.configured(composed(root), root / "data/store/digits").finished()
     assert {net.key for net in nets} == members
-    before = begun(root)
-    assert sorted(before.values())[:3] == [1, 1, 1] and len(before) == 4
-    run(root, *SEARCHED)
-    assert begun(root) == before and read_json(root / "experiments" / "digits" / "leaderboard.json") == leaderboard
