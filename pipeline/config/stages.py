@@ -68,9 +68,8 @@ class SearchConfig(Section):
     """
 
     space: dict[str, list[Any]]  # one grid, so that each value is tried with the same values of the other keys
-    take: list[
-        str
-    ]  # keys of `space`; their values with the lowest mean validation error over the other keys are chosen
+    # Keys of `space`; the sweep takes their values with the lowest mean validation error over the other keys.
+    take: list[str]
 
     def __post_init__(self) -> None:
         require(

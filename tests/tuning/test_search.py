@@ -72,7 +72,8 @@ def test_table_5_in_small_is_six_nets_of_five_depths_whatever_its_search_chooses
     for values in choices(search):
         main = main_sweep(config, values)
         nets = [trial_config(main, point) for point in example_points(main.sweep.space)]
-        assert [net.model.depth for net in nets] == [110, 110, 56, 44, 32, 20]
+        depths = [net.model.depth for net in nets]
+        assert set(depths) == {20, 32, 44, 56, 110} and depths.count(110) == 2
         assert {net.recipe.muon_lr for net in nets} == set(values.values())
 
 
