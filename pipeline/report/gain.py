@@ -95,7 +95,10 @@ def _by_members(inputs: ReportInputs) -> list[md.Block]:
     sizes = inputs.ensemble.get("by_size", []) if inputs.ensemble else []
     if len(sizes) < 2:
         return []
-    caption = "Error of the average of the first members, lowest validation error first, snapshots in their order; shaded, the test error's 95% interval."
+    order = (
+        "as listed" if inputs.ensemble and inputs.ensemble["selection"] == "listed" else "lowest validation error first"
+    )
+    caption = f"Error of the average of the first members, {order}, snapshots in their order; shaded, the test error's 95% interval."
     alt = "Test error by number of members: " + ", ".join(f"{s['size']}: {percent(s['test_err1'])}" for s in sizes)
     if inputs.top5_tells:
         alt += "; top-5: " + ", ".join(f"{s['size']}: {percent(s['test_err5'])}" for s in sizes)

@@ -92,7 +92,9 @@ def nets(inputs: ReportInputs) -> list[md.Block]:
     columns = REPORTED if any(net.test_err5 is not None for net in inputs.nets) else REPORTED[:-2]
     caption = "Top-1 error; the last columns are top-5 test error." if columns == REPORTED else "Top-1 error."
     if inputs.ensemble:
-        caption += f" Members were selected by {inputs.ensemble['selection'].replace('_', ' ')}."
+        selection = inputs.ensemble["selection"]
+        how = "listed" if selection == "listed" else f"selected by {selection.replace('_', ' ')}"
+        caption += f" Members were {how}."
     if inputs.on_all_images:
         caption += " A net trained on all images has seen the validation images too; nothing was chosen for it."
     return [nets_table(inputs.evaluation, columns, caption), _interval_figure(inputs)]

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.record import Net
-from pipeline.report.curves import windows
 from pipeline.report.inputs import TRAIN, VAL, Curve, ReportInputs, as_the_paper, has_warm_up, ids, recipe_of
 from pipeline.report.markdown import count, percent
 from pipeline.report.paper import PROTOCOLS, Claim, Metric
 
 FULL_LENGTH = 0.95  # share of a length that counts as all of it: epochs need not divide the steps
 LEAST = 1 / 8  # share of the paper's steps; shorter trainings settle no comparison
-TRAIN_WINDOWS = 50  # a training error is the mean over the last of this many parts of the training
+TRAIN_WINDOWS = 50  # parts of a training; a training error is the mean over the last of them
 EARLY = 1 / 4  # share of a training, before the learning rate first drops, that shows how fast a net converges
 
 COUNTED = {"train": 1 / TRAIN_WINDOWS, "early": EARLY}  # share of the steps whose training images an error counts
@@ -103,11 +102,13 @@ def _on_curves(inputs: ReportInputs, metric: Metric) -> list[Training]:
 
 def _on_curve(curve: Curve, metric: Metric) -> float | None:
     train = curve.series(TRAIN)
+    if metric == "validation":
+        return val[-1][1] if (val := curve.series(VAL)) else None
     if metric == "early":
-        first = [error for step, error in train if step <= EARLY * curve.steps]
-        return sum(first) / len(first) if first else None
-    values = curve.series(VAL) if metric == "validation" else windows(train, TRAIN_WINDOWS)
-    return values[-1][1] if values else None
+        errors = [error for step, error in train if step <= EARLY * curve.steps]
+    else:
+        errors = [error for step, error in train if step > (1 - COUNTED["train"]) * curve.steps]
+    return sum(errors) / len(errors) if errors else None
 
 
 def lengths(runs: Iterable[Training], dataset: str, least: float = 0.0) -> list[int]:

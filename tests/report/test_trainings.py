@@ -48,11 +48,19 @@ def test_nets_of_different_lengths_are_not_compared():
     assert status(with_nets(inputs, [first, replace(second, steps=8_000)]), "cifar10-residual-gains") == "holds"
 
 
+def _lower_at_the_end(curve, start: float):
+    """The curve with a training error of 1 % after `start`, in uneven steps as a log and its last line are."""
+    points = [(step, 0.01 if step > start else 0.5) for step, _ in curve.points["train/err1"][:-1]]
+    return replace(curve, points={**curve.points, "train/err1": [*points, (15_990, 0.01), (16_000, 0.01)]})
+
+
 def test_training_errors_are_compared_over_the_images_that_they_count_and_only_of_finished_runs():
     inputs, claim = make_sample(steps=16_000), "cifar10-plain-degrades-train"
     result = outcome(inputs, claim)
     assert result.status == "inconclusive" and result.interval[0] < result.value < result.interval[1]
     assert "on 40,960 augmented training images" in result.evidence  # a fiftieth of the steps, 128 images each
+    lower = replace(inputs, curves=[_lower_at_the_end(curve, 16_000 * 49 / 50) for curve in inputs.curves])
+    assert "plain-56 1.00%, plain-20 1.00% on" in outcome(lower, claim).evidence
     worse = [make_curve(curve.net, 0.4) if curve.net.name == "plain-56" else curve for curve in inputs.curves]
     assert status(replace(inputs, curves=worse), claim) == "holds"
     stopped = [replace(curve, net=replace(curve.net, complete=curve.net.name != "plain-56")) for curve in inputs.curves]
