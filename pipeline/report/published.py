@@ -13,6 +13,7 @@ from pipeline.report.checks import assess
 from pipeline.report.claims import Outcome, applies, commands
 from pipeline.report.counts import COUNTS
 from pipeline.report.curves import featured, windows
+from pipeline.report.gain import averaging, gain
 from pipeline.report.inputs import (
     EARLY_TRAIN,
     FEWEST_CLASSES,
@@ -34,6 +35,7 @@ Result = Mapping[str, Any]  # a published experiment's JSON
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
 WEIGHTS = "start.weights"
 PICTURES = {
+    "by-members": "error by number of members",
     "curves": "learning curves",
     "responses": "layer responses",
     "cost": "error against cost",
@@ -93,14 +95,17 @@ def _many_classes(result: Result) -> bool:
 def _judged_again(path: Path) -> Result:
     """A kept result with verdicts by today's rules, which its file receives too."""
     result = read_json(path)
-    inputs = ReportInputs(
-        curves=[Curve.from_json(curve) for curve in result["curves"]],
-        **{key: result[key] for key in ("data", "evaluation", "leaderboard", "responses", "provenance")},
-    )
-    judged = {**result, "claims": _measured(_outcomes(inputs))}
+    judged = {**result, "claims": _measured(_outcomes(_inputs(result)))}
     if judged != result:
         write_json(path, judged)
     return judged
+
+
+def _inputs(result: Result) -> ReportInputs:
+    return ReportInputs(
+        curves=[Curve.from_json(curve) for curve in result["curves"]],
+        **{key: result[key] for key in ("data", "evaluation", "leaderboard", "responses", "provenance")},
+    )
 
 
 def _outcomes(inputs: ReportInputs) -> list[Outcome]:
@@ -230,4 +235,6 @@ def _experiment(result: Result) -> list[md.Block]:
         for name, what in PICTURES.items()
         if name in result["pictures"]
     ]
-    return [md.listing(_command(result)), made, nets_table(result["evaluation"], COLUMNS), *pictures]
+    inputs = _inputs(result)
+    averages = [block for block in (*gain(inputs), *averaging(inputs)) if isinstance(block, md.Markdown)]
+    return [md.listing(_command(result)), made, nets_table(result["evaluation"], COLUMNS), *averages, *pictures]

@@ -43,6 +43,7 @@ def published(tmp_path):
 def result(command=COMMAND, claims=(), inputs=INPUTS):
     provenance = {"commands": {"the whole experiment": command}}
     told = {"claims": list(claims), "pictures": ["curves"], "provenance": provenance}
+    told |= {"curves": [], "leaderboard": None, "responses": []}
     return {"name": "a", "data": inputs.data, "evaluation": inputs.evaluation, **told}
 
 
@@ -87,14 +88,18 @@ def test_a_result_holds_curves_responses_pictures_and_the_claims_that_it_measure
     assert kept["curves"][0]["points"]["val/err1"][-1] == [64_000, 0.095]
     assert kept["responses"] == inputs.responses and "tracking_uri" not in kept["provenance"]
     files = {path.name for path in (tmp_path / "results" / "a").iterdir()}
-    assert files == {f"{name}.png" for name in kept["pictures"]} == {"curves.png", "responses.png", "cost.png"}
+    assert (
+        files
+        == {f"{name}.png" for name in kept["pictures"]}
+        == {"by-members.png", "curves.png", "responses.png", "cost.png"}
+    )
     verdicts = {claim["id"]: claim["status"] for claim in kept["claims"]}
     assert verdicts["cifar10-plain-degrades"] == "holds"
     assert "not measured" not in verdicts.values() and not any("imagenet" in name for name in verdicts)
     trained = [claim["status"] for claim in kept["claims"] if claim["runs"] is not None]
     assert len(trained) < len(verdicts) and f"| {trained.count('holds')} hold, " in (tmp_path / "README.md").read_text()
     shown = re.findall(r"!\[.*\]\((.*)\)", (tmp_path / "results" / "README.md").read_text())
-    assert len(shown) == 3 and all((tmp_path / "results" / path).is_file() for path in shown)
+    assert len(shown) == 4 and all((tmp_path / "results" / path).is_file() for path in shown)
     again = ReportInputs(data=kept["data"], evaluation=kept["evaluation"], leaderboard=kept["leaderboard"])
     assert again.nets == inputs.nets and again.trials == inputs.trials
 
