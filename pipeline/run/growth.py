@@ -23,12 +23,14 @@ class Growth:
         self._first = _norms(first)
 
     def metrics(self, net: nn.Module) -> dict[str, float]:
-        """weights/growth_median of all convolutions, weights/growth_first of the one that sees the image."""
+        """weights/growth_median of all convolutions, weights/growth_first of the one that sees the image; {} without any."""
         growth = (_norms(net) / self._first).tolist()
+        if not growth:
+            return {}
         return {"weights/growth_median": statistics.median(growth), "weights/growth_first": growth[0]}
 
 
 def _norms(net: nn.Module) -> torch.Tensor:
     """(L,) float32 on the CPU, in the order of the net's L convolutions."""
-    weights = [module.weight.detach() for module in net.modules() if isinstance(module, nn.Conv2d)]
-    return torch.stack([weight.norm() for weight in weights]).cpu()
+    norms = [module.weight.detach().norm() for module in net.modules() if isinstance(module, nn.Conv2d)]
+    return torch.stack(norms).cpu() if norms else torch.empty(0)

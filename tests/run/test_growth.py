@@ -35,3 +35,5 @@ def test_only_convolutions_count_and_their_first_weights_are_kept() -> None:
         for parameter in net[1:].parameters():
             parameter.mul_(3)
     assert growth.metrics(net) == pytest.approx({"weights/growth_median": 2.0, "weights/growth_first": 1.0})
+    linear = torch.nn.Linear(2, 2)
+    assert Growth(linear).metrics(linear) == {}
