@@ -76,6 +76,9 @@ class Config(Section):
             self.recipe.schedule != "plateau" or self.trainer.val_every_epochs == 1,
             f"recipe.schedule=plateau with trainer.val_every_epochs={self.trainer.val_every_epochs}; recipe.plateau_patience counts epochs, each of which must end in a validation (override: trainer.val_every_epochs=1)",
         )
+        self._require_searched_keys()
+
+    def _require_searched_keys(self) -> None:
         for key in self.sweep.keys:
             self._require_key("sweep.space", key)
         for key in self.sweep.search.space if self.sweep.search else ():

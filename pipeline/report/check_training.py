@@ -98,11 +98,7 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
         f"end; with one {percent(theirs.value)}, mean of {len(warm)} runs; {difference_text(apart)}, on {count(n)} "
         f"validation images; alike up to {protocol.margin:g} points above"
     )
-    facts = {
-        "runs": len(cold) + len(warm),
-        "seeds": seeds_of(training.net for training in (*cold, *warm)),
-        "length": cold[0].steps / steps,
-    }
+    facts = behind_runs(inputs, [*cold, *warm])
     if late < SEVERAL:
         return exact(claim, False, evidence, value=apart.value, **facts)
     return judged(claim, apart, (-math.inf, protocol.margin / 100), evidence, **facts)

@@ -234,6 +234,7 @@ def behind(inputs: ReportInputs, *nets: Measured) -> dict[str, Any]:
 
 
 def behind_runs(inputs: ReportInputs, runs: Sequence[Training]) -> dict[str, Any]:
+    """As `behind`, of single trainings."""
     length = min(training.steps for training in runs) / PROTOCOLS[inputs.data["name"]].steps
     return {"runs": len(runs), "seeds": seeds_of(training.net for training in runs), "length": length}
 

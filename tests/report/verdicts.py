@@ -37,3 +37,7 @@ def seeds(*errors, **changes):
 
 def measured(inputs):
     return {result.claim.id for result in assess(inputs) if result.status != "not measured"}
+
+
+def imagenet(*nets, views="10-crop"):
+    return with_nets(make_sample(name="imagenet", depths=(), plain=()), nets, data={"protocol": views}, curves=[])

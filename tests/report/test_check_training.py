@@ -1,0 +1,101 @@
+"""Verdicts on the course of training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from nets import make_net, make_recipe
+from samples import make_curve, make_layers, make_sample, with_nets
+from verdicts import IMAGENET, outcome, status
+
+
+def with_layers(end, start):
+    """A plain-56 whose layers have these standard deviations and gradients at the end and at the start of training."""
+    plain = make_net(56, residual=False, steps=8_000)
+    first = {"std": start[0], "gradient": start[1]} if start else None
+    rows = [{**make_layers(plain, *end), "at_start": first}]
+    return replace(with_nets(make_sample(), [], others=[plain]), responses=rows)
+
+
+EVEN, WEAK, GONE = [1.0] * 3, [1.0, 0.5, 0.02], [1.0, 0.5, 1e-6]
+
+
+@pytest.mark.parametrize(
+    ("end", "start", "expected"),
+    [
+        ((EVEN, WEAK), (EVEN, WEAK), "holds"),
+        ((EVEN, GONE), (EVEN, WEAK), "fails"),
+        ((EVEN, [1.0, 0.5, 0.0]), (EVEN, WEAK), "fails"),
+        ((EVEN, [0.0, 0.0, 1.0]), (EVEN, WEAK), "fails"),
+        ((GONE, EVEN), (EVEN, WEAK), "fails"),  # nothing comes through forward
+        ((EVEN, WEAK), (EVEN, GONE), "fails"),
+        ((EVEN, WEAK), None, "inconclusive"),
+        ((EVEN, GONE), None, "fails"),
+    ],
+)
+def test_gradients_are_healthy_near_the_median_layers_from_start_to_end(end, start, expected):
+    claim, inputs = "plain-gradients-are-healthy", with_layers(end, start)
+    result = outcome(inputs, claim)
+    assert (result.status, result.runs) == (expected, 1)
+    assert ("plain-56 not measured at the start" in result.evidence) == (start is None)
+    json.dumps(result.to_json(), allow_nan=False)
+    (plain,) = inputs.nets
+    assert status(with_nets(inputs, [], others=[replace(plain, steps=600)]), claim) == "not measured"
+
+
+def cold_and_warm(*, late, end=0.07):
+    """ResNet-110 from 0.1 at once, which errs on 95 % until validation `late`, and with a warm-up."""
+    warm = make_curve(make_net(110, recipe=make_recipe(warmup_lr=0.01)), 0.07)
+    val = [(step, 0.95 if at < late else error) for at, (step, error) in enumerate(warm.points["val/err1"])]
+    val[-1] = (val[-1][0], end)
+    net = make_net(110, run_id="cold", key="cold")
+    cold = replace(warm, net=net, points={**warm.points, "val/err1": val})
+    return replace(make_sample(depths=()), curves=[warm, cold])
+
+
+def test_a_cold_start_is_slow_and_ends_alike():
+    claim = "cifar10-resnet110-without-warm-up"
+    result = outcome(cold_and_warm(late=3), claim)
+    assert (result.status, result.runs) == ("inconclusive", 2)  # single runs
+    assert status(cold_and_warm(late=3, end=0.03), claim) == "holds"
+    assert "above 90.00% until validation 4" in result.evidence
+    assert status(cold_and_warm(late=1), claim) == "fails"
+    assert status(cold_and_warm(late=3, end=0.2), claim) == "fails"
+    one = cold_and_warm(late=3)
+    result = outcome(replace(one, curves=one.curves[:1]), claim)
+    assert result.status == "not measured" and "one without" in result.evidence
+
+
+def with_training_errors(inputs, **errors):
+    """Curves of ImageNet's plain nets, by name: their training errors in 50 parts of the training."""
+    nets = [make_net(depth, residual=False, **IMAGENET) for depth in (18, 34)]
+    curves = [make_curve(net) for net in nets]
+    points = [[(12_000 * (at + 1), error) for at, error in enumerate(errors[f"d{net.model.depth}"])] for net in nets]
+    return replace(inputs, curves=[
+        replace(curve, points={**curve.points, "train/err1": train}) for curve, train in zip(curves, points, strict=True)
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("deep", "expected"),
+    [([0.5] * 50, "holds"), ([0.5] * 49 + [0.4], "inconclusive"), ([0.5] * 49 + [0.3], "fails")],
+)
+def test_throughout_means_in_each_part_of_the_training(deep, expected):
+    inputs = make_sample(name="imagenet", depths=(), plain=())
+    result = outcome(with_training_errors(inputs, d18=[0.4] * 50, d34=deep), "imagenet-plain-degrades-throughout")
+    assert (result.status, result.runs, result.length) == (expected, 2, 1.0)
+    one = replace(inputs, curves=[make_curve(make_net(34, residual=False, **IMAGENET))])
+    assert status(one, "imagenet-plain-degrades-throughout") == "not measured"
+
+
+@pytest.mark.parametrize(("end", "expected"), [(400, "holds"), (150, "fails"), (1000, "fails")])
+def test_a_warm_up_ends_when_the_training_error_falls_below_the_bound(end, expected):
+    warm = make_curve(make_net(110, recipe=make_recipe(warmup_lr=0.01)), 0.07)
+    train = [(step, 0.9 if step < end else 0.7) for step in range(50, 64_001, 50)]
+    curve = replace(warm, points={**warm.points, "train/err1": train})
+    inputs, claim = replace(make_sample(depths=()), curves=[curve]), "cifar10-warm-up-ends"
+    result = outcome(inputs, claim)
+    assert (result.status, result.value) == (expected, end)
+    assert status(replace(inputs, curves=[make_curve(make_net(110), 0.07)]), claim) == "not measured"
