@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import MissingError, PipelineError
 from pipeline.parent import dvc_arguments, end_with_dvc
 from pipeline.run import Interrupted
 
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return _run(options, overrides)
-    except (ValueError, FileNotFoundError) as error:
+    except PipelineError as error:
         if options.debug:
             raise
         print(f"pipeline {options.verb}: {error}", file=sys.stderr)
@@ -71,7 +72,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
 
     unknown = [o for o in overrides if o.startswith("-")]
     if unknown:
-        raise ValueError(f"unknown option {unknown[0]}; see `pipeline {options.verb} --help`")
+        raise PipelineError(f"unknown option {unknown[0]}; see `pipeline {options.verb} --help`")
     root = _root()
     config = from_dict(_values(options, overrides, root))
     if options.cfg:
@@ -94,11 +95,11 @@ def _values(options: argparse.Namespace, overrides: list[str], root: Path) -> di
             require_no_lost_value(dvc_arguments())
         return compose(root, overrides)
     if overrides:
-        raise ValueError(
+        raise PipelineError(
             f"--config {options.config} is already composed and takes no overrides; leave out one of the two"
         )
     if not options.config.is_file():
-        raise FileNotFoundError(f"{options.config} is missing; `pipeline compose` writes it from conf/ and params.yaml")
+        raise MissingError(f"{options.config} is missing; `pipeline compose` writes it from conf/ and params.yaml")
     return read_mapping(options.config)
 
 
@@ -108,7 +109,7 @@ def _root() -> Path:
     for folder in (here, *here.parents):
         if (folder / "conf" / "config.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"no conf/config.yaml in {here} or above; run pipeline inside a clone of the repository")
+    raise MissingError(f"no conf/config.yaml in {here} or above; run pipeline inside a clone of the repository")
 
 
 def _quiet() -> None:

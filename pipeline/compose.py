@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import leaves
+from pipeline.errors import PipelineError
 
 GROUPS = ("data", "recipe", "sweep", "tracking")  # a choice names a file of conf/<group>/
 SHORT = {"model": "family", "ensemble": "selection", "evaluation": "views"}  # model=vgg_small is model.family=vgg_small
@@ -36,7 +37,7 @@ def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
         overrides: as on the command line; they win over params.yaml.
 
     Raises:
-        ValueError: Hydra refuses a choice or a value, or params.yaml has the wrong form.
+        PipelineError: Hydra refuses a choice or a value, or params.yaml has the wrong form.
     """
     picked, values = _from_params(root / "params.yaml")
     chosen, given = _from_command_line(overrides)
@@ -70,7 +71,7 @@ def compose_conf(
             OmegaConf.update(merged, key, value, merge=False, force_add=True)
         values = _unmarked(OmegaConf.to_container(merged, resolve=True, throw_on_missing=True), literals)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(_sentence(error, root)) from None
+        raise PipelineError(_sentence(error, root)) from None
     values["data"].setdefault("name", _data_name(choices["data"], values["data"]))
     return {**values, "choices": choices}
 
@@ -98,10 +99,10 @@ def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
     params = read_mapping(path)
     any_key = params.pop("set", None) or {}
     if not isinstance(any_key, dict):
-        raise ValueError(f"{path.name}: set={any_key!r}; it takes keys and values, for example {{seed: 1}}")
+        raise PipelineError(f"{path.name}: set={any_key!r}; it takes keys and values, for example {{seed: 1}}")
     keys = [entry.name for entry in fields(Config) if entry.name != "choices"]
     if unknown := sorted(map(str, set(params) - set(keys))):
-        raise ValueError(
+        raise PipelineError(
             f"{path.name} holds {', '.join(unknown)}; its keys are {', '.join(keys)} and set (a single value: set.model.depth)"
         )
     picked: Choices = {}
@@ -130,13 +131,13 @@ def _section(path: Path, key: str, section: dict[str, Any]) -> tuple[Any, dict[s
     main = NAME if key in GROUPS else SHORT.get(key)
     if key == "data":
         words = " ".join(f"-S ++set.data.{name}={value}" for name, value in section.items())
-        raise ValueError(
+        raise PipelineError(
             f"{path.name} holds data={section!r}; data takes only a name, and its values belong under set: "
             f"dvc exp run -S data=digits {words}, with the name of your data set in place of digits"
         )
     if main and main not in section:
         keys = ", ".join(f"{key}.{name}" for name in section) or "nothing"
-        raise ValueError(
+        raise PipelineError(
             f"{path.name} holds {keys} and no {key}.{main}; write the choice as {key}.{main} beside such values: "
             f"dvc exp run -S ++{key}.{main}={AUTO}, with the name that you chose in place of {AUTO}"
         )
@@ -150,7 +151,7 @@ def require_no_lost_value(words: Sequence[str]) -> None:
     refused command leaves. Of a queued experiment (`dvc exp run --queue`) the stages cannot see the command line.
 
     Raises:
-        ValueError: a choice follows a value of its section.
+        PipelineError: a choice follows a value of its section.
     """
     settings = [word.lstrip("+") for flag, word in pairwise(words) if flag in ("-S", "--set-param")]
     settings += [word.split("=", 1)[1].lstrip("+") for word in words if word.startswith("--set-param=")]
@@ -159,7 +160,7 @@ def require_no_lost_value(words: Sequence[str]) -> None:
         lost = [earlier for earlier in settings[:at] if earlier.startswith(f"{key}.")]
         if key in CHOICES and lost:
             spelling = " ".join(f"-S ++{word}" for word in (f"{key}.{SHORT.get(key, NAME)}={choice}", *lost))
-            raise ValueError(f"-S {setting} drops {' and '.join(lost)}, set before it; write {spelling}")
+            raise PipelineError(f"-S {setting} drops {' and '.join(lost)}, set before it; write {spelling}")
 
 
 def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
@@ -173,10 +174,10 @@ def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
         try:
             parsed = OverridesParser.create().parse_override(override)
         except HydraException as error:
-            raise ValueError(f"{override}: {_first_lines(error)}") from None
+            raise PipelineError(f"{override}: {_first_lines(error)}") from None
         if parsed.is_delete() or parsed.is_sweep_override():
             key = parsed.key_or_group
-            raise ValueError(f"{override}: give a key one value (override: {key}=...)")
+            raise PipelineError(f"{override}: give a key one value (override: {key}=...)")
         _choose(parsed.key_or_group, parsed.value(), chosen, values)
     return chosen, values
 
@@ -203,19 +204,19 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """Keys and values of a YAML file; none for an empty one.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no YAML, or no mapping.
+        MissingError: no such file.
+        PipelineError: no YAML, or no mapping.
     """
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise PipelineError(
             f"{path} is no YAML: {_first_lines(error)}; correct it, or restore it: git restore {path.name}"
         ) from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__} instead of keys and values")
+        raise PipelineError(f"{path} holds a {type(values).__name__} instead of keys and values")
     return values
 
 

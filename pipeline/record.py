@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
+from pipeline.errors import PipelineError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def from_json(values: Mapping[str, Any]) -> Net:
     """The record that `Net.to_json` of this version or an earlier one wrote; missing fields take their defaults.
 
     Raises:
-        ValueError: not the record of a net.
+        PipelineError: not the record of a net.
     """
     names = {field.name for field in fields(Net)}
     kept = {key: value for key, value in values.items() if key in names}
@@ -106,7 +107,7 @@ def from_json(values: Mapping[str, Any]) -> Net:
         kept["snapshots"] = tuple((int(step), digest) for step, digest in kept.get("snapshots", ()))
         return Net(**kept)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"not the record of a net: {error}") from None
+        raise PipelineError(f"not the record of a net: {error}") from None
 
 
 def best_on_validation(nets: Sequence[Net]) -> Net | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.atomic import read_json
 from pipeline.config import Config, PathsConfig
+from pipeline.errors import MissingError
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,11 @@ class Workspace:
         """result(`name`), which `stage` writes.
 
         Raises:
-            FileNotFoundError: the stage has not run.
+            MissingError: the stage has not run.
         """
         path = self.result(name)
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{self.shown(path)} is missing; `pipeline {stage}` with the same overrides writes it"
-            )
+            raise MissingError(f"{self.shown(path)} is missing; `pipeline {stage}` with the same overrides writes it")
         return read_json(path)
 
     def scalars(self, stage: str) -> Path:

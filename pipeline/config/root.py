@@ -16,6 +16,7 @@ from pipeline.config.stages import (
     TrackingConfig,
 )
 from pipeline.config.training import RecipeConfig, StartConfig, TrainerConfig
+from pipeline.errors import PipelineError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +102,14 @@ def from_dict(values: dict[str, Any]) -> Config:
     """A checked Config; keys that `values` lacks take their defaults.
 
     Raises:
-        ValueError: one line a problem: which key, what was given, what is allowed.
+        PipelineError: one line a problem: which key, what was given, what is allowed.
     """
     from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(Config).validate_python(filled(values))
     except ValidationError as error:
-        raise ValueError("\n".join(_sentence(e) for e in error.errors())) from None
+        raise PipelineError("\n".join(_sentence(e) for e in error.errors())) from None
 
 
 def defaults(section: type = Config) -> dict[str, Any]:

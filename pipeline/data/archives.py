@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
+from pipeline.errors import MissingError, PipelineError
+
 SUFFIXES = (".tar", ".tgz", ".tar.gz", ".zip")
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError)
 
@@ -37,7 +39,7 @@ class Entry(NamedTuple):
         """The entry's bytes; several threads may call this.
 
         Raises:
-            ValueError: the archive is damaged there.
+            PipelineError: the archive is damaged there.
         """
         return self.container.read(self)
 
@@ -63,7 +65,7 @@ class Container(ABC):
         """Every plain file.
 
         Raises:
-            ValueError: the archive is damaged, or holds a link, a device, an encrypted file or an unsafe name.
+            PipelineError: the archive is damaged, or holds a link, a device, an encrypted file or an unsafe name.
         """
 
     @abstractmethod
@@ -78,15 +80,17 @@ def open_container(path: Path, scratch: Path, only: tuple[str, ...] = ()) -> Con
         scratch: folder for the decompressed copy of a gzipped tar.
         only: the sub-folders of a folder to list, where they exist; () for all.
     Raises:
-        FileNotFoundError: `path` does not exist.
-        ValueError: neither a folder nor a .tar, .tgz, .tar.gz or .zip archive, or a damaged archive.
+        MissingError: `path` does not exist.
+        PipelineError: neither a folder nor a .tar, .tgz, .tar.gz or .zip archive, or a damaged archive.
     """
     if path.is_dir():
         return Folder(path, only)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; it should be a folder or one of {', '.join(SUFFIXES)}")
+        raise MissingError(f"{path} does not exist; it should be a folder or one of {', '.join(SUFFIXES)}")
     if not path.name.lower().endswith(SUFFIXES):
-        raise ValueError(f"{path} is neither a folder nor a supported archive; archives end in {', '.join(SUFFIXES)}")
+        raise PipelineError(
+            f"{path} is neither a folder nor a supported archive; archives end in {', '.join(SUFFIXES)}"
+        )
     return Zip(path) if path.name.lower().endswith(".zip") else Tar(path, scratch)
 
 
@@ -134,7 +138,7 @@ class Tar(Container):
     def read(self, entry: Entry) -> bytes:
         content = os.pread(self._file.fileno(), entry.size, entry.place)
         if len(content) != entry.size:
-            raise ValueError(f"{self.path} ends within {entry.name}; copy or download it again")
+            raise PipelineError(f"{self.path} ends within {entry.name}; copy or download it again")
         return content
 
     def _scan(self, start: int, size: int) -> Iterator[Entry]:
@@ -147,7 +151,7 @@ class Tar(Container):
                 if info.isdir():
                     continue
                 if not info.isreg() or info.issparse():
-                    raise ValueError(f"{name} in {self.path} is a link or a device; pack plain files instead")
+                    raise PipelineError(f"{name} in {self.path} is a link or a device; pack plain files instead")
                 if info.offset_data + info.size > start + size:
                     raise tarfile.ReadError(f"{name} does not end before byte {start + size}")
                 yield Entry(self, name, info.offset_data, info.size)
@@ -176,7 +180,7 @@ class Zip(Container):
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG) or info.flag_bits & 1:
-                raise ValueError(f"{name} in {self.path} is a link, a device or encrypted; pack plain files instead")
+                raise PipelineError(f"{name} in {self.path} is a link, a device or encrypted; pack plain files instead")
             yield Entry(self, name, place, info.file_size)
 
     def read(self, entry: Entry) -> bytes:
@@ -190,11 +194,11 @@ def _raise(error: OSError) -> None:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turns the archive libraries' errors on damage into a ValueError that names the file."""
+    """Turns the archive libraries' errors on damage into a PipelineError that names the file."""
     try:
         yield
     except _DAMAGE as error:
-        raise ValueError(f"{path} is damaged or cut short ({error}); copy or download it again") from None
+        raise PipelineError(f"{path} is damaged or cut short ({error}); copy or download it again") from None
 
 
 def _gunzipped(path: Path, scratch: Path) -> IO[bytes]:
@@ -211,5 +215,5 @@ def _gunzipped(path: Path, scratch: Path) -> IO[bytes]:
 def _safe(name: str, path: Path) -> str:
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
-        raise ValueError(f"{name!r} in {path} points outside the archive; get the archive from another source")
+        raise PipelineError(f"{name!r} in {path} points outside the archive; get the archive from another source")
     return "/".join(part for part in parts if part not in ("", "."))

@@ -25,6 +25,7 @@ from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
 from pipeline.data.sources import fetched
 from pipeline.data.splits import SPLITS, Moments, array_statistics, evenly, make_splits, moments
 from pipeline.data.store import MANIFEST, ArrayWriter, Manifest
+from pipeline.errors import PipelineError
 from pipeline.progress import progress
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
     have their published size. Shards: see `shards.as_jpeg`.
 
     Raises:
-        FileNotFoundError: nothing was fetched, or a fetched file is missing.
-        ValueError: images cannot be used (`out`.corrupt.txt names all), a split is impossible, or an archive is damaged.
+        MissingError: nothing was fetched, or a fetched file is missing.
+        PipelineError: images cannot be used (`out`.corrupt.txt names all), a split is impossible, or an archive is damaged.
     """
     layout, paths = fetched(data, raw)
     workers = data.workers or _cores()
@@ -125,14 +126,14 @@ def square(image: Image, side: int, resize: bool) -> np.ndarray:
     """(side, side, 3) uint8: the largest central square, resized with antialiasing.
 
     Raises:
-        ValueError: `resize` is false and the image has another size.
+        PipelineError: `resize` is false and the image has another size.
     """
     from PIL.Image import Resampling
 
     rgb = image.convert("RGB")
     if rgb.size != (side, side):
         if not resize:
-            raise ValueError(f"{rgb.width}x{rgb.height} pixels instead of {side}x{side}")
+            raise PipelineError(f"{rgb.width}x{rgb.height} pixels instead of {side}x{side}")
         shorter = min(rgb.size)
         left, top = (rgb.width - shorter) / 2, (rgb.height - shorter) / 2
         rgb = rgb.resize((side, side), Resampling.BICUBIC, box=(left, top, left + shorter, top + shorter))
@@ -140,13 +141,13 @@ def square(image: Image, side: int, resize: bool) -> np.ndarray:
 
 
 def _skipped(rejected: dict[str, str], data: DataConfig, report: Path) -> tuple[str, ...]:
-    """Names of the rejected images; raises ValueError if there are any, unless data.skip_corrupt allows it."""
+    """Names of the rejected images; raises PipelineError if there are any, unless data.skip_corrupt allows it."""
     report.unlink(missing_ok=True)
     if rejected and not data.skip_corrupt:
         lines = [f"{name}: {reason}" for name, reason in rejected.items()]
         with replacing(report) as file:
             file.write_text("\n".join(lines) + "\n")
-        raise ValueError(
+        raise PipelineError(
             f"{len(rejected)} images of {data.name} cannot be used: {'; '.join(lines[:LISTED])}"
             f"{'; ...' if len(lines) > LISTED else ''}. {report} lists all; replace or remove them, or skip them "
             "(override: data.skip_corrupt=true)"

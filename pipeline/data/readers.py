@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.data.archives import Container, Entry, Folder, Tar, open_container
 from pipeline.data.splits import stratified
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +51,7 @@ def open_published(layout: str, paths: list[Path], scratch: Path, num_test: int 
         scratch: folder for a gzipped tar's decompressed copy.
         num_test: of the digits, which are published as one set.
     Raises:
-        ValueError: a file is damaged, or has another layout.
+        PipelineError: a file is damaged, or has another layout.
     """
     with ExitStack() as stack:
         containers = [stack.enter_context(open_container(p, scratch, FOLDERS)) for p in paths if layout != "digits"]
@@ -70,7 +71,7 @@ def decode(encoded: bytes | memoryview) -> Image:
     """The image, its pixels loaded. EXIF orientation is ignored, as in published results.
 
     Raises:
-        ValueError: no image of FORMATS, or one with more than 8 bits a channel.
+        PipelineError: no image of FORMATS, or one with more than 8 bits a channel.
         Exception: the image is damaged; Pillow raises many kinds.
     """
     from PIL import Image, UnidentifiedImageError
@@ -78,10 +79,10 @@ def decode(encoded: bytes | memoryview) -> Image:
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ValueError(f"no image ({', '.join(FORMATS)})") from None
+        raise PipelineError(f"no image ({', '.join(FORMATS)})") from None
     image.load()
     if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{image.mode} pixels have more than 8 bits")
+        raise PipelineError(f"{image.mode} pixels have more than 8 bits")
     return image
 
 
@@ -102,7 +103,7 @@ def _cifar(archive: Container) -> Published:
     train = sorted(name for name in entries if name.startswith("data_batch_") or name == "train")
     test = [name for name in entries if name in ("test_batch", "test")]
     if meta not in entries or not train or not test:
-        raise ValueError(f"{archive.path} holds no CIFAR batches in the official Python format; get it anew")
+        raise PipelineError(f"{archive.path} holds no CIFAR batches in the official Python format; get it anew")
     names = _unpickled(entries[meta])
     classes = names.get("label_names") or names["fine_label_names"]
 
@@ -127,14 +128,16 @@ class _CifarUnpickler(pickle.Unpickler):
             return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")):
             return super().find_class(module, name)
-        raise ValueError(f"the batch asks for {module}.{name}, which no CIFAR archive needs; get the archive anew")
+        raise PipelineError(f"the batch asks for {module}.{name}, which no CIFAR archive needs; get the archive anew")
 
 
 def _unpickled(entry: Entry) -> dict[str, Any]:
     try:
         return _CifarUnpickler(io.BytesIO(entry.read()), encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{entry.name} in {entry.container.path} is no CIFAR batch ({error}); get it anew") from None
+        raise PipelineError(
+            f"{entry.name} in {entry.container.path} is no CIFAR batch ({error}); get it anew"
+        ) from None
 
 
 def _class_folders(container: Container) -> Published:
@@ -153,7 +156,9 @@ def _class_folders(container: Container) -> Published:
     test = "test" if images["test"] else "val"
     for folder, pattern in (("train", "train/<class>/*"), (test, "test/<class>/* or val/<class>/*")):
         if not images[folder]:
-            raise ValueError(f"{container.path} holds no images in {pattern}; arrange them like this and fetch again")
+            raise PipelineError(
+                f"{container.path} holds no images in {pattern}; arrange them like this and fetch again"
+            )
     classes = sorted({name.split("/")[0] for name, _ in images["train"]})
     labels = {name: label for label, name in enumerate(classes)}
     return Published(classes, *(_labelled(container.path, images[folder], labels) for folder in ("train", test)))
@@ -164,9 +169,9 @@ def _labelled(path: Path, images: list[tuple[str, Entry]], labels: dict[str, int
     for name, entry in images:
         folder = name.split("/")[0]
         if folder not in labels:
-            raise ValueError(f"{entry.name} in {path} is of class {folder}, which train/ does not have")
+            raise PipelineError(f"{entry.name} in {path} is of class {folder}, which train/ does not have")
         if name in records:
-            raise ValueError(f"{entry.name} occurs twice in {path}; pack every image once")
+            raise PipelineError(f"{entry.name} occurs twice in {path}; pack every image once")
         records[name] = Record(name, labels[folder], entry)
     return list(records.values())
 
@@ -185,7 +190,7 @@ def _ilsvrc(tars: list[Container]) -> Published:
     train = list(_train_records(train_tar, labels))
     images = sorted((entry.name.rsplit("/", 1)[-1], entry) for entry in val_tar.entries() if _is_image(entry.name))
     if len(images) != len(truth):
-        raise ValueError(
+        raise PipelineError(
             f"{val_tar.path} holds {len(images)} images, but the devkit labels {len(truth)}; get both anew"
         )
     test = []
@@ -199,12 +204,12 @@ def _train_records(tar: Tar, labels: dict[str, int]) -> Iterable[Record]:
     for inner in tar.entries():
         wnid = inner.name.rsplit("/", 1)[-1].removesuffix(".tar")
         if wnid not in labels:
-            raise ValueError(f"{inner.name} in {tar.path} belongs to no class of the devkit; get both anew")
+            raise PipelineError(f"{inner.name} in {tar.path} belongs to no class of the devkit; get both anew")
         missing.discard(wnid)
         for entry in tar.inside(inner):
             yield Record(f"{wnid}/{entry.name.rsplit('/', 1)[-1]}", labels[wnid], entry)
     if missing:
-        raise ValueError(
+        raise PipelineError(
             f"{tar.path} lacks {len(missing)} of the devkit's classes, {min(missing)} the first; get it anew"
         )
 
@@ -216,7 +221,7 @@ def _devkit(devkit: Container) -> tuple[dict[int, str], list[int]]:
     meta, truth = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
     entries = {end: entry for entry in devkit.entries() for end in (meta, truth) if entry.name.endswith(end)}
     if len(entries) < 2:
-        raise ValueError(f"{devkit.path} lacks {meta} or {truth}; get ILSVRC2012_devkit_t12.tar.gz anew")
+        raise PipelineError(f"{devkit.path} lacks {meta} or {truth}; get ILSVRC2012_devkit_t12.tar.gz anew")
     synsets = loadmat(io.BytesIO(entries[meta].read()), squeeze_me=True)["synsets"]
     wnids = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if int(s["num_children"]) == 0}
     return wnids, [int(line) for line in entries[truth].read().split()]

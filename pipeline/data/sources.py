@@ -19,6 +19,7 @@ from pipeline.config import DataConfig
 from pipeline.data.archives import SUFFIXES, Folder
 from pipeline.data.download import WAIT_S, UnavailableError, digest, download
 from pipeline.data.readers import FOLDERS
+from pipeline.errors import MissingError, PipelineError
 
 MANIFEST = "manifest.json"
 ILSVRC = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
@@ -64,15 +65,15 @@ def fetch(
         root: of the repository, where relative paths of the configuration start.
         wait_s: as in `download`.
     Raises:
-        FileNotFoundError: no place has the images; the sentence lists the places and the remedy.
-        ValueError: data.path names a file that cannot be a data set, or lies in `out`.
+        MissingError: no place has the images; the sentence lists the places and the remedy.
+        PipelineError: data.path names a file that cannot be a data set, or lies in `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
     before = read_json(out / MANIFEST)["files"] if (out / MANIFEST).is_file() else []
     layout, places = _Search(data, out, root, official, wait_s).locate()
     for path, origin in places:
         if origin == str(path) and out.resolve() in (path, *path.parents):
-            raise ValueError(
+            raise PipelineError(
                 f"{path} lies in {out}, which DVC may empty; move your files elsewhere and give their new path"
             )
     files = [_entry(path, origin, out, before) for path, origin in places]
@@ -88,16 +89,16 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
     """The files that `fetch` recorded in `raw`, checked to be present and unchanged.
 
     Raises:
-        FileNotFoundError: nothing was fetched, or a file is missing.
-        ValueError: another data set was fetched, or a file has changed since.
+        MissingError: nothing was fetched, or a file is missing.
+        PipelineError: another data set was fetched, or a file has changed since.
     """
     if not (raw / MANIFEST).is_file():
-        raise FileNotFoundError(
+        raise MissingError(
             f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run `pipeline fetch` with the same overrides"
         )
     manifest = read_json(raw / MANIFEST)
     if manifest["source"] != data.source:
-        raise ValueError(
+        raise PipelineError(
             f"{raw} holds {manifest['source']}, but data.source={data.source}; run `pipeline fetch` with the same overrides, or give this "
             f"data set a file of its own: copy conf/data/{data.name}.yaml to conf/data/birds.yaml, change the name in "
             "it, and choose it (override: data=birds)"
@@ -105,12 +106,12 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
     for entry in manifest["files"]:
         path = raw / entry["path"]
         if not path.exists():
-            raise FileNotFoundError(
+            raise MissingError(
                 f"{path} was there when the data were fetched and is gone; run `pipeline fetch` with the same overrides"
             )
         same_size = path.is_dir() or path.stat().st_size == entry["bytes"]
         if not same_size or _entry(path, entry["from"], raw, [entry])["sha256"] != entry["sha256"]:
-            raise ValueError(
+            raise PipelineError(
                 f"{path} has changed since the data were fetched; run `pipeline fetch` with the same overrides"
             )
     return Fetched(manifest["layout"], [raw / entry["path"] for entry in manifest["files"]])
@@ -153,7 +154,7 @@ class _Search:
         if path:
             own = self._absolute(path)
             if own.is_file() and not own.name.lower().endswith(SUFFIXES):
-                raise ValueError(f"data.path={path} is neither a folder nor an archive ({', '.join(SUFFIXES)})")
+                raise PipelineError(f"data.path={path} is neither a folder nor an archive ({', '.join(SUFFIXES)})")
             places = [str(own), *self._in_mirror(path)]
         else:
             places = self._in_mirror(*_class_folder_names(self.data.name))
@@ -174,7 +175,7 @@ class _Search:
                 return Located("ilsvrc-tars", [(place / name, str(place / name)) for name in ILSVRC])
             if (place / "train").is_dir() and ((place / "val").is_dir() or (place / "test").is_dir()):
                 return Located("class-folders", [(place, str(place))])
-        raise FileNotFoundError(
+        raise MissingError(
             f"ImageNet needs a folder with {', '.join(ILSVRC)}, or with train/<wnid>/ and val/<wnid>/, which is not what "
             f"{' or '.join(str(place) for place in places) or self.data.mirror} holds; get the files from image-net.org "
             "and name their folder (override: data.path=/my/imagenet)"
@@ -188,7 +189,7 @@ class _Search:
                 return self._obtain(place, md5), place
             except UnavailableError as error:
                 failures.append(f"{place} ({error})")
-        raise FileNotFoundError(f"{title} is in none of the places: {'; '.join(failures)}; {advice}")
+        raise MissingError(f"{title} is in none of the places: {'; '.join(failures)}; {advice}")
 
     def _obtain(self, place: str, md5: str) -> Path:
         if place.startswith(_WEB):

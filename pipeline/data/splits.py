@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.errors import PipelineError
+
 SPLITS = ("holdout", "full")
 ROWS_AT_ONCE = 4096
 MEAN_SIDE = 256  # pixels; side of the mean image of images of differing size: the paper's shorter side in tests
@@ -23,16 +25,16 @@ def stratified(labels: np.ndarray, count: int, seed: int, key: str = "data.num_v
         labels: (N,) int64.
         key: the configuration's key for `count`, named in errors.
     Raises:
-        ValueError: `count` is too small or too large for every class to be on both sides.
+        PipelineError: `count` is too small or too large for every class to be on both sides.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     if not len(classes) <= count <= len(labels) - len(classes):
-        raise ValueError(
+        raise PipelineError(
             f"{key}={count} with {len(labels)} training images in {len(classes)} classes; every class needs an "
             f"image on each side: choose from {len(classes)} to {len(labels) - len(classes)}"
         )
     if sizes.min() < 2:
-        raise ValueError(
+        raise PipelineError(
             f"class number {classes[sizes.argmin()]} has one image; it needs one to train and one to validate"
         )
     shares = _shares(sizes, count)
@@ -62,7 +64,7 @@ def make_splits(labels: np.ndarray, num_val: int, seed: int) -> dict[str, np.nda
     """holdout_train, holdout_val, full_train: sorted int64 indices of training images. `full` has no validation images.
 
     Raises:
-        ValueError: as `stratified`.
+        PipelineError: as `stratified`.
     """
     val = stratified(labels, num_val, seed)
     everything = np.arange(len(labels), dtype=np.int64)

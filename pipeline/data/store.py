@@ -25,6 +25,7 @@ import numpy as np
 from pipeline.atomic import read_json
 from pipeline.data.shards import ShardRecords
 from pipeline.data.splits import SPLITS, stratified
+from pipeline.errors import MissingError, PipelineError
 
 __all__ = ["ArrayRecords", "Manifest", "ShardRecords", "Statistics", "Store", "open_store"]
 
@@ -131,7 +132,7 @@ class Store:
             num_train: how many training images to take, stratified by class; 0 for all. A smaller number takes a subset
                 of a larger one's images.
         Raises:
-            ValueError: unknown split; more images than there are, or too few for all classes.
+            PipelineError: unknown split; more images than there are, or too few for all classes.
         """
         with np.load(self.path / "splits.npz") as stored:
             train = stored[f"{_checked(split)}_train"]
@@ -145,7 +146,7 @@ class Store:
         """Statistics of the training images of `split`.
 
         Raises:
-            ValueError: neither holdout nor full.
+            PipelineError: neither holdout nor full.
         """
         with np.load(self.path / "statistics.npz") as stored:
             return Statistics(
@@ -168,21 +169,21 @@ def open_store(path: str | Path) -> Store:
     """The store at `path`, checked for missing and truncated files.
 
     Raises:
-        FileNotFoundError: no store, or a missing file.
-        ValueError: a file has another size than preprocess wrote.
+        MissingError: no store, or a missing file.
+        PipelineError: a file has another size than preprocess wrote.
     """
     path = Path(path).absolute()
     if not (path / MANIFEST).is_file():
-        raise FileNotFoundError(f"{path} holds no data store; run `pipeline preprocess` with the same overrides")
+        raise MissingError(f"{path} holds no data store; run `pipeline preprocess` with the same overrides")
     manifest = Manifest.read(path / MANIFEST)
     for name, facts in manifest.files.items():
         if not (path / name).is_file():
-            raise FileNotFoundError(
+            raise MissingError(
                 f"{name} is missing from the data store {path}; run `pipeline preprocess` with the same overrides"
             )
         size = (path / name).stat().st_size
         if size != facts["bytes"]:
-            raise ValueError(
+            raise PipelineError(
                 f"{path / name} has {size} bytes, not the {facts['bytes']} that preprocess wrote; "
                 "delete the folder and run `pipeline preprocess` with the same overrides"
             )
@@ -191,5 +192,5 @@ def open_store(path: str | Path) -> Store:
 
 def _checked(split: str) -> str:
     if split not in SPLITS:
-        raise ValueError(f"data.split={split}; allowed are {' and '.join(SPLITS)}")
+        raise PipelineError(f"data.split={split}; allowed are {' and '.join(SPLITS)}")
     return split

@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.data.store import Store
 from pipeline.ensemble.members import Source
 from pipeline.ensemble.predictions import validation_images
+from pipeline.errors import PipelineError
 from pipeline.evaluation.errors import top_k_error
 from pipeline.learn.models import build_model
 from pipeline.record import Net
@@ -54,11 +55,11 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     so that weights trained on the validation images are never chosen by them.
 
     Raises:
-        FileNotFoundError, ValueError: no weights, or weights that cannot be read or do not fit.
+        PipelineError: no weights, or weights that cannot be read or do not fit.
     """
     start = starting_point(config.start.weights, source.runs, source.location)
     if start is None:
-        raise ValueError("adopt needs weights: start.weights=FILE, run:<key> or torchvision:<name>")
+        raise PipelineError("adopt needs weights: start.weights=FILE, run:<key> or torchvision:<name>")
     start.check(config, source.store.manifest.content_hash, frozen=True)
     net = _record(config, source.store, start)
     folder = source.runs / net.key

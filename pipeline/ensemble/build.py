@@ -25,6 +25,7 @@ from pipeline.ensemble.forward import fitted_temperature, running_averages, temp
 from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, validation_images
 from pipeline.ensemble.register import ensemble_key, register
+from pipeline.errors import MissingError, PipelineError
 from pipeline.evaluation.errors import top_k_error
 from pipeline.record import Net, from_json
 from pipeline.tracking import registry
@@ -60,21 +61,21 @@ def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
     """The ensemble in `folder`.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is of another data set, or another version of this project wrote it.
+        MissingError: there is none.
+        PipelineError: it is of another data set, or another version of this project wrote it.
     """
     if not (folder / MEMBERS).is_file():
-        raise FileNotFoundError(f"{folder / MEMBERS} is missing; `pipeline ensemble` with the same overrides makes it")
+        raise MissingError(f"{folder / MEMBERS} is missing; `pipeline ensemble` with the same overrides makes it")
     values = read_json(folder / MEMBERS)
     try:
         del values["size"]
         ensemble = Ensemble(**{**values, "members": list(map(from_json, values["members"]))})
     except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(
+        raise PipelineError(
             f"{folder / MEMBERS} was written by another version of this project ({error}); run `pipeline ensemble` with the same overrides"
         ) from None
     if ensemble.content_hash != content_hash:
-        raise ValueError(
+        raise PipelineError(
             f"{folder} was made from data {ensemble.data} {ensemble.content_hash[:12]}, the store holds "
             f"{content_hash[:12]}; run `pipeline ensemble` with the same overrides"
         )
@@ -102,7 +103,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
     Args:
         tags: lineage, for the MLflow run.
     Raises:
-        FileNotFoundError, ValueError: no candidates or weights (see `Source`), nothing to register (see `register`), or
+        PipelineError: no candidates or weights (see `Source`), nothing to register (see `register`), or
             a temperature for members that were trained on the validation images.
     """
     manifest = source.store.manifest
@@ -172,7 +173,7 @@ def calibrated(
 def _require_unseen(candidates: list[Net], config: EnsembleConfig) -> None:
     trained_on_all = [net.key for net in candidates if net.val_err1 is None]
     if trained_on_all and config.temperature == "validation":
-        raise ValueError(
+        raise PipelineError(
             "ensemble.temperature=validation with members that were trained on the validation images "
             f"({', '.join(trained_on_all)}), where they are overconfident; use ensemble.temperature=none"
         )
@@ -182,7 +183,7 @@ def _last_snapshots(candidates: list[Net], size: int) -> list[Net]:
     """The last snapshots of the best run that has any: later ones are better nets (Huang et al. 2017, Sec. 3)."""
     net = next((net for net in candidates if net.snapshots), None)
     if net is None:
-        raise ValueError(
+        raise PipelineError(
             "ensemble.selection=snapshots, but no finished run has snapshots; train one whose learning rate restarts "
             "(recipe=cifar_snapshots, or recipe.schedule=cosine recipe.cycles=6)"
         )

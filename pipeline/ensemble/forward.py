@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pipeline.errors import PipelineError
 from pipeline.learn.training.precision import float32_products
 
 Probabilities = NDArray[np.floating]  # (N, K), rows sum to 1
@@ -94,10 +95,10 @@ def average(probabilities: Sequence[Probabilities], weights: Sequence[float]) ->
     Args:
         weights: (M,) not negative; normalised here.
     Raises:
-        ValueError: no member, a negative weight, all weights 0, or not as many weights as members.
+        PipelineError: no member, a negative weight, all weights 0, or not as many weights as members.
     """
     if len(probabilities) != len(weights) or min(weights, default=-1.0) < 0 or not sum(weights):
-        raise ValueError(
+        raise PipelineError(
             f"{len(probabilities)} members with weights {list(weights)}; need one weight a member, none negative, not all 0"
         )
     return np.average(probabilities, axis=0, weights=np.array(weights, dtype=np.float64)).astype(np.float32)

@@ -15,6 +15,7 @@ from pipeline.atomic import read_json, replacing, sha256
 from pipeline.config import Config
 from pipeline.data.store import Store, open_store
 from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
+from pipeline.errors import MissingError, PipelineError
 from pipeline.learn.training.precision import uses_cuda
 from pipeline.record import Net, from_json
 from pipeline.run.weights import BEST, weights_name
@@ -42,7 +43,7 @@ class Source:
         Args:
             store: folder that preprocess made.
         Raises:
-            ValueError: trainer.accelerator=gpu without a GPU.
+            PipelineError: trainer.accelerator=gpu without a GPU.
         """
         return cls(
             store=open_store(store),
@@ -60,11 +61,11 @@ class Source:
         search (sweep.search), whatever their depth and error, since the experiment's nets train longer.
 
         Raises:
-            ValueError: MLflow has no such run.
+            PipelineError: MLflow has no such run.
         """
         nets = self._nets(SPLIT)
         if not nets:
-            raise ValueError(
+            raise PipelineError(
                 f"MLflow at {self.location.uri} has no finished training of {self._data}, split {SPLIT}; make some with "
                 f"`pipeline sweep` or `pipeline train` (data.split={SPLIT}), or correct tracking.uri"
             )
@@ -81,7 +82,7 @@ class Source:
         """The finished nets with these keys or MLflow ids, in this order, of either split.
 
         Raises:
-            ValueError: no finished run has a name, or two names are of one run.
+            PipelineError: no finished run has a name, or two names are of one run.
         """
         nets = self.finished()
         by_name = {name: net for net in nets for name in (net.key, net.run_id)}
@@ -89,12 +90,12 @@ class Source:
         for name in names:
             if name not in by_name:
                 there = ", ".join(f"{net.key} ({net.name})" for net in nets[:LISTED]) or "none"
-                raise ValueError(
+                raise PipelineError(
                     f"ensemble.members: MLflow at {self.location.uri} has no finished run {name} of {self._data}; there are "
                     f"{there}{', ...' if len(nets) > LISTED else ''}"
                 )
             if by_name[name].key in members:
-                raise ValueError(f"ensemble.members lists run {by_name[name].key} twice; list it once")
+                raise PipelineError(f"ensemble.members lists run {by_name[name].key} twice; list it once")
             members[by_name[name].key] = by_name[name]
         return list(members.values())
 
@@ -104,20 +105,20 @@ class Source:
         Args:
             summary: what the train stage published.
         Raises:
-            FileNotFoundError: the run's folder, which has the weights, is not in `runs`.
-            ValueError: the net was trained on another store.
+            MissingError: the run's folder, which has the weights, is not in `runs`.
+            PipelineError: the net was trained on another store.
         """
         if not summary.is_file():
             return None
         net, content_hash = from_json(read_json(summary)), self.store.manifest.content_hash
         if net.data != content_hash:
-            raise ValueError(
+            raise PipelineError(
                 f"{summary} is of a training on data {net.data[:12]}, but the store holds {content_hash[:12]}; run "
                 "`pipeline train` with the same overrides, or delete the file to test the ensemble alone"
             )
         folder = self.runs / net.key
         if not (folder / BEST).is_file():
-            raise FileNotFoundError(
+            raise MissingError(
                 f"{folder} lacks the weights of run {net.key}, which {summary.name} names; run `pipeline train` "
                 "with the same overrides, or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
             )
@@ -144,8 +145,8 @@ class Source:
         """The net's weights below `folder`: from its run's folder or, where that is gone or changed, from MLflow.
 
         Raises:
-            FileNotFoundError: neither the run's folder nor MLflow has them.
-            ValueError: MLflow's file is not the one that the run reported.
+            MissingError: neither the run's folder nor MLflow has them.
+            PipelineError: MLflow's file is not the one that the run reported.
         """
         path, local = folder / weights_file(net), self.runs / net.key / weights_name(net)
         if not path.exists():
@@ -163,12 +164,12 @@ class Source:
             file = registry.download(self.location, net.run_id, f"checkpoints/{weights_name(net)}", folder)
             file.rename(part)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{local} is missing or changed, and {error}; {remedy}") from None
+            raise MissingError(f"{local} is missing or changed, and {error}; {remedy}") from None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         digest = sha256(part)
         if digest != net.checkpoint_sha256:
-            raise ValueError(
+            raise PipelineError(
                 f"the weights of run {net.run_id} in MLflow have sha256 {digest[:12]}, the run reported "
                 f"{net.checkpoint_sha256[:12]}; {remedy}"
             )

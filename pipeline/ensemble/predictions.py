@@ -23,6 +23,7 @@ from pipeline.atomic import replacing, sha256
 from pipeline.config import NO_GLOBAL_POOL, EvaluationConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.ensemble.forward import class_probabilities, ready
+from pipeline.errors import PipelineError
 from pipeline.learn.input.batches import ArrayBatches, ShardBatches, batches_of
 from pipeline.learn.input.loader import EvalLoader, TrainLoader
 from pipeline.learn.models import build_model
@@ -97,7 +98,7 @@ def probabilities(
         cache: folder of earlier results, which are not computed again.
         workers: threads that decode JPEGs; 0 for one a CPU core.
     Raises:
-        ValueError: weights of another data set, or not written by this project.
+        PipelineError: weights of another data set, or not written by this project.
     """
     checkpoint = sha256(weights)
     values = kept(checkpoint, images, cache)
@@ -134,11 +135,11 @@ def load_net(weights: Path, content_hash: str) -> tuple[nn.Module, Net]:
     """A trained net in evaluation mode, and its record.
 
     Raises:
-        ValueError: trained on other images than those of `content_hash`, or not written by this project.
+        PipelineError: trained on other images than those of `content_hash`, or not written by this project.
     """
     state, record = load_weights(weights)
     if record.data != content_hash:
-        raise ValueError(
+        raise PipelineError(
             f"{weights} was trained on data {record.data[:12]}, the store holds {content_hash[:12]}; "
             "train it again on the present store"
         )
@@ -177,7 +178,7 @@ def _forward(weights: Path, images: Images, device: torch.device, workers: int) 
     from pipeline.learn.input.views import views
 
     if kind == "multi_scale" and record.model.family in NO_GLOBAL_POOL:
-        raise ValueError(
+        raise PipelineError(
             f"{record.name} {record.key} has no fully convolutional form here, so it takes no whole images of several "
             "scales; use evaluation=ten_crop or evaluation=single, or leave the net out (evaluation.runs=members)"
         )

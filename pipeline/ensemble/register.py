@@ -16,6 +16,7 @@ from pipeline.config import AugmentConfig
 from pipeline.data.store import ArrayRecords, Statistics, Store
 from pipeline.ensemble.members import SPLIT, weights_file
 from pipeline.ensemble.predictions import Images
+from pipeline.errors import PipelineError
 from pipeline.learn.input.augment import mean_of_crops
 from pipeline.learn.input.normalization import channel_constants
 from pipeline.record import Net
@@ -38,7 +39,7 @@ def register(location: Location, run_id: str, members: list[Net], images: Images
         images: of the validation split; the first becomes the model's input example.
         folder: holds the members' weights; served.json is written there.
     Raises:
-        ValueError: members that see crops of different sizes.
+        PipelineError: members that see crops of different sizes.
     """
     manifest = images.store.manifest
     write_json(folder / SERVED, _description(images.store, members))
@@ -110,7 +111,7 @@ def _example(images: Images, members: list[Net]) -> np.ndarray:
     if isinstance(images.records, ArrayRecords):
         return np.array(images.records.images[images.indices[:1]])
     if len(views) > 1:
-        raise ValueError(
+        raise PipelineError(
             f"the members take different crops, (recipe.augment.crop, recipe.augment.test_side) = {views}; a served model "
             "takes one kind of input: train them alike, or list members that were (ensemble=listed)"
         )

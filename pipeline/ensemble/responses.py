@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.data.splits import evenly
 from pipeline.ensemble.predictions import Images, finished, load_net
+from pipeline.errors import PipelineError
 from pipeline.learn.input.loader import EvalLoader
 from pipeline.learn.models import build_model
 from pipeline.learn.training.precision import float32_products
@@ -37,11 +38,11 @@ def responses(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Respo
         net: in evaluation mode, with a batch norm after each 3x3 convolution. It does not change.
         batches: (B, C, H, W) float32 normalised images and (B,) int64 labels; at least one.
     Raises:
-        ValueError: no such layer.
+        PipelineError: no such layer.
     """
     layers = list(_norms_after_3x3(net))
     if not layers:
-        raise ValueError("no 3x3 convolution is followed by batch norm, after which layer responses are measured")
+        raise PipelineError("no 3x3 convolution is followed by batch norm, after which layer responses are measured")
     outputs: dict[nn.Module, Tensor] = {}
 
     def keep(layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ def responses_of(
     None for a net without such layers; no first responses where the training did not start from the seed's weights.
 
     Raises:
-        ValueError: as `load_net`.
+        PipelineError: as `load_net`.
     """
     net, record = load_net(weights, images.store.manifest.content_hash)
     if not list(_norms_after_3x3(net)):

@@ -86,7 +86,7 @@ def greedy(probabilities: Sequence[Probabilities], labels: NDArray[np.integer], 
     Returns:
         (Candidate's index, weight), by index; the weights sum to 1.
     Raises:
-        ValueError: shapes that differ, or probabilities that are not finite.
+        PipelineError: shapes that differ, or probabilities that are not finite.
     """
     for values in probabilities:
         require_countable(values, labels)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import PipelineError
+
 Probabilities = NDArray[np.floating]  # (N, K); any scores do, only their order counts
 Labels = NDArray[np.integer]  # (N,), values 0 <= label < K
 
@@ -17,11 +19,11 @@ def wrong(probabilities: Probabilities, labels: Labels, k: int = 1) -> NDArray[n
     """(N,) True where the true class is not among the k best; all False when k >= K.
 
     Raises:
-        ValueError: shapes that do not match, no image, a label outside 0..K-1, a value that is not finite, or k < 1.
+        PipelineError: shapes that do not match, no image, a label outside 0..K-1, a value that is not finite, or k < 1.
     """
     require_countable(probabilities, labels)
     if k < 1:
-        raise ValueError(f"top-{k} error; k must be at least 1")
+        raise PipelineError(f"top-{k} error; k must be at least 1")
     truth = np.take_along_axis(probabilities, labels[:, None], axis=1)
     rank = (probabilities >= truth).sum(axis=1) - 1  # the true class counts itself
     return rank >= k
@@ -57,17 +59,17 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np
 
 
 def require_countable(probabilities: Probabilities, labels: Labels) -> None:
-    """Raises ValueError where errors cannot be counted, see `wrong`."""
+    """Raises PipelineError where errors cannot be counted, see `wrong`."""
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not labels.size:
-        raise ValueError(
+        raise PipelineError(
             f"probabilities {probabilities.shape} and labels {labels.shape}; need (N, K) and (N,) with N at least 1"
         )
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(
+        raise PipelineError(
             f"labels from {labels.min()} to {labels.max()}; with {probabilities.shape[1]} classes they must lie in 0..{probabilities.shape[1] - 1}"
         )
     # NaN compares false with everything, so a diverged net would look perfect.
     if not np.isfinite(probabilities).all():
-        raise ValueError(
+        raise PipelineError(
             "the probabilities hold NaN or infinity: the net has diverged, and its errors cannot be counted"
         )

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import PipelineError
+
 LEVEL = 0.95
 
 
@@ -23,7 +25,7 @@ def wilson(errors: int, n: int) -> tuple[float, float]:
     """Wilson's score interval of an error rate. It lies within [0, 1] and has a width at 0 errors too.
 
     Raises:
-        ValueError: n < 1, or errors outside 0..n.
+        PipelineError: n < 1, or errors outside 0..n.
     """
     from scipy.stats import binomtest  # imported here: it takes half a second
 
@@ -37,7 +39,7 @@ def newcombe(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Difference:
     For two nets on the same images it is wider than necessary; `paired_bootstrap` uses the outcome of each image.
 
     Raises:
-        ValueError: as `wilson`.
+        PipelineError: as `wilson`.
     """
     (low_a, high_a), (low_b, high_b) = wilson(errors_a, n_a), wilson(errors_b, n_b)
     a, b = errors_a / n_a, errors_b / n_b
@@ -56,7 +58,7 @@ def paired_bootstrap(
     Args:
         wrong_a, wrong_b: (N,) one entry an image, in the same order.
     Raises:
-        ValueError: as `mcnemar_exact`.
+        PipelineError: as `mcnemar_exact`.
     """
     only_a, only_b, n = _discordant(wrong_a, wrong_b)
     # An image's difference is +1, -1 or 0, so N draws with replacement are one multinomial draw of three counts.
@@ -73,7 +75,7 @@ def mcnemar_exact(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> flo
     Args:
         wrong_a, wrong_b: (N,) one entry an image, in the same order.
     Raises:
-        ValueError: no image, or different shapes.
+        PipelineError: no image, or different shapes.
     """
     from scipy.stats import binomtest
 
@@ -84,6 +86,6 @@ def mcnemar_exact(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> flo
 def _discordant(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> tuple[int, int, int]:
     """Number of images on which only a errs, on which only b errs, and of all images."""
     if wrong_a.shape != wrong_b.shape or wrong_a.ndim != 1 or not wrong_a.size:
-        raise ValueError(f"outcomes of shapes {wrong_a.shape} and {wrong_b.shape}; need (N,) twice, N at least 1")
+        raise PipelineError(f"outcomes of shapes {wrong_a.shape} and {wrong_b.shape}; need (N,) twice, N at least 1")
     a, b = wrong_a.astype(bool), wrong_b.astype(bool)
     return int((a & ~b).sum()), int((b & ~a).sum()), len(a)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.atomic import read_json, write_json
+from pipeline.errors import PipelineError
 
 COMPILING_S = 2.0  # a convolution; the 20 layers of ResNet-20 took 37 to 75 s on two cores
 WORTH = 10  # a training must take this many times as long as compiling, for the speedup to pay
@@ -42,10 +43,10 @@ def compile_net(net: nn.Module) -> None:
     uncompiled, for shapes too rare to be worth compiling.
 
     Raises:
-        ValueError: no C++ compiler, which the generated code needs.
+        PipelineError: no C++ compiler, which the generated code needs.
     """
     if not compiler_exists():
-        raise ValueError(
+        raise PipelineError(
             f"trainer.compile=true needs a C++ compiler and {_compiler()} was not found; install g++, name another in "
             "CXX, or use trainer.compile=false"
         )

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
+from pipeline.errors import PipelineError
 from pipeline.record import Net, best_on_validation, from_json
 
 FEWEST_CLASSES = 50  # for a top-5 error: five guesses at random miss nine images of ten
@@ -82,7 +83,7 @@ class ReportInputs:
     other key under its own name.
 
     Raises:
-        ValueError: evaluation or leaderboard is not of this version.
+        PipelineError: evaluation or leaderboard is not of this version.
     """
 
     data: Mapping[str, Any]
@@ -96,7 +97,7 @@ class ReportInputs:
         try:
             _ = self.nets, self.trials
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"evaluate.json or leaderboard.json is of another version ({error}); `pipeline evaluate` writes it anew") from None  # fmt: skip
+            raise PipelineError(f"evaluate.json or leaderboard.json is of another version ({error}); `pipeline evaluate` writes it anew") from None  # fmt: skip
 
     @cached_property
     def members(self) -> list[Net]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, replacing, write_json
+from pipeline.errors import PipelineError
 from pipeline.report import markdown as md
 from pipeline.report.checks import assess
 from pipeline.report.claims import Outcome, applies, commands
@@ -49,7 +50,7 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     """Writes `folder`/<name>.json and <name>/*.png for an experiment, then the pages of all results.
 
     Raises:
-        ValueError: the README lacks the marks around its table.
+        PipelineError: the README lacks the marks around its table.
     """
     path = folder / f"{name}.json"
     # MLflow's address means nothing on other machines.
@@ -79,7 +80,7 @@ def list_all(folder: Path, readme: Path) -> None:
     results = sorted((_judged_again(path) for path in sorted(folder.glob("*.json"))), key=_many_classes, reverse=True)
     text = readme.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
-        raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
+        raise PipelineError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
     before, rest = text.split(BEGIN, 1)
     with replacing(folder / "README.md") as part:
         part.write_text(str(collection(results)), encoding="utf-8")

@@ -104,7 +104,7 @@ def attempt_on(run: Run, net: Net, tags: dict[str, str]) -> Iterator[Attempt]:
         net: the record before training.
         tags: for MLflow, beside the run's own.
     Raises:
-        ValueError: another process holds the folder.
+        PipelineError: another process holds the folder.
     """
     if rank() != 0:
         yield Attempt(run, None)
@@ -134,7 +134,7 @@ def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Cont
     Args:
         statuses: which statuses in run.json count as left behind by a killed process.
     Raises:
-        ValueError: another process still writes the run.
+        PipelineError: another process still writes the run.
     """
     if not (folder / RUN).exists():
         return

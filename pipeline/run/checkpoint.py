@@ -16,6 +16,7 @@ import torch
 from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.atomic import replacing
+from pipeline.errors import PipelineError
 
 LAST = "last.ckpt"
 
@@ -24,7 +25,7 @@ def resumable(folder: Path, key: str) -> Path | None:
     """The run's last checkpoint, or None before the first.
 
     Raises:
-        ValueError: the checkpoint belongs to another run, or is damaged.
+        PipelineError: the checkpoint belongs to another run, or is damaged.
     """
     path = folder / LAST
     if not path.exists():
@@ -33,9 +34,9 @@ def resumable(folder: Path, key: str) -> Path | None:
         owner = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run_key")
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} cannot be read ({reason}); remove it to start this run anew") from None
+        raise PipelineError(f"{path} cannot be read ({reason}); remove it to start this run anew") from None
     if owner != key:
-        raise ValueError(f"{path} belongs to run {owner}, not {key}; remove {folder} and start again")
+        raise PipelineError(f"{path} belongs to run {owner}, not {key}; remove {folder} and start again")
     return path
 
 
@@ -62,7 +63,7 @@ def folder_lock(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     Args:
         patience_s: seconds to wait for a holder that is about to end.
     Raises:
-        ValueError: another process still holds the folder.
+        PipelineError: another process still holds the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
@@ -71,7 +72,7 @@ def folder_lock(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
-                raise ValueError(
+                raise PipelineError(
                     f"{folder} is being written by {holder}; wait for it to end or stop it, then run this again"
                 )
             time.sleep(0.1)

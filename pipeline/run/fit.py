@@ -59,7 +59,7 @@ def fit(
     Returns:
         The net's record; `complete` is false if `report` stopped the training.
     Raises:
-        ValueError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
+        PipelineError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
         stop.Interrupted: after a signal; the next call goes on from there.
     """
     if launched is None:

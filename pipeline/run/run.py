@@ -94,7 +94,7 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
         precision: recipe.precision as resolved on the machine that trains; "" resolves it on this one.
         track: whether MLflow follows the run. MLflow also gives a starting run that is not in paths.runs.
     Raises:
-        FileNotFoundError, ValueError: bad start.weights, see `pipeline.run.start`, or a precision this hardware lacks.
+        PipelineError: bad start.weights, see `pipeline.run.start`, or a precision this hardware lacks.
     """
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config, ModelConfig, StartConfig
+from pipeline.errors import MissingError, PipelineError
 from pipeline.learn.models.mapping import mapped, state_in
 from pipeline.record import Net, from_json
 from pipeline.run.weights import BEST, HEADER
@@ -56,7 +57,7 @@ class Start:
         return self.net.seen if self.net else ()
 
     def check(self, config: Config, content_hash: str, frozen: bool) -> None:
-        """Raises ValueError for weights that would load and still be wrong.
+        """Raises PipelineError for weights that would load and still be wrong.
 
         Args:
             content_hash: of the store that they are to be validated on.
@@ -66,19 +67,19 @@ class Start:
         if self.net and _wiring(self.net.model) != _wiring(model):
             theirs = [(key, getattr(self.net.model, key)) for key in WIRING]
             choice = " ".join(f"model.{key}={_word(value)}" for key, value in theirs if value != getattr(model, key))
-            raise ValueError(f"{title} are those of another net (override: {choice})")
+            raise PipelineError(f"{title} are those of another net (override: {choice})")
         bottlenecks = model.family == "imagenet" and model.depth >= 50
         if self.source.startswith(TORCHVISION) and bottlenecks and model.stride_on != "3x3":
-            raise ValueError(f"{title} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
+            raise PipelineError(f"{title} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
         used, wanted = config.recipe.normalize, self.normalize or config.recipe.normalize
         if frozen and used != wanted:
-            raise ValueError(
+            raise PipelineError(
                 f"{title} were trained on pixels normalised in another way than recipe.normalize={used} "
                 f"(override: recipe.normalize={wanted})"
             )
         published = self.source.startswith(TORCHVISION) and config.data.name == "imagenet"
         if (published or content_hash in self.seen) and config.data.split == "holdout":
-            raise ValueError(
+            raise PipelineError(
                 f"{title} were trained on the validation images, which can therefore choose nothing (override: data.split=full)"
             )
 
@@ -96,12 +97,12 @@ class Start:
         """Copies the weights into `model`; into its last layer only if `head`.
 
         Raises:
-            ValueError: names of the weights that do not fit.
+            PipelineError: names of the weights that do not fit.
         """
         try:
             model.load_state_dict(mapped(self.state, model, head))
-        except ValueError as error:
-            raise ValueError(f"start.weights={self.source} do not fit the net: {error}") from None
+        except PipelineError as error:
+            raise PipelineError(f"start.weights={self.source} do not fit the net: {error}") from None
 
 
 def starting_point(source: str, runs: Path, location: Location | None) -> Start | None:
@@ -111,8 +112,8 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
         runs: folder of all runs, paths.runs.
         location: of MLflow, which gives a run that is not in `runs`.
     Raises:
-        FileNotFoundError: no such file or run.
-        ValueError: the file holds no weights, or none that can be read without running its code.
+        MissingError: no such file or run.
+        PipelineError: the file holds no weights, or none that can be read without running its code.
     """
     if not source:
         return None
@@ -123,7 +124,7 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
     if not source.startswith(RUN):
         path = Path(source)
         if not path.is_file():
-            raise FileNotFoundError(f"start.weights={source}: no such file; {_allowed()}")
+            raise MissingError(f"start.weights={source}: no such file; {_allowed()}")
         return _start(source, path)
     run = source.removeprefix(RUN)
     local = runs / run / BEST
@@ -160,7 +161,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Weights by name from a file of torch.save or safetensors; never runs code that the file holds.
 
     Raises:
-        ValueError: the file cannot be read that way, or holds no weights by name.
+        PipelineError: the file cannot be read that way, or holds no weights by name.
     """
     from safetensors import SafetensorError
 
@@ -172,16 +173,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise PipelineError(
             f"{path} cannot be read without running code of its own ({_first_line(error)}); save the net's state_dict() "
             "alone, or convert it to safetensors"
         ) from None
     except (RuntimeError, EOFError, OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read: {_first_line(error)}") from None
+        raise PipelineError(f"{path} cannot be read: {_first_line(error)}") from None
     try:
         return state_in(loaded)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except PipelineError as error:
+        raise PipelineError(f"{path}: {error}") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -201,7 +202,7 @@ def _published(name: str) -> dict[str, Tensor]:
         weights = get_weight(name) if "." in name else get_model_weights(name).DEFAULT
     except (KeyError, ValueError, AttributeError):
         models = ", ".join(list_models(include=["resnet*", "vgg*", "alexnet", "googlenet"]))
-        raise ValueError(
+        raise PipelineError(
             f"start.weights={TORCHVISION}{name}: torchvision has no such weights; a model ({models}) or a name such as "
             "ResNet50_Weights.IMAGENET1K_V1"
         ) from None
@@ -210,14 +211,14 @@ def _published(name: str) -> dict[str, Tensor]:
             torch.hub.load_state_dict_from_url(weights.url, map_location="cpu", check_hash=True, weights_only=True)
         )
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(
+        raise PipelineError(
             f"{weights.url} cannot be fetched ({error}); download it elsewhere and name the file"
         ) from None
 
 
 def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> Path:
     if location is None:
-        raise FileNotFoundError(f"{runs / run / BEST} is missing; {_allowed()}")
+        raise MissingError(f"{runs / run / BEST} is missing; {_allowed()}")
     # Imported here: training from a file needs no MLflow.
     from pipeline.tracking import registry
 
@@ -225,7 +226,7 @@ def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> P
     try:
         file = registry.download(location, registry.run_of(location, run), f"checkpoints/{BEST}", folder / "download")
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"start.weights={RUN}{run}: {runs / run / BEST} is missing, and {error}") from None
+        raise MissingError(f"start.weights={RUN}{run}: {runs / run / BEST} is missing, and {error}") from None
     return Path(shutil.move(file, folder / BEST))
 
 

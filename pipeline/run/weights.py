@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from pipeline.atomic import replacing, sha256
+from pipeline.errors import PipelineError
 from pipeline.record import Net, from_json
 
 BEST = "best.safetensors"  # the weights that a run chose
@@ -38,7 +39,7 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], Net]:
     """State dict and record that `save_weights` wrote, the record with the file's own hash.
 
     Raises:
-        ValueError: a damaged file, or one without a record of this project.
+        PipelineError: a damaged file, or one without a record of this project.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -46,8 +47,10 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], Net]:
         with safe_open(path, "pt") as stream:
             header = (stream.metadata() or {}).get(HEADER)
             if header is None:
-                raise ValueError(f"{path} was not written by this project: its header holds no net's record")
+                raise PipelineError(f"{path} was not written by this project: its header holds no net's record")
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read ({error}); remove it and the run makes or fetches it again") from None
+        raise PipelineError(
+            f"{path} cannot be read ({error}); remove it and the run makes or fetches it again"
+        ) from None
     return state, replace(from_json(json.loads(header)), checkpoint_sha256=sha256(path))

@@ -12,6 +12,7 @@ import yaml
 
 from pipeline.atomic import replacing
 from pipeline.config import Config
+from pipeline.errors import PipelineError
 from pipeline.workspace import Workspace
 
 _TRAINS = ("seed", "data.name", "data.num_train", "data.workers", "model", "recipe", "start", "trainer", "tracking")
@@ -34,11 +35,11 @@ def run(config: Config, workspace: Workspace) -> None:
     """Writes composed.yaml and composed/.
 
     Raises:
-        ValueError: data.name differs from the choice of data, after which dvc.yaml names the files.
+        PipelineError: data.name differs from the choice of data, after which dvc.yaml names the files.
     """
     choice, name = config.choices["data"], config.data.name
     if name != choice:
-        raise ValueError(
+        raise PipelineError(
             f"data.name={name} with data={choice}, but dvc.yaml names a data set's files after the choice: write "
             f'conf/data/{name}.yaml with the three lines "# @package _global_", "defaults: [{choice}, _self_]" and '
             f'"data: {{path: {config.data.path or "..."}}}", and choose it (override: data={name})'

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import MissingError, PipelineError
 from pipeline.record import Net, from_json
 from pipeline.tracking.location import (
     ADOPTED,
@@ -33,11 +34,11 @@ PAGE = 200  # runs a search returns at once
 
 
 def require_answer(location: Location, purpose: str) -> None:
-    """Raises ValueError, a sentence that begins with `purpose`, where MLflow does not answer."""
+    """Raises PipelineError, a sentence that begins with `purpose`, where MLflow does not answer."""
     try:
         client(location).search_experiments(max_results=1)
     except Exception as error:  # requests', SQLAlchemy's or MLflow's, as the URI's scheme has it
-        raise ValueError(
+        raise PipelineError(
             f"{purpose}, but MLflow at {location.uri} does not answer ({_first_line(error)}); start it, or correct "
             "tracking.uri"
         ) from None
@@ -104,7 +105,7 @@ def run_of(location: Location, run: str) -> str:
     """MLflow's id of the run with this key, in any experiment, or with this id.
 
     Raises:
-        FileNotFoundError: MLflow has no such run.
+        MissingError: MLflow has no such run.
     """
     from mlflow.exceptions import MlflowException
 
@@ -116,14 +117,14 @@ def run_of(location: Location, run: str) -> str:
     try:
         return mlflow_client.get_run(run).info.run_id
     except MlflowException:
-        raise FileNotFoundError(f"MLflow at {location.uri} has no run {run}") from None
+        raise MissingError(f"MLflow at {location.uri} has no run {run}") from None
 
 
 def download(location: Location, run_id: str, artifact: str, folder: Path) -> Path:
     """Path of a copy of the run's artifact below `folder`.
 
     Raises:
-        FileNotFoundError: the run has no such artifact, or it cannot be read.
+        MissingError: the run has no such artifact, or it cannot be read.
     """
     from mlflow.exceptions import MlflowException
 
@@ -131,7 +132,7 @@ def download(location: Location, run_id: str, artifact: str, folder: Path) -> Pa
     try:
         return Path(client(location).download_artifacts(run_id, artifact, str(folder)))
     except (MlflowException, OSError) as error:
-        raise FileNotFoundError(
+        raise MissingError(
             f"{artifact} of run {run_id} is not in MLflow at {location.uri} ({_first_line(error)})"
         ) from None
 
@@ -165,7 +166,7 @@ def add_test_metrics(location: Location, values: Mapping[str, tuple[int, Mapping
     """
     try:
         require_answer(location, "runs are to get their test errors")
-    except ValueError as error:
+    except PipelineError as error:
         return [str(error)]
     problems = []
     for run_id, (step, metrics) in values.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.errors import PipelineError
 from pipeline.learn.training.precision import resolve
 from pipeline.tracking.location import Location
 
@@ -22,7 +23,7 @@ def join(config: Config, **options: Any) -> bool:
     Args:
         options: for ray.init.
     Raises:
-        ValueError: no cluster answers at the address, or it refuses this machine's token.
+        PipelineError: no cluster answers at the address, or it refuses this machine's token.
     """
     address = config.sweep.address or os.environ.get("RAY_ADDRESS", "")
     if address and "RAY_AUTH_MODE" not in os.environ and _has_token():
@@ -36,7 +37,7 @@ def join(config: Config, **options: Any) -> bool:
         # "local": without it ray.init joins whatever cluster this machine last ran, even a dead one.
         ray.init(address=address or "local", include_dashboard=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise ValueError(
+        raise PipelineError(
             f"cannot join the Ray cluster at {address} ({error}); check sweep.address, that `ray start --head` runs there, "
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
         ) from error
@@ -45,12 +46,12 @@ def join(config: Config, **options: Any) -> bool:
 
 
 def check_tracking(location: Location) -> None:
-    """Raises ValueError if other machines of the cluster would write runs to databases of their own."""
+    """Raises PipelineError if other machines of the cluster would write runs to databases of their own."""
     import ray
 
     machines = len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]})
     if machines > 1 and location.uri.startswith("sqlite:"):
-        raise ValueError(
+        raise PipelineError(
             f"the Ray cluster has {machines} machines and runs would be tracked in {location.uri}, which only one of them "
             "writes; name an MLflow server that all reach: tracking=server with MLFLOW_TRACKING_URI"
         )
@@ -63,7 +64,7 @@ def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
 
 
 def check_precision(config: Config, cluster: dict[str, float]) -> None:
-    """Raises ValueError if every rank would refuse recipe.precision."""
+    """Raises PipelineError if every rank would refuse recipe.precision."""
     if not on_gpus(config, cluster):
         resolve(config.recipe.precision, "cpu")
 
@@ -72,12 +73,12 @@ def side_by_side(config: Config, cluster: dict[str, float]) -> int:
     """How many trainings of trainer.devices x trainer.num_nodes ranks, each on a CPU or a GPU, fit at the same time.
 
     Raises:
-        ValueError: none fits.
+        PipelineError: none fits.
     """
     resource, ranks = "GPU" if on_gpus(config, cluster) else "CPU", config.trainer.world_size
     available = cluster.get(resource, 0)
     if ranks > available:
-        raise ValueError(
+        raise PipelineError(
             f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {available:g}; "
             "lower trainer.devices or trainer.num_nodes, or name a larger cluster in sweep.address"
         )

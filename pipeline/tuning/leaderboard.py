@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipeline.atomic import read_json
 from pipeline.config import Config
+from pipeline.errors import PipelineError
 from pipeline.run.attempt import end_cut_off
 from pipeline.run.run import RUN
 from pipeline.tracking import journal
@@ -60,7 +61,7 @@ def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, location: Location
             left = ("running", "stopped") if status == "unfinished" else ("running",)
             try:
                 end_cut_off(runs / key, location, left)
-            except ValueError as error:  # another sweep, or the train stage, has resumed this run
+            except PipelineError as error:  # another sweep, or the train stage, has resumed this run
                 print(f"left as it is: {error}", file=sys.stderr)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config import Config, from_dict
 from pipeline.data.store import open_store
+from pipeline.errors import PipelineError
 from pipeline.learn.training.classifier import DivergedError
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net
@@ -34,7 +35,7 @@ def fit_on_ray(
     Args:
         on_finished: called instead of training if the run was finished before.
     Raises:
-        ValueError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
+        PipelineError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
         stop.Interrupted: after a signal; call again to resume.
     """
     nested = not join(config)
@@ -56,7 +57,7 @@ def fit_on_ray(
         raise DivergedError(diverged)
     net = run.finished()
     if net is None:
-        raise ValueError(
+        raise PipelineError(
             f"run {run.key} finished on the Ray cluster and is not in {run.folder}; paths.runs must be a folder that all "
             "nodes share"
         )
@@ -98,8 +99,8 @@ def _outcome(trainer: Any, run: Run) -> str | None:
         raise Interrupted(f"run {run.key} was stopped; its last checkpoint is kept") from None
     except TrainingFailedError as error:
         for failure in getattr(error, "worker_failures", {}).values():
-            if isinstance(cause := getattr(failure, "_base_exc", failure), ValueError):
-                raise ValueError(str(cause)) from None
+            if isinstance(cause := getattr(failure, "_base_exc", failure), PipelineError):
+                raise PipelineError(str(cause)) from None
         raise
 
 

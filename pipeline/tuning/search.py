@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.config import Config, SearchConfig, with_overrides
+from pipeline.errors import PipelineError
 from pipeline.tuning.space import example_points
 
 
@@ -41,10 +42,10 @@ def outcome(search: SearchConfig, trials: list[dict[str, Any]]) -> dict[str, Any
         (a fraction; a trial that did not finish, for example because it diverged, counts as 1) and their number.
         chosen: the config with the lowest mean; of equal ones the first. trials: as given.
     Raises:
-        ValueError: no trial finished.
+        PipelineError: no trial finished.
     """
     if all(trial["status"] != "finished" for trial in trials):
-        raise ValueError(
+        raise PipelineError(
             "every trial of sweep.search diverged, so it can choose nothing; list other values, for example lower learning "
             f"rates, in sweep.search.space, which varies {', '.join(search.space)}"
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.config import Config, with_overrides
+from pipeline.errors import PipelineError
 
 Space = dict[str, Any] | list[dict[str, Any]]  # one grid, or several grids whose points are trials of one sweep
 POINT = "point"
@@ -48,22 +49,24 @@ def chosen(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_space(space: Space, num_samples: int = 1) -> None:
-    """Raises ValueError for values that are neither a list nor a range, and for points that would be trained twice."""
+    """Raises PipelineError for values that are neither a list nor a range, and for points that would be trained twice."""
     several = isinstance(space, list)
     for grid in _grids(space):
         for key, values in grid.items():
             if not (isinstance(values, list) and values) and not _is_range(values):
-                raise ValueError(
+                raise PipelineError(
                     f"sweep.space: {key} is {values!r}; give a list of values, or {{uniform: [low, high]}} or {{loguniform: [low, high]}}"
                 )
             if several and not isinstance(values, list):
-                raise ValueError(f"sweep.space: {key} is {values!r}; in a list of grids each key has a list of values")
+                raise PipelineError(
+                    f"sweep.space: {key} is {values!r}; in a list of grids each key has a list of values"
+                )
     points = example_points(space) if several else []
     if repeated := [point for at, point in enumerate(points) if point in points[:at]]:
         point = ", ".join(f"{key}={value}" for key, value in repeated[0].items())
-        raise ValueError(f"sweep.space: {point} is in two grids; leave it in one")
+        raise PipelineError(f"sweep.space: {point} is in two grids; leave it in one")
     if num_samples > 1 and all(isinstance(values, list) for grid in _grids(space) for values in grid.values()):
-        raise ValueError(
+        raise PipelineError(
             f"sweep.num_samples={num_samples} with lists alone would repeat the same training {num_samples} times; "
             "give a range, or put seeds into sweep.space: {seed: [0, 1]}"
         )

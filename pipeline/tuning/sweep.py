@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pipeline.config import Config
 from pipeline.data.store import open_store
+from pipeline.errors import PipelineError
 from pipeline.run.key import code_version, deciding
 from pipeline.tracking import location as tracking
 from pipeline.tuning.space import check_space, example_points, grid_size, values_of
@@ -74,13 +75,13 @@ class Sweep:
         """Epochs of the longest trial that the space allows.
 
         Raises:
-            ValueError: a trial's batch is larger than its training set.
+            PipelineError: a trial's batch is larger than its training set.
         """
         space, recipe = self.config.sweep.space, self.config.recipe
         batch_size = max(values_of(space, "recipe.batch_size", recipe.batch_size))
         fewest = min(value or self.num_train for value in values_of(space, "data.num_train", 0))  # 0: the whole split
         if batch_size > fewest:
-            raise ValueError(
+            raise PipelineError(
                 f"recipe.batch_size={batch_size} is larger than the {fewest} training images; choose a smaller one"
             )
         return -(-max(values_of(space, "recipe.max_steps", recipe.max_steps)) // (fewest // batch_size))
@@ -90,7 +91,7 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
     """The sweep of config.sweep.space; nothing has started yet.
 
     Raises:
-        ValueError: a space that cannot be searched, or a point that cannot be trained.
+        PipelineError: a space that cannot be searched, or a point that cannot be trained.
     """
     opened = open_store(store)
     train, _ = opened.split_indices("holdout", config.data.num_train)
@@ -100,8 +101,8 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
     for point in example_points(config.sweep.space):
         try:
             trial_config(config, point)
-        except ValueError as error:
+        except PipelineError as error:
             values = ", ".join(f"{key}={value}" for key, value in point.items())
-            raise ValueError(f"the {role} has a trial with {values}: {error}") from None
+            raise PipelineError(f"the {role} has a trial with {values}: {error}") from None
     _ = sweep.epochs
     return sweep

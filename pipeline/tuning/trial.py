@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
+from pipeline.errors import PipelineError
 from pipeline.tuning.cluster import on_gpus
 from pipeline.tuning.space import chosen
 
@@ -26,7 +27,7 @@ def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, floa
     """What Ray sets aside for a trial.
 
     Raises:
-        ValueError: more than the cluster has.
+        PipelineError: more than the cluster has.
     """
     if config.trainer.world_size > 1:
         # The ranks hold the CPUs and GPUs; the trial's own process only waits for them, on the head node.
@@ -35,7 +36,7 @@ def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, floa
     needs = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial or float(on_gpus(config, cluster))}
     for resource, amount in needs.items():
         if amount > cluster.get(resource, 0):
-            raise ValueError(
+            raise PipelineError(
                 f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
                 f"lower sweep.{resource.lower()}s_per_trial, or name a larger cluster in sweep.address"
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.atomic import read_json, write_json
 from pipeline.config import Config, leaves
+from pipeline.errors import PipelineError
 from pipeline.run.checkpoint import folder_lock
 from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
@@ -33,7 +34,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
     one, and trials that already ran are not run again.
 
     Raises:
-        ValueError: a space that cannot be searched, a trial that needs more than the cluster has, or failed trials.
+        PipelineError: a space that cannot be searched, a trial that needs more than the cluster has, or failed trials.
         stop.Interrupted: after a signal; call again to resume.
     """
     tags, search = lineage(root), config.sweep.search
@@ -95,7 +96,7 @@ def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
     if left > 0:
         raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished")
     if failed := [trial["name"] for trial in trials if trial["status"] == "failed"]:
-        raise ValueError(
+        raise PipelineError(
             f"{len(failed)} of {len(trials)} trials failed ({'; '.join(failed)}); their errors are in "
             f"{sweep.folder}/*/error.txt; run the same command to repeat them; the others are kept"
         )
@@ -111,7 +112,7 @@ def _run_trials(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
     if any(trial.status not in ("TERMINATED", "ERROR") for trial in trials):
         ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
     if any(not trial.config for trial in trials):
-        raise ValueError(
+        raise PipelineError(
             f"the state of {sweep.name} cannot be read; delete {sweep.folder} and run the same command: finished runs "
             "are kept"
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.config import AugmentConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
+from pipeline.errors import PipelineError
 from pipeline.learn.input.augment import PAD_CROP_DRAWS, ColourShift, Normalize, PadCrop, mean_of_crops
 from pipeline.learn.input.normalization import channel_constants
 
@@ -143,7 +144,7 @@ def batches_of(
     """Makes batches of records of either format.
 
     Raises:
-        ValueError: a store of JPEGs made by an earlier version lacks a statistic that the recipe needs.
+        PipelineError: a store of JPEGs made by an earlier version lacks a statistic that the recipe needs.
     """
     per_pixel = normalize == "per_pixel_mean"
     mean, std = map(torch.from_numpy, channel_constants("channel" if per_pixel else normalize, statistics))
@@ -165,7 +166,7 @@ def batches_of(
 
 def _required(statistic: np.ndarray | None, key: str) -> np.ndarray:
     if statistic is None:
-        raise ValueError(
+        raise PipelineError(
             f"recipe.{key} needs a statistic that this data store lacks; `pipeline preprocess` with the same overrides makes it again"
         )
     return statistic

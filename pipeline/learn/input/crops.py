@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.config import AugmentConfig
+from pipeline.errors import PipelineError
 
 TRIES = 5
 CROP_DRAWS = 2 * TRIES + 3  # (area, aspect) a try; row, column, flip
@@ -95,7 +96,7 @@ class Cropper:
             choose: the crop of image n, given n, its height and its width.
             out: as many arrays (h, w, 3) uint8, each in one piece: squares, or as large as the resized image.
         Raises:
-            ValueError: no JPEG that libjpeg-turbo reads.
+            PipelineError: no JPEG that libjpeg-turbo reads.
         """
         # Plans everything first: decoding an image evicts Python's own data from the cache.
         plans = [_planned(jpeg, partial(choose, n)) for n, jpeg in enumerate(jpegs)]
@@ -173,7 +174,7 @@ def size_of(jpeg: memoryview) -> tuple[int, int]:
     """Height and width in pixels.
 
     Raises:
-        ValueError: no JPEG, or its header is cut short.
+        PipelineError: no JPEG, or its header is cut short.
     """
     return _frame(jpeg)[1:]
 
@@ -182,7 +183,7 @@ def _frame(jpeg: memoryview) -> tuple[int, int, int]:
     """Offset of the two bytes of the height in a JPEG's header; height and width in pixels.
 
     Raises:
-        ValueError: no JPEG, or its header is cut short.
+        PipelineError: no JPEG, or its header is cut short.
     """
     at = 2
     try:
@@ -192,7 +193,7 @@ def _frame(jpeg: memoryview) -> tuple[int, int, int]:
             at += 1 if marker == 0xFF else 2 + (jpeg[at + 2] << 8 | jpeg[at + 3])
     except IndexError:
         pass
-    raise ValueError("no JPEG with a whole header")
+    raise PipelineError("no JPEG with a whole header")
 
 
 def shorter_side(height: int, width: int, side: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.errors import PipelineError
 from pipeline.learn.input import order
 
 Fetch = Callable[[np.ndarray, np.ndarray | None], Any]  # (record indices, their draws) -> a batch
@@ -50,7 +51,7 @@ class TrainLoader:
         self, indices: np.ndarray, num_records: int, batch_size: int, seed: int, batches: Batches, share: Share = ALL
     ) -> None:
         if len(indices) < batch_size:
-            raise ValueError(
+            raise PipelineError(
                 f"recipe.batch_size={batch_size} is larger than the {len(indices)} training images; choose a smaller one"
             )
         self._indices, self._num_records, self._seed = indices, num_records, seed

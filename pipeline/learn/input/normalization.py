@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.data.store import Statistics
+from pipeline.errors import PipelineError
 
 # Mean and std of RGB in [0, 1]: those of torchvision's weights; those of public CIFAR repositories, whose std is the mean
 # of the images' own; and those that map pixels to [-1, 1] and [0, 1].
@@ -21,13 +22,13 @@ def channel_constants(normalize: str, statistics: Statistics) -> tuple[np.ndarra
     """Mean and std, (C,) float32 of pixels in [0, 1], for a `recipe.normalize` other than per_pixel_mean.
 
     Raises:
-        ValueError: constants of RGB for images that are not RGB.
+        PipelineError: constants of RGB for images that are not RGB.
     """
     if normalize == "channel":
         return statistics.mean, statistics.std
     mean, std = (np.array(values, np.float32) for values in FIXED[normalize])
     if normalize not in ("half", "unit") and len(statistics.mean) != len(mean):
-        raise ValueError(
+        raise PipelineError(
             f"recipe.normalize={normalize} is for RGB images, but these have {len(statistics.mean)} channel "
             "(override: recipe.normalize=channel)"
         )

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
+
 # Keys under which checkpoints keep their weights.
 HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "params")
 # A layer's name in other code, and here.
@@ -20,10 +22,10 @@ def state_in(loaded: Any) -> dict[str, Tensor]:
     """Weights by name, from a state dict or a checkpoint that holds one.
 
     Raises:
-        ValueError: no state dict, or several.
+        PipelineError: no state dict, or several.
     """
     if not isinstance(loaded, Mapping):
-        raise ValueError(f"it holds a {type(loaded).__name__}, no weights by name; save the net's state_dict()")
+        raise PipelineError(f"it holds a {type(loaded).__name__}, no weights by name; save the net's state_dict()")
     if _is_state(loaded):
         return {str(name): value for name, value in loaded.items()}
     states = {name: value for name, value in loaded.items() if isinstance(value, Mapping) and _is_state(value)}
@@ -31,7 +33,7 @@ def state_in(loaded: Any) -> dict[str, Tensor]:
         if name in states:
             return dict(states[name])
     count, keys = "several" if states else "no", ", ".join(map(str, list(loaded)[:MOST_NAMES]))
-    raise ValueError(f"it holds {count} state dicts (its keys: {keys}); save the net's state_dict()")
+    raise PipelineError(f"it holds {count} state dicts (its keys: {keys}); save the net's state_dict()")
 
 
 def mapped(weights: Mapping[str, Tensor], model: nn.Module, head: bool = True) -> dict[str, Tensor]:
@@ -43,7 +45,7 @@ def mapped(weights: Mapping[str, Tensor], model: nn.Module, head: bool = True) -
     Args:
         head: whether to take the last layer's weights; if not, the model's own stay.
     Raises:
-        ValueError: names of weights that are missing, unknown to the model, or of another shape.
+        PipelineError: names of weights that are missing, unknown to the model, or of another shape.
     """
     own = model.state_dict()
     kept = {name for name in own if name.endswith(COUNTER)}
@@ -62,7 +64,7 @@ def mapped(weights: Mapping[str, Tensor], model: nn.Module, head: bool = True) -
         if n in given and given[n].shape != wanted[n].shape
     ]
     if missing or extra or misshapen:
-        raise ValueError(_sentence(missing, extra, misshapen, given))
+        raise PipelineError(_sentence(missing, extra, misshapen, given))
     return {**own, **{name: given[name].to(wanted[name].dtype) for name in wanted}}
 
 

@@ -16,6 +16,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from pipeline.config import RecipeConfig
+from pipeline.errors import PipelineError
 from pipeline.fast.graphs import GraphedStep, pinned
 from pipeline.learn.input.order import noise_seed
 from pipeline.learn.training.optimisers import optimisers
@@ -25,7 +26,7 @@ from pipeline.learn.training.schedule import Plateau, lr_at, side_at
 warnings.filterwarnings("ignore", message=".*`dataloader_iter`")
 
 
-class DivergedError(ValueError):
+class DivergedError(PipelineError):
     """The training loss is not finite."""
 
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from pipeline.errors import PipelineError
+
 
 def resolve(precision: str, accelerator: str) -> str:
     """fp32, tf32 or bf16. auto is bf16 if the hardware multiplies it (CUDA from Ampere on, CPUs with AMX
@@ -15,11 +17,11 @@ def resolve(precision: str, accelerator: str) -> str:
     Weights, batch norm statistics and the optimiser always stay in fp32 (automatic mixed precision).
 
     Raises:
-        ValueError: tf32 without a GPU that multiplies it.
+        PipelineError: tf32 without a GPU that multiplies it.
     """
     cuda = uses_cuda(accelerator)
     if precision == "tf32" and not (cuda and torch.cuda.is_tf32_supported()):
-        raise ValueError(
+        raise PipelineError(
             "recipe.precision=tf32 is how NVIDIA's GPUs from Ampere on multiply, and training is to run on other "
             "hardware; use recipe.precision=fp32, bf16 or auto"
         )
@@ -50,8 +52,10 @@ def uses_cuda(accelerator: str) -> bool:
     """Whether `trainer.accelerator` means a GPU here.
 
     Raises:
-        ValueError: trainer.accelerator=gpu without a GPU.
+        PipelineError: trainer.accelerator=gpu without a GPU.
     """
     if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("trainer.accelerator=gpu, but torch finds no CUDA device; use trainer.accelerator=cpu or auto")
+        raise PipelineError(
+            "trainer.accelerator=gpu, but torch finds no CUDA device; use trainer.accelerator=cpu or auto"
+        )
     return accelerator != "cpu" and torch.cuda.is_available()
