@@ -9,3 +9,15 @@ class PipelineError(ValueError):
 
 class MissingError(PipelineError, FileNotFoundError):
     """A file or a run that an earlier command makes is not there; the sentence names the command."""
+
+
+def printable(text: object, most: int = 200) -> str:
+    """Text from outside (a file's name, a server's answer) as a message may show it: on one line, for any terminal.
+
+    What does not print (controls, line breaks, lone surrogates, bidirectional overrides) is escaped as in `repr`; a text
+    longer than `most` characters loses its middle.
+    """
+    text = str(text)
+    ends = text if len(text) <= 2 * most else text[:most] + text[-most:]
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in ends)
+    return line if len(line) <= most else f"{line[: most - most // 3 - 1]}…{line[-(most // 3) :]}"
