@@ -4,7 +4,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: repro test test-all lint ui bench gpu-check lock
+.PHONY: repro test test-all lint ui bench reliability gpu-check lock
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
@@ -32,6 +32,10 @@ ui: $(INSTALLED)
 
 bench: $(INSTALLED)
 	python -m benchmarks
+
+# Faults and bad input against what docs/reliability.md promises; under an hour on two cores.
+reliability: $(INSTALLED)
+	python -m reliability
 
 # On a machine with a CUDA device: what it computes, then how fast.
 gpu-check: $(INSTALLED)
