@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import MissingError, PipelineError
+from pipeline.border import INTERRUPTED, MACHINE, USER_ERROR, report
+from pipeline.errors import MissingError, PipelineError, printable, running
 from pipeline.parent import dvc_arguments, end_with_dvc
 from pipeline.run import Interrupted
 
@@ -31,11 +32,10 @@ VERBS = {
     "publish": "add this result to results/ and to the README's table",
     "sync": "ship journals that MLflow does not have in full",
 }
-USER_ERROR, INTERRUPTED = 2, 75  # 75 is EX_TEMPFAIL: the same command resumes
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb. Exit status: 0 for success, 2 for a mistake of the user, 75 for an interruption."""
+    """Runs one verb. Returns the exit status, which `pipeline.border` lists."""
     options, overrides = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
     if options.help or options.verb is None:
         print(_help(options.verb))
@@ -43,17 +43,30 @@ def main(arguments: list[str] | None = None) -> int:
     end_with_dvc()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return _run(options, overrides)
-    except PipelineError as error:
-        if options.debug:
-            raise
-        print(f"pipeline {options.verb}: {error}", file=sys.stderr)
-        return USER_ERROR
+        with running(overrides if options.config is None else ["--config", str(options.config)]):
+            status = _run(options, overrides)
+        sys.stdout.flush()  # here a full disk or a closed pipe can still be reported
+        return status
     except (KeyboardInterrupt, Interrupted) as error:
         if options.debug:
             raise
         print(f"pipeline {options.verb}: {str(error) or 'interrupted'}; the same command resumes", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        if options.debug:
+            raise
+        status = report(error, options.verb)
+        if status == MACHINE:
+            _drop_output()
+        return status
+
+
+def _drop_output() -> None:
+    """Drops what stdout still holds where it cannot be written, or Python would fail once more at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +85,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
 
     unknown = [o for o in overrides if o.startswith("-")]
     if unknown:
-        raise PipelineError(f"unknown option {unknown[0]}; see `pipeline {options.verb} --help`")
+        raise PipelineError(f"unknown option {printable(unknown[0])}; see `pipeline {options.verb} --help`")
     root = _root()
     config = from_dict(_values(options, overrides, root))
     if options.cfg:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+_running: list[Sequence[str]] = []  # the words of the command that this process runs
+
 
 class PipelineError(ValueError):
     """One sentence for the user: what was given, what is allowed, what to do."""
@@ -21,3 +27,23 @@ def printable(text: object, most: int = 200) -> str:
     ends = text if len(text) <= 2 * most else text[:most] + text[-most:]
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in ends)
     return line if len(line) <= most else f"{line[: most - most // 3 - 1]}…{line[-(most // 3) :]}"
+
+
+@contextmanager
+def running(words: Sequence[str]) -> Iterator[None]:
+    """While a command runs, tells `hint` what the user chose: --config with its file, or overrides."""
+    _running.append(words)
+    try:
+        yield
+    finally:
+        _running.pop()
+
+
+def hint(verb: str) -> str:
+    """The command that runs `verb` with what the user chose, in backquotes, for a sentence that advises it.
+
+    Ranks and trials that another process started do not know it; there the words are "with the same overrides".
+    """
+    if not _running:
+        return f"`pipeline {verb}` with the same overrides"
+    return f"`{shlex.join(['pipeline', verb, *_running[-1]])}`"

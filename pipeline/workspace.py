@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.atomic import read_json
 from pipeline.config import Config, PathsConfig
-from pipeline.errors import MissingError
+from pipeline.errors import MissingError, hint
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Workspace:
         """
         path = self.result(name)
         if not path.is_file():
-            raise MissingError(f"{self.shown(path)} is missing; `pipeline {stage}` with the same overrides writes it")
+            raise MissingError(f"{self.shown(path)} is missing; {hint(stage)} writes it")
         return read_json(path)
 
     def scalars(self, stage: str) -> Path:

@@ -19,7 +19,7 @@ from pipeline.config import DataConfig
 from pipeline.data.archives import SUFFIXES, Folder
 from pipeline.data.download import WAIT_S, UnavailableError, digest, download
 from pipeline.data.readers import FOLDERS
-from pipeline.errors import MissingError, PipelineError
+from pipeline.errors import MissingError, PipelineError, hint
 
 MANIFEST = "manifest.json"
 ILSVRC = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
@@ -93,27 +93,21 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
         PipelineError: another data set was fetched, or a file has changed since.
     """
     if not (raw / MANIFEST).is_file():
-        raise MissingError(
-            f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run `pipeline fetch` with the same overrides"
-        )
+        raise MissingError(f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run {hint('fetch')}")
     manifest = read_json(raw / MANIFEST)
     if manifest["source"] != data.source:
         raise PipelineError(
-            f"{raw} holds {manifest['source']}, but data.source={data.source}; run `pipeline fetch` with the same overrides, or give this "
+            f"{raw} holds {manifest['source']}, but data.source={data.source}; run {hint('fetch')}, or give this "
             f"data set a file of its own: copy conf/data/{data.name}.yaml to conf/data/birds.yaml, change the name in "
             "it, and choose it (override: data=birds)"
         )
     for entry in manifest["files"]:
         path = raw / entry["path"]
         if not path.exists():
-            raise MissingError(
-                f"{path} was there when the data were fetched and is gone; run `pipeline fetch` with the same overrides"
-            )
+            raise MissingError(f"{path} was there when the data were fetched and is gone; run {hint('fetch')}")
         same_size = path.is_dir() or path.stat().st_size == entry["bytes"]
         if not same_size or _entry(path, entry["from"], raw, [entry])["sha256"] != entry["sha256"]:
-            raise PipelineError(
-                f"{path} has changed since the data were fetched; run `pipeline fetch` with the same overrides"
-            )
+            raise PipelineError(f"{path} has changed since the data were fetched; run {hint('fetch')}")
     return Fetched(manifest["layout"], [raw / entry["path"] for entry in manifest["files"]])
 
 

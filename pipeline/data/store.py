@@ -25,7 +25,7 @@ import numpy as np
 from pipeline.atomic import read_json
 from pipeline.data.shards import ShardRecords
 from pipeline.data.splits import SPLITS, stratified
-from pipeline.errors import MissingError, PipelineError
+from pipeline.errors import MissingError, PipelineError, hint
 
 __all__ = ["ArrayRecords", "Manifest", "ShardRecords", "Statistics", "Store", "open_store"]
 
@@ -174,18 +174,16 @@ def open_store(path: str | Path) -> Store:
     """
     path = Path(path).absolute()
     if not (path / MANIFEST).is_file():
-        raise MissingError(f"{path} holds no data store; run `pipeline preprocess` with the same overrides")
+        raise MissingError(f"{path} holds no data store; run {hint('preprocess')}")
     manifest = Manifest.read(path / MANIFEST)
     for name, facts in manifest.files.items():
         if not (path / name).is_file():
-            raise MissingError(
-                f"{name} is missing from the data store {path}; run `pipeline preprocess` with the same overrides"
-            )
+            raise MissingError(f"{name} is missing from the data store {path}; run {hint('preprocess')}")
         size = (path / name).stat().st_size
         if size != facts["bytes"]:
             raise PipelineError(
                 f"{path / name} has {size} bytes, not the {facts['bytes']} that preprocess wrote; "
-                "delete the folder and run `pipeline preprocess` with the same overrides"
+                f"delete the folder and run {hint('preprocess')}"
             )
     return Store(path, manifest)
 

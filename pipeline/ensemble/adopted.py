@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.data.store import Store
 from pipeline.ensemble.members import Source
 from pipeline.ensemble.predictions import validation_images
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, hint
 from pipeline.evaluation.errors import top_k_error
 from pipeline.learn.models import build_model
 from pipeline.record import Net
@@ -79,7 +79,7 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     try:
         ship(folder, source.location)
     except Exception as error:  # whatever MLflow raises; the journal keeps the run
-        log.warning("MLflow does not have the run yet (%s); `pipeline sync` ships it", error)
+        log.warning("MLflow does not have the run yet (%s); %s ships it", error, hint("sync"))
     return made
 
 

@@ -25,7 +25,7 @@ from pipeline.ensemble.forward import fitted_temperature, running_averages, temp
 from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, validation_images
 from pipeline.ensemble.register import ensemble_key, register
-from pipeline.errors import MissingError, PipelineError
+from pipeline.errors import MissingError, PipelineError, hint
 from pipeline.evaluation.errors import top_k_error
 from pipeline.record import Net, from_json
 from pipeline.tracking import registry
@@ -65,19 +65,19 @@ def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
         PipelineError: it is of another data set, or another version of this project wrote it.
     """
     if not (folder / MEMBERS).is_file():
-        raise MissingError(f"{folder / MEMBERS} is missing; `pipeline ensemble` with the same overrides makes it")
+        raise MissingError(f"{folder / MEMBERS} is missing; {hint('ensemble')} makes it")
     values = read_json(folder / MEMBERS)
     try:
         del values["size"]
         ensemble = Ensemble(**{**values, "members": list(map(from_json, values["members"]))})
     except (TypeError, ValueError, KeyError) as error:
         raise PipelineError(
-            f"{folder / MEMBERS} was written by another version of this project ({error}); run `pipeline ensemble` with the same overrides"
+            f"{folder / MEMBERS} was written by another version of this project ({error}); run {hint('ensemble')}"
         ) from None
     if ensemble.content_hash != content_hash:
         raise PipelineError(
             f"{folder} was made from data {ensemble.data} {ensemble.content_hash[:12]}, the store holds "
-            f"{content_hash[:12]}; run `pipeline ensemble` with the same overrides"
+            f"{content_hash[:12]}; run {hint('ensemble')}"
         )
     return ensemble
 

@@ -15,7 +15,7 @@ from pipeline.atomic import read_json, replacing, sha256
 from pipeline.config import Config
 from pipeline.data.store import Store, open_store
 from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
-from pipeline.errors import MissingError, PipelineError
+from pipeline.errors import MissingError, PipelineError, hint
 from pipeline.learn.training.precision import uses_cuda
 from pipeline.record import Net, from_json
 from pipeline.run.weights import BEST, weights_name
@@ -67,7 +67,7 @@ class Source:
         if not nets:
             raise PipelineError(
                 f"MLflow at {self.location.uri} has no finished training of {self._data}, split {SPLIT}; make some with "
-                f"`pipeline sweep` or `pipeline train` (data.split={SPLIT}), or correct tracking.uri"
+                f"{hint('sweep')}, or correct tracking.uri"
             )
         return nets
 
@@ -114,13 +114,13 @@ class Source:
         if net.data != content_hash:
             raise PipelineError(
                 f"{summary} is of a training on data {net.data[:12]}, but the store holds {content_hash[:12]}; run "
-                "`pipeline train` with the same overrides, or delete the file to test the ensemble alone"
+                f"{hint('train')}, or delete the file to test the ensemble alone"
             )
         folder = self.runs / net.key
         if not (folder / BEST).is_file():
             raise MissingError(
-                f"{folder} lacks the weights of run {net.key}, which {summary.name} names; run `pipeline train` "
-                "with the same overrides, or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
+                f"{folder} lacks the weights of run {net.key}, which {summary.name} names; run {hint('train')}, "
+                "or point paths.runs (PIPELINE_RUNS) at the folder where it was trained"
             )
         return replace(net, run_id=shipper.run_id(folder, self.location) or "")
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, hint
 from pipeline.record import Net, best_on_validation, from_json
 
 FEWEST_CLASSES = 50  # for a top-5 error: five guesses at random miss nine images of ten
@@ -97,7 +97,7 @@ class ReportInputs:
         try:
             _ = self.nets, self.trials
         except (KeyError, TypeError, ValueError) as error:
-            raise PipelineError(f"evaluate.json or leaderboard.json is of another version ({error}); `pipeline evaluate` writes it anew") from None  # fmt: skip
+            raise PipelineError(f"evaluate.json or leaderboard.json is of another version ({error}); {hint('evaluate')} writes it anew") from None  # fmt: skip
 
     @cached_property
     def members(self) -> list[Net]:

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.atomic import read_json
 from pipeline.config import Config
 from pipeline.data.store import open_store
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, hint
 from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
 from pipeline.report.inputs import Curve, ReportInputs, data_of, evaluated
@@ -42,7 +42,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     if leaderboard and leaderboard.get("data", store.manifest.content_hash) != store.manifest.content_hash:
         raise PipelineError(
             f"{workspace.shown(workspace.leaderboard)} is of a sweep on other data than the store of "
-            f"data={config.data.name} holds; run `pipeline sweep` with the same overrides, or delete the file"
+            f"data={config.data.name} holds; run {hint('sweep')}, or delete the file"
         )
     trials = leaderboard["trials"] if leaderboard else []
     nets = (*evaluation["members"], *filter(None, [evaluation["run"]]), *evaluation.get("others", []), *trials)
@@ -73,7 +73,7 @@ def _require_same_data(evaluation: Mapping[str, Any], content_hash: str, workspa
     if data["content_hash"] != content_hash:
         raise PipelineError(
             f"{workspace.shown(workspace.result('evaluate'))} is of data {data['name']} {data['content_hash'][:12]}, the store "
-            f"holds {content_hash[:12]}; run `pipeline evaluate` with the same overrides first"
+            f"holds {content_hash[:12]}; run {hint('evaluate')} first"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, write_json
+from pipeline.errors import hint
 from pipeline.tracking import journal
 from pipeline.tracking.location import KEY_TAG, PARENT_TAG, Location, client, experiment_id, find_run
 
@@ -49,10 +50,11 @@ class Shipper:
         if not self._failed and not self._thread.is_alive():
             return run_id(self._folder, self._location)
         log.warning(
-            "MLflow at %s does not have all of %s yet%s; nothing is lost, the next stage or `pipeline sync` ships the rest",
+            "MLflow at %s does not have all of %s yet%s; nothing is lost, the next stage or %s ships the rest",
             self._location.uri,
             self._folder / journal.NAME,
             f" ({self._failed})".splitlines()[0] if self._failed else "",
+            hint("sync"),
         )
         return None
 

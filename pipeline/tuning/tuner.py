@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.atomic import read_json, write_json
 from pipeline.config import Config, leaves
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, hint
 from pipeline.run.checkpoint import folder_lock
 from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
@@ -119,7 +119,7 @@ def _run_trials(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
     try:
         ship_all(sweep.runs, sweep.location)  # runs of an earlier sweep may be missing from this MLflow
     except Exception as error:  # MLflow raises many kinds; the journals keep the runs
-        print(f"MLflow does not have all trials yet ({error}); `pipeline sync` ships them", file=sys.stderr)
+        print(f"MLflow does not have all trials yet ({error}); {hint('sync')} ships them", file=sys.stderr)
     return leaderboard.board(sweep.name, sweep.content_hash, trials, sweep.config, sweep.location)
 
 

@@ -38,7 +38,7 @@ def test_no_candidate_says_where_it_looked_and_what_to_do(world):
     world.add_run(0.1, split="full")
     with pytest.raises(ValueError) as refused:
         world.source.candidates()
-    for part in (world.location.uri, "tiny", world.store.manifest.content_hash[:12], "`pipeline train`"):
+    for part in (world.location.uri, "tiny", world.store.manifest.content_hash[:12], "`pipeline sweep`"):
         assert part in str(refused.value)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.config import AugmentConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, hint
 from pipeline.learn.input.augment import PAD_CROP_DRAWS, ColourShift, Normalize, PadCrop, mean_of_crops
 from pipeline.learn.input.normalization import channel_constants
 
@@ -167,7 +167,7 @@ def batches_of(
 def _required(statistic: np.ndarray | None, key: str) -> np.ndarray:
     if statistic is None:
         raise PipelineError(
-            f"recipe.{key} needs a statistic that this data store lacks; `pipeline preprocess` with the same overrides makes it again"
+            f"recipe.{key} needs a statistic that this data store lacks; {hint('preprocess')} makes it again"
         )
     return statistic
 

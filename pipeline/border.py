@@ -1,0 +1,143 @@
+"""Where errors become what the user reads: a sentence and an exit status, or a traceback that asks for a report.
+
+0   success
+1   a defect of this project: a traceback, and a request to report it
+2   a mistake that the user can mend
+74  the machine failed: a full disk, missing permissions, no memory (EX_IOERR)
+75  interrupted: the same command resumes (EX_TEMPFAIL)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.errors import PipelineError, printable
+
+DEFECT, USER_ERROR, MACHINE, INTERRUPTED = 1, 2, 74, 75
+FULL_BYTES = 16 << 20  # a file system with less room counts as full
+
+# {file} is what the system named, or a guess. Each ends in what to do.
+MACHINE_SENTENCES = {
+    errno.ENOSPC: "the disk is full, so {file} could not be written; free some space and run the same command again",
+    errno.EDQUOT: "your disk quota is used up, so {file} could not be written; free some space and run the same command again",
+    errno.EROFS: "{file} is on a read-only file system; mount it for writing, or name another folder (paths.runs, paths.mlruns)",
+    errno.EACCES: "{file} may not be opened by this user; change its permissions or its owner (chmod, chown)",
+    errno.EPERM: "{file} may not be changed by this user; change its permissions or its owner (chmod, chown)",
+    errno.EFBIG: "{file} became larger than this user's limit; raise it (ulimit -f unlimited) and run the same command again",
+    errno.EIO: "the disk failed while {file} was read or written; check the disk, then restore the file or make it again",
+    errno.EMFILE: "this process may open no more files, {file} among them; raise the limit (ulimit -n 65536)",
+    errno.ENFILE: "the system may open no more files, {file} among them; end other programs, or raise fs.file-max",
+    errno.EAGAIN: "the system starts no more threads or processes; end other programs, or raise the limit (ulimit -u)",
+    errno.ENOMEM: "there is not enough memory; end other programs, or lower data.workers, sweep.max_concurrent or recipe.batch_size",
+    errno.EPIPE: "whatever read the output has ended; run the same command again without it",
+}
+USER_SENTENCES = {
+    errno.ENOTDIR: "{file} needs a folder where a file is; move the file away, or name another folder",
+    errno.EISDIR: "{file} is a folder where a file is needed; move it away, or name another file",
+    errno.EEXIST: "{file} is in the way; move it away, or name another folder",
+    errno.ENAMETOOLONG: "{file} is too long a name for this file system; choose a shorter one",
+    errno.ELOOP: "{file} is a link that leads back to itself; remove it, or name the file itself",
+}
+# What libraries raise instead of an OSError, by their words.
+WORDS = {
+    errno.ENOSPC: r"No space left on device|database or disk is full|file write failed|unexpected pos \d+ vs",
+    errno.EDQUOT: r"Disk quota exceeded",
+    errno.EROFS: r"Read-only file system|attempt to write a readonly database",
+    errno.EACCES: r"Permission denied|unable to open database file",
+    errno.EFBIG: r"File too large",
+    errno.EIO: r"Input/output error|disk I/O error",
+    errno.EMFILE: r"Too many open files",
+    errno.EAGAIN: r"can't start new thread|Resource temporarily unavailable",
+    errno.ENOMEM: r"[Cc]an(?:no|')t allocate memory|out of memory|bad_alloc|Unable to allocate",
+}
+
+
+def report(error: BaseException, verb: str) -> int:
+    """Prints an error to stderr as the user should read it. Returns the exit status."""
+    if isinstance(error, PipelineError):
+        _print(verb, str(error))
+        return USER_ERROR
+    if (refusal := system_error(error)) is not None:
+        sentence, status = refusal
+        _print(verb, sentence)
+        return status
+    traceback.print_exception(error)
+    _print(verb, f"this is a defect of the project; please report it with all lines above ({_place(error)})")
+    return DEFECT
+
+
+def system_error(error: BaseException) -> tuple[str, int] | None:
+    """Sentence and exit status for an error of the system, or for one that it caused; None for any other error."""
+    for cause in _causes(error):
+        code, file = _system_code(cause)
+        if code in USER_SENTENCES and file:
+            return USER_SENTENCES[code].format(file=file), USER_ERROR
+        if code in MACHINE_SENTENCES:
+            return MACHINE_SENTENCES[code].format(file=file or _guess(code)), MACHINE
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _system_code(error: BaseException) -> tuple[int, str]:
+    """errno and file of one exception; 0 where the system did not cause it."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM, ""
+    file = getattr(error, "filename", None)
+    name = printable(os.fsdecode(file)) if isinstance(file, str | bytes | os.PathLike) else ""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno, name
+    if isinstance(error, (KeyError, TypeError, AttributeError, NameError, AssertionError)):
+        return 0, ""
+    text = str(error)
+    return next((code for code, words in WORDS.items() if re.search(words, text)), 0), name
+
+
+def _guess(code: int) -> str:
+    """What to call the file that the system did not name: for a full disk, the folders whose disks are full."""
+    if code not in (errno.ENOSPC, errno.EDQUOT):
+        return "a file"
+    places = {str(Path.cwd()), tempfile.gettempdir(), *filter(None, map(os.environ.get, ("PIPELINE_RUNS", "TMPDIR")))}
+    full = sorted(place for place in places if _room(place) < FULL_BYTES)
+    return f"a file below {' or '.join(full)}" if full else "a file"
+
+
+def _room(place: str) -> int:
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return FULL_BYTES
+
+
+def _place(error: BaseException) -> str:
+    """Version, kind of error, and the line of this project where it arose."""
+    try:
+        package = f"resnet-pipeline {version('resnet-pipeline')}"
+    except PackageNotFoundError:
+        package = "resnet-pipeline"
+    home = Path(__file__).resolve().parent
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if home in Path(frame.filename).parents]
+    line = f" in {Path(own[-1].filename).relative_to(home.parent)}, line {own[-1].lineno}" if own else ""
+    return f"{package}, {type(error).__name__}{line}"
+
+
+def _print(verb: str, text: str) -> None:
+    """A line for each problem, each with the command's name."""
+    for line in text.splitlines() or [""]:
+        print(f"pipeline {verb}: {line}", file=sys.stderr)

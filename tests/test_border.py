@@ -1,0 +1,166 @@
+"""Errors at the border: the system's become a sentence with exit status 74 or 2, our own a traceback that asks for a report."""
+
+from __future__ import annotations
+
+import shlex
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.errors import PipelineError
+
+
+def to_a_full_disk() -> None:
+    with open("/dev/full", "w") as stream:
+        stream.write("x" * 100_000)
+
+
+def to_a_full_database() -> None:
+    database = sqlite3.connect("full.db")
+    database.execute("PRAGMA max_page_count = 2")
+    database.execute("CREATE TABLE runs (name TEXT)")
+    database.execute("INSERT INTO runs VALUES (?)", ["x" * 100_000])
+
+
+def to_a_read_only_database() -> None:
+    sqlite3.connect("read.db").execute("CREATE TABLE runs (name TEXT)").connection.close()
+    sqlite3.connect("file:read.db?mode=ro", uri=True).execute("INSERT INTO runs VALUES ('x')")
+
+
+def more_than_memory() -> None:
+    import torch
+
+    torch.empty(1 << 52)
+
+
+def more_than_memory_in_numpy() -> None:
+    import numpy as np
+
+    np.empty(1 << 52)
+
+
+def behind_another_error() -> None:
+    try:
+        to_a_full_disk()
+    except OSError as error:
+        raise RuntimeError("the checkpoint was not written") from error
+
+
+def below_a_file() -> None:
+    Path("file").touch()
+    Path("file/below").mkdir()
+
+
+def over_a_file() -> None:
+    Path("file").touch()
+    Path("file").mkdir()
+
+
+def into_a_folder() -> None:
+    Path("runs").mkdir()
+    Path("runs").write_text("")
+
+
+def through_a_loop() -> None:
+    Path("loop").symlink_to("loop")
+    Path("loop").read_text()
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "names"),
+    [
+        (to_a_full_disk, 74, "disk is full"),
+        (to_a_full_database, 74, "disk is full"),
+        (to_a_read_only_database, 74, "read-only"),
+        (more_than_memory, 74, "memory"),
+        (more_than_memory_in_numpy, 74, "memory"),
+        (behind_another_error, 74, "disk is full"),
+        (below_a_file, 2, "file/below"),
+        (over_a_file, 2, "file"),
+        (into_a_folder, 2, "runs"),
+        (through_a_loop, 2, "loop"),
+        (lambda: Path("x" * 300).touch(), 2, "xxx"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    work: Callable[[], None], code: int, names: str, workspace, monkeypatch, capsys
+):
+    monkeypatch.chdir(workspace())
+    monkeypatch.setattr("pipeline.stages.sync.run", lambda *_: work())
+    assert cli.main(["sync"]) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith("pipeline sync: ") and names in printed and printed.count("\n") == 1
+
+
+def test_a_defect_shows_where_and_asks_for_a_report(workspace, monkeypatch, capsys):
+    monkeypatch.chdir(workspace())
+    monkeypatch.setattr("pipeline.workspace.anchor", lambda *_: {}["absent"])
+    assert cli.main(["sync"]) == 1
+    *above, last = capsys.readouterr().err.splitlines()
+    assert "Traceback" in above[0] and last.startswith("pipeline sync: this is a defect")
+    assert "KeyError in pipeline/cli.py, line" in last and "resnet-pipeline 0" in last
+
+
+def test_several_mistakes_have_a_line_each_with_the_commands_name(workspace, monkeypatch, capsys):
+    def refuse(*_: object) -> None:
+        raise PipelineError("seed=x: a number\nrecipe.lr=y: a number")
+
+    monkeypatch.chdir(workspace())
+    monkeypatch.setattr("pipeline.stages.sync.run", refuse)
+    assert cli.main(["sync"]) == 2
+    assert [line.split("=")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "pipeline sync: seed",
+        "pipeline sync: recipe.lr",
+    ]
+
+
+def test_output_to_a_full_disk_is_a_sentence_too(workspace):
+    command = [sys.executable, "-m", "pipeline", "train", "--cfg", "job"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=workspace(), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 74 and done.stderr.startswith("pipeline train: the disk is full")
+    assert done.stderr.count("\n") == 1
+
+
+def advised(printed: str) -> list[str]:
+    """The first `pipeline ...` command of a sentence, as words."""
+    return shlex.split(printed.split("`")[1])[1:]
+
+
+def follow(arguments: list[str], capsys: pytest.CaptureFixture[str], most: int = 4) -> list[list[str]]:
+    """Runs a command, and what it advises before it again, until it succeeds; the commands that were advised."""
+    followed: list[list[str]] = []
+    while cli.main(arguments) != 0:
+        followed.append(advised(capsys.readouterr().err))
+        assert len(followed) <= most and followed[-1] != arguments
+        followed += follow(followed[-1], capsys, most - 1)
+    return followed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data.num_val=160", "data.name=more digits".replace(" ", "_")],
+        ["data.num_val=170", "start.weights='a b'", "data.name=quoted"],
+        ["--config", "my configuration.yaml"],
+    ],
+)
+def test_hints_repeat_what_the_user_chose_and_lead_to_success(words, workspace, monkeypatch, capsys):
+    root = workspace()
+    monkeypatch.chdir(root)
+    if words[0] == "--config":
+        assert cli.main(["compose", "data.num_val=180"]) == 0
+        (root / "composed.yaml").rename(root / words[1])
+        for name in ("raw", "store"):
+            (root / "data" / name / "digits").rename(root / "data" / name / "away")
+    assert cli.main(["ensemble", *words]) == 2  # no store of these images
+    first = advised(capsys.readouterr().err)
+    assert first == ["preprocess", *words]
+    assert follow(first, capsys)[-1] == ["fetch", *words]
+    assert cli.main(["ensemble", *words]) == 2  # MLflow has no training of them
+    assert advised(capsys.readouterr().err) == ["sweep", *words]
