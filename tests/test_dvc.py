@@ -32,7 +32,9 @@ NOT_READ = {
         "data.path",
         "data.mirror",
         "data.workers",
-    },  # fetch's half of sources.py; no byte depends on workers
+        "data.limits",
+    },  # fetch's half of sources.py; no byte depends on workers and limits
+    "fetch": {"data.limits"},
     "sweep": {"data.split"},  # trials always use the holdout split
     "ensemble": {"evaluation.views", "evaluation.batchnorm"},  # members are chosen as they were validated in training
     "evaluate": {
@@ -108,15 +110,15 @@ def test_a_key_that_is_read_and_not_declared_is_noticed():
 
 @pytest.mark.parametrize("stage", ["fetch", "preprocess"])
 def test_data_stages_declare_exactly_the_data_keys_they_read(stage):
-    """preprocess's workers are left out: they change no byte of the store."""
+    """preprocess's workers and limits are left out: they change no byte of the store."""
     module = {"fetch": "sources", "preprocess": "preprocess"}[stage]
     keys = {field.name for field in fields(DataConfig)}
     text = "\n".join(
         (ROOT / path).read_text() for path in (f"pipeline/data/{module}.py", f"pipeline/stages/{stage}.py")
     )
-    read = (set(re.findall(r"\bdata\.(\w+)", text)) & keys) - {"workers"}
+    read = (set(re.findall(r"\bdata\.(\w+)", text)) & keys) - {"workers", "limits"}
     assert {key.removeprefix("data.") for key in declared_params(stage)} >= read
-    assert declared_params(stage) - {"data.name"} <= {f"data.{key}" for key in keys - {"split", "workers"}}
+    assert declared_params(stage) - {"data.name"} <= {f"data.{key}" for key in keys - {"split", "workers", "limits"}}
 
 
 def test_every_declared_param_is_a_key_of_the_configuration():

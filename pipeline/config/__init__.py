@@ -5,6 +5,7 @@ The dataclasses hold the keys with their types and defaults, conf/ holds what di
 combination are errors, raised before anything heavy is imported.
 """
 
+from pipeline.config.limits import LimitsConfig
 from pipeline.config.model import CIFAR_DEPTHS, IMAGENET_DEPTHS, LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig
 from pipeline.config.root import Config, defaults, filled, from_dict, leaves, with_overrides
 from pipeline.config.stages import (
@@ -31,6 +32,7 @@ __all__ = [
     "DataConfig",
     "EnsembleConfig",
     "EvaluationConfig",
+    "LimitsConfig",
     "ModelConfig",
     "PathsConfig",
     "RecipeConfig",

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.config.limits import LimitsConfig
 from pipeline.config.section import Section, require, require_at_least
 
 SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
@@ -28,6 +29,7 @@ class DataConfig(Section):
     split: Literal["holdout", "full"] = "holdout"  # full: train on every training image, no validation, no selection
     skip_corrupt: bool = False
     workers: int = 0  # parallel decoders; 0 means one per CPU core
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def __post_init__(self) -> None:
         require(

@@ -1,30 +1,27 @@
 """Entries of a folder, tar or zip, read in place: nothing is unpacked, and links and unsafe names are refused.
 
 Entries are listed once and then read in any order by several threads, so that the order of a data set does not depend on
-its archive. A gzipped tar has no random access: it is decompressed once into a temporary file without a name, which the
-system frees when the container is closed, however the process ends.
+its archive. This file holds what all kinds share; `Folder`, `tars.Tar` and `zips.Zip` are the kinds.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
+import errno
+import math
 import os
-import shutil
 import stat
-import tarfile
-import tempfile
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from pipeline.errors import MissingError, PipelineError
+from pipeline.config import LimitsConfig
+from pipeline.errors import MissingError, PipelineError, printable
 
 SUFFIXES = (".tar", ".tgz", ".tar.gz", ".zip")
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError)
+LONGEST_NAME = 4096  # bytes, Linux's limit for a path
+DEEPEST = 100  # folders within folders
+DEPTH = 3  # of the folders that `Container.folders` keeps: a top folder, train, class
 
 
 class Entry(NamedTuple):
@@ -39,16 +36,23 @@ class Entry(NamedTuple):
         """The entry's bytes; several threads may call this.
 
         Raises:
-            PipelineError: the archive is damaged there.
+            PipelineError: the archive is damaged there, or the entry is larger than data.limits.entry_mb.
         """
+        if self.size > self.container.limits.entry_mb * 1e6:
+            raise self.container.over(f"{printable(self.name)} with {self.size:,} bytes", "entry_mb", self.size / 1e6)
         return self.container.read(self)
 
 
 class Container(ABC):
-    """A folder or archive; its entries can be read until the `with` block ends."""
+    """A folder or archive; its entries can be read until the `with` block ends.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes:
+        folders: the folders themselves, at most DEPTH deep, once `entries` has been read to its end. They promise classes.
+    """
+
+    def __init__(self, path: Path, limits: LimitsConfig) -> None:
+        self.path, self.limits = path, limits
+        self.folders: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -60,20 +64,79 @@ class Container(ABC):
         """Closes what the container holds open; a folder holds nothing."""
         return
 
-    @abstractmethod
     def entries(self) -> Iterator[Entry]:
         """Every plain file.
 
         Raises:
-            PipelineError: the archive is damaged, or holds a link, a device, an encrypted file or an unsafe name.
+            PipelineError: the archive is damaged, holds a link, a device, an encrypted file or an unsafe name, or goes
+                beyond data.limits.
         """
+        return self.within_limits(self.listed())
+
+    @abstractmethod
+    def listed(self) -> Iterator[Entry]:
+        """As `entries`, without limits."""
 
     @abstractmethod
     def read(self, entry: Entry) -> bytes:
-        """See `Entry.read`."""
+        """As `Entry.read`, without limits."""
+
+    def within_limits(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """`entries`, counted; raises PipelineError where they go beyond data.limits."""
+        total = 0
+        for number, entry in enumerate(entries, 1):
+            total += entry.size
+            self.require_entries(number + len(self.folders))
+            self.require_total(total)
+            yield entry
+
+    def require_entries(self, number: int) -> None:
+        """Raises PipelineError if `number` files and folders are more than data.limits.entries."""
+        if number > self.limits.entries:
+            raise self.over(f"at least {number:,} files and folders", "entries", 2 * number)
+
+    def require_total(self, size: int) -> None:
+        """Raises PipelineError if `size` bytes are more than data.limits.total_gb."""
+        if size > self.limits.total_gb * 1e9:
+            raise self.over(f"at least {size:,} bytes", "total_gb", 2 * size / 1e9)
+
+    def require_ratio(self, size: int, packed: int) -> None:
+        """Raises PipelineError if `size` bytes, unpacked from `packed`, are more than data.limits.ratio. A MB is free."""
+        if size > 1_000_000 and size > packed * self.limits.ratio:
+            raise self.over(f"at least {size:,} bytes, packed into {packed:,}", "ratio", 2 * size / max(1, packed))
+
+    def over(self, what: str, key: str, enough: float) -> PipelineError:
+        """The error for going beyond data.limits.`key`, with a value that is `enough`."""
+        return PipelineError(
+            f"{self.path} holds {what}, which is more than data.limits.{key}={getattr(self.limits, key):g} allows; if you "
+            f"trust its source, raise the limit (override: data.limits.{key}={math.ceil(enough)})"
+        )
+
+    def safe(self, name: str) -> str:
+        """The name of an archive's entry, relative and with / between its parts.
+
+        Raises:
+            PipelineError: it points outside the archive, or no system would take so long a name.
+        """
+        parts = name.replace("\\", "/").split("/")
+        if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
+            raise PipelineError(
+                f"{printable(name)} in {self.path} points outside the archive; get the archive from another source"
+            )
+        if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+            raise PipelineError(
+                f"{printable(name)} in {self.path} is a name of more than {LONGEST_NAME} bytes; rename it and pack again"
+            )
+        return "/".join(part for part in parts if part not in ("", "."))
+
+    def keep_folder(self, name: str) -> None:
+        """Adds to `folders`."""
+        if name and name.count("/") < DEPTH:
+            self.folders.add(name)
+            self.require_entries(len(self.folders))
 
 
-def open_container(path: Path, scratch: Path, only: tuple[str, ...] = ()) -> Container:
+def open_container(path: Path, scratch: Path, limits: LimitsConfig, only: tuple[str, ...] = ()) -> Container:
     """The folder or archive at `path`.
 
     Args:
@@ -83,137 +146,89 @@ def open_container(path: Path, scratch: Path, only: tuple[str, ...] = ()) -> Con
         MissingError: `path` does not exist.
         PipelineError: neither a folder nor a .tar, .tgz, .tar.gz or .zip archive, or a damaged archive.
     """
+    from pipeline.data.tars import Tar
+    from pipeline.data.zips import Zip
+
     if path.is_dir():
-        return Folder(path, only)
-    if not path.is_file():
+        return Folder(path, limits, only)
+    if not path.exists():
         raise MissingError(f"{path} does not exist; it should be a folder or one of {', '.join(SUFFIXES)}")
-    if not path.name.lower().endswith(SUFFIXES):
+    if not path.is_file() or not path.name.lower().endswith(SUFFIXES):
         raise PipelineError(
-            f"{path} is neither a folder nor a supported archive; archives end in {', '.join(SUFFIXES)}"
+            f"{path} is neither a folder nor a supported archive; archives are plain files whose names end in "
+            f"{', '.join(SUFFIXES)}"
         )
-    return Zip(path) if path.name.lower().endswith(".zip") else Tar(path, scratch)
+    return Zip(path, limits) if path.name.lower().endswith(".zip") else Tar(path, limits, scratch)
 
 
 class Folder(Container):
-    """Files below a folder, sorted by name within each folder; symbolic links are followed, since the user made them."""
+    """Files below a folder, sorted by name within each folder; symbolic links are followed, since the user made them.
 
-    def __init__(self, path: Path, only: tuple[str, ...] = ()) -> None:
-        super().__init__(path)
-        self._tops = [path / top for top in only if (path / top).is_dir()] if only else [path]
+    A link in a circle, a link to nowhere, and whatever is no plain file (a pipe, a socket, a device) is refused unopened.
+    """
 
-    def entries(self) -> Iterator[Entry]:
+    def __init__(self, path: Path, limits: LimitsConfig, only: tuple[str, ...] = ()) -> None:
+        super().__init__(path, limits)
+        self._tops = [top for top in only if (path / top).is_dir()] if only else [""]
+
+    def listed(self) -> Iterator[Entry]:
         for top in self._tops:
-            for place, folders, files in os.walk(top, followlinks=True, onerror=_raise):
-                folders.sort()
-                prefix = Path(place).relative_to(self.path).as_posix() + "/"
-                for file in sorted(files):  # strings: ImageNet has 1.3 million of them
-                    size = os.stat(os.path.join(place, file)).st_size
-                    yield Entry(self, (prefix + file).removeprefix("./"), 0, size)
+            yield from self._below(top, ())
+
+    def _below(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
+        """Entries of a folder; `above` identifies the folders around it."""
+        status = self._status(folder)
+        if not stat.S_ISDIR(status.st_mode):
+            if not stat.S_ISREG(status.st_mode):
+                raise self._refused(folder, "is a pipe, a socket or a device")
+            yield Entry(self, folder, 0, status.st_size)
+            return
+        here = (status.st_dev, status.st_ino)
+        if here in above or len(above) > DEEPEST:
+            raise self._refused(folder, "is a link to a folder around it, or lies too deep")
+        self.keep_folder(folder)
+        try:
+            names = sorted(os.listdir(os.path.join(self.path, folder)))
+        except PermissionError:
+            raise self._refused(folder, "may not be read by you") from None
+        for name in names:
+            yield from self._below(f"{folder}/{name}" if folder else name, (*above, here))
 
     def read(self, entry: Entry) -> bytes:
-        return (self.path / entry.name).read_bytes()
-
-
-class Tar(Container):
-    """A tar, gzipped or not; entries come in the archive's order."""
-
-    def __init__(self, path: Path, scratch: Path) -> None:
-        super().__init__(path)
-        file: IO[bytes] = path.open("rb")
-        if file.read(2) == b"\x1f\x8b":
-            with file, _naming(path):
-                file = _gunzipped(path, scratch)
-        self._file = file
-
-    def close(self) -> None:
-        self._file.close()
-
-    def entries(self) -> Iterator[Entry]:
-        return self._scan(0, os.fstat(self._file.fileno()).st_size)
-
-    def inside(self, entry: Entry) -> Iterator[Entry]:
-        """Entries of the uncompressed tar that is itself an entry of this one."""
-        return self._scan(entry.place, entry.size)
-
-    def read(self, entry: Entry) -> bytes:
-        content = os.pread(self._file.fileno(), entry.size, entry.place)
+        try:
+            # A pipe put there since the listing would wait for a writer.
+            descriptor = os.open(os.path.join(self.path, entry.name), os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise self._explained(entry.name, error) from None
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise self._refused(entry.name, "is a pipe, a socket or a device")
+            content = file.read(entry.size + 1)
         if len(content) != entry.size:
-            raise PipelineError(f"{self.path} ends within {entry.name}; copy or download it again")
+            raise PipelineError(
+                f"{printable(entry.name)} in {self.path} changed while it was read; fetch again once it rests"
+            )
         return content
 
-    def _scan(self, start: int, size: int) -> Iterator[Entry]:
-        """Entries of the tar in bytes [start, start + size). tarfile seeks before each header, so scans may nest."""
-        self._file.seek(start)
-        with _naming(self.path), tarfile.open(fileobj=self._file, mode="r:") as archive:
-            while (info := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # ImageNet's million would stay in memory
-                name = _safe(info.name, self.path)
-                if info.isdir():
-                    continue
-                if not info.isreg() or info.issparse():
-                    raise PipelineError(f"{name} in {self.path} is a link or a device; pack plain files instead")
-                if info.offset_data + info.size > start + size:
-                    raise tarfile.ReadError(f"{name} does not end before byte {start + size}")
-                yield Entry(self, name, info.offset_data, info.size)
-            # tarfile takes a broken header for the end of the archive, which is a block of zeros.
-            self._file.seek(archive.offset)
-            if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"no end mark at byte {archive.offset}")
+    def _status(self, name: str) -> os.stat_result:
+        try:
+            return os.stat(os.path.join(self.path, name))
+        except OSError as error:
+            raise self._explained(name, error) from None
 
+    def _explained(self, name: str, error: OSError) -> Exception:
+        """The error itself where the machine failed, and a sentence where the user can mend it."""
+        reasons = {
+            errno.ENOENT: "is a link to nowhere, or vanished",
+            errno.ENXIO: "is a pipe, a socket or a device",
+            errno.ELOOP: "is a link in a circle",
+            errno.EACCES: "may not be read by you",
+            errno.EPERM: "may not be read by you",
+            errno.ENAMETOOLONG: "has too long a name",
+        }
+        return self._refused(name, reasons[error.errno]) if error.errno in reasons else error
 
-class Zip(Container):
-    """A zip; entries come in the archive's order."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        with _naming(path):
-            self._archive = zipfile.ZipFile(path)
-        self._directory = self._archive.infolist()
-
-    def close(self) -> None:
-        self._archive.close()
-
-    def entries(self) -> Iterator[Entry]:
-        for place, info in enumerate(self._directory):
-            name = _safe(info.filename, self.path)
-            if info.is_dir():
-                continue
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG) or info.flag_bits & 1:
-                raise PipelineError(f"{name} in {self.path} is a link, a device or encrypted; pack plain files instead")
-            yield Entry(self, name, place, info.file_size)
-
-    def read(self, entry: Entry) -> bytes:
-        with _naming(self.path):
-            return self._archive.read(self._directory[entry.place])
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turns the archive libraries' errors on damage into a PipelineError that names the file."""
-    try:
-        yield
-    except _DAMAGE as error:
-        raise PipelineError(f"{path} is damaged or cut short ({error}); copy or download it again") from None
-
-
-def _gunzipped(path: Path, scratch: Path) -> IO[bytes]:
-    scratch.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as on_error:
-        plain = on_error.enter_context(tempfile.TemporaryFile(dir=scratch))
-        with gzip.open(path) as packed:
-            shutil.copyfileobj(packed, plain, 1 << 20)
-        plain.flush()
-        on_error.pop_all()  # the container closes it
-    return plain
-
-
-def _safe(name: str, path: Path) -> str:
-    parts = name.replace("\\", "/").split("/")
-    if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
-        raise PipelineError(f"{name!r} in {path} points outside the archive; get the archive from another source")
-    return "/".join(part for part in parts if part not in ("", "."))
+    def _refused(self, name: str, reason: str) -> PipelineError:
+        return PipelineError(
+            f"{printable(name)} in {self.path} {reason}; a data set takes plain files: replace or remove it"
+        )

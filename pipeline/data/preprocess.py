@@ -6,6 +6,7 @@ a window of them, whatever the size of the set.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,12 +21,13 @@ import numpy as np
 
 from pipeline.atomic import replacing, sha256, write_json
 from pipeline.config import SIDES, DataConfig
-from pipeline.data.readers import Record, decode, open_published
+from pipeline.data.readers import decode, open_published
+from pipeline.data.records import Published, Record
 from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
 from pipeline.data.sources import fetched
 from pipeline.data.splits import SPLITS, Moments, array_statistics, evenly, make_splits, moments
 from pipeline.data.store import MANIFEST, ArrayWriter, Manifest
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, printable
 from pipeline.progress import progress
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_LOG = logging.getLogger(__name__)
 CHUNK = 4  # images per task
 AHEAD = 8  # tasks per worker that may be queued or done, so that one slow task does not stop the other workers
 STATISTICS_IMAGES = 10_000  # shards: evenly spaced training images from which the statistics are computed
@@ -53,16 +56,21 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
 
     Raises:
         MissingError: nothing was fetched, or a fetched file is missing.
-        PipelineError: images cannot be used (`out`.corrupt.txt names all), a split is impossible, or an archive is damaged.
+        PipelineError: images cannot be used (`out`.corrupt.txt names all), a class keeps too few of them, a split is
+            impossible, or an archive is damaged or beyond data.limits.
     """
     layout, paths = fetched(data, raw)
     workers = data.workers or _cores()
     rejected: dict[str, str] = {}
-    with open_published(layout, paths, out.parent, data.num_test) as published, replacing(out) as part:
+    opened = open_published(layout, paths, out.parent, data.limits, data.num_test)
+    with opened as published, replacing(out) as part:
         part.mkdir()
+        for what, count, example in published.left_out:
+            _LOG.warning(f"left out of {data.name}: {what} ({count:,}, such as {printable(example)})")
         train = _write("train", published.train, part, data, workers, rejected)
         test = _write("test", published.test, part, data, workers, rejected)
         skipped = _skipped(rejected, data, out.with_name(f"{out.name}.corrupt.txt"))
+        _require_classes(published, train, test)
         splits = make_splits(train, data.num_val, data.split_seed)
         np.savez(part / "splits.npz", **splits)  # type: ignore[arg-type]
         statistics = _statistics(part, data, splits, workers, statistics_images)
@@ -93,7 +101,7 @@ def _write(
     finish = _finisher(data)
     labels: list[int] = []
     with writer as images, progress(f"{split} images of {data.name}", len(records), "images") as bar:
-        converted = ordered_map(lambda record: _convert(record, finish), records, workers)
+        converted = ordered_map(lambda record: _convert(record, finish, data.limits.megapixels), records, workers)
         for record, image in zip(records, converted, strict=True):
             bar.advance()
             if isinstance(image, Rejected):
@@ -112,14 +120,42 @@ def _finisher(data: DataConfig) -> Callable[[bytes, Image], bytes | np.ndarray]:
     return lambda _, image: square(image, data.image_size, resize=data.source not in SIDES)
 
 
-def _convert(record: Record, finish: Callable[[bytes, Image], bytes | np.ndarray]) -> bytes | np.ndarray | Rejected:
+def _convert(
+    record: Record, finish: Callable[[bytes, Image], bytes | np.ndarray], megapixels: float
+) -> bytes | np.ndarray | Rejected:
     if isinstance(record.image, np.ndarray):
         return record.image
     encoded = record.image.read()  # outside `try`: a read error of the disk is no corrupt image and ends the stage
     try:
-        return finish(encoded, decode(encoded))
+        return finish(encoded, decode(encoded, megapixels))
     except Exception as error:  # Pillow's decoders raise errors of many kinds
-        return Rejected(str(error) or type(error).__name__)
+        if isinstance(error, MemoryError) or getattr(error, "errno", None):
+            raise  # the machine failed, on a full disk for one; the image may be good
+        return Rejected(printable(error) or type(error).__name__)
+
+
+def _require_classes(published: Published, train: np.ndarray, test: np.ndarray) -> None:
+    """Every class has an image to train on and one to validate on, and keeps test images where it had any.
+
+    Args:
+        train, test: labels of the usable images.
+    """
+    classes = published.classes
+    counts = np.bincount(train, minlength=len(classes)).tolist()
+    had = {record.label for record in published.test}
+    for label, name in enumerate(classes):
+        count = counts[label]
+        if count < 2:
+            raise PipelineError(
+                f"class {printable(name)} has {'one usable training image' if count else 'no usable training image'}; each "
+                "class needs one to train and one to validate: add images, or remove the class"
+            )
+    lost = sorted(had - set(test.tolist()))
+    if lost or not len(test):
+        named = f"class {printable(classes[lost[0]])}" if lost else "any class"
+        raise PipelineError(
+            f"no usable test image of {named} is left ({len(lost)} classes in all); repair or replace its test images"
+        )
 
 
 def square(image: Image, side: int, resize: bool) -> np.ndarray:

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.atomic import read_json, replacing, write_json
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, LimitsConfig
 from pipeline.data.archives import SUFFIXES, Folder
+from pipeline.data.classfolders import FOLDERS
 from pipeline.data.download import WAIT_S, UnavailableError, digest, download
-from pipeline.data.readers import FOLDERS
 from pipeline.errors import MissingError, PipelineError, hint
 
 MANIFEST = "manifest.json"
@@ -76,7 +76,7 @@ def fetch(
             raise PipelineError(
                 f"{path} lies in {out}, which DVC may empty; move your files elsewhere and give their new path"
             )
-    files = [_entry(path, origin, out, before) for path, origin in places]
+    files = [_entry(path, origin, out, before, data.limits) for path, origin in places]
     manifest = {"name": data.name, "source": data.source, "layout": layout, "files": files}
     write_json(out / MANIFEST, manifest)
     for old in {entry["path"] for entry in before} - {entry["path"] for entry in files}:
@@ -106,7 +106,7 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
         if not path.exists():
             raise MissingError(f"{path} was there when the data were fetched and is gone; run {hint('fetch')}")
         same_size = path.is_dir() or path.stat().st_size == entry["bytes"]
-        if not same_size or _entry(path, entry["from"], raw, [entry])["sha256"] != entry["sha256"]:
+        if not same_size or _entry(path, entry["from"], raw, [entry], data.limits)["sha256"] != entry["sha256"]:
             raise PipelineError(f"{path} has changed since the data were fetched; run {hint('fetch')}")
     return Fetched(manifest["layout"], [raw / entry["path"] for entry in manifest["files"]])
 
@@ -217,10 +217,10 @@ def _class_folder_names(name: str) -> list[str]:
     return [*(name + suffix for suffix in SUFFIXES), name]
 
 
-def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]]) -> dict[str, Any]:
+def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]], limits: LimitsConfig) -> dict[str, Any]:
     """The manifest's entry for a file or folder; its checksum comes from `before` if nothing changed."""
     if path.is_dir():
-        return {"path": str(path), "from": origin, **_listing(path)}
+        return {"path": str(path), "from": origin, **_listing(path, limits)}
     status = path.stat()
     facts: dict[str, Any] = {"path": str(path), "from": origin, "bytes": status.st_size}
     if path.parent == out:
@@ -233,10 +233,10 @@ def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]]) -> 
     return {**facts, "sha256": digest(path, "sha256")}
 
 
-def _listing(folder: Path) -> dict[str, Any]:
+def _listing(folder: Path, limits: LimitsConfig) -> dict[str, Any]:
     """Counts of a class-folder data set, and a hash of its files' names and sizes, not of their contents."""
     state, files, total = hashlib.sha256(), 0, 0
-    for entry in Folder(folder, FOLDERS).entries():
+    for entry in Folder(folder, limits, FOLDERS).entries():
         state.update(f"{entry.name}\0{entry.size}\n".encode())
         files, total = files + 1, total + entry.size
     return {"files": files, "bytes": total, "sha256": state.hexdigest()}

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from photos import tar
 
-from pipeline.data.archives import Tar, open_container
+from pipeline.config import LimitsConfig
+from pipeline.data import archives
+from pipeline.data.tars import Tar
 
 FILES = {"train/cat/b.png": b"cat b", "train/cat/a.png": b"cat a" * 300, "test/dog/c.png": b"", "notes.txt": b"hello"}
 KINDS = ("folder", "set.tar", "set.tgz", "set.tar.gz", "set.zip")
@@ -29,8 +31,12 @@ def make(kind: str, folder: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def contents(path: Path, scratch: Path) -> dict[str, bytes]:
-    with open_container(path, scratch) as container:
+def open_container(path: Path, scratch: Path, only: tuple[str, ...] = (), **limits):
+    return archives.open_container(path, scratch, LimitsConfig(**limits), only)
+
+
+def contents(path: Path, scratch: Path, **limits) -> dict[str, bytes]:
+    with open_container(path, scratch, **limits) as container:
         return {entry.name: entry.read() for entry in container.entries()}
 
 

@@ -11,13 +11,14 @@ from photos import encoded, noise, tar
 from PIL import Image
 from scipy.io import savemat
 
+from pipeline.config import LimitsConfig
 from pipeline.data.archives import Entry
 from pipeline.data.readers import decode, open_published
 
 
 def listed(layout: str, *paths: Path, num_test: int = 0):
     """Classes, and of each record its name, label and bytes or pixels."""
-    with open_published(layout, list(paths), paths[0].parent, num_test) as published:
+    with open_published(layout, list(paths), paths[0].parent, LimitsConfig(), num_test) as published:
         return published.classes, *(
             [(r.name, r.label, r.image.read() if isinstance(r.image, Entry) else r.image) for r in records]
             for records in (published.train, published.test)
@@ -104,7 +105,7 @@ class Harmful:
 
 def test_a_pickle_that_would_run_code_is_refused_before_it_does_and_so_is_a_tar_without_batches(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = cifar(tmp_path, {"data_batch_1": {"data": Harmful()}, "test_batch": {}}, ["cat"])
+    path = cifar(tmp_path, {"data_batch_1": {"data": Harmful()}, "test_batch": {}}, ["cat", "dog"])
     with pytest.raises(ValueError, match=r"asks for (__builtin__|builtins)\.eval"):
         listed("cifar-pickles", path)
     assert not (tmp_path / "harm").exists()

@@ -1,0 +1,90 @@
+"""What every reader of a published format gives: a record for each image, and an account of the files left out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.data.archives import Entry
+from pipeline.errors import PipelineError, printable
+
+# Control characters, lone surrogates (names that are no UTF-8), line separators; then bidirectional overrides.
+_UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
+_OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+class Record(NamedTuple):
+    name: str  # class/file
+    label: int
+    image: Entry | np.ndarray  # an encoded image, or pixels (H, W, C) uint8
+
+
+class LeftOut(NamedTuple):
+    """Files that are not read."""
+
+    what: str  # kind of file, and why it is left out
+    count: int
+    example: str
+
+
+@dataclass
+class Published:
+    """A data set as published, in the canonical order."""
+
+    classes: list[str]
+    train: list[Record]
+    test: list[Record]
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def arrange(self, path: Path) -> None:
+        """Sorts the records by class and name, and checks the names, which reach reports, logs and MLflow.
+
+        Raises:
+            PipelineError: a name that cannot be printed, that occurs twice, or a class that another spells in other case.
+        """
+        _require_distinct(self.classes, path)
+        for records in (self.train, self.test):
+            records.sort(key=lambda record: (record.label, record.name))
+            before = None
+            for record in records:
+                require_printed(record.name, path)
+                if record[:2] == before and isinstance(record.image, Entry):  # CIFAR's names need not be unique
+                    raise PipelineError(f"{record.name} occurs twice in {path}; pack every image once")
+                before = record[:2]
+
+
+def require_printed(name: str, path: Path) -> None:
+    """Raises PipelineError for a name with control characters, or one that was no UTF-8."""
+    if name.isprintable():
+        return
+    if any(unicodedata.category(char) in _UNPRINTED for char in name) or _OVERRIDES.search(name):
+        raise PipelineError(
+            f"the name {printable(name)} in {path} holds control characters or is no UTF-8; rename the file or folder"
+        )
+
+
+def _require_distinct(classes: list[str], path: Path) -> None:
+    """Classes that differ only in case or in the composition of accents are one folder on other systems."""
+    alike: dict[str, str] = {}
+    for name in classes:
+        other = alike.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other is not name:
+            raise PipelineError(
+                f"the classes {printable(other)} and {printable(name)} in {path} differ only in case or in how accents are "
+                "written; rename one of them, or merge them"
+            )
+
+
+def counted(files: Iterator[tuple[str, str]]) -> list[LeftOut]:
+    """The account of files left out, given as pairs of kind and name."""
+    kinds: dict[str, tuple[int, str]] = {}
+    for what, name in files:
+        count, example = kinds.get(what, (0, name))
+        kinds[what] = (count + 1, example)
+    return [LeftOut(what, *kinds[what]) for what in sorted(kinds)]
