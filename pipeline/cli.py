@@ -30,6 +30,7 @@ VERBS = {
     "report": "write figures, tables and claims -> experiments/<name>/report/index.html",
     "summary": "print members, ensemble and the report's path",
     "publish": "add this result to results/ and to the README's table",
+    "serve": "answer HTTP requests with the registered ensemble",
     "sync": "ship journals that MLflow does not have in full",
 }
 

@@ -15,6 +15,7 @@ from pipeline.config.stages import (
     EvaluationConfig,
     PathsConfig,
     SearchConfig,
+    ServeConfig,
     SweepConfig,
     TrackingConfig,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "PathsConfig",
     "RecipeConfig",
     "SearchConfig",
+    "ServeConfig",
     "StartConfig",
     "SweepConfig",
     "TrackingConfig",

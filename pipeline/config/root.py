@@ -12,6 +12,7 @@ from pipeline.config.stages import (
     EnsembleConfig,
     EvaluationConfig,
     PathsConfig,
+    ServeConfig,
     SweepConfig,
     TrackingConfig,
 )
@@ -31,6 +32,7 @@ class Config(Section):
     sweep: SweepConfig
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 

@@ -174,6 +174,20 @@ class EvaluationConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServeConfig(Section):
+    """Where the registered ensemble answers requests, and what it takes at once."""
+
+    host: str = "127.0.0.1"  # whoever reaches it may ask: no password
+    port: int = 5001
+    max_bytes: int = 16 * 2**20  # of a request; JSON of small lists takes 20 times as much memory
+    max_images: int = 256  # of a request
+    max_connections: int = 32  # at once; others get 503
+
+    def __post_init__(self) -> None:
+        require_at_least("serve", self, port=1, max_bytes=1, max_images=1, max_connections=2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Section):
     """MLflow."""
 

@@ -1,4 +1,4 @@
-"""The ensemble as MLflow serves it: images in, averaged class probabilities out.
+"""The ensemble as a model of MLflow: images in, averaged probabilities of named classes out.
 
 MLflow stores this file and the modules that it imports with the model, and runs it when a server loads the model
 ("models from code"). Nothing is unpickled: the weights are safetensors, the rest is JSON. An import added here or in
@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from safetensors.torch import load_file
 
 from pipeline.config.model import ModelConfig
 from pipeline.ensemble.forward import average, class_probabilities, ready, tempered
+from pipeline.ensemble.pixels import BYTES, pixels_of
+from pipeline.errors import PipelineError
 from pipeline.learn.input.augment import PadCrop
 from pipeline.learn.models import build_model
 
@@ -31,7 +35,7 @@ class EnsembleModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         description = json.loads(Path(context.artifacts[DESCRIPTION]).read_text())
-        self._num_classes = len(description["classes"])
+        self.classes, self.shape = tuple(description["classes"]), tuple(description["shape"])
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._weights = [member["weight"] for member in description["members"]]
         self._temperatures = [member["temperature"] for member in description["members"]]
@@ -44,14 +48,25 @@ class EnsembleModel(PythonModel):
             mean, std = (torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std"))
             self._inputs.append(PadCrop(mean, std, padding=0, flip=False).to(self._device))
 
-    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """(N, K) float32 probabilities of (N, H, W, C) uint8 images, in the order of the description's classes.
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """(N, K) float32 probabilities of N images; the columns are the names of the classes.
 
-        Images have the size that the nets were validated on: small images are whole, others are centre crops.
+        Args:
+            model_input: see `pixels.pixels_of`. Images have the size that the nets were validated on: small images are
+                whole, others are centre crops.
+            params: {"pixels": "uint8" or "unit"}, what numbers mean.
+        Raises:
+            MlflowException: not such images; MLflow's server answers 400.
         """
-        images = torch.from_numpy(np.array(model_input, dtype=np.uint8))
-        parts = [self._average(chunk.to(self._device)) for chunk in images.split(BATCH) if len(chunk)]
-        return np.concatenate(parts) if parts else np.empty((0, self._num_classes), dtype=np.float32)
+        try:
+            return self.probabilities(pixels_of(model_input, self.shape, (params or {}).get("pixels", BYTES)))
+        except PipelineError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+
+    def probabilities(self, images: torch.Tensor) -> pd.DataFrame:
+        """`predict`, of (N, H, W, C) pixels from 0 to 255."""
+        parts = [self._average(chunk.to(self._device)) for chunk in images.split(BATCH)]
+        return pd.DataFrame(np.concatenate(parts), columns=list(self.classes))
 
     def _average(self, images: torch.Tensor) -> np.ndarray:
         members = zip(self._nets, self._inputs, self._temperatures, strict=True)

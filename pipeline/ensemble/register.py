@@ -15,6 +15,7 @@ from pipeline.atomic import write_json
 from pipeline.config import AugmentConfig
 from pipeline.data.store import ArrayRecords, Statistics, Store
 from pipeline.ensemble.members import SPLIT, weights_file
+from pipeline.ensemble.pixels import BYTES
 from pipeline.ensemble.predictions import Images
 from pipeline.errors import PipelineError
 from pipeline.learn.input.augment import mean_of_crops
@@ -24,8 +25,16 @@ from pipeline.tracking import models
 from pipeline.tracking.location import Location
 
 SERVED = "served.json"
-FORM = 3  # of the served model; raised when it changes, so that the same members get a new version
-NEEDS = ("mlflow", "numpy", "safetensors", "torch", "torchvision")  # imported by model.py and what it imports
+FORM = 4  # of the served model; raised when it changes, so that the same members get a new version
+NEEDS = (
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "safetensors",
+    "torch",
+    "torchvision",
+)  # imported by model.py and what it imports
 _MODEL = Path(__file__).with_name("model.py")
 
 
@@ -42,17 +51,24 @@ def register(location: Location, run_id: str, members: list[Net], images: Images
         PipelineError: members that see crops of different sizes.
     """
     manifest = images.store.manifest
-    write_json(folder / SERVED, _description(images.store, members))
+    example = _example(images, members)
+    write_json(folder / SERVED, {**_description(images.store, members), "shape": example.shape[1:]})
     artifacts = {net.checkpoint_sha256: folder / weights_file(net) for net in members}
     model = models.Model(
         code=_MODEL,
         artifacts={**artifacts, "ensemble": folder / SERVED},
-        example=_example(images, members),
-        num_classes=len(manifest.classes),
+        example=example,
+        classes=manifest.classes,
+        params={"pixels": BYTES},
         requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
     )
-    name = f"resnet-ensemble-{manifest.name}"
+    name = model_name(manifest.name)
     return {"name": name, "version": models.register(location, name, run_id, model), "run_id": run_id}
+
+
+def model_name(data: str) -> str:
+    """Of the registered ensemble on a data set."""
+    return f"resnet-ensemble-{data}"
 
 
 def ensemble_key(members: list[Net]) -> str:

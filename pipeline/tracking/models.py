@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import MissingError, PipelineError, printable
 from pipeline.tracking.location import Location, client
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -24,7 +25,8 @@ class Model:
     code: Path  # a module of this package that gives MLflow its model (`mlflow.models.set_model`)
     artifacts: Mapping[str, Path]  # files by name
     example: np.ndarray  # (1, H, W, C) uint8, one input; the model takes any number of them
-    num_classes: int
+    classes: Sequence[str]  # the model gives each a probability
+    params: Mapping[str, str]  # that a request may set, with their defaults
     requirements: Sequence[str]  # for pip
 
 
@@ -40,6 +42,31 @@ def register(location: Location, name: str, run_id: str, model: Model) -> int:
     number = max(ready) if ready else _new_version(mlflow_client, name, run_id, model)
     mlflow_client.set_registered_model_alias(name, "champion", str(number))
     return number
+
+
+def load(location: Location, name: str) -> tuple[Any, int]:
+    """The model object that the champion of registered model `name` made, and its version. Runs the code of the model.
+
+    Raises:
+        MissingError: no such model.
+        PipelineError: another version of this project registered it.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    again = "`pipeline ensemble` with the same overrides registers it"
+    try:
+        version = client(location).get_model_version_by_alias(name, "champion").version
+    except MlflowException:
+        raise MissingError(f"MLflow has no champion of {name}; {again}") from None
+    mlflow.set_tracking_uri(location.uri)
+    try:
+        model = mlflow.pyfunc.load_model(f"models:/{name}/{version}").unwrap_python_model()
+    except (ImportError, AttributeError, KeyError) as error:
+        raise PipelineError(
+            f"{name} version {version} was registered by another version of this project ({printable(error)}); {again} anew"
+        ) from None
+    return model, int(version)
 
 
 def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> int:
@@ -68,21 +95,24 @@ def _save(model: Model, folder: Path, logged: Any, run_id: str) -> None:
     """Writes the files of MLflow's pyfunc flavour to `folder`/model."""
     import mlflow.models
     from mlflow.pyfunc import save_model
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     for path in imports_of(model.code):
         copy = folder / path.relative_to(PACKAGE.parent)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copyfile(path, copy)
-    images = TensorSpec(model.example.dtype, (-1, *model.example.shape[1:]))
-    probabilities = TensorSpec(np.dtype(np.float32), (-1, model.num_classes))
+    # As objects of any shape: for a narrower type, MLflow converts what a request holds before the model can check it, so
+    # that 0.9 becomes 0.
+    images = TensorSpec(np.dtype(object), (-1,))
+    probabilities = [ColSpec("float", name) for name in model.classes]
+    params = [ParamSpec(name, "string", default) for name, default in model.params.items()]
     save_model(
         str(folder / "model"),
         python_model=model.code,
         artifacts={name: str(path) for name, path in model.artifacts.items()},
         code_paths=[str(folder / PACKAGE.name)],
         pip_requirements=list(model.requirements),
-        signature=mlflow.models.ModelSignature(Schema([images]), Schema([probabilities])),
+        signature=mlflow.models.ModelSignature(Schema([images]), Schema([*probabilities]), ParamSchema(params)),
         input_example=model.example,
         mlflow_model=mlflow.models.Model(
             logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id

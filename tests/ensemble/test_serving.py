@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
+from http_requests import near, post
 from imports import ROOT, closure, imported
 from processes import free_port, until
-from tiny_world import CLASSES, SIDE, World, choose, val_average
+from tiny_world import CLASSES, SIDE, World, choose, val_average, val_pixels
 
 from pipeline.ensemble.build import Ensemble, build_ensemble
 from pipeline.ensemble.predictions import validation_images
@@ -35,7 +35,7 @@ import mlflow, numpy
 assert importlib.util.find_spec("pipeline") is None
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/resnet-ensemble-tiny@champion")
-numpy.save("probabilities.npy", model.predict(numpy.load("images.npy")))
+model.predict(numpy.load("images.npy")).to_parquet("probabilities.parquet")
 """
 
 
@@ -43,11 +43,6 @@ def made(world: World) -> Ensemble:
     world.add_run(0.2, depth=14, normalize="per_pixel_mean")
     world.add_run(0.3)
     return build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
-
-
-def validation_pixels(world: World) -> np.ndarray:
-    images = validation_images(world.store)
-    return np.array(images.records.images[images.indices])
 
 
 @pytest.fixture
@@ -66,19 +61,21 @@ def test_the_registered_model_brings_the_code_that_it_imports_and_no_more(world,
     carried = {path.relative_to(code) for path in code.rglob("*") if path.is_file()}
     assert carried == {path.relative_to(ROOT / "pipeline") for path in closure(MODEL) - {MODEL}}
 
-    np.save(folder / "images.npy", validation_pixels(world))
+    np.save(folder / "images.npy", val_pixels(world))
     command = [sys.executable, "-c", PREDICT, world.location.uri]
     child = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
-    probabilities = np.load(folder / "probabilities.npy")
-    assert probabilities.dtype == np.float32
+    probabilities = pd.read_parquet(folder / "probabilities.parquet")
+    assert tuple(probabilities.columns) == CLASSES
     np.testing.assert_allclose(probabilities, val_average(world, ensemble), atol=1e-6)
 
 
 def test_the_registered_model_requires_the_libraries_that_it_imports():
     names = {name.split(".")[0] for path in closure(MODEL) for name in imported(path)}
     checking = {"pydantic"}  # checks values that a user wrote; a model has none
-    assert names - sys.stdlib_module_names - {"pipeline"} - checking == set(NEEDS)
+    libraries = {"PIL": "pillow"}
+    names = {libraries.get(name, name) for name in names - sys.stdlib_module_names - {"pipeline"} - checking}
+    assert names == set(NEEDS)
 
 
 def loaded(world: World, name: str):
@@ -96,7 +93,6 @@ def test_a_model_of_jpegs_takes_crops(shard_world):
     model = loaded(world, "resnet-ensemble-tiny_shards")
     probabilities = model.predict(crops.permute(0, 2, 3, 1).numpy())
     np.testing.assert_allclose(probabilities, val_average(world, ensemble), atol=1e-6)
-    assert model.predict(np.zeros((0, SIDE, SIDE, 3), np.uint8)).shape == (0, len(CLASSES))
     with pytest.raises(Exception, match="shape"):
         model.predict(np.zeros((1, SIDE + 1, SIDE, 3), np.uint8))
 
@@ -107,13 +103,6 @@ def test_members_with_different_crops_cannot_be_served_together(shard_world):
     with pytest.raises(ValueError, match="the members take different crops"):
         build_ensemble(shard_world.source, choose("best_per_depth"), shard_world.root / "ensemble", {})
     assert not (shard_world.root / "ensemble").exists()
-
-
-def post(port: int, images: np.ndarray) -> np.ndarray:
-    body = json.dumps({"inputs": images.tolist()}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return np.array(json.load(answer)["predictions"], dtype=np.float32)
 
 
 def _stop(server: subprocess.Popen) -> None:
@@ -142,11 +131,11 @@ def test_the_served_champion_answers_with_our_probabilities(world, elsewhere):
         try:
             until(lambda: server.poll() is not None or answers(port), "the served model")
             assert server.poll() is None, (world.root / "serve.log").read_text()
-            pixels = validation_pixels(world)
-            np.testing.assert_allclose(post(port, pixels), val_average(world, ensemble), atol=1e-6)
-            assert post(port, pixels[:1]).shape == (1, len(CLASSES))
-            with pytest.raises(urllib.error.HTTPError) as refused:
-                post(port, np.zeros((1, SIDE + 1, SIDE, 1), np.uint8))
-            assert refused.value.code == 400
+            pixels = val_pixels(world)
+            assert post(port, {"inputs": pixels.tolist()}) == (200, near(val_average(world, ensemble)))
+            status, answer = post(port, {"inputs": (pixels / 255).tolist(), "params": {"pixels": "unit"}})
+            assert (status, answer) == (200, near(val_average(world, ensemble)))
+            for wrong in ((pixels / 255).tolist(), [[[[True]] * SIDE] * SIDE], ["0"], pixels[:, :4].tolist()):
+                assert post(port, {"inputs": wrong})[0] == 400
         finally:
             _stop(server)

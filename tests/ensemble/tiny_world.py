@@ -18,6 +18,7 @@ from pipeline.data.store import Manifest, Store, open_store
 from pipeline.ensemble.build import Ensemble
 from pipeline.ensemble.forward import average
 from pipeline.ensemble.members import Source
+from pipeline.ensemble.predictions import validation_images
 from pipeline.learn.models import build_model
 from pipeline.record import Net
 from pipeline.run.weights import BEST, save_weights, snapshot_name
@@ -176,6 +177,12 @@ def val_probabilities(world: World, ensemble: Ensemble) -> list[np.ndarray]:
 
 def val_average(world: World, ensemble: Ensemble) -> np.ndarray:
     return average(val_probabilities(world, ensemble), [member.weight for member in ensemble.members])
+
+
+def val_pixels(world: World) -> np.ndarray:
+    """(N, H, W, C) uint8 validation images of a world of arrays."""
+    images = validation_images(world.store)
+    return np.array(images.records.images[images.indices])  # type: ignore[union-attr]
 
 
 def file_names(folder: Path) -> list[str]:

@@ -1,0 +1,128 @@
+"""The registered ensemble over HTTP, with limits: MLflow's own server has none, and answers 500 where JSON nests too deep.
+
+POST /invocations takes and answers JSON as MLflow's server does:
+    {"inputs": [image, ...], "params": {"pixels": "uint8"}}  ->  {"predictions": [{class: probability, ...}, ...]}
+GET / says what an image is and what the limits are. Whatever is refused gets a status of 4xx and {"message": one sentence}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import uvicorn
+from pydantic_core import from_json, to_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pipeline.config import ServeConfig
+from pipeline.ensemble.pixels import BYTES, PIXELS, pixels_of
+from pipeline.errors import PipelineError, printable
+
+READ_S = 30.0  # for a request to arrive in full
+FORM = '{"inputs": [image, ...]}, and "params": {"pixels": "unit"} where numbers are from 0 to 1'
+
+
+def server(model: Any, name: str, serve: ServeConfig) -> uvicorn.Server:
+    """`run` of it answers requests until a signal comes; see `application`."""
+    config = uvicorn.Config(
+        application(model, name, serve),
+        host=serve.host,
+        port=serve.port,
+        limit_concurrency=serve.max_connections,
+        timeout_keep_alive=int(READ_S),
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+    )
+    return uvicorn.Server(config)
+
+
+def application(model: Any, name: str, serve: ServeConfig) -> Starlette:
+    """The ASGI application.
+
+    Args:
+        model: an `ensemble.model.EnsembleModel`.
+        name: of the registered model and its version.
+    """
+    # One thread: nets use all cores for one request, and many requests at once would only need more memory.
+    worker = ThreadPoolExecutor(1, thread_name_prefix="nets")
+
+    async def invocations(request: Request) -> Response:
+        body = await _body(request, serve.max_bytes)
+        answer = await asyncio.get_running_loop().run_in_executor(worker, _predict, model, body, serve.max_images)
+        return Response(answer, media_type="application/json")
+
+    async def contract(request: Request) -> Response:
+        about = {"model": name, "classes": model.classes, "request": FORM, "shape": model.shape, "pixels": PIXELS}
+        return _json({**about, "most_images": serve.max_images, "most_bytes": serve.max_bytes})
+
+    async def alive(request: Request) -> Response:
+        return Response("\n")
+
+    return Starlette(
+        routes=[
+            Route("/", contract),
+            Route("/ping", alive),
+            Route("/health", alive),
+            Route("/invocations", invocations, methods=["POST"]),
+        ],
+        exception_handlers={HTTPException: _refused, PipelineError: _refused, ClientDisconnect: _refused},
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        # What is left of a request that was not read to its end would be taken for the next one.
+        return _json({"message": error.detail}, error.status_code, {**(error.headers or {}), "Connection": "close"})
+    return _json({"message": str(error)}, 400)
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(to_json(value), status, headers, "application/json")
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The whole body; raises HTTPException as soon as it is not to be read."""
+    kind = request.headers.get("Content-Type", "")
+    if kind.split(";")[0].strip().lower() != "application/json" or "Content-Encoding" in request.headers:
+        raise HTTPException(415, f"Content-Type {printable(repr(kind), 80)}; send application/json, not compressed")
+    too_long = HTTPException(413, f"more than {most:,} bytes; send fewer images at once, or encoded ones")
+    if int(request.headers.get("Content-Length", "0")) > most:
+        raise too_long
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise too_long
+    except TimeoutError:
+        raise HTTPException(408, f"the request did not arrive within {READ_S:.0f} seconds; send it again") from None
+    return bytes(body)
+
+
+def _predict(model: Any, body: bytes, most_images: int) -> bytes:
+    """The answer to a request, as JSON.
+
+    Raises:
+        PipelineError: the request is not as FORM says.
+    """
+    try:
+        request = from_json(body, allow_inf_nan=False, cache_strings="none")
+    except ValueError as error:
+        raise PipelineError(f"no valid JSON ({printable(error, 80)}); send {FORM}") from None
+    if not isinstance(request, dict) or set(request) - {"params"} not in ({"inputs"}, {"instances"}):
+        raise PipelineError(f"no request as this server takes it; send {FORM}")
+    images, params = request.get("inputs", request.get("instances")), request.get("params") or {}
+    if not isinstance(params, dict) or set(params) - {"pixels"}:
+        raise PipelineError(f'"params" is {printable(repr(params), 80)}; it may hold "pixels" alone; send {FORM}')
+    if isinstance(images, list) and len(images) > most_images:
+        raise PipelineError(f"{len(images):,} images; send at most {most_images:,} at once")
+    table = model.probabilities(pixels_of(images, model.shape, params.get("pixels", BYTES)))
+    return to_json({"predictions": table.to_dict("records")})

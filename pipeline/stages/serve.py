@@ -1,0 +1,19 @@
+"""serve: answers requests with the registered ensemble until a signal ends it."""
+
+from __future__ import annotations
+
+from pipeline.config import Config
+from pipeline.ensemble import server
+from pipeline.ensemble.register import model_name
+from pipeline.tracking import models
+from pipeline.tracking.location import locate
+from pipeline.tracking.registry import require_answer
+from pipeline.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
+    require_answer(location, "the registered ensemble is in MLflow")
+    model, version = models.load(location, name)
+    print(f"{name} version {version} at http://{config.serve.host}:{config.serve.port}/invocations", flush=True)
+    server.server(model, f"{name} version {version}", config.serve).run()

@@ -1,0 +1,94 @@
+"""The server of a registered ensemble, over real connections."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+from io import BytesIO
+
+import numpy as np
+import pytest
+from http_requests import near, post, send
+from PIL import Image
+from processes import free_port, until
+from tiny_world import CLASSES, SIDE, choose, val_average, val_pixels
+
+from pipeline.config import ServeConfig
+from pipeline.ensemble.build import build_ensemble
+from pipeline.ensemble.server import server
+from pipeline.tracking import models
+
+MOST_BYTES, MOST_IMAGES = 100_000, 30
+
+
+@pytest.fixture
+def served(world):
+    world.add_run(0.2, depth=14, normalize="per_pixel_mean")
+    world.add_run(0.3)
+    ensemble = build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
+    model, version = models.load(world.location, "resnet-ensemble-tiny")
+    assert version == ensemble.registered["version"]
+    port = free_port()
+    web = server(model, "tiny", ServeConfig(port=port, max_bytes=MOST_BYTES, max_images=MOST_IMAGES))
+    thread = threading.Thread(target=web.run)
+    thread.start()
+    until(lambda: web.started, "the server")
+    yield port, val_pixels(world), near(val_average(world, ensemble))
+    web.should_exit = True
+    thread.join()
+
+
+def png(image: np.ndarray) -> str:
+    stream = BytesIO()
+    Image.fromarray(image[..., 0]).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def test_it_answers_good_requests_and_refuses_others_in_one_sentence(served):
+    port, pixels, answer = served
+    assert post(port, {"inputs": pixels.tolist()}) == (200, answer)
+    assert post(port, {"instances": [png(image) for image in pixels], "params": {"pixels": "uint8"}}) == (200, answer)
+    assert post(port, {"inputs": (pixels / 255).tolist(), "params": {"pixels": "unit"}}) == (200, answer)
+    status, contract = send(port, b"", "GET", "/")
+    assert (status, contract["classes"], contract["shape"]) == (200, list(CLASSES), [SIDE, SIDE, 1])
+
+    one = pixels[:1].tolist()
+    bodies = {
+        b"": "no valid JSON",
+        b"\xff\xfe": "no valid JSON",
+        b"[" * 90_000: "no valid JSON",
+        b'{"inputs":' * 9_000: "no valid JSON",
+        b'{"inputs": [[[NaN]]]}': "no valid JSON",
+        b'{"inputs": ' + b"9" * 50_000 + b"}": "no valid JSON",
+        json.dumps({"inputs": (pixels[:1] / 255).tolist()}).encode(): "as a pixel; send integers",
+        json.dumps(one).encode(): "no request as this server takes it",
+        json.dumps({"inputs": one, "instances": one}).encode(): "no request as this server takes it",
+        json.dumps({"inputs": one * (MOST_IMAGES + 1)}).encode(): "send at most 30 at once",
+        json.dumps({"inputs": one, "params": {"pixel": "unit"}}).encode(): '"pixels" alone',
+        json.dumps({"inputs": one, "params": {"pixels": [{}]}}).encode(): 'choose "uint8" or "unit"',
+        json.dumps({"inputs": one, "params": []}).encode(): "",
+    }
+    for body, sentence in bodies.items():
+        status, refused = send(port, body)
+        if sentence:
+            assert status == 400, body[:80]
+            assert sentence in refused["message"] and "\n" not in refused["message"] and len(refused["message"]) < 500
+    assert send(port, b" " * (MOST_BYTES + 1))[0] == 413
+    assert send(port, b"{}", Content_Type="text/csv")[0] == 415
+    assert send(port, b"{}", Content_Encoding="gzip")[0] == 415
+    assert send(port, b"", "GET")[0] == 405
+    assert send(port, b"", path="/else")[0] == 404
+    assert post(port, {"inputs": pixels.tolist()}) == (200, answer)
+
+
+def test_a_body_without_a_length_is_read_no_further_than_the_limit(served):
+    port, *_ = served
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        for _ in range(MOST_BYTES // 0x4000 + 1):
+            client.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
+        assert client.recv(64).startswith(b"HTTP/1.1 413")
