@@ -93,7 +93,7 @@ def _write(out: Path, name: str, rows: list[Measured]) -> None:
     others = [row for row in read_json(out) if row["section"] != name] if out.exists() else []
     order = list(SECTIONS)
     new = [{"section": name, **asdict(row)} for row in rows]
-    write_json(out, sorted(others + new, key=lambda row: order.index(row["section"])))
+    write_json(out, sorted(others + new, key=lambda row: order.index(row["section"])), checksum=False)
 
 
 if __name__ == "__main__":

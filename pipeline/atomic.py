@@ -1,4 +1,7 @@
-"""Files and folders that appear whole or not at all: written under a temporary name, then renamed."""
+"""Files and folders that appear whole or not at all, and JSON that is read as it was written.
+
+They are written under a temporary name, then renamed. JSON carries a checksum, which is verified when it is read.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import json
 import os
 import shutil
 import socket
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DamagedError
+
+CHECKSUM, ITEMS = "checksum", "items"  # keys of JSON files; what is no object stands below ITEMS
 ASIDE = ".old"  # suffix of an old folder while a new one takes its place
 
 
@@ -75,15 +82,53 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """`value` as indented JSON; NaN and infinity are refused (ValueError), since JSON has neither."""
+def write_json(path: str | Path, value: Any, *, checksum: bool = True) -> None:
+    """`value` as indented JSON; NaN and infinity are refused (ValueError), since JSON has neither.
+
+    Args:
+        checksum: whether `read_json` is to verify the file; files for other programs go without.
+    """
     text = json.dumps(value, indent=2, allow_nan=False)
+    if checksum:
+        content = value if isinstance(value, dict) else {ITEMS: value}
+        text = json.dumps({**content, CHECKSUM: _checksum(json.loads(text))}, indent=2)
     with replacing(path) as part:
         part.write_text(text + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    return json.loads(Path(path).read_text())
+def read_json(path: str | Path, remedy: str = "remove it and run the command that writes it again") -> Any:
+    """What `write_json` wrote. Files of earlier versions have no checksum and are taken as they are.
+
+    Args:
+        remedy: what the user can do about a damaged file.
+    Raises:
+        DamagedError: no JSON, or its checksum disagrees with the rest.
+    """
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged ({error}); {remedy}") from None
+    if not isinstance(value, dict):
+        return value
+    checksum = value.pop(CHECKSUM, None)
+    content = value.get(ITEMS, value)
+    if checksum not in (None, _checksum(content)):
+        raise DamagedError(f"{path} is damaged (its checksum disagrees with its content); {remedy}")
+    return content
+
+
+def read_if_whole(path: Path) -> dict[str, Any]:
+    """`read_json` of a file that can be made again by itself: {} if it is absent, or damaged, which stderr is told."""
+    try:
+        return read_json(path, "it is made again") if path.exists() else {}
+    except DamagedError as error:
+        print(error, file=sys.stderr)
+        return {}
+
+
+def _checksum(value: Any) -> str:
+    """Of JSON's values, whatever their layout in the file and the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: str | Path) -> str:

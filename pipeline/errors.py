@@ -17,6 +17,10 @@ class MissingError(PipelineError, FileNotFoundError):
     """A file or a run that an earlier command makes is not there; the sentence names the command."""
 
 
+class DamagedError(PipelineError):
+    """A file that this project wrote is no longer as it was written; the sentence names it and the remedy."""
+
+
 def printable(text: object, most: int = 200) -> str:
     """Text from outside (a file's name, a server's answer) as a message may show it: on one line, for any terminal.
 

@@ -52,7 +52,7 @@ class Workspace:
         path = self.result(name)
         if not path.is_file():
             raise MissingError(f"{self.shown(path)} is missing; {hint(stage)} writes it")
-        return read_json(path)
+        return read_json(path, f"{hint(stage)} writes it again")
 
     def scalars(self, stage: str) -> Path:
         """The few numbers of a stage that `dvc exp show` compares, as JSON."""

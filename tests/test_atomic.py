@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import socket
 import subprocess
 import sys
 
 import pytest
 
-from pipeline.atomic import read_json, replacing, write_json
+from pipeline.atomic import read_if_whole, read_json, replacing, write_json
+from pipeline.errors import DamagedError
 
 
 def test_what_stood_there_stays_until_the_block_has_ended_well(tmp_path):
@@ -102,3 +105,38 @@ def test_not_a_number_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x", float("nan"))
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [{"a": [1, 2.5, None], "b": {"ä": "text"}}, [{"a": 1}, {"a": 2}], 3])
+def test_json_comes_back_or_its_damage_is_named(value, tmp_path):
+    path, chance = tmp_path / "value.json", random.Random(0)
+    write_json(path, value)
+    whole = path.read_bytes()
+    for _ in range(200):
+        content = bytearray(whole)
+        if chance.random() < 0.3:
+            del content[chance.randrange(len(content)) :]
+        else:
+            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        try:
+            assert read_json(path) == value or b'"checksum"' not in content
+        except DamagedError as error:
+            assert str(error).startswith(f"{path} is damaged")
+
+
+def test_json_without_a_checksum_is_taken_as_it_is(tmp_path):
+    path = tmp_path / "value.json"
+    for value in ({"a": 1}, [1, 2]):
+        path.write_text(json.dumps(value))
+        assert read_json(path) == value
+        write_json(path, value, checksum=False)
+        assert json.loads(path.read_text()) == value
+
+
+def test_json_that_is_made_again_may_be_absent_or_damaged(tmp_path, capsys):
+    path = tmp_path / "value.json"
+    assert read_if_whole(path) == {}
+    path.write_text('{"a": 1')
+    assert read_if_whole(path) == {}
+    assert "value.json is damaged" in capsys.readouterr().err

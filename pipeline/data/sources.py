@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.atomic import read_json, replacing, write_json
+from pipeline.atomic import read_if_whole, read_json, replacing, write_json
 from pipeline.config import DataConfig, LimitsConfig
 from pipeline.data.archives import SUFFIXES, Folder
 from pipeline.data.classfolders import FOLDERS
@@ -69,7 +69,7 @@ def fetch(
         PipelineError: data.path names a file that cannot be a data set, or lies in `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    before = read_json(out / MANIFEST)["files"] if (out / MANIFEST).is_file() else []
+    before = read_if_whole(out / MANIFEST).get("files", [])
     layout, places = _Search(data, out, root, official, wait_s).locate()
     for path, origin in places:
         if origin == str(path) and out.resolve() in (path, *path.parents):
@@ -94,7 +94,7 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
     """
     if not (raw / MANIFEST).is_file():
         raise MissingError(f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run {hint('fetch')}")
-    manifest = read_json(raw / MANIFEST)
+    manifest = read_json(raw / MANIFEST, f"run {hint('fetch')}")
     if manifest["source"] != data.source:
         raise PipelineError(
             f"{raw} holds {manifest['source']}, but data.source={data.source}; run {hint('fetch')}, or give this "

@@ -57,7 +57,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        values = read_json(path)
+        values = read_json(path, f"run {hint('preprocess')}")
         values |= {key: tuple(values[key]) for key in ("classes", "skipped")}
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 

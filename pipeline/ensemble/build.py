@@ -66,7 +66,7 @@ def read_ensemble(folder: Path, content_hash: str) -> Ensemble:
     """
     if not (folder / MEMBERS).is_file():
         raise MissingError(f"{folder / MEMBERS} is missing; {hint('ensemble')} makes it")
-    values = read_json(folder / MEMBERS)
+    values = read_json(folder / MEMBERS, f"{hint('ensemble')} makes it again")
     try:
         del values["size"]
         ensemble = Ensemble(**{**values, "members": list(map(from_json, values["members"]))})

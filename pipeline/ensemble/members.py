@@ -110,7 +110,7 @@ class Source:
         """
         if not summary.is_file():
             return None
-        net, content_hash = from_json(read_json(summary)), self.store.manifest.content_hash
+        net, content_hash = from_json(read_json(summary, f"run {hint('train')}")), self.store.manifest.content_hash
         if net.data != content_hash:
             raise PipelineError(
                 f"{summary} is of a training on data {net.data[:12]}, but the store holds {content_hash[:12]}; run "

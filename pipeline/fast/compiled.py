@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.atomic import read_json, write_json
+from pipeline.atomic import read_if_whole, write_json
 from pipeline.errors import PipelineError
 
 COMPILING_S = 2.0  # a convolution; the 20 layers of ResNet-20 took 37 to 75 s on two cores
@@ -108,7 +108,7 @@ def cache_file() -> Path:
 
 
 def _timings() -> dict[str, dict[str, float]]:
-    return read_json(cache_file()) if cache_file().exists() else {}
+    return read_if_whole(cache_file())
 
 
 def _measured(plain: Callable[[], None], compiled: Callable[[], None], device: torch.device) -> Steps:

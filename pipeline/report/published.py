@@ -95,7 +95,7 @@ def _many_classes(result: Result) -> bool:
 
 def _judged_again(path: Path) -> Result:
     """A kept result with verdicts by today's rules, which its file receives too."""
-    result = read_json(path)
+    result = read_json(path, f"restore it (`git checkout -- {path}`)")
     judged = {**result, "claims": _measured(_outcomes(_inputs(result)))}
     if judged != result:
         write_json(path, judged)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import read_json, sha256, write_json
+from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.config.root import leaves
 from pipeline.record import Net
 from pipeline.run.checkpoint import folder_lock
@@ -39,7 +39,7 @@ class Attempt:
     def __init__(self, run: Run, journal: Journal | None) -> None:
         self.run, self.journal = run, journal
         self._start = time.monotonic()
-        earlier = read_json(run.folder / RUN) if (run.folder / RUN).exists() else {}
+        earlier = read_if_whole(run.folder / RUN)
         self._earlier_s = earlier.get("seconds", 0.0)
         self.processors = tuple(earlier.get("processors", ()))
         self.step = self.first_step = earlier.get("step", 0)
@@ -139,8 +139,8 @@ def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Cont
     if not (folder / RUN).exists():
         return
     with folder_lock(folder, patience_s=ENDING_S):
-        run = read_json(folder / RUN)
-        if run["status"] not in statuses:
+        run = read_if_whole(folder / RUN)
+        if run.get("status") not in statuses:
             return
         Journal(folder).end("KILLED")
         write_json(folder / RUN, {**run, "status": "interrupted"})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.atomic import read_json
+from pipeline.atomic import read_if_whole
 from pipeline.config import Config
 from pipeline.data.store import Manifest, open_store
 from pipeline.learn.models import build_model
@@ -71,10 +71,9 @@ class Run:
 
     def finished(self) -> Net | None:
         """The record of a finished run, with its id in MLflow; None if there is work left."""
-        if not (self.folder / RUN).exists() or not (self.folder / BEST).exists():
-            return None
-        run = read_json(self.folder / RUN)
-        return self.tracked(from_json(run["net"])) if run["status"] == "finished" else None
+        run = read_if_whole(self.folder / RUN)  # without it, the last checkpoint gives the result again
+        finished = run.get("status") == "finished" and (self.folder / BEST).exists()
+        return self.tracked(from_json(run["net"])) if finished else None
 
     def tracked(self, net: Net) -> Net:
         """`net` with the run's id in MLflow, or "" until MLflow has answered."""

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from pipeline.atomic import read_json
 from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError, hint
@@ -38,7 +37,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     store = open_store(workspace.store(config.data.name))
     evaluation = workspace.read_result("evaluate", "evaluate")
     _require_same_data(evaluation, store.manifest.content_hash, workspace)
-    leaderboard = read_json(workspace.leaderboard) if workspace.leaderboard.is_file() else None
+    leaderboard = workspace.read_result("leaderboard", "sweep") if workspace.leaderboard.is_file() else None
     if leaderboard and leaderboard.get("data", store.manifest.content_hash) != store.manifest.content_hash:
         raise PipelineError(
             f"{workspace.shown(workspace.leaderboard)} is of a sweep on other data than the store of "

@@ -30,7 +30,7 @@ def run(config: Config, workspace: Workspace) -> None:
         return
     if rank() == 0:
         write_json(workspace.result("train"), net.to_json())
-        write_json(workspace.scalars("train"), {key: getattr(net, key) for key in SCALARS})
+        write_json(workspace.scalars("train"), {key: getattr(net, key) for key in SCALARS}, checksum=False)
         error = "none (no validation split)"
         if net.val_err1 is not None:
             error = f"{100 * net.val_err1:.2f} % at step {net.step:,}"

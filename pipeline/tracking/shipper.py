@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import read_json, write_json
+from pipeline.atomic import read_if_whole, write_json
 from pipeline.errors import hint
 from pipeline.tracking import journal
 from pipeline.tracking.location import KEY_TAG, PARENT_TAG, Location, client, experiment_id, find_run
@@ -108,8 +108,7 @@ def wait_for_run(folder: Path, patience_s: float, location: Location | None = No
 
 def _state(folder: Path, location: Location | None) -> dict[str, Any]:
     """What STATE says of `location`, where None is any; empty if the journal was shipped elsewhere or not at all."""
-    path = folder / STATE
-    state = read_json(path) if path.exists() else {}
+    state = read_if_whole(folder / STATE)  # without it the whole journal is shipped again, which changes nothing
     return state if location is None or state.get("uri") == location.uri else {}
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.atomic import read_json
+from pipeline.atomic import read_if_whole
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.run.attempt import end_cut_off
@@ -33,7 +33,7 @@ def _entry(trial: Any, config: Config, location: Location) -> dict[str, Any]:
     key = last.get("key") or ""
     folder = Path(config.paths.runs).resolve() / key
     if trial.status == "TERMINATED":
-        finished = bool(key) and (folder / RUN).exists() and read_json(folder / RUN)["status"] == "finished"
+        finished = bool(key) and read_if_whole(folder / RUN).get("status") == "finished"
         status = "diverged" if last.get("error") else "finished" if finished else "stopped"
     else:
         status = "failed" if trial.status == "ERROR" else "unfinished"

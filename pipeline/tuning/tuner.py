@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import read_json, write_json
+from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import Config, leaves
 from pipeline.errors import PipelineError, hint
 from pipeline.run.checkpoint import folder_lock
@@ -201,8 +201,8 @@ def _print_changes(sweep: Sweep) -> None:
     latest = sweep.folder.parent / f"latest-{sweep.role}-{sweep.config.data.name}.json"
     if sweep.folder.exists():
         print(f"resuming {sweep.name}")
-    elif latest.exists():
-        old, new = dict(leaves(read_json(latest))), dict(leaves(sweep.facts))
+    elif earlier := read_if_whole(latest):
+        old, new = dict(leaves(earlier)), dict(leaves(sweep.facts))
         keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         changes = "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys)
         print(f"a new {sweep.role}; changed since the last: {changes}")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_world import World, choose, file_names, val_probabilities
 
+from pipeline.atomic import read_json
 from pipeline.ensemble import build
 from pipeline.ensemble.build import build_ensemble, read_ensemble
 from pipeline.ensemble.forward import fitted_temperature, tempered
@@ -53,7 +54,7 @@ def test_an_ensemble_of_other_data_or_of_another_version_is_refused_in_a_sentenc
     with pytest.raises(FileNotFoundError, match="is missing; `pipeline ensemble`"):
         read_ensemble(world.root / "nothing", "0" * 64)
     path = world.root / "ensemble" / "members.json"
-    values = json.loads(path.read_text())
+    values = read_json(path)
     del values["val_err1_by_size"]
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"written by another version .* run `pipeline ensemble`"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from nets import make_model
 from torch import nn
 
+from pipeline.atomic import read_json
 from pipeline.fast import compiled
 from pipeline.fast.compiled import Steps, cache_file, compiles
 from pipeline.learn.models import build_model
@@ -50,7 +50,7 @@ def test_the_faster_steps_win_and_the_next_training_need_not_measure(
     left = measuring(monkeypatch, Steps(1.0, compiled_s))
     assert [compiles("auto", net, SHAPE, "fp32", CPU, LONG) for _ in range(2)] == [expected] * 2
     assert left == []
-    assert list(json.loads(cache_file().read_text()).values()) == [{"plain_s": 1.0, "compiled_s": compiled_s}]
+    assert list(read_json(cache_file()).values()) == [{"plain_s": 1.0, "compiled_s": compiled_s}]
 
 
 def test_another_batch_net_or_precision_is_measured_apart(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_another_batch_net_or_precision_is_measured_apart(net: nn.Module, monkey
     compiles("auto", deeper, SHAPE, "fp32", CPU, LONG)
     compiles("auto", net, SHAPE, "bf16", CPU, LONG)
     assert left == []
-    assert len(json.loads(cache_file().read_text())) == 4
+    assert len(read_json(cache_file())) == 4
 
 
 def test_a_short_training_is_neither_measured_nor_compiled(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_without_a_compiler_auto_warns_and_stays_plain(
 def test_plain_and_compiled_steps_are_timed(net: nn.Module, capsys: pytest.CaptureFixture[str]) -> None:
     first = compiles("auto", net, SHAPE, "fp32", CPU, LONG)
     assert "ms a step" in capsys.readouterr().err
-    (kept,) = json.loads(cache_file().read_text()).values()
+    (kept,) = read_json(cache_file()).values()
     assert min(kept.values()) > 0
     assert first == (kept["compiled_s"] < kept["plain_s"])
     assert compiles("auto", net, SHAPE, "fp32", CPU, LONG) == first

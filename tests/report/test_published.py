@@ -173,7 +173,7 @@ def test_earlier_results_are_judged_by_todays_rules(published, tmp_path):
     path = tmp_path / "results" / "a.json"
     path.write_text(json.dumps({**kept, "claims": [{**claim, "status": "fails"} for claim in kept["claims"]]}))
     list_all(tmp_path / "results", tmp_path / "README.md")
-    assert json.loads(path.read_text()) == kept
+    assert read_json(path) == kept
 
 
 def test_an_experiment_of_many_classes_stands_first_with_its_top5_errors(published, tmp_path):
