@@ -1,99 +1,249 @@
-"""Downloads that resume where an earlier attempt stopped, and are checked before they get their name."""
+"""Downloads that resume where an earlier attempt stopped, and are checked before they get their name.
+
+Beside `target`.part, in which the bytes gather, `target`.part.json says which file of which server they are: a hash of the
+URL (which may hold a password), the server's ETag or date of change, and the whole length. A part of another file is never
+continued.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
+import re
 import time
-import urllib.error
-import urllib.request
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import NamedTuple
 
+from pipeline.atomic import read_json, write_json
+from pipeline.data.connection import Answer, HttpError, open_url
+from pipeline.errors import printable
 from pipeline.progress import progress
 
-TRIES = 3  # consecutive attempts without a new byte
-WAIT_S = 1.0  # before the first repeat; then doubled
-TIMEOUT_S = 30.0
 CHUNK = 1 << 20  # bytes
 LONG = 1 << 29  # bytes from which a checksum takes long enough for a progress display
+_BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: the server may answer later
 
 
 class UnavailableError(Exception):
     """A place does not have the file; the text is the reason, for the sentence that lists all places."""
 
 
-def download(url: str, target: Path, md5: str = "", wait_s: float = WAIT_S) -> None:
-    """Downloads `url` to `target`, which appears only when complete; until then the bytes gather in `target`.part.
+class Patience(NamedTuple):
+    """How much a server is allowed to fail."""
+
+    tries: int = 3  # consecutive attempts that bring less than `least`
+    wait_s: float = 1.0  # before the first repeat; then doubled
+    longest_wait_s: float = 120.0  # that a server may ask for
+    timeout_s: float = 30.0  # in which `least` bytes must come, the first of them included
+    least: int = 1 << 15  # bytes: 1 kB/s
+
+
+PATIENCE = Patience()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the bytes of a .part are."""
+
+    url: str  # its SHA-256
+    validator: str = ""  # a strong ETag, or Last-Modified; "" where the server gives none
+    total: int = -1  # bytes of the whole file; -1 where the server does not say
+
+
+class _AgainError(Exception):
+    """This attempt failed; the next one may not. `after_s` is what the server asks to wait."""
+
+    def __init__(self, reason: str, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
+def download(url: str, target: Path, limit: float, md5: str = "", patience: Patience = PATIENCE) -> None:
+    """Downloads `url` to `target`, which appears only when complete.
 
     Args:
+        limit: the most bytes to take.
         md5: expected checksum, hexadecimal; "" for none.
-        wait_s: before the first repeat; doubled after each attempt without a new byte.
     Raises:
-        UnavailableError: refused, unreachable TRIES times in a row, or another checksum (the file is deleted then).
+        UnavailableError: refused, unreachable or too slow `patience.tries` times in a row, more than `limit` bytes, a web
+            page instead of an archive, or another checksum (the file is deleted then).
     """
-    part = target.with_name(target.name + ".part")
-    most, failures = _size(part), 0
-    while True:
-        try:
-            _transfer(url, part)
+    for _ in range(2):
+        attempt = _Attempt(url, target, limit, bool(md5), patience)
+        attempt.whole()
+        actual = digest(attempt.part, "md5") if md5 else ""
+        if actual == md5:
+            attempt.part.replace(target)
+            attempt.forget()
+            return
+        attempt.forget()
+        if not attempt.resumed:  # otherwise its first bytes may have been those of another file
             break
-        except urllib.error.HTTPError as error:
-            reason = f"HTTP {error.code} {error.reason}"
-            if error.code < 500:
-                raise UnavailableError(reason) from None
-        except (OSError, http.client.HTTPException) as error:
-            reason = str(getattr(error, "reason", error))
-        failures = 0 if _size(part) > most else failures + 1
-        most = max(most, _size(part))
-        if failures == TRIES:
-            raise UnavailableError(reason)
-        time.sleep(wait_s * 2 ** max(0, failures - 1))
-    if md5 and (actual := digest(part, "md5")) != md5:
-        part.unlink()
-        raise UnavailableError(f"its MD5 is {actual} instead of {md5}; the download was deleted")
-    part.replace(target)
+    raise UnavailableError(f"its MD5 is {actual} instead of {md5}; the download was deleted")
 
 
-def _transfer(url: str, part: Path) -> None:
-    """Appends the missing bytes to `part`; downloads all of them if the server ignores Range."""
-    have = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        if error.headers.get("Content-Range", "") != f"bytes */{have}":  # otherwise `part` is complete
-            part.unlink()
-            raise ConnectionError("the file changed on the server") from None
-        return
-    with answer:
-        if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            have = 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        display = progress(
-            f"download {part.name.removesuffix('.part')}", total / 1e6 if total else None, "MB", have / 1e6
-        )
-        with part.open("ab" if have else "wb") as file, display as bar:
-            while chunk := answer.read1(CHUNK):
+class _Attempt:
+    """One download, attempt by attempt."""
+
+    def __init__(self, url: str, target: Path, limit: float, checked: bool, patience: Patience) -> None:
+        self._url, self._name, self._limit, self._checked, self._patience = url, target.name, limit, checked, patience
+        self.part = target.with_name(target.name + ".part")
+        self._facts_path = target.with_name(target.name + ".part.json")
+        self._hash = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
+        self._facts = self._read_facts()
+        self.resumed = _size(self.part) > 0
+
+    def _read_facts(self) -> _Part:
+        """Of the bytes that are there; those of another URL, or of nobody knows what, are deleted."""
+        try:
+            facts = _Part(**{key: read_json(self._facts_path)[key] for key in ("url", "validator", "total")})
+        except (OSError, ValueError, TypeError, KeyError):
+            facts = _Part("")
+        if facts.url != self._hash or not (facts.validator or self._checked):
+            self.forget()
+            return _Part(self._hash)
+        return facts
+
+    def forget(self) -> None:
+        """Deletes the part and what is known of it."""
+        self.part.unlink(missing_ok=True)
+        self._facts_path.unlink(missing_ok=True)
+        self._facts = _Part(self._hash)
+
+    def whole(self) -> None:
+        """Repeats until the part is complete; see `download` for errors."""
+        most, failures, patience = _size(self.part), 0, self._patience
+        while True:
+            try:
+                return self._once()
+            except _AgainError as error:
+                reason, after_s = printable(error), error.after_s
+            except ConnectionError as error:
+                reason, after_s = printable(error), 0.0
+            failures = 0 if _size(self.part) >= most + patience.least else failures + 1
+            most = max(most, _size(self.part))
+            if failures == patience.tries:
+                raise UnavailableError(reason)
+            if after_s > patience.longest_wait_s:
+                raise UnavailableError(f"{reason}; the server asks to wait {after_s:,.0f} s, so try again then")
+            time.sleep(max(patience.wait_s * 2 ** max(0, failures - 1), after_s))
+
+    def _once(self) -> None:
+        """Appends the missing bytes to the part, or downloads all of them if the server has another file now."""
+        have = _size(self.part)
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        if have and self._facts.validator:
+            headers["If-Range"] = self._facts.validator
+        patience = self._patience
+        try:
+            answer = open_url(self._url, headers, patience.timeout_s, patience.least)
+        except HttpError as error:
+            return self._refused(error, have)
+        with answer:
+            self._require_archive(answer)
+            start, total = self._range(answer, have)
+            self.resumed = start > 0
+            if not start:  # before the facts change: a kill must not leave old bytes with new facts
+                self.part.unlink(missing_ok=True)
+            self._facts = _Part(self._hash, answer.validator, total)
+            write_json(self._facts_path, asdict(self._facts))
+            self._receive(answer, start, total)
+        if total >= 0 and _size(self.part) != total:
+            raise _AgainError(f"the connection closed after {_size(self.part)} of {total} bytes")
+        return None
+
+    def _refused(self, error: HttpError, have: int) -> None:
+        if error.code == 416 and have:
+            if error.headers.get("Content-Range", "") == f"bytes */{have}" and self._facts.total in (-1, have):
+                return  # the part is complete
+            self.forget()
+            raise _AgainError("the file changed on the server")
+        if error.code in _BUSY:
+            raise _AgainError(str(error), _seconds(error.headers.get("Retry-After", "")))
+        raise UnavailableError(printable(error))
+
+    def _require_archive(self, answer: Answer) -> None:
+        """Raises UnavailableError for what cannot be the file: a login page, or bytes that would need decoding."""
+        encoding = answer.header("Content-Encoding").lower()
+        # Servers call a .tgz's own compression an encoding.
+        if encoding not in ("", "identity") and not (encoding in ("gzip", "x-gzip") and self._name.endswith("gz")):
+            raise UnavailableError(
+                f"the server encodes it as {printable(encoding)}, though asked for the file as it is"
+            )
+        if answer.header("Content-Type").lower().startswith(("text/html", "application/xhtml")):
+            raise UnavailableError("the server sent a web page instead, perhaps to log in")
+
+    def _range(self, answer: Answer, have: int) -> tuple[int, int]:
+        """Where the answer's bytes belong, and the whole file's length or -1."""
+        length = answer.length
+        if answer.status == 200:
+            return 0, length
+        given = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", answer.header("Content-Range"))
+        start, end, total = (int(n) if n.isdecimal() else -1 for n in given.groups()) if given else (-1, -1, -1)
+        if total == -1 and self._facts.total != -1:
+            total = self._facts.total
+        complete = total == end + 1 and length in (-1, end + 1 - start)
+        if answer.status != 206 or start != have or not complete or self._facts.total not in (-1, total):
+            self.forget()
+            raise _AgainError(
+                f"HTTP {answer.status} with other bytes than those from {have:,} on, which were asked for"
+            )
+        if self._facts.validator and answer.validator not in ("", self._facts.validator):
+            self.forget()
+            raise _AgainError("the file changed on the server")
+        return start, total
+
+    def _receive(self, answer: Answer, start: int, total: int) -> None:
+        self._require_below_limit(total)
+        display = progress(f"download {self._name}", total / 1e6 if total >= 0 else None, "MB", start / 1e6)
+        size = start
+        with self.part.open("ab" if start else "wb") as file, display as bar:
+            while chunk := answer.read(CHUNK):
+                size += len(chunk)
+                if 0 <= total < size:
+                    self.forget()
+                    raise _AgainError(f"more than the {total} bytes that the server announced came")
+                self._require_below_limit(size)
                 file.write(chunk)
                 bar.advance(len(chunk) / 1e6)
-    if total is not None and _size(part) != total:
-        raise ConnectionError(f"the connection closed after {_size(part)} of {total} bytes")
+
+    def _require_below_limit(self, size: int) -> None:
+        if size > self._limit:
+            self.forget()
+            raise UnavailableError(
+                f"it has {size:,} bytes or more, and data.limits.total_gb={self._limit / 1e9:g} allows no more"
+            )
+
+
+def _seconds(retry_after: str) -> float:
+    """What a Retry-After header asks for: seconds, or a date; 0 for none."""
+    if re.fullmatch(r"\d{1,9}", retry_after):
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, OSError):
+        return 0.0
 
 
 def digest(path: Path, algorithm: str, long: int = LONG) -> str:
     """Hexadecimal checksum of a file, with a progress display for `long` bytes or more."""
-    total, state = path.stat().st_size, hashlib.new(algorithm)
-    display = progress(f"{algorithm} of {path.name}", total / 1e6, "MB") if total >= long else nullcontext()
+    return digests(path, (algorithm,), long)[0]
+
+
+def digests(path: Path, algorithms: tuple[str, ...], long: int = LONG) -> list[str]:
+    """As `digest`, several in one reading."""
+    total, states = path.stat().st_size, [hashlib.new(algorithm) for algorithm in algorithms]
+    title = f"{' and '.join(algorithms)} of {path.name}"
+    display = progress(title, total / 1e6, "MB") if total >= long else nullcontext()
     with path.open("rb") as file, display as bar:
         while chunk := file.read(CHUNK):
-            state.update(chunk)
+            for state in states:
+                state.update(chunk)
             if bar is not None:
                 bar.advance(len(chunk) / 1e6)
-    return state.hexdigest()
+    return [state.hexdigest() for state in states]
 
 
 def _size(path: Path) -> int:

@@ -18,11 +18,10 @@ from pipeline.atomic import read_if_whole, read_json, replacing, write_json
 from pipeline.config import DataConfig, LimitsConfig
 from pipeline.data.archives import SUFFIXES, Folder
 from pipeline.data.classfolders import FOLDERS
-from pipeline.data.download import WAIT_S, UnavailableError, digest, download
+from pipeline.data.download import PATIENCE, Patience, UnavailableError, digest, digests, download
 from pipeline.errors import MissingError, PipelineError, hint
 
 MANIFEST = "manifest.json"
-ILSVRC = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
 _WEB = ("http://", "https://")
 _KRIZ = "https://www.cs.toronto.edu/~kriz/"
 
@@ -30,7 +29,7 @@ _KRIZ = "https://www.cs.toronto.edu/~kriz/"
 class Official(NamedTuple):
     file: str
     md5: str
-    url: str
+    url: str = ""  # "" where the user has to get the file, after signing a licence
 
 
 # As in torchvision.datasets (a test compares), without the seconds that importing torch takes.
@@ -39,7 +38,11 @@ OFFICIAL = {
     "cifar100": Official(
         "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", _KRIZ + "cifar-100-python.tar.gz"
     ),
+    "imagenet-train": Official("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e"),
+    "imagenet-val": Official("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622"),
+    "imagenet-devkit": Official("ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf"),
 }
+ILSVRC = ("imagenet-train", "imagenet-val", "imagenet-devkit")
 
 
 class Located(NamedTuple):
@@ -53,7 +56,11 @@ class Fetched(NamedTuple):
 
 
 def fetch(
-    data: DataConfig, out: Path, root: Path, official: Mapping[str, Official] = OFFICIAL, wait_s: float = WAIT_S
+    data: DataConfig,
+    out: Path,
+    root: Path,
+    official: Mapping[str, Official] = OFFICIAL,
+    patience: Patience = PATIENCE,
 ) -> dict[str, Any]:
     """Locates or downloads a data set. Returns the manifest, which is also written to `out`.
 
@@ -63,25 +70,31 @@ def fetch(
     Args:
         out: data/raw/<name>.
         root: of the repository, where relative paths of the configuration start.
-        wait_s: as in `download`.
+        official: MD5s of the official files, and addresses of those that are downloaded.
+        patience: as in `download`.
     Raises:
         MissingError: no place has the images; the sentence lists the places and the remedy.
-        PipelineError: data.path names a file that cannot be a data set, or lies in `out`.
+        PipelineError: data.path names a file that cannot be a data set, or lies in `out`; a file of ImageNet has another
+            MD5 than the published one.
     """
     out.mkdir(parents=True, exist_ok=True)
     before = read_if_whole(out / MANIFEST).get("files", [])
-    layout, places = _Search(data, out, root, official, wait_s).locate()
+    layout, places = _Search(data, out, root, official, patience).locate()
     for path, origin in places:
         if origin == str(path) and out.resolve() in (path, *path.parents):
             raise PipelineError(
                 f"{path} lies in {out}, which DVC may empty; move your files elsewhere and give their new path"
             )
-    files = [_entry(path, origin, out, before, data.limits) for path, origin in places]
+    md5s = {file: md5 for file, md5, _ in official.values()} if layout == "ilsvrc-tars" else {}
+    files = [_entry(path, origin, out, before, data.limits, md5s.get(path.name, "")) for path, origin in places]
     manifest = {"name": data.name, "source": data.source, "layout": layout, "files": files}
     write_json(out / MANIFEST, manifest)
-    for old in {entry["path"] for entry in before} - {entry["path"] for entry in files}:
-        if not Path(old).is_absolute():
-            (out / old).unlink(missing_ok=True)
+    now = {entry["path"] for entry in files}
+    for path in [out / entry["path"] for entry in before if entry["path"] not in now]:
+        if path.parent == out:
+            path.unlink(missing_ok=True)
+    for part in out.glob("*.part*"):  # of places that broke off before another one had the file
+        part.unlink()
     return manifest
 
 
@@ -119,7 +132,7 @@ class _Search:
     out: Path
     root: Path
     official: Mapping[str, Official]
-    wait_s: float
+    patience: Patience
 
     def locate(self) -> Located:
         searches = {"digits": self._digits, "folder": self._folder, "imagenet": self._imagenet}
@@ -161,16 +174,16 @@ class _Search:
         )
 
     def _imagenet(self) -> Located:
-        path = self.data.path
+        path, files = self.data.path, [self.official[key].file for key in ILSVRC]
         places = [self._absolute(path)] if path else []
         places += [Path(place) for place in self._in_mirror(path or self.data.name, ".")]
         for place in places:
-            if all((place / name).is_file() for name in ILSVRC):
-                return Located("ilsvrc-tars", [(place / name, str(place / name)) for name in ILSVRC])
+            if all((place / name).is_file() for name in files):
+                return Located("ilsvrc-tars", [(place / name, str(place / name)) for name in files])
             if (place / "train").is_dir() and ((place / "val").is_dir() or (place / "test").is_dir()):
                 return Located("class-folders", [(place, str(place))])
         raise MissingError(
-            f"ImageNet needs a folder with {', '.join(ILSVRC)}, or with train/<wnid>/ and val/<wnid>/, which is not what "
+            f"ImageNet needs a folder with {', '.join(files)}, or with train/<wnid>/ and val/<wnid>/, which is not what "
             f"{' or '.join(str(place) for place in places) or self.data.mirror} holds; get the files from image-net.org "
             "and name their folder (override: data.path=/my/imagenet)"
         )
@@ -189,7 +202,7 @@ class _Search:
         if place.startswith(_WEB):
             target = self.out / place.rsplit("/", 1)[1]
             if not (md5 and target.is_file() and digest(target, "md5") == md5):
-                download(place, target, md5, self.wait_s)
+                download(place, target, self.data.limits.total_gb * 1e9, md5, self.patience)
             return target
         path = Path(place)
         if not path.exists():
@@ -217,12 +230,20 @@ def _class_folder_names(name: str) -> list[str]:
     return [*(name + suffix for suffix in SUFFIXES), name]
 
 
-def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]], limits: LimitsConfig) -> dict[str, Any]:
-    """The manifest's entry for a file or folder; its checksum comes from `before` if nothing changed."""
+def _entry(
+    path: Path, origin: str, out: Path, before: list[dict[str, Any]], limits: LimitsConfig, md5: str = ""
+) -> dict[str, Any]:
+    """The manifest's entry for a file or folder; its checksum comes from `before` if nothing changed.
+
+    Args:
+        md5: as published, if it has to be compared yet.
+    """
     if path.is_dir():
         return {"path": str(path), "from": origin, **_listing(path, limits)}
     status = path.stat()
     facts: dict[str, Any] = {"path": str(path), "from": origin, "bytes": status.st_size}
+    if md5:
+        facts["md5"] = md5
     if path.parent == out:
         facts["path"] = path.name
     else:
@@ -230,7 +251,10 @@ def _entry(path: Path, origin: str, out: Path, before: list[dict[str, Any]], lim
         for old in before:
             if facts.items() <= old.items():
                 return {**facts, "sha256": old["sha256"]}
-    return {**facts, "sha256": digest(path, "sha256")}
+    sha256, *actual = digests(path, ("sha256", "md5") if md5 else ("sha256",))
+    if actual not in ([], [md5]):
+        raise PipelineError(f"the MD5 of {path} is {actual[0]} instead of the published {md5}; download it again")
+    return {**facts, "sha256": sha256}
 
 
 def _listing(folder: Path, limits: LimitsConfig) -> dict[str, Any]:

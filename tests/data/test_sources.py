@@ -12,11 +12,16 @@ from web import Server
 from pipeline.atomic import read_json
 from pipeline.config import DataConfig
 from pipeline.data import sources
+from pipeline.data.download import Patience
 from pipeline.data.sources import ILSVRC, OFFICIAL, fetched
 
 CONTENT = os.urandom(100_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 FILE = "cifar-10-python.tar.gz"
+TARS = [OFFICIAL[key].file for key in ILSVRC]
+IMAGENET = {  # each tar holds its own name
+    key: sources.Official(name, hashlib.md5(name.encode()).hexdigest()) for key, name in zip(ILSVRC, TARS, strict=True)
+}
 
 
 def config(source: str = "cifar10", **changes) -> DataConfig:
@@ -26,8 +31,8 @@ def config(source: str = "cifar10", **changes) -> DataConfig:
 
 def fetch(data: DataConfig, root: Path, url: str = "http://127.0.0.1:9", out: str = "raw") -> dict:
     """`sources.fetch` with an official address of the test's own, and without waiting between tries."""
-    official = {"cifar10": sources.Official(FILE, MD5, f"{url}/{FILE}")}
-    return sources.fetch(data, root / out, root, official, wait_s=0.0)
+    official = {"cifar10": sources.Official(FILE, MD5, f"{url}/{FILE}"), **IMAGENET}
+    return sources.fetch(data, root / out, root, official, Patience(wait_s=0.0))
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def test_the_official_table_is_torchvisions():
         facts = {n.targets[0].id: ast.literal_eval(n.value) for n in body if isinstance(n, ast.Assign)}
         assert OFFICIAL[name] == (facts["filename"], facts["tgz_md5"], facts["url"])
     text = (folder / "imagenet.py").read_text()
-    assert all(f'"{name}"' in text for name in ILSVRC)
+    assert all(f'("{OFFICIAL[key].file}", "{OFFICIAL[key].md5}")' in text for key in ILSVRC)
 
 
 def test_a_download_is_checked_recorded_and_not_made_again(server, tmp_path):
@@ -167,21 +172,21 @@ def test_a_path_that_cannot_be_a_data_set_is_refused(path, error, sentence, tmp_
 @pytest.fixture
 def imagenet(tmp_path):
     (tmp_path / "imagenet").mkdir()
-    for name in ILSVRC:
+    for name in TARS:
         (tmp_path / "imagenet" / name).write_bytes(name.encode())
     return config("imagenet", path="imagenet")
 
 
 def test_imagenets_tars_stay_where_they_are_and_are_hashed_once(imagenet, tmp_path, monkeypatch):
     first = fetch(imagenet, tmp_path)
-    assert first["layout"] == "ilsvrc-tars" and [Path(e["path"]).name for e in first["files"]] == list(ILSVRC)
+    assert first["layout"] == "ilsvrc-tars" and [Path(e["path"]).name for e in first["files"]] == TARS
     assert [p.name for p in (tmp_path / "raw").iterdir()] == ["manifest.json"]
     hashed = []
-    monkeypatch.setattr(sources, "digest", lambda path, algorithm: hashed.append(path.name) or "0")
+    monkeypatch.setattr(sources, "digests", lambda path, _: hashed.append(path.name) or ["0"])
     assert fetch(imagenet, tmp_path) == first and not hashed
-    os.utime(tmp_path / "imagenet" / ILSVRC[1], (1, 1))
+    os.utime(tmp_path / "imagenet" / TARS[1], (1, 1))
     fetch(imagenet, tmp_path)
-    assert hashed == [ILSVRC[1]]
+    assert hashed == [TARS[1]]
 
 
 def test_imagenet_is_read_from_class_folders_too_and_without_its_devkit_the_error_says_what_is_needed(
@@ -191,19 +196,23 @@ def test_imagenet_is_read_from_class_folders_too_and_without_its_devkit_the_erro
     manifest = fetch(config("imagenet", mirror="downloads"), tmp_path)
     assert manifest["layout"] == "class-folders"
     assert manifest["files"][0]["path"] == str(tmp_path / "downloads" / "imagenet")
-    (tmp_path / "imagenet" / ILSVRC[2]).unlink()
+    (tmp_path / "imagenet" / TARS[2]).unlink()
     with pytest.raises(FileNotFoundError, match=r"devkit_t12\.tar\.gz, or with train/<wnid>/.*data\.path=/my/imagenet"):
         fetch(imagenet, tmp_path)
 
 
 def test_a_touched_file_is_hashed_again_and_a_changed_one_or_another_source_refused(imagenet, tmp_path):
     fetch(imagenet, tmp_path)
-    tar = tmp_path / "imagenet" / ILSVRC[0]
+    tar = tmp_path / "imagenet" / TARS[0]
     os.utime(tar, (1, 1))
     assert fetched(imagenet, tmp_path / "raw").layout == "ilsvrc-tars"
     tar.write_bytes(tar.read_bytes()[::-1])
     with pytest.raises(ValueError, match="has changed"):
         fetched(imagenet, tmp_path / "raw")
+    with pytest.raises(
+        ValueError, match=r"MD5 of .*img_train\.tar is \w+ instead of the published \w+; download it again"
+    ):
+        fetch(imagenet, tmp_path)
     tar.unlink()
     with pytest.raises(FileNotFoundError, match="is gone"):
         fetched(imagenet, tmp_path / "raw")
