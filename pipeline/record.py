@@ -7,9 +7,11 @@ evaluation adds test errors, the report reads it. A new fact about nets is a new
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, is_dataclass
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
 from pipeline.errors import PipelineError
@@ -95,9 +97,9 @@ def from_json(values: Mapping[str, Any]) -> Net:
     Raises:
         PipelineError: not the record of a net.
     """
-    names = {field.name for field in fields(Net)}
-    kept = {key: value for key, value in values.items() if key in names}
+    types = get_type_hints(Net)
     try:
+        kept = {key: value for key, value in values.items() if key in types}
         kept["model"] = ModelConfig(**kept["model"])
         kept["augment"] = AugmentConfig(**kept["augment"])
         kept["recipe"] = _recipe(kept.get("recipe"))
@@ -105,9 +107,33 @@ def from_json(values: Mapping[str, Any]) -> Net:
             if kept.get(key) is not None:
                 kept[key] = tuple(kept[key])
         kept["snapshots"] = tuple((int(step), digest) for step, digest in kept.get("snapshots", ()))
-        return Net(**kept)
-    except (KeyError, TypeError) as error:
+        net = Net(**kept)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PipelineError(f"not the record of a net: {error}") from None
+    for key, kind in types.items():
+        if not _fits(getattr(net, key), kind):
+            raise PipelineError(f"not the record of a net: {key}={getattr(net, key)!r}")
+    return net
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from outside has the type of its field; numbers are finite."""
+    origin, options = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_fits(value, option) for option in options)
+    if origin is Literal:
+        return value in options
+    if origin is tuple and options[-1] is not Ellipsis:
+        return isinstance(value, tuple) and len(value) == len(options) and all(map(_fits, value, options))
+    if origin in (tuple, list):
+        return isinstance(value, origin) and all(_fits(item, options[0]) for item in value)
+    if origin is not None:  # Annotated
+        return _fits(value, origin)
+    if is_dataclass(kind):
+        return isinstance(value, kind) and all(_fits(getattr(value, k), t) for k, t in get_type_hints(kind).items())
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
 def best_on_validation(nets: Sequence[Net]) -> Net | None:

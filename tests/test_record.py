@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from runs import a_net
 
 from pipeline.atomic import sha256
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
+from pipeline.errors import PipelineError
 from pipeline.record import Net, from_json
 from pipeline.run.weights import load_weights, save_weights
 from pipeline.tracking.journal import Journal
@@ -63,18 +66,38 @@ def test_mlflow_keeps_every_field_and_knows_the_run(tmp_path: Path, mlflow_datab
     (tmp_path / "mlruns" / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     location, journal = locate("", tmp_path / "mlruns"), Journal(tmp_path / "run")
     journal.begin("a run", "tiny", {}, {KEY_TAG: "k", NET_TAG: a_net().to_tag()})
-    journal.tags({NET_TAG: whole().to_tag()})  # the later one counts
+    net = dataclasses.replace(whole(), key="k", checkpoint_sha256="a" * 64, snapshots=((5, "b" * 64),))
+    journal.tags({NET_TAG: net.to_tag()})  # the later one counts
     journal.end("FINISHED")
     ship(tmp_path / "run", location)
     mlflow = client(location)
     (run,) = mlflow.search_runs([mlflow.get_experiment_by_name("tiny").experiment_id])
-    assert net_of(run) == dataclasses.replace(whole(), run_id=run.info.run_id)
+    assert net_of(run) == dataclasses.replace(net, run_id=run.info.run_id)
 
 
 def test_a_record_of_an_earlier_version_takes_defaults_for_what_it_lacks_and_drops_what_is_no_more() -> None:
     values = a_net().to_json()
     del values["temperature"], values["snapshots"]
     assert from_json({**values, "once": 1}) == a_net()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"model": model} for model in (None, [], {}, {"depth": "deep"}, {**asdict(a_net().model), "depth": 9})),
+        *({"model": {**asdict(a_net().model), "depth": depth}} for depth in ([8], None, float("nan"), 8.0)),
+        *({"val_err1": error} for error in ("low", float("nan"), [0.1], True)),
+        *({"steps": steps} for steps in (None, 1.5, "many")),
+        *({"snapshots": snapshots} for snapshots in ([1], [[1, 2, 3]], 5, [["x", "y"]])),
+        *({"recipe": recipe} for recipe in ({"lr": 0.1}, {"augment": None}, 3)),
+        {"key": 5},
+        {"ci95": [0.1]},
+    ],
+    ids=str,
+)
+def test_a_record_with_odd_values_is_refused_in_one_sentence(change: dict[str, Any]) -> None:
+    with pytest.raises(PipelineError, match="not the record of a net"):
+        from_json({**a_net().to_json(), **change})
 
 
 def test_seeds_and_rates_share_a_setting_and_recipes_do_not() -> None:

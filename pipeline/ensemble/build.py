@@ -227,5 +227,5 @@ def _run(
         "pipeline.member_weights": json.dumps([net.weight for net in members]),
     }
     name = f"{manifest.name}-ensemble{len(members)}-{config.selection}"
-    metrics = {} if val_err1 is None else {"val/err1": val_err1}
-    return registry.ensemble_run(source.location, manifest.name, ensemble_key(members), name, tags, metrics)
+    key = ensemble_key(members)
+    return registry.ensemble_run(source.runs, source.location, manifest.name, key, name, tags, val_err1)

@@ -19,6 +19,7 @@ from pipeline.atomic import replacing
 from pipeline.ensemble.build import Ensemble, averages
 from pipeline.ensemble.forward import running_averages
 from pipeline.ensemble.predictions import Images
+from pipeline.ensemble.register import ensemble_key
 from pipeline.ensemble.selection import all_but_seed, architecture, first_of_each
 from pipeline.evaluation.errors import (
     Labels,
@@ -219,13 +220,12 @@ def write_answers(average: NDArray[np.float32], images: Images, path: Path) -> N
 
 
 def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int, dict[str, float]]]:
-    """For MLflow: by run id the step and the test metrics of each run that was evaluated."""
+    """For MLflow: by the run's key the step and the test metrics of each run that was evaluated."""
     nets = (*result["members"], *filter(None, [result["run"]]), *result["others"])
     # A run's test error is that of its best weights, not of a snapshot.
-    tested = {net["run_id"]: (net["steps"], net) for net in nets if not net["snapshot"]}
-    tested[ensemble.registered["run_id"]] = (0, result["ensemble"])
+    tested = {net["key"]: (net["steps"], net) for net in nets if not net["snapshot"]}
+    tested[ensemble_key(ensemble.members)] = (0, result["ensemble"])
     return {
-        run_id: (step, {"test/err1": net["test_err1"], "test/err5": net["test_err5"]})
-        for run_id, (step, net) in tested.items()
-        if run_id
+        key: (step, {"test/err1": net["test_err1"], "test/err5": net["test_err5"]})
+        for key, (step, net) in tested.items()
     }

@@ -19,7 +19,7 @@ from pipeline.errors import MissingError, PipelineError
 from pipeline.learn.models.mapping import mapped, state_in
 from pipeline.record import Net, from_json
 from pipeline.run.weights import BEST, HEADER
-from pipeline.tracking.location import Location
+from pipeline.tracking.location import Location, require_answer
 
 RUN, TORCHVISION = "run:", "torchvision:"
 WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zeros")
@@ -222,7 +222,7 @@ def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> P
     # Imported here: training from a file needs no MLflow.
     from pipeline.tracking import registry
 
-    registry.require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
+    require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
     try:
         file = registry.download(location, registry.run_of(location, run), f"checkpoints/{BEST}", folder / "download")
     except FileNotFoundError as error:

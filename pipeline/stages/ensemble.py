@@ -9,7 +9,7 @@ from pipeline.config import Config
 from pipeline.ensemble.build import Ensemble, build_ensemble
 from pipeline.ensemble.members import Source
 from pipeline.tracking.lineage import lineage
-from pipeline.tracking.registry import require_answer
+from pipeline.tracking.location import require_answer
 from pipeline.tracking.shipper import ship_all
 from pipeline.workspace import Workspace
 

@@ -20,9 +20,12 @@ from pipeline.ensemble.judge import judge, to_track, write_answers
 from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, all_images, validation_images
 from pipeline.ensemble.responses import responses_of
+from pipeline.errors import hint
 from pipeline.record import Net, best_on_validation, from_json
 from pipeline.run.weights import BEST
-from pipeline.tracking.registry import add_test_metrics
+from pipeline.tracking.location import first_line
+from pipeline.tracking.registry import keep_test_errors
+from pipeline.tracking.shipper import ship_all
 from pipeline.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -55,9 +58,17 @@ def run(config: Config, workspace: Workspace) -> None:
     write_json(workspace.scalars("evaluate"), scalars(result), checksum=False)
     write_answers(average, images, workspace.result("evaluate").with_name("confusion.csv"))
     write_json(workspace.result("responses"), responses)
-    for problem in add_test_metrics(source.location, to_track(result, ensemble)):
-        log.warning("a test error is in %s but not in MLflow: %s", workspace.result("evaluate"), problem)
+    _track(source, to_track(result, ensemble), workspace)
     show(result)
+
+
+def _track(source: Source, errors: dict[str, tuple[int, dict[str, float]]], workspace: Workspace) -> None:
+    keep_test_errors(source.runs, source.store.manifest.name, errors)
+    try:
+        ship_all(source.runs, source.location)
+    except Exception as error:  # MLflow raises many kinds; the journal keeps the errors
+        path = workspace.shown(workspace.result("evaluate"))
+        log.warning("%s has test errors that MLflow lacks (%s); %s ships them", path, first_line(error), hint("sync"))
 
 
 def _takes_views(net: Net, images: Images) -> bool:

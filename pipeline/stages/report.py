@@ -15,8 +15,8 @@ from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
 from pipeline.report.inputs import Curve, ReportInputs, data_of, evaluated
 from pipeline.report.page import build_report
-from pipeline.tracking.location import Location, locate
-from pipeline.tracking.registry import curves, require_answer
+from pipeline.tracking.location import Location, locate, require_answer
+from pipeline.tracking.registry import curves
 from pipeline.workspace import Workspace
 
 RECORDED = {"git_commit": "pipeline.commit", "dvc_lock": "pipeline.dvc_lock", "host": "pipeline.hardware"}
@@ -25,7 +25,6 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "dvc",
 
 def run(config: Config, workspace: Workspace) -> None:
     location = locate(config.tracking.uri, config.paths.mlruns)
-    require_answer(location, "the learning curves come from MLflow")
     inputs = gather(config, workspace, location)
     write_curves_csv(inputs.curves, workspace.result("curves").with_suffix(".csv"))
     page = build_report(inputs, workspace.report)
@@ -34,6 +33,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:
     """The report's inputs, from files of the workspace and MLflow."""
+    require_answer(location, "the learning curves come from MLflow")
     store = open_store(workspace.store(config.data.name))
     evaluation = workspace.read_result("evaluate", "evaluate")
     _require_same_data(evaluation, store.manifest.content_hash, workspace)
@@ -45,9 +45,8 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
         )
     trials = leaderboard["trials"] if leaderboard else []
     nets = (*evaluation["members"], *filter(None, [evaluation["run"]]), *evaluation.get("others", []), *trials)
-    recorded = {
-        run["run_id"]: run for run in curves(location, dict.fromkeys(filter(None, (n["run_id"] for n in nets))))
-    }
+    keys = {net["run_id"]: net["key"] for net in nets if net["run_id"]}
+    recorded = {run["run_id"]: run for run in curves(location, store.manifest.name, keys)}
     return ReportInputs(
         data=data_of(asdict(store.manifest)),
         evaluation=evaluation,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.tracking.location import locate
-from pipeline.tracking.registry import require_answer
+from pipeline.tracking.location import locate, require_answer
 from pipeline.tracking.shipper import ship_all
 from pipeline.workspace import Workspace
 

@@ -11,6 +11,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,10 @@ class Journal:
 
     def tags(self, tags: dict[str, str]) -> None:
         self._append({"event": "tags", "tags": tags})
+
+    def tested(self, experiment: str, key: str, step: int, values: Mapping[str, float]) -> None:
+        """Test errors of the run with this key, which need not be the journal's own."""
+        self._append({"event": "tested", "experiment": experiment, "key": key, "step": step, "values": dict(values)})
 
     def end(self, status: str) -> None:
         """`status` is one of MLflow's: FINISHED, FAILED, KILLED."""

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PipelineError, printable
+from pipeline.tracking import database
+
+DEFAULT_ARTIFACTS = "./mlruns"  # MLflow's own
 # By default a call to a dead server takes about four minutes. A repeated create_run would make two runs of one training
 # where the server was only slow; the shipper repeats calls itself, and looks for the run first. MLflow's progress bars
 # and links would interrupt the output of the stages.
@@ -56,7 +60,11 @@ def locate(uri: str, mlruns: str | Path) -> Location:
 def client(location: Location) -> Any:
     """An MlflowClient for `location`, whatever server the environment names.
 
-    MLflow reads its settings from the environment alone; those that the user has set are kept.
+    MLflow reads its settings from the environment alone; those that the user has set are kept. A SQLite database is made
+    if there is none.
+
+    Raises:
+        PipelineError: a damaged database, or one of another version of MLflow.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -65,7 +73,45 @@ def client(location: Location) -> Any:
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # warns that an environment of uv has no pip
     from mlflow import MlflowClient
 
+    if path := database.file_of(location.uri):
+        database.make_ready(path, location.artifacts or DEFAULT_ARTIFACTS)
     return MlflowClient(tracking_uri=location.uri, registry_uri=location.uri)
+
+
+def store_id(location: Location) -> int:
+    """When MLflow's store was made, in milliseconds: it tells a store from one that has taken its place. 0 if unknown.
+
+    Raises:
+        Exception: whatever MLflow raises where it does not answer.
+    """
+    if path := database.file_of(location.uri):
+        client(location)
+        return database.made_at(path)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client(location).get_experiment("0").creation_time or 0
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"):
+            return 0
+        raise
+
+
+def require_answer(location: Location, purpose: str) -> None:
+    """Raises PipelineError, a sentence that begins with `purpose`, where MLflow does not answer."""
+    try:
+        client(location).search_experiments(max_results=1)
+    except PipelineError:
+        raise
+    except Exception as error:  # requests', SQLAlchemy's or MLflow's, as the URI's scheme has it
+        raise PipelineError(
+            f"{purpose}, but MLflow at {location.uri} does not answer ({first_line(error)}); start it, or correct "
+            "tracking.uri"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def experiment_id(mlflow_client: Any, name: str, location: Location) -> str:

@@ -74,6 +74,8 @@ def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> in
     from mlflow.exceptions import MlflowException
 
     experiment = mlflow_client.get_run(run_id).info.experiment_id
+    for cut_off in mlflow_client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        mlflow_client.delete_logged_model(cut_off.model_id)  # by a call that ended before there was a version
     logged = mlflow_client.create_logged_model(experiment, name=name, source_run_id=run_id)
     with TemporaryDirectory() as folder:
         _save(model, Path(folder), logged, run_id)
@@ -87,7 +89,6 @@ def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> in
             raise
     # The address, not models:/<id>: a local registry would look the id up in whatever store the environment names.
     made = mlflow_client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
-    mlflow_client.set_terminated(run_id, "FINISHED")
     return int(made.version)
 
 

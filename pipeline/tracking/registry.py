@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import time
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import MissingError, PipelineError
+from pipeline.errors import MissingError, PipelineError, hint, printable
 from pipeline.record import Net, from_json
+from pipeline.tracking import shipper
+from pipeline.tracking.journal import NAME, Journal, read
 from pipeline.tracking.location import (
     ADOPTED,
     DATA_TAG,
@@ -22,8 +24,8 @@ from pipeline.tracking.location import (
     STATUS_TAG,
     Location,
     client,
-    experiment_id,
     find_run,
+    first_line,
 )
 
 log = logging.getLogger(__name__)
@@ -31,17 +33,8 @@ log = logging.getLogger(__name__)
 CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "lr")
 TRAINED = ("train", ADOPTED)  # kinds of runs that are nets
 PAGE = 200  # runs a search returns at once
-
-
-def require_answer(location: Location, purpose: str) -> None:
-    """Raises PipelineError, a sentence that begins with `purpose`, where MLflow does not answer."""
-    try:
-        client(location).search_experiments(max_results=1)
-    except Exception as error:  # requests', SQLAlchemy's or MLflow's, as the URI's scheme has it
-        raise PipelineError(
-            f"{purpose}, but MLflow at {location.uri} does not answer ({_first_line(error)}); start it, or correct "
-            "tracking.uri"
-        ) from None
+NAMED = 3  # runs that a line about several names
+_KEY, _DIGEST = re.compile(r"\w[\w.-]*"), re.compile("[0-9a-f]{64}")
 
 
 def trained_nets(location: Location, experiment: str, content_hash: str, split: str) -> list[Net]:
@@ -58,12 +51,33 @@ def trained_nets(location: Location, experiment: str, content_hash: str, split: 
         f"attributes.status = 'FINISHED' and tags.`{DATA_TAG}` = '{content_hash}' "
         f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished'"
     )
+    found = _search(mlflow_client, entry.experiment_id, condition)
     nets: dict[str, Net] = {}
-    for run in _search(mlflow_client, entry.experiment_id, condition):
-        if run.data.tags.get(KIND_TAG) in TRAINED and (net := net_of(run)) and net.checkpoint_sha256:
+    for net in _understood([run for run in found if run.data.tags.get(KIND_TAG) in TRAINED], location).values():
+        if net.checkpoint_sha256:
             nets.setdefault(net.key, net)
     measured = (net for net in nets.values() if split == "full" or net.val_err1 is not None)
     return sorted(measured, key=lambda net: (net.val_err1 or 0.0, net.key))
+
+
+def _understood(runs: Iterable[Any], location: Location) -> dict[str, Net]:
+    """The records of runs, by MLflow's id; one line names the runs that are left out because they have none."""
+    nets: dict[str, Net] = {}
+    odd: list[str] = []
+    for run in runs:
+        try:
+            nets[run.info.run_id] = net_of(run)
+        except PipelineError as error:
+            odd.append(f"{run.info.run_id} ({error})")
+    if odd:
+        log.warning(
+            "left out of MLflow at %s: %d runs that this version does not understand: %s%s",
+            location.uri,
+            len(odd),
+            "; ".join(odd[:NAMED]),
+            "; ..." if len(odd) > NAMED else "",
+        )
+    return nets
 
 
 def _search(mlflow_client: Any, experiment: str, condition: str) -> Iterator[Any]:
@@ -76,29 +90,70 @@ def _search(mlflow_client: Any, experiment: str, condition: str) -> Iterator[Any
             return
 
 
-def net_of(run: Any) -> Net | None:
-    """The record in a run of MLflow; None, with a warning, where this version cannot read it."""
+def net_of(run: Any) -> Net:
+    """The record in a run of MLflow, which others may have written.
+
+    Raises:
+        PipelineError: none that this version can read.
+    """
     try:
-        return from_json({**json.loads(run.data.tags[NET_TAG]), "run_id": run.info.run_id})
-    except (KeyError, ValueError) as error:
-        log.warning("run %s in MLflow has no record of a net that this version can read (%s)", run.info.run_id, error)
-        return None
+        net = from_json({**json.loads(run.data.tags[NET_TAG]), "run_id": run.info.run_id})
+    except KeyError:
+        raise PipelineError(f"without tag {NET_TAG}") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PipelineError(printable(error)) from None
+    digests = [net.checkpoint_sha256 or "0" * 64, *(digest for _, digest in net.snapshots)]
+    if not _KEY.fullmatch(net.key) or not all(map(_DIGEST.fullmatch, digests)):  # both name files
+        raise PipelineError(printable(f"key {net.key}, checkpoints {', '.join(digests)}"))
+    return net
 
 
-def curves(location: Location, run_ids: Iterable[str]) -> list[dict[str, Any]]:
-    """A dict a run: run_id, net (`Net`), ended (ISO date), tags, points {metric: [[step, value], ...]} in order of steps."""
-    mlflow_client, runs = client(location), []
-    for run_id in run_ids:
-        run = mlflow_client.get_run(run_id)
-        points = {
-            metric: sorted([p.step, p.value] for p in mlflow_client.get_metric_history(run_id, metric))
-            for metric in CURVES
-            if metric in run.data.metrics
+def curves(location: Location, experiment: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A dict a run: run_id (as given), net (`Net`), ended (ISO date), tags, points {metric: [[step, value], ...]}.
+
+    Points are in order of steps. Runs that MLflow lacks or that are not understood are left out, and named in a line.
+
+    Args:
+        keys: the runs' keys by MLflow's id. A database that was filled anew from the journals has other ids.
+    """
+    mlflow_client = client(location)
+    runs = {run_id: _run(mlflow_client, experiment, run_id, key) for run_id, key in keys.items()}
+    if missing := [run_id for run_id, run in runs.items() if run is None]:
+        log.warning("MLflow at %s lacks the runs %s; %s ships them", location.uri, ", ".join(missing), hint("sync"))
+    there = {run_id: run for run_id, run in runs.items() if run is not None}
+    nets = _understood(there.values(), location)
+    return [
+        {
+            "run_id": run_id,
+            "net": nets[run.info.run_id],
+            "ended": datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC).date().isoformat(),
+            "tags": dict(run.data.tags),
+            "points": _points(mlflow_client, run),
         }
-        ended = datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC).date().isoformat()
-        if net := net_of(run):
-            runs.append({"run_id": run_id, "net": net, "ended": ended, "tags": dict(run.data.tags), "points": points})
-    return runs
+        for run_id, run in there.items()
+        if run.info.run_id in nets
+    ]
+
+
+def _run(mlflow_client: Any, experiment: str, run_id: str, key: str) -> Any | None:
+    """The run with MLflow's id or, in the experiment of this name, with the key; None if MLflow has neither."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return mlflow_client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+    entry = mlflow_client.get_experiment_by_name(experiment)
+    return find_run(mlflow_client, entry.experiment_id, key) if entry and key else None
+
+
+def _points(mlflow_client: Any, run: Any) -> dict[str, list[list[float]]]:
+    return {
+        metric: sorted([p.step, p.value] for p in mlflow_client.get_metric_history(run.info.run_id, metric))
+        for metric in CURVES
+        if metric in run.data.metrics
+    }
 
 
 def run_of(location: Location, run: str) -> str:
@@ -109,7 +164,9 @@ def run_of(location: Location, run: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    mlflow_client = client(location)
+    mlflow_client, missing = client(location), f"MLflow at {location.uri} has no run {printable(run)}"
+    if not _KEY.fullmatch(run):
+        raise MissingError(missing)
     experiments = [experiment.experiment_id for experiment in mlflow_client.search_experiments()]
     runs = mlflow_client.search_runs(experiments, f"tags.`{KEY_TAG}` = '{run}'", max_results=1)
     if runs:
@@ -117,7 +174,7 @@ def run_of(location: Location, run: str) -> str:
     try:
         return mlflow_client.get_run(run).info.run_id
     except MlflowException:
-        raise MissingError(f"MLflow at {location.uri} has no run {run}") from None
+        raise MissingError(missing) from None
 
 
 def download(location: Location, run_id: str, artifact: str, folder: Path) -> Path:
@@ -133,63 +190,52 @@ def download(location: Location, run_id: str, artifact: str, folder: Path) -> Pa
         return Path(client(location).download_artifacts(run_id, artifact, str(folder)))
     except (MlflowException, OSError) as error:
         raise MissingError(
-            f"{artifact} of run {run_id} is not in MLflow at {location.uri} ({_first_line(error)})"
+            f"{artifact} of run {run_id} is not in MLflow at {location.uri} ({first_line(error)})"
         ) from None
 
 
 def ensemble_run(
-    location: Location, experiment: str, key: str, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]
+    runs: Path,
+    location: Location,
+    experiment: str,
+    key: str,
+    name: str,
+    tags: Mapping[str, str],
+    val_err1: float | None,
 ) -> str:
-    """Id of the ensemble's run with this key, created if absent; its tags and metrics are updated."""
-    from mlflow.entities import Metric
+    """Id of the ensemble's run with this key, created if absent; its tags are updated.
 
-    mlflow_client = client(location)
-    experiment = experiment_id(mlflow_client, experiment, location)
-    tags = {**tags, KEY_TAG: key, KIND_TAG: "ensemble"}
-    run = find_run(mlflow_client, experiment, key)
-    if run is None:
-        run = mlflow_client.create_run(experiment, tags=tags, run_name=name)
-    for tag, value in tags.items():
-        mlflow_client.set_tag(run.info.run_id, tag, value)
-    start = run.info.start_time
-    mlflow_client.log_batch(run.info.run_id, [Metric(metric, value, start, 0) for metric, value in metrics.items()])
-    return run.info.run_id
-
-
-def add_test_metrics(location: Location, values: Mapping[str, tuple[int, Mapping[str, float]]]) -> list[str]:
-    """Adds test metrics to runs; a line for each problem, and no exception.
-
-    A metric that a run has already is written again only where its value has changed.
+    The run is complete in its journal before MLflow gets any of it, so that a kill leaves nothing that `pipeline sync` does
+    not complete.
 
     Args:
-        values: by run id, the step that the metrics belong to and their values.
+        runs: folder of all runs.
+    Raises:
+        Exception: whatever MLflow raises.
     """
-    try:
-        require_answer(location, "runs are to get their test errors")
-    except PipelineError as error:
-        return [str(error)]
-    problems = []
-    for run_id, (step, metrics) in values.items():
-        try:
-            _add(client(location), run_id, step, metrics)
-        except Exception as error:  # a deleted run, a broken connection: nothing later depends on it
-            problems.append(f"run {run_id}: {_first_line(error)}")
-    return problems
+    folder = runs / f"ensemble-{key}"
+    tags = {**tags, KEY_TAG: key, KIND_TAG: "ensemble"}
+    begins = [event for event in read(folder / NAME)[0] if event["event"] == "begin"]
+    if not begins or (begins[-1]["name"], begins[-1]["tags"]) != (name, tags):
+        journal = Journal(folder)
+        journal.begin(name, experiment, {}, tags)
+        if val_err1 is not None:
+            journal.metrics(0, {"val/err1": val_err1})
+        journal.end("FINISHED")
+    shipper.ship(folder, location)
+    return shipper.run_id(folder, location) or ""
 
 
-def _add(mlflow_client: Any, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
-    from mlflow.entities import Metric
+def keep_test_errors(runs: Path, experiment: str, errors: Mapping[str, tuple[int, Mapping[str, float]]]) -> None:
+    """Writes test errors down, to be shipped as a run's own journal is; those that were written before are left out.
 
-    run = mlflow_client.get_run(run_id)
-    earlier, ended = run.data.metrics, run.info.end_time or run.info.start_time
-    points = [  # MLflow shows the latest value
-        Metric(name, value, int(time.time() * 1000) if name in earlier else ended, step)
-        for name, value in metrics.items()
-        if earlier.get(name) != value
-    ]
-    if points:
-        mlflow_client.log_batch(run_id, points)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    Args:
+        runs: folder of all runs.
+        errors: by the run's key, the step that they belong to and their values.
+    """
+    folder = runs / f"tested-{experiment}"
+    kept = {event["key"]: event["values"] for event in read(folder / NAME)[0] if event["event"] == "tested"}
+    journal = Journal(folder)
+    for key, (step, values) in errors.items():
+        if kept.get(key) != values:
+            journal.tested(experiment, key, step, values)

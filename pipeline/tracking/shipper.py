@@ -11,12 +11,22 @@ from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.errors import hint
-from pipeline.tracking import journal
-from pipeline.tracking.location import KEY_TAG, PARENT_TAG, Location, client, experiment_id, find_run
+from pipeline.tracking import database, journal
+from pipeline.tracking.location import (
+    KEY_TAG,
+    PARENT_TAG,
+    Location,
+    client,
+    experiment_id,
+    find_run,
+    first_line,
+    require_answer,
+    store_id,
+)
 
 log = logging.getLogger(__name__)
 
-STATE = "shipped.json"  # {"run_id", "uri", "offset"}: how much of the journal MLflow has
+STATE = "shipped.json"  # {"uri", "store_id", "run_id", "offset"}: how much of the journal MLflow has
 PERIOD_S = 3.0
 LOOK_S = 0.2  # between looks for the first metrics
 BATCH = {"params": 100, "metrics": 1000}  # that a log_batch call may hold
@@ -95,7 +105,8 @@ def _start_monitor(run: str | None, location: Location, every_s: int) -> Any:
 
 def run_id(folder: Path, location: Location | None = None) -> str | None:
     """Id of the run at `location` (None: at any) that `folder`'s journal was shipped to; None before that."""
-    return _state(folder, location).get("run_id")
+    path = database.file_of(location.uri) if location else None
+    return _state(folder, location, database.made_at(path) if path else None).get("run_id")
 
 
 def wait_for_run(folder: Path, patience_s: float, location: Location | None = None) -> str | None:
@@ -106,27 +117,47 @@ def wait_for_run(folder: Path, patience_s: float, location: Location | None = No
     return run
 
 
-def _state(folder: Path, location: Location | None) -> dict[str, Any]:
-    """What STATE says of `location`, where None is any; empty if the journal was shipped elsewhere or not at all."""
+def _state(folder: Path, location: Location | None, store: int | None = None) -> dict[str, Any]:
+    """What STATE says of `location`, where None is any; empty if the journal was shipped elsewhere or not at all.
+
+    Args:
+        store: `store_id` of the location; None where it does not matter.
+    """
     state = read_if_whole(folder / STATE)  # without it the whole journal is shipped again, which changes nothing
-    return state if location is None or state.get("uri") == location.uri else {}
+    here = location is None or state.get("uri") == location.uri
+    return state if here and store in (None, state.get("store_id")) else {}
 
 
 def ship_all(runs: Path, location: Location) -> int:
-    """Ships every journal below `runs` that MLflow does not have in full; returns how many had something left."""
+    """Ships every journal below `runs` that MLflow does not have in full; returns how many it has now.
+
+    A journal that cannot be shipped, for example because its run was deleted in MLflow, holds up no other; it is named in
+    a warning.
+
+    Raises:
+        Exception: whatever MLflow raises where it does not answer.
+    """
+    paths = sorted(runs.glob(f"*/{journal.NAME}"))
+    if not paths:
+        return 0
+    store, shipped = store_id(location), 0
     left = [
-        path.parent
-        for path in sorted(runs.glob(f"*/{journal.NAME}"))
-        if _state(path.parent, location).get("offset", 0) < path.stat().st_size
+        path.parent for path in paths if _state(path.parent, location, store).get("offset", 0) < path.stat().st_size
     ]
-    for folder in sorted(left, key=_has_parent):  # parents first, because a child's run links to its parent's
-        ship(folder, location)
-    return len(left)
+    for folder in sorted(left, key=_turn):
+        try:
+            ship(folder, location)
+            shipped += 1
+        except Exception as error:  # of this run, unless MLflow has stopped to answer
+            require_answer(location, f"{folder / journal.NAME} is to be shipped")
+            log.warning("%s was not shipped to MLflow: %s", folder / journal.NAME, first_line(error))
+    return shipped
 
 
-def _has_parent(folder: Path) -> bool:
-    events, _ = journal.read(folder / journal.NAME)
-    return any(PARENT_TAG in event["tags"] for event in events if event["event"] == "begin")
+def _turn(folder: Path) -> int:
+    """Parents come first, because a child's run links to its parent's; test errors last, because they belong to a run."""
+    begins = [event for event in journal.read(folder / journal.NAME)[0] if event["event"] == "begin"]
+    return 2 if not begins else int(any(PARENT_TAG in event["tags"] for event in begins))
 
 
 def ship(folder: Path, location: Location) -> None:
@@ -141,7 +172,8 @@ def ship(folder: Path, location: Location) -> None:
 
 
 def _ship(folder: Path, location: Location) -> None:
-    state = {"uri": location.uri, "run_id": None, "offset": 0, **_state(folder, location)}
+    new = {"uri": location.uri, "store_id": store_id(location), "run_id": None, "offset": 0}
+    state = {**new, **_state(folder, location, new["store_id"])}
     events, end = journal.read(folder / journal.NAME, state["offset"])
     if not events:
         return
@@ -157,6 +189,8 @@ def _ship(folder: Path, location: Location) -> None:
             _set_tags(mlflow_client, run, event["tags"])
         elif event["event"] == "artifact" and Path(event["path"]).exists():
             mlflow_client.log_artifact(run, event["path"], event["folder"])
+        elif event["event"] == "tested":
+            _log_tested(mlflow_client, location, event)
         elif event["event"] == "end" and at > begun:  # the end of an attempt that another has followed is no news
             mlflow_client.set_terminated(run, event["status"], end_time=event["time"])
     write_json(folder / STATE, {**state, "offset": end})
@@ -189,6 +223,24 @@ def _log_metrics(mlflow_client: Any, run: str | None, events: list[dict[str, Any
     points = [(event, *value) for event in events for value in event["values"].items()]
     metrics = [Metric(key, float(value), event["time"], event["step"]) for event, key, value in points]
     _log(mlflow_client, run, "metrics", metrics)
+
+
+def _log_tested(mlflow_client: Any, location: Location, event: dict[str, Any]) -> None:
+    """Adds test errors to a run that has ended; one that it has already is written again only where it has changed."""
+    from mlflow.entities import Metric
+
+    experiment = experiment_id(mlflow_client, event["experiment"], location)
+    run = find_run(mlflow_client, experiment, event["key"])
+    if run is None:
+        log.warning("run %s is not in MLflow at %s, which therefore lacks its test errors", event["key"], location.uri)
+        return
+    earlier, ended = run.data.metrics, run.info.end_time or run.info.start_time
+    points = [  # MLflow shows the latest value
+        Metric(name, value, event["time"] if name in earlier else ended, event["step"])
+        for name, value in event["values"].items()
+        if earlier.get(name) != value
+    ]
+    _log(mlflow_client, run.info.run_id, "metrics", points)
 
 
 def _log(mlflow_client: Any, run: str | None, kind: str, entries: list[Any]) -> None:

@@ -8,8 +8,7 @@ from tiny_world import file_names
 from pipeline.ensemble.members import weights_file
 from pipeline.run.weights import BEST
 from pipeline.tracking import registry
-from pipeline.tracking.location import Location, client
-from pipeline.tracking.registry import require_answer
+from pipeline.tracking.location import Location, client, require_answer
 
 
 def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):

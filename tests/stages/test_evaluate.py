@@ -20,7 +20,7 @@ from pipeline.evaluation.intervals import wilson
 from pipeline.learn.models import build_model
 from pipeline.report.inputs import ReportInputs
 from pipeline.run.weights import load_weights
-from pipeline.stages import ensemble, evaluate, report, train
+from pipeline.stages import ensemble, evaluate, report, sync, train
 from pipeline.tracking.location import client, locate
 from pipeline.workspace import Workspace
 
@@ -179,9 +179,27 @@ def test_without_mlflow_evaluate_warns_and_ensemble_refuses(chain, caplog):
     chain.run(evaluate, set=dead)
     before["run"]["run_id"] = ""  # that MLflow has none
     assert chain.result == before
-    assert "does not answer" in caplog.text and "evaluate.json" in caplog.text
+    assert "MLflow lacks" in caplog.text and "evaluate.json" in caplog.text
     with pytest.raises(ValueError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
         chain.run(ensemble, set=dead)
+
+
+def test_test_errors_that_mlflow_missed_are_shipped_by_sync(chain, tmp_path, mlflow_database):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    other = client(locate("", tmp_path / "other"))
+    chain.run(sync, set=(f"paths.mlruns={tmp_path}/other",))  # runs, ensemble and test errors, from the journals alone
+    runs = other.search_runs([other.get_experiment_by_name("digits").experiment_id])
+    average = chain.result["ensemble"]["test_err1"]
+    errors = [member["test_err1"] for member in chain.result["members"]]
+    assert sorted(run.data.metrics["test/err1"] for run in runs) == sorted([*errors, average])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        assert len(other.get_metric_history(run.info.run_id, "test/err1")) == 1
+    report.run(chain.config(f"paths.mlruns={tmp_path}/other"), chain.workspace)  # whose ids of runs are others
+    curves = chain.workspace.result("curves").with_suffix(".csv").read_text()
+    assert all(member["key"] in curves for member in chain.result["members"])
+    chain.run(sync)
 
 
 def test_the_ensemble_stage_ships_journals_that_mlflow_lacks(chain, tmp_path, mlflow_database):

@@ -1,0 +1,174 @@
+"""MLflow's SQLite database: made whole, made anew where it was half made, damage told in a sentence."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from processes import Command
+
+from pipeline.errors import PipelineError
+from pipeline.tracking import database
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.location import KEY_TAG, Location, client, locate
+from pipeline.tracking.shipper import run_id, ship, ship_all
+
+LONG_AGO = 1_000_000_000
+
+
+def file_of(location: Location) -> Path:
+    path = database.file_of(location.uri)
+    assert path is not None
+    return path
+
+
+def execute(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+    os.utime(path, (LONG_AGO, LONG_AGO))
+
+
+def tables(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
+
+
+def as_if_half_made(path: Path, seed: int = 0) -> None:
+    """MLflow's migrations, cut short: an earlier version, and tables that are not there yet."""
+    draw = random.Random(seed)
+    names = [name for name in tables(path) if name != "alembic_version"]
+    lost = draw.sample(names, draw.randrange(1, len(names)))
+    drops = [f'drop table "{name}"' for name in lost]
+    empty = [] if "experiments" in lost else ["delete from experiments"]
+    execute(
+        path, "pragma foreign_keys = off", *empty, *drops, "update alembic_version set version_num = 'bf29a5ff90ea'"
+    )
+
+
+def journal(folder: Path, key: str = "k") -> None:
+    written = Journal(folder)
+    written.begin(f"run-{key}", "digits", {"lr": 0.1}, {KEY_TAG: key})
+    written.metrics(1, {"train/loss": 0.5})
+    written.end("FINISHED")
+
+
+def names(location: Location) -> list[str]:
+    mlflow = client(location)
+    entry = mlflow.get_experiment_by_name("digits")
+    return [run.info.run_name for run in mlflow.search_runs([entry.experiment_id])] if entry else []
+
+
+def test_a_database_appears_whole_and_once_for_all_who_start_together(tmp_path: Path) -> None:
+    location = locate("", tmp_path / "mlruns")
+    with ThreadPoolExecutor(3) as pool:
+        found = set(pool.map(lambda _: client(location).get_experiment("0").creation_time, range(3)))
+    assert found == {database.made_at(file_of(location))}
+    assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def make(folder: str) -> None:
+    """Target of a process that may be killed at any time."""
+    client(locate("", folder))
+
+
+@pytest.mark.parametrize("after_s", [0.3, pytest.param(0.9, marks=pytest.mark.slow)])
+def test_a_process_killed_while_it_makes_the_database_leaves_none(after_s: float, tmp_path: Path) -> None:
+    command = Command(tmp_path, str(tmp_path / "mlruns"), target=make)
+    with pytest.raises(AssertionError, match="still running"):
+        command.wait(after_s)
+    assert command.wait() == -signal.SIGKILL
+    path = tmp_path / "mlruns" / "mlflow.db"
+    assert not path.exists()
+    assert client(locate("", tmp_path / "mlruns")).get_experiment("0").name == "Default"
+    assert sorted(file.name for file in path.parent.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_half_made_database_is_set_aside_and_the_journals_fill_the_new_one(
+    seed: int, location: Location, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path, runs = file_of(location), tmp_path / "runs"
+    journal(runs / "k")
+    ship(runs / "k", location)  # to the database that is lost now
+    made = database.made_at(path)
+    assert run_id(runs / "k", location)
+    as_if_half_made(path, seed)
+    path.with_name("mlflow.db-journal").write_bytes(b"of the half-made database")
+    assert run_id(runs / "k", location) is None
+    other = locate("", tmp_path / "mlruns")  # MLflow keeps connections by address
+    other = Location(other.uri.replace("mlruns", "./mlruns"), other.artifacts)
+    assert ship_all(runs, other) == 1 and names(other) == ["run-k"]
+    assert "half made" in capsys.readouterr().err and path.with_name("mlflow.db.half-made").exists()
+    assert not path.with_name("mlflow.db-journal").exists()
+    assert database.made_at(path) > made and ship_all(runs, other) == 0
+
+
+def of_an_earlier_version(path: Path) -> None:
+    execute(path, "update alembic_version set version_num = 'bf29a5ff90ea'")
+
+
+def without_a_table(path: Path) -> None:
+    execute(path, "drop table logged_model_tags")
+
+
+def overwritten(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 8192] = bytes(8192)
+    path.write_bytes(content)
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"no database\n" * 1000)
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "remedy"),
+    [
+        (of_an_earlier_version, "mlflow db upgrade"),
+        *((damage, "mv ") for damage in (without_a_table, overwritten, no_database, cut_short)),
+    ],
+)
+def test_a_database_in_use_is_never_set_aside_and_a_damaged_one_gets_a_sentence(
+    damage: Callable[[Path], None], remedy: str, location: Location
+) -> None:
+    path = file_of(location)
+    damage(path)
+    before = path.read_bytes()
+    database._checked.clear()
+    with pytest.raises(PipelineError, match=remedy):
+        client(location)
+    assert path.read_bytes() == before and not path.with_name("mlflow.db.half-made").exists()
+
+
+def test_the_remedy_for_a_damaged_database_brings_all_runs_back(workspace: Callable[[], Path]) -> None:
+    root = workspace()
+    for key in ("one", "two"):
+        journal(root / "runs" / key, key)
+    Command(root, "sync").succeed()
+    no_database(root / "mlruns" / "mlflow.db")
+    command = Command(root, "sync")
+    assert command.wait() == 2 and "Traceback" not in command.output
+    remedy = command.output.split("(mv ")[1].split(")")[0].split()
+    Path(remedy[0]).rename(remedy[1])
+    assert "2 journals shipped" in Command(root, "sync").succeed().output
+    assert sorted(names(locate("", root / "mlruns"))) == ["run-one", "run-two"]
+
+
+def test_a_database_of_others_is_left_to_mlflow(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    execute(path, "create table mine (id integer)")
+    client(Location(f"sqlite:///{path}"))
+    assert "mine" in tables(path) and not path.with_name("other.db.half-made").exists()
