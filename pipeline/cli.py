@@ -102,7 +102,8 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _values(options: argparse.Namespace, overrides: list[str], root: Path) -> dict[str, Any]:
-    from pipeline.compose import compose, read_mapping, require_no_lost_value
+    from pipeline.compose import compose, require_no_lost_value
+    from pipeline.documents import read_mapping
 
     if options.config is None:
         if options.verb == "compose":
@@ -112,9 +113,7 @@ def _values(options: argparse.Namespace, overrides: list[str], root: Path) -> di
         raise PipelineError(
             f"--config {options.config} is already composed and takes no overrides; leave out one of the two"
         )
-    if not options.config.is_file():
-        raise MissingError(f"{options.config} is missing; `pipeline compose` writes it from conf/ and params.yaml")
-    return read_mapping(options.config)
+    return read_mapping(options.config, "`pipeline compose` writes composed.yaml anew, from conf/ and params.yaml")
 
 
 def _root() -> Path:

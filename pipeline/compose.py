@@ -13,8 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import leaves
-from pipeline.errors import PipelineError
+from pipeline.config import Config, kind_of, leaves
+from pipeline.documents import check_files, first_lines, read_mapping
+from pipeline.errors import PipelineError, printable
 
 GROUPS = ("data", "recipe", "sweep", "tracking")  # a choice names a file of conf/<group>/
 SHORT = {"model": "family", "ensemble": "selection", "evaluation": "views"}  # model=vgg_small is model.family=vgg_small
@@ -24,6 +25,7 @@ AUTO = "auto"  # in params.yaml: conf/ decides
 NAME = "name"  # in params.yaml: the key of a section that names the file of conf/
 OWN = "folder"  # conf/data/folder.yaml serves any data set, which takes its name from data.path
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
+_GRAMMAR = re.compile(r"""["'\\]|\$\{""")  # quotes, escapes and interpolations
 _MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a literal value while interpolations are resolved
 
 Choices = dict[str, str]
@@ -57,7 +59,9 @@ def compose_conf(
 
     from pipeline.config import defaults
 
+    check_files(root / "conf")
     literals = list((literal or {}).values())
+    _check_choices(root, chosen)
     try:
         with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
             words = [f"{group}={name}" for group, name in chosen.items()]
@@ -70,8 +74,9 @@ def compose_conf(
         for key, value in (marked | (given or {})).items():
             OmegaConf.update(merged, key, value, merge=False, force_add=True)
         values = _unmarked(OmegaConf.to_container(merged, resolve=True, throw_on_missing=True), literals)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise PipelineError(_sentence(error, root)) from None
+    except (HydraException, OmegaConfBaseException, YAMLError, RecursionError, ValueError, TypeError) as error:
+        # The latter two are what OmegaConf lets through where a value stands in place of a section.
+        raise PipelineError(first_lines(error)) from None
     values["data"].setdefault("name", _data_name(choices["data"], values["data"]))
     return {**values, "choices": choices}
 
@@ -79,8 +84,6 @@ def compose_conf(
 def choices(root: Path) -> dict[str, list[str]]:
     """What `data=`, `recipe=`, `model=` and so on accept: files of conf/, or the values of a section's main key."""
     from typing import get_args, get_type_hints
-
-    from pipeline.config import Config
 
     def allowed(group: str) -> list[str]:
         if group in GROUPS:
@@ -93,8 +96,6 @@ def choices(root: Path) -> dict[str, list[str]]:
 def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
     """Choices and single values of params.yaml; auto and null leave a key to conf/."""
     from dataclasses import fields
-
-    from pipeline.config import Config
 
     params = read_mapping(path)
     any_key = params.pop("set", None) or {}
@@ -171,14 +172,19 @@ def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
     chosen: Choices = {}
     values: dict[str, Any] = {}
     for override in overrides:
+        key, text = override.lstrip("+").partition("=")[::2]
+        # Hydra's grammar knows neither ~ nor letters beyond ASCII; a text that has nothing of the grammar is taken as it is.
+        if text and kind_of(Config, key) is str and not _GRAMMAR.search(text) and text.lower() != "null":
+            _choose(key, text.strip(), chosen, values)
+            continue
         try:
             parsed = OverridesParser.create().parse_override(override)
-        except HydraException as error:
-            raise PipelineError(f"{override}: {_first_lines(error)}") from None
+            key, value = parsed.key_or_group, parsed.value()
+        except (HydraException, RecursionError, ValueError) as error:
+            raise PipelineError(f"{printable(override)}: {first_lines(error)}") from None
         if parsed.is_delete() or parsed.is_sweep_override():
-            key = parsed.key_or_group
-            raise PipelineError(f"{override}: give a key one value (override: {key}=...)")
-        _choose(parsed.key_or_group, parsed.value(), chosen, values)
+            raise PipelineError(f"{printable(override)}: give a key one value (override: {key}=...)")
+        _choose(key, value, chosen, values)
     return chosen, values
 
 
@@ -200,34 +206,9 @@ def _data_name(choice: str, data: dict[str, Any]) -> str:
     return _ARCHIVE.sub("", Path(path).name) if choice == OWN and path else choice
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Keys and values of a YAML file; none for an empty one.
-
-    Raises:
-        MissingError: no such file.
-        PipelineError: no YAML, or no mapping.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(
-            f"{path} is no YAML: {_first_lines(error)}; correct it, or restore it: git restore {path.name}"
-        ) from None
-    if not isinstance(values, dict):
-        raise PipelineError(f"{path} holds a {type(values).__name__} instead of keys and values")
-    return values
-
-
-def _sentence(error: Exception, root: Path) -> str:
-    """Hydra's sentence, or one of our own that lists the choices where conf/ has no such file."""
-    if (missing := re.search(r"Could not find '(\w+)/([^']+)'", str(error))) and missing[1] in GROUPS:
-        group, name = missing.groups()
-        return f"{group}={name}: there is no conf/{group}/{name}.yaml; choose one of {', '.join(choices(root)[group])}"
-    return _first_lines(error)
-
-
-def _first_lines(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])
+def _check_choices(root: Path, chosen: Choices) -> None:
+    for group, name in chosen.items():
+        files = choices(root)[group]
+        if name not in files:
+            file = f"conf/{group}/{printable(name)}.yaml"
+            raise PipelineError(f"{group}={printable(name)}: there is no {file}; choose one of {', '.join(files)}")

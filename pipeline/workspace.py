@@ -76,7 +76,7 @@ class Workspace:
 
 
 def anchor(config: Config, root: Path) -> Config:
-    """`config` with absolute paths.
+    """`config` with absolute paths; ~ is the user's home in every path.
 
     `dvc exp run --temp` and `--queue` work in a copy of the workspace below .dvc/tmp of the repository. Runs and MLflow's
     database stay in the repository, or they would vanish with the copy. The environment variables PIPELINE_RUNS and
@@ -87,7 +87,8 @@ def anchor(config: Config, root: Path) -> Config:
         if parent.name == ".dvc" and (parent / "tmp") in (root, *root.parents):
             home = parent.parent
     paths = {
-        key: str((home / os.environ.get(f"PIPELINE_{key.upper()}", value)).resolve())
+        key: str((home / os.path.expanduser(os.environ.get(f"PIPELINE_{key.upper()}", value))).resolve())
         for key, value in asdict(config.paths).items()
     }
-    return replace(config, paths=PathsConfig(**paths))
+    published = {key: os.path.expanduser(getattr(config.data, key)) for key in ("path", "mirror")}
+    return replace(config, paths=PathsConfig(**paths), data=replace(config.data, **published))

@@ -38,10 +38,10 @@ def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
     [
         (["train", "model.depth=21"], "model.depth=21 is not 6n+2"),
         (["train", "--fast"], "unknown option --fast"),
-        (["train", "--config", "nowhere.yaml"], "nowhere.yaml is missing; `pipeline compose` writes it"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml is missing; `pipeline compose` writes composed.yaml"),
         (["train", "--config", "params.yaml", "seed=1"], "takes no overrides"),
         (["preprocess"], "data"),
-        (["train", "--config", "conf"], "conf is missing"),
+        (["train", "--config", "conf"], "conf is no file"),
         (["train", "--config", "broken.yaml"], "broken.yaml is no YAML: "),
         (["train", "--config", "list.yaml"], "list.yaml holds a list instead of keys and values"),
         (["train", "seed=["], "seed=["),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal
 
-from pipeline.config.section import Section, require
+from pipeline.config.section import Positive, Section, require
 
 # Two families of the paper: Table 1 (ImageNet) and Sec. 4.2 (CIFAR, 6n + 2 layers).
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
+DEEPEST = 9_998  # a CIFAR net of so many layers takes minutes to build
 OTHER_DEPTHS = {"alexnet": (8,), "vgg": (11, 13, 16, 19), "googlenet": (22,)}
 NO_GLOBAL_POOL = ("alexnet", "vgg", "vgg_bn")  # they pool any map to one size, so have no fully convolutional form
 LARGE_STEM = ("alexnet", "vgg", "vgg_bn", "googlenet")  # they halve the map until little is left of a small image
@@ -38,6 +39,8 @@ class ModelConfig(Section):
     The _small nets have a small stem and classifier, for images of 32 pixels.
     """
 
+    section: ClassVar[str] = "model"
+
     family: Literal[
         "cifar",
         "imagenet",
@@ -50,7 +53,7 @@ class ModelConfig(Section):
         "googlenet",
         "googlenet_small",
     ] = "cifar"
-    depth: int  # the family decides the default of this key and the next two: `family_defaults`
+    depth: Positive  # the family decides the default of this key and the next two: `family_defaults`
     residual: bool  # false: a plain net, the same layers without shortcuts (Sec. 3.3); always so for predecessors
     shortcut: Literal["A", "B", "C"]  # Sec. 4.1; a plain net ignores it
     stride_on: Literal["1x1", "3x3"] = "1x1"  # convolution of a bottleneck that has the stride; torchvision's: 3x3
@@ -94,18 +97,15 @@ class ModelConfig(Section):
             marks.append("v1.5")
         return _marked(f"{'ResNet' if self.residual else 'plain'}-{self.depth}", marks)
 
-    def __post_init__(self) -> None:
-        for key, hint in get_type_hints(ModelConfig).items():
-            value, allowed = getattr(self, key), get_args(hint)
-            require(not allowed or value in allowed, f"model.{key}={value!r}; choose one of {', '.join(allowed)}")
+    def check(self) -> None:
         require(
             self.norm_scale != "zero_last" or self.residual,
             f"model.norm_scale=zero_last with {self.name}, whose layers would pass no signal without shortcuts; choose one or uniform",
         )
         if self.family == "cifar":
             require(
-                self.depth >= 8 and (self.depth - 2) % 6 == 0,
-                f"model.depth={self.depth} is not 6n+2; the paper's CIFAR nets are {_listed(CIFAR_DEPTHS)} (override: model.depth=56)",
+                8 <= self.depth <= DEEPEST and (self.depth - 2) % 6 == 0,
+                f"model.depth={self.depth} is not 6n+2 from 8 to {DEEPEST:,}; the paper's CIFAR nets are {_listed(CIFAR_DEPTHS)} (override: model.depth=56)",
             )
             require(
                 self.shortcut != "C",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, get_type_hints
 
 from pipeline.config.model import LARGE_STEM, NO_GLOBAL_POOL, ModelConfig, family_defaults
-from pipeline.config.section import Section, require
+from pipeline.config.section import Section, Seed, require, shown
+from pipeline.config.space import typed_space
 from pipeline.config.stages import (
     DataConfig,
     EnsembleConfig,
@@ -17,13 +21,16 @@ from pipeline.config.stages import (
     TrackingConfig,
 )
 from pipeline.config.training import RecipeConfig, StartConfig, TrainerConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, printable
+
+LONGEST = 800  # characters of a sentence
+_NO_KEYS = ("Config", "bool")  # in pydantic's places of errors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section):
     choices: dict[str, str] = field(default_factory=dict)  # the files of conf/ that it was composed of, by group
-    seed: int = 0
+    seed: Seed = 0
     data: DataConfig
     model: ModelConfig
     recipe: RecipeConfig
@@ -36,13 +43,38 @@ class Config(Section):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        self._check_ranks()
+        self._check_views()
+        self._check_sides()
+        self._check_plateau()
+
+    def _check_ranks(self) -> None:
         batch, ranks = self.recipe.batch_size, self.trainer.world_size
         require(
             batch % ranks == 0,
             f"recipe.batch_size={batch} does not divide over {ranks} ranks (trainer.devices={self.trainer.devices} x trainer.num_nodes={self.trainer.num_nodes}); choose a multiple of {ranks}",
         )
-        small, augment = self.data.format == "arrays", self.recipe.augment
+        # A net halves the side 2 (cifar) or 5 times, and batch norm has no variance of one value.
+        side, halvings = self._least_side, 2 if self.model.family == "cifar" else 5
+        require(
+            batch > ranks or side > 2**halvings,
+            f"recipe.batch_size={batch} over {ranks} ranks with images of {side} pixels leaves batch norm a single value; choose a larger batch (override: recipe.batch_size={2 * ranks})",
+        )
+
+    def _check_views(self) -> None:
+        small, views = self.data.format == "arrays", self.evaluation.views
+        require(
+            not small or views == "single",
+            f"evaluation.views={views} with data.format=arrays; small images have a single view (override: evaluation.views=single)",
+        )
+        require(
+            views != "multi_scale" or self.model.family not in NO_GLOBAL_POOL,
+            f"evaluation.views=multi_scale with model.family={self.model.family}, which has no fully convolutional form (override: evaluation.views=ten_crop)",
+        )
+
+    def _check_sides(self) -> None:
+        small, augment, side = self.data.format == "arrays", self.recipe.augment, self._least_side
         require(
             small == (augment.kind == "pad_crop"),
             f"recipe.augment.kind={augment.kind} with data.format={self.data.format}; arrays take pad_crop, shards take random_resized_crop or scale_jitter",
@@ -52,49 +84,33 @@ class Config(Section):
             f"recipe.augment.crop={augment.crop} with data.image_size={self.data.image_size}; images kept as arrays are cropped to their own size",
         )
         require(
-            not small or self.evaluation.views == "single",
-            f"evaluation.views={self.evaluation.views} with data.format=arrays; small images have a single view (override: evaluation.views=single)",
+            not self.model.family.endswith("_small") or side >= 32,
+            f"model.family={self.model.family} with images of {side} pixels; it needs at least 32",
         )
         require(
-            self.evaluation.views != "multi_scale" or self.model.family not in NO_GLOBAL_POOL,
-            f"evaluation.views=multi_scale with model.family={self.model.family}, which has no fully convolutional form (override: evaluation.views=ten_crop)",
-        )
-        require(
-            not self.model.family.endswith("_small") or augment.crop >= 32,
-            f"model.family={self.model.family} with images of {augment.crop} pixels; it needs at least 32",
-        )
-        require(
-            self.model.family not in LARGE_STEM or augment.crop >= 64,
-            f"model.family={self.model.family} with images of {augment.crop} pixels; choose its form for small images (override: model.family={self.model.family}_small)",
+            self.model.family not in LARGE_STEM or side >= 64,
+            f"model.family={self.model.family} with images of {side} pixels; choose its form for small images (override: model.family={self.model.family}_small)",
         )
         require(
             small or augment.crop <= augment.test_side,
             f"recipe.augment.crop={augment.crop} with test_side={augment.test_side}; a test image's shorter side must be at least the crop (override: recipe.augment.test_side={augment.crop * 8 // 7})",
         )
+
+    def _check_plateau(self) -> None:
+        plateau = self.recipe.schedule == "plateau"
         require(
-            self.recipe.schedule != "plateau" or self.data.split == "holdout",
+            not plateau or self.data.split == "holdout",
             f"recipe.schedule=plateau with data.split={self.data.split}, which validates on nothing; choose data.split=holdout, or recipe.schedule=multistep with the steps at which an earlier run fell",
         )
         require(
-            self.recipe.schedule != "plateau" or self.trainer.val_every_epochs == 1,
+            not plateau or self.trainer.val_every_epochs == 1,
             f"recipe.schedule=plateau with trainer.val_every_epochs={self.trainer.val_every_epochs}; recipe.plateau_patience counts epochs, each of which must end in a validation (override: trainer.val_every_epochs=1)",
         )
-        self._require_searched_keys()
 
-    def _require_searched_keys(self) -> None:
-        for key in self.sweep.keys:
-            self._require_key("sweep.space", key)
-        for key in self.sweep.search.space if self.sweep.search else ():
-            self._require_key("sweep.search.space", key)
-
-    def _require_key(self, space: str, key: str) -> None:
-        node: Any = self
-        for part in key.split("."):
-            require(
-                is_dataclass(node) and part in {f.name for f in fields(node)},
-                f"{space} names {key}, which is no key of the configuration; see `pipeline train --cfg job` for the keys",
-            )
-            node = getattr(node, part)
+    @property
+    def _least_side(self) -> int:
+        """Side in pixels of the smallest images that the net trains on."""
+        return self.recipe.small_side or self.recipe.augment.crop
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -106,12 +122,24 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
         PipelineError: one line a problem: which key, what was given, what is allowed.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(Config).validate_python(filled(values))
+        config = _adapter().validate_python(filled(values))
     except ValidationError as error:
-        raise PipelineError("\n".join(_sentence(e) for e in error.errors())) from None
+        raise PipelineError(_sentences(error.errors())) from None
+    sweep = config.sweep
+    space, search = typed_space(Config, sweep.space, "sweep.space"), sweep.search
+    if search is not None:
+        search = replace(search, space=typed_space(Config, search.space, "sweep.search.space"))
+    return replace(config, sweep=replace(sweep, space=space, search=search))
+
+
+@cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Config)
 
 
 def defaults(section: type = Config) -> dict[str, Any]:
@@ -140,15 +168,29 @@ def filled(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _sentence(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"] if part != "Config")
+def _sentences(errors: Sequence[Any]) -> str:
+    """A line for each key; the kinds of a union, each of which refuses a value, share one."""
+    lines: dict[str, str] = {}
+    for error in errors:
+        # Beside keys, pydantic names the kinds of a union, such as bool or dict[str,any].
+        parts = [str(part) for part in error["loc"] if re.fullmatch(r"[\w.-]+", str(part)) and part not in _NO_KEYS]
+        key = printable(".".join(parts) or "the configuration")
+        if key in lines and "ctx" not in error:
+            lines[key] += f" or {error['msg']}"
+        else:
+            lines.setdefault(key, _sentence(key, error))
+    return "\n".join(lines.values())
+
+
+def _sentence(key: str, error: Any) -> str:
     if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
+        return "\n".join(printable(line, LONGEST) for line in str(error["ctx"]["error"]).splitlines())
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{key} is no key of the configuration; see `pipeline train --cfg job` for the keys"
     if error["type"].startswith("missing"):
         return f"{key} has no value; set it in conf/ or on the command line ({key}=...)"
-    return f"{key}={error['input']!r}: {error['msg']}"
+    quotes = ", in quotes" if error["type"] == "string_type" and not isinstance(error["input"], dict | list) else ""
+    return f"{key}={shown(error['input'])}: {error['msg']}{quotes}"
 
 
 def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pipeline.config.limits import LimitsConfig
-from pipeline.config.section import Section, require, require_at_least
+from pipeline.config.section import Count, Few, Pixels, Positive, Range, Section, Seed, Threads, require
 
+LONGEST_NAME = 80  # of a data set; file systems take 255 bytes, and files add their own endings
 SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
 
 
@@ -16,27 +17,28 @@ SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in 
 class DataConfig(Section):
     """Where images come from, how they are stored, and which of them training sees."""
 
+    section: ClassVar[str] = "data"
+
     name: str  # of the data set, its folders and its models in MLflow
     source: Literal["digits", "cifar10", "cifar100", "folder", "imagenet"] = "folder"
     path: str = ""  # folder or archive that the user supplies (folder, imagenet); "" otherwise
     mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
     format: Literal["arrays", "shards"] = "arrays"
-    image_size: int = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
-    num_test: int = 0  # digits: images that are tested, stratified by class; 0 where a test set is published
-    num_val: int = 500  # images carved from train for validation, stratified by class
-    num_train: int = 0  # images of the split that are trained on, stratified by class; 0 for all
-    split_seed: int = 0
+    image_size: Pixels = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
+    num_test: Count = 0  # digits: images that are tested, stratified by class; 0 where a test set is published
+    num_val: Positive = 500  # images carved from train for validation, stratified by class
+    num_train: Count = 0  # images of the split that are trained on, stratified by class; 0 for all
+    split_seed: Seed = 0
     split: Literal["holdout", "full"] = "holdout"  # full: train on every training image, no validation, no selection
     skip_corrupt: bool = False
-    workers: int = 0  # parallel decoders; 0 means one per CPU core
+    workers: Threads = 0  # parallel decoders; 0 means one per CPU core
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         require(
-            re.fullmatch(r"\w[\w-]*", self.name) is not None,
-            f"data.name={self.name!r}; it names folders and a model in MLflow's registry: letters, digits, _ and - (override: data.name={_nearest(self.name)})",
+            len(self.name) <= LONGEST_NAME and re.fullmatch(r"\w[\w-]*", self.name) is not None,
+            f"data.name={self.name!r}; it names folders and a model in MLflow's registry: at most {LONGEST_NAME} letters, digits, _ and - (override: data.name={_nearest(self.name)})",
         )
-        require_at_least("data", self, num_val=1, num_train=0, workers=0)
         needs_path = self.source in ("folder", "imagenet")
         require(
             not needs_path or bool(self.path or self.mirror),
@@ -59,7 +61,7 @@ class DataConfig(Section):
 
 def _nearest(name: str) -> str:
     """An allowed name that resembles `name`."""
-    return re.sub(r"[^\w-]+", "_", name).strip("_-") or "mine"
+    return re.sub(r"[^\w-]+", "_", name).strip("_-")[:LONGEST_NAME] or "mine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +71,13 @@ class SearchConfig(Section):
     It chooses nothing for the train stage, which trains what the configuration names.
     """
 
+    section: ClassVar[str] = "sweep.search"
+
     space: dict[str, list[Any]]  # one grid, so that each value is tried with the same values of the other keys
     # Keys of `space`; the sweep takes their values with the lowest mean validation error over the other keys.
     take: list[str]
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         require(
             bool(self.space) and all(self.space.values()),
             f"sweep.search.space={self.space}; name keys and the values to try, for example {{model.depth: [20], recipe.lr: [0.1, 0.2]}}",
@@ -93,27 +97,31 @@ class SearchConfig(Section):
 class SweepConfig(Section):
     """Ray Tune's trials: a grid over lists, draws from ranges, ASHA on validation error."""
 
+    section: ClassVar[str] = "sweep"
+
     # Config key -> list of values, or {uniform|loguniform: [low, high]}; or a list of such grids, of lists alone.
     space: dict[str, Any] | list[dict[str, Any]]
     search: SearchConfig | None = None
-    num_samples: int = 1  # repeats of the grid; draws of the ranges
-    grace_epochs: int = 1  # ASHA stops no trial before this
-    reduction_factor: int = 0  # ASHA keeps 1 of this many at each rung; 0 runs every trial to its end
-    cpus_per_trial: int = 1
-    gpus_per_trial: float = 0.0
-    max_concurrent: int = 0  # 0: as resources allow
-    max_failures: int = 2
+    num_samples: Positive = 1  # repeats of the grid; draws of the ranges
+    grace_epochs: Positive = 1  # ASHA stops no trial before this
+    reduction_factor: Count = 0  # ASHA keeps 1 of this many at each rung; 0 runs every trial to its end
+    cpus_per_trial: Few = 1
+    gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
+    max_concurrent: Count = 0  # 0: as resources allow
+    max_failures: Count = 2
     address: str = ""  # of a running Ray cluster; "" starts Ray on this machine
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         require(
             bool(self.space) and (isinstance(self.space, dict) or all(self.space)),
             "sweep.space is empty; name at least one key and its values, for example {model.depth: [20, 32]}",
         )
-        require_at_least("sweep", self, num_samples=1, grace_epochs=1, cpus_per_trial=1)
-        require_at_least("sweep", self, gpus_per_trial=0, max_concurrent=0, max_failures=0)
         require(
-            self.reduction_factor == 0 or self.reduction_factor >= 2,
+            self.gpus_per_trial <= 1 or self.gpus_per_trial.is_integer(),
+            f"sweep.gpus_per_trial={self.gpus_per_trial}; Ray divides no more than one GPU: a share up to 1, or a whole number",
+        )
+        require(
+            self.reduction_factor != 1,
             f"sweep.reduction_factor={self.reduction_factor}; 0 turns ASHA off, else at least 2",
         )
         for key in self.keys:
@@ -137,15 +145,16 @@ class SweepConfig(Section):
 class EnsembleConfig(Section):
     """How members are chosen: by validation error alone, or by the user."""
 
+    section: ClassVar[str] = "ensemble"
+
     selection: Literal["best_per_depth", "deepest_twice", "one_net", "top_k", "greedy", "snapshots", "listed"] = (
         "best_per_depth"
     )
-    size: int = 6  # at most so many members
+    size: Positive = 6  # at most so many members
     members: list[str] = field(default_factory=list)  # for selection "listed": keys of runs, or their ids in MLflow
     temperature: Literal["none", "validation"] = "none"  # of each member, fitted to validation images before averaging
 
-    def __post_init__(self) -> None:
-        require_at_least("ensemble", self, size=1)
+    def check(self) -> None:
         listed = self.selection == "listed"
         require(
             listed == bool(self.members),
@@ -165,6 +174,8 @@ class EnsembleConfig(Section):
 class EvaluationConfig(Section):
     """How test images are shown to the nets. Validation, which chooses members, is as in training."""
 
+    section: ClassVar[str] = "evaluation"
+
     # Averaged after the softmax; see `pipeline.learn.input.views`.
     views: Literal["single", "ten_crop", "multi_scale"] = "single"
     # Statistics: the running ones of training, or means taken over training images after it.
@@ -177,27 +188,30 @@ class EvaluationConfig(Section):
 class ServeConfig(Section):
     """Where the registered ensemble answers requests, and what it takes at once."""
 
-    host: str = "127.0.0.1"  # whoever reaches it may ask: no password
-    port: int = 5001
-    max_bytes: int = 16 * 2**20  # of a request; JSON of small lists takes 20 times as much memory
-    max_images: int = 256  # of a request
-    max_connections: int = 32  # at once; others get 503
+    section: ClassVar[str] = "serve"
 
-    def __post_init__(self) -> None:
-        require_at_least("serve", self, port=1, max_bytes=1, max_images=1, max_connections=2)
+    host: str = "127.0.0.1"  # whoever reaches it may ask: no password
+    port: Annotated[int, Range(1, 65535)] = 5001
+    max_bytes: Positive = 16 * 2**20  # of a request; JSON of small lists takes 20 times as much memory
+    max_images: Positive = 256  # of a request
+    max_connections: Annotated[int, Range(2, 65535)] = 32  # at once; others get 503
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Section):
     """MLflow."""
 
+    section: ClassVar[str] = "tracking"
+
     uri: str = ""  # "" for the SQLite store below paths.mlruns
-    system_metrics_every_s: int = 5  # 0 for none
+    system_metrics_every_s: Annotated[int, Range(0, 86400)] = 5  # 0 for none
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathsConfig(Section):
     """Folders that outlive one workspace; relative ones start at the repository's root."""
+
+    section: ClassVar[str] = "paths"
 
     runs: str = "runs"
     mlruns: str = "mlruns"

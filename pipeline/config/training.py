@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pipeline.config.section import Section, require, require_at_least
+from pipeline.config.section import (
+    Count,
+    Few,
+    NoPixels,
+    NoRate,
+    PartialShare,
+    Pixels,
+    Positive,
+    Rate,
+    Section,
+    Share,
+    Threads,
+    require,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartConfig(Section):
     """The weights that a training starts from."""
 
+    section: ClassVar[str] = "start"
+
     weights: str = ""  # a file, run:<key or MLflow id>, torchvision:<name>; "" for random weights
     head: Literal["new", "kept"] = "new"  # the last layer: drawn anew, for other classes, or loaded too
-    backbone_lr: float = 1.0  # factor of the learning rate for all other layers; 0 freezes them
+    backbone_lr: NoRate = 1.0  # factor of the learning rate for all other layers; 0 freezes them
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         require(
-            self.backbone_lr >= 0 and (self.weights != "" or self.backbone_lr == 1),
-            f"start.backbone_lr={self.backbone_lr} with start.weights={self.weights!r}; it must be at least 0, and 1 for random weights",
+            self.weights != "" or self.backbone_lr == 1,
+            f"start.backbone_lr={self.backbone_lr} with start.weights={self.weights!r}; it must be 1 for random weights (override: start.backbone_lr=1)",
         )
 
 
@@ -27,20 +42,25 @@ class StartConfig(Section):
 class AugmentConfig(Section):
     """Training-time augmentation; every draw is a function of (seed, epoch, sample)."""
 
+    section: ClassVar[str] = "recipe.augment"
+
     kind: Literal["pad_crop", "random_resized_crop", "scale_jitter"] = "pad_crop"
-    crop: int  # side in pixels of the square that the net sees; by default the side of small images
-    padding: int = 4  # pad_crop: pixels added on each side
+    crop: Pixels  # side in pixels of the square that the net sees; by default the side of small images
+    padding: NoPixels = 4  # pad_crop: pixels added on each side
     pad_with: Literal["mean", "black"] = "mean"  # pad_crop: zeros after the mean is subtracted, or before
     flip: bool = True
-    min_side: int = 0  # scale_jitter: shorter side drawn from [min_side, max_side]
-    max_side: int = 0
-    pca_std: float = 0.0  # shards: colour shift along the pixels' principal axes, AlexNet's is 0.1; 0 for none
-    test_side: int = 0  # shards: shorter side before the centre crop of a test image
+    min_side: NoPixels = 0  # scale_jitter: shorter side drawn from [min_side, max_side]
+    max_side: NoPixels = 0
+    pca_std: NoRate = 0.0  # shards: colour shift along the pixels' principal axes, AlexNet's is 0.1; 0 for none
+    test_side: NoPixels = 0  # shards: shorter side before the centre crop of a test image
 
-    def __post_init__(self) -> None:
-        require_at_least("recipe.augment", self, crop=1, padding=0)
+    def check(self) -> None:
         require(
-            self.pca_std == 0 or (self.pca_std > 0 and self.kind != "pad_crop"),
+            self.kind != "pad_crop" or self.padding < self.crop,
+            f"recipe.augment.padding={self.padding} with recipe.augment.crop={self.crop}; a crop of padding alone shows nothing, so it must be smaller (override: recipe.augment.padding={self.crop // 8})",
+        )
+        require(
+            self.pca_std == 0 or self.kind != "pad_crop",
             f"recipe.augment.pca_std={self.pca_std} with kind={self.kind}; 0 for none, or above 0 for images kept as shards",
         )
         if self.kind == "scale_jitter":
@@ -57,26 +77,28 @@ class RecipeConfig(Section):
     Durations are in optimiser steps.
     """
 
-    batch_size: int = 128  # global, over all ranks
-    max_steps: int = 64000
-    lr: float = 0.1
+    section: ClassVar[str] = "recipe"
+
+    batch_size: Positive = 128  # global, over all ranks
+    max_steps: Positive = 64000
+    lr: Rate = 0.1
     schedule: Literal["multistep", "plateau", "one_cycle", "cosine"] = "multistep"
-    milestones: list[int] = field(default_factory=list)  # multistep: lr is divided by 10 at each
-    plateau_patience: int = 0  # plateau: lr is divided by 10 after this many epochs without a lower validation error
-    plateau_margin: float = 0.0  # ... lower by this fraction of the images
-    warmup_lr: float = 0.0  # multistep, plateau: used at first; 0 for no warm-up
-    warmup_until_err: float = 0.8  # ... until the training error over check_every_steps is below this fraction
-    check_every_steps: int = 50  # steps between checks of training error (warm-up) and loss (divergence)
-    warmup_fraction: float = 0.0  # one_cycle, cosine: share of max_steps, or of a cycle, spent rising to lr
-    cycles: int = 1  # cosine: number of cycles; of several, each leaves a snapshot of the weights
-    small_side: int = 0  # training images are shrunk to this side at first, in pixels; 0 for never
-    small_fraction: float = 0.0  # ... for this share of max_steps
-    momentum: float = 0.9
+    milestones: list[Positive] = field(default_factory=list)  # multistep: lr is divided by 10 at each
+    plateau_patience: Count = 0  # plateau: lr is divided by 10 after this many epochs without a lower validation error
+    plateau_margin: PartialShare = 0.0  # ... lower by this fraction of the images
+    warmup_lr: NoRate = 0.0  # multistep, plateau: used at first; 0 for no warm-up
+    warmup_until_err: Share = 0.8  # ... until the training error over check_every_steps is below this fraction
+    check_every_steps: Positive = 50  # steps between checks of training error (warm-up) and loss (divergence)
+    warmup_fraction: PartialShare = 0.0  # one_cycle, cosine: share of max_steps, or of a cycle, spent rising to lr
+    cycles: Positive = 1  # cosine: number of cycles; of several, each leaves a snapshot of the weights
+    small_side: NoPixels = 0  # training images are shrunk to this side at first, in pixels; 0 for never
+    small_fraction: Share = 0.0  # ... for this share of max_steps
+    momentum: PartialShare = 0.9
     nesterov: bool = False
-    muon_lr: float = 0.0  # peak for hidden convolutions, which Muon then optimises; 0 for SGD everywhere
-    weight_decay: float = 1e-4  # for the weights that SGD optimises
+    muon_lr: NoRate = 0.0  # peak for hidden convolutions, which Muon then optimises; 0 for SGD everywhere
+    weight_decay: NoRate = 1e-4  # for the weights that SGD optimises
     decay_norm: bool = False  # whether batch norm's scale and shift decay too
-    label_smoothing: float = 0.0
+    label_smoothing: PartialShare = 0.0
     # See `pipeline.learn.input.normalization`.
     normalize: Literal["per_pixel_mean", "channel", "imagenet", "cifar10_public", "cifar100_public", "half", "unit"] = (
         "per_pixel_mean"
@@ -84,12 +106,10 @@ class RecipeConfig(Section):
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"  # auto: bf16 if the hardware multiplies it
     augment: AugmentConfig
 
-    def __post_init__(self) -> None:
-        require_at_least("recipe", self, batch_size=1, max_steps=1, check_every_steps=1, muon_lr=0)
-        require(self.lr > 0, f"recipe.lr={self.lr}; it must be positive")
+    def check(self) -> None:
         require(
-            0 <= self.label_smoothing < 1,
-            f"recipe.label_smoothing={self.label_smoothing}; it must be at least 0 and below 1",
+            not self.nesterov or self.momentum > 0,
+            f"recipe.nesterov=true with recipe.momentum={self.momentum}; it needs a momentum above 0 (override: recipe.nesterov=false)",
         )
         require(
             self.milestones == sorted(set(self.milestones)) and all(0 < m < self.max_steps for m in self.milestones),
@@ -120,8 +140,8 @@ class RecipeConfig(Section):
         )
         if self.schedule == "plateau":
             require(
-                self.plateau_patience > 0 and 0 <= self.plateau_margin < 1,
-                f"recipe.plateau_patience={self.plateau_patience}, recipe.plateau_margin={self.plateau_margin}; wait for at least 1 epoch, with a margin from 0 to below 1",
+                self.plateau_patience > 0,
+                f"recipe.plateau_patience={self.plateau_patience} with recipe.schedule=plateau; wait for at least 1 epoch (override: recipe.plateau_patience=5)",
             )
         if self.schedule in ("one_cycle", "cosine"):
             require(
@@ -129,8 +149,8 @@ class RecipeConfig(Section):
                 f"recipe.schedule={self.schedule} takes no warmup_lr (override: recipe.warmup_lr=0)",
             )
             require(
-                (0 if self.schedule == "cosine" else 1e-9) <= self.warmup_fraction < 1,
-                f"recipe.warmup_fraction={self.warmup_fraction}; it must lie between 0 and 1",
+                self.warmup_fraction <= 0.999 and (self.schedule == "cosine" or self.warmup_fraction >= 1e-9),
+                f"recipe.warmup_fraction={self.warmup_fraction} with recipe.schedule={self.schedule}; it must lie between 0 and 0.999 (override: recipe.warmup_fraction=0.25)",
             )
 
 
@@ -138,24 +158,22 @@ class RecipeConfig(Section):
 class TrainerConfig(Section):
     """Where and how training runs. Beyond rounding, only the keys in `pipeline.run.key.deciding` change the weights."""
 
+    section: ClassVar[str] = "trainer"
+
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1  # ranks a node
-    num_nodes: int = 1
+    devices: Few = 1  # ranks a node
+    num_nodes: Few = 1
     # auto: torchrun, Slurm or Lightning's own subprocesses, depending on the environment.
     launcher: Literal["auto", "ray"] = "auto"
-    threads: int = 0  # torch threads a rank; 0 leaves torch's choice
+    threads: Threads = 0  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool = True
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: if measured to be faster
-    steps_per_call: int = 0  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU
+    steps_per_call: Count = 0  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU
     cuda_graphs: bool = False  # on one GPU, replay steps as CUDA graphs
     sync_batchnorm: bool = True  # statistics over the global batch; false: per rank, as the paper's GPUs did
-    val_every_epochs: int = 1
-    log_every_steps: int = 50
-    checkpoint_every_steps: int = 0  # between checkpoints inside an epoch; 0 for none but at its end
-
-    def __post_init__(self) -> None:
-        require_at_least("trainer", self, devices=1, num_nodes=1, val_every_epochs=1, log_every_steps=1)
-        require_at_least("trainer", self, steps_per_call=0, threads=0, checkpoint_every_steps=0)
+    val_every_epochs: Positive = 1
+    log_every_steps: Positive = 50
+    checkpoint_every_steps: Count = 0  # between checkpoints inside an epoch; 0 for none but at its end
 
     @property
     def world_size(self) -> int:

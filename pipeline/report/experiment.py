@@ -9,8 +9,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, compose_conf, read_mapping
+from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, compose_conf
 from pipeline.config import filled, leaves
+from pipeline.documents import read_mapping
 
 WEIGHTS = "start.weights"
 NOWHERE = ("paths", "tracking", "choices")  # locations of files and runs decide no result

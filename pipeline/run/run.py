@@ -10,6 +10,7 @@ import torch
 from pipeline.atomic import read_if_whole
 from pipeline.config import Config
 from pipeline.data.store import Manifest, open_store
+from pipeline.errors import PipelineError
 from pipeline.learn.models import build_model
 from pipeline.learn.models.cost import count_cost
 from pipeline.learn.training.precision import resolve
@@ -93,13 +94,31 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
         precision: recipe.precision as resolved on the machine that trains; "" resolves it on this one.
         track: whether MLflow follows the run. MLflow also gives a starting run that is not in paths.runs.
     Raises:
-        PipelineError: bad start.weights, see `pipeline.run.start`, or a precision this hardware lacks.
+        PipelineError: bad start.weights, see `pipeline.run.start`, a precision this hardware lacks, or fewer training
+            images than a batch.
     """
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None
     manifest = open_store(store).manifest
+    _require_a_batch(config, manifest)
     start = starting_point(config.start.weights, Path(config.paths.runs), location)
     if start is not None:
         start.check(config, manifest.content_hash, frozen=config.start.backbone_lr == 0)
     key = run_key(config, manifest.content_hash, precision, start.fingerprint if start else "")
     return Run(config=config, manifest=manifest, precision=precision, start=start, location=location, key=key)
+
+
+def _require_a_batch(config: Config, manifest: Manifest) -> None:
+    """Before anything is built or timed: a batch of a million images would occupy the machine for minutes."""
+    images = manifest.counts["train"] - (manifest.split["num_val"] if config.data.split == "holdout" else 0)
+    images, batch, ranks = (
+        min(images, config.data.num_train or images),
+        config.recipe.batch_size,
+        config.trainer.world_size,
+    )
+    if batch > images:
+        most = images // ranks * ranks
+        remedy = f"override: recipe.batch_size={most}" if most else f"there are {ranks} ranks"
+        raise PipelineError(
+            f"recipe.batch_size={batch} is larger than the {images} training images; choose a smaller one ({remedy})"
+        )

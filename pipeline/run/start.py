@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 from dataclasses import dataclass
@@ -26,8 +27,12 @@ WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zero
 
 
 def anchored(weights: str, root: Path) -> str:
-    """start.weights with an absolute path, if it is a file: ranks and trials run in other folders."""
-    return weights if not weights or weights.startswith((RUN, TORCHVISION)) else str((root / weights).resolve())
+    """start.weights with an absolute path, if it is a file, in which ~ is the user's home: ranks and trials run in other folders."""
+    return (
+        weights
+        if not weights or weights.startswith((RUN, TORCHVISION))
+        else str((root / os.path.expanduser(weights)).resolve())
+    )
 
 
 def start_title(start: StartConfig) -> str:

@@ -12,6 +12,7 @@ import yaml
 
 from pipeline.atomic import replacing
 from pipeline.config import Config
+from pipeline.documents import with_checksum
 from pipeline.errors import PipelineError
 from pipeline.workspace import Workspace
 
@@ -56,7 +57,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
 
 def _yaml(values: dict[str, Any]) -> str:
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return with_checksum(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def _at(values: dict[str, Any], key: str) -> Any:

@@ -68,7 +68,7 @@ def test_changed_code_is_not_answered_from_the_cache(changed, world, monkeypatch
 def test_the_caches_names_hash_all_the_code_that_predictions_need():
     needed = {str(path.relative_to(ROOT / "pipeline")) for path in closure(ROOT / "pipeline/ensemble/predictions.py")}
     # Writing files, naming nets, progress bars and the checks of the configuration decide no probability.
-    other = {"atomic.py", "progress.py", "record.py", "run/key.py"}
+    other = {"atomic.py", "errors.py", "progress.py", "record.py", "run/key.py"}
     needed = {name for name in needed if not name.endswith("__init__.py") and not name.startswith("config/")} - other
     assert not {name for name in needed if not name.startswith((*predictions._CODE, *training_key._CODE))}
 

@@ -1,0 +1,112 @@
+"""YAML that people and other programs write: read within bounds, and refused in one sentence that names the file.
+
+What this project writes itself begins with a checksum of the rest, so that a damaged or edited file is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import MissingError, PipelineError, printable
+
+MOST_BYTES = 256 << 10  # of a file; YAML in Python takes a second for so many
+MOST_VALUES = 100_000  # with every alias counted where it stands: nine lines of aliases can stand for 10^9 values
+CHECKSUM = re.compile(r"# sha256 of the lines below: ([0-9a-f]{64})\n")
+
+
+def read_mapping(path: Path, remedy: str = "") -> dict[str, Any]:
+    """Keys and values of a YAML file; none for an empty one.
+
+    Args:
+        remedy: what to do about a file that cannot be read; by default, to restore it from git.
+    Raises:
+        MissingError: no such file.
+        PipelineError: no file, too large a file, no YAML, no mapping, or not what the checksum in its first line says.
+    """
+    remedy = remedy or f"correct it, or restore it: git restore {shlex.quote(str(path))}"
+    return parse_mapping(_text(path, remedy), path, remedy)
+
+
+def parse_mapping(text: str, path: Path, remedy: str) -> dict[str, Any]:
+    """As `read_mapping`, for the text of a file."""
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is not None and _count(node, {}) > MOST_VALUES:
+            raise PipelineError(f"{path} stands for more than {MOST_VALUES:,} values by its aliases; {remedy}")
+        values = None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError, AttributeError) as error:
+        if isinstance(error, PipelineError):
+            raise
+        raise PipelineError(f"{path} is no YAML: {first_lines(error)}; {remedy}") from None
+    if not isinstance(values or {}, dict):
+        raise PipelineError(f"{path} holds a {type(values).__name__} instead of keys and values; {remedy}")
+    return values or {}
+
+
+def check_files(folder: Path) -> None:
+    """Reads every YAML file below `folder`, since Hydra, which reads them too, knows no bounds.
+
+    Raises:
+        PipelineError: as `read_mapping`.
+    """
+    for path in sorted(folder.rglob("*.yaml")):
+        stat = path.stat()
+        _check(path, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _check(path: Path, changed_ns: int, size: int) -> None:
+    """The other arguments tell a changed file from the one that was read before."""
+    read_mapping(path)
+
+
+def with_checksum(text: str) -> str:
+    """`text` behind a line with its checksum."""
+    return f"# sha256 of the lines below: {hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def first_lines(error: Exception) -> str:
+    """The first two lines of an error that a library explains over several."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    lines = [printable(line.strip()) for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
+
+
+def _text(path: Path, remedy: str) -> str:
+    if not path.exists():
+        raise MissingError(f"{path} is missing; {remedy}")
+    if not path.is_file():
+        raise PipelineError(f"{path} is no file; {remedy}")
+    with path.open("rb") as stream:
+        data = stream.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise PipelineError(f"{path} is larger than {MOST_BYTES >> 10} KiB, so it is no configuration; {remedy}")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); {remedy}") from None
+    checksum = CHECKSUM.match(text)
+    if checksum and hashlib.sha256(text[checksum.end() :].encode()).hexdigest() != checksum[1]:
+        raise PipelineError(
+            f"{path} has changed since it was written; {remedy}; to keep an edit of yours, delete its first line"
+        )
+    return text
+
+
+def _count(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for. A node that holds itself is endless."""
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1  # until it is counted
+        parts = node.value if isinstance(node.value, list) else []
+        inner = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = min(1 + sum(_count(part, known) for part in inner), MOST_VALUES + 1)
+    return known[id(node)]
