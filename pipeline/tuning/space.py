@@ -12,7 +12,6 @@ from pipeline.errors import PipelineError
 
 Space = dict[str, Any] | list[dict[str, Any]]  # one grid, or several grids whose points are trials of one sweep
 POINT = "point"
-DISTRIBUTIONS = ("uniform", "loguniform")  # by their names in ray.tune
 NAMED = tuple(f"model.{key}" for key in ("family", "depth", "residual", "shortcut", "stride_on"))  # in the net's name
 
 
@@ -49,19 +48,8 @@ def chosen(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_space(space: Space, num_samples: int = 1) -> None:
-    """Raises PipelineError for values that are neither a list nor a range, and for points that would be trained twice."""
-    several = isinstance(space, list)
-    for grid in _grids(space):
-        for key, values in grid.items():
-            if not (isinstance(values, list) and values) and not _is_range(values):
-                raise PipelineError(
-                    f"sweep.space: {key} is {values!r}; give a list of values, or {{uniform: [low, high]}} or {{loguniform: [low, high]}}"
-                )
-            if several and not isinstance(values, list):
-                raise PipelineError(
-                    f"sweep.space: {key} is {values!r}; in a list of grids each key has a list of values"
-                )
-    points = example_points(space) if several else []
+    """Raises PipelineError for points that would be trained twice. Values are checked with the configuration."""
+    points = example_points(space) if isinstance(space, list) else []
     if repeated := [point for at, point in enumerate(points) if point in points[:at]]:
         point = ", ".join(f"{key}={value}" for key, value in repeated[0].items())
         raise PipelineError(f"sweep.space: {point} is in two grids; leave it in one")
@@ -113,10 +101,3 @@ def _examples(values: Any) -> list[Any]:
         return values
     low, high = next(iter(values.values()))
     return [low, low + 0.377 * (high - low), high]
-
-
-def _is_range(values: Any) -> bool:
-    if not isinstance(values, dict) or len(values) != 1:
-        return False
-    name, ends = next(iter(values.items()))
-    return name in DISTRIBUTIONS and isinstance(ends, list) and len(ends) == 2 and ends[0] < ends[1]
