@@ -10,7 +10,7 @@ from pipeline.config.section import Amount, Positive, Section
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsConfig(Section):
-    """What goes beyond is refused before memory or disk is spent on it. ImageNet takes less than a third of each.
+    """What goes beyond is refused before memory or disk is spent on it. ImageNet passes.
 
     Archives in an archive are read one deep, where a published format has them (ImageNet's tar of tars).
     """
@@ -21,4 +21,4 @@ class LimitsConfig(Section):
     entries: Positive = 5_000_000  # files and folders of a folder or archive
     entry_mb: Amount = 256.0  # 1e6 bytes: one image file, or one batch of CIFAR
     ratio: Amount = 200.0  # bytes unpacked for each byte of a .tgz or .zip; photographs reach 1.1
-    megapixels: Amount = 250.0  # 1e6 pixels of one image
+    megapixels: Amount = 100.0  # 1e6 pixels of one image, which take 4 bytes each while they are decoded

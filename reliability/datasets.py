@@ -1,0 +1,104 @@
+"""A data set of class folders, and what `pipeline fetch` and `pipeline preprocess` make of one in a child process."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import simplejpeg  # noqa: F401 (imported once here, not in each child)
+from PIL import Image
+
+from pipeline import border
+from pipeline.atomic import read_json
+from pipeline.config import DataConfig
+from pipeline.data.preprocess import preprocess
+from pipeline.data.sources import fetch
+from reliability import Outcome, child
+
+SIDE = 8
+CLASSES = ("cat", "dog", "owl")
+TRAIN, TEST = 4, 2  # images of a class
+MEMORY, TIMEOUT_S = 1 << 30, 5.0
+
+Files = dict[str, bytes]
+
+
+def png(rng: random.Random, side: int = SIDE) -> bytes:
+    pixels = np.frombuffer(rng.randbytes(side * side * 3), np.uint8).reshape(side, side, 3)
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "PNG")
+    return written.getvalue()
+
+
+def class_folders(rng: random.Random) -> Files:
+    """TRAIN and TEST images of each class, by name."""
+    names = [f"train/{name}/{n}.png" for name in CLASSES for n in range(TRAIN)]
+    return {name: png(rng) for name in names + [f"test/{name}/{n}.png" for name in CLASSES for n in range(TEST)]}
+
+
+def tarred(files: Files, mode: str = "w", format_: int = tarfile.PAX_FORMAT) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode, format=format_, encoding="utf-8", errors="surrogateescape") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def zipped(files: Files, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def config(path: Path, **changes: object) -> DataConfig:
+    values = {"name": "set", "source": "folder", "path": str(path), "image_size": SIDE, "num_val": 3, "workers": 1}
+    return DataConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+def prepared(data: DataConfig, root: Path) -> child.Ended:
+    """Ends with the exit status and the words of `pipeline fetch` and `pipeline preprocess`, in limited time and memory."""
+    return child.call(partial(_prepare, data, root), cwd=root, timeout_s=TIMEOUT_S, memory=MEMORY)
+
+
+def _prepare(data: DataConfig, root: Path) -> int:
+    import logging
+    import sys
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        fetch(data, root / "raw", root)
+        preprocess(data, root / "raw", root / "store")
+    except BaseException as error:
+        return border.report(error, "preprocess")
+    return 0
+
+
+Right = Callable[
+    [dict[str, object]], bool
+]  # whether a store's manifest is the right one; False where it has to be refused
+
+
+def outcome(name: str, data: DataConfig, root: Path, right: Right, must: bool = False) -> Outcome:
+    """Ok if the data set became the right store, or was refused in one sentence, with nothing else left behind.
+
+    Args:
+        must: it is a good data set, so that a refusal is no success.
+    """
+    before = set(root.iterdir())
+    ended = prepared(data, root)
+    left = {path.name for path in set(root.iterdir()) - before} - {"raw"}
+    if ended.code == 0:
+        manifest = read_json(root / "store" / "manifest.json")
+        return Outcome(name, left == {"store"} and right(manifest), f"accepted {manifest['counts']}, left {left}")
+    clean = ended.refused() and ended.last_line.isprintable() and left <= {"store.corrupt.txt"}
+    return Outcome(name, clean and not must, f"{ended.summary()} left {left}")
