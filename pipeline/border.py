@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipeline.credentials import redacted
 from pipeline.errors import PipelineError, printable
 
 DEFECT, USER_ERROR, MACHINE, INTERRUPTED = 1, 2, 74, 75
@@ -70,7 +71,7 @@ def report(error: BaseException, verb: str) -> int:
         sentence, status = refusal
         _print(verb, sentence)
         return status
-    traceback.print_exception(error)
+    print(redacted("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     _print(verb, f"this is a defect of the project; please report it with all lines above ({_place(error)})")
     return DEFECT
 
@@ -139,5 +140,5 @@ def _place(error: BaseException) -> str:
 
 def _print(verb: str, text: str) -> None:
     """A line for each problem, each with the command's name."""
-    for line in text.splitlines() or [""]:
+    for line in redacted(text).splitlines() or [""]:
         print(f"pipeline {verb}: {line}", file=sys.stderr)

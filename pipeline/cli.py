@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.border import INTERRUPTED, MACHINE, USER_ERROR, report
+from pipeline.credentials import RedactingFormatter
 from pipeline.errors import MissingError, PipelineError, printable, running
 from pipeline.parent import dvc_arguments, end_with_dvc
 from pipeline.run import Interrupted
@@ -42,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(_help(options.verb))
         return 0 if options.help else USER_ERROR
     end_with_dvc()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         with running(overrides if options.config is None else ["--config", str(options.config)]):
             status = _run(options, overrides)

@@ -6,11 +6,16 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from pipeline.credentials import redacted
+
 _running: list[Sequence[str]] = []  # the words of the command that this process runs
 
 
 class PipelineError(ValueError):
-    """One sentence for the user: what was given, what is allowed, what to do."""
+    """One sentence for the user: what was given, what is allowed, what to do. Credentials in it are hidden."""
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(redacted(sentence))
 
 
 class MissingError(PipelineError, FileNotFoundError):

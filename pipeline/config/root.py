@@ -21,6 +21,7 @@ from pipeline.config.stages import (
     TrackingConfig,
 )
 from pipeline.config.training import RecipeConfig, StartConfig, TrainerConfig
+from pipeline.credentials import refusal
 from pipeline.errors import PipelineError, printable
 
 LONGEST = 800  # characters of a sentence
@@ -124,6 +125,8 @@ def from_dict(values: dict[str, Any]) -> Config:
     """
     from pydantic import ValidationError
 
+    if sentence := refusal(values):
+        raise PipelineError(sentence)
     try:
         config = _adapter().validate_python(filled(values))
     except ValidationError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,9 @@ def join(config: Config, **options: Any) -> bool:
 
     if ray.is_initialized():
         return False
+    _pass_no_secrets()
+    if not address:
+        options["_temp_dir"] = str(_private_folder() / "ray")
     try:
         # "local": without it ray.init joins whatever cluster this machine last ran, even a dead one.
         ray.init(address=address or "local", include_dashboard=False, logging_level=logging.ERROR, **options)
@@ -43,6 +48,33 @@ def join(config: Config, **options: Any) -> bool:
         ) from error
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return True
+
+
+def _private_folder() -> Path:
+    """Where a Ray that starts on this machine keeps its logs and sockets, in a folder that Ray itself opens to all users.
+
+    Raises:
+        PipelineError: another user has, or may enter, the folder.
+    """
+    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / f"ray-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
+        raise PipelineError(
+            f"{folder}, where Ray keeps its logs, must be a folder that you alone may enter (chmod 700); mend that, or name "
+            "another place in RAY_TMPDIR"
+        )
+    return folder
+
+
+def _pass_no_secrets() -> None:
+    """Keeps Tune from copying AWS keys into each trial's runtime environment, which Ray logs and keeps in its store.
+
+    Workers of a local Ray inherit the environment anyway; nodes of a cluster have their own.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE = {n for n in class_cache.ENV_VARS_TO_PROPAGATE if not n.startswith("AWS_")}
 
 
 def check_tracking(location: Location) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -66,7 +67,16 @@ def tracked(root: Path) -> list:
     return mlflow_client.search_runs([mlflow_client.get_experiment_by_name("digits").experiment_id])
 
 
-def test_a_sweep_ranks_its_trials_and_tracks_them_below_one_parent(workspace):
+@pytest.fixture
+def ray_folder(monkeypatch) -> Iterator[Path]:
+    """Where Ray keeps its sessions; a short path, since it makes sockets there."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
+
+
+def test_a_sweep_ranks_its_trials_and_tracks_them_below_one_parent(workspace, ray_folder, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-in-the-environment")
     root = workspace()
     run(root, "sweep.space={model.depth:[8],recipe.lr:[0.1,0.001]}", TO_THE_END)
     best, worst = trials(root)
@@ -77,6 +87,10 @@ def test_a_sweep_ranks_its_trials_and_tracks_them_below_one_parent(workspace):
     assert {best["run_id"], worst["run_id"]} < set(runs)
     (parent,) = [key for key, run in runs.items() if run.data.tags["pipeline.kind"] == "sweep"]
     assert {run.data.tags.get("mlflow.parentRunId") for key, run in runs.items() if key != parent} == {parent}
+    assert [path.stat().st_mode & 0o077 for path in ray_folder.iterdir()] == [0]
+    kept = [path for folder in (root, ray_folder) for path in folder.rglob("*") if path.is_file()]
+    assert any(path.name == "raylet.out" for path in kept)
+    assert not [path for path in kept if b"planted-in-the-environment" in path.read_bytes()]
 
 
 @pytest.mark.slow
