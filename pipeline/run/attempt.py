@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.config.root import leaves
 from pipeline.record import Net
-from pipeline.run.checkpoint import folder_lock
+from pipeline.run.checkpoint import PREVIOUS, folder_lock
 from pipeline.run.launch import rank
 from pipeline.run.run import RUN, Run
 from pipeline.run.stop import Interrupted
@@ -78,6 +78,8 @@ class Attempt:
         self.journal.tags({tracking.NET_TAG: net.to_tag()})
         self.journal.end("FINISHED")
         self.write(status, net)
+        if net.complete:
+            (self.run.folder / PREVIOUS).unlink(missing_ok=True)
         return net
 
     def tag(self, tags: dict[str, str]) -> None:
@@ -88,9 +90,10 @@ class Attempt:
         # A second SIGINT comes out of Lightning as SystemExit.
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
         if self.journal is not None:
-            self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
-            self.journal.end("KILLED" if interrupted else "FAILED")
-            self.write("interrupted" if interrupted else "failed")
+            with suppress(OSError):  # of a full disk, which then ended the training and is the error to show
+                self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
+                self.journal.end("KILLED" if interrupted else "FAILED")
+                self.write("interrupted" if interrupted else "failed")
 
     def _seconds(self) -> float:
         return self._earlier_s + time.monotonic() - self._start

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pickle
 import socket
+import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,36 +18,77 @@ import torch
 from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.atomic import replacing
-from pipeline.errors import PipelineError
+from pipeline.errors import DamagedError, MissingError, PipelineError, printable
+from pipeline.run.weights import BEST, load_weights
 
 LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"  # the one before it, until the training is complete
 
 
 def resumable(folder: Path, key: str) -> Path | None:
-    """The run's last checkpoint, or None before the first.
+    """The run's newest whole checkpoint, None before the first. stderr is told if the last one is damaged.
 
     Raises:
-        PipelineError: the checkpoint belongs to another run, or is damaged.
+        PipelineError: no checkpoint is whole, it belongs to another run, or the best weights so far are damaged.
     """
-    path = folder / LAST
-    if not path.exists():
-        return None
+    anew = f"remove {folder}/*.ckpt to train this run anew"
+    damage = ""
+    for path in filter(Path.exists, (folder / LAST, folder / PREVIOUS)):
+        try:
+            content = _whole(path)
+        except DamagedError as error:
+            damage = damage or str(error)
+            continue
+        if content.get("run_key") != key:
+            raise PipelineError(
+                f"{path} belongs to run {content.get('run_key')}, not {key}; remove {folder} and start again"
+            )
+        if damage:
+            print(f"{damage}; going on from {PREVIOUS}, the checkpoint before it", file=sys.stderr)
+        if content.get("callbacks", {}).get("Recorder", {}).get("best"):
+            _require_best(folder / BEST, anew)
+        return path
+    if damage:
+        raise PipelineError(f"{damage}, and no earlier checkpoint is whole; {anew}")
+    return None
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """The checkpoint's content, its tensors mapped.
+
+    Raises:
+        DamagedError: torch cannot read it, or a part disagrees with its CRC-32, which torch writes and never checks.
+    """
     try:
-        owner = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run_key")
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        with zipfile.ZipFile(path) as archive:
+            if part := archive.testzip():
+                raise DamagedError(f"{path} is damaged ({printable(part)} has changed since it was written)")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (DamagedError, PermissionError):
+        raise
+    except Exception as error:  # damaged bytes raise errors of many kinds, from zipfile, pickle and torch
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PipelineError(f"{path} cannot be read ({reason}); remove it to start this run anew") from None
-    if owner != key:
-        raise PipelineError(f"{path} belongs to run {owner}, not {key}; remove {folder} and start again")
-    return path
+        raise DamagedError(f"{path} is damaged ({printable(reason)})") from None
+
+
+def _require_best(path: Path, remedy: str) -> None:
+    """Raises PipelineError unless the weights that the checkpoint counts on are whole: it cannot make them again."""
+    try:
+        load_weights(path, remedy)
+    except FileNotFoundError:
+        raise MissingError(f"{path} is missing, the best weights so far; {remedy}") from None
 
 
 class AtomicCheckpointIO(CheckpointIO):
     """Writes beside the final name, fsyncs and renames. Lightning's own CheckpointIO can leave a torn file behind."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path, content = Path(path), BytesIO()
+        torch.save(checkpoint, content)
         with replacing(path) as part:
-            torch.save(checkpoint, part)
+            part.write_bytes(content.getbuffer())  # Python's error says that a disk is full, torch's does not
+            if path.exists():
+                _keep(path)
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
@@ -54,6 +97,16 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+def _keep(path: Path) -> None:
+    """Gives the present checkpoint a second name, which it keeps when the next one takes the first."""
+    previous = path.with_name(PREVIOUS)
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(path, previous)
+    except OSError:  # a file system without hard links
+        os.replace(path, previous)
 
 
 @contextmanager

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipeline.atomic import replacing, sha256
-from pipeline.errors import PipelineError
+from pipeline.errors import DamagedError, PipelineError, printable
 from pipeline.record import Net, from_json
 
 BEST = "best.safetensors"  # the weights that a run chose
 HEADER = "pipeline"  # key of the record in the header
+DIGEST = "digest"  # key in the record; a second key in the header would come in a random order
 
 
 def snapshot_name(step: int) -> str:
@@ -27,30 +31,51 @@ def weights_name(net: Net) -> str:
 
 
 def save_weights(model: torch.nn.Module, path: Path, net: Net) -> None:
-    """Weights as safetensors, with the net's record in the header."""
-    from safetensors.torch import save_file
+    """Weights as safetensors, with the net's record and a digest of both in the header."""
+    from safetensors.torch import save
 
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    record = {**net.to_json(), "checkpoint_sha256": ""}
+    content = save(weights, metadata={HEADER: json.dumps({**record, DIGEST: _digest(weights, record)})})
     with replacing(path) as part:
-        save_file(weights, part, metadata={HEADER: json.dumps({**net.to_json(), "checkpoint_sha256": ""})})
+        part.write_bytes(content)  # Python's error says that a disk is full, safetensors' does not
 
 
-def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], Net]:
+def load_weights(
+    path: Path, remedy: str = "copy it again, or train the net again"
+) -> tuple[dict[str, torch.Tensor], Net]:
     """State dict and record that `save_weights` wrote, the record with the file's own hash.
 
+    Args:
+        remedy: what the user can do about a damaged file.
     Raises:
-        PipelineError: a damaged file, or one without a record of this project.
+        PipelineError: a damaged file (`DamagedError`), or one without a record of this project.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as stream:
             header = (stream.metadata() or {}).get(HEADER)
-            if header is None:
-                raise PipelineError(f"{path} was not written by this project: its header holds no net's record")
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise PipelineError(
-            f"{path} cannot be read ({error}); remove it and the run makes or fetches it again"
-        ) from None
-    return state, replace(from_json(json.loads(header)), checkpoint_sha256=sha256(path))
+            record = json.loads(header or "{}")
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise DamagedError(f"{path} is damaged ({printable(error)}); {remedy}") from None
+    if header is None:
+        raise PipelineError(f"{path} was not written by this project: its header holds no net's record")
+    if record.pop(DIGEST, None) not in (None, _digest(state, record)):  # files of earlier versions have none
+        raise DamagedError(f"{path} is damaged (its digest disagrees with its weights and record); {remedy}")
+    return state, replace(from_json(record), checkpoint_sha256=sha256(path))
+
+
+def _digest(weights: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> str:
+    return hashlib.sha256((json.dumps(record) + fingerprint(weights)).encode()).hexdigest()
+
+
+def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
+    """Hex digest of names, shapes and values; the same for any file that holds them."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,7 +1,8 @@
-"""The journal: a run's events on local disk, one JSON object a line.
+"""The journal: a run's events on local disk, one JSON object a line, each with a checksum.
 
 Training appends to it and never waits for a server. `pipeline.tracking.shipper` replays it to MLflow; replaying it twice
-changes nothing.
+changes nothing. A training whose journal cannot be written (a full disk) stops; its checkpoints stay, and the journal
+ends with a whole line.
 """
 
 from __future__ import annotations
@@ -9,17 +10,24 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import threading
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 NAME = "journal.jsonl"
+CRC = b', "crc": "'  # the last key of a line: CRC-32 of the bytes before it
+_told: set[Path] = set()  # journals of whose damage stderr has been told
 
 
 class Journal:
-    """Appends events to `folder`/journal.jsonl; safe to call from several threads of one process."""
+    """Appends events to `folder`/journal.jsonl; safe to call from several threads of one process.
+
+    Events' times never go backwards and pass as the monotonic clock does, even if the system's clock is set back.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,6 +38,8 @@ class Journal:
         for event in events:
             for key in event.get("values", ()):
                 self._last_step[key] = max(self._last_step.get(key, -1), event["step"])
+        start = max([time.time_ns() // 10**6, *(event["time"] for event in events)])
+        self._offset = start - _monotonic_ms()
         if self.path.exists():
             os.truncate(self.path, whole)  # or the next event would continue a line that a crash cut short
 
@@ -61,20 +71,55 @@ class Journal:
         self._append({"event": "end", "status": status})
 
     def _append(self, event: dict[str, Any]) -> None:
-        line = json.dumps({"time": int(time.time() * 1000), **event}) + "\n"
-        with self._lock, self.path.open("a") as stream:
-            stream.write(line)
-            stream.flush()
+        with self._lock, self.path.open("ab", buffering=0) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            rest = memoryview(_line({"time": self._offset + _monotonic_ms(), **event}))
+            try:
+                while rest:  # a disk that fills up takes a part first
+                    rest = rest[stream.write(rest) :]
+            except OSError:
+                os.truncate(self.path, size)
+                raise
             if event["event"] != "metrics":
                 os.fsync(stream.fileno())
 
 
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 10**6
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    head = json.dumps(event).encode()[:-1]
+    return head + CRC + b'%08x"}\n' % zlib.crc32(head)
+
+
 def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Events from byte `offset` on, and the offset behind the last complete line."""
+    """Events from byte `offset` on, and the offset behind the last complete line.
+
+    A line that a full disk cut short, or that has changed since, is left out, which stderr is told once a process.
+    """
     if not path.exists():
         return [], 0
     with path.open("rb") as stream:
         stream.seek(offset)
         text = stream.read()
     whole = text.rfind(b"\n") + 1
-    return [json.loads(line) for line in text[:whole].splitlines()], offset + whole
+    events = list(_events(text[:whole]))
+    if (damaged := events.count(None)) and path not in _told:
+        _told.add(path)
+        print(f"{path}: {damaged} of {len(events)} lines are damaged and left out", file=sys.stderr)
+    return [event for event in events if event is not None], offset + whole
+
+
+def _events(text: bytes) -> Iterator[dict[str, Any] | None]:
+    """The event of each line, None for a damaged one. Lines of earlier versions have no checksum."""
+    for line in text.split(b"\n")[:-1]:
+        head, mark, crc = line.rpartition(CRC)
+        try:
+            if mark and crc != b'%08x"}' % zlib.crc32(head):
+                raise ValueError
+            event = json.loads(line)
+            event.pop("crc", None)
+            yield event if event["event"] and event["time"] else None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            yield None

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from processes import PATIENCE_S, Command, until
-from runs import TINY, Workspaces, a_net, run_folder, train
+from runs import TINY, PowerCut, Workspaces, a_net, assert_same_training, cut, no_more, run_folder, train
 from safetensors.torch import save_file
 
 from pipeline.atomic import sha256
 from pipeline.cli import USER_ERROR
-from pipeline.run.checkpoint import LAST, AtomicCheckpointIO, folder_lock, resumable
+from pipeline.errors import DamagedError
+from pipeline.run.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO, folder_lock, resumable
+from pipeline.run.recorder import Recorder
 from pipeline.run.weights import BEST, load_weights, save_weights
 
 
@@ -91,12 +95,47 @@ def test_a_checkpoint_of_another_run_is_refused(workspace: Workspaces, reference
     assert "Traceback" not in command.output
 
 
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
 def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path: Path, reference: Path) -> None:
     whole = (run_folder(reference) / LAST).read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all", whole[:-100]):
+    middle = len(whole) // 2  # of some weight
+    for content in (whole[:middle], b"", b"no checkpoint at all", whole[:-100], flipped(whole, middle)):
         (tmp_path / LAST).write_bytes(content)
-        with pytest.raises(ValueError, match=r"last\.ckpt cannot be read \(.*\); remove it to start this run anew"):
+        with pytest.raises(
+            ValueError, match=r"last\.ckpt is damaged \(.*\), and no earlier .* remove .*/\*\.ckpt to train"
+        ):
             resumable(tmp_path, "key")
+
+
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    workspace: Workspaces, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = workspace()
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(PowerCut):
+        cut(monkeypatch, Recorder, "on_train_batch_end", 40, False)
+        train(root, "trainer.checkpoint_every_steps=5")
+    path = run_folder(root) / LAST
+    path.write_bytes(flipped(path.read_bytes(), path.stat().st_size // 2))
+    assert train(root, "trainer.checkpoint_every_steps=5").complete
+    assert "last.ckpt is damaged" in (said := capsys.readouterr().err) and "going on from previous.ckpt" in said
+    assert_same_training(root, reference)
+    assert not (run_folder(root) / PREVIOUS).exists()
+
+
+def test_a_training_does_not_go_on_without_its_best_weights(workspace: Workspaces) -> None:
+    root = workspace()
+    train(root, report=no_more)
+    best = run_folder(root) / BEST
+    for content in (flipped(best.read_bytes(), best.stat().st_size // 2), b"{", None):
+        best.unlink() if content is None else best.write_bytes(content)
+        with pytest.raises(ValueError, match=r"best\.safetensors is (damaged|missing).* remove .*/\*\.ckpt to train"):
+            train(root)
+    for checkpoint in run_folder(root).glob("*.ckpt"):
+        checkpoint.unlink()
+    assert train(root).complete
 
 
 def test_a_failed_write_leaves_the_last_checkpoint_and_no_rest(tmp_path: Path) -> None:
@@ -104,6 +143,22 @@ def test_a_failed_write_leaves_the_last_checkpoint_and_no_rest(tmp_path: Path) -
     writer.save_checkpoint({"step": 1}, tmp_path / LAST)
     with pytest.raises(Exception, match="pickle"):
         writer.save_checkpoint({"step": lambda: None}, tmp_path / LAST)
+    assert writer.load_checkpoint(tmp_path / LAST) == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_no_rest(tmp_path: Path) -> None:
+    writer, large = AtomicCheckpointIO(), {"step": 2, "tensor": torch.ones(100_000)}
+    writer.save_checkpoint({"step": 1}, tmp_path / LAST)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            writer.save_checkpoint(large, tmp_path / LAST)
+        with pytest.raises(OSError, match="too large"):
+            save_weights(torch.nn.Linear(1000, 100), tmp_path / BEST, a_net())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert writer.load_checkpoint(tmp_path / LAST) == {"step": 1}
     assert [path.name for path in tmp_path.iterdir()] == [LAST]
 
@@ -121,6 +176,24 @@ def test_weights_come_back_with_what_builds_their_net(tmp_path: Path) -> None:
     assert record == a_net(step=3, val_err1=0.25, checkpoint_sha256=sha256(tmp_path / BEST))
     assert state.keys() == net.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_no_flipped_bit_changes_weights_or_their_record(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    save_weights(net, tmp_path / BEST, a_net(step=3))
+    whole, (state, record) = (tmp_path / BEST).read_bytes(), load_weights(tmp_path / BEST)
+    refused, chance = 0, random.Random(0)
+    for _ in range(300):
+        (tmp_path / BEST).write_bytes(flipped(whole, chance.randrange(len(whole))))
+        try:
+            again, its_record = load_weights(tmp_path / BEST)
+        except (DamagedError, ValueError) as error:
+            assert str(error).startswith(str(tmp_path / BEST))
+            refused += 1
+        else:
+            assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+            assert replace(its_record, checkpoint_sha256=record.checkpoint_sha256) == record
+    assert refused > 250
 
 
 def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import resource
+import time
+
+import pytest
 
 from pipeline.tracking.journal import NAME, Journal, read
 
@@ -54,3 +59,59 @@ def test_reading_continues_from_an_offset(tmp_path):
     _, offset = read(tmp_path / NAME)
     journal.metrics(2, {"a": 2.0})
     assert [event["step"] for event in read(tmp_path / NAME, offset)[0]] == [2]
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path):
+    journal = Journal(tmp_path)
+    journal.metrics(1, {"a": 1.0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / NAME).stat().st_size + 20, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            journal.metrics(2, {"a": 2.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    journal.metrics(3, {"a": 3.0})
+    assert [event["step"] for event in events(tmp_path)] == [1, 3]
+
+
+def test_a_torn_line_in_the_middle_is_left_out_and_said(tmp_path, capsys):
+    for step in (1, 2):
+        Journal(tmp_path).metrics(step, {"a": 1.0})
+    lines = (tmp_path / NAME).read_bytes().splitlines()
+    (tmp_path / NAME).write_bytes(b"\n".join([lines[0][:40], lines[1], b""]))
+    Journal(tmp_path).metrics(3, {"a": 1.0})
+    for _ in range(2):
+        assert [event["step"] for event in events(tmp_path)] == [2, 3]
+    assert capsys.readouterr().err.count("1 of 2 lines are damaged and left out") == 1
+
+
+def test_no_flipped_bit_changes_an_event(tmp_path):
+    journal, chance = Journal(tmp_path), random.Random(0)
+    journal.begin("run", "digits", {"lr": 0.1}, {"tag": "value"})
+    for step in range(3):
+        journal.metrics(step, {"train/loss": step + 0.5})
+    whole, good = (tmp_path / NAME).read_bytes(), events(tmp_path)
+    for _ in range(300):
+        content = bytearray(whole)
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        (tmp_path / NAME).write_bytes(content)
+        left = [{key: event[key] for key in event if key in good[0] or key in good[1]} for event in events(tmp_path)]
+        assert all(event in good for event in left) and len(left) >= len(good) - 2
+
+
+def test_lines_of_earlier_versions_have_no_checksum(tmp_path):
+    (tmp_path / NAME).write_text('{"time": 1, "event": "metrics", "step": 5, "values": {"a": 1.0}}\n')
+    Journal(tmp_path).metrics(5, {"a": 2.0})
+    assert [event["values"] for event in events(tmp_path)] == [{"a": 1.0}]
+
+
+def test_times_do_not_go_backwards_with_the_clock(tmp_path, monkeypatch):
+    journal = Journal(tmp_path)
+    journal.metrics(1, {"a": 1.0})
+    earlier = time.time_ns() - 3600 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: earlier)
+    journal.metrics(2, {"a": 1.0})
+    Journal(tmp_path).metrics(3, {"a": 1.0})
+    times = [event["time"] for event in events(tmp_path)]
+    assert times == sorted(times) and times[-1] - times[0] < 60_000
