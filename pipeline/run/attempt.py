@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.config.root import leaves
+from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
 from pipeline.run.checkpoint import PREVIOUS, folder_lock
 from pipeline.run.launch import rank
@@ -51,13 +52,13 @@ class Attempt:
         if self.processors or not self._earlier_s:  # else an earlier version did not record those of its attempts
             self.processors = tuple(dict.fromkeys((*self.processors, processors)))
 
-    def write(self, status: str, net: Net | None = None) -> None:
+    def write(self, status: str, net: Net | None = None, **facts: Any) -> None:
         if self.journal is None:
             return
         values = {"key": self.run.key, "name": self.run.name, "status": status, "step": self.step}
         values |= {"seconds": self._seconds(), "processors": self.processors}
         values |= {"host": socket.gethostname(), "pid": os.getpid()}
-        write_json(self.run.folder / RUN, {**values, "net": net.to_json() if net else None})
+        write_json(self.run.folder / RUN, {**values, "net": net.to_json() if net else None, **facts})
 
     def close(self, net: Net) -> Net:
         """Writes the final record to run.json and the journal, queues the weights for upload and returns the record."""
@@ -93,7 +94,8 @@ class Attempt:
             with suppress(OSError):  # of a full disk, which then ended the training and is the error to show
                 self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
                 self.journal.end("KILLED" if interrupted else "FAILED")
-                self.write("interrupted" if interrupted else "failed")
+                facts = {"images": error.images} if isinstance(error, DivergedError) else {}
+                self.write("interrupted" if interrupted else "failed", **facts)
 
     def _seconds(self) -> float:
         return self._earlier_s + time.monotonic() - self._start

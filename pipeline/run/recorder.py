@@ -77,6 +77,7 @@ class Recorder(pl.Callback):
         checkpoint["run_key"] = self._attempt.run.key
 
     def save_last(self, trainer: pl.Trainer) -> None:
+        trainer.lightning_module.require_finite()  # type: ignore[operator]
         trainer.save_checkpoint(self._attempt.run.folder / LAST, weights_only=False)
 
     def save_best(self, model: Classifier, step: int, metrics: dict[str, float]) -> None:
@@ -105,6 +106,7 @@ class Recorder(pl.Callback):
             self.save_last(trainer)
 
     def _snapshot(self, step: int, model: Classifier) -> None:
+        model.require_finite()
         if self._attempt.journal is not None:
             path = self._attempt.run.folder / snapshot_name(step)
             save_weights(model.model, path, replace(self._net, step=step, steps=step, snapshot=step))
@@ -119,6 +121,7 @@ class Recorder(pl.Callback):
                 dist.broadcast(buffer, src=0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+        pl_module.require_finite()
         step, metrics = trainer.global_step, pl_module.val_metrics
         self._write(step, metrics)
         if self._attempt.journal is not None:

@@ -21,7 +21,7 @@ from pipeline.run.weights import BEST
 from pipeline.tracking.location import Location, locate
 from pipeline.tracking.shipper import run_id
 
-RUN = "run.json"  # key, name, status, step, seconds, processors, host, pid; the net's record once training has ended
+RUN = "run.json"  # key, name, status, step, seconds, processors, host, pid; the net's record once training has ended; images of a diverged batch
 
 
 @dataclass(frozen=True, kw_only=True)

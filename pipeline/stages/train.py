@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.atomic import write_json
 from pipeline.config import Config
-from pipeline.learn.training.classifier import DivergedError
+from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
 from pipeline.run.fit import fit
 from pipeline.run.launch import rank

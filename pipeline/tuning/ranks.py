@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.config import Config, from_dict
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
-from pipeline.learn.training.classifier import DivergedError
+from pipeline.learn.training.divergence import DivergedError
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net
 from pipeline.run.attempt import end_cut_off

@@ -50,7 +50,7 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
     """
     from ray import tune
 
-    from pipeline.learn.training.classifier import DivergedError
+    from pipeline.learn.training.divergence import DivergedError
     from pipeline.record import Net
     from pipeline.run.fit import Stopped, fit
     from pipeline.run.recorder import Validated

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from processes import Command
-from runs import EPOCH, TINY, Workspaces, checkpoint, metrics, run_folder, tracked, train
+from runs import EPOCH, TINY, Workspaces, assert_same_training, checkpoint, metrics, run_folder, tracked, train
 
 from pipeline.atomic import read_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
+from pipeline.learn.training import classifier
+from pipeline.learn.training.classifier import Classifier
+from pipeline.learn.training.divergence import DivergedError
+from pipeline.learn.training.schedule import lr_at
+from pipeline.run.checkpoint import LAST
 from pipeline.run.recorder import Validated
-from pipeline.run.weights import load_weights
+from pipeline.run.stop import GracefulStop
+from pipeline.run.weights import BEST, load_weights
 
 
 def test_the_last_step_is_validated_though_its_epoch_is_not_due(workspace: Workspaces, reference: Path) -> None:
@@ -64,12 +72,49 @@ def test_a_diverged_training_ends_at_the_next_check_with_one_sentence_and_a_fail
     command = Command(root, "train", *TINY, "recipe.lr=1e30", *checks)
     assert command.wait() == USER_ERROR
     sentence = command.output.strip().splitlines()[-1]
-    assert sentence.startswith("pipeline train: the training loss is nan at step 10; lower recipe.lr (1e+30)")
+    assert re.match(
+        r"pipeline train: the training loss is \S+ at step [2-4] \(learning rate \S+, training images \d+, .*\); "
+        r"lower recipe\.lr \(1e\+30\)",
+        sentence,
+    )
     assert "Traceback" not in command.output
     (run,) = tracked(root)
     assert run.status == "FAILED" and run.tags["pipeline.error"].startswith("DivergedError")
     run_json = read_json(run_folder(root) / "run.json")
     assert (run_json["status"], run_json["step"]) == ("failed", 9)  # the tenth step is not whole
+
+
+def test_a_training_that_diverges_keeps_its_last_good_checkpoint(
+    workspace: Workspaces, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, overrides = workspace(), ("recipe.check_every_steps=50", "trainer.checkpoint_every_steps=10")
+    expected = workspace()
+    train(expected, *overrides)
+    sentences = []
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier, "lr_at", lambda step, *_: 1e30 if step >= 30 else lr_at(step, *_))
+        for _ in range(2):
+            with pytest.raises(DivergedError, match="learning rate 1e\\+30") as raised:
+                train(root, *overrides)
+            sentences.append(str(raised.value))
+            assert checkpoint(root)["global_step"] == 30
+    assert sentences[0] == sentences[1]
+    assert read_json(run_folder(root) / "run.json")["images"] == raised.value.images
+    assert train(root, *overrides).complete
+    assert_same_training(root, expected)
+
+
+def test_weights_that_are_no_numbers_are_never_saved(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = workspace()
+
+    def poisoned(self: GracefulStop, trainer: pl.Trainer, module: Classifier) -> None:
+        with torch.no_grad():
+            module.model.fc.bias[3] = float("inf")
+
+    monkeypatch.setattr(GracefulStop, "on_validation_start", poisoned)
+    with pytest.raises(DivergedError, match=f"weights or the optimiser's state are not finite at step {EPOCH}"):
+        train(root)
+    assert not {path.name for path in run_folder(root).iterdir()} & {LAST, BEST}
 
 
 def test_every_validation_is_reported_once_its_checkpoint_is_on_disk(workspace: Workspaces, reference: Path) -> None:

@@ -63,7 +63,7 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Any]:
         epoch, start = divmod(self.position, len(self))
-        permuted = self._indices[order.permutation(len(self._indices), self._seed, epoch)]
+        permuted = self._permuted(epoch)
         draws = order.draws(self._num_records, self._batches.width, self._seed, epoch)
 
         def make(batch: int) -> Any:
@@ -73,6 +73,14 @@ class TrainLoader:
         for batch in _prefetched(make, range(start, len(self)), self._batches.ahead):
             self.position += 1
             yield batch
+
+    def images(self, position: int) -> np.ndarray:
+        """(batch_size,) record indices of all ranks' batch number `position` since the first epoch began."""
+        epoch, batch = divmod(position, len(self))
+        return self._permuted(epoch)[order.batch_slice(batch, self._batch_size, 0, 1)]
+
+    def _permuted(self, epoch: int) -> np.ndarray:
+        return self._indices[order.permutation(len(self._indices), self._seed, epoch)]
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}

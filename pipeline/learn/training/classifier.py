@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,18 +16,14 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from pipeline.config import RecipeConfig
-from pipeline.errors import PipelineError
 from pipeline.fast.graphs import GraphedStep, pinned
 from pipeline.learn.input.order import noise_seed
+from pipeline.learn.training.divergence import DivergedError, diverged, finite
 from pipeline.learn.training.optimisers import optimisers
 from pipeline.learn.training.schedule import Plateau, lr_at, side_at
 
 # Lightning warns of a training_step that takes an iterator, which this one does to make several steps a call.
 warnings.filterwarnings("ignore", message=".*`dataloader_iter`")
-
-
-class DivergedError(PipelineError):
-    """The training loss is not finite."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +91,7 @@ class Classifier(pl.LightningModule):
         self._seed = seed if drops else None
         self._finish: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]  # the data module's, once training starts
         self._sums, self._val_sums = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+        self._finite = torch.zeros((), dtype=torch.int64)  # steps before the first loss that is not finite
         self._checked = Counts()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -113,6 +110,8 @@ class Classifier(pl.LightningModule):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()  # Lightning gives each module its own mode back after validation
         self._sums = self._sums.to(self.device)
+        # No checkpoint was saved after a loss that was not finite.
+        self._finite = torch.full((), self.global_step, dtype=torch.int64, device=self.device)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 # A checkpoint restores these, perhaps from another device. A recorded step reads its rate from a tensor.
@@ -174,6 +173,7 @@ class Classifier(pl.LightningModule):
         loss, logits = self.loss(shrunk(images, side), labels)
         with torch.no_grad():
             self._count(self._sums, logits, labels, loss * len(labels))
+            self._finite.add_(self._sums[0].isfinite())
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types
@@ -193,12 +193,25 @@ class Classifier(pl.LightningModule):
     def _check(self) -> None:
         counts = self.counts()
         if not math.isfinite(counts.loss):
-            raise DivergedError(
-                f"the training loss is {counts.loss} at step {self.global_step}; lower recipe.lr ({self.recipe.lr}) or add a warm-up (recipe.warmup_lr)"
-            )
+            raise self._diverged(f"the training loss is {counts.loss}")
         if self.warming and counts.since(self._checked)["train/err1"] < self.recipe.warmup_until_err:
             self.warming = False
         self._checked = counts
+
+    def require_finite(self) -> None:
+        """Raises DivergedError unless losses, weights and optimiser state are finite; every rank calls it before saving."""
+        if not math.isfinite(loss := self.counts().loss):
+            raise self._diverged(f"the training loss is {loss}")
+        states = [state.values() for optimizer in self.trainer.optimizers for state in optimizer.state.values()]
+        values = [*self.model.parameters(), *self.model.buffers(), *chain(*states)]
+        if not self.trainer.strategy.reduce_boolean_decision(finite(filter(torch.is_tensor, values)), all=True):
+            raise self._diverged("weights or the optimiser's state are not finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        """Every rank calls it; on each, its own count of finite losses ends where its loss first was not finite."""
+        step = min(int(torch.as_tensor(self.all_gather(self._finite)).min()) + 1, self.global_step)
+        rate = lr_at(step - 1, self.recipe, self.warming, self.plateau.drops)
+        return diverged(what, step, rate, self.trainer.train_dataloader.images(step - 1).tolist(), self.recipe)  # type: ignore[union-attr]
 
     def on_validation_epoch_start(self) -> None:
         self._val_sums = torch.zeros(4, dtype=torch.float64, device=self.device)

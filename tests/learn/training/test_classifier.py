@@ -16,7 +16,10 @@ from runs import composed
 from pipeline.config import RecipeConfig
 from pipeline.evaluation.errors import wrong
 from pipeline.learn.models import build_model
-from pipeline.learn.training.classifier import Classifier, Counts, DivergedError, _count
+from pipeline.learn.training.classifier import Classifier, Counts, _count
+from pipeline.learn.training.divergence import DivergedError, finite
+
+WARM = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_until_err=0.8", "recipe.warmup_fraction=0")
 
 
 @cache
@@ -57,8 +60,10 @@ def test_ties_are_errors_as_they_are_when_a_run_is_evaluated() -> None:
 
 def after(net: Classifier, loss: float, wrong1: float, images: float = 100.0) -> Counts:
     """Counts of a net that has seen so much more, looked at as its training does, on one process."""
-    strategy = SimpleNamespace(reduce=lambda sums, reduce_op: sums)
-    net._trainer = SimpleNamespace(strategy=strategy, global_step=7, world_size=1)  # type: ignore[assignment]
+    strategy = SimpleNamespace(reduce=lambda sums, reduce_op: sums, all_gather=lambda tensor, *_, **__: tensor)
+    loader = SimpleNamespace(images=lambda position: np.arange(position, position + 20))
+    net._trainer = SimpleNamespace(strategy=strategy, global_step=7, world_size=1, train_dataloader=loader)  # type: ignore[assignment]
+    net._finite.fill_(3)
     net._sums += torch.tensor([loss, wrong1, 0.0, images], dtype=torch.float64)
     net._check()
     return net.counts()
@@ -74,11 +79,20 @@ def test_metrics_are_means_over_the_images_since_an_earlier_look() -> None:
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_ends_training_with_what_to_do(loss: float) -> None:
-    with pytest.raises(DivergedError, match=rf"the training loss is {loss} at step .*; lower recipe\.lr \(0\.1\)"):
-        after(classifier(), loss=loss, wrong1=0.0)
+    with pytest.raises(
+        DivergedError, match=rf"the training loss is {loss} at step 4 .* 3, 4, 5.*; lower recipe\.lr"
+    ) as raised:
+        after(classifier("recipe.schedule=multistep"), loss=loss, wrong1=0.0)
+    assert "(learning rate 0.1, " in str(raised.value) and raised.value.images == list(range(3, 23))
+    with pytest.raises(DivergedError, match=r"lower recipe\.warmup_lr \(0\.01\)"):
+        after(classifier(*WARM), loss=loss, wrong1=0.0)
 
 
-WARM = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_until_err=0.8", "recipe.warmup_fraction=0")
+def test_one_value_that_is_no_number_is_noticed_and_large_ones_are_numbers() -> None:
+    tensors = [torch.full((3, 4), 3e38), torch.zeros(0), torch.arange(3), torch.tensor(1.0, dtype=torch.float64)]
+    assert finite(tensors) and finite([])
+    for bad in (math.nan, -math.inf):
+        assert not finite([*tensors, torch.tensor([0.0, bad])])
 
 
 def test_the_warm_up_ends_when_the_error_since_the_last_look_is_below_the_bound() -> None:
