@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -130,7 +130,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is not None:  # Annotated
         return _fits(value, origin)
     if is_dataclass(kind):
-        return isinstance(value, kind) and all(_fits(getattr(value, k), t) for k, t in get_type_hints(kind).items())
+        types = get_type_hints(kind)
+        return isinstance(value, kind) and all(_fits(getattr(value, f.name), types[f.name]) for f in fields(kind))
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
