@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.evaluation.intervals import wilson
 from pipeline.report import markdown as md
 from pipeline.report.inputs import ReportInputs
+from pipeline.report.lettering import lettering
 from pipeline.report.theme import Draw, Theme, new_figure
 
 MOST_CLASSES = 30  # with more classes, the figure has those with the highest error
@@ -75,7 +76,8 @@ def by_class(rows: Sequence[ClassError], overall: float) -> Draw:
             f"all classes {100 * overall:.2f}", (100 * overall, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
             textcoords="offset points", ha="center", color=theme.palette[1], fontsize=9, fontweight="bold",
         )  # fmt: skip
-        axes.set_yticks(at, [shorten(name, 24) for name, *_ in rows], color=theme.text)
+        labels, options = lettering([name for name, *_ in rows], 24)
+        axes.set_yticks(at, labels, color=theme.text, **options)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, 105 * max([overall, *(high for *_, high in rows)]))
         axes.grid(False, axis="y")
@@ -106,10 +108,10 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Draw:
                 text, ink = (f"{counts[i][j]:,}", theme.text) if counts[i][j] else ("·", theme.muted)
                 weight = "bold" if i == j else "normal"
                 axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=8.5, fontweight=weight)
-        labels = [shorten(name, 14) for name in names]
+        labels, options = lettering(names, 14)
         slanted = {} if max(map(len, labels)) <= 4 else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(K), labels, color=theme.text, **slanted)
-        axes.set_yticks(range(K), labels, color=theme.text)
+        axes.set_xticks(range(K), labels, color=theme.text, **slanted, **options)
+        axes.set_yticks(range(K), labels, color=theme.text, **options)
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -118,7 +120,3 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Draw:
         return figure
 
     return draw
-
-
-def shorten(name: str, most: int) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pages import is_picture
@@ -20,6 +23,47 @@ def test_class_figures_draw_any_number_of_classes(K):
     counts = np.random.default_rng(0).integers(0, 5, (K, K)).tolist()
     assert is_picture(confusion(counts, [f"a class of things {i}" for i in range(K)]), DARK)
     assert is_picture(by_class([(f"class {i}", i / 10 / K, *wilson(i, 10 * K)) for i in range(K)], 0.05))
+
+
+ODD_NAMES = [
+    "$",
+    "$x_1^",
+    r"\frac{",
+    "a_b^c",
+    "猫犬",
+    "🐶",
+    "क्षत्रिय",
+    "e" * 500,
+    "e" * 499 + "f",
+    " ",
+    "\u202eabc",
+    "%",
+    "{}",
+    "&<b>",
+]
+
+
+def test_class_figures_draw_any_names_without_a_missing_glyph():
+    """As many texts as classes reach the picture, since each is drawn as it is or escaped."""
+    K = len(ODD_NAMES)
+    counts = np.random.default_rng(0).integers(1, 5, (K, K)).tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for draw in (confusion(counts, ODD_NAMES), by_class([(name, 0.1, 0.05, 0.2) for name in ODD_NAMES], 0.1)):
+            assert is_picture(draw)
+            (axes,) = draw(DARK).axes
+            assert len(axes.get_yticklabels()) == K
+
+
+@pytest.mark.parametrize("names", [["only"], [f"class {n} with a $ign and 猫" for n in range(1000)]])
+def test_one_class_and_a_thousand_make_sections(names):
+    K = len(names)
+    inputs = make_sample(classes=["a", "b"])
+    per_class = [{"class": name, "test_err1": 0.1, "count": 10} for name in names]
+    counts = [[9 * (i == j) + (j == (i + 1) % K and K > 1) for j in range(K)] for i in range(K)]
+    evaluation = {**inputs.evaluation, "per_class": per_class, "confusion": counts}
+    figure, rest = classes(replace(inputs, data={**inputs.data, "classes": names}, evaluation=evaluation))
+    assert is_picture(figure.draw) and ("No confusions" in rest) == (K == 1)
 
 
 def test_many_classes_get_a_list_of_confusions():
