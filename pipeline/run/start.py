@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config, ModelConfig, StartConfig
-from pipeline.errors import MissingError, PipelineError
-from pipeline.learn.models.mapping import mapped, state_in
+from pipeline.errors import MissingError, PipelineError, printable
+from pipeline.learn.models.mapping import mapped
 from pipeline.record import Net, from_json
+from pipeline.run.foreign import header_of, read_weights
 from pipeline.run.weights import BEST, HEADER
 from pipeline.tracking.location import Location, require_answer
 
@@ -128,7 +129,7 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
         return Start(source, _published(source.removeprefix(TORCHVISION)), normalize)
     if not source.startswith(RUN):
         path = Path(source)
-        if not path.is_file():
+        if not path.exists():
             raise MissingError(f"start.weights={source}: no such file; {_allowed()}")
         return _start(source, path)
     run = source.removeprefix(RUN)
@@ -141,15 +142,16 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
 
 def _start(source: str, path: Path) -> Start:
     """A file's weights, with the record in its header if this project wrote it."""
-    from safetensors import safe_open
-
-    state = read_weights(path)
-    if not _is_safetensors(path):
-        return Start(source, state)
-    with safe_open(path, "pt") as stream:
-        header = (stream.metadata() or {}).get(HEADER)
-    net = from_json(json.loads(header)) if header else None
+    state, header = read_weights(path), header_of(path, HEADER)
+    net = _net(path, header) if header else None
     return Start(source, state, net.normalize if net else "", net)
+
+
+def _net(path: Path, header: str) -> Net:
+    try:
+        return from_json(json.loads(header))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise PipelineError(f"{printable(path)}: its header holds no record of a net ({printable(error)})") from None
 
 
 def _word(value: Any) -> str:
@@ -160,44 +162,6 @@ def _wiring(model: ModelConfig) -> tuple[str, str]:
     """The part of model.* that decides what a net computes with given weights."""
     padded = model.residual and model.shortcut == "A"
     return model.name, model.shortcut_zeros if padded else ""
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Weights by name from a file of torch.save or safetensors; never runs code that the file holds.
-
-    Raises:
-        PipelineError: the file cannot be read that way, or holds no weights by name.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        if _is_safetensors(path):
-            from safetensors.torch import load_file
-
-            loaded: Any = load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise PipelineError(
-            f"{path} cannot be read without running code of its own ({_first_line(error)}); save the net's state_dict() "
-            "alone, or convert it to safetensors"
-        ) from None
-    except (RuntimeError, EOFError, OSError, SafetensorError) as error:
-        raise PipelineError(f"{path} cannot be read: {_first_line(error)}") from None
-    try:
-        return state_in(loaded)
-    except PipelineError as error:
-        raise PipelineError(f"{path}: {error}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["unknown"])[0][:150]
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether the file starts as safetensors do: 8 bytes of the header's length, then its JSON."""
-    with path.open("rb") as stream:
-        return stream.read(9)[8:] == b"{"
 
 
 def _published(name: str) -> dict[str, Tensor]:
