@@ -25,6 +25,7 @@ import numpy as np
 from pipeline.atomic import read_json
 from pipeline.data.shards import ShardRecords
 from pipeline.data.splits import SPLITS, stratified
+from pipeline.data.verified import verify
 from pipeline.errors import MissingError, PipelineError, hint
 
 __all__ = ["ArrayRecords", "Manifest", "ShardRecords", "Statistics", "Store", "open_store"]
@@ -120,7 +121,7 @@ class ArrayWriter:
 
 
 class Store:
-    """An open store; see `open_store`."""
+    """An open store; see `open_store`. Its files are verified when they are first used (`DamagedError`)."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
@@ -134,7 +135,7 @@ class Store:
         Raises:
             PipelineError: unknown split; more images than there are, or too few for all classes.
         """
-        with np.load(self.path / "splits.npz") as stored:
+        with self._opened("splits.npz") as stored:
             train = stored[f"{_checked(split)}_train"]
             val = stored["holdout_val"] if split == "holdout" else train[:0]
         if num_train and num_train != len(train):
@@ -148,7 +149,7 @@ class Store:
         Raises:
             PipelineError: neither holdout nor full.
         """
-        with np.load(self.path / "statistics.npz") as stored:
+        with self._opened("statistics.npz") as stored:
             return Statistics(
                 **{field.name: stored.get(f"{_checked(split)}_{field.name}") for field in fields(Statistics)}
             )
@@ -161,7 +162,15 @@ class Store:
         """Every test image. Code that selects must not call this."""
         return self._records("test")
 
+    def _opened(self, name: str) -> Any:
+        self._verify(name)
+        return np.load(self.path / name)
+
+    def _verify(self, *names: str) -> None:
+        verify(self.path, {name: self.manifest.files[name]["sha256"] for name in names})
+
     def _records(self, split: str) -> ArrayRecords | ShardRecords:
+        self._verify(*(name for name in self.manifest.files if name.startswith((f"{split}_", f"{split}-"))))
         return (ArrayRecords if self.manifest.format == "arrays" else ShardRecords)(self.path, split)
 
 

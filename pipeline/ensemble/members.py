@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from pipeline.record import Net, from_json
 from pipeline.run.weights import BEST, weights_name
 from pipeline.tracking import registry, shipper
 from pipeline.tracking.location import Location, locate
+
+log = logging.getLogger(__name__)
 
 SPLIT = "holdout"  # the only split with images to choose on
 LISTED = 8  # runs in the error about a missing one
@@ -142,16 +145,18 @@ class Source:
         return probabilities(weights, images, self.runs / FOLDER, self.device, self.workers)
 
     def fetch(self, net: Net, folder: Path) -> Path:
-        """The net's weights below `folder`: from its run's folder or, where that is gone or changed, from MLflow.
+        """The net's weights below `folder`: from there, from its run's folder or from MLflow, whichever first has them whole.
+
+        A file that has changed since its training is named on stderr.
 
         Raises:
             MissingError: neither the run's folder nor MLflow has them.
             PipelineError: MLflow's file is not the one that the run reported.
         """
         path, local = folder / weights_file(net), self.runs / net.key / weights_name(net)
-        if not path.exists():
+        if not _is_whole(path, net):
             with replacing(path) as part:
-                if local.is_file() and sha256(local) == net.checkpoint_sha256:
+                if _is_whole(local, net):
                     shutil.copyfile(local, part)
                 else:
                     self._download(net, local, part)
@@ -173,6 +178,15 @@ class Source:
                 f"the weights of run {net.run_id} in MLflow have sha256 {digest[:12]}, the run reported "
                 f"{net.checkpoint_sha256[:12]}; {remedy}"
             )
+
+
+def _is_whole(path: Path, net: Net) -> bool:
+    if not path.is_file():
+        return False
+    whole = sha256(path) == net.checkpoint_sha256
+    if not whole:
+        log.warning("%s is not the file that run %s reported; another copy is used", path, net.key)
+    return whole
 
 
 def weights_file(net: Net) -> str:

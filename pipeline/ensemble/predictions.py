@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,6 +43,7 @@ FOLDER = "predictions"  # below paths.runs
 AVERAGED = 50_000  # training images, as augmented in their first epoch, that batch norm's statistics are averaged over
 AS_TRAINED = EvaluationConfig(views="single", batchnorm="running", runs="members")
 VIEWED = 32  # images whose views are in memory together
+DIGEST = hashlib.sha256().digest_size
 BATCH = 250  # images in a forward pass; with more, a CPU's cache does not hold them from layer to layer
 _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides the probabilities beside the training code.
@@ -108,15 +112,29 @@ def probabilities(
 def kept(checkpoint: str, images: Images, cache: Path) -> NDArray[np.float32] | None:
     """The cached probabilities of the weights with this sha256; None where there are none."""
     path = cache / _name(checkpoint, images)
-    return np.load(path, mmap_mode="r") if path.exists() else None
+    if not path.exists():
+        return None
+    if not _is_whole(path, path.stat().st_mtime_ns):
+        print(f"{path} is damaged; the probabilities are computed again", file=sys.stderr)
+        return None
+    return np.load(path, mmap_mode="r")
 
 
 def keep(checkpoint: str, images: Images, cache: Path, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Caches (N, K) probabilities; returns them memory-mapped."""
-    path = cache / _name(checkpoint, images)
-    with replacing(path) as part, part.open("wb") as stream:
-        np.save(stream, values)
+    path, content = cache / _name(checkpoint, images), BytesIO()
+    np.save(content, values)
+    content.write(hashlib.sha256(content.getbuffer()).digest())
+    with replacing(path) as part:
+        part.write_bytes(content.getbuffer())
     return np.load(path, mmap_mode="r")
+
+
+@cache
+def _is_whole(path: Path, modified_ns: int) -> bool:
+    """Whether a file ends in the sha256 of what comes before, which NumPy does not read. Looked at once a process."""
+    content = path.read_bytes()
+    return hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
 
 
 def _name(checkpoint: str, images: Images) -> str:

@@ -17,12 +17,11 @@ from pipeline.config import NO_GLOBAL_POOL, Config
 from pipeline.ensemble.alternatives import alternatives
 from pipeline.ensemble.build import read_ensemble
 from pipeline.ensemble.judge import judge, to_track, write_answers
-from pipeline.ensemble.members import Source, weights_file
+from pipeline.ensemble.members import Source
 from pipeline.ensemble.predictions import Images, all_images, validation_images
 from pipeline.ensemble.responses import responses_of
 from pipeline.errors import hint
 from pipeline.record import Net, best_on_validation, from_json
-from pipeline.run.weights import BEST
 from pipeline.tracking.location import first_line
 from pipeline.tracking.registry import keep_test_errors
 from pipeline.tracking.shipper import ship_all
@@ -34,14 +33,13 @@ log = logging.getLogger(__name__)
 def run(config: Config, workspace: Workspace) -> None:
     source = Source.configured(config, workspace.store(config.data.name))
     ensemble = read_ensemble(workspace.ensemble, source.store.manifest.content_hash)
-    nets = [(net, workspace.ensemble / weights_file(net)) for net in ensemble.members]
     summary = workspace.result("train")
-    if (named := source.named(summary)) is not None:
-        nets.append((named, source.runs / named.key / BEST))
-    else:
+    if (named := source.named(summary)) is None:
         print(f"{workspace.shown(summary)} is missing, so there is no named run: the ensemble is tested alone")
     images = all_images("test", source.store, source.store.test(), config.evaluation)
     with TemporaryDirectory(dir=source.runs) as folder:
+        nets = [(net, source.fetch(net, workspace.ensemble)) for net in ensemble.members]
+        nets += [(named, source.fetch(named, Path(folder)))] if named else []
         if config.evaluation.runs == "all":
             checkpoints = {net.checkpoint_sha256 for net, _ in nets}
             others = (net for net in source.finished() if net.checkpoint_sha256 not in checkpoints)

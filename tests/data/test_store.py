@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.atomic import write_json
+from pipeline.atomic import sha256, write_json
+from pipeline.data import verified
 from pipeline.data.store import ArrayRecords, ArrayWriter, Manifest, open_store
+from pipeline.data.verified import notes_file, verify
+from pipeline.errors import DamagedError
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 4, 4, 3), dtype=np.uint8)
@@ -29,7 +32,7 @@ def make_manifest(folder: Path, **changes) -> Manifest:
         "image_size": 4,
         "split": {"num_val": 3, "seed": 0},
         "skipped": (),
-        "files": {p.name: {"bytes": p.stat().st_size, "sha256": ""} for p in folder.iterdir()},
+        "files": {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in folder.iterdir()},
     }
     return Manifest.make(**(facts | changes))
 
@@ -99,6 +102,42 @@ def test_a_missing_store_and_a_missing_or_shortened_file_are_named(store):
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"train_images\.npy is missing"):
         open_store(store)
+
+
+READS = {
+    "train_images.npy": lambda store: store.train(),
+    "train_labels.npy": lambda store: store.train(),
+    "test_images.npy": lambda store: store.test(),
+    "splits.npz": lambda store: store.split_indices("holdout"),
+    "statistics.npz": lambda store: store.statistics("full"),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_file_that_has_changed_is_named_before_its_first_use(name, store):
+    READS[name](open_store(store))
+    content = bytearray((store / name).read_bytes())
+    content[-40] ^= 1
+    (store / name).write_bytes(content)
+    with pytest.raises(DamagedError, match=f"{name} is not as preprocess wrote it; run `pipeline preprocess`"):
+        READS[name](open_store(store))
+    if name != "test_images.npy":  # which nobody else reads
+        open_store(store).test()
+
+
+def test_a_large_file_is_hashed_once_a_machine_until_it_changes(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    hashed, digests = [], {"train_images.npy": sha256(store / "train_images.npy")}
+    monkeypatch.setattr(verified, "sha256", lambda path: hashed.append(path) or sha256(path))
+    for _ in range(2):
+        monkeypatch.setattr(verified, "_verified", {})  # another process
+        verify(store, digests, large=100)
+    assert len(hashed) == 1
+    (store / "train_images.npy").touch()
+    notes_file().write_text("{")
+    monkeypatch.setattr(verified, "_verified", {})
+    verify(store, digests, large=100)
+    assert len(hashed) == 2 and "checksum" in notes_file().read_text()
 
 
 def test_the_content_hash_covers_everything_but_the_name(store):

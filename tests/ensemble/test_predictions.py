@@ -51,6 +51,17 @@ def test_a_second_call_needs_no_forward_pass(world, monkeypatch):
     assert np.array_equal(predict(world, key), first)
 
 
+@pytest.mark.parametrize("damage", [lambda c: c[:-200] + b"x" + c[-199:], lambda c: c[:-1], lambda c: b""])
+def test_damaged_probabilities_are_computed_again(damage, world, capsys):
+    key = world.add_run(0.1)
+    first = np.array(predict(world, key))
+    (path,) = (world.runs / "predictions").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert np.array_equal(predict(world, key), first) and path.read_bytes() == whole
+    assert f"{path} is damaged; the probabilities are computed again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("changed", predictions._CODE)
 def test_changed_code_is_not_answered_from_the_cache(changed, world, monkeypatch, tmp_path):
     key = world.add_run(0.1)
@@ -67,8 +78,8 @@ def test_changed_code_is_not_answered_from_the_cache(changed, world, monkeypatch
 
 def test_the_caches_names_hash_all_the_code_that_predictions_need():
     needed = {str(path.relative_to(ROOT / "pipeline")) for path in closure(ROOT / "pipeline/ensemble/predictions.py")}
-    # Writing files, naming nets, progress bars and the checks of the configuration decide no probability.
-    other = {"atomic.py", "errors.py", "progress.py", "record.py", "run/key.py"}
+    # Writing and verifying files, naming nets, progress bars and the checks of the configuration decide no probability.
+    other = {"atomic.py", "credentials.py", "data/verified.py", "errors.py", "progress.py", "record.py", "run/key.py"}
     needed = {name for name in needed if not name.endswith("__init__.py") and not name.startswith("config/")} - other
     assert not {name for name in needed if not name.startswith((*predictions._CODE, *training_key._CODE))}
 
