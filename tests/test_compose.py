@@ -26,6 +26,7 @@ from imports import ROOT
 from processes import free_port, until
 
 COMPOSE = shutil.which("docker-compose", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+HARD = "a:b\\c\"d'e%f $g#h"  # a password that each file needs to escape
 POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path(), key=lambda p: int(p.parent.name))
 
 
@@ -45,10 +46,14 @@ def services() -> dict[str, Any]:
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """docker/secrets/ as make-secrets.sh fills it, in a folder of its own."""
     root = tmp_path_factory.mktemp("checkout")
-    (root / "docker").mkdir()
+    folder = root / "docker" / "secrets"
+    folder.mkdir(parents=True)
+    for name in ("postgres_password", "s3_secret_key", "mlflow_password"):  # as someone chose them
+        (folder / name).write_text(HARD + "\n")
     shutil.copy(ROOT / "docker" / "make-secrets.sh", root / "docker")
-    subprocess.run([root / "docker" / "make-secrets.sh"], check=True, cwd="/")
-    return root / "docker" / "secrets"
+    done = subprocess.run([root / "docker" / "make-secrets.sh"], check=True, cwd="/", capture_output=True, text=True)
+    assert done.stderr.count("was open to other users and is closed now") == 3
+    return folder
 
 
 # What Compose says
@@ -78,7 +83,56 @@ def test_images_are_pinned_by_tag(services: dict[str, Any]) -> None:
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
     images = [service["image"] for service in services.values()] + re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     for image in images:
-        assert re.fullmatch(r"[\w./-]+:(?!latest)\S*\d\S*", image), image
+        assert re.fullmatch(r"[\w./-]+:(?!latest)\S*\d[^\s@]*(@sha256:[0-9a-f]{64})?", image), image
+
+
+@pytest.mark.parametrize("files", [(), ("--file", "docker-compose.yml", "--file", "docker/public.yml")])
+def test_no_service_has_more_rights_than_it_needs(files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBLIC_HOST", "mlflow.example.org")
+    for name, service in json.loads(_compose(*files, "config", "--format", "json").stdout)["services"].items():
+        assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"] > 0 and int(service["mem_limit"]) > 0, name
+        assert service.get("read_only") or name == "s3", name
+
+
+def test_opened_to_the_network_mlflow_asks_for_a_password_and_tls_is_all_that_is_published(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ("--file", "docker-compose.yml", "--file", "docker/public.yml", "config", "--format", "json")
+    monkeypatch.delenv("PUBLIC_HOST", raising=False)
+    assert "PUBLIC_HOST" in _compose(*files).stderr
+    monkeypatch.setenv("PUBLIC_HOST", "mlflow.example.org")
+    public = json.loads(_compose(*files).stdout)["services"]
+    ports = [port for service in public.values() for port in service.get("ports", [])]
+    assert {port["published"] for port in ports if port.get("host_ip") != "127.0.0.1"} == {"80", "443"}
+    # The arguments of docker-compose.yml and no others, so that the two files cannot drift apart.
+    shared = [part for part in services["mlflow"]["command"] if not part.startswith("--allowed-hosts")]
+    assert (
+        public["mlflow"]["command"][: len(shared)] == shared
+        and "--app-name=basic-auth" in public["mlflow"]["entrypoint"][5]
+    )
+    for name in ("ray-head", "ray-worker", "trainer"):
+        added = [secret["target"] for secret in public[name]["secrets"]]
+        assert added == ["/run/secrets/ray_token", "/home/pipeline/.mlflow/credentials"]
+
+
+def test_images_are_pinned_by_the_digest_that_docker_names(tmp_path: Path) -> None:
+    for path in ("docker-compose.yml", "docker/public.yml", "docker/Dockerfile", "docker/pin-images.sh"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    (tmp_path / "docker-command").mkdir()
+    command, pin = tmp_path / "docker-command" / "docker", [tmp_path / "docker" / "pin-images.sh"]
+    environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    command.touch(mode=0o755)
+    for letter in "ab":  # the second time, digests change
+        command.write_text(f"#!/bin/sh\necho sha256:{letter * 64}\n")
+        subprocess.run(pin, check=True, env=environment, capture_output=True)
+    pinned = "".join((tmp_path / path).read_text() for path in ("docker-compose.yml", "docker/Dockerfile"))
+    assert pinned.count("a" * 64) == 0 and pinned.count(f":16-bookworm@sha256:{'b' * 64}\n") == 1
+    assert pinned.count(f"python:3.11-slim-bookworm@sha256:{'b' * 64}") == 2 and "resnet-pipeline:0.1.0\n" in pinned
+    command.write_text("#!/bin/sh\nexit 1\n")
+    done = subprocess.run(pin, check=False, env=environment, capture_output=True, text=True)
+    assert done.returncode == 74 and "no digest of" in done.stderr
 
 
 def test_passwords_lie_in_files_only(services: dict[str, Any]) -> None:
@@ -129,8 +183,10 @@ def test_the_scripts_exist_and_reach_their_container(services: dict[str, Any]) -
     assert "!docker/*.py" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
-def test_every_secret_is_made_private_and_ignored_by_git(secrets: Path) -> None:
-    declared = json.loads(_compose("config", "--format", "json").stdout)["secrets"]
+def test_every_secret_is_made_private_and_ignored_by_git(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBLIC_HOST", "mlflow.example.org")
+    files = ("--file", "docker-compose.yml", "--file", "docker/public.yml")
+    declared = json.loads(_compose(*files, "config", "--format", "json").stdout)["secrets"]
     for secret in declared.values():
         path = secrets / Path(secret["file"]).relative_to(ROOT / "docker" / "secrets")
         assert path.stat().st_size > 0 and stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -144,12 +200,33 @@ def test_secrets_stay_when_made_again_and_agree(secrets: Path) -> None:
     subprocess.run([secrets.parent / "make-secrets.sh"], check=True)
     assert {path.name: path.read_text() for path in secrets.iterdir()} == before
 
-    assert before["pgpass"].strip().split(":") == ["postgres", "5432", "mlflow", "mlflow", before["postgres_password"]]
-    credentials = configparser.ConfigParser()
+    assert before["pgpass"] == "postgres:5432:mlflow:mlflow:" + re.sub(r"([\\:])", r"\\\1", HARD) + "\n"
+    credentials = configparser.RawConfigParser()  # as boto's
     credentials.read_string(before["s3_credentials"])
     (pair,) = json.loads(before["s3_identities"])["identities"][0]["credentials"]
-    assert list(pair.values()) == list(credentials["default"].values())
+    assert list(pair.values()) == list(credentials["default"].values()) == ["mlflow", HARD]
+    for name, key in (("mlflow_auth", "admin_password"), ("mlflow_credentials", "mlflow_tracking_password")):
+        parser = configparser.ConfigParser()  # as MLflow's
+        parser.read_string(before[name])
+        assert parser["mlflow"][key] == HARD
     assert (secrets.parents[1] / ".env").read_text() == f"PIPELINE_UID={os.getuid()}\nPIPELINE_GID={os.getgid()}\n"
+
+
+@pytest.mark.parametrize("text", ["two\nlines\n", " space", "tab\there", "\xe4"])
+def test_a_secret_that_its_readers_would_misread_is_refused(secrets: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "docker" / "secrets").mkdir(parents=True)
+    shutil.copy(secrets.parent / "make-secrets.sh", tmp_path / "docker")
+    (tmp_path / "docker" / "secrets" / "postgres_password").write_text(text)
+    done = subprocess.run([tmp_path / "docker" / "make-secrets.sh"], check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and "one line of printable ASCII" in done.stderr
+
+
+def test_a_secret_that_is_a_link_is_refused(secrets: Path, tmp_path: Path) -> None:
+    (tmp_path / "docker" / "secrets").mkdir(parents=True)
+    shutil.copy(secrets.parent / "make-secrets.sh", tmp_path / "docker")
+    (tmp_path / "docker" / "secrets" / "ray_token").symlink_to(secrets / "ray_token")
+    done = subprocess.run([tmp_path / "docker" / "make-secrets.sh"], check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and "no link" in done.stderr
 
 
 # The services themselves
@@ -198,7 +275,7 @@ def _mlflow(service: dict[str, Any], folder: Path, backend: str) -> Iterator[int
     replaced = {"--host": "127.0.0.1", "--port": f"{port}", "--workers": "1"}
     replaced |= {"--backend-store-uri": backend, "--artifacts-destination": f"{folder}/artifacts"}
     command = [part for part in service["command"] if part.partition("=")[0] not in replaced]
-    command[0] = str(Path(sys.executable).parent / command[0])
+    command[0] = command[0] if command[0] == "sh" else str(Path(sys.executable).parent / command[0])
     command += [f"{name}={value}" for name, value in replaced.items()]
     ours = {key: value for key, value in service["environment"].items() if key.startswith("MLFLOW_")}
     options = {"cwd": folder, "env": {**os.environ, **ours}}
@@ -257,7 +334,7 @@ def test_mlflow_keeps_runs_in_postgresql_under_the_secret_password(
     import mlflow
     import psycopg
 
-    server, password = f"127.0.0.1:{postgres}", (secrets / "postgres_password").read_text()
+    server, password = f"127.0.0.1:{postgres}", HARD
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(f"postgresql://mlflow@{server}/postgres", passfile=os.devnull)
     with psycopg.connect(f"postgresql://mlflow@{server}/postgres", password=password, autocommit=True) as connection:
@@ -281,3 +358,39 @@ def test_mlflow_keeps_runs_in_postgresql_under_the_secret_password(
     with psycopg.connect(f"postgresql://mlflow@{server}/mlflow") as connection:
         rows = connection.execute("SELECT key, value, step FROM metrics WHERE run_uuid = %s", [run]).fetchall()
     assert rows == [("val/err1", 0.25, 17)]
+
+
+@pytest.mark.slow
+def test_with_users_mlflow_refuses_whoever_has_no_password(
+    secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("PUBLIC_HOST", "mlflow.example.org")
+    files = ("--file", "docker-compose.yml", "--file", "docker/public.yml", "config", "--format", "json")
+    service = json.loads(_compose(*files).stdout)["services"]["mlflow"]
+    users, home = tmp_path / "mlflow_auth", tmp_path / "home"
+    users.write_text(
+        re.sub(
+            "database_uri = .*", f"database_uri = sqlite:///{tmp_path}/users.db", (secrets / "mlflow_auth").read_text()
+        )
+    )
+    (home / ".mlflow").mkdir(parents=True)
+    shutil.copy(secrets / "mlflow_credentials", home / ".mlflow" / "credentials")
+    start = service["entrypoint"][5].replace("/run/secrets", str(secrets)).replace("$$", "$")
+    service["command"] = [
+        "sh",
+        "-ec",
+        start,
+        "sh",
+        str(Path(sys.executable).parent / "mlflow"),
+        *service["command"][1:],
+    ]
+    service["environment"]["MLFLOW_AUTH_CONFIG_PATH"] = str(users)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    with _mlflow(service, tmp_path, f"sqlite:///{tmp_path}/mlflow.db") as port:
+        assert _status(port, "mlflow:5000") == 401
+        monkeypatch.setenv("HOME", str(home))
+        assert mlflow.MlflowClient(f"http://127.0.0.1:{port}").search_experiments()
+        service["healthcheck"]["test"][-1] = service["healthcheck"]["test"][-1].replace("/run/secrets", str(secrets))
+        assert _healthcheck(service, port, "mlflow:5000") == 0

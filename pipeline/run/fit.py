@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
 
 from pipeline.config import Config
 from pipeline.fast.allocator import keep_freed_memory
@@ -24,7 +23,7 @@ from pipeline.record import Net
 from pipeline.run.attempt import Attempt, attempt_on
 from pipeline.run.checkpoint import AtomicCheckpointIO, resumable
 from pipeline.run.growth import Growth
-from pipeline.run.launch import Launched, learn_rank, rank
+from pipeline.run.launch import Launched, PrivateDDP, learn_rank, rank
 from pipeline.run.recorder import Recorder, Report
 from pipeline.run.run import Run, identify
 from pipeline.run.stop import GracefulStop, Interrupted, ignore_sigterm
@@ -161,7 +160,7 @@ def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched | None) 
     sync = trainer.sync_batchnorm and ranks > 1
     layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
     # Synchronised statistics are the same on all ranks; broadcasting them at each step would cost as much as a layer.
-    ddp = DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not sync)
+    ddp = PrivateDDP(gradient_as_bucket_view=True, broadcast_buffers=not sync)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
         devices="auto" if launched else trainer.devices,

@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
-from processes import PATIENCE_S, Command, free_port, train_on_ranks
+from processes import PATIENCE_S, Command, free_port, ranks, train_on_ranks
 from runs import TINY, Workspaces, checkpoint, composed, events, metrics, run_folder, tracked
 
 from pipeline.atomic import read_json
@@ -29,8 +30,19 @@ def alone(workspace: Workspaces) -> Path:
 @pytest.fixture(scope="module")
 def together(workspace: Workspaces) -> Path:
     root = workspace()
-    train_on_ranks(root, *SHORT)
+    processes = ranks(root, "train", *SHORT)
+    heard = listening(processes[0].at_step(1)) | listening(processes[1])
+    for process in processes:
+        process.succeed()
+    assert heard == {"127.0.0.1"}
     return root
+
+
+def listening(process: Command) -> set[str]:
+    """Addresses at which a process and its children can be reached."""
+    every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    sockets = [entry for each in every for entry in each.net_connections("tcp")]
+    return {entry.laddr.ip for entry in sockets if entry.status == psutil.CONN_LISTEN}
 
 
 def assert_close(root: Path, other: Path, tolerance: float = 1e-4) -> None:
