@@ -4,7 +4,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: repro test test-all lint ui bench reliability gpu-check lock
+.PHONY: repro test test-all lint ui bench reliability gpu-check lock licences sbom audit pin-images
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
@@ -48,9 +48,19 @@ $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.txt
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+	mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/tmp/site
+	$(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site" # by default /var/tmp/dvc, open to all
 	touch $@
 
 # Both lock files, with hashes and without any registry's address.
 lock:
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras pyproject.toml -o requirements.txt
 	echo "uv==0.13.9" | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 - -o requirements-uv.txt
+
+# Licences, bill of materials and advisories of the locked dependencies, see .ci/dependencies.py.
+licences sbom audit: $(INSTALLED)
+	@python .ci/dependencies.py $@
+
+# Writes images' digests behind their tags; needs docker and access to the registries.
+pin-images:
+	docker/pin-images.sh
