@@ -35,10 +35,10 @@ Batch = dict[Any, Any]
 Changed = Callable[[random.Random, Batch], object]
 
 
-def _batch(rng: random.Random) -> Batch:
-    data = np.frombuffer(rng.randbytes(IMAGES * 3072), np.uint8).reshape(IMAGES, 3072)
-    labels = [n % len(CLASSES) for n in range(IMAGES)]
-    return {"data": data, "labels": labels, "filenames": [f"{n}.png" for n in range(IMAGES)]}
+def right_batch(rng: random.Random, images: int = IMAGES) -> Batch:
+    data = np.frombuffer(rng.randbytes(images * 3072), np.uint8).reshape(images, 3072)
+    labels = [n % len(CLASSES) for n in range(images)]
+    return {"data": data, "labels": labels, "filenames": [f"{n}.png" for n in range(images)]}
 
 
 class _Call:
@@ -65,7 +65,7 @@ CHANGES: dict[str, Changed] = {  # of a batch, each to be refused
     "no labels": lambda _, batch: {key: batch[key] for key in ("data", "filenames")},
     "keys that are no texts": lambda _, batch: {1: batch, (2,): 3},
     "data of another shape": lambda _, batch: batch | {"data": batch["data"][:, :3000].copy()},
-    "data of three axes": lambda _, batch: batch | {"data": batch["data"].reshape(IMAGES, 3, 1024)},
+    "data of three axes": lambda _, batch: batch | {"data": batch["data"].reshape(-1, 3, 1024)},
     "data of numbers": lambda _, batch: batch | {"data": batch["data"].astype(np.float64)},
     "data of signed bytes": lambda _, batch: batch | {"data": batch["data"].astype(np.int8)},
     "data of objects": lambda _, batch: batch | {"data": batch["data"].astype(object)},
@@ -127,7 +127,9 @@ RAW: dict[str, Callable[[random.Random], bytes]] = {  # the whole pickle
 
 def _mutated(rng: random.Random) -> bytes:
     """A right batch, with opcodes lost, doubled or exchanged."""
-    content = bytearray(pickle.dumps(_batch(rng) | {"data": np.zeros((IMAGES, 3072), np.uint8)}, rng.choice((0, 2, 4))))
+    content = bytearray(
+        pickle.dumps(right_batch(rng) | {"data": np.zeros((IMAGES, 3072), np.uint8)}, rng.choice((0, 2, 4)))
+    )
     places = [at for _, _, at in pickletools.genops(bytes(content)) if at is not None]
     for _ in range(rng.choice((1, 2, 5))):
         at = rng.choice(places)
@@ -152,14 +154,14 @@ METAS: dict[str, object] = {
 }
 
 
-def _meta(**changes: object) -> bytes:
+def right_meta(packed: bool = True, **changes: object) -> bytes:
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
     rows = [[n, f"n0000000{n}", "words", "gloss", 0] for n in (1, 2, 3)] + [[4, "n00000009", "all", "gloss", 3]]
     for field, value in changes.items():
         rows[0][[name for name, _ in kinds].index(field)] = value
     written = io.BytesIO()
     savemat(
-        written, {"synsets": np.array([tuple(row) for row in rows], dtype=kinds).reshape(-1, 1)}, do_compression=True
+        written, {"synsets": np.array([tuple(row) for row in rows], dtype=kinds).reshape(-1, 1)}, do_compression=packed
     )
     return written.getvalue()
 
@@ -174,7 +176,7 @@ def _imagenet(meta: bytes, truth: bytes = b"3\n1\n2\n") -> list[bytes]:
 
 DEVKITS: dict[str, Callable[[], list[bytes]]] = {
     **{
-        f"{field} of {value!r}": partial(lambda field, value: _imagenet(_meta(**{field: value})), field, value)
+        f"{field} of {value!r}": partial(lambda field, value: _imagenet(right_meta(**{field: value})), field, value)
         for field, value in (
             *(("ILSVRC2012_ID", value) for value in (2, -1, 1.5, float("nan"), float("inf"), "x", 10**9, [1, 2])),
             *(("WNID", value) for value in ("n00000002", "", "../x", "n1\n", 5, "n" + "1" * 500)),
@@ -182,7 +184,7 @@ DEVKITS: dict[str, Callable[[], list[bytes]]] = {
         )
     },
     **{
-        f"the truth {text[:12]!r}": partial(lambda text: _imagenet(_meta(), text), text)
+        f"the truth {text[:12]!r}": partial(lambda text: _imagenet(right_meta(), text), text)
         for text in (
             b"",
             b"3\n1\n",
@@ -197,15 +199,18 @@ DEVKITS: dict[str, Callable[[], list[bytes]]] = {
     },
     "an empty meta.mat": lambda: _imagenet(b""),
     "a bomb in meta.mat": lambda: _imagenet(
-        _meta()[:128] + b"\x0f\0\0\0" + len(packed := zlib.compress(bytes(10**9), 1)).to_bytes(4, "little") + packed
+        right_meta()[:128]
+        + b"\x0f\0\0\0"
+        + len(packed := zlib.compress(bytes(10**9), 1)).to_bytes(4, "little")
+        + packed
     ),
-    "no meta.mat": lambda: [*_imagenet(_meta())[:2], tarred({"x": b""})],
+    "no meta.mat": lambda: [*_imagenet(right_meta())[:2], tarred({"x": b""})],
 }
 
 
 def _damaged_devkit(rng: random.Random, packed: bool) -> list[bytes]:
     """Bits flipped in meta.mat, or in what its compression holds."""
-    content = _meta()
+    content = right_meta()
     inner = bytearray(content[128:] if packed else zlib.decompress(content[136:]))
     for _ in range(rng.choice((1, 2, 10))):
         inner[rng.randrange(len(inner))] ^= 1 << rng.randrange(8)
@@ -215,7 +220,7 @@ def _damaged_devkit(rng: random.Random, packed: bool) -> list[bytes]:
 def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
     """Every kind once, then mutations to the end."""
     rng = random.Random(seed)
-    right = pickle.dumps(_batch(rng), 2)
+    right = pickle.dumps(right_batch(rng), 2)
     for number, (name, layout, archives, ends) in enumerate(islice(_all(rng, right, scratch / HARM), TRIALS)):
         yield _outcome(f"{name} ({number})", layout, archives, scratch / str(number), ends, scratch / HARM)
 
@@ -223,9 +228,9 @@ def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
 def _all(rng: random.Random, right: bytes, harm: Path) -> Iterator[tuple[str, str, list[bytes], bool | None]]:
     """Name, layout, archives, and whether they are good; None where either is right."""
     yield "a right CIFAR", "cifar-pickles", _cifar(right, right), True
-    yield "a right devkit", "ilsvrc-tars", _imagenet(_meta()), True
+    yield "a right devkit", "ilsvrc-tars", _imagenet(right_meta()), True
     for name, change in CHANGES.items():
-        batch = pickle.dumps(change(rng, _batch(rng)), rng.choice((2, 4)))
+        batch = pickle.dumps(change(rng, right_batch(rng)), rng.choice((2, 4)))
         yield name, "cifar-pickles", _cifar(batch, right), False
     for name, call in CALLS.items():
         yield f"calls {name}", "cifar-pickles", _cifar(pickle.dumps({"data": call(harm)}, 2), right), False
