@@ -50,35 +50,51 @@ def compose_conf(
     root: Path, chosen: Choices, literal: dict[str, Any] | None = None, given: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """As `compose`, from choices and values by dotted key. `given` wins; interpolations in `literal` are not resolved."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     from pipeline.config import defaults
 
-    check_files(root / "conf")
+    composed, choices = _composed(root, chosen)
     literals = list((literal or {}).values())
-    _check_choices(root, chosen)
+    marked = {key: f"\ue000{index}\ue001" for index, key in enumerate(literal or {})}
     try:
-        with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
-            words = [f"{group}={name}" for group, name in chosen.items()]
-            composed = hydra_compose("config", words, return_hydra_config=True)
-        OmegaConf.set_struct(composed, False)
-        choices = {group: composed.hydra.runtime.choices[group] for group in GROUPS}
-        del composed["hydra"]
         merged = OmegaConf.merge(defaults(), composed)
-        marked = {key: f"\ue000{index}\ue001" for index, key in enumerate(literal or {})}
         for key, value in (marked | (given or {})).items():
             OmegaConf.update(merged, key, value, merge=False, force_add=True)
         values = _unmarked(OmegaConf.to_container(merged, resolve=True, throw_on_missing=True), literals)
-    except (HydraException, OmegaConfBaseException, YAMLError, RecursionError, ValueError, TypeError) as error:
+    except (HydraException, OmegaConfBaseException, RecursionError, ValueError, TypeError) as error:
         # The latter two are what OmegaConf lets through where a value stands in place of a section.
         raise PipelineError(first_lines(error)) from None
     values["data"].setdefault("name", _data_name(choices["data"], values["data"]))
     return {**values, "choices": choices}
+
+
+def _composed(root: Path, chosen: Choices) -> tuple[Any, Choices]:
+    """What the chosen files of conf/ come to, and all choices, those that conf/ makes itself included."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    folder = root / "conf"
+    check_files(folder)
+    for group, name in chosen.items():
+        if name not in (files := choices(root)[group]):
+            file = f"conf/{group}/{printable(name)}.yaml"
+            raise PipelineError(f"{group}={printable(name)}: there is no {file}; choose one of {', '.join(files)}")
+    try:
+        with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
+            words = [f"{group}={name}" for group, name in chosen.items()]
+            composed = hydra_compose("config", words, return_hydra_config=True)
+        OmegaConf.set_struct(composed, False)
+        made = {group: composed.hydra.runtime.choices[group] for group in GROUPS}
+        del composed["hydra"]
+    except Exception as error:  # Hydra meets odd files with errors of many kinds
+        raise PipelineError(
+            f"the files of conf/ do not compose: {first_lines(error)}; correct them, or restore them: git restore conf"
+        ) from None
+    return composed, made
 
 
 def choices(root: Path) -> dict[str, list[str]]:
@@ -204,11 +220,3 @@ def _unmarked(value: Any, literals: list[Any]) -> Any:
 def _data_name(choice: str, data: dict[str, Any]) -> str:
     path = str(data.get("path") or "")
     return _ARCHIVE.sub("", Path(path).name) if choice == OWN and path else choice
-
-
-def _check_choices(root: Path, chosen: Choices) -> None:
-    for group, name in chosen.items():
-        files = choices(root)[group]
-        if name not in files:
-            file = f"conf/{group}/{printable(name)}.yaml"
-            raise PipelineError(f"{group}={printable(name)}: there is no {file}; choose one of {', '.join(files)}")

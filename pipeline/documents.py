@@ -78,6 +78,8 @@ def first_lines(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     lines = [printable(line.strip()) for line in str(error).splitlines() if line.strip()]
+    if not lines and isinstance(error.__cause__, Exception):
+        return first_lines(error.__cause__)
     return " ".join(lines[:2]) or type(error).__name__
 
 

@@ -69,7 +69,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["data=cifar11"], "data=cifar11: there is no conf/data/cifar11.yaml; choose one of cifar10, cifar100, digits"),
         (["model.depth=21"], "model.depth=21 is not 6n+2"),
         (["data=imagenette", "model=vgg", "evaluation=multi_scale"], "which has no fully convolutional form"),
-        (["data=imagenette", "model.depth=20"], "model.depth=20 is not in Table 1; ImageNet nets are 18"),
+        (["data=imagenette", "model.depth=20"], "which is not in Table 1; ImageNet nets are 18"),
         (["model.shortcut=C"], "model.shortcut=C is defined for the ImageNet nets"),
         (["recipe.batch_size=many"], "recipe.batch_size='many'"),
         (["trainer.devices=3"], "recipe.batch_size=32 does not divide over 3 ranks"),

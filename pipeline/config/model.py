@@ -114,7 +114,7 @@ class ModelConfig(Section):
         elif self.family == "imagenet":
             require(
                 self.depth in IMAGENET_DEPTHS,
-                f"model.depth={self.depth} is not in Table 1; ImageNet nets are {_listed(IMAGENET_DEPTHS)} (override: model.depth=50)",
+                f"model.family=imagenet with model.depth={self.depth}, which is not in Table 1; ImageNet nets are {_listed(IMAGENET_DEPTHS)} (override: model.depth=50)",
             )
         else:
             depths = OTHER_DEPTHS[self.kind]

@@ -188,7 +188,7 @@ def _sentences(errors: Sequence[Any]) -> str:
 def _sentence(key: str, error: Any) -> str:
     if error["type"] == "value_error":
         return "\n".join(printable(line, LONGEST) for line in str(error["ctx"]["error"]).splitlines())
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument", "invalid_key"):
         return f"{key} is no key of the configuration; see `pipeline train --cfg job` for the keys"
     if error["type"].startswith("missing"):
         return f"{key} has no value; set it in conf/ or on the command line ({key}=...)"

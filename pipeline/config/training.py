@@ -66,7 +66,7 @@ class AugmentConfig(Section):
         if self.kind == "scale_jitter":
             require(
                 self.crop <= self.min_side <= self.max_side,
-                f"recipe.augment: crop={self.crop}, min_side={self.min_side}, max_side={self.max_side}; crop <= min_side <= max_side must hold",
+                f"recipe.augment.kind=scale_jitter with crop={self.crop}, min_side={self.min_side}, max_side={self.max_side}; crop <= min_side <= max_side must hold",
             )
 
 
