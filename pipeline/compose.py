@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, kind_of, leaves
-from pipeline.documents import check_files, first_lines, read_mapping
+from pipeline.documents import KEY, check_files, first_lines, read_mapping
 from pipeline.errors import PipelineError, printable
 
 GROUPS = ("data", "recipe", "sweep", "tracking")  # a choice names a file of conf/<group>/
@@ -25,6 +25,7 @@ AUTO = "auto"  # in params.yaml: conf/ decides
 NAME = "name"  # in params.yaml: the key of a section that names the file of conf/
 OWN = "folder"  # conf/data/folder.yaml serves any data set, which takes its name from data.path
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
+_KEY = re.compile(rf"(?<=[\[,\s])({KEY.pattern})(?=[\],\s])")  # not in quotes
 _GRAMMAR = re.compile(r"""["'\\]|\$\{""")  # quotes, escapes and interpolations
 _MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a literal value while interpolations are resolved
 
@@ -193,6 +194,8 @@ def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
         if text and kind_of(Config, key) is str and not _GRAMMAR.search(text) and text.lower() != "null":
             _choose(key, text.strip(), chosen, values)
             continue
+        if kind_of(Config, key) == list[str]:  # of keys of runs, which may look like numbers
+            override = _KEY.sub(r"'\g<0>'", override)
         try:
             parsed = OverridesParser.create().parse_override(override)
             key, value = parsed.key_or_group, parsed.value()

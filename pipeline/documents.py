@@ -16,6 +16,7 @@ from pipeline.errors import MissingError, PipelineError, printable
 
 MOST_BYTES = 256 << 10  # of a file; YAML in Python takes a second for so many
 MOST_VALUES = 100_000  # with every alias counted where it stands: nine lines of aliases can stand for 10^9 values
+KEY = re.compile("[0-9a-f]{12}|[0-9a-f]{32}")  # a run's key, or its id in MLflow: a text, even of digits alone
 CHECKSUM = re.compile(r"# sha256 of the lines below: ([0-9a-f]{64})\n")
 
 
@@ -41,7 +42,7 @@ def parse_mapping(text: str, path: Path, remedy: str) -> dict[str, Any]:
         node = loader.get_single_node()
         if node is not None and _count(node, {}) > MOST_VALUES:
             raise PipelineError(f"{path} stands for more than {MOST_VALUES:,} values by its aliases; {remedy}")
-        values = None if node is None else loader.construct_document(node)
+        values = None if node is None else loader.construct_document(_with_keys(node))
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError, AttributeError) as error:
         if isinstance(error, PipelineError):
             raise
@@ -102,6 +103,21 @@ def _text(path: Path, remedy: str) -> str:
             f"{path} has changed since it was written; {remedy}; to keep an edit of yours, delete its first line"
         )
     return text
+
+
+def _with_keys(node: Any) -> Any:
+    """`node`, in which 123456789012 and 012345670123 are no numbers, as YAML has them, but keys of runs."""
+    parts, seen = [node], set()
+    while parts:
+        part = parts.pop()
+        if id(part) in seen:  # an alias
+            continue
+        seen.add(id(part))
+        if isinstance(part.value, list):
+            parts += [inner for pair in part.value for inner in (pair if isinstance(pair, tuple) else (pair,))]
+        elif part.style is None and KEY.fullmatch(part.value):
+            part.tag = "tag:yaml.org,2002:str"
+    return node
 
 
 def _count(node: Any, known: dict[int, int]) -> int:

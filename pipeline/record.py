@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
+from pipeline.config.section import kinds
 from pipeline.errors import PipelineError
 
 
@@ -97,7 +98,7 @@ def from_json(values: Mapping[str, Any]) -> Net:
     Raises:
         PipelineError: not the record of a net.
     """
-    types = get_type_hints(Net)
+    types = kinds(Net)
     try:
         kept = {key: value for key, value in values.items() if key in types}
         kept["model"] = ModelConfig(**kept["model"])
@@ -111,27 +112,28 @@ def from_json(values: Mapping[str, Any]) -> Net:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PipelineError(f"not the record of a net: {error}") from None
     for key, kind in types.items():
-        if not _fits(getattr(net, key), kind):
+        if not fits(getattr(net, key), kind):
             raise PipelineError(f"not the record of a net: {key}={getattr(net, key)!r}")
     return net
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def fits(value: Any, kind: Any) -> bool:
     """Whether a value from outside has the type of its field; numbers are finite."""
     origin, options = get_origin(kind), get_args(kind)
     if origin is UnionType:
-        return any(_fits(value, option) for option in options)
+        return any(fits(value, option) for option in options)
     if origin is Literal:
         return value in options
     if origin is tuple and options[-1] is not Ellipsis:
-        return isinstance(value, tuple) and len(value) == len(options) and all(map(_fits, value, options))
+        return isinstance(value, tuple) and len(value) == len(options) and all(map(fits, value, options))
     if origin in (tuple, list):
-        return isinstance(value, origin) and all(_fits(item, options[0]) for item in value)
-    if origin is not None:  # Annotated
-        return _fits(value, origin)
+        return isinstance(value, origin) and all(fits(item, options[0]) for item in value)
+    if origin is Annotated:
+        return fits(value, options[0])
+    if origin is not None:
+        return isinstance(value, origin)
     if is_dataclass(kind):
-        types = get_type_hints(kind)
-        return isinstance(value, kind) and all(_fits(getattr(value, f.name), types[f.name]) for f in fields(kind))
+        return isinstance(value, kind) and all(fits(getattr(value, key), own) for key, own in kinds(kind).items())
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))

@@ -13,7 +13,9 @@ from imports import ROOT, attributes
 
 from pipeline.compose import choices, compose, require_no_lost_value
 from pipeline.config import LARGE_STEM, from_dict, with_overrides
-from pipeline.workspace import anchor
+from pipeline.documents import read_mapping
+from pipeline.stages import compose as compose_stage
+from pipeline.workspace import Workspace, anchor
 
 DATA = choices(ROOT)["data"]
 
@@ -186,6 +188,23 @@ def test_values_of_params_yaml_reach_the_configuration_as_they_are_written(tmp_p
         config = from_dict(compose(root, []))
         assert (config.start.weights, config.sweep.address, config.tracking.uri) == (weights, address, mirror)
         assert (config.paths.runs, config.sweep.space) == (runs, {"start.weights": list(NASTY)})
+
+
+KEYS = ["123456789012", "4e7000000000", "012345670123", "0123456789ab", "1" * 32]  # YAML has numbers of some of them
+
+
+@pytest.mark.parametrize("form", ["ensemble: {{selection: listed, members: [{}]}}", "set: {{ensemble.members: [{}]}}"])
+def test_keys_of_runs_that_look_like_numbers_stay_keys(form, tmp_path):
+    root = root_with(tmp_path, {})
+    (root / "params.yaml").write_text(form.format(", ".join(KEYS)))
+    config = from_dict(compose(root, ["ensemble=listed"]))
+    assert config.ensemble.members == KEYS
+    (root / "params.yaml").write_text("")
+    assert from_dict(compose(root, ["ensemble=listed", f"ensemble.members=[{', '.join(KEYS)}]"])) == config
+    compose_stage.run(anchor(config, root), Workspace(root, "digits"))
+    assert read_mapping(root / "composed.yaml")["ensemble"]["members"] == KEYS
+    text = (root / "composed" / "ensemble.yaml").read_text()
+    assert all(f"'{key}'" in text for key in KEYS)  # also for YAML 1.2, which DVC reads
 
 
 def test_values_of_any_type_can_be_set(tmp_path):

@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.atomic import replacing
 from pipeline.config import Config
-from pipeline.documents import with_checksum
+from pipeline.documents import KEY, with_checksum
 from pipeline.errors import PipelineError
 from pipeline.workspace import Workspace
 
@@ -57,7 +57,14 @@ def run(config: Config, workspace: Workspace) -> None:
 
 
 def _yaml(values: dict[str, Any]) -> str:
-    return with_checksum(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return with_checksum(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts keys of runs in quotes: DVC reads YAML 1.2, where 4e7000000000 is infinity."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", KEY, list("0123456789abcdef"))
 
 
 def _at(values: dict[str, Any], key: str) -> Any:

@@ -17,11 +17,12 @@ class TrialLines(Callback):
     Args:
         title: of the progress bar.
         total: trials of the whole sweep; Tune makes them one after another.
+        done: trials that an earlier attempt brought to their end; Tune does not know them.
         max_steps: steps of a trial whose point does not choose recipe.max_steps.
     """
 
-    def __init__(self, title: str, total: int, max_steps: int) -> None:
-        self._title, self._total, self._max_steps = title, total, max_steps
+    def __init__(self, title: str, total: int, done: int, max_steps: int) -> None:
+        self._title, self._total, self._earlier, self._max_steps = title, total, done, max_steps
         self._open = ExitStack()
         self._bar: Progress | None = None
         self._done = 0.0  # trials
@@ -60,9 +61,9 @@ class TrialLines(Callback):
             self._bar.advance(self._done - before)
 
     def _sum(self, trials: list) -> float:
-        """Finished trials plus the other trials' shares of their steps; never lower than before."""
+        """Trials that have ended plus the other trials' shares of their steps; never lower than before."""
         for trial in trials:
             steps = chosen(trial.config).get("recipe.max_steps", self._max_steps)
             share = 1.0 if trial.is_finished() else min((trial.last_result or {}).get("step", 0) / steps, 1.0)
             self._shares[trial.trial_id] = max(share, self._shares.get(trial.trial_id, 0.0))
-        return sum(self._shares.values())
+        return self._earlier + sum(self._shares.values())

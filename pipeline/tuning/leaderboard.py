@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.atomic import read_if_whole
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.run.attempt import end_cut_off
-from pipeline.run.run import RUN
 from pipeline.tracking import journal
 from pipeline.tracking.location import PARENT_TAG, Location
 from pipeline.tracking.shipper import run_id
-from pipeline.tuning.space import chosen, trial_name
+from pipeline.tuning.space import trial_name
+from pipeline.tuning.trials import Trial
 
 
-def board(sweep: str, content_hash: str, trials: list[Any], config: Config, location: Location) -> dict[str, Any]:
-    """The leaderboard of Tune's `trials` on a store, best first; those without a result last."""
+def board(sweep: str, content_hash: str, trials: Sequence[Trial], config: Config, location: Location) -> dict[str, Any]:
+    """The leaderboard of the `trials` on a store, best first; those without a result last.
+
+    The status of a trial is finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was interrupted).
+    """
     entries = [_entry(trial, config, location) for trial in trials]
     entries.sort(key=lambda entry: (entry["val_err1"] is None, entry["val_err1"] or 0.0, entry["name"]))
     return {"sweep": sweep, "data": content_hash, "metric": "val/err1", "trials": entries}
 
 
-def _entry(trial: Any, config: Config, location: Location) -> dict[str, Any]:
-    """One trial, from its last report, its status in Tune and its run's folder.
-
-    Its status is finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was interrupted).
-    """
-    point, last = chosen(trial.config), trial.last_result or {}
-    key = last.get("key") or ""
-    folder = Path(config.paths.runs).resolve() / key
-    if trial.status == "TERMINATED":
-        finished = bool(key) and read_if_whole(folder / RUN).get("status") == "finished"
-        status = "diverged" if last.get("error") else "finished" if finished else "stopped"
-    else:
-        status = "failed" if trial.status == "ERROR" else "unfinished"
+def _entry(trial: Trial, config: Config, location: Location) -> dict[str, Any]:
+    folder = Path(config.paths.runs).resolve() / trial.key
     return {
-        "name": trial_name(point, config),
-        "key": key,
-        "run_id": run_id(folder, location) if key else None,
-        "config": point,
-        "val_err1": last.get("best/err1"),
-        "steps": last.get("step", 0),
-        "stopped_early": status == "stopped",
-        "status": status,
+        "name": trial_name(trial.point, config),
+        "key": trial.key,
+        "run_id": run_id(folder, location) if trial.key else None,
+        "config": trial.point,
+        "val_err1": trial.val_err1,
+        "steps": trial.steps,
+        "stopped_early": trial.status == "stopped",
+        "status": trial.status,
     }
 
 

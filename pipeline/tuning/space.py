@@ -1,9 +1,10 @@
-"""sweep.space: its checks, its points, and its form for Ray Tune."""
+"""sweep.space: its checks, its points, and their form for Ray Tune."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -15,22 +16,32 @@ POINT = "point"
 NAMED = tuple(f"model.{key}" for key in ("family", "depth", "residual", "shortcut", "stride_on"))  # in the net's name
 
 
-def search_space(space: Space) -> dict[str, Any]:
-    """A checked space in Ray Tune's form: a list becomes a grid, {uniform|loguniform: [low, high]} a distribution.
+def points(space: Space, num_samples: int = 1, seed: int = 0) -> list[dict[str, Any]]:
+    """Every point of a checked space that a sweep trains: each of the lists' combinations, `num_samples` times.
 
-    Several grids become one list of points under the key POINT, from which `chosen` takes them.
+    {uniform|loguniform: [low, high]} is drawn anew for each point; the seed alone decides the draws.
     """
+    draw = random.Random(seed)
+
+    def drawn(name: str, ends: list[float]) -> float:
+        low, high = ends if name == "uniform" else map(math.log, ends)
+        value = draw.uniform(low, high)
+        return value if name == "uniform" else math.exp(value)
+
+    made = []
+    for _, grid in itertools.product(range(num_samples), _grids(space)):
+        lists = {key: values for key, values in grid.items() if isinstance(values, list)}
+        for combination in itertools.product(*lists.values()):
+            listed = dict(zip(lists, combination, strict=True))
+            made.append({key: listed[key] if key in listed else drawn(*next(iter(grid[key].items()))) for key in grid})
+    return made
+
+
+def for_tune(points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Points in Ray Tune's form; `chosen` is the way back."""
     from ray import tune
 
-    def searched(values: Any) -> Any:
-        if isinstance(values, list):
-            return tune.grid_search(values)
-        (name, ends) = next(iter(values.items()))
-        return getattr(tune, name)(*ends)
-
-    if isinstance(space, list):
-        return {POINT: tune.grid_search(example_points(space))}
-    return {key: searched(values) for key, values in space.items()}
+    return {POINT: tune.grid_search(points)}
 
 
 def mapped(space: Space, key: str, function: Callable[[Any], Any]) -> Space:
@@ -44,20 +55,24 @@ def mapped(space: Space, key: str, function: Callable[[Any], Any]) -> Space:
 
 def chosen(config: dict[str, Any]) -> dict[str, Any]:
     """A trial's values by dotted key, from Tune's configuration of the trial."""
-    return config.get(POINT, config)
+    return config[POINT]
 
 
 def check_space(space: Space, num_samples: int = 1) -> None:
     """Raises PipelineError for points that would be trained twice. Values are checked with the configuration."""
-    points = example_points(space) if isinstance(space, list) else []
+    points = example_points(space)
     if repeated := [point for at, point in enumerate(points) if point in points[:at]]:
         point = ", ".join(f"{key}={value}" for key, value in repeated[0].items())
-        raise PipelineError(f"sweep.space: {point} is in two grids; leave it in one")
-    if num_samples > 1 and all(isinstance(values, list) for grid in _grids(space) for values in grid.values()):
+        raise PipelineError(f"sweep.space: {point} is there twice; leave it once")
+    if num_samples > 1 and not has_ranges(space):
         raise PipelineError(
             f"sweep.num_samples={num_samples} with lists alone would repeat the same training {num_samples} times; "
             "give a range, or put seeds into sweep.space: {seed: [0, 1]}"
         )
+
+
+def has_ranges(space: Space) -> bool:
+    return not all(isinstance(values, list) for grid in _grids(space) for values in grid.values())
 
 
 def example_points(space: Space) -> list[dict[str, Any]]:
@@ -72,11 +87,6 @@ def example_points(space: Space) -> list[dict[str, Any]]:
 def values_of(space: Space, key: str, default: Any) -> list[Any]:
     """Values that trials may have for a key: the listed ones, examples of a range, `default` for a grid without the key."""
     return [value for grid in _grids(space) for value in (_examples(grid[key]) if key in grid else [default])]
-
-
-def grid_size(space: Space) -> int:
-    """How many points the lists of `space` span."""
-    return sum(math.prod(len(v) for v in grid.values() if isinstance(v, list)) for grid in _grids(space))
 
 
 def trial_name(point: dict[str, Any], config: Config) -> str:

@@ -14,7 +14,7 @@ from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run.key import code_version, deciding
 from pipeline.tracking import location as tracking
-from pipeline.tuning.space import check_space, example_points, grid_size, values_of
+from pipeline.tuning.space import check_space, example_points, has_ranges, points, values_of
 from pipeline.tuning.trial import trial_config
 
 Role = Literal["sweep", "search"]  # search: it chooses values for a sweep
@@ -46,6 +46,8 @@ class Sweep:
             "num_train": config.data.num_train,
             "sweep": settings,
             "code": code_version(),
+            # Draws from ranges; lists say all of theirs.
+            **({"points": self.points} if has_ranges(config.sweep.space) else {}),
         }
 
     @cached_property
@@ -57,18 +59,27 @@ class Sweep:
         return Path(self.config.paths.runs).resolve()
 
     @property
+    def run(self) -> Path:
+        """Folder of the sweep's own run: its journal, its trials, the leaderboard."""
+        return self.runs / self.name
+
+    @property
     def folder(self) -> Path:
-        """Tune's state, and the leaderboard."""
+        """Ray Tune's own files."""
         return self.runs / "ray" / self.name
 
     @property
     def location(self) -> tracking.Location:
         return tracking.locate(self.config.tracking.uri, self.config.paths.mlruns)
 
+    @cached_property
+    def points(self) -> list[dict[str, Any]]:
+        return points(self.config.sweep.space, self.config.sweep.num_samples, self.config.seed)
+
     @property
     def size(self) -> int:
         """Trials of the whole sweep."""
-        return grid_size(self.config.sweep.space) * self.config.sweep.num_samples
+        return len(self.points)
 
     @property
     def epochs(self) -> int:

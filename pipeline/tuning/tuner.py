@@ -1,9 +1,10 @@
-"""A sweep: Ray Tune's Tuner is built, or restored where an earlier one was interrupted; the sweep is a run in MLflow."""
+"""A sweep: a Tuner of Ray Tune trains the points that are left of it; the sweep is a run in MLflow."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +18,16 @@ from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import lineage
+from pipeline.tracking.location import first_line
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
 from pipeline.tuning import leaderboard
 from pipeline.tuning.cluster import check_precision, check_tracking, join, side_by_side
 from pipeline.tuning.search import choices, is_shortened, main_sweep, outcome, search_sweep, sentence
-from pipeline.tuning.space import chosen, search_space, trial_name
+from pipeline.tuning.space import chosen, for_tune, trial_name
 from pipeline.tuning.sweep import Sweep, checked
 from pipeline.tuning.trial import run_trial, trial_resources
+from pipeline.tuning.trials import NAME as TRIALS
+from pipeline.tuning.trials import Trials
 
 
 def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
@@ -57,13 +61,14 @@ def _run(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
         tags: for the runs of the trials in MLflow.
     """
     _print_changes(sweep)
-    with folder_lock(sweep.runs / sweep.name):
+    with folder_lock(sweep.run):
         return _track(sweep, tags)
 
 
 def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
     """Runs the sweep as a run in MLflow, the parent of the trials' runs."""
-    config, run = sweep.config, sweep.runs / sweep.name
+    config, run = sweep.config, sweep.run
+    trials = Trials(run, sweep.points, sweep.runs)
     own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
     settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
     journal = Journal(run)
@@ -71,16 +76,13 @@ def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
     shipper = Shipper(run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
     status = "KILLED"
     try:
-        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-        # A stopped trial ships its journal before its thread ends; an actor whose thread takes longer is not reused.
-        join(config, log_to_driver=False, runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}})
-        check_tracking(sweep.location)
-        # Trials look up their parent in MLflow; if MLflow does not answer in time, they start without one.
-        wait_for_run(run, patience_s=20, location=sweep.location)
-        board = _run_trials(sweep, {**tags, tracking.PARENT_TAG: sweep.name})
+        if trials.left:
+            _train(sweep, trials, {**tags, tracking.PARENT_TAG: sweep.name})
+        _ship_trials(sweep)
+        board = leaderboard.board(sweep.name, sweep.content_hash, trials.all, config, sweep.location)
         leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
-        write_json(sweep.folder / "leaderboard.json", board)
-        journal.artifact(sweep.folder / "leaderboard.json", "sweep")
+        write_json(run / "leaderboard.json", board)
+        journal.artifact(run / "leaderboard.json", "sweep")
         _check_complete(sweep, board["trials"])
         journal.metrics(len(board["trials"]), {"best/err1": board["trials"][0]["val_err1"]})
         status = "FINISHED"
@@ -91,9 +93,7 @@ def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
 
 
 def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
-    # Tune makes trials one after another, so an interrupted sweep may lack some.
-    left = sweep.size - sum(trial["status"] != "unfinished" for trial in trials)
-    if left > 0:
+    if left := sum(trial["status"] == "unfinished" for trial in trials):
         raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished")
     if failed := [trial["name"] for trial in trials if trial["status"] == "failed"]:
         raise PipelineError(
@@ -102,69 +102,70 @@ def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
         )
 
 
-def _run_trials(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
-    """Runs the trials that have not run yet. Returns the leaderboard of all."""
-    import ray
-    from ray import tune
+def _train(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> None:
+    """Runs the trials that are left on Ray.
 
-    _tuner(sweep, tags).fit()
-    trials = tune.ExperimentAnalysis(str(sweep.folder)).trials or []
-    if any(trial.status not in ("TERMINATED", "ERROR") for trial in trials):
-        ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
-    if any(not trial.config for trial in trials):
-        raise PipelineError(
-            f"the state of {sweep.name} cannot be read; delete {sweep.folder} and run the same command: finished runs "
-            "are kept"
-        )
+    Args:
+        tags: for their runs in MLflow.
+    """
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # A stopped trial ships its journal before its thread ends; an actor whose thread takes longer is not reused.
+    join(sweep.config, log_to_driver=False, runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}})
+    import ray
+
+    check_tracking(sweep.location)
+    # Trials look up their parent in MLflow; if MLflow does not answer in time, they start without one.
+    wait_for_run(sweep.run, patience_s=20, location=sweep.location)
+    if sweep.folder.is_symlink():
+        sweep.folder.unlink()
+    elif sweep.folder.exists():
+        shutil.rmtree(sweep.folder)  # of an earlier attempt, which Tune is not to find
     try:
-        ship_all(sweep.runs, sweep.location)  # runs of an earlier sweep may be missing from this MLflow
+        _tuner(sweep, trials, tags).fit()
+    finally:
+        trials.settle()
+        trials.write()
+    if any(trial.status == "unfinished" for trial in trials.all):
+        ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
+
+
+def _ship_trials(sweep: Sweep) -> None:
+    """Ships what MLflow lacks: trials that Ray has just ended, and runs of an earlier sweep."""
+    try:
+        ship_all(sweep.runs, sweep.location)
     except Exception as error:  # MLflow raises many kinds; the journals keep the runs
-        print(f"MLflow does not have all trials yet ({error}); {hint('sync')} ships them", file=sys.stderr)
-    return leaderboard.board(sweep.name, sweep.content_hash, trials, sweep.config, sweep.location)
+        print(f"MLflow does not have all trials yet ({first_line(error)}); {hint('sync')} ships them", file=sys.stderr)
 
 
-def _tuner(sweep: Sweep, tags: dict[str, str]) -> Any:
-    """Tune's Tuner, restored from the sweep's folder or new."""
+def _tuner(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> Any:
+    """Tune's Tuner of the trials that are left."""
     import ray
     from ray import tune
+    from ray.tune.search import BasicVariantGenerator
+
+    from pipeline.tuning.console import TrialLines
+    from pipeline.tuning.resuming import Recording
 
     config, cluster = sweep.config, ray.cluster_resources()
     check_precision(config, cluster)
-    resources, at_once = trial_resources(config, cluster), config.sweep.max_concurrent
+    resources, at_once = trial_resources(config, cluster), config.sweep.max_concurrent  # 0: as many as have room
     if config.trainer.world_size > 1:
         # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
         room = side_by_side(config, cluster)
         at_once = min(at_once or room, room)
     work = tune.with_parameters(run_trial, config=config.to_dict(), store=str(sweep.store.resolve()), tags=tags)
-    trainable = tune.with_resources(work, tune.PlacementGroupFactory([resources]))
-    # Tuner.can_restore is true before the first trial, when there is no state to restore yet.
-    if any(sweep.folder.glob("experiment_state-*.json")):
-        return tune.Tuner.restore(str(sweep.folder), trainable, resume_unfinished=True, resume_errored=True)
-    return _new_tuner(sweep, trainable, at_once)
-
-
-def _new_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
-    """A Tuner of `at_once` trials side by side, 0 for as many as have room."""
-    from ray import tune
-    from ray.tune.search import BasicVariantGenerator
-
-    from pipeline.tuning.console import TrialLines
-
-    config = sweep.config
 
     def name(trial: Any) -> str:
         return trial_name(chosen(trial.config), config)
 
     return tune.Tuner(
-        trainable,
-        param_space=search_space(config.sweep.space),
+        tune.with_resources(work, tune.PlacementGroupFactory([resources])),
+        param_space=for_tune(trials.left),
         tune_config=tune.TuneConfig(
             metric="val/err1",
             mode="min",
-            num_samples=config.sweep.num_samples,
-            scheduler=_scheduler(sweep),
-            # The seed alone decides the draws from ranges.
-            search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=config.seed),
+            scheduler=_scheduler(sweep, trials),
+            search_alg=BasicVariantGenerator(max_concurrent=at_once),
             # A stopped trial's process must end for its ranks to end.
             reuse_actors=config.trainer.world_size == 1,
             trial_name_creator=name,
@@ -174,20 +175,26 @@ def _new_tuner(sweep: Sweep, trainable: Any, at_once: int) -> Any:
             name=sweep.name,
             storage_path=str(sweep.folder.parent),
             failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
-            callbacks=[TrialLines(sweep.role, sweep.size, config.recipe.max_steps)],
+            callbacks=[
+                TrialLines(sweep.role, sweep.size, sweep.size - len(trials.left), config.recipe.max_steps),
+                Recording(trials),
+            ],
             verbose=0,
         ),
     )
 
 
-def _scheduler(sweep: Sweep) -> Any:
+def _scheduler(sweep: Sweep, trials: Trials) -> Any:
     """ASHA over epochs, or no scheduler."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+    from ray.tune.schedulers import FIFOScheduler
+
+    from pipeline.tuning.resuming import ResumedASHA
 
     config = sweep.config
     if not config.sweep.reduction_factor:
         return FIFOScheduler()
-    return ASHAScheduler(
+    return ResumedASHA(
+        trials,
         time_attr="epoch",
         # One more than there are: a stop at the last validation would make a finished run a stopped one.
         max_t=sweep.epochs + 1,
@@ -199,7 +206,7 @@ def _scheduler(sweep: Sweep) -> Any:
 def _print_changes(sweep: Sweep) -> None:
     """Prints that the sweep resumes, or how its configuration differs from the data set's last one of its role."""
     latest = sweep.folder.parent / f"latest-{sweep.role}-{sweep.config.data.name}.json"
-    if sweep.folder.exists():
+    if (sweep.run / TRIALS).exists():
         print(f"resuming {sweep.name}")
     elif earlier := read_if_whole(latest):
         old, new = dict(leaves(earlier)), dict(leaves(sweep.facts))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.tuning.console import TrialLines
+from pipeline.tuning.space import POINT
 
 
 class Trial(SimpleNamespace):
@@ -19,11 +20,13 @@ class Trial(SimpleNamespace):
 
 
 def make_trial(name: str, *, step: int = 0, status: str = "RUNNING", **point: object) -> Trial:
-    return Trial(name=name, trial_id=name, status=status, config=point, last_result={"step": step, "best/err1": 0.2})
+    return Trial(
+        name=name, trial_id=name, status=status, config={POINT: point}, last_result={"step": step, "best/err1": 0.2}
+    )
 
 
-def display(trials: list[Trial], *, total: int) -> TrialLines:
-    lines = TrialLines("sweep", total, 1_000)
+def display(trials: list[Trial], *, total: int, done: int = 0) -> TrialLines:
+    lines = TrialLines("sweep", total, done, 1_000)
     lines.on_step_begin(0, trials)
     return lines
 
@@ -62,8 +65,8 @@ def test_a_trial_that_failed_for_good_counts_and_the_bar_never_falls(capsys: pyt
 
 
 def test_what_an_earlier_part_of_the_sweep_made_counts_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
-    trials = [make_trial("a", status="TERMINATED"), make_trial("b", step=500)]
-    display(trials, total=3).on_experiment_end(trials)
+    trials = [make_trial("b", step=500)]
+    display(trials, total=3, done=1).on_experiment_end(trials)
     assert capsys.readouterr().err.startswith("sweep: 1.50/3 trials, 0.0 trials/h")
 
 

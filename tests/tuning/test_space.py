@@ -1,4 +1,4 @@
-"""conf/'s search space as Ray Tune's."""
+"""The points of conf/'s search spaces."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import pytest
 from runs import composed
 
 from pipeline.tuning.space import (
-    POINT,
     check_space,
-    chosen,
     example_points,
-    grid_size,
     mapped,
-    search_space,
+    points,
     trial_name,
     values_of,
 )
 
 
-def test_lists_become_a_grid_and_ranges_are_drawn_from():
-    space = search_space({"model.depth": [8, 14], "recipe.lr": {"loguniform": [0.01, 0.1]}})
-    assert space["model.depth"] == {"grid_search": [8, 14]}
-    assert 0.01 <= space["recipe.lr"].sample() <= 0.1
-    assert grid_size({"model.depth": [8, 14], "seed": [0, 1, 2], "recipe.lr": {"uniform": [0.1, 0.2]}}) == 6
+def test_lists_become_a_grid_and_the_seed_alone_decides_draws_from_ranges():
+    space = {"recipe.lr": {"loguniform": [0.01, 0.1]}, "model.depth": [8, 14], "recipe.momentum": {"uniform": [0, 0.9]}}
+    made = points(space, num_samples=20, seed=3)
+    assert [list(point) for point in made] == [list(space)] * 40
+    assert [point["model.depth"] for point in made] == [8, 14] * 20
+    rates = sorted(point["recipe.lr"] for point in made)
+    assert 0.01 <= rates[0] < rates[-1] <= 0.1 and rates[15] < 0.045 and len(set(rates)) == 40
+    assert points(space, 20, 3) == made != points(space, 20, 4) and points(space, 10, 3) == made[:20]
 
 
 def test_a_trial_is_named_after_its_net_and_its_other_choices(workspace):
@@ -39,21 +39,20 @@ GRIDS = [{"model.residual": [False, True], "model.depth": [20, 56]}, {"model.dep
 
 
 def test_several_grids_are_one_list_of_points():
-    points = search_space(GRIDS)[POINT]["grid_search"]
-    assert len(points) == grid_size(GRIDS) == 7
-    assert points[1] == {"model.residual": False, "model.depth": 56} and points[-1] == {"model.depth": 110, "seed": 2}
-    assert [chosen({POINT: point}) for point in points] == points == example_points(GRIDS)
-    assert chosen({"model.depth": 20}) == {"model.depth": 20}
+    made = points(GRIDS)
+    assert made[1] == {"model.residual": False, "model.depth": 56} and made[-1] == {"model.depth": 110, "seed": 2}
+    assert made == example_points(GRIDS) and len(made) == 7
 
 
 def test_examples_are_every_point_and_a_ranges_ends_and_middle():
-    points = example_points({"seed": [0, 1], "recipe.lr": {"uniform": [0.1, 0.2]}})
-    assert len(points) == 6 and {point["recipe.lr"] for point in points} >= {0.1, 0.2}
+    made = example_points({"seed": [0, 1], "recipe.lr": {"uniform": [0.1, 0.2]}})
+    assert len(made) == 6 and {point["recipe.lr"] for point in made} >= {0.1, 0.2}
 
 
-def test_several_grids_hold_no_point_twice():
-    with pytest.raises(ValueError, match="seed=0 is in two grids"):
-        check_space([{"seed": [0, 1]}, {"seed": [0]}])
+def test_no_point_is_there_twice():
+    for space in ([{"seed": [0, 1]}, {"seed": [0]}], {"seed": [1, 0, 0]}):
+        with pytest.raises(ValueError, match="seed=0 is there twice"):
+            check_space(space)
 
 
 def test_the_listed_values_of_a_key_can_be_changed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from processes import Command, execute, until
 
-from pipeline.atomic import read_json
+from pipeline.atomic import read_json, write_json
 from pipeline.tracking.location import client, locate
 
 TINY = (
@@ -105,6 +106,33 @@ def test_a_killed_sweep_goes_on_where_it_stopped(workspace):
     assert begun(root).keys() == {trial["key"] for trial in trials(root)}
 
 
+class Code:
+    """Runs when it is unpickled."""
+
+    def __init__(self, made: Path) -> None:
+        self._made = made
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self._made,)
+
+
+def test_a_sweep_goes_on_from_its_runs_whatever_lies_where_tune_keeps_its_state(workspace):
+    root = workspace()
+    run(root, TWO_RATES, TO_THE_END)
+    before, made = trials(root), root / "made"
+    kept, (state,) = next((root / "runs").glob("sweep-*/trials.json")), (root / "runs" / "ray").glob("sweep-*")
+    code = pickle.dumps(Code(made))
+    for path in [*state.rglob("*.pkl"), state / "tuner.pkl"]:
+        path.write_bytes(code)
+    hexed = {"CLOUDPICKLE": True, "_type": "CLOUDPICKLE_FALLBACK", "value": code.hex()}
+    for path in [*state.glob("experiment_state-*.json"), state / "experiment_state-9999-01-01_00-00-00.json"]:
+        path.write_text(json.dumps({"trial_data": [[json.dumps(hexed), json.dumps(hexed)]], "runner_data": hexed}))
+    kept.write_text(kept.read_text()[:100])
+    output = run(root, TWO_RATES, TO_THE_END)
+    assert "trials.json is damaged" in output and "Traceback" not in output and not made.exists()
+    assert trials(root) == before and set(begun(root).values()) == {1}  # finished runs count, and Ray trains nothing
+
+
 @pytest.mark.slow
 def test_a_sweep_killed_before_its_first_trial_starts_again_whole(workspace):
     root = workspace()
@@ -148,6 +176,15 @@ def test_a_stopped_trial_is_resumable_and_not_finished(workspace):
     stopped = [trial for trial in trials(root) if trial["stopped_early"]]
     assert stopped and all(trial["status"] == "stopped" and 0 < trial["steps"] < 170 for trial in stopped)
     assert trials(root)[0]["status"] == "finished"
+    before = trials(root)
+    (kept,) = (root / "runs").glob("sweep-*/trials.json")
+    entries = read_json(kept)["trials"]
+    entries[-1] |= {"status": "unfinished", "reports": []}  # as if the sweep had been interrupted before its last trial
+    assert entries[0]["status"] == "finished" and entries[1]["status"] == "stopped"
+    write_json(kept, {"trials": entries})
+    run(root, "recipe.max_steps=170", space, "sweep.reduction_factor=4", IN_TURN)
+    assert [trial["status"] for trial in trials(root)] == [trial["status"] for trial in before]
+    assert sorted(begun(root).values()) == [1, 1, 1, 2]  # ASHA stops the last again; the others stay as they are
 
 
 def test_an_impossible_point_of_the_grid_is_refused_before_ray_starts(workspace):

@@ -1,0 +1,140 @@
+"""The trials of a sweep as it goes on, without Ray's processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+from pipeline.atomic import write_json
+from pipeline.run.run import RUN
+from pipeline.tuning.resuming import ResumedASHA
+from pipeline.tuning.space import POINT
+from pipeline.tuning.trials import ENDED, NAME, Trials
+
+POINTS = [{"recipe.lr": lr, "model.depth": 8} for lr in (0.4, 0.2, 0.1, 0.05)]
+
+
+def opened(root: Path) -> Trials:
+    return Trials(root / "sweep", POINTS, root / "runs")
+
+
+def report(trials: Trials, at: int, val_err1: float, epoch: int = 1, **more: Any) -> None:
+    values = {
+        "key": f"{at:012x}",
+        "epoch": epoch,
+        "step": 17 * epoch,
+        "val/err1": val_err1,
+        "best/err1": val_err1,
+        **more,
+    }
+    trials.report(POINTS[at], values)
+
+
+def run_is(root: Path, at: int, status: str) -> None:
+    folder = root / "runs" / f"{at:012x}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RUN, {"status": status})
+
+
+def statuses(trials: Trials) -> list[str]:
+    return [trial.status for trial in trials.all]
+
+
+def test_what_has_ended_is_not_left_and_what_was_interrupted_or_failed_is(tmp_path: Path) -> None:
+    trials = opened(tmp_path)
+    assert trials.left == POINTS
+    for at, status in enumerate(("finished", "stopped", "running")):
+        report(trials, at, 0.1 * (at + 1))
+        run_is(tmp_path, at, status)
+    trials.end(POINTS[0], ENDED)
+    trials.end(POINTS[1], ENDED)
+    trials.end(POINTS[3], "failed")
+    trials = opened(tmp_path)
+    assert statuses(trials) == ["finished", "stopped", "unfinished", "failed"] and trials.left == POINTS[2:]
+    assert [trial.val_err1 for trial in trials.all] == [0.1, 0.2, pytest.approx(0.3), None]
+    report(trials, 3, 1.0, epoch=0, key="", error="the loss is NaN")
+    trials.end(POINTS[3], ENDED)
+    assert statuses(opened(tmp_path))[3] == "diverged"
+
+
+def test_a_finished_trial_whose_run_is_gone_trains_again(tmp_path: Path) -> None:
+    trials = opened(tmp_path)
+    report(trials, 0, 0.1)
+    run_is(tmp_path, 0, "finished")
+    trials.end(POINTS[0], ENDED)
+    trials.settle()
+    trials.write()
+    assert opened(tmp_path).left == POINTS[1:]
+    (tmp_path / "runs" / f"{0:012x}" / RUN).unlink()
+    assert opened(tmp_path).left == POINTS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\x00",
+        b"[]",
+        b"3",
+        b'{"trials": 5}',
+        b'{"trials": [5]}',
+        b'{"trials": [{}]}',
+        b"[" * 100_000,
+        *(
+            json.dumps({"trials": [{"point": POINTS[0], "reports": [], "status": "finished", **odd}]}).encode()
+            for odd in ({"key": "../../etc"}, {"steps": "many"}, {"reports": [[1, "low"]]}, {"more": 1}, {"point": 3})
+        ),
+    ],
+    ids=range(13),
+)
+def test_a_file_that_is_not_understood_is_told_and_all_is_left(content: bytes, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / NAME).write_bytes(content)
+    trials = opened(tmp_path)
+    assert trials.left == POINTS
+    assert content in (b"[]",) or str(tmp_path / "sweep" / NAME) in capsys.readouterr().err
+    trials.write()
+    assert opened(tmp_path).left == POINTS
+
+
+SETTINGS = {
+    "time_attr": "epoch",
+    "metric": "val/err1",
+    "mode": "min",
+    "max_t": 9,
+    "grace_period": 1,
+    "reduction_factor": 2,
+}
+
+
+def decisions(scheduler: ASHAScheduler, at: int, errors: dict[int, float], name: str) -> list[str]:
+    trial = SimpleNamespace(trial_id=name, config={POINT: POINTS[at]})
+    scheduler.on_trial_add(None, trial)
+    return [scheduler.on_trial_result(None, trial, {"epoch": e, "val/err1": v}) for e, v in errors.items()]
+
+
+def test_asha_decides_after_an_interruption_as_without_one(tmp_path: Path) -> None:
+    errors = [{1: 0.30, 2: 0.20}, {1: 0.35}, {1: 0.10, 2: 0.25, 4: 0.09}, {1: 0.32}]
+    whole = ASHAScheduler(**SETTINGS)
+    expected = [decisions(whole, at, values, f"trial-{at}") for at, values in enumerate(errors)]
+    assert expected[1][-1] == expected[3][-1] == TrialScheduler.STOP and expected[2][0] == TrialScheduler.CONTINUE
+    trials = opened(tmp_path)
+    for at, epochs in ((0, (1, 2)), (1, (1,)), (2, (1,))):  # the third was interrupted after its first epoch
+        for epoch in epochs:
+            report(trials, at, errors[at][epoch], epoch)
+    run_is(tmp_path, 0, "finished")
+    run_is(tmp_path, 1, "stopped")
+    trials.end(POINTS[0], ENDED)
+    trials.end(POINTS[1], ENDED)
+    trials = opened(tmp_path)
+    resumed = ResumedASHA(trials, **SETTINGS)
+    assert decisions(resumed, 2, {2: 0.25, 4: 0.09}, "again-2") == expected[2][1:]
+    assert decisions(resumed, 3, errors[3], "again-3") == expected[3]
+    assert [sorted(rung.values()) for _, rung in resumed._brackets[0]._rungs] == [
+        sorted(rung.values()) for _, rung in whole._brackets[0]._rungs
+    ]
