@@ -102,9 +102,9 @@ RAW: dict[str, Callable[[random.Random], bytes]] = {  # the whole pickle
     "bytes of 1 EB": lambda _: b"\x80\x04\x8e" + b"\xff" * 7 + b"\x0f" + b"x.",
     "a bytearray of 8 GB": lambda _: b"\x80\x05\x96" + (1 << 33).to_bytes(8, "little") + b"x.",
     "a frame of 1 EB": lambda _: b"\x80\x04\x95" + b"\xff" * 7 + b"\x0f" + b"}.",
-    "lists a million deep": lambda _: b"\x80\x02" + b"]" * 10**6 + b"a" * (10**6 - 1) + b".",
-    "a key of tuples a million deep": lambda _: b"\x80\x02})" + b"\x85" * 10**6 + b"Ns.",
-    "a set of tuples a million deep": lambda _: b"\x80\x04\x8f()" + b"\x85" * 10**6 + b"\x90.",
+    "lists 100,000 deep": lambda _: b"\x80\x02" + b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
+    "a key of tuples 200,000 deep": lambda _: b"\x80\x02})" + b"\x85" * 200_000 + b"Ns.",
+    "a set of tuples 200,000 deep": lambda _: b"\x80\x04\x8f()" + b"\x85" * 200_000 + b"\x90.",
     "a number of a million digits": lambda _: b"I" + b"9" * 10**6 + b"\n.",
     "one text encoded a thousand times": lambda _: (
         b"\x80\x02(c_codecs\nencode\nX\0\0\x10\0"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import pickle
@@ -12,9 +13,11 @@ from photos import SHARED, encoded, needs, noise, shard_names, tar
 from PIL import Image
 
 from pipeline.config import DataConfig
+from pipeline.data import preprocess as module
 from pipeline.data.preprocess import AHEAD, ordered_map, preprocess
 from pipeline.data.sources import OFFICIAL, Official, fetch
 from pipeline.data.store import open_store
+from pipeline.errors import PipelineError
 
 CLASSES = ("bird", "cat", "dog")
 
@@ -156,6 +159,56 @@ def test_corrupt_images_are_all_named_or_left_out_on_demand(format_, tmp_path):
     store = open_store(tmp_path / "store")
     assert np.bincount(store.train().labels).tolist() == [7, 6, 7] and len(store.test()) == 5
     assert not report.exists()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "sentence"),
+    [
+        ("train/cat/", "class cat has one usable training image"),
+        ("train/", "class bird has one usable training image"),
+        ("test/dog/", "no usable test image of class dog is left"),
+        ("test/", r"no usable test image of class bird is left \(3 classes in all\)"),
+    ],
+)
+def test_skipping_corrupt_images_never_empties_a_class(damaged, sentence, tmp_path):
+    files = images()
+    cut = [name for name in files if name.startswith(damaged) and not name.endswith("/0.png")]
+    archive(tmp_path / "set.tgz", files | {name: files[name][:20] for name in cut})
+    with pytest.raises(PipelineError, match=sentence):
+        build(config(skip_corrupt=True, num_val=3), tmp_path)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_class_of_one_image_is_named(tmp_path):
+    archive(
+        tmp_path / "set.tgz", images() | {"train/elk/1.png": encoded(noise(0)), "test/elk/2.png": encoded(noise(1))}
+    )
+    with pytest.raises(PipelineError, match=r"class elk has one usable training image; each class needs one to train"):
+        build(config(), tmp_path)
+
+
+def test_what_is_left_out_is_said(tmp_path, caplog):
+    archive(tmp_path / "set.tgz", images() | {f"train/cat/{n}.txt": b"" for n in range(3)})
+    build(config(), tmp_path)
+    assert caplog.messages == ["left out of set: files that end in .txt (3, such as train/cat/0.txt)"]
+
+
+def test_a_format_that_is_not_read_is_rejected_by_name_and_skipped_on_demand(tmp_path):
+    archive(tmp_path / "set.tgz", images() | {"train/cat/x.heic": b"ftypheic"})
+    with pytest.raises(PipelineError, match=r"train/cat/x\.heic: no image that is read here \(JPEG, PNG"):
+        build(config(), tmp_path)
+    assert build(config(skip_corrupt=True), tmp_path).skipped == ("train/cat/x.heic",)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_a_failing_machine_makes_no_image_corrupt(error, tmp_path, monkeypatch):
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    archive(tmp_path / "set.tgz", images())
+    monkeypatch.setattr(module, "square", fails)
+    with pytest.raises(type(error)):
+        build(config(skip_corrupt=True), tmp_path)
 
 
 def test_a_failed_attempt_leaves_the_former_store(tmp_path):
