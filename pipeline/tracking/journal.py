@@ -40,8 +40,9 @@ class Journal:
                 self._last_step[key] = max(self._last_step.get(key, -1), event["step"])
         start = max([time.time_ns() // 10**6, *(event["time"] for event in events)])
         self._offset = start - _monotonic_ms()
-        if self.path.exists():
-            os.truncate(self.path, whole)  # or the next event would continue a line that a crash cut short
+        if self.path.exists() and self.path.stat().st_size > whole:
+            os.truncate(self.path, whole)  # or the next event would continue the line
+            print(f"{self.path}: the last line was cut short and is left out", file=sys.stderr)
 
     def begin(self, name: str, experiment: str, params: dict[str, Any], tags: dict[str, str]) -> None:
         self._append({"event": "begin", "name": name, "experiment": experiment, "params": params, "tags": tags})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
-from pipeline.errors import hint
+from pipeline.errors import DamagedError, hint
 from pipeline.tracking import database, journal
 from pipeline.tracking.location import (
     KEY_TAG,
@@ -142,7 +142,7 @@ def ship_all(runs: Path, location: Location) -> int:
         return 0
     store, shipped = store_id(location), 0
     left = [
-        path.parent for path in paths if _state(path.parent, location, store).get("offset", 0) < path.stat().st_size
+        path.parent for path in paths if _state(path.parent, location, store).get("offset", 0) != path.stat().st_size
     ]
     for folder in sorted(left, key=_turn):
         try:
@@ -174,6 +174,8 @@ def ship(folder: Path, location: Location) -> None:
 def _ship(folder: Path, location: Location) -> None:
     new = {"uri": location.uri, "store_id": store_id(location), "run_id": None, "offset": 0}
     state = {**new, **_state(folder, location, new["store_id"])}
+    if state["offset"] > (folder / journal.NAME).stat().st_size:  # the journal was cut short, which moved its lines
+        state["offset"] = 0
     events, end = journal.read(folder / journal.NAME, state["offset"])
     if not events:
         return
@@ -183,6 +185,11 @@ def _ship(folder: Path, location: Location) -> None:
             begun, state["run_id"] = at, _begin(mlflow_client, location, event)
             write_json(folder / STATE, state)
     run = state["run_id"]
+    if run is None and any(event["event"] != "tested" for event in events):
+        raise DamagedError(
+            f"{folder / journal.NAME} has lost the line that begins its run; remove {folder}/run.json and run the same "
+            "training again, which goes on from its last checkpoint"
+        )
     _log_metrics(mlflow_client, run, [event for event in events if event["event"] == "metrics"])
     for at, event in enumerate(events):
         if event["event"] == "tags":
