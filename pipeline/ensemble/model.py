@@ -7,8 +7,6 @@ those modules travels with every registered model.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +17,16 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from safetensors.torch import load_file
 
+from pipeline.atomic import read_json, sha256
 from pipeline.config.model import ModelConfig
 from pipeline.ensemble.forward import average, class_probabilities, ready, tempered
 from pipeline.ensemble.pixels import BYTES, pixels_of
-from pipeline.errors import PipelineError
+from pipeline.errors import DamagedError, PipelineError
 from pipeline.learn.input.augment import PadCrop
 from pipeline.learn.models import build_model
 
 DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; the others are weights by hash
+REMEDY = "delete this version of the model in MLflow and run `pipeline ensemble`, which registers it again"
 BATCH = 128  # images in a forward pass
 
 
@@ -34,7 +34,7 @@ class EnsembleModel(PythonModel):
     """Members' probabilities, averaged after the softmax with the members' weights."""
 
     def load_context(self, context: Any) -> None:
-        description = json.loads(Path(context.artifacts[DESCRIPTION]).read_text())
+        description = read_json(context.artifacts[DESCRIPTION], REMEDY)
         self.classes, self.shape = tuple(description["classes"]), tuple(description["shape"])
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._weights = [member["weight"] for member in description["members"]]
@@ -42,7 +42,10 @@ class EnsembleModel(PythonModel):
         self._nets, self._inputs = [], []
         for member in description["members"]:
             net = build_model(ModelConfig(**member["model"]), member["num_classes"], member["in_channels"])
-            net.load_state_dict(load_file(context.artifacts[member["checkpoint_sha256"]]))
+            weights = context.artifacts[member["checkpoint_sha256"]]
+            if sha256(weights) != member["checkpoint_sha256"]:
+                raise DamagedError(f"{weights} is damaged; {REMEDY}")
+            net.load_state_dict(load_file(weights))
             self._nets.append(ready(net.eval(), self._device))
             statistics = description["statistics"][member["statistics"]]
             mean, std = (torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pickle
 import shutil
@@ -16,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config, ModelConfig, StartConfig
-from pipeline.errors import MissingError, PipelineError, printable
+from pipeline.errors import MissingError, PipelineError
 from pipeline.learn.models.mapping import mapped
-from pipeline.record import Net, from_json
+from pipeline.record import Net
 from pipeline.run.foreign import header_of, read_weights
-from pipeline.run.weights import BEST, HEADER
+from pipeline.run.weights import BEST, HEADER, fingerprint, recorded
 from pipeline.tracking.location import Location, require_answer
 
 RUN, TORCHVISION = "run:", "torchvision:"
@@ -92,12 +90,7 @@ class Start:
     @property
     def fingerprint(self) -> str:
         """12 hex digits of names, shapes and values; the same for any file that holds them."""
-        digest = hashlib.sha256()
-        for name in sorted(self.state):
-            tensor = self.state[name].detach().cpu().contiguous()
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:12]
+        return fingerprint(self.state)[:12]
 
     def load_into(self, model: nn.Module, head: bool) -> None:
         """Copies the weights into `model`; into its last layer only if `head`.
@@ -143,15 +136,8 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
 def _start(source: str, path: Path) -> Start:
     """A file's weights, with the record in its header if this project wrote it."""
     state, header = read_weights(path), header_of(path, HEADER)
-    net = _net(path, header) if header else None
+    net = recorded(header, state, path) if header else None
     return Start(source, state, net.normalize if net else "", net)
-
-
-def _net(path: Path, header: str) -> Net:
-    try:
-        return from_json(json.loads(header))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise PipelineError(f"{printable(path)}: its header holds no record of a net ({printable(error)})") from None
 
 
 def _word(value: Any) -> str:

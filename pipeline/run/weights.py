@@ -17,6 +17,7 @@ from pipeline.record import Net, from_json
 
 BEST = "best.safetensors"  # the weights that a run chose
 HEADER = "pipeline"  # key of the record in the header
+AGAIN = "copy the file again, or train the net again"
 DIGEST = "digest"  # key in the record; a second key in the header would come in a random order
 
 
@@ -41,9 +42,7 @@ def save_weights(model: torch.nn.Module, path: Path, net: Net) -> None:
         part.write_bytes(content)  # Python's error says that a disk is full, safetensors' does not
 
 
-def load_weights(
-    path: Path, remedy: str = "copy it again, or train the net again"
-) -> tuple[dict[str, torch.Tensor], Net]:
+def load_weights(path: Path, remedy: str = AGAIN) -> tuple[dict[str, torch.Tensor], Net]:
     """State dict and record that `save_weights` wrote, the record with the file's own hash.
 
     Args:
@@ -57,14 +56,30 @@ def load_weights(
         with safe_open(path, "pt") as stream:
             header = (stream.metadata() or {}).get(HEADER)
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            record = json.loads(header or "{}")
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except SafetensorError as error:
         raise DamagedError(f"{path} is damaged ({printable(error)}); {remedy}") from None
     if header is None:
         raise PipelineError(f"{path} was not written by this project: its header holds no net's record")
-    if record.pop(DIGEST, None) not in (None, _digest(state, record)):  # files of earlier versions have none
-        raise DamagedError(f"{path} is damaged (its digest disagrees with its weights and record); {remedy}")
-    return state, replace(from_json(record), checkpoint_sha256=sha256(path))
+    return state, replace(recorded(header, state, path, remedy), checkpoint_sha256=sha256(path))
+
+
+def recorded(header: str, weights: Mapping[str, torch.Tensor], path: Path, remedy: str = AGAIN) -> Net:
+    """The record in the header of the file `path`, once its digest is that of the record and the weights.
+
+    Raises:
+        PipelineError: it is not (`DamagedError`), or the header holds no record of a net.
+    """
+    try:
+        record = json.loads(header)
+        digest = record.pop(DIGEST, None)  # files of earlier versions have none
+        net = from_json(record)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise PipelineError(
+            f"{printable(path)}: its header holds no record of a net ({printable(error)}); {remedy}"
+        ) from None
+    if digest not in (None, _digest(weights, record)):
+        raise DamagedError(f"{printable(path)} is damaged (its digest disagrees with its weights and record); {remedy}")
+    return net
 
 
 def _digest(weights: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> str:
