@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import netrc
 import re
 import socket
 import urllib.error
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Event, Thread
 from typing import Any, Self
+
+from pipeline.errors import PipelineError
 
 _UNTRIED = (urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler)
 
@@ -73,21 +76,24 @@ class Answer:
 
 
 def open_url(url: str, headers: Mapping[str, str], timeout_s: float, least: int) -> Answer:
-    """Requests a URL of the web. A password in it (user:password@host) is sent as such, to its own host alone.
+    """Requests a URL of the web, with the login that ~/.netrc or the URL (user:password@host) has for its host.
+
+    A host to which it redirects does not get the login.
 
     Args:
         timeout_s, least: in each span of so many seconds, the answer's head or so many bytes must come.
     Raises:
         HttpError: the server answered with an error.
         ConnectionError: no answer, or one that is no HTTP.
+        PipelineError: ~/.netrc cannot be used.
     """
     parts = urllib.parse.urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))
     for name, value in {"Accept-Encoding": "identity", **headers}.items():
         request.add_header(name, value)
-    if user:
-        token = base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
+    if login := urllib.parse.unquote_to_bytes(user) or _login(parts.hostname or ""):
+        token = base64.b64encode(login).decode()
         request.add_unredirected_header("Authorization", f"Basic {token}")
     watch = _Watch(timeout_s, least)
     try:
@@ -100,6 +106,20 @@ def open_url(url: str, headers: Mapping[str, str], timeout_s: float, least: int)
         watch.end()
         watch.require_fast()
         raise ConnectionError(str(getattr(error, "reason", error)) or type(error).__name__) from None
+
+
+def _login(host: str) -> bytes:
+    """user:password of the host in ~/.netrc, or b""."""
+    try:
+        entry = netrc.netrc().authenticators(host)
+    except FileNotFoundError:
+        return b""
+    except (OSError, UnicodeDecodeError, netrc.NetrcParseError):  # whose words may hold the password
+        raise PipelineError(
+            "~/.netrc cannot be used; let each line be `machine HOST login USER password PASSWORD`, and the file yours "
+            "alone (chmod 600 ~/.netrc)"
+        ) from None
+    return f"{entry[0]}:{entry[2]}".encode() if entry and entry[2] else b""
 
 
 def _opener(watch: _Watch) -> urllib.request.OpenerDirector:

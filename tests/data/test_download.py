@@ -13,6 +13,7 @@ from web import Server
 
 from pipeline.data import download as module
 from pipeline.data.download import UnavailableError, digest
+from pipeline.errors import PipelineError
 from reliability import http
 from reliability.server import Server as RawServer
 from reliability.server import head, served
@@ -131,6 +132,19 @@ def test_a_server_that_misbehaves_gives_the_right_bytes_or_one_sentence(name, tm
     content = os.urandom(50_000)
     outcome = http.tried_case(name, http.cases(random.Random(0), content)[name], content, tmp_path)
     assert outcome.ok, outcome.detail
+
+
+def test_a_login_of_the_users_netrc_is_sent_and_a_broken_file_is_not_repeated(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password sesame\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    with RawServer(lambda request: iter([served(request, CONTENT)])) as private:
+        download(private.url + "/set.tgz", tmp_path / "set.tgz")
+        assert private.asked[0].headers["authorization"] == "Basic " + b64encode(b"me:sesame").decode()
+        (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me pass sesame\n")
+        with pytest.raises(PipelineError, match="netrc cannot be used") as refused:
+            download(private.url + "/set.tgz", tmp_path / "again.tgz")
+    assert "sesame" not in str(refused.value) and refused.value.__suppress_context__
 
 
 def test_a_password_in_the_url_goes_to_its_server_alone_and_into_no_file(tmp_path):
