@@ -6,8 +6,7 @@ from pipeline.config import Config
 from pipeline.ensemble import server
 from pipeline.ensemble.register import model_name
 from pipeline.tracking import models
-from pipeline.tracking.location import locate
-from pipeline.tracking.registry import require_answer
+from pipeline.tracking.location import locate, require_answer
 from pipeline.workspace import Workspace
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import MissingError, PipelineError, printable
+from pipeline.errors import MissingError, PipelineError, hint, printable
 from pipeline.tracking.location import Location, client
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ def load(location: Location, name: str) -> tuple[Any, int]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    again = "`pipeline ensemble` with the same overrides registers it"
+    again = f"{hint('ensemble')} registers it"
     try:
         version = client(location).get_model_version_by_alias(name, "champion").version
     except MlflowException:
