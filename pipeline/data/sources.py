@@ -207,6 +207,8 @@ class _Search:
         path = Path(place)
         if not path.exists():
             raise UnavailableError("no such file")
+        if not path.is_dir() and not path.is_file():  # reading a pipe or a device may never end
+            raise UnavailableError("neither a folder nor a plain file")
         if path.is_dir() and not (path / "train").is_dir():
             raise UnavailableError("no train/ in it")
         if md5 and (actual := digest(path, "md5")) != md5:

@@ -169,6 +169,13 @@ def test_a_path_that_cannot_be_a_data_set_is_refused(path, error, sentence, tmp_
     assert not (tmp_path / "raw" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("path", ["pipe.tar", "/dev/zero"])
+def test_a_pipe_or_a_device_is_refused_unopened(path, tmp_path):
+    os.mkfifo(tmp_path / "pipe.tar")
+    with pytest.raises(ValueError, match=r"neither a folder nor a(n archive| plain file)"):
+        fetch(config("folder", path=path), tmp_path)
+
+
 @pytest.fixture
 def imagenet(tmp_path):
     (tmp_path / "imagenet").mkdir()
