@@ -1,7 +1,7 @@
 """Downloads that resume where an earlier attempt stopped, and are checked before they get their name.
 
 Beside `target`.part, in which the bytes gather, `target`.part.json says which file of which server they are: a hash of the
-URL (which may hold a password), the server's ETag or date of change, and the whole length. A part of another file is never
+URL, the server's ETag or date of change, and the whole length. A part of another file is never
 continued.
 """
 
