@@ -194,10 +194,9 @@ def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
         if text and kind_of(Config, key) is str and not _GRAMMAR.search(text) and text.lower() != "null":
             _choose(key, text.strip(), chosen, values)
             continue
-        if kind_of(Config, key) == list[str]:  # of keys of runs, which may look like numbers
-            override = _KEY.sub(r"'\g<0>'", override)
+        keys = kind_of(Config, key) == list[str]  # of runs, which may look like numbers
         try:
-            parsed = OverridesParser.create().parse_override(override)
+            parsed = OverridesParser.create().parse_override(_KEY.sub(r"'\g<0>'", override) if keys else override)
             key, value = parsed.key_or_group, parsed.value()
         except (HydraException, RecursionError, ValueError) as error:
             raise PipelineError(f"{printable(override)}: {first_lines(error)}") from None

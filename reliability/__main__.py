@@ -23,7 +23,18 @@ from reliability import Outcome
 from reliability.table import Row, write_rows
 
 # The longest first, so that the last ones keep all cores busy.
-CAMPAIGNS: tuple[str, ...] = ("serving", "fuzz", "config", "files", "images", "archives", "http", "pickles", "weights")
+CAMPAIGNS: tuple[str, ...] = (
+    "serving",
+    "tracking",
+    "fuzz",
+    "config",
+    "files",
+    "images",
+    "archives",
+    "http",
+    "pickles",
+    "weights",
+)
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = 5  # failures of a row that the terminal lists
 
