@@ -33,7 +33,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
-    part = path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
+    part = _temporary(path)
     aside = part.with_suffix(ASIDE)
     try:
         yield part
@@ -47,6 +47,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         _put_back(aside, path)
         _remove(part)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` for the block. The next call for `path` removes what a killed process left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    folder = _temporary(path)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
 
 
 def _sweep(path: Path) -> None:

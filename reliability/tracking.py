@@ -75,8 +75,8 @@ def _copy(trained: Path, scratch: Path, database: bool = True) -> Path:
     return root
 
 
-def _lacks(root: Path, versions: int | None = None) -> str:
-    """What the workspace's MLflow lacks of the promise; "" where it holds."""
+def _lacks(root: Path, versions: int | None = None, verb: str = "sync") -> str:
+    """What the workspace lacks of the promise after `verb`; "" where it holds."""
     with closing(sqlite3.connect(root / DATABASE)) as database:
         keys = database.execute("select value from tags where key = 'pipeline.key' order by value").fetchall()
         statuses = {row[0] for row in database.execute("select status from runs")}
@@ -84,14 +84,16 @@ def _lacks(root: Path, versions: int | None = None) -> str:
         champions = database.execute("select count(*) from registered_model_aliases").fetchone()[0]
     wanted = sorted(path.parent.name for path in (root / "runs").glob("*/journal.jsonl"))
     wanted = [key.removeprefix("ensemble-") for key in wanted if not key.startswith("tested-")]
-    left = [path.name for path in root.rglob("*") if path.suffix in (".part", ".old") or path.name.endswith("-journal")]
+    left = [file.relative_to(root) for file in root.rglob("*") if file.suffix in (".part", ".old", ".db-journal")]
+    if verb == "sync":  # the ensemble's own unfinished folder is the next ensemble's to remove
+        left = [file for file in left if not any(part.startswith(".ensemble.") for part in file.parts)]
     return "; ".join(
         text
         for text, holds in (
             (f"runs {keys} instead of {wanted}", sorted(key for (key,) in keys) == sorted(wanted)),
             (f"statuses {statuses}", statuses == {"FINISHED"}),
             (f"{made} versions, {champions} champions", versions is None or (made, champions) == (versions, versions)),
-            (f"left behind: {left}", not left),
+            (f"left behind: {[*map(str, left)]}", not left),
         )
         if not holds
     )
@@ -100,7 +102,7 @@ def _lacks(root: Path, versions: int | None = None) -> str:
 def _healed(name: str, row: str, root: Path, verb: str, versions: int | None = None) -> Outcome:
     """The outcome of running `verb` once more."""
     ended = pipeline(verb, cwd=root, timeout_s=120)
-    lacks = ended.summary() if ended.code else _lacks(root, versions)
+    lacks = ended.summary() if ended.code else _lacks(root, versions, verb)
     return Outcome(name, not lacks, lacks, row)
 
 

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from pipeline.atomic import read_if_whole, read_json, replacing, write_json
+from pipeline.atomic import read_if_whole, read_json, replacing, scratch_folder, write_json
 from pipeline.errors import DamagedError
 
 
@@ -42,6 +42,11 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_pat
         part.mkdir()
     write_json(tmp_path / "x", 1)
     assert not dead.exists() and alive.exists()
+    dead.mkdir()
+    with scratch_folder(tmp_path / "x") as folder:
+        assert not dead.exists() and alive.exists() and folder.parent == tmp_path
+        (folder / "file").touch()
+    assert not folder.exists()
 
 
 KILLED = """

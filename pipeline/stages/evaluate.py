@@ -9,10 +9,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.atomic import write_json
+from pipeline.atomic import scratch_folder, write_json
 from pipeline.config import NO_GLOBAL_POOL, Config
 from pipeline.ensemble.alternatives import alternatives
 from pipeline.ensemble.build import read_ensemble
@@ -37,17 +36,17 @@ def run(config: Config, workspace: Workspace) -> None:
     if (named := source.named(summary)) is None:
         print(f"{workspace.shown(summary)} is missing, so there is no named run: the ensemble is tested alone")
     images = all_images("test", source.store, source.store.test(), config.evaluation)
-    with TemporaryDirectory(dir=source.runs) as folder:
+    with scratch_folder(source.runs / "evaluate") as folder:
         nets = [(net, source.fetch(net, workspace.ensemble)) for net in ensemble.members]
-        nets += [(named, source.fetch(named, Path(folder)))] if named else []
+        nets += [(named, source.fetch(named, folder))] if named else []
         if config.evaluation.runs == "all":
             checkpoints = {net.checkpoint_sha256 for net, _ in nets}
             others = (net for net in source.finished() if net.checkpoint_sha256 not in checkpoints)
-            nets += [(net, source.fetch(net, Path(folder))) for net in others if _takes_views(net, images)]
+            nets += [(net, source.fetch(net, folder)) for net in others if _takes_views(net, images)]
         tested = [(net, source.probabilities(path, images)) for net, path in nets]
         responses = _responses(source, nets)
         all_runs = config.evaluation.runs == "all"
-        ways = alternatives(source, ensemble.wanted, tested, images.labels, Path(folder)) if all_runs else []
+        ways = alternatives(source, ensemble.wanted, tested, images.labels, folder) if all_runs else []
     members = [values for _, values in tested[: ensemble.size]]
     rest = tested[ensemble.size :]
     result, average = judge(ensemble, images, members, rest.pop(0) if named else None, rest)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from modulefinder import ModuleFinder
 from pathlib import Path
 from shutil import copyfile
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from pipeline.atomic import scratch_folder
 from pipeline.errors import MissingError, PipelineError, hint, printable
 from pipeline.tracking.location import Location, client
 
@@ -77,8 +77,8 @@ def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> in
     for cut_off in mlflow_client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         mlflow_client.delete_logged_model(cut_off.model_id)  # by a call that ended before there was a version
     logged = mlflow_client.create_logged_model(experiment, name=name, source_run_id=run_id)
-    with TemporaryDirectory() as folder:
-        _save(model, Path(folder), logged, run_id)
+    with scratch_folder(next(iter(model.artifacts.values())).with_name("model")) as folder:
+        _save(model, folder, logged, run_id)
         mlflow_client.log_model_artifacts(logged.model_id, f"{folder}/model")
     mlflow_client.finalize_logged_model(logged.model_id, "READY")
     mlflow_client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])

@@ -121,12 +121,18 @@ def test_champion_follows_the_ensemble_made_last(world):
 
 def test_an_interrupted_registration_is_completed_by_the_next_call(world, monkeypatch):
     world.add_run(0.2)
-    with monkeypatch.context() as broken:
-        broken.setattr(mlflow.MlflowClient, "create_model_version", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            make(world)
-    assert not (world.root / "ensemble").exists() and not versions(world)
+    mlflow_client = client(world.location)
+    experiment = [mlflow_client.get_experiment_by_name("tiny").experiment_id]
+    for step in ("create_logged_model", "log_model_artifacts", "create_model_version"):
+        with monkeypatch.context() as broken:
+            broken.setattr(mlflow.MlflowClient, step, lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                make(world)
+        assert not (world.root / "ensemble").exists() and not versions(world)
+        assert {run.info.status for run in mlflow_client.search_runs(experiment)} == {"FINISHED"}
     assert make(world).registered["version"] == 1
+    (model,) = mlflow_client.search_logged_models(experiment)
+    assert model.status == "READY" and len(versions(world)) == 1
 
 
 def test_a_failure_leaves_the_earlier_ensemble(world, unregistered, monkeypatch):

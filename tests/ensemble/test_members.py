@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ from tiny_world import file_names
 from pipeline.ensemble.members import weights_file
 from pipeline.run.weights import BEST
 from pipeline.tracking import registry
-from pipeline.tracking.location import Location, client, require_answer
+from pipeline.tracking.location import NET_TAG, Location, client, require_answer
 
 
 def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
@@ -24,6 +25,31 @@ def test_finds_finished_holdout_trainings_of_the_same_images_best_first(world):
     assert (first.name, first.lr, first.seed, first.split) == ("ResNet-14", 0.1, 2, "holdout")
     assert (first.val_err1, first.steps) == (0.2, 100)
     assert len(first.checkpoint_sha256) == 64 and first.run_id
+
+
+def test_runs_that_are_not_understood_are_left_out_and_named_in_one_line(world, caplog):
+    good, mlflow = world.add_run(0.3), client(world.location)
+    entry = mlflow.get_experiment_by_name("tiny").experiment_id
+    (run,) = mlflow.search_runs([entry])
+    net = json.loads(run.data.tags[NET_TAG])
+    odd = [
+        *("", "no JSON", "[]", "null", "[" * 100_000),
+        *(json.dumps({**net, "model": {**net["model"], "depth": depth}}) for depth in ("deep", None, 9, [8])),
+        *(
+            json.dumps({**net, **change})
+            for change in ({"val_err1": "low"}, {"key": "../up"}, {"checkpoint_sha256": "../x"})
+        ),
+    ]
+    tags = {key: value for key, value in run.data.tags.items() if key != NET_TAG}
+    for tag in (None, *odd):
+        more = {} if tag is None else {NET_TAG: tag}
+        made = mlflow.create_run(entry, tags={**tags, **more}).info.run_id
+        mlflow.set_terminated(made)
+    assert [net.key for net in world.source.candidates()] == [good]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f"{len(odd) + 1} runs that this version does not understand" in line and made in caplog.text
+    keys = {run.info.run_id: good, made: "", "0" * 32: "gone"}
+    assert [curve["net"].key for curve in registry.curves(world.location, "tiny", keys)] == [good]
 
 
 def test_all_pages_are_read_and_runs_of_equal_error_come_by_key(world, monkeypatch):

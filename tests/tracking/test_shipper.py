@@ -73,6 +73,19 @@ def test_only_what_is_missing_is_shipped_and_parents_come_first(tmp_path, locati
     assert ship_all(tmp_path, location) == 1
 
 
+def test_a_journal_that_cannot_be_shipped_holds_up_no_other_and_is_named(tmp_path, location, caplog):
+    for key in ("0", "1"):
+        journal(tmp_path / key, key)
+    assert ship_all(tmp_path, location) == 2
+    client(location).delete_run(run_id(tmp_path / "0"))
+    for key in ("0", "1"):
+        Journal(tmp_path / key).metrics(9, {"train/loss": 0.1})
+    assert ship_all(tmp_path, location) == 1
+    assert history(location, run_id(tmp_path / "1"))[-1] == (9, 0.1)
+    (line,) = [record.getMessage() for record in caplog.records if "was not shipped" in record.getMessage()]
+    assert str(tmp_path / "0") in line
+
+
 def test_a_dead_server_holds_nothing_up_and_gives_one_warning(tmp_path, caplog):
     dead = Location(f"http://127.0.0.1:{free_port()}")
     journal(tmp_path / "k")
