@@ -1,6 +1,7 @@
 # `make repro` and `make test` need git, make and Python 3.11 or newer, nothing else.
 PYTHON ?= python3
 VENV := .venv
+PORT ?= 5000# of `make ui`
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
 
@@ -8,6 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
+	@test -e .git || dvc config --local core.no_scm true # an unpacked archive of the repository
 	dvc repro
 	@pipeline summary
 
@@ -23,12 +25,11 @@ lint: $(INSTALLED)
 	ruff format --check .
 	mypy
 
-# MLflow's pages over the local store, for this machine alone.
+# MLflow's pages over the local store, for this machine alone. Paths are relative, as those above may hold any character.
 ui: $(INSTALLED)
-	@echo "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
+	@echo "http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true mlflow server \
-		--backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --default-artifact-root $(CURDIR)/mlruns/artifacts \
-		--host 127.0.0.1 --port 5000
+		--backend-store-uri sqlite:///mlruns/mlflow.db --default-artifact-root mlruns/artifacts --host 127.0.0.1 --port $(PORT)
 
 bench: $(INSTALLED)
 	python -m benchmarks
@@ -49,7 +50,7 @@ $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.txt
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/tmp/site
-	$(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site" # by default /var/tmp/dvc, open to all
+	$(VENV)/bin/dvc config --local core.site_cache_dir "$$(pwd)/.dvc/tmp/site" # by default /var/tmp/dvc, open to all
 	touch $@
 
 # Both lock files, with hashes and without any registry's address.

@@ -5,6 +5,7 @@ They are written under a temporary name, then renamed. JSON carries a checksum, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -44,6 +45,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.replace(path, aside)
         os.replace(part, path)
         _fsync(path.parent)
+    except OSError as error:
+        # A failed write names no file, and nobody knows the temporary one.
+        unnamed = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if unnamed or str(error.filename).startswith(str(part)):
+            error.filename = str(path)
+        raise
     finally:
         _put_back(aside, path)
         _remove(part)

@@ -20,7 +20,7 @@ from reliability.child import pipeline
 
 PROMISE = "composes and can be used, or is refused in one sentence that names the key or the file"
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGURATIONS, OVERRIDES, FILES = 30_000, 600, 600
+CONFIGURATIONS, OVERRIDES, FILES = 30_000, 400, 400
 BUILT = 20  # of so many configurations that compose, one has its net built
 DEEPEST = 56  # of the nets that are built
 TIMEOUT_S, MEMORY = 20, 1 << 30

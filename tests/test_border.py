@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -10,14 +11,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runs import composed
 
 from pipeline import cli
+from pipeline.atomic import replacing
 from pipeline.errors import PipelineError
+from pipeline.run.run import identify
 
 
 def to_a_full_disk() -> None:
     with open("/dev/full", "w") as stream:
         stream.write("x" * 100_000)
+
+
+def over_a_file_on_a_full_disk() -> None:
+    with replacing("result.json") as part:
+        part.symlink_to("/dev/full")
+        part.write_text("x" * 100_000)
 
 
 def to_a_full_database() -> None:
@@ -75,6 +85,7 @@ def through_a_loop() -> None:
     ("work", "code", "names"),
     [
         (to_a_full_disk, 74, "disk is full"),
+        (over_a_file_on_a_full_disk, 74, "result.json could not be written"),
         (to_a_full_database, 74, "disk is full"),
         (to_a_read_only_database, 74, "read-only"),
         (more_than_memory, 74, "memory"),
@@ -164,3 +175,11 @@ def test_hints_repeat_what_the_user_chose_and_lead_to_success(words, workspace, 
     assert follow(first, capsys)[-1] == ["fetch", *words]
     assert cli.main(["ensemble", *words]) == 2  # MLflow has no training of them
     assert advised(capsys.readouterr().err) == ["sweep", *words]
+
+
+def test_a_batch_larger_than_the_training_split_is_refused_at_once_with_one_that_works(workspace, monkeypatch, capsys):
+    root = workspace()
+    monkeypatch.chdir(root)
+    assert cli.main(["train", "recipe.batch_size=1000000", "trainer.compile=true"]) == 2
+    advice = re.search(r"override: (recipe\.batch_size=\d+)\)", capsys.readouterr().err)
+    assert advice and identify(composed(root, advice[1]), root / "data" / "store" / "digits", track=False).key

@@ -323,6 +323,9 @@ def test_overridden_values_are_checked_again():
 def test_paths_are_those_of_the_repository_in_its_temporary_copies_too(monkeypatch):
     config = from_dict(values())
     assert anchor(config, Path("/repo")).paths.runs == "/repo/runs"
+    mine = from_dict(values("data=folder", "paths.runs=~/runs", "data.mirror=~/mirror"))
+    assert anchor(mine, Path("/repo")).paths.runs == str(Path.home() / "runs")
+    assert anchor(mine, Path("/repo")).data.mirror == str(Path.home() / "mirror")
     assert anchor(config, Path("/repo/.dvc/tmp/exps/standalone/tmpabc")).paths.runs == "/repo/runs"
     monkeypatch.setenv("PIPELINE_RUNS", "/shared/runs")
     assert anchor(config, Path("/repo")).paths.runs == "/shared/runs"

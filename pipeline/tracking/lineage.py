@@ -41,7 +41,9 @@ def hardware() -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    # Git asks for this option where the checkout is another user's. Whoever runs this code trusts it already.
+    command = ["git", "-c", f"safe.directory={root.resolve()}", *arguments]
     try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -98,6 +98,7 @@ def test_published_weights_saw_all_of_imagenets_training_images(workspace):
 
 def test_a_relative_file_is_the_repositorys(tmp_path: Path):
     assert anchored("a/b.pth", tmp_path) == str(tmp_path / "a/b.pth")
+    assert anchored("~/b.pth", tmp_path) == str(Path.home() / "b.pth")
     for kept in ("", "run:abc", "torchvision:resnet18", "/a/b.pth"):
         assert anchored(kept, tmp_path) == kept
 

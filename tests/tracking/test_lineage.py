@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -34,6 +35,14 @@ def test_tags_name_commit_changes_dvc_lock_and_host(repository: Path) -> None:
     tags = lineage(repository)
     assert tags["pipeline.commit"] == f"{commit}+dirty"
     assert tags["pipeline.dvc_lock"] == hashlib.sha256(b"schema: '2.0'\n").hexdigest()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+def test_the_commit_is_named_in_another_users_checkout_too(repository: Path) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    for path in (repository, *repository.rglob("*")):
+        os.chown(path, 65534, 65534)
+    assert lineage(repository)["pipeline.commit"] == commit
 
 
 def test_without_git_or_a_repository_the_other_tags_remain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

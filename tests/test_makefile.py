@@ -1,0 +1,65 @@
+"""The Makefile below odd paths, and without git."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from imports import ROOT
+from processes import free_port, until
+
+ODD = "a b's $x %2e"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The tracked files without .git, below a folder of an odd name, with the environment of the tests."""
+    root = tmp_path / ODD
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    (root / ".venv").mkdir()
+    (root / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (root / ".venv" / ".installed").touch()
+    return root
+
+
+@pytest.mark.slow
+def test_mlflows_pages_are_served_below_an_odd_path(checkout: Path, mlflow_database: Path):
+    import urllib.request
+
+    (checkout / "mlruns").mkdir()
+    shutil.copy(mlflow_database, checkout / "mlruns")
+    port = free_port()
+    with (checkout / "log").open("wb") as log:
+        command = ["make", "ui", f"PORT={port}"]
+        server = subprocess.Popen(command, cwd=checkout, stdout=log, stderr=log, start_new_session=True)
+
+    def answers() -> bool:
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
+        except OSError:
+            return False
+
+    try:
+        until(lambda: answers() or server.poll() is not None, "MLflow's pages")
+        assert server.poll() is None, (checkout / "log").read_text()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+@pytest.mark.slow
+def test_an_unpacked_archive_of_the_repository_needs_no_git(checkout: Path):
+    lines = subprocess.check_output(["make", "-n", "repro"], cwd=checkout, text=True).splitlines()
+    before = lines[: lines.index("dvc repro")]
+    environment = {**os.environ, "PATH": f"{checkout}/.venv/bin:{os.environ['PATH']}"}
+    environment["GIT_CEILING_DIRECTORIES"] = str(checkout.parent)
+    script = "\n".join([*before, "dvc repro preprocess"])
+    subprocess.run(["sh", "-ec", script], cwd=checkout, env=environment, check=True)
+    assert (checkout / "data" / "store" / "digits" / "manifest.json").is_file()
