@@ -39,7 +39,7 @@ Made = tuple[str, bytes, str]  # ending of the name, content, whether it is a go
 Maker = Callable[[random.Random, Files], Made]
 
 
-def _packed(rng: random.Random, files: Files) -> tuple[str, bytes]:
+def _packed(rng: random.Random, files: Files) -> tuple[str, Callable[[], bytes]]:
     """In a kind of archive of the seed's choice."""
     format_ = rng.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))
     return rng.choice(
@@ -55,7 +55,7 @@ def _packed(rng: random.Random, files: Files) -> tuple[str, bytes]:
 
 def _kind(rng: random.Random, files: Files, ends: str) -> Made:
     suffix, pack = _packed(rng, files)
-    return suffix, pack(), ends  # type: ignore[operator]
+    return suffix, pack(), ends
 
 
 def _named(change: Callable[[str], str], ends: str) -> Maker:

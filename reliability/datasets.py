@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import simplejpeg  # noqa: F401 (imported once here, not in each child)
@@ -42,9 +43,10 @@ def class_folders(rng: random.Random) -> Files:
     return {name: png(rng) for name in names + [f"test/{name}/{n}.png" for name in CLASSES for n in range(TEST)]}
 
 
-def tarred(files: Files, mode: str = "w", format_: int = tarfile.PAX_FORMAT) -> bytes:
+def tarred(files: Files, mode: Literal["w", "w:gz"] = "w", format_: int = tarfile.PAX_FORMAT) -> bytes:
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode=mode, format=format_, encoding="utf-8", errors="surrogateescape") as archive:
+    options: Any = {"format": format_, "encoding": "utf-8", "errors": "surrogateescape"}
+    with tarfile.open(fileobj=packed, mode=mode, **options) as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)

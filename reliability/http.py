@@ -11,7 +11,6 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +54,7 @@ def _raw(*parts: bytes | float | Reset) -> Script:
 def _endless(first: bytes, part: bytes, pause: float = 0.0) -> Script:
     def script(_: Request) -> Steps:
         yield first
-        for _ in count():
+        while True:
             yield part
             if pause:
                 yield pause

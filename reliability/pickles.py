@@ -58,6 +58,9 @@ def _entry(key: str, value: object) -> Changed:
 
 
 _BIG = (10**6, 3072)
+LABELS: tuple[Any, ...] = (3, -1, 2**80, 1.5, float("nan"), True, "1", None, [])
+_NUMBERS: tuple[Any, ...] = (2, -1, 1.5, float("nan"), float("inf"), "x", 10**9, [1, 2])
+_CHILDREN: tuple[Any, ...] = (-1, "0", float("nan"), [])
 CHANGES: dict[str, Changed] = {  # of a batch, each to be refused
     "a list": lambda *_: [1, 2],
     "nothing": lambda *_: None,
@@ -76,10 +79,7 @@ CHANGES: dict[str, Changed] = {  # of a batch, each to be refused
     "too few labels": lambda _, batch: batch | {"labels": batch["labels"][:-1]},
     "labels as an array": lambda _, batch: batch | {"labels": np.array(batch["labels"])},
     "labels as a text": _set("labels", "0120120120"),
-    **{
-        f"the label {value!r}": _entry("labels", value)
-        for value in (3, -1, 2**80, 1.5, float("nan"), True, "1", None, [])
-    },
+    **{f"the label {value!r}": _entry("labels", value) for value in LABELS},
     "too many filenames": lambda _, batch: batch | {"filenames": [*batch["filenames"], "x"]},
     **{
         f"the filename {value!r}": _entry("filenames", value)
@@ -156,7 +156,9 @@ METAS: dict[str, object] = {
 
 def right_meta(packed: bool = True, **changes: object) -> bytes:
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
-    rows = [[n, f"n0000000{n}", "words", "gloss", 0] for n in (1, 2, 3)] + [[4, "n00000009", "all", "gloss", 3]]
+    rows: list[list[Any]] = [[n, f"n0000000{n}", "words", "gloss", 0] for n in (1, 2, 3)] + [
+        [4, "n00000009", "all", "gloss", 3]
+    ]
     for field, value in changes.items():
         rows[0][[name for name, _ in kinds].index(field)] = value
     written = io.BytesIO()
@@ -178,9 +180,9 @@ DEVKITS: dict[str, Callable[[], list[bytes]]] = {
     **{
         f"{field} of {value!r}": partial(lambda field, value: _imagenet(right_meta(**{field: value})), field, value)
         for field, value in (
-            *(("ILSVRC2012_ID", value) for value in (2, -1, 1.5, float("nan"), float("inf"), "x", 10**9, [1, 2])),
+            *(("ILSVRC2012_ID", value) for value in _NUMBERS),
             *(("WNID", value) for value in ("n00000002", "", "../x", "n1\n", 5, "n" + "1" * 500)),
-            *(("num_children", value) for value in (-1, "0", float("nan"), [])),
+            *(("num_children", value) for value in _CHILDREN),
         )
     },
     **{

@@ -78,7 +78,7 @@ class Server:
                     time.sleep(step)
 
 
-def head(status: str = "200 OK", **headers: object) -> bytes:
+def head(status: str = "200 OK", /, **headers: object) -> bytes:
     """The head of an answer; a header's _ stands for -."""
     lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
     return ("\r\n".join(lines) + "\r\nConnection: close\r\n\r\n").encode("latin1")

@@ -33,7 +33,7 @@ def cifar(archive: Container) -> Published:
     train = sorted(name for name in entries if name.startswith("data_batch_")) or [
         n for n in ("train",) if n in entries
     ]
-    test = [name for name in ("test_batch", "test") if name in entries]
+    test: list[str] = [name for name in ("test_batch", "test") if name in entries]
     meta = [name for name in ("batches.meta", "meta") if name in entries]
     if not train or len(test) != 1 or len(meta) != 1:
         raise PipelineError(f"{archive.path} holds no CIFAR batches in the official Python format; get it anew")
@@ -50,7 +50,7 @@ def cifar(archive: Container) -> Published:
 def _classes(entry: Entry) -> tuple[list[str], int]:
     """Names of the classes, and how many images each batch has; 0 where the archive does not say."""
     meta = _unpickled(entry)
-    classes = meta.get("label_names", meta.get("fine_label_names"))
+    classes: Any = meta.get("label_names", meta.get("fine_label_names"))
     _require(entry, _texts(classes) and len(classes) > 1, "label_names is no list of names")
     _require(entry, len(set(classes)) == len(classes), "label_names has a name twice")
     count = meta.get("num_cases_per_batch", 0)
@@ -60,8 +60,9 @@ def _classes(entry: Entry) -> tuple[list[str], int]:
 
 def _batch(entry: Entry, classes: list[str], count: int) -> Iterator[Record]:
     batch = _unpickled(entry)
-    images, files = batch.get("data"), batch.get("filenames")
-    labels = batch.get("labels", batch.get("fine_labels"))
+    images: Any = batch.get("data")
+    files: Any = batch.get("filenames")
+    labels: Any = batch.get("labels", batch.get("fine_labels"))
     _require(entry, isinstance(images, np.ndarray), "data is no array")
     _require(entry, images.shape == (len(images), PIXELS), f"data has shape {images.shape} instead of (N, {PIXELS})")
     _require(entry, isinstance(labels, list) and all(type(label) is int for label in labels), "labels are no integers")
@@ -137,7 +138,7 @@ def _opcodes() -> dict[int, Callable[[Any], None]]:
     return loads
 
 
-class _CifarUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+class _CifarUnpickler(pickle._Unpickler):
     """Builds plain containers and arrays of bytes; refuses any other name before the pickle can run code.
 
     Python's own unpickler, not the one in C, since that one believes sizes and positions in the pickle and allocates them.

@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from email.message import Message
 from threading import Event, Thread
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ _UNTRIED = (urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProc
 class HttpError(Exception):
     """The server answered with an error."""
 
-    def __init__(self, code: int, reason: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, code: int, reason: str, headers: Message) -> None:
         super().__init__(f"HTTP {code} {reason}")
         self.code, self.headers = code, headers
 

@@ -29,7 +29,7 @@ class LeftOut(NamedTuple):
     """Files that are not read."""
 
     what: str  # kind of file, and why it is left out
-    count: int
+    number: int
     example: str
 
 
