@@ -116,7 +116,10 @@ def _values(options: argparse.Namespace, overrides: list[str], root: Path) -> di
         raise PipelineError(
             f"--config {options.config} is already composed and takes no overrides; leave out one of the two"
         )
-    return read_mapping(options.config, "`pipeline compose` writes composed.yaml anew, from conf/ and params.yaml")
+    remedy = "`pipeline compose` writes composed.yaml anew, from conf/ and params.yaml"
+    if not (values := read_mapping(options.config, remedy)):
+        raise PipelineError(f"{printable(options.config)} holds no configuration; {remedy}")
+    return values
 
 
 def _root() -> Path:

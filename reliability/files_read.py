@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,6 @@ def finish(root: Path, seed: int) -> None:
 
 
 def _photos(root: Path) -> None:
-    import io
-
     from PIL import Image
 
     from pipeline.config import DataConfig
@@ -165,9 +165,14 @@ def result(root: Path, path: Path) -> list[str]:
 
 
 def composed(root: Path, path: Path) -> list[str]:
-    from pipeline.compose import read_mapping
+    from pipeline.cli import main
 
-    return _items(read_mapping(path))
+    written = io.StringIO()
+    with redirect_stdout(written):
+        status = main(["train", "--config", str(path), "--cfg", "job"])
+    if status:
+        raise SystemExit(status)
+    return written.getvalue().splitlines()
 
 
 def trained(root: Path, path: Path) -> list[str]:
@@ -187,6 +192,6 @@ def evaluated(root: Path, path: Path) -> list[str]:
     from pipeline.cli import main
 
     shutil.rmtree(root / "runs" / "predictions")
-    if main(["evaluate", *experiment.OVERRIDES]):
-        raise SystemExit(2)
+    if status := main(["evaluate", *experiment.OVERRIDES]):
+        raise SystemExit(status)
     return [(root / "experiments" / "digits" / "evaluate.json").read_text()]
