@@ -18,7 +18,7 @@ _USER = re.compile(r"(?<=://)[^\s'\"]*@")
 # A database's address may name its user; the password is what follows the colon.
 _PASSWORD = re.compile(r"://[^\s'\"@]*:[^\s'\"]*@")
 _VALUE = re.compile(rf"(?i)((?:[?&;](?:{_NAMES}|sig|key)|(?:^|[\s'\"]){_NAMES})=)[^&;\s'\"]+")
-_QUERY = re.compile(r"[?#]")
+_WEB = re.compile(r"(?i)https?://[^\s'\"]*[@?#]")  # an address of the web needs none of these
 _VARIABLES = re.compile(r"(?i)PASSW|PASSPHRASE|SECRET|TOKEN$|CREDENTIAL|API_?KEY|ACCESS_?KEY")
 _PATHS = ("_FILE", "_PATH", "_DIR")
 _SHORTEST = 8  # characters of a variable's value that is hidden; a shorter one would be found in innocent words
@@ -52,9 +52,7 @@ def refusal(values: dict[str, Any]) -> str:
 
 
 def _holds_credentials(value: str) -> bool:
-    if re.match(r"https?://", value, re.IGNORECASE):
-        return bool(_USER.search(value) or _QUERY.search(value))
-    return "://" in value and bool(_PASSWORD.search(value) or _VALUE.search(value))
+    return "://" in value and any(pattern.search(value) for pattern in (_WEB, _PASSWORD, _VALUE))
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ from reliability.table import Row, write_rows
 
 # The longest first, so that the last ones keep all cores busy.
 CAMPAIGNS: tuple[str, ...] = (
+    "secrets",
     "serving",
     "tracking",
     "fuzz",

@@ -18,6 +18,7 @@ SECRET = "hunter2-hunter2"
         (f"data.mirror='https://{SECRET}@host/data'", "netrc"),
         (f"data.mirror='https://user:{SECRET}/@/@host/data'", "netrc"),
         (f"data.mirror='https://host/data?X-Amz-Signature={SECRET}'", "netrc"),
+        (f"data.mirror=[HTTPS://host/?{SECRET}]", "netrc"),
         (f"+data.path='https://user:{SECRET}@host/data.tar'", "environment"),
         (f"+start.weights='s3://key:{SECRET}@bucket/net.pt'", "environment"),
         (f"sweep.space='{{start.weights: [\"https://host/net.pt?token={SECRET}\"]}}'", "environment"),
