@@ -116,16 +116,17 @@ class Container(ABC):
         """The name of an archive's entry, relative and with / between its parts.
 
         Raises:
-            PipelineError: it points outside the archive, or no system would take so long a name.
+            PipelineError: it points outside the archive, or no file can have it.
         """
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
             raise PipelineError(
                 f"{printable(name)} in {self.path} points outside the archive; get the archive from another source"
             )
-        if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        if "\0" in name or len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
             raise PipelineError(
-                f"{printable(name)} in {self.path} is a name of more than {LONGEST_NAME} bytes; rename it and pack again"
+                f"{printable(name)} in {self.path} is a name of more than {LONGEST_NAME} bytes or with a NUL, which no file "
+                "has; rename it and pack again"
             )
         return "/".join(part for part in parts if part not in ("", "."))
 

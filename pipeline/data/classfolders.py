@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.data.archives import Container, Entry, Folder
-from pipeline.data.records import Published, Record, counted, require_printed
+from pipeline.data.records import Account, Published, Record, require_printed
 from pipeline.errors import PipelineError, printable
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow's names
@@ -40,14 +40,14 @@ def class_folders(container: Container) -> Published:
         PipelineError: another layout, a class of test/ that train/ lacks, or a class without an image.
     """
     images: Images = {folder: [] for folder in FOLDERS}
-    strangers: list[tuple[str, str]] = []
+    others = Account()
     promised: dict[str, Counter[str]] = {folder: Counter() for folder in FOLDERS}  # classes, and their other files
     for entry in container.entries():
         parts = _parts(container, entry.name)
         if len(parts) >= 3 and is_image(parts[-1]):
             images[parts[0]].append(("/".join(parts[1:]), entry))
         elif parts:
-            strangers.append((_kind(parts), entry.name))
+            others.add(_kind(parts), entry.name)
             if len(parts) >= 3:
                 promised[parts[0]][parts[1]] += 1
     for name in container.folders:
@@ -55,8 +55,8 @@ def class_folders(container: Container) -> Published:
         if len(parts) == 2:
             promised[parts[0]][parts[1]] += 0
     test = "test" if images["test"] else "val"
-    if test == "test" and images["val"]:
-        strangers += [("images of val/ beside test/", entry.name) for _, entry in images["val"]]
+    for _, entry in images["val"] if test == "test" else ():
+        others.add("images of val/ beside test/", entry.name)
     for folder, pattern in (("train", "train/<class>/*"), (test, "test/<class>/* or val/<class>/*")):
         if not images[folder]:
             raise PipelineError(
@@ -67,7 +67,7 @@ def class_folders(container: Container) -> Published:
     classes = sorted({name.split("/")[0] for name, _ in images["train"]})
     labels = {name: label for label, name in enumerate(classes)}
     train, tested = (_labelled(container.path, images[folder], labels) for folder in ("train", test))
-    return Published(classes, train, tested, counted(iter(strangers)))
+    return Published(classes, train, tested, others.left_out())
 
 
 def _parts(container: Container, name: str) -> list[str]:

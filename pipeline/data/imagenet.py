@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.data.archives import Container, Entry
 from pipeline.data.classfolders import is_image
 from pipeline.data.matlab import MatlabError, read_variables
-from pipeline.data.records import LeftOut, Published, Record, counted
+from pipeline.data.records import Account, Published, Record
 from pipeline.data.tars import Tar
 from pipeline.errors import PipelineError, printable
 
@@ -29,12 +29,12 @@ def ilsvrc(tars: list[Container]) -> Published:
     labels = {wnid: label for label, wnid in enumerate(classes)}
     train = list(_train_records(train_tar, labels))
     images: list[tuple[str, Entry]] = []
-    others: list[tuple[str, str]] = []
+    others = Account()
     for entry in val_tar.entries():
         if is_image(entry.name):
             images.append((entry.name.rsplit("/", 1)[-1], entry))
         else:
-            others.append((f"files of {val_tar.path.name} that are no images", entry.name))
+            others.add(f"files of {val_tar.path.name} that are no images", entry.name)
     if len(images) != len(truth):
         raise PipelineError(
             f"{val_tar.path} holds {len(images)} images, but the devkit labels {len(truth)}; get both anew"
@@ -42,8 +42,7 @@ def ilsvrc(tars: list[Container]) -> Published:
     test = []
     for number, (file, entry) in zip(truth, sorted(images), strict=True):
         test.append(Record(f"{wnids[number]}/{file}", labels[wnids[number]], entry))
-    left_out: list[LeftOut] = counted(iter(others))
-    return Published(classes, train, test, left_out)
+    return Published(classes, train, test, others.left_out())
 
 
 def _train_records(tar: Tar, labels: dict[str, int]) -> Iterator[Record]:

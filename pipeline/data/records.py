@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 from pipeline.data.archives import Entry
 from pipeline.errors import PipelineError, printable
 
+MOST_KINDS = 20  # of files left out that are told apart
 # Control characters, lone surrogates (names that are no UTF-8), line separators; then bidirectional overrides.
 _UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -81,10 +81,18 @@ def _require_distinct(classes: list[str], path: Path) -> None:
             )
 
 
-def counted(files: Iterator[tuple[str, str]]) -> list[LeftOut]:
-    """The account of files left out, given as pairs of kind and name."""
-    kinds: dict[str, tuple[int, str]] = {}
-    for what, name in files:
-        count, example = kinds.get(what, (0, name))
-        kinds[what] = (count + 1, example)
-    return [LeftOut(what, *kinds[what]) for what in sorted(kinds)]
+class Account:
+    """Counts the files left out by kind, with the first name of each; memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, tuple[int, str]] = {}
+
+    def add(self, what: str, name: str) -> None:
+        if what not in self._kinds and len(self._kinds) >= MOST_KINDS:
+            what = "files of still other kinds"
+        number, example = self._kinds.get(what, (0, name))
+        self._kinds[what] = (number + 1, example)
+
+    def left_out(self) -> list[LeftOut]:
+        """By kind, sorted."""
+        return [LeftOut(what, *self._kinds[what]) for what in sorted(self._kinds)]

@@ -9,6 +9,7 @@ from records import listed, named
 
 from pipeline.config import LimitsConfig
 from pipeline.data.readers import open_published
+from pipeline.data.records import MOST_KINDS
 
 
 def test_class_folders_are_sorted_by_class_and_name(tmp_path):
@@ -72,6 +73,11 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
         "images beside the class folders of test/": (1, "test/0.jpg"),
         "images of val/ beside test/": (1, "val/cat/1.png"),
     }
+
+
+def test_kinds_left_out_are_told_apart_up_to_a_number(tmp_path):
+    strangers = left_out(named(tmp_path, *GOOD, *(f"train/cat/x.{n}" for n in range(100))))
+    assert len(strangers) == MOST_KINDS + 1 and strangers["files of still other kinds"][0] == 100 - MOST_KINDS
 
 
 @pytest.mark.parametrize("ending", ["jfif", "JPE", "apng", "pnm", "heic", "AVIF", "cr2"])

@@ -69,6 +69,7 @@ TARS = {
     "a sparse file": (pax(b"22 GNU.sparse.major=1\n") + WHOLE, "is a link or a device, or sparse"),
     "an absolute name": (pax(renamed("/etc/passwd")) + WHOLE, "points outside"),
     "a long name": (pax(renamed("n" * 5000)) + WHOLE, "name of more than 4096 bytes"),
+    "a NUL in a name": (pax(b"10 path=\0\n") + WHOLE, "with a NUL, which no file has"),
     "bzip2": (b"BZh91AY" + bytes(600), "compressed by bzip2; pack it as"),
     "a zip, renamed": (b"PK\3\4" + bytes(600), "a zip, despite its name"),
     "gzip of rubbish": (b"\x1f\x8b" + b"rubbish" * 100, "damaged"),
