@@ -99,7 +99,7 @@ def _text(path: Path, remedy: str) -> str:
         raise PipelineError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); {remedy}") from None
     if text.startswith(CHECKSUM[:10]) and text != with_checksum(text.partition("\n")[2]):
         raise PipelineError(
-            f"{path} has changed since it was written; {remedy}; to keep an edit of yours, delete its first line"
+            f"{path} has changed since it was written; {remedy}, or delete its first line to keep an edit of yours"
         )
     return text
 

@@ -132,7 +132,7 @@ def fits(value: Any, kind: Any) -> bool:
         return fits(value, options[0])
     if origin is not None:
         return isinstance(value, origin)
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return isinstance(value, kind) and all(fits(getattr(value, key), own) for key, own in kinds(kind).items())
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

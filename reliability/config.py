@@ -72,7 +72,7 @@ def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
         yield _file(rng, scratch, f"file {at} of seed {seed}")
 
 
-def keys(section: type = Config, prefix: str = "") -> list[str]:
+def keys(section: Any = Config, prefix: str = "") -> list[str]:
     """Dotted keys of all fields that are no section."""
     return [
         key

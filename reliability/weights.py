@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ MEMORY = 1 << 30  # bytes that a reader may take
 READ = "read as it is"
 EITHER = ("flipped",)  # kinds that may be read, since no bit of a foreign file is known to be wrong
 
-Make = Callable[[random.Random, Path], None]
+Make = Callable[[random.Random, Path], object]
 
 
 class Code:
@@ -47,7 +48,7 @@ def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
             folder.mkdir()
             path = folder / "weights.pt"
             make(rng, path)
-            ended = call(lambda path=path: read(path, net), cwd=folder, timeout_s=30, memory=MEMORY)
+            ended = call(partial(read, path, net), cwd=folder, timeout_s=30, memory=MEMORY)
             yield judged(f"{kind}, round {at} of seed {seed}", kind, ended, folder)
 
 
@@ -113,7 +114,7 @@ def _changed(change: Callable[[random.Random, Any], Any]) -> Make:
 
 
 def _bytes(make: Callable[[random.Random], bytes]) -> Make:
-    return lambda rng, path: path.write_bytes(make(rng))  # type: ignore[return-value]
+    return lambda rng, path: path.write_bytes(make(rng))
 
 
 def _cut(make: Make) -> Make:
@@ -265,7 +266,7 @@ KINDS: dict[str, Make] = {
     "flipped": _flipped,
     "code": lambda rng, path: _saved({"state_dict": Code(path.with_name("mark"))})(rng, path),
     "code-old": lambda rng, path: _saved(Code(path.with_name("mark")), _use_new_zipfile_serialization=False)(rng, path),
-    "code-pickle": lambda rng, path: path.write_bytes(pickle.dumps(Code(path.with_name("mark")))) and None,
+    "code-pickle": lambda rng, path: path.write_bytes(pickle.dumps(Code(path.with_name("mark")))),
     "other-class": _saved({"args": Namespace(lr=0.1), "state_dict": {}}),
     "whole-net": _saved(lambda rng: small_net()),
     "no-pickle": _zip(lambda rng: [("archive/data/0", rng.randbytes(40))]),

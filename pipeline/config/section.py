@@ -96,11 +96,15 @@ class Section:
         """Rules between the section's keys; called when each key by itself is in its range."""
 
 
+def kinds(section: Any) -> dict[str, Any]:
+    """Fields of a section, a class, with their types, ranges included."""
+    return _kinds(section)
+
+
 @cache
-def kinds(section: type) -> dict[str, Any]:
-    """The section's fields with their types, ranges included."""
+def _kinds(section: type) -> dict[str, Any]:
     hints = get_type_hints(section, include_extras=True)
-    return {entry.name: hints[entry.name] for entry in fields(section)}  # type: ignore[arg-type]
+    return {entry.name: hints[entry.name] for entry in fields(section)}
 
 
 def refused(kind: Any, value: Any) -> str:
