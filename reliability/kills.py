@@ -1,0 +1,190 @@
+"""A process of `dvc repro` killed at a random moment: SIGKILL, SIGTERM, SIGINT.
+
+Kills follow one another until the experiment is done; then its outputs are compared with those of an undisturbed one, and
+the next round begins with an empty workspace. A round's kills all count as failed where its end is not as promised.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from reliability import Outcome
+from reliability.workspace import MARK, STAGES, copy_of_repository, marked, results, untidy
+
+PROMISE = "the same command goes on; outputs as undisturbed, bit for bit; one run a training in MLflow; no process, no temporary file stays"
+KILLS = 200
+PER_ROUND = {
+    "compose": 1,
+    "fetch": 1,
+    "preprocess": 1,
+    "sweep": 7,
+    "train": 5,
+    "ensemble": 3,
+    "evaluate": 3,
+    "report": 2,
+}
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+VICTIMS = ("the stage", "dvc", "all processes")
+PATIENCE_S = 180.0  # for a command to end, and for its processes to follow it
+BETWEEN = "the time between stages"
+ROW = "SIGKILL, SIGTERM or SIGINT during"
+MADE = ("runs", "mlruns", "data", "experiments", "composed", "composed.yaml", "dvc.lock", "metrics")
+
+
+@dataclass
+class Repro:
+    """A running `dvc repro`."""
+
+    root: Path
+    log: Path
+
+    def __post_init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, MARK: self.mark, "PYTHONPATH": str(self.root), "PATH": path}
+        with self.log.open("w") as stream:
+            self.process = subprocess.Popen(
+                ["dvc", "repro"], cwd=self.root, env=environment, stdout=stream, stderr=stream, start_new_session=True
+            )
+
+    def stage(self) -> tuple[str, psutil.Process] | None:
+        """The stage that runs, and its process."""
+        with suppress(psutil.Error):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                words = child.cmdline()
+                if len(words) > 2 and words[1].endswith("/pipeline") and words[2] in STAGES:
+                    return words[2], child
+        return None
+
+    def reaches(self, stage: str) -> psutil.Process | None:
+        """The stage's process as soon as it runs; None where the command ends first."""
+        until = time.monotonic() + PATIENCE_S
+        while self.process.poll() is None and time.monotonic() < until:
+            running = self.stage()
+            if running and running[0] == stage:
+                return running[1]
+            time.sleep(0.01)
+        return None
+
+    def end(self) -> list[str]:
+        """Waits for the command and all its processes to end; what did not end in time, which it then kills."""
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            if self.process.poll() is not None and not marked(self.mark):
+                return []
+            time.sleep(0.1)
+        left = marked(self.mark)
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        self.process.wait()
+        return [f"still running after {PATIENCE_S:.0f} s: {' '.join(_words(process))[:80]}" for process in left]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return [str(process.pid)]
+
+
+def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
+    first = copy_of_repository(scratch / "undisturbed")
+    durations = _undisturbed(first, scratch / "undisturbed.log")
+    expected = results(first)
+    chains = 2
+    with ThreadPoolExecutor(chains) as pool:
+        jobs = [pool.submit(_chain, seed * chains + chain, scratch, durations, expected) for chain in range(chains)]
+        for job in as_completed(jobs):
+            yield from job.result()
+
+
+def _undisturbed(root: Path, log: Path) -> dict[str, float]:
+    """Seconds that each stage takes without a fault."""
+    repro, durations, running, since = Repro(root, log), dict.fromkeys(STAGES, 0.5), "", time.monotonic()
+    while repro.process.poll() is None:
+        now = repro.stage()
+        if now and now[0] != running:
+            if running:
+                durations[running] = time.monotonic() - since
+            running, since = now[0], time.monotonic()
+        time.sleep(0.02)
+    durations[running] = time.monotonic() - since
+    repro.end()
+    if repro.process.returncode:
+        raise RuntimeError(f"the undisturbed `dvc repro` failed:\n{log.read_text()[-2000:]}")
+    return durations
+
+
+def _chain(seed: int, scratch: Path, durations: dict[str, float], expected: object) -> list[Outcome]:
+    """Rounds until this chain's share of the kills is made."""
+    draw, outcomes = random.Random(seed), list[Outcome]()
+    root = copy_of_repository(scratch / f"chain-{seed}")
+    while len(outcomes) < KILLS // 2:
+        for name in MADE:
+            path = root / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        outcomes += _round(draw, root, durations, expected)
+    return outcomes
+
+
+def _round(draw: random.Random, root: Path, durations: dict[str, float], expected: object) -> list[Outcome]:
+    """Kills in each stage in turn, then an end without a fault."""
+    outcomes = []
+    for stage in STAGES:
+        for _ in range(PER_ROUND[stage]):
+            outcome = _kill(draw, root, stage, durations[stage])
+            if outcome is not None:
+                outcomes.append(outcome)
+    repro = Repro(root, root.with_suffix(".log"))
+    problems = repro.end()
+    if repro.process.returncode:
+        problems.append(f"dvc repro ends with {repro.process.returncode}: {_last_lines(repro.log)}")
+    else:
+        problems += untidy(root)
+        if (got := results(root)) != expected:
+            problems.append(f"other outputs: {got} instead of {expected}")
+    if not problems:
+        return outcomes
+    return [replace(outcome, ok=False, detail="; ".join([outcome.detail, *problems])) for outcome in outcomes]
+
+
+def _kill(draw: random.Random, root: Path, stage: str, duration_s: float) -> Outcome | None:
+    """One kill after `stage` began, perhaps in a later one; None where it has run already."""
+    number, victim, delay = draw.choice(SIGNALS), draw.choice(VICTIMS), draw.random() * duration_s
+    repro = Repro(root, root.with_suffix(".log"))
+    if repro.reaches(stage) is None:
+        return None if repro.process.poll() == 0 else Outcome(stage, False, _last_lines(repro.log), f"{ROW} {stage}")
+    time.sleep(delay)
+    running = repro.stage()
+    where = running[0] if running else BETWEEN
+    with suppress(psutil.Error, ProcessLookupError):
+        if victim == "all processes":
+            os.killpg(repro.process.pid, number)
+        elif running and victim == "the stage":
+            running[1].send_signal(number)
+        else:
+            repro.process.send_signal(number)
+    problems = repro.end()
+    if "Traceback" in (text := repro.log.read_text(errors="replace")):
+        problems.append(f"a traceback: {text[text.rindex('Traceback') :][-300:]!r}")
+    name = f"{number.name} to {victim} {delay:.2f} s after {stage} began"
+    return Outcome(name, not problems, "; ".join(problems), row=f"{ROW} {where}")
+
+
+def _last_lines(log: Path) -> str:
+    return " / ".join(log.read_text(errors="replace").rstrip().splitlines()[-4:])
