@@ -70,13 +70,13 @@ class Repro:
                     return words[2], child
         return None
 
-    def reaches(self, stage: str) -> psutil.Process | None:
-        """The stage's process as soon as it runs; None where the command ends first."""
+    def reaches(self, stage: str) -> str | None:
+        """The stage that runs, as soon as that is `stage` or a later one; None where the command ends first."""
         until = time.monotonic() + PATIENCE_S
         while self.process.poll() is None and time.monotonic() < until:
             running = self.stage()
-            if running and running[0] == stage:
-                return running[1]
+            if running and STAGES.index(running[0]) >= STAGES.index(stage):
+                return running[0]
             time.sleep(0.01)
         return None
 
@@ -147,7 +147,7 @@ def _round(draw: random.Random, root: Path, durations: dict[str, float], expecte
     outcomes = []
     for stage in STAGES:
         for _ in range(PER_ROUND[stage]):
-            outcome = _kill(draw, root, stage, durations[stage])
+            outcome = _kill(draw, root, stage, durations)
             if outcome is not None:
                 outcomes.append(outcome)
     repro = Repro(root, root.with_suffix(".log"))
@@ -163,13 +163,13 @@ def _round(draw: random.Random, root: Path, durations: dict[str, float], expecte
     return [replace(outcome, ok=False, detail="; ".join([outcome.detail, *problems])) for outcome in outcomes]
 
 
-def _kill(draw: random.Random, root: Path, stage: str, duration_s: float) -> Outcome | None:
-    """One kill after `stage` began, perhaps in a later one; None where it has run already."""
-    number, victim, delay = draw.choice(SIGNALS), draw.choice(VICTIMS), draw.random() * duration_s
+def _kill(draw: random.Random, root: Path, stage: str, durations: dict[str, float]) -> Outcome | None:
+    """One kill after `stage` or a later one began; None where all have run already."""
+    number, victim, share = draw.choice(SIGNALS), draw.choice(VICTIMS), draw.random()
     repro = Repro(root, root.with_suffix(".log"))
-    if repro.reaches(stage) is None:
+    if (began := repro.reaches(stage)) is None:
         return None if repro.process.poll() == 0 else Outcome(stage, False, _last_lines(repro.log), f"{ROW} {stage}")
-    time.sleep(delay)
+    time.sleep(delay := share * durations[began])
     running = repro.stage()
     where = running[0] if running else BETWEEN
     with suppress(psutil.Error, ProcessLookupError):
@@ -182,7 +182,7 @@ def _kill(draw: random.Random, root: Path, stage: str, duration_s: float) -> Out
     problems = repro.end()
     if "Traceback" in (text := repro.log.read_text(errors="replace")):
         problems.append(f"a traceback: {text[text.rindex('Traceback') :][-300:]!r}")
-    name = f"{number.name} to {victim} {delay:.2f} s after {stage} began"
+    name = f"{number.name} to {victim} {delay:.2f} s after {began} began"
     return Outcome(name, not problems, "; ".join(problems), row=f"{ROW} {where}")
 
 
