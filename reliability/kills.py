@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from reliability import Outcome
-from reliability.workspace import MARK, STAGES, copy_of_repository, marked, results, untidy
+from reliability.workspace import MARK, STAGES, copy_of_repository, marked, remove_made, results, untidy
 
 PROMISE = "the same command goes on; outputs as undisturbed, bit for bit; one run a training in MLflow; no process, no temporary file stays"
 KILLS = 200
@@ -147,6 +147,7 @@ def _round(draw: random.Random, root: Path, durations: dict[str, float], expecte
     outcomes = []
     for stage in STAGES:
         for _ in range(PER_ROUND[stage]):
+            remove_made(root, stage)
             outcome = _kill(draw, root, stage, durations)
             if outcome is not None:
                 outcomes.append(outcome)

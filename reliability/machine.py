@@ -15,28 +15,16 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from pipeline.atomic import read_json
 from reliability import Outcome, mounts
 from reliability.child import Ended, call, pipeline
 from reliability.kills import Repro
-from reliability.workspace import RESULTS, STAGES, copy_of_repository, results, untidy
+from reliability.workspace import STAGES, copy_of_repository, remove_made, results, untidy
 
 PROMISE = "one sentence with the remedy and exit 74, or none the worse; then the same command ends as undisturbed"
 OK, MACHINE = 0, 74
 DISK = 256 * 2**20
 COMMAND_S = 300.0
 FULL, READ_ONLY, MEMORY, CLOCK = 40, 16, 24, 12
-# What a stage has made, to be made again under the fault; runs of the sweep and of the train stage by key.
-MADE = {
-    "compose": ("composed", "composed.yaml"),
-    "fetch": ("data/raw/digits",),
-    "preprocess": ("data/store/digits",),
-    "sweep": ("runs/sweep-*", "runs/ray", "runs/{trials}", f"{RESULTS}/leaderboard.json"),
-    "train": ("runs/{named}", f"{RESULTS}/train.json"),
-    "ensemble": ("runs/predictions", f"{RESULTS}/ensemble"),
-    "evaluate": ("runs/predictions", f"{RESULTS}/evaluate.json", f"{RESULTS}/responses.json"),
-    "report": (f"{RESULTS}/report", f"{RESULTS}/curves.csv"),
-}
 DATABASE = "train, with MLflow's database to be made"
 
 
@@ -121,14 +109,10 @@ def _stage(root: Path, stage: str, memory: int = 0) -> Ended:
 
 def _remove_made(root: Path, place: str) -> str:
     """Removes what the stage of `place` made; returns the stage."""
+    if place == DATABASE:
+        shutil.rmtree(root / "mlruns")
     stage = "train" if place == DATABASE else place
-    board = read_json(root / RESULTS / "leaderboard.json")["trials"] if stage == "sweep" else []
-    named = read_json(root / RESULTS / "train.json")["key"] if stage == "train" else ""
-    for pattern in (*MADE[stage], *(["mlruns"] if place == DATABASE else [])):
-        keys = [trial["key"] for trial in board] if "{trials}" in pattern else [named]
-        for key in keys:
-            for path in root.glob(pattern.format(trials=key, named=key)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    remove_made(root, stage)
     return stage
 
 

@@ -23,6 +23,27 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("compose", "fetch", "preprocess", "sweep", "train", "ensemble", "evaluate", "report")
 MARK = "RELIABILITY_MARK"  # environment variable of every process that a fault's commands start
 RESULTS = Path("experiments/digits")
+# What a stage has made, to be made again under the fault; runs of the sweep and of the train stage by key.
+MADE = {
+    "compose": ("composed", "composed.yaml"),
+    "fetch": ("data/raw/digits",),
+    "preprocess": ("data/store/digits",),
+    "sweep": ("runs/sweep-*", "runs/ray", "runs/{trials}", f"{RESULTS}/leaderboard.json"),
+    "train": ("runs/{named}", f"{RESULTS}/train.json"),
+    "ensemble": ("runs/predictions", f"{RESULTS}/ensemble"),
+    "evaluate": ("runs/predictions", f"{RESULTS}/evaluate.json", f"{RESULTS}/responses.json"),
+    "report": (f"{RESULTS}/report", f"{RESULTS}/curves.csv"),
+}
+DONE = {
+    "compose": "composed.yaml",
+    "fetch": "data/raw/digits",
+    "preprocess": "data/store/digits",
+    "sweep": f"{RESULTS}/leaderboard.json",
+    "train": f"{RESULTS}/train.json",
+    "ensemble": f"{RESULTS}/ensemble/members.json",
+    "evaluate": f"{RESULTS}/evaluate.json",
+    "report": f"{RESULTS}/report/index.html",
+}
 # The sweep's nets differ from the one that the train stage trains, so that each stage has something to do.
 SMALL: dict[str, Any] = {
     "model": {"depth": 8},
@@ -48,6 +69,19 @@ def copy_of_repository(root: Path) -> Path:
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
         subprocess.run([*git, *command], cwd=root, check=True, capture_output=True)
     return root
+
+
+def remove_made(root: Path, stage: str) -> None:
+    """Removes what a finished stage has made, so that it runs again; nothing where it has not finished."""
+    if not (root / DONE[stage]).exists():
+        return
+    board = read_json(root / RESULTS / "leaderboard.json")["trials"] if stage == "sweep" else []
+    named = read_json(root / RESULTS / "train.json")["key"] if stage == "train" else ""
+    for pattern in MADE[stage]:
+        keys = [trial["key"] for trial in board] if "{trials}" in pattern else [named]
+        for key in keys:
+            for path in root.glob(pattern.format(trials=key, named=key)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def results(root: Path) -> dict[str, Any]:
