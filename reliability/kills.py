@@ -42,7 +42,7 @@ VICTIMS = ("the stage", "dvc", "all processes")
 PATIENCE_S = 180.0  # for a command to end, and for its processes to follow it
 BETWEEN = "the time between stages"
 ROW = "SIGKILL, SIGTERM or SIGINT during"
-MADE = ("runs", "mlruns", "data", "experiments", "composed", "composed.yaml", "dvc.lock", "metrics")
+MADE = ("runs", "mlruns", "data", "experiments", "composed", "composed.yaml", "dvc.lock", ".dvc/cache")
 
 
 @dataclass

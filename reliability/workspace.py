@@ -77,6 +77,7 @@ def remove_made(root: Path, stage: str) -> None:
         return
     board = read_json(root / RESULTS / "leaderboard.json")["trials"] if stage == "sweep" else []
     named = read_json(root / RESULTS / "train.json")["key"] if stage == "train" else ""
+    shutil.rmtree(root / ".dvc" / "cache", ignore_errors=True)  # DVC would restore the outputs without a run
     for pattern in MADE[stage]:
         keys = [trial["key"] for trial in board] if "{trials}" in pattern else [named]
         for key in keys:
