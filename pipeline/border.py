@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -58,12 +59,14 @@ WORDS = {
     errno.EIO: r"Input/output error|disk I/O error",
     errno.EMFILE: r"Too many open files",
     errno.EAGAIN: r"can't start new thread|Resource temporarily unavailable",
-    errno.ENOMEM: r"[Cc]an(?:no|')t allocate memory|out of memory|bad_alloc|Unable to allocate",
+    errno.ENOMEM: r"[Cc]an(?:no|')t allocate memory|out of memory|bad_alloc|Unable to allocate|failed to map segment",
 }
 
 
 def report(error: BaseException, verb: str) -> int:
-    """Prints an error to stderr as the user should read it. Returns the exit status."""
+    """Prints an error to stderr as the user should read it, below all earlier output. Returns the exit status."""
+    with suppress(OSError):
+        sys.stdout.flush()
     if isinstance(error, PipelineError):
         _print(verb, str(error))
         return USER_ERROR

@@ -24,10 +24,12 @@ from reliability.table import Row, write_rows
 
 # The longest first, so that the last ones keep all cores busy.
 CAMPAIGNS: tuple[str, ...] = (
+    "kills",
+    "fuzz",
+    "machine",
     "secrets",
     "serving",
     "tracking",
-    "fuzz",
     "config",
     "files",
     "images",

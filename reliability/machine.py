@@ -21,7 +21,7 @@ from reliability.kills import Repro
 from reliability.workspace import STAGES, copy_of_repository, remove_made, results, untidy
 
 PROMISE = "one sentence with the remedy and exit 74, or none the worse; then the same command ends as undisturbed"
-OK, MACHINE = 0, 74
+OK, MACHINE, INTERRUPTED = 0, 74, 75
 DISK = 256 * 2**20
 COMMAND_S = 300.0
 FULL, READ_ONLY, MEMORY, CLOCK = 40, 16, 24, 12
@@ -176,7 +176,9 @@ def _clock_set(hours: float, after_s: float) -> Callable[[Path], tuple[str, list
             return _in_process("train")
 
         ended = call(train, cwd=root, timeout_s=COMMAND_S)
-        problems = [] if ended.code in (OK, 75) and "Traceback" not in ended.output else [ended.summary()]
+        # A training that is just over dies of SIGTERM like any process.
+        stopped = ended.code in (OK, INTERRUPTED, -signal.SIGTERM) and "Traceback" not in ended.output
+        problems = [] if stopped else [ended.summary()]
         with _moved(hours):
             if (again := _stage(root, "train")).code != OK:
                 problems.append(f"with the new time: {again.summary()}")
