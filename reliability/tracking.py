@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def _half_made(rng: random.Random, trained: Path, scratch: Path) -> Iterator[Out
         path.parent.mkdir(exist_ok=True)
         for file in path.parent.glob("mlflow.db*"):
             file.unlink()
-        call(lambda path=path, share=share: _migrate(path, share), cwd=root)
+        call(partial(_migrate, path, share), cwd=root)
         with closing(sqlite3.connect(path)) as database:
             tables = [row[0] for row in database.execute("select name from sqlite_master where type = 'table'")]
             lost = rng.sample(tables, rng.randrange(len(tables) // 4 + 1))
@@ -271,7 +272,8 @@ def _odd_tag(rng: random.Random, net: dict[str, Any]) -> tuple[str, str]:
     if rng.random() < 0.2:
         cut = rng.randrange(len(text))
         return text[:cut], f"cut after {cut} characters"
-    odd = rng.choice((None, "", "\x1b[31m", -1, 1e308, [], {}, [[[]]], True, "../../../etc/passwd", 2**70))
+    values: tuple[Any, ...] = (None, "", "\x1b[31m", -1, 1e308, [], {}, [[[]]], True, "../../../etc/passwd", 2**70)
+    odd = rng.choice(values)
     holder = rng.choice((net, net["model"], net["recipe"], net["augment"]))
     key = rng.choice(list(holder))
     if rng.random() < 0.2:

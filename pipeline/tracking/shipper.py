@@ -172,8 +172,9 @@ def ship(folder: Path, location: Location) -> None:
 
 
 def _ship(folder: Path, location: Location) -> None:
-    new = {"uri": location.uri, "store_id": store_id(location), "run_id": None, "offset": 0}
-    state = {**new, **_state(folder, location, new["store_id"])}
+    store = store_id(location)
+    new = {"uri": location.uri, "store_id": store, "run_id": None, "offset": 0}
+    state = {**new, **_state(folder, location, store)}
     if state["offset"] > (folder / journal.NAME).stat().st_size:  # the journal was cut short, which moved its lines
         state["offset"] = 0
     events, end = journal.read(folder / journal.NAME, state["offset"])
