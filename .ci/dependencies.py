@@ -11,6 +11,7 @@ The tools run through uv and are no dependencies of this project.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -48,7 +49,8 @@ def licence(entry: Distribution) -> str:
 def sbom() -> int:
     target = ROOT / "sbom.cdx.json"
     options = ["requirements", str(LOCK), "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"]
-    status = _tool(CYCLONEDX, "cyclonedx-py", *options, "--of", "JSON", "-o", str(target)).returncode
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}  # that a lock file does not say who needs whom
+    status = _tool(CYCLONEDX, "cyclonedx-py", *options, "--of", "JSON", "-o", str(target), env=quiet).returncode
     if status == 0:
         print(f"{target.name}: {len(json.loads(target.read_text())['components'])} components")
     return status

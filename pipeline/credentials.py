@@ -56,7 +56,7 @@ def _holds_credentials(value: str) -> bool:
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every text in nested values, keys of mappings included, with its dotted key."""
+    """Every text in nested values, with its dotted key."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):

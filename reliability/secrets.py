@@ -148,10 +148,10 @@ def _stage(
     *,
     fails: bool = False,
 ) -> Outcome:
-    run = child.pipeline
     if verb == "sweep":  # Ray must not find what a fork inherits
-        overrides, run = (*overrides, *SWEEP), _afresh
-    ended = run(verb, *overrides, cwd=root, timeout_s=240, environment=environment)
+        ended = _afresh(verb, *overrides, *SWEEP, cwd=root, timeout_s=240, environment=environment)
+    else:
+        ended = child.pipeline(verb, *overrides, cwd=root, timeout_s=240, environment=environment)
     leaks = _leaks(secrets, root, ended.output, apart=".netrc")
     as_promised = ended.refused() if fails else ended.code == 0
     return Outcome(name, as_promised and not leaks, leaks or ended.summary(), KEPT_OUT)

@@ -11,14 +11,19 @@ from io import BytesIO
 import numpy as np
 import pytest
 from http_requests import near, post, send
+from imports import ROOT
 from PIL import Image
 from processes import free_port, until
 from tiny_world import CLASSES, SIDE, choose, val_average, val_pixels
 
-from pipeline.config import ServeConfig
+from pipeline.compose import compose
+from pipeline.config import ServeConfig, from_dict
 from pipeline.ensemble.build import build_ensemble
 from pipeline.ensemble.server import server
+from pipeline.errors import MissingError
+from pipeline.stages import serve
 from pipeline.tracking import models
+from pipeline.workspace import Workspace
 
 MOST_BYTES, MOST_IMAGES = 100_000, 30
 
@@ -44,6 +49,12 @@ def png(image: np.ndarray) -> str:
     stream = BytesIO()
     Image.fromarray(image[..., 0]).save(stream, "PNG")
     return base64.b64encode(stream.getvalue()).decode()
+
+
+def test_the_command_names_what_makes_the_ensemble_where_there_is_none(workspace):
+    config = from_dict(compose(ROOT, [f"paths.mlruns={workspace() / 'mlruns'}"]))
+    with pytest.raises(MissingError, match="no champion of resnet-ensemble-digits; `pipeline ensemble`"):
+        serve.run(config, Workspace(ROOT, "digits"))
 
 
 def test_it_answers_good_requests_and_refuses_others_in_one_sentence(served):
