@@ -26,7 +26,7 @@ PROMISE = (
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ("model.depth=8", "recipe.max_steps=17", "trainer.accelerator=cpu", "tracking.system_metrics_every_s=0")
 SEEDS = (0, 1)  # of the trainings
-CREATIONS, PAIRS, REGISTRATIONS, CUTS, DAMAGES, RUNS = 20, 10, 20, 20, 40, 60
+CREATIONS, PAIRS, REGISTRATIONS, CUTS, DAMAGES, RUNS = 20, 10, 20, 20, 40, 40
 DATABASE = Path("mlruns") / "mlflow.db"
 KILLS, HALF, DAMAGED = (
     "kills while MLflow's store or a registration is made",

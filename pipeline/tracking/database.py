@@ -158,14 +158,17 @@ def _side_names(path: Path) -> list[str]:
 
 
 def _set_aside(path: Path) -> None:
-    """Renames a half-made database. A journal that SQLite left beside it would be played into the new one."""
+    """Renames a half-made database, and removes what would harm or outlive the new one.
+
+    SQLite would play a journal beside it into the new one. Files of makers that were killed have no owner under the lock.
+    """
     if path.exists() and path.stat().st_size:
         names = (path.with_name(f"{path.name}.half-made{number or ''}") for number in itertools.count())
         aside = next(name for name in names if not name.exists())
         os.replace(path, aside)
         print(f"MLflow's database {path} was half made; it is now {aside.name}, and a new one is made", file=sys.stderr)
-    for name in _side_names(path):
-        path.with_name(name).unlink(missing_ok=True)
+    for file in (*map(path.with_name, _side_names(path)), *path.parent.glob(f".{path.name}.*.part")):
+        file.unlink(missing_ok=True)
 
 
 def _make(path: Path, artifacts: str) -> None:
