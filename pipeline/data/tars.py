@@ -78,6 +78,8 @@ class Tar(Container):
             if info.isdir():
                 self.keep_folder(name)
                 continue
+            if not name:
+                raise self._damaged("a file without a name")
             if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
                 raise PipelineError(
                     f"{printable(name)} in {self.path} is a link or a device, or sparse; pack plain files instead"

@@ -50,9 +50,11 @@ class Zip(Container):
         total = 0
         for place, info in enumerate(self._directory):
             name = self.safe(info.filename)
-            if info.is_dir():
+            if info.filename.endswith("/"):  # Python 3.11's is_dir() fails on an empty name
                 self.keep_folder(name)
                 continue
+            if not name:
+                raise self._damaged("a file without a name")
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG) or info.flag_bits & _UNREAD_FLAGS:
                 raise PipelineError(

@@ -70,6 +70,8 @@ TARS = {
     "an absolute name": (pax(renamed("/etc/passwd")) + WHOLE, "points outside"),
     "a long name": (pax(renamed("n" * 5000)) + WHOLE, "name of more than 4096 bytes"),
     "a NUL in a name": (pax(b"10 path=\0\n") + WHOLE, "with a NUL, which no file has"),
+    "no name": (header(name="") + WHOLE, "file without a name"),
+    "a name of nothing but dots": (header(name="./.") + WHOLE, "file without a name"),
     "bzip2": (b"BZh91AY" + bytes(600), "compressed by bzip2; pack it as"),
     "a zip, renamed": (b"PK\3\4" + bytes(600), "a zip, despite its name"),
     "gzip of rubbish": (b"\x1f\x8b" + b"rubbish" * 100, "damaged"),
@@ -125,6 +127,7 @@ ZIPS = {
     "no directory": (ZIP[:END], "no directory"),
     "a directory cut in front": (ZIP[: END - 40] + ZIP[END:], "damaged"),
     "nothing": (b"", "no directory"),
+    "no name": (zipped(filename=""), "file without a name|damaged"),
 }
 
 
