@@ -51,7 +51,7 @@ USER_SENTENCES = {
 }
 # What libraries raise instead of an OSError, by their words.
 WORDS = {
-    errno.ENOSPC: r"No space left on device|database or disk is full|file write failed|unexpected pos \d+ vs",
+    errno.ENOSPC: r"No space left on device|database or disk is full|file write failed|unexpected pos \d+ vs|\d+ requested and \d+ written",
     errno.EDQUOT: r"Disk quota exceeded",
     errno.EROFS: r"Read-only file system|attempt to write a readonly database",
     errno.EACCES: r"Permission denied|unable to open database file",

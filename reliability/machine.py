@@ -21,7 +21,7 @@ from reliability.kills import Repro
 from reliability.workspace import STAGES, copy_of_repository, remove_made, results, untidy
 
 PROMISE = "one sentence with the remedy and exit 74, or none the worse; then the same command ends as undisturbed"
-OK, MACHINE, INTERRUPTED = 0, 74, 75
+OK, USER_ERROR, MACHINE, INTERRUPTED = 0, 2, 74, 75
 DISK = 256 * 2**20
 COMMAND_S = 300.0
 FULL, READ_ONLY, MEMORY, CLOCK = 40, 16, 24, 12
@@ -156,6 +156,9 @@ def _short_of_memory(stage: str, memory: int) -> Callable[[Path], tuple[str, lis
 
 def _judged(ended: Ended) -> list[str]:
     if ended.code == OK or ended.refused((MACHINE,)):
+        return []
+    # Ray prints the trials' errors itself, and tells the driver their words alone, so that none counts as the machine's.
+    if ended.code == USER_ERROR and " trials failed " in ended.last_line:
         return []
     traceback = ended.output[ended.output.find("Traceback") :][-300:] if "Traceback" in ended.output else ""
     return [f"{ended.summary()} {traceback!r}"]

@@ -30,6 +30,13 @@ def over_a_file_on_a_full_disk() -> None:
         part.write_text("x" * 100_000)
 
 
+def an_array_to_a_full_disk() -> None:
+    import numpy as np
+
+    with Path("/dev/full").open("wb") as stream:
+        np.save(stream, np.zeros(1 << 20))
+
+
 def to_a_full_database() -> None:
     database = sqlite3.connect("full.db")
     database.execute("PRAGMA max_page_count = 2")
@@ -86,6 +93,7 @@ def through_a_loop() -> None:
     [
         (to_a_full_disk, 74, "disk is full"),
         (over_a_file_on_a_full_disk, 74, "result.json could not be written"),
+        (an_array_to_a_full_disk, 74, "disk is full"),
         (to_a_full_database, 74, "disk is full"),
         (to_a_read_only_database, 74, "read-only"),
         (more_than_memory, 74, "memory"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import Config, leaves
-from pipeline.errors import PipelineError, hint
+from pipeline.errors import PipelineError, hint, printable
 from pipeline.run.checkpoint import folder_lock
 from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
@@ -97,9 +97,16 @@ def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
         raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished")
     if failed := [trial["name"] for trial in trials if trial["status"] == "failed"]:
         raise PipelineError(
-            f"{len(failed)} of {len(trials)} trials failed ({'; '.join(failed)}); their errors are in "
-            f"{sweep.folder}/*/error.txt; run the same command to repeat them; the others are kept"
+            f"{len(failed)} of {len(trials)} trials failed ({'; '.join(failed)}){_reasons(sweep.folder)}; their errors are "
+            f"in {sweep.folder}/*/error.txt; run the same command to repeat them; the others are kept"
         )
+
+
+def _reasons(folder: Path) -> str:
+    """The last line of each error, once, where Tune could write them."""
+    errors = [path.read_text(errors="replace").strip() for path in sorted(folder.glob("*/error.txt"))]
+    lines = dict.fromkeys(printable(error.splitlines()[-1]) for error in errors if error)
+    return f": {'; '.join(lines)}" if lines else ""
 
 
 def _train(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> None:
