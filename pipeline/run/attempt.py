@@ -16,7 +16,7 @@ from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.config.root import leaves
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
-from pipeline.run.checkpoint import PREVIOUS, folder_lock
+from pipeline.run.checkpoint import LAST, PREVIOUS, folder_lock
 from pipeline.run.launch import rank
 from pipeline.run.run import RUN, Run
 from pipeline.run.stop import Interrupted
@@ -41,7 +41,9 @@ class Attempt:
         self.run, self.journal = run, journal
         self._start = time.monotonic()
         earlier = read_if_whole(run.folder / RUN)
-        self._earlier_s = earlier.get("seconds", 0.0)
+        # Without run.json, the seconds and processors of earlier attempts are not known.
+        lost = not earlier and (run.folder / LAST).exists()
+        self._earlier_s: float | None = None if lost else earlier.get("seconds", 0.0)
         self.processors = tuple(earlier.get("processors", ()))
         self.step = self.first_step = earlier.get("step", 0)
         self.write("running")
@@ -49,7 +51,7 @@ class Attempt:
     def begin(self, step: int, processors: str) -> None:
         """Called before the first step of this attempt, with its processors."""
         self.step = self.first_step = step
-        if self.processors or not self._earlier_s:  # else an earlier version did not record those of its attempts
+        if self.processors or self._earlier_s == 0:  # else those of earlier attempts are not known
             self.processors = tuple(dict.fromkeys((*self.processors, processors)))
 
     def write(self, status: str, net: Net | None = None, **facts: Any) -> None:
@@ -71,8 +73,8 @@ class Attempt:
         net = replace(net, checkpoint_sha256=sha256(weights))
         errors = {"best/err1": net.val_err1, "best/err5": net.val_err5}
         measured = {name: value for name, value in errors.items() if value is not None}
-        summary = {**measured, "best/step": net.step, "seconds": self._seconds(), "images_per_s": rate}
-        self.journal.metrics(self.step, summary)
+        seconds_of_all = {} if net.seconds is None else {"seconds": net.seconds}
+        self.journal.metrics(self.step, {**measured, "best/step": net.step, **seconds_of_all, "images_per_s": rate})
         self.journal.artifact(weights, "checkpoints")
         status = "finished" if net.complete else "stopped"
         self.journal.tags({tracking.CHECKPOINT_TAG: net.checkpoint_sha256, tracking.STATUS_TAG: status})
@@ -97,8 +99,8 @@ class Attempt:
                 facts = {"images": error.images} if isinstance(error, DivergedError) else {}
                 self.write("interrupted" if interrupted else "failed", **facts)
 
-    def _seconds(self) -> float:
-        return self._earlier_s + time.monotonic() - self._start
+    def _seconds(self) -> float | None:
+        return None if self._earlier_s is None else self._earlier_s + time.monotonic() - self._start
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.atomic import replacing
 from pipeline.errors import DamagedError, MissingError, PipelineError, printable
+from pipeline.run.launch import rank
 from pipeline.run.weights import BEST, load_weights
 
 LAST = "last.ckpt"
@@ -43,7 +44,7 @@ def resumable(folder: Path, key: str) -> Path | None:
             raise PipelineError(
                 f"{path} belongs to run {content.get('run_key')}, not {key}; remove {folder} and start again"
             )
-        if damage:
+        if damage and rank() == 0:
             print(f"{damage}; going on from {PREVIOUS}, the checkpoint before it", file=sys.stderr)
         if content.get("callbacks", {}).get("Recorder", {}).get("best"):
             _require_best(folder / BEST, anew)

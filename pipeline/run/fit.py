@@ -75,7 +75,8 @@ def fit(
         recorder = Recorder(attempt, net, Growth(model), report)
         trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last)], launched)
         checkpoint = resumable(run.folder, run.key)
-        classifier = _classifier(run, model, attempt, _step_of(checkpoint))
+        attempt.step = attempt.first_step = _step_of(checkpoint)
+        classifier = _classifier(run, model, attempt, attempt.step)
         complete = _train(trainer, classifier, data, recorder, checkpoint)
         net = attempt.close(recorder.result(complete))
     return run.tracked(net)  # the shipper has ended, so MLflow's id is there

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config, ModelConfig, StartConfig
-from pipeline.errors import MissingError, PipelineError
+from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.learn.models.mapping import mapped
 from pipeline.record import Net
 from pipeline.run.foreign import header_of, read_weights
@@ -128,7 +129,12 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
     run = source.removeprefix(RUN)
     local = runs / run / BEST
     if run and local.is_file():
-        return _start(source, local)
+        try:
+            return _start(source, local)
+        except DamagedError as error:
+            if location is None:
+                raise
+            print(f"{error}; now MLflow's copy is used", file=sys.stderr)
     with TemporaryDirectory() as folder:
         return _start(source, _tracked(run, location, Path(folder), runs))
 

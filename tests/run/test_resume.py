@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,19 @@ def test_a_run_that_ended_without_its_result_gets_it_without_training(workspace:
     assert (result.complete, result.steps, result.step) == (True, 50, run["net"]["step"])
     assert_same_training(root, reference)
     assert metrics(root, "train/loss") == metrics(reference, "train/loss")
+
+
+def test_a_result_is_made_again_from_the_checkpoint_and_what_is_lost_is_not_guessed(
+    workspace: Workspaces, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = workspace()
+    shutil.copytree(reference / "runs", root / "runs")
+    path = run_folder(root) / "run.json"
+    expected = from_json(read_json(path)["net"])
+    path.write_bytes(path.read_bytes()[:-30])
+    lost = {"seconds": None, "processors": (), "images_per_s": 0.0}
+    assert train(root) == replace(expected, run_id=train(root).run_id, **lost)
+    assert "run.json is damaged" in capsys.readouterr().err
 
 
 def test_a_changed_configuration_starts_anew_beside_the_old_run(workspace: Workspaces, reference: Path) -> None:

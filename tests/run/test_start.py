@@ -12,10 +12,12 @@ from runs import a_net, composed, run_folder, train
 from safetensors.torch import save_file
 
 from pipeline.config import with_overrides
+from pipeline.errors import DamagedError
 from pipeline.learn.models import build_model
 from pipeline.record import Net
 from pipeline.run.start import Start, anchored, read_weights, starting_point
-from pipeline.run.weights import load_weights, save_weights
+from pipeline.run.weights import BEST, load_weights, save_weights
+from pipeline.tracking.location import Location
 
 
 @pytest.fixture
@@ -148,3 +150,18 @@ def test_other_weights_are_another_run_and_the_same_ones_elsewhere_the_same(work
         trained(root, *overrides)
         keys.append(run_folder(root).name)
     assert keys[0] != keys[1] == keys[2]
+
+
+def test_where_a_runs_weights_are_damaged_mlflows_copy_is_used_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local, copy = tmp_path / "run" / BEST, tmp_path / "copy"
+    save_weights(torch.nn.Linear(3, 2), local, a_net())
+    copy.write_bytes(local.read_bytes())
+    local.write_bytes(copy.read_bytes()[:-1] + b"?")
+    with pytest.raises(DamagedError, match=f"{BEST} is damaged"):
+        starting_point("run:run", tmp_path, None)
+    monkeypatch.setattr("pipeline.run.start._tracked", lambda *_: copy)
+    found = starting_point("run:run", tmp_path, Location("sqlite:///none"))
+    assert found and found.net == a_net()
+    assert "now MLflow's copy is used" in capsys.readouterr().err

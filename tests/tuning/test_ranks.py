@@ -48,7 +48,7 @@ def train(root: Path, *overrides: str) -> Command:
 
 def test_trials_of_two_ranks_are_trained_in_turn_and_tracked_once(workspace: Workspaces, address: str) -> None:
     root, other = workspace(), workspace()
-    space = "sweep.space={model.depth:[8],recipe.lr:[0.1,1e30]}"
+    space = "sweep.space={model.depth:[8],recipe.lr:[0.1,1e6]}"
     run(root, *TWO, f"sweep.address={address}", space, "sweep.reduction_factor=0")
     good, bad = trials(root)
     assert (good["status"], good["steps"], bad["status"]) == ("finished", 34, "diverged")
