@@ -26,12 +26,18 @@ def fuzzed(reader: str, seconds: int, seed: int, folder: Path) -> Outcome:
     """Fuzzes a reader in a process of its own; the row of the table says how many inputs were tried."""
     command = [sys.executable, "-m", "reliability.fuzzed", reader, str(folder), str(seconds), str(seed)]
     ended = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=seconds + 120, check=False
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=seconds + 120,
+        check=False,
     )
-    tried = re.findall(r"stat::number_of_executed_units: (\d+)", ended.stderr)
+    tried = re.findall(r"stat::number_of_executed_units: (\d+)", ended.stdout)
     name = f"the reader of {reader}, {int(tried[-1]) if tried else 0:,} inputs in {seconds} s"
     return Outcome(
-        name, ended.returncode == 0 and bool(tried), _reason(ended.stderr), row=f"Coverage-guided fuzzing of {name}"
+        name, ended.returncode == 0 and bool(tried), _reason(ended.stdout), row=f"Coverage-guided fuzzing of {name}"
     )
 
 
