@@ -22,6 +22,7 @@ from pipeline.errors import PipelineError, hint, printable
 
 STILL_S = 10.0  # after this time without a write, nobody is at work on a half-made database
 CHECKED_BYTES = 256 << 20  # a larger database is not read through, which takes about a second per 256 MB
+READ_BYTES = 32 << 20  # of a larger one the values are not read, which takes about a second
 _SIDES = ("-journal", "-wal", "-shm")
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _checked: set[tuple[Path, int]] = set()  # databases that this process has checked, with their inodes
@@ -103,6 +104,9 @@ def _check(path: Path) -> None:
             small = status.st_size <= CHECKED_BYTES
             answers = [row[0] for row in database.execute("pragma integrity_check(1)")] if small else ["ok"]
             tables = _tables(database)
+            for table in tables if status.st_size <= READ_BYTES else ():
+                for _ in database.execute(f'select * from "{table}"'):
+                    pass  # a text that is not UTF-8 is damage that SQLite itself does not look for
             own = "alembic_version" in tables
             version = [row[0] for row in database.execute("select version_num from alembic_version")] if own else []
     except sqlite3.DatabaseError as error:

@@ -129,6 +129,10 @@ def overwritten(path: Path) -> None:
     path.write_bytes(content)
 
 
+def with_a_text_that_is_none(path: Path) -> None:
+    execute(path, "update experiments set name = cast(x'dc6465' as text)")
+
+
 def no_database(path: Path) -> None:
     path.write_bytes(b"no database\n" * 1000)
 
@@ -141,7 +145,10 @@ def cut_short(path: Path) -> None:
     ("damage", "remedy"),
     [
         (of_an_earlier_version, "mlflow db upgrade"),
-        *((damage, "mv ") for damage in (without_a_table, overwritten, no_database, cut_short)),
+        *(
+            (damage, "mv ")
+            for damage in (without_a_table, with_a_text_that_is_none, overwritten, no_database, cut_short)
+        ),
     ],
 )
 def test_a_database_in_use_is_never_set_aside_and_a_damaged_one_gets_a_sentence(
