@@ -59,16 +59,33 @@ WORDS = {
     errno.EIO: r"Input/output error|disk I/O error",
     errno.EMFILE: r"Too many open files",
     errno.EAGAIN: r"can't start new thread|Resource temporarily unavailable",
-    errno.ENOMEM: r"[Cc]an(?:no|')t allocate memory|out of memory|bad_alloc|Unable to allocate|failed to map segment",
+    errno.ENOMEM: r"[Cc]an(?:no|')t allocate memory|out of memory|bad_alloc|Unable to allocate|failed to map segment|could not create a primitive",
 }
+
+
+NO_MEMORY = b"pipeline: there is not enough memory; end other programs and run the same command again\n"
 
 
 def report(error: BaseException, verb: str) -> int:
     """Prints an error to stderr as the user should read it, below all earlier output. Returns the exit status."""
     with suppress(OSError):
         sys.stdout.flush()
+    try:
+        return _report(error, verb)
+    except MemoryError:  # not even enough for the sentence
+        os.write(2, NO_MEMORY)
+        return MACHINE
+
+
+def _report(error: BaseException, verb: str) -> int:
     if isinstance(error, PipelineError):
         _print(verb, str(error))
+        return USER_ERROR
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("pipeline"):
+        _print(
+            verb,
+            f"the package {error.name} is not installed here; `make .venv/.installed` installs all that are needed",
+        )
         return USER_ERROR
     if (refusal := system_error(error)) is not None:
         sentence, status = refusal

@@ -103,6 +103,7 @@ def through_a_loop() -> None:
         (over_a_file, 2, "file"),
         (into_a_folder, 2, "runs"),
         (through_a_loop, 2, "loop"),
+        (lambda: __import__("absent_package"), 2, "absent_package"),
         (lambda: Path("x" * 300).touch(), 2, "xxx"),
     ],
 )
