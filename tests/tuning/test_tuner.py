@@ -116,6 +116,7 @@ class Code:
         return Path.touch, (self._made,)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_from_its_runs_whatever_lies_where_tune_keeps_its_state(workspace):
     root = workspace()
     run(root, TWO_RATES, TO_THE_END)
