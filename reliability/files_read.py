@@ -61,26 +61,26 @@ def _photos(root: Path) -> None:
 
 
 def store(root: Path, path: Path) -> list[str]:
-    from pipeline.data.store import open_store
+    from pipeline.data.store import ArrayRecords, open_store
 
     opened = open_store(path.parent)
     parts = [*opened.split_indices("holdout"), *opened.split_indices("full")]
     for split in ("holdout", "full"):
         parts += [value for value in vars(opened.statistics(split)).values() if value is not None]
     for records in (opened.train(), opened.test()):
+        assert isinstance(records, ArrayRecords)
         parts += [records.labels, records.images]
     return [*_items(vars(opened.manifest)), *map(_hash, parts)]
 
 
 def shards(root: Path, path: Path) -> list[str]:
-    from pipeline.data.store import open_store
+    from pipeline.data.store import ShardRecords, open_store
 
-    opened = open_store(path.parent)
-    return [
-        hashlib.sha256(records.jpeg(index)).hexdigest()
-        for records in (opened.train(), opened.test())
-        for index in range(len(records))
-    ]
+    opened, lines = open_store(path.parent), []
+    for records in (opened.train(), opened.test()):
+        assert isinstance(records, ShardRecords)
+        lines += [hashlib.sha256(records.jpeg(index)).hexdigest() for index in range(len(records))]
+    return lines
 
 
 def raw(root: Path, path: Path) -> list[str]:

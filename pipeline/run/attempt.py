@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -54,13 +54,16 @@ class Attempt:
         if self.processors or self._earlier_s == 0:  # else those of earlier attempts are not known
             self.processors = tuple(dict.fromkeys((*self.processors, processors)))
 
-    def write(self, status: str, net: Net | None = None, **facts: Any) -> None:
+    def write(self, status: str, net: Net | None = None, images: Sequence[int] = ()) -> None:
         if self.journal is None:
             return
         values = {"key": self.run.key, "name": self.run.name, "status": status, "step": self.step}
         values |= {"seconds": self._seconds(), "processors": self.processors}
         values |= {"host": socket.gethostname(), "pid": os.getpid()}
-        write_json(self.run.folder / RUN, {**values, "net": net.to_json() if net else None, **facts})
+        write_json(
+            self.run.folder / RUN,
+            {**values, "net": net.to_json() if net else None, **({"images": images} if images else {})},
+        )
 
     def close(self, net: Net) -> Net:
         """Writes the final record to run.json and the journal, queues the weights for upload and returns the record."""
@@ -96,8 +99,8 @@ class Attempt:
             with suppress(OSError):  # of a full disk, which then ended the training and is the error to show
                 self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
                 self.journal.end("KILLED" if interrupted else "FAILED")
-                facts = {"images": error.images} if isinstance(error, DivergedError) else {}
-                self.write("interrupted" if interrupted else "failed", **facts)
+                images = error.images if isinstance(error, DivergedError) else ()
+                self.write("interrupted" if interrupted else "failed", images=images)
 
     def _seconds(self) -> float | None:
         return None if self._earlier_s is None else self._earlier_s + time.monotonic() - self._start
