@@ -86,8 +86,8 @@ def _lacks(root: Path, versions: int | None = None, verb: str = "sync") -> str:
     wanted = sorted(path.parent.name for path in (root / "runs").glob("*/journal.jsonl"))
     wanted = [key.removeprefix("ensemble-") for key in wanted if not key.startswith("tested-")]
     left = [file.relative_to(root) for file in root.rglob("*") if file.suffix in (".part", ".old", ".db-journal")]
-    if verb == "sync":  # the ensemble's own unfinished folder is the next ensemble's to remove
-        left = [file for file in left if not any(part.startswith(".ensemble.") for part in file.parts)]
+    if verb == "sync":  # what an ensemble left is the next ensemble's to remove
+        left = [file for file in left if file.parts[0] == DATABASE.parts[0]]
     return "; ".join(
         text
         for text, holds in (
