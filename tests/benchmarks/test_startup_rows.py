@@ -24,7 +24,7 @@ def test_the_command_line_is_timed_and_a_failure_says_why(tmp_path: Path, store:
     for row in rows:
         assert 0 < row.reference() < 20
         assert 0 < row.ours() < 20  # that of a busy machine; importing torch alone takes seconds on an idle one
-    with pytest.raises(ValueError, match="recipe.lr=-1.0; it must be at least"):
+    with pytest.raises(ValueError, match=r"recipe\.lr=-1\.0; it must be at least"):
         startup.first_step_s(root, "recipe.lr=-1")
 
 
