@@ -1,11 +1,16 @@
-"""The DVC process that runs a stage: its command line, and its end, which no signal reports to the stage."""
+"""The DVC process that runs a stage: its command line, and its end, which no signal reports to the stage.
+
+`python -m pipeline.parent` mends what a killed DVC left; `make repro` runs it first.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 EVERY_S = 1.0
@@ -57,3 +62,21 @@ def _runs(process: Any) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:  # it ended between the two calls
         return False
+
+
+def remove_torn_lock(root: Path) -> bool:
+    """Removes DVC's own record of locks if a kill left it half written: DVC would refuse all commands for good."""
+    path = root / ".dvc" / "tmp" / "rwlock"
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        path.unlink(missing_ok=True)
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    if remove_torn_lock(Path.cwd()):
+        print("DVC was killed while it wrote .dvc/tmp/rwlock; the torn file is removed")

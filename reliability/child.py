@@ -98,6 +98,9 @@ def _become(function: Callable[[], int | None], output: int, cwd: Path, memory: 
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        sys.stdout, sys.stderr = (
+            os.fdopen(number, "w", closefd=False) for number in (1, 2)
+        )  # the parent may capture its own
         os.chdir(cwd)
         os.environ.update(more)
         if memory:

@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.errors import PipelineError
+from pipeline.parent import remove_torn_lock
 from reliability import Outcome
 from reliability.workspace import MARK, STAGES, copy_of_repository, marked, remove_made, results, untidy
 
@@ -52,6 +53,7 @@ class Repro:
     log: Path
 
     def __post_init__(self) -> None:
+        remove_torn_lock(self.root)  # as `make repro` does
         self.mark = uuid.uuid4().hex
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, MARK: self.mark, "PYTHONPATH": str(self.root), "PATH": path}

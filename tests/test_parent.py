@@ -10,7 +10,7 @@ import psutil
 import pytest
 from processes import ended, until
 
-from pipeline.parent import _runs
+from pipeline.parent import _runs, remove_torn_lock
 
 STAGE = "import os, time; from pipeline.parent import end_with_dvc; end_with_dvc(); print(os.getpid(), flush=True); time.sleep(60)"
 # What stands between DVC and the stage: nothing, a shell that waits, a rank that another rank started.
@@ -70,3 +70,13 @@ def test_a_command_that_no_dvc_started_outlives_its_parent() -> None:
     time.sleep(1.5)
     assert not ended(command)
     os.kill(command, signal.SIGKILL)
+
+
+def test_a_lock_that_a_killed_dvc_left_half_written_is_removed_and_a_whole_one_is_not(tmp_path):
+    lock = tmp_path / ".dvc" / "tmp" / "rwlock"
+    assert not remove_torn_lock(tmp_path)
+    lock.parent.mkdir(parents=True)
+    lock.write_text('{"/data": {"read": []}}')
+    assert not remove_torn_lock(tmp_path) and lock.exists()
+    lock.write_text("")
+    assert remove_torn_lock(tmp_path) and not lock.exists()
