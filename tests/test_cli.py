@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import timeit
@@ -117,3 +118,20 @@ def test_compose_writes_what_the_stages_read_and_take_as_it_is(monkeypatch, caps
     capsys.readouterr()
     assert main(["train", "--config", "composed.yaml", "--cfg", "job"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["seed"] == 5
+
+
+EARLY = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+from pipeline.entry import main
+main()
+"""
+
+
+def test_an_interruption_while_the_command_is_imported_ends_it_without_a_traceback():
+    ended = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGINT and not ended.stderr
