@@ -38,11 +38,11 @@ def write_rows(page: Path, rows: Sequence[Row], order: Sequence[str]) -> None:
     before, rest = page.read_text().split(BEGIN)
     _, after = rest.split(END)
     with replacing(page) as part:
-        part.write_text(f"{before}{BEGIN}\n{table(merged)}\n{END}{after}")
+        part.write_text(f"{before}{BEGIN}\n{table(merged, order)}\n{END}{after}")
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table, with the failures below."""
+def table(rows: Sequence[Row], order: Sequence[str]) -> str:
+    """Rows as a Markdown table; below it the failures, and the campaigns of `order` that no row is from."""
     lines = [
         "| fault or input | tried | as promised | promise | seed | day |",
         "| --- | ---: | ---: | --- | --- | --- |",
@@ -50,4 +50,11 @@ def table(rows: Sequence[Row]) -> str:
         f"| all | {sum(row.tried for row in rows):,} | {sum(row.kept for row in rows):,} | | | |",
     ]
     failures = [f"- {row.fault}: {line}" for row in rows for line in row.failures]
-    return "\n".join([*lines, *(["", "Not as promised:", "", *failures] if failures else [])])
+    missing = [name for name in order if name not in {row.campaign for row in rows}]
+    return "\n".join(
+        [
+            *lines,
+            *(["", "Not as promised:", "", *failures] if failures else []),
+            *(["", f"Not run to their end yet: {', '.join(missing)}."] if missing else []),
+        ]
+    )

@@ -15,6 +15,7 @@ def test_campaigns_that_do_not_run_keep_their_rows_and_failures_are_listed(tmp_p
     page = tmp_path / "reliability.md"
     page.write_text(f"# Before\n{BEGIN}\n{END}\nafter\n")
     write_rows(page, [row("kills", 9, "SIGKILL: lost")], ["kills", "http"])
+    assert "Not run to their end yet: http." in page.read_text()
     write_rows(page, [row("http", 10)], ["kills", "http"])
     text = page.read_text()
     assert (
@@ -22,6 +23,6 @@ def test_campaigns_that_do_not_run_keep_their_rows_and_failures_are_listed(tmp_p
         < text.index("faults of http | 10 | 10 |")
         < text.index("all | 20 | 19")
     )
-    assert "faults of kills: SIGKILL: lost" in text and text.startswith("# Before") and text.endswith("after\n")
+    assert "faults of kills: SIGKILL: lost" in text and text.startswith("# Before") and text.endswith("after\n") and "Not run" not in text
     write_rows(page, [row("kills", 10)], ["kills", "http"])
     assert "lost" not in page.read_text().split(BEGIN)[1].replace("nothing is lost", "")
