@@ -68,6 +68,12 @@ class Net:
     ci95_err5: tuple[float, float] | None = None
 
     @property
+    def rank(self) -> tuple[float | str, ...]:
+        """Sorts nets, the best on validation images first; for equal ones, what no change of the code affects decides."""
+        errors = self.val_err1 or 0.0, self.val_err5 or 0.0
+        return *errors, self.name, self.lr or 0.0, self.seed or 0, self.snapshot, self.key
+
+    @property
     def name(self) -> str:
         """The one display name: ResNet-56."""
         return self.model.name

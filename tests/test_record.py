@@ -108,3 +108,10 @@ def test_seeds_and_rates_share_a_setting_and_recipes_do_not() -> None:
     for change in ({"num_train": 500}, {"start": "net.pth"}, {"split": "full"}, {"sync_batchnorm": True}):
         assert dataclasses.replace(net, **change).setting != net.setting
     assert dataclasses.replace(net, recipe=dataclasses.replace(net.recipe, momentum=0.8)).setting != net.setting
+
+
+def test_nets_that_validate_equally_are_ranked_by_what_they_are_not_by_a_hash():
+    net = dataclasses.replace(a_net(), val_err1=0.06, val_err5=0.01, seed=0)
+    later = dataclasses.replace(net, seed=1, key="0" * 12, checkpoint_sha256="0" * 64)
+    better = dataclasses.replace(net, val_err1=0.05, seed=2, key="f" * 12)
+    assert sorted([later, net, better], key=lambda one: one.rank) == [better, net, later]

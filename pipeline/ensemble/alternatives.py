@@ -39,7 +39,7 @@ def alternatives(
     """
     probabilities = {net.checkpoint_sha256: values for net, values in tested}
     nets = {net.checkpoint_sha256: net for net, _ in tested if net.val_err1 is not None and not net.snapshot}
-    candidates = sorted(nets.values(), key=lambda net: (net.val_err1, net.checkpoint_sha256))
+    candidates = sorted(nets.values(), key=lambda net: net.rank)
     candidates = [replace(net, weight=None, temperature=1.0) for net in candidates]  # of the ensemble that was built
     if len(candidates) < 3:
         return []

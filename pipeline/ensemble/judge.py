@@ -174,7 +174,7 @@ def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[st
         [] unless there are two seeds of a net and two depths.
     """
     once = {net.checkpoint_sha256: (net, values) for net, values in nets if net.val_err1 is not None}
-    ranked = sorted(once.values(), key=lambda pair: (pair[0].val_err1, pair[0].checkpoint_sha256))
+    ranked = sorted(once.values(), key=lambda pair: pair[0].rank)
     groups: dict[Hashable, list[Tested]] = {}
     for pair in ranked:
         groups.setdefault(all_but_seed(pair[0]), []).append(pair)

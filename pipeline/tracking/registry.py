@@ -57,7 +57,7 @@ def trained_nets(location: Location, experiment: str, content_hash: str, split: 
         if net.checkpoint_sha256:
             nets.setdefault(net.key, net)
     measured = (net for net in nets.values() if split == "full" or net.val_err1 is not None)
-    return sorted(measured, key=lambda net: (net.val_err1 or 0.0, net.key))
+    return sorted(measured, key=lambda net: net.rank)
 
 
 def _understood(runs: Iterable[Any], location: Location) -> dict[str, Net]:

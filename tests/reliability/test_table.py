@@ -23,6 +23,11 @@ def test_campaigns_that_do_not_run_keep_their_rows_and_failures_are_listed(tmp_p
         < text.index("faults of http | 10 | 10 |")
         < text.index("all | 20 | 19")
     )
-    assert "faults of kills: SIGKILL: lost" in text and text.startswith("# Before") and text.endswith("after\n") and "Not run" not in text
+    assert (
+        "faults of kills: SIGKILL: lost" in text
+        and text.startswith("# Before")
+        and text.endswith("after\n")
+        and "Not run" not in text
+    )
     write_rows(page, [row("kills", 10)], ["kills", "http"])
     assert "lost" not in page.read_text().split(BEGIN)[1].replace("nothing is lost", "")
