@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 from imports import ROOT, attributes
 
-from pipeline.compose import choices, compose, require_no_lost_value
+from pipeline.compose import choices, compose
 from pipeline.config import LARGE_STEM, from_dict, with_overrides
-from pipeline.documents import read_mapping
-from pipeline.stages import compose as compose_stage
-from pipeline.workspace import Workspace, anchor
+from pipeline.workspace import anchor
 
 DATA = choices(ROOT)["data"]
 
@@ -144,164 +140,6 @@ def test_what_cannot_be_is_refused_with_what_can(overrides, sentence):
     assert sentence in str(refused.value)
 
 
-def root_with(tmp_path: Path, params: dict) -> Path:
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    return tmp_path
-
-
-def test_params_yaml_chooses_and_the_command_line_wins(tmp_path):
-    root = root_with(tmp_path, {"data": "cifar10", "recipe": "auto", "set": {"model": {"depth": 56}, "seed": 3}})
-    chosen = from_dict(compose(root, []))
-    assert (chosen.data.name, chosen.model.depth, chosen.seed) == ("cifar10", 56, 3)
-    given = from_dict(compose(root, ["data=cifar100", "seed=4"]))
-    assert (given.data.name, given.model.depth, given.seed) == ("cifar100", 56, 4)
-
-
-WORDS = (
-    "` $ $HOME ${seed} $$ ${ } { (x) a,b a=b a:b ~ + ++x @ % # ! & * | > - ? true False yes null None 1 "
-    "0x1f 1e3 -0.5 nan inf 1_000 2024-01-01 007 ??? //"
-)
-# fmt: off
-NASTY = (
-    '', ' ', 'a b', ' leading', 'trailing ', 'tab\there', 'line\nbreak', '\r', '\\', 'C:\\images', 'a\\',
-    '\\\\host\\share', "'", '"', "it's", '"quoted"', "\\'", '\\"', '\'"', '\\${seed}', '{a: b}', '[1, 2]', 'a: b',
-    'a # b', 'größe', '画像', 'emoji 🐦', "\xe9", "e\u0301", "\u200b", "\ue0000\ue001",
-    "/a path/with 'quotes', {braces} and $signs",
-    *WORDS.split(),
-)
-# fmt: on
-
-
-def test_values_of_params_yaml_reach_the_configuration_as_they_are_written(tmp_path):
-    root = root_with(tmp_path, {})
-    (root / "params.yaml").write_text("")  # leaves every choice to conf/
-    assert from_dict(compose(root, [])).data.name == "digits"
-    for first in range(0, len(NASTY), 4):
-        weights, address, mirror, runs = (NASTY[(first + index) % len(NASTY)] for index in range(4))
-        under_set = {
-            "start": {"weights": weights},
-            "sweep": {"address": address, "space": {"start.weights": list(NASTY)}},
-        }
-        params = {"set": under_set, "paths": {"runs": runs}, "tracking": {"name": "auto", "uri": mirror}}
-        (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
-        config = from_dict(compose(root, []))
-        assert (config.start.weights, config.sweep.address, config.tracking.uri) == (weights, address, mirror)
-        assert (config.paths.runs, config.sweep.space) == (runs, {"start.weights": list(NASTY)})
-
-
-KEYS = ["123456789012", "4e7000000000", "012345670123", "0123456789ab", "1" * 32]  # YAML has numbers of some of them
-
-
-@pytest.mark.parametrize("form", ["ensemble: {{selection: listed, members: [{}]}}", "set: {{ensemble.members: [{}]}}"])
-def test_keys_of_runs_that_look_like_numbers_stay_keys(form, tmp_path):
-    root = root_with(tmp_path, {})
-    (root / "params.yaml").write_text(form.format(", ".join(KEYS)))
-    config = from_dict(compose(root, ["ensemble=listed"]))
-    assert config.ensemble.members == KEYS
-    (root / "params.yaml").write_text("")
-    assert from_dict(compose(root, ["ensemble=listed", f"ensemble.members=[{', '.join(KEYS)}]"])) == config
-    compose_stage.run(anchor(config, root), Workspace(root, "digits"))
-    assert read_mapping(root / "composed.yaml")["ensemble"]["members"] == KEYS
-    text = (root / "composed" / "ensemble.yaml").read_text()
-    assert all(f"'{key}'" in text for key in KEYS)  # also for YAML 1.2, which DVC reads
-
-
-def test_values_of_any_type_can_be_set(tmp_path):
-    space = {"model.depth": [8], "recipe.lr": {"loguniform": [0.01, 0.1]}}
-    params = {"set": {"sweep": {"space": space}, "data": {"skip_corrupt": True}, "recipe": {"augment": {"padding": 2}}}}
-    chosen = from_dict(compose(root_with(tmp_path, params), []))
-    assert chosen.sweep.space == space
-    assert (chosen.data.skip_corrupt, chosen.recipe.augment.padding) == (True, 2)
-
-
-def test_a_data_set_has_the_name_of_its_file_or_of_its_path(tmp_path):
-    root = root_with(tmp_path, {"data": "birds"})
-    own = "# @package _global_\ndefaults: [folder, _self_]\ndata: {path: /images/2024.zip}\n"
-    (root / "conf" / "data" / "birds.yaml").write_text(own)
-    birds = from_dict(compose(root, []))
-    assert (birds.data.name, birds.data.source, birds.recipe.schedule) == ("birds", "folder", "one_cycle")
-    assert birds.choices == {"data": "birds", "recipe": "cifar_quick", "sweep": "cifar", "tracking": "local"}
-    for path in ("/x/flowers", "/x/flowers/", "flowers.tgz", "/x/flowers.tar.gz", "flowers.zip"):
-        assert from_dict(compose(root, ["data=folder", f"data.path={path}"])).data.name == "flowers"
-    assert from_dict(compose(root, ["data=folder", "data.path=/x/flowers", "data.name=roses"])).data.name == "roses"
-    assert from_dict(compose(root, ["data=digits"])).data.name == "digits"
-
-
-def test_params_yaml_takes_values_by_section_and_choices_beside_them(tmp_path):
-    recipe = {"name": "cifar_quick", "lr": 0.2, "momentum": None}
-    ensemble = {"selection": "greedy", "size": 3}
-    params = {"data": "cifar10", "recipe": recipe, "model": "vgg_small", "seed": 2, "ensemble": ensemble}
-    chosen = from_dict(compose(root_with(tmp_path, params), []))
-    assert (chosen.recipe.lr, chosen.recipe.momentum, chosen.recipe.max_steps) == (0.2, 0.9, 4212)
-    assert (chosen.model.family, chosen.model.depth, chosen.model.residual, chosen.seed) == ("vgg_small", 16, False, 2)
-    assert (chosen.ensemble.selection, chosen.ensemble.size) == ("greedy", 3)
-
-
-def test_the_parameters_that_users_set_are_those_of_params_yaml():
-    def apply(*words: str) -> dict:
-        from dvc.utils.hydra import apply_overrides
-
-        shutil.copy(ROOT / "params.yaml", "params.yaml")
-        apply_overrides("params.yaml", list(words))
-        return from_dict(compose(Path.cwd(), [])).to_dict()
-
-    Path("conf").symlink_to(ROOT / "conf")
-    assert apply("recipe.lr=0.2")["recipe"]["lr"] == 0.2
-    assert apply("model.depth=20", "seed=3", "ensemble.selection=top_k")["ensemble"]["selection"] == "top_k"
-    assert apply("data=cifar10", "model=vgg_bn_small", "evaluation.runs=all")["model"]["depth"] == 16
-    assert apply("++set.model.depth=56", "+trainer.num_nodes=2")["trainer"]["num_nodes"] == 2
-    both = apply("data=cifar10", "recipe.lr=0.2", "recipe.name=cifar_quick")["recipe"]
-    assert (both["lr"], both["max_steps"]) == (0.2, 4212)
-    with pytest.raises(ValueError, match=r"recipe\.lr and no recipe\.name; .*: dvc exp run -S \+\+recipe\.name=auto"):
-        apply("recipe=cifar_quick", "+recipe.lr=0.2")
-
-
-@pytest.mark.parametrize(
-    ("words", "spelling"),
-    [
-        ("-S recipe.lr=0.2 -S recipe=cifar_quick", "write -S ++recipe.name=cifar_quick -S ++recipe.lr=0.2"),
-        ("-n x --set-param ++model.depth=16 --set-param=model=vgg", "write -S ++model.family=vgg -S ++model.depth=16"),
-    ],
-)
-def test_a_choice_that_drops_a_value_is_refused_with_the_spelling_that_keeps_both(words, spelling):
-    with pytest.raises(ValueError, match=re.escape(spelling)):
-        require_no_lost_value(["dvc", "exp", "run", *words.split()])
-
-
-def test_a_choice_before_other_values_loses_nothing():
-    require_no_lost_value(
-        ["dvc", "exp", "run", "-S", "data=cifar10", "-S", "recipe=cifar_quick", "-S", "model.depth=20", "-S", "seed=1"]
-    )
-    require_no_lost_value(
-        ["dvc", "exp", "run", "-S", "recipe.name=cifar_quick", "-S", "recipe.lr=0.2", "-S", "++set.recipe.momentum=0"]
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("data: [", "params.yaml is no YAML: "),
-        ("modle: x", "params.yaml holds modle; its keys are seed, data, model"),
-        ("- data", "params.yaml holds a list instead of keys and values"),
-        ("set: [seed]", "params.yaml: set=['seed']; it takes keys and values"),
-        ("set: {sead: 1}", "sead is no key of the configuration"),
-        (
-            "data: {path: /images}",
-            "its values belong under set: dvc exp run -S data=digits -S ++set.data.path=/images,",
-        ),
-        ("trainer: fast", "trainer='fast'"),
-        ("data: none", "data=none: there is no conf/data/none.yaml; choose one of "),
-    ],
-)
-def test_a_params_yaml_of_the_wrong_form_is_refused(text, sentence, tmp_path):
-    root = root_with(tmp_path, {})
-    (root / "params.yaml").write_text(text)
-    with pytest.raises(ValueError) as refused:
-        from_dict(compose(root, []))
-    assert sentence in str(refused.value)
-
-
 def test_several_mistakes_are_a_line_each():
     given = values()
     given["recipe"]["lr"], given["seed"] = "high", "many"
@@ -329,10 +167,3 @@ def test_paths_are_those_of_the_repository_in_its_temporary_copies_too(monkeypat
     assert anchor(config, Path("/repo/.dvc/tmp/exps/standalone/tmpabc")).paths.runs == "/repo/runs"
     monkeypatch.setenv("PIPELINE_RUNS", "/shared/runs")
     assert anchor(config, Path("/repo")).paths.runs == "/shared/runs"
-
-
-def test_a_conf_file_of_the_wrong_form_is_refused(tmp_path):
-    root = root_with(tmp_path, {})
-    (root / "conf" / "recipe" / "digits.yaml").write_text("lr: [")
-    with pytest.raises(ValueError, match="while parsing"):
-        compose(root, [])

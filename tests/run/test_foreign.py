@@ -10,7 +10,8 @@ import torch
 
 from pipeline.errors import PipelineError
 from pipeline.run.start import starting_point
-from reliability.weights import EITHER, KINDS, small_net
+from reliability.weight_files import KINDS, small_net
+from reliability.weights import EITHER
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
