@@ -61,8 +61,6 @@ WORDS = {
     errno.EAGAIN: r"can't start new thread|Resource temporarily unavailable",
     errno.ENOMEM: r"[Cc]an(?:no|')t allocate memory|out of memory|bad_alloc|Unable to allocate|failed to map segment|could not create a primitive",
 }
-
-
 NO_MEMORY = b"pipeline: there is not enough memory; end other programs and run the same command again\n"
 
 

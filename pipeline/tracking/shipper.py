@@ -63,7 +63,7 @@ class Shipper:
             "MLflow at %s does not have all of %s yet%s; nothing is lost, the next stage or %s ships the rest",
             self._location.uri,
             self._folder / journal.NAME,
-            f" ({self._failed})".splitlines()[0] if self._failed else "",
+            f" ({first_line(self._failed)})" if self._failed else "",
             hint("sync"),
         )
         return None

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,29 @@ def test_no_moment_is_a_bad_one_to_lose_power(
     assert_same_training(root, reference)
     for key in ("val/err1", "train/loss", "best/err1", "weights/growth_median", "weights/growth_first"):
         assert metrics(root, key) == metrics(reference, key)
+
+
+@pytest.mark.parametrize("at", [1, 2])  # without and with a validation
+def test_a_training_goes_on_from_the_end_of_an_epoch_with_the_next(
+    at: int, workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = workspace(), workspace()
+    train(whole, "trainer.val_every_epochs=2")
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        cut(patch, Recorder, "on_train_epoch_end", at, False)
+        train(broken, "trainer.val_every_epochs=2")
+    steps, make_steps = [], Classifier.training_step
+
+    def noted(self: Classifier, dataloader_iter: Iterator) -> None:
+        steps.append(self.global_step)
+        make_steps(self, dataloader_iter)
+
+    monkeypatch.setattr(Classifier, "training_step", noted)
+    assert train(broken, "trainer.val_every_epochs=2").complete
+    assert steps == list(range(at * EPOCH, 50))
+    assert_same_training(broken, whole)
+    for key in ("val/err1", "train/loss"):
+        assert metrics(broken, key) == metrics(whole, key)
 
 
 def test_a_finished_run_is_returned_as_it_is(workspace: Workspaces, reference: Path) -> None:
