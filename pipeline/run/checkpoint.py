@@ -94,14 +94,14 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return _after_epoch(torch.load(path, map_location=map_location or "cpu", weights_only=True))
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def _after_epoch(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint, its loops before the next epoch if it was saved at the end of one.
+def begin_next_epoch(checkpoint: dict[str, Any]) -> None:
+    """Sets the loops of a checkpoint that was saved at the end of an epoch before the next one.
 
     Lightning takes that end for the middle of the epoch: unless a validation was due, it would make one more step in that
     epoch, and call training_step without a batch in the next.
@@ -113,7 +113,6 @@ def _after_epoch(checkpoint: dict[str, Any]) -> dict[str, Any]:
         batches.update(is_last_batch=False, current=dict.fromkeys(batches["current"], 0))
         for counts in epochs.values():
             counts.update(dict.fromkeys(counts, counts["completed"] + 1))
-    return checkpoint
 
 
 def _keep(path: Path) -> None:

@@ -14,7 +14,7 @@ from pipeline.learn.training.classifier import Classifier, Counts
 from pipeline.progress import Progress
 from pipeline.record import Net
 from pipeline.run.attempt import Attempt
-from pipeline.run.checkpoint import LAST
+from pipeline.run.checkpoint import LAST, begin_next_epoch
 from pipeline.run.growth import Growth
 from pipeline.run.launch import processors
 from pipeline.run.weights import BEST, save_weights, snapshot_name
@@ -75,6 +75,11 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["run_key"] = self._attempt.run.key
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        begin_next_epoch(checkpoint)
 
     def save_last(self, trainer: pl.Trainer) -> None:
         trainer.lightning_module.require_finite()  # type: ignore[operator]
