@@ -7,6 +7,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 from pipeline.atomic import sha256
 from pipeline.config import Config
@@ -57,7 +58,7 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     Raises:
         PipelineError: no weights, or weights that cannot be read or do not fit.
     """
-    start = starting_point(config.start.weights, source.runs, source.location)
+    began, start = monotonic(), starting_point(config.start.weights, source.runs, source.location)
     if start is None:
         raise PipelineError("adopt needs weights: start.weights=FILE, run:<key> or torchvision:<name>")
     start.check(config, source.store.manifest.content_hash, frozen=True)
@@ -75,7 +76,7 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
             net = replace(net, val_err1=err1, val_err5=err5)
         origin = Path(start.source).name.split(":")[-1]
         made = Adopted(net, f"{net.name}, adopted from {origin}", err1, err5)
-        _write_journal(config, made, {**lineage, SOURCE_TAG: f"{origin} ({start.fingerprint})"}, folder)
+        _write_journal(config, made, {**lineage, SOURCE_TAG: f"{origin} ({start.fingerprint})"}, folder, began)
     try:
         ship(folder, source.location)
     except Exception as error:  # whatever MLflow raises; the journal keeps the run
@@ -83,13 +84,13 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     return made
 
 
-def _write_journal(config: Config, made: Adopted, tags: dict[str, str], folder: Path) -> None:
+def _write_journal(config: Config, made: Adopted, tags: dict[str, str], folder: Path, began: float) -> None:
     net = made.net
     tags |= {KEY_TAG: net.key, KIND_TAG: ADOPTED, DATA_TAG: net.data, SPLIT_TAG: net.split, NET_TAG: net.to_tag()}
     params = {f"model.{key}": value for key, value in asdict(config.model).items()}
     params |= {"data.name": config.data.name, "data.split": net.split, "recipe.normalize": net.normalize}
     journal = Journal(folder)
-    journal.begin(made.name, config.data.name, params, tags)
+    journal.begin(made.name, config.data.name, params, tags, began)
     if net.val_err1 is not None:
         journal.metrics(0, {"best/err1": made.val_err1, "best/err5": made.val_err5})
     journal.artifact(folder / BEST, "checkpoints")

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
         PipelineError: no candidates or weights (see `Source`), nothing to register (see `register`), or
             a temperature for members that were trained on the validation images.
     """
-    manifest = source.store.manifest
+    began, manifest = monotonic(), source.store.manifest
     candidates = source.listed(config.members) if config.selection == "listed" else source.candidates()
     _require_unseen(candidates, config)
     images = validation_images(source.store)
@@ -127,7 +128,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             val_err1_by_size=by_size,
             members=members,
             registered=register(
-                source.location, _run(source, config, members, by_size[-1], tags), members, images, part
+                source.location, _run(source, config, members, by_size[-1], tags, began), members, images, part
             ),
         )
         ensemble.write(part)
@@ -213,9 +214,14 @@ def _keep(folder: Path, members: list[Net], predictions: list[NDArray[np.float32
 
 
 def _run(
-    source: Source, config: EnsembleConfig, members: list[Net], val_err1: float | None, tags: dict[str, str]
+    source: Source,
+    config: EnsembleConfig,
+    members: list[Net],
+    val_err1: float | None,
+    tags: dict[str, str],
+    began: float,
 ) -> str:
-    """Id of the ensemble's run in MLflow."""
+    """Id of the ensemble's run in MLflow; `began` is `time.monotonic()`."""
     manifest = source.store.manifest
     tags = {
         **tags,
@@ -228,4 +234,4 @@ def _run(
     }
     name = f"{manifest.name}-ensemble{len(members)}-{config.selection}"
     key = ensemble_key(members)
-    return registry.ensemble_run(source.runs, source.location, manifest.name, key, name, tags, val_err1)
+    return registry.ensemble_run(source.runs, source.location, manifest.name, key, name, tags, val_err1, began)

@@ -38,14 +38,26 @@ class Journal:
         for event in events:
             for key in event.get("values", ()):
                 self._last_step[key] = max(self._last_step.get(key, -1), event["step"])
-        start = max([time.time_ns() // 10**6, *(event["time"] for event in events)])
-        self._offset = start - _monotonic_ms()
+        self._earliest = max((event["time"] for event in events), default=0)
+        self._offset = max(time.time_ns() // 10**6, self._earliest) - _monotonic_ms()
         if self.path.exists() and self.path.stat().st_size > whole:
             os.truncate(self.path, whole)  # or the next event would continue the line
             print(f"{self.path}: the last line was cut short and is left out", file=sys.stderr)
 
-    def begin(self, name: str, experiment: str, params: dict[str, Any], tags: dict[str, str]) -> None:
-        self._append({"event": "begin", "name": name, "experiment": experiment, "params": params, "tags": tags})
+    def begin(
+        self, name: str, experiment: str, params: dict[str, Any], tags: dict[str, str], since: float | None = None
+    ) -> None:
+        """`since` is `time.monotonic()` of the run's start, if that was before this call."""
+        event: dict[str, Any] = {
+            "event": "begin",
+            "name": name,
+            "experiment": experiment,
+            "params": params,
+            "tags": tags,
+        }
+        if since is not None:
+            event["time"] = max(self._earliest, self._offset + int(since * 1000))
+        self._append(event)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Values at an optimiser step, except those that an earlier attempt wrote for the same key and step."""

@@ -202,6 +202,7 @@ def ensemble_run(
     name: str,
     tags: Mapping[str, str],
     val_err1: float | None,
+    since: float,
 ) -> str:
     """Id of the ensemble's run with this key, created if absent; its tags are updated.
 
@@ -210,6 +211,7 @@ def ensemble_run(
 
     Args:
         runs: folder of all runs.
+        since: `time.monotonic()` when the ensemble's making began.
     Raises:
         Exception: whatever MLflow raises.
     """
@@ -218,7 +220,7 @@ def ensemble_run(
     begins = [event for event in read(folder / NAME)[0] if event["event"] == "begin"]
     if not begins or (begins[-1]["name"], begins[-1]["tags"]) != (name, tags):
         journal = Journal(folder)
-        journal.begin(name, experiment, {}, tags)
+        journal.begin(name, experiment, {}, tags, since)
         if val_err1 is not None:
             journal.metrics(0, {"val/err1": val_err1})
         journal.end("FINISHED")

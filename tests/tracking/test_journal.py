@@ -106,6 +106,17 @@ def test_lines_of_earlier_versions_have_no_checksum(tmp_path):
     assert [event["values"] for event in events(tmp_path)] == [{"a": 1.0}]
 
 
+def test_a_run_that_is_written_down_at_its_end_begins_when_its_work_began(tmp_path):
+    journal, began = Journal(tmp_path), time.monotonic() - 90
+    for _ in range(2):
+        journal.begin("n", "e", {}, {}, began)
+        journal.end("FINISHED")
+        journal = Journal(tmp_path)
+    first, ended, second, last = (event["time"] for event in events(tmp_path))
+    assert 90_000 <= ended - first < 100_000
+    assert ended <= second <= last  # the work of a second begin is not counted before the end of the first
+
+
 def test_times_do_not_go_backwards_with_the_clock(tmp_path, monkeypatch):
     journal = Journal(tmp_path)
     journal.metrics(1, {"a": 1.0})
