@@ -67,9 +67,7 @@ class PrivateDDP(DDPStrategy):
         self.set_world_ranks()
         if self.global_rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
             assert self.cluster_environment is not None
-            with suppress(
-                OSError
-            ):  # not an address of this machine, behind a translator for example: torch binds to all
+            with suppress(OSError):  # no address of this machine, behind a translator for example: torch binds to all
                 self._store = _store_at(self.cluster_environment.main_address, self.cluster_environment.main_port)
         super().setup_distributed()
 

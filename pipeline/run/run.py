@@ -111,11 +111,8 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
 def _require_a_batch(config: Config, manifest: Manifest) -> None:
     """Before anything is built or timed: a batch of a million images would occupy the machine for minutes."""
     images = manifest.counts["train"] - (manifest.split["num_val"] if config.data.split == "holdout" else 0)
-    images, batch, ranks = (
-        min(images, config.data.num_train or images),
-        config.recipe.batch_size,
-        config.trainer.world_size,
-    )
+    images = min(images, config.data.num_train or images)
+    batch, ranks = config.recipe.batch_size, config.trainer.world_size
     if batch > images:
         most = images // ranks * ranks
         remedy = f"override: recipe.batch_size={most}" if most else f"there are {ranks} ranks"
