@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -86,8 +87,16 @@ def _run_apart(name: str, seed: int) -> list[Row]:
     with TemporaryDirectory(prefix="reliability-") as folder:
         out = Path(folder) / "outcomes"
         command = [sys.executable, "-m", "reliability", name, "--seed", str(seed), "--outcomes", str(out)]
+        # Campaigns share the cores: a second thread would wait for its core at each step of these small nets.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         ended = subprocess.run(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         outcomes = list(_read(out)) if out.exists() else []
     if ended.returncode:
