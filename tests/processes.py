@@ -166,7 +166,7 @@ def ranks(root: Path, *arguments: str, count: int = 2, environment: Mapping[str,
         "TORCHELASTIC_RUN_ID": "test",
         **(environment or {}),
     }
-    arguments = (*arguments, f"trainer.devices={count}")
+    arguments = (*arguments, f"trainer.devices={count}", "trainer.launcher=torchrun")
     return [
         Command(root, *arguments, environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(count)

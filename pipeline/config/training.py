@@ -163,8 +163,8 @@ class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Few = 1  # ranks a node
     num_nodes: Few = 1
-    # auto: torchrun, Slurm or Lightning's own subprocesses, depending on the environment.
-    launcher: Literal["auto", "ray"] = "auto"
+    # What starts the ranks: Lightning as subprocesses, torchrun, Slurm's srun, or Ray on its cluster.
+    launcher: Literal["lightning", "torchrun", "slurm", "ray"] = "lightning"
     threads: Threads = 0  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool = True
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: if measured to be faster

@@ -23,7 +23,7 @@ from pipeline.record import Net
 from pipeline.run.attempt import Attempt, attempt_on
 from pipeline.run.checkpoint import AtomicCheckpointIO, resumable
 from pipeline.run.growth import Growth
-from pipeline.run.launch import Launched, PrivateDDP, learn_rank, rank
+from pipeline.run.launch import Launched, PrivateDDP, join_ranks, rank
 from pipeline.run.recorder import Recorder, Report
 from pipeline.run.run import Run, identify
 from pipeline.run.stop import GracefulStop, Interrupted, ignore_sigterm
@@ -61,8 +61,7 @@ def fit(
         PipelineError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
         stop.Interrupted: after a signal; the next call goes on from there.
     """
-    if launched is None:
-        learn_rank(config.trainer.devices)
+    ranks = launched or Launched(plugins=(join_ranks(config.trainer),))
     run = identify(config, store, track=track)
     if (finished := run.finished()) is not None:
         return finished
@@ -73,7 +72,7 @@ def fit(
     net, model = run.net, _initial(run)
     with float32_products(run.precision), attempt_on(run, net, tags or {}) as attempt:
         recorder = Recorder(attempt, net, Growth(model), report)
-        trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last)], launched)
+        trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last)], ranks)
         checkpoint = resumable(run.folder, run.key)
         attempt.step = attempt.first_step = _step_of(checkpoint)
         classifier = _classifier(run, model, attempt, attempt.step)
@@ -155,7 +154,7 @@ def _step_of(checkpoint: Path | None) -> int:
     return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"] if checkpoint else 0
 
 
-def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched | None) -> pl.Trainer:
+def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched) -> pl.Trainer:
     trainer = run.config.trainer
     cuda, ranks = uses_cuda(trainer.accelerator), trainer.world_size
     sync = trainer.sync_batchnorm and ranks > 1
@@ -164,16 +163,16 @@ def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched | None) 
     ddp = PrivateDDP(gradient_as_bucket_view=True, broadcast_buffers=not sync)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
-        devices="auto" if launched else trainer.devices,
+        devices="auto" if launched.strategy else trainer.devices,
         num_nodes=trainer.num_nodes,
-        strategy=launched.strategy if launched else ddp if ranks > 1 else "auto",
+        strategy=launched.strategy or (ddp if ranks > 1 else "auto"),
         precision="bf16-mixed" if run.precision == "bf16" else "32-true",
         max_steps=run.config.recipe.max_steps,
         max_epochs=-1,
         check_val_every_n_epoch=trainer.val_every_epochs,
         sync_batchnorm=sync and cuda,
         benchmark=cuda,  # cuDNN times its algorithms, which pays since shapes stay the same
-        plugins=[AtomicCheckpointIO(), *layer_sync, *(launched.plugins if launched else ())],
+        plugins=[AtomicCheckpointIO(), *layer_sync, *launched.plugins],
         callbacks=callbacks,
         default_root_dir=run.folder,
         use_distributed_sampler=False,  # loaders take their rank's share themselves

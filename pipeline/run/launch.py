@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from pipeline.config import TrainerConfig
+from pipeline.errors import PipelineError, printable
 
 _LIGHTNING: Any = rank_zero_only  # a function with the attribute `rank`, which types cannot say
 
@@ -36,19 +40,98 @@ def processors(ranks: int, gpus: bool) -> str:
 
 @dataclass(frozen=True)
 class Launched:
-    """Ranks that another launcher (Ray) has made, in the form that Lightning takes."""
+    """Ranks in the form that Lightning takes; with the strategy by which Ray's meet."""
 
-    strategy: Strategy
+    strategy: Strategy | None = None
     plugins: tuple[Any, ...] = ()
 
 
-def learn_rank(devices: int) -> None:
-    """Sets this process's rank when one process a machine was started, each with its NODE_RANK.
+@dataclass(frozen=True)
+class _Launcher:
+    """A command that starts every rank, and the variables in which it says which rank a process is."""
 
-    Lightning reads NODE_RANK only when it builds its Trainer; until then each machine's first rank counts as zero.
+    command: str
+    node: str
+    local: str
+    ranks: str
+
+
+_LAUNCHERS = {
+    "torchrun": _Launcher("torchrun", "GROUP_RANK", "LOCAL_RANK", "WORLD_SIZE"),
+    "slurm": _Launcher("srun", "SLURM_NODEID", "SLURM_LOCALID", "SLURM_NTASKS"),
+}
+_MACHINE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_USE_AGENT_STORE")
+_PARENT = "PIPELINE_RANKS_OF"  # id of the process for which Lightning starts ranks
+
+
+def join_ranks(trainer: TrainerConfig) -> LightningEnvironment:
+    """Sets this process's rank by what trainer.launcher says; returns the ranks in the form that Lightning takes.
+
+    Variables of other launchers do not count: a trial of Ray inside a job of Slurm is no rank of that job.
+
+    Raises:
+        PipelineError: the launcher did not start this process, or it started another number of ranks.
     """
-    if "RANK" not in os.environ and "NODE_RANK" in os.environ:
-        set_rank(int(os.environ["NODE_RANK"]) * devices + int(os.environ.get("LOCAL_RANK", "0")))
+    if trainer.launcher in _LAUNCHERS:
+        _join_started(trainer, _LAUNCHERS[trainer.launcher])
+    elif os.environ.get(_PARENT) != str(os.getppid()):  # else Lightning started this rank for its parent
+        _become_parent(trainer)
+    set_rank(_number("NODE_RANK") * trainer.devices + _number("LOCAL_RANK"))
+    return LightningEnvironment()  # which reads the variables that are set here
+
+
+def _join_started(trainer: TrainerConfig, by: _Launcher) -> None:
+    if missing := [name for name in (by.node, by.local, by.ranks) if name not in os.environ]:
+        raise PipelineError(
+            f"trainer.launcher={trainer.launcher}, but {by.command} did not start this process ({missing[0]} is not in its "
+            f"environment); start it by {by.command}, or leave trainer.launcher as it is (override: trainer.launcher=lightning)"
+        )
+    if (ranks := _number(by.ranks)) != trainer.world_size or _number(by.local) >= trainer.devices:
+        raise PipelineError(
+            f"{by.command} started {ranks} ranks, at least {_number(by.local) + 1} on this machine; trainer.num_nodes="
+            f"{trainer.num_nodes} times trainer.devices={trainer.devices} a machine must be the same"
+        )
+    os.environ.update(NODE_RANK=os.environ[by.node], LOCAL_RANK=os.environ[by.local])
+    if trainer.launcher == "slurm":
+        _forget("TORCHELASTIC_USE_AGENT_STORE")
+        first = SLURMEnvironment.resolve_root_node_address(os.environ.get("SLURM_JOB_NODELIST", "127.0.0.1"))
+        os.environ.setdefault("MASTER_ADDR", first)
+        # Jobs that share a machine meet at different ports.
+        os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10000))
+
+
+def _become_parent(trainer: TrainerConfig) -> None:
+    """Prepares for ranks that Lightning starts on this machine."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise PipelineError(
+            "torchrun started this process, and trainer.launcher=lightning starts ranks of its own; choose one of them "
+            "(override: trainer.launcher=torchrun)"
+        )
+    _forget(*_TORCHRUN)  # left by an earlier training in this process, or not meant for it
+    if trainer.num_nodes == 1:
+        _forget(*_MACHINE)
+    elif missing := [name for name in _MACHINE if name not in os.environ]:
+        raise PipelineError(
+            f"trainer.num_nodes={trainer.num_nodes} needs {', '.join(missing)} in the environment of each machine; set them, "
+            "or let torchrun, srun or Ray start the ranks (override: trainer.launcher=torchrun, slurm or ray)"
+        )
+    os.environ[_PARENT] = str(os.getpid())
+
+
+def _forget(*variables: str) -> None:
+    for name in variables:
+        os.environ.pop(name, None)
+
+
+def _number(variable: str) -> int:
+    """The variable's value; 0 without it."""
+    value = os.environ.get(variable, "0")
+    if not value.isdecimal():
+        raise PipelineError(
+            f"{variable}={printable(value)} in the environment; it must be a number, the launcher sets it"
+        )
+    return int(value)
 
 
 class PrivateDDP(DDPStrategy):

@@ -19,7 +19,7 @@ def trial_config(config: Config, point: dict[str, Any]) -> Config:
     """
     changed = with_overrides(config, point)
     several, threads = changed.trainer.world_size > 1, changed.trainer.threads or config.sweep.cpus_per_trial
-    trainer = replace(changed.trainer, launcher="ray" if several else "auto", threads=threads)
+    trainer = replace(changed.trainer, launcher="ray" if several else "lightning", threads=threads)
     return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
 
 

@@ -107,7 +107,7 @@ def test_lightning_starts_the_ranks_that_the_configuration_asks_for(workspace: W
 def test_torchruns_ranks_are_used(workspace: Workspaces, alone: Path) -> None:
     root = workspace()
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline")
-    command = [sys.executable, "-m", *torchrun, "train", *SHORT, "trainer.devices=2"]
+    command = [sys.executable, "-m", *torchrun, "train", *SHORT, "trainer.devices=2", "trainer.launcher=torchrun"]
     subprocess.run(command, cwd=root, check=True, timeout=PATIENCE_S)
     assert_close(alone, root)
     assert len(tracked(root)) == 1
