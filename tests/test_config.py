@@ -11,6 +11,7 @@ from imports import ROOT, attributes
 
 from pipeline.compose import choices, compose
 from pipeline.config import LARGE_STEM, from_dict, with_overrides
+from pipeline.errors import PipelineError
 from pipeline.workspace import anchor
 
 DATA = choices(ROOT)["data"]
@@ -167,3 +168,33 @@ def test_paths_are_those_of_the_repository_in_its_temporary_copies_too(monkeypat
     assert anchor(config, Path("/repo/.dvc/tmp/exps/standalone/tmpabc")).paths.runs == "/repo/runs"
     monkeypatch.setenv("PIPELINE_RUNS", "/shared/runs")
     assert anchor(config, Path("/repo")).paths.runs == "/shared/runs"
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("", ""),
+        ("sqlite:///mine/mlflow.db", "sqlite:////repo/mine/mlflow.db"),
+        ("sqlite:////else/mlflow.db", "sqlite:////else/mlflow.db"),
+        ("mlruns", "/repo/mlruns"),
+        ("http://host:5000", "http://host:5000"),
+        ("postgresql://host/mlflow", "postgresql://host/mlflow"),
+    ],
+)
+def test_a_tracking_store_is_the_same_one_in_each_folder(uri, expected):
+    assert anchor(from_dict(values(f"tracking.uri={uri}")), Path("/repo")).tracking.uri == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "variable", "sentence"),
+    [
+        ("paths.runs=s3://bucket/runs", "", "paths.runs=s3://bucket/runs is a URL; it must be a folder"),
+        ("seed=1", "gs://bucket", "PIPELINE_RUNS=gs://bucket is a URL; it must be a folder"),
+        ("tracking.uri=sqlite:///:memory:", "", "is a store in memory.*name a file"),
+    ],
+)
+def test_a_place_that_cannot_hold_runs_is_refused_before_any_work(override, variable, sentence, monkeypatch):
+    if variable:
+        monkeypatch.setenv("PIPELINE_RUNS", variable)
+    with pytest.raises(PipelineError, match=sentence):
+        anchor(from_dict(values(override)), Path("/repo"))
