@@ -1,4 +1,4 @@
-"""Joining the Ray cluster, and checking its resources. `cluster` is ray.cluster_resources() in this package."""
+"""Joining the Ray cluster, and checking what its machines have. `nodes` holds a machine's resources each."""
 
 from __future__ import annotations
 
@@ -89,32 +89,39 @@ def check_tracking(location: Location) -> None:
         )
 
 
-def on_gpus(config: Config, cluster: dict[str, float]) -> bool:
+def live_nodes() -> list[dict[str, float]]:
+    """What each machine of the cluster has, by resource."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def on_gpus(config: Config, nodes: list[dict[str, float]]) -> bool:
     """Whether ranks take GPUs."""
     accelerator = config.trainer.accelerator
-    return accelerator == "gpu" or (accelerator == "auto" and cluster.get("GPU", 0) > 0)
+    return accelerator == "gpu" or (accelerator == "auto" and any(node.get("GPU", 0) > 0 for node in nodes))
 
 
-def check_precision(config: Config, cluster: dict[str, float]) -> None:
+def check_precision(config: Config, nodes: list[dict[str, float]]) -> None:
     """Raises PipelineError if every rank would refuse recipe.precision."""
-    if not on_gpus(config, cluster):
+    if not on_gpus(config, nodes):
         resolve(config.recipe.precision, "cpu")
 
 
-def side_by_side(config: Config, cluster: dict[str, float]) -> int:
+def side_by_side(config: Config, nodes: list[dict[str, float]]) -> int:
     """How many trainings of trainer.devices x trainer.num_nodes ranks, each on a CPU or a GPU, fit at the same time.
 
     Raises:
         PipelineError: none fits.
     """
-    resource, ranks = "GPU" if on_gpus(config, cluster) else "CPU", config.trainer.world_size
-    available = cluster.get(resource, 0)
+    resource, ranks = "GPU" if on_gpus(config, nodes) else "CPU", config.trainer.world_size
+    available = sum(int(node.get(resource, 0)) for node in nodes)
     if ranks > available:
         raise PipelineError(
-            f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {available:g}; "
+            f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {available}; "
             "lower trainer.devices or trainer.num_nodes, or name a larger cluster in sweep.address"
         )
-    return int(available // ranks)
+    return available // ranks
 
 
 def _has_token() -> bool:

@@ -1,14 +1,18 @@
-"""The terminal during a sweep: a progress bar over trials, and a line when a trial ends."""
+"""The terminal during a sweep: a progress bar over trials, a line when a trial ends or none has room to begin."""
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from typing import Any
 
+import ray
 from ray.tune import Callback
 
 from pipeline.progress import Progress, progress
 from pipeline.tuning.space import chosen
+
+WAITING_S = 60.0  # between lines that say so
 
 
 class TrialLines(Callback):
@@ -19,10 +23,12 @@ class TrialLines(Callback):
         total: trials of the whole sweep; Tune makes them one after another.
         done: trials that an earlier attempt brought to their end; Tune does not know them.
         max_steps: steps of a trial whose point does not choose recipe.max_steps.
+        needs: what Ray sets aside for a trial.
     """
 
-    def __init__(self, title: str, total: int, done: int, max_steps: int) -> None:
-        self._title, self._total, self._earlier, self._max_steps = title, total, done, max_steps
+    def __init__(self, title: str, total: int, done: int, max_steps: int, needs: dict[str, float]) -> None:
+        self._title, self._total, self._earlier, self._max_steps, self._needs = title, total, done, max_steps, needs
+        self._busy = time.monotonic()  # when a trial last ran, or a line last said that none does
         self._open = ExitStack()
         self._bar: Progress | None = None
         self._done = 0.0  # trials
@@ -32,6 +38,17 @@ class TrialLines(Callback):
         if self._bar is None:  # only now, so that the rate leaves out trials of an earlier, interrupted sweep
             self._done = self._sum(trials)
             self._bar = self._open.enter_context(progress(self._title, self._total, "trials", self._done))
+        if any(trial.status == "RUNNING" for trial in trials):
+            self._busy = time.monotonic()
+        elif time.monotonic() - self._busy >= WAITING_S:
+            self._busy = time.monotonic()
+            needs = " and ".join(f"{amount:g} {resource}" for resource, amount in self._needs.items() if amount)
+            free = ray.available_resources()
+            left = ", ".join(f"{free.get(resource, 0):g} {resource}" for resource in self._needs)
+            print(
+                f"waiting for room on the Ray cluster: a trial needs {needs} on one machine; free are {left}",
+                flush=True,
+            )
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **_: Any) -> None:
         self._update(trials)

@@ -20,7 +20,7 @@ from pipeline.run.recorder import Validated
 from pipeline.run.run import Run, identify
 from pipeline.run.stop import Interrupted
 from pipeline.tracking.location import locate
-from pipeline.tuning.cluster import check_precision, check_tracking, join, on_gpus, side_by_side
+from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side
 
 
 def fit_on_ray(
@@ -39,13 +39,11 @@ def fit_on_ray(
         stop.Interrupted: after a signal; call again to resume.
     """
     nested = not join(config)
-    import ray
-
     check_tracking(locate(config.tracking.uri, config.paths.mlruns))
-    cluster = ray.cluster_resources()
-    check_precision(config, cluster)
-    side_by_side(config, cluster)
-    gpus = on_gpus(config, cluster)
+    nodes = live_nodes()
+    check_precision(config, nodes)
+    side_by_side(config, nodes)
+    gpus = on_gpus(config, nodes)
     # All ranks and the key use one precision, even if machines differ.
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
     run = identify(config, store, precision=config.recipe.precision)

@@ -23,23 +23,30 @@ def trial_config(config: Config, point: dict[str, Any]) -> Config:
     return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
 
 
-def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, float]:
-    """What Ray sets aside for a trial.
+def trial_resources(config: Config, nodes: list[dict[str, float]]) -> dict[str, float]:
+    """What Ray sets aside for a trial, on one machine.
 
     Raises:
-        PipelineError: more than the cluster has.
+        PipelineError: more than any machine of the cluster has, so that Ray would wait for ever.
     """
     if config.trainer.world_size > 1:
         # The ranks hold the CPUs and GPUs; the trial's own process only waits for them, on the head node.
         return {"node:__internal_head__": 0.001}
     # A process that asks for no GPU sees all of them, and every training would take the first.
-    needs = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial or float(on_gpus(config, cluster))}
+    needs = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial or float(on_gpus(config, nodes))}
     for resource, amount in needs.items():
-        if amount > cluster.get(resource, 0):
+        have = [node.get(resource, 0) for node in nodes]
+        if amount > max(have, default=0):
             raise PipelineError(
-                f"a trial needs {amount:g} {resource}, the Ray cluster has {cluster.get(resource, 0):g}; "
-                f"lower sweep.{resource.lower()}s_per_trial, or name a larger cluster in sweep.address"
+                f"a trial needs {amount:g} {resource} on one machine; the largest of the Ray cluster's {len(nodes)} has "
+                f"{max(have, default=0):g}, all together have {sum(have):g}; lower sweep.{resource.lower()}s_per_trial, or "
+                "name a cluster of larger machines in sweep.address"
             )
+    if not any(all(node.get(resource, 0) >= amount for resource, amount in needs.items()) for node in nodes):
+        raise PipelineError(
+            f"a trial needs {needs['CPU']:g} CPU and {needs['GPU']:g} GPU on one machine, and no machine of the Ray cluster has "
+            "both; lower sweep.cpus_per_trial or sweep.gpus_per_trial, or name another cluster in sweep.address"
+        )
     return needs
 
 

@@ -21,7 +21,7 @@ from pipeline.tracking.lineage import lineage
 from pipeline.tracking.location import first_line
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
 from pipeline.tuning import leaderboard
-from pipeline.tuning.cluster import check_precision, check_tracking, join, side_by_side
+from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, side_by_side
 from pipeline.tuning.search import choices, is_shortened, main_sweep, outcome, search_sweep, sentence
 from pipeline.tuning.space import chosen, for_tune, trial_name
 from pipeline.tuning.sweep import Sweep, checked
@@ -146,19 +146,18 @@ def _ship_trials(sweep: Sweep) -> None:
 
 def _tuner(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> Any:
     """Tune's Tuner of the trials that are left."""
-    import ray
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
 
     from pipeline.tuning.console import TrialLines
     from pipeline.tuning.resuming import Recording
 
-    config, cluster = sweep.config, ray.cluster_resources()
-    check_precision(config, cluster)
-    resources, at_once = trial_resources(config, cluster), config.sweep.max_concurrent  # 0: as many as have room
+    config, nodes = sweep.config, live_nodes()
+    check_precision(config, nodes)
+    resources, at_once = trial_resources(config, nodes), config.sweep.max_concurrent  # 0: as many as have room
     if config.trainer.world_size > 1:
         # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
-        room = side_by_side(config, cluster)
+        room = side_by_side(config, nodes)
         at_once = min(at_once or room, room)
     work = tune.with_parameters(run_trial, config=config.to_dict(), store=str(sweep.store.resolve()), tags=tags)
 
@@ -183,7 +182,7 @@ def _tuner(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> Any:
             storage_path=str(sweep.folder.parent),
             failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
             callbacks=[
-                TrialLines(sweep.role, sweep.size, sweep.size - len(trials.left), config.recipe.max_steps),
+                TrialLines(sweep.role, sweep.size, sweep.size - len(trials.left), config.recipe.max_steps, resources),
                 Recording(trials),
             ],
             verbose=0,

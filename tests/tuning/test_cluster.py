@@ -12,7 +12,7 @@ from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side
 from pipeline.tuning.sweep import Sweep
 from pipeline.tuning.trial import trial_resources
 
-CPUS, GPUS = {"CPU": 16.0}, {"CPU": 16.0, "GPU": 8.0}
+CPUS, GPUS = [{"CPU": 16.0}], [{"CPU": 16.0, "GPU": 8.0}]
 
 
 def test_a_trial_asks_for_a_gpu_where_there_are_any_so_that_they_do_not_share_the_first(workspace: Workspaces) -> None:
@@ -21,8 +21,32 @@ def test_a_trial_asks_for_a_gpu_where_there_are_any_so_that_they_do_not_share_th
     assert trial_resources(composed(root), CPUS)["GPU"] == 0
     assert trial_resources(composed(root, "trainer.accelerator=cpu"), GPUS)["GPU"] == 0
     assert trial_resources(composed(root, "sweep.gpus_per_trial=0.5"), GPUS)["GPU"] == 0.5
-    with pytest.raises(ValueError, match=r"a trial needs 64 GPU, the Ray cluster has 8; lower sweep\.gpus_per_trial"):
+    with pytest.raises(
+        ValueError, match=r"64 GPU on one machine.* has 8, all together have 8; lower sweep\.gpus_per_trial"
+    ):
         trial_resources(composed(root, "sweep.gpus_per_trial=64"), GPUS)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "nodes", "sentence"),
+    [
+        (
+            ("sweep.cpus_per_trial=3",),
+            [{"CPU": 2.0}, {"CPU": 1.0}],
+            "3 CPU on one machine.*2 has 2, all together have 3",
+        ),
+        (
+            ("sweep.cpus_per_trial=4",),
+            [{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}],
+            "4 CPU and 1 GPU on one machine, and no",
+        ),
+    ],
+)
+def test_a_trial_that_no_single_machine_can_hold_is_refused(
+    overrides: tuple[str, ...], nodes: list[dict[str, float]], sentence: str, workspace: Workspaces
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        trial_resources(composed(workspace(), *overrides), nodes)
 
 
 def test_ranks_take_the_devices_and_the_trial_that_waits_for_them_nothing(workspace: Workspaces) -> None:
@@ -31,7 +55,7 @@ def test_ranks_take_the_devices_and_the_trial_that_waits_for_them_nothing(worksp
     assert on_gpus(config, GPUS)
     assert (side_by_side(config, CPUS), side_by_side(config, GPUS)) == (4, 2)
     with pytest.raises(ValueError, match=r"4 ranks need 4 CPUs, the Ray cluster has 2; lower trainer\.devices"):
-        side_by_side(config, {"CPU": 2.0})
+        side_by_side(config, [{"CPU": 1.0}, {"CPU": 1.5}])
 
 
 def test_tf32_needs_gpus(workspace: Workspaces) -> None:

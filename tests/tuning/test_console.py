@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.tuning import console
 from pipeline.tuning.console import TrialLines
 from pipeline.tuning.space import POINT
 
@@ -26,7 +27,7 @@ def make_trial(name: str, *, step: int = 0, status: str = "RUNNING", **point: ob
 
 
 def display(trials: list[Trial], *, total: int, done: int = 0) -> TrialLines:
-    lines = TrialLines("sweep", total, done, 1_000)
+    lines = TrialLines("sweep", total, done, 1_000, {"CPU": 2, "GPU": 0})
     lines.on_step_begin(0, trials)
     return lines
 
@@ -76,3 +77,18 @@ def test_tune_can_save_it_while_it_is_shown() -> None:
     lines.on_experiment_end([])
     copy.on_step_begin(0, [])
     copy.on_experiment_end([])
+
+
+def test_a_sweep_that_waits_for_room_says_so_each_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.ray, "available_resources", lambda: {"CPU": 1.0})
+    trials = [make_trial("a", status="PENDING"), make_trial("b", status="PENDING")]
+    lines, said = display(trials, total=2), []
+    for now[0] in range(0, 250, 10):
+        trials[0].status = "RUNNING" if now[0] in (100, 110) else "PENDING"
+        lines.on_step_begin(0, trials)
+        said += [now[0]] * capsys.readouterr().out.count("a trial needs 2 CPU on one machine; free are 1 CPU, 0 GPU\n")
+    assert said == [60, 170, 230]
