@@ -61,6 +61,7 @@ WORDS = {
     errno.EAGAIN: r"can't start new thread|Resource temporarily unavailable",
     errno.ENOMEM: r"[Cc]an(?:no|')t allocate memory|out of memory|bad_alloc|Unable to allocate|failed to map segment|could not create a primitive",
 }
+NO_EXCEPTION = "error return without exception set"
 NO_MEMORY = b"pipeline: there is not enough memory; end other programs and run the same command again\n"
 
 
@@ -116,7 +117,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _system_code(error: BaseException) -> tuple[int, str]:
     """errno and file of one exception; 0 where the system did not cause it."""
-    if isinstance(error, MemoryError):
+    # The interpreter raises the second where an import finds no memory even for its MemoryError.
+    if isinstance(error, MemoryError) or (isinstance(error, SystemError) and str(error) == NO_EXCEPTION):
         return errno.ENOMEM, ""
     file = getattr(error, "filename", None)
     name = printable(os.fsdecode(file)) if isinstance(file, str | bytes | os.PathLike) else ""

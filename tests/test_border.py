@@ -61,6 +61,10 @@ def more_than_memory_in_numpy() -> None:
     np.empty(1 << 52)
 
 
+def more_than_memory_in_an_import() -> None:
+    raise SystemError("error return without exception set")  # as CPython's importlib did with 270 KB left
+
+
 def behind_another_error() -> None:
     try:
         to_a_full_disk()
@@ -98,6 +102,7 @@ def through_a_loop() -> None:
         (to_a_read_only_database, 74, "read-only"),
         (more_than_memory, 74, "memory"),
         (more_than_memory_in_numpy, 74, "memory"),
+        (more_than_memory_in_an_import, 74, "memory"),
         (behind_another_error, 74, "disk is full"),
         (below_a_file, 2, "file/below"),
         (over_a_file, 2, "file"),
