@@ -14,6 +14,7 @@ from pipeline.config.section import (
     Pixels,
     Positive,
     Rate,
+    Seconds,
     Section,
     Share,
     Threads,
@@ -165,6 +166,7 @@ class TrainerConfig(Section):
     num_nodes: Few = 1
     # What starts the ranks: Lightning as subprocesses, torchrun, Slurm's srun, or Ray on its cluster.
     launcher: Literal["lightning", "torchrun", "slurm", "ray"] = "lightning"
+    timeout_s: Seconds = 60.0  # that a rank waits for another one; longer for nets whose checkpoints take long to write
     threads: Threads = 0  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool = True
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: if measured to be faster

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -26,6 +28,7 @@ from pipeline.run.growth import Growth
 from pipeline.run.launch import Launched, PrivateDDP, join_ranks, rank
 from pipeline.run.recorder import Recorder, Report
 from pipeline.run.run import Run, identify
+from pipeline.run.silent import SilentRanks, of_a_collective
 from pipeline.run.stop import GracefulStop, Interrupted, ignore_sigterm
 from pipeline.tracking.location import COMPILED_TAG
 
@@ -137,8 +140,13 @@ def _train(
         except Interrupted:
             ignore_sigterm()
             raise
+        except RuntimeError as error:
+            _raise_if_silent(trainer.strategy, error)
+            raise
         finally:
             classifier.release()
+            if (signs := getattr(trainer.strategy, "signs", None)) is not None:
+                signs.end()
     if not data.has_validation:  # no errors to choose by: the last weights are the result
         recorder.save_best(classifier, trainer.global_step, {})
     if classifier.warming and rank() == 0:
@@ -148,6 +156,14 @@ def _train(
             file=sys.stderr,
         )
     return True
+
+
+def _raise_if_silent(strategy: Any, error: RuntimeError) -> None:
+    """Raises SilentRanks where a collective failed since other ranks ended, stopped or cannot be reached."""
+    signs = getattr(strategy, "signs", None)  # Ray sees to its own ranks
+    if signs is not None and of_a_collective(error) and (silent := signs.silent()):
+        ignore_sigterm()
+        raise SilentRanks(f"{silent} fell silent (trainer.timeout_s={strategy._timeout.total_seconds():g})") from error
 
 
 def _step_of(checkpoint: Path | None) -> int:
@@ -160,7 +176,8 @@ def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched) -> pl.T
     sync = trainer.sync_batchnorm and ranks > 1
     layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
     # Synchronised statistics are the same on all ranks; broadcasting them at each step would cost as much as a layer.
-    ddp = PrivateDDP(gradient_as_bucket_view=True, broadcast_buffers=not sync)
+    timeout = timedelta(seconds=trainer.timeout_s)
+    ddp = PrivateDDP(gradient_as_bucket_view=True, broadcast_buffers=not sync, timeout=timeout)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
         devices="auto" if launched.strategy else trainer.devices,

@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import TrainerConfig
 from pipeline.errors import PipelineError, printable
+from pipeline.run.silent import SignsOfLife
 
 _LIGHTNING: Any = rank_zero_only  # a function with the attribute `rank`, which types cannot say
 
@@ -22,6 +23,11 @@ _LIGHTNING: Any = rank_zero_only  # a function with the attribute `rank`, which 
 def rank() -> int:
     """Global rank; 0 for a process alone."""
     return _LIGHTNING.rank
+
+
+def reports() -> bool:
+    """Whether this rank tells the user what ended a training that lost ranks: one a machine does."""
+    return rank() == 0 or os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def set_rank(value: int) -> None:
@@ -142,26 +148,36 @@ class PrivateDDP(DDPStrategy):
     """
 
     _store: Any = None
+    signs: SignsOfLife | None = None  # once the ranks have met
 
     def setup_distributed(self) -> None:
         if self.num_nodes == 1 and "lo" in [name for _, name in socket.if_nameindex()]:
             for library in ("GLOO", "NCCL"):  # their own connections; by default those of the host's name
                 os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
         self.set_world_ranks()
+        assert self.cluster_environment is not None and self._timeout is not None
         if self.global_rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-            assert self.cluster_environment is not None
-            with suppress(OSError):  # no address of this machine, behind a translator for example: torch binds to all
-                self._store = _store_at(self.cluster_environment.main_address, self.cluster_environment.main_port)
+            self._store = _store_at(self.cluster_environment.main_address, self.cluster_environment.main_port)
+        self.signs = SignsOfLife(
+            self.cluster_environment.main_address,
+            self.cluster_environment.main_port,
+            self.global_rank,
+            self.world_size,
+            self._timeout.total_seconds(),
+        )
         super().setup_distributed()
 
 
 def _store_at(host: str, port: int) -> Any:
-    """A store that listens at this address alone. torch uses it for the process group, since servers of a port are shared."""
+    """A store that listens at this address alone, or at all where it is not this machine's, behind a translator for example.
+
+    torch uses it for the process group, since servers of a port are shared.
+    """
+    alone: dict[str, Any] = {}
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind) as listening:
+    with socket.socket(family, kind) as listening, suppress(OSError):
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(socket.SOMAXCONN)
-        return torch.distributed.TCPStore(
-            host, port, is_master=True, wait_for_workers=False, multi_tenant=True, master_listen_fd=listening.detach()
-        )
+        alone = {"master_listen_fd": listening.detach()}
+    return torch.distributed.TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True, **alone)

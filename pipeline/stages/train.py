@@ -9,8 +9,9 @@ from pipeline.config import Config
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
 from pipeline.run.fit import fit
-from pipeline.run.launch import rank
+from pipeline.run.launch import rank, reports
 from pipeline.run.run import run_name
+from pipeline.run.silent import SilentRanks
 from pipeline.run.start import anchored
 from pipeline.run.stop import Interrupted
 from pipeline.tracking.lineage import lineage
@@ -22,19 +23,19 @@ SCALARS = ("val_err1", "val_err5", "step", "steps", "seconds", "images_per_s")  
 def run(config: Config, workspace: Workspace) -> None:
     try:
         net = _train(config, workspace)
-    except (Interrupted, DivergedError):
+    except (Interrupted, DivergedError) as error:
         # All ranks raise these together. The others end without an error, or launchers would kill rank zero before it
         # has informed MLflow and the user.
-        if rank() == 0:
+        if rank() == 0 or (isinstance(error, SilentRanks) and reports()):
             raise
         return
     if rank() == 0:
         write_json(workspace.result("train"), net.to_json())
         write_json(workspace.scalars("train"), {key: getattr(net, key) for key in SCALARS}, checksum=False)
-        error = "none (no validation split)"
+        shown = "none (no validation split)"
         if net.val_err1 is not None:
-            error = f"{100 * net.val_err1:.2f} % at step {net.step:,}"
-        print(f"{run_name(config)}: {net.steps:,} steps, validation error {error}, run {net.key}")
+            shown = f"{100 * net.val_err1:.2f} % at step {net.step:,}"
+        print(f"{run_name(config)}: {net.steps:,} steps, validation error {shown}, run {net.key}")
 
 
 def _train(config: Config, workspace: Workspace) -> Net:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
     return TorchTrainer(
         _rank,  # type: ignore[arg-type]
         train_loop_config=work,
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=math.ceil(run.config.trainer.timeout_s)),
         scaling_config=train.ScalingConfig(num_workers=run.config.trainer.world_size, use_gpu=gpus),
         run_config=train.RunConfig(
             name=f"train-{run.key}",

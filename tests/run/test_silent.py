@@ -1,0 +1,97 @@
+"""A rank that ends, stops or cannot be reached ends the others within trainer.timeout_s, by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from processes import Command, free_port, ranks, train_on_ranks
+from runs import TINY, Workspaces, assert_same_training, run_folder, tracked
+
+from pipeline.atomic import read_json
+from pipeline.run import silent
+from pipeline.run.silent import SignsOfLife, SilentRanks
+
+SLOW = pytest.mark.slow
+TIMEOUT_S = 4
+TWO = (*TINY, "trainer.checkpoint_every_steps=5", f"trainer.timeout_s={TIMEOUT_S}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(workspace: Workspaces) -> Path:
+    root = workspace()
+    train_on_ranks(root, *TWO)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("lost", "number"),
+    [
+        (1, signal.SIGSTOP),
+        pytest.param(1, signal.SIGKILL, marks=SLOW),
+        pytest.param(0, signal.SIGSTOP, marks=SLOW),
+        pytest.param(0, signal.SIGKILL, marks=SLOW),
+    ],
+)
+def test_a_lost_rank_ends_the_training_by_name_and_the_same_command_goes_on(
+    lost: int, number: signal.Signals, workspace: Workspaces, undisturbed: Path
+) -> None:
+    root = workspace()
+    # Each as the only rank of its machine, so that each reports.
+    both = ranks(root, "train", *TWO, environment={"LOCAL_WORLD_SIZE": "1"})
+    both[0].at_step(11)
+    start = time.monotonic()
+    both[lost].signal(number)
+    left = both[1 - lost]
+    # Rank 1 of one machine reports only if it is the machine's first.
+    assert left.wait() == (75 if lost == 1 else 0), left.output
+    assert time.monotonic() - start < 4 * TIMEOUT_S
+    if lost == 1:
+        assert f"rank 1 on {socket.gethostname()} fell silent (trainer.timeout_s={TIMEOUT_S})" in left.output
+        assert "Traceback" not in left.output
+        assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
+    both[lost].signal(signal.SIGKILL)
+    both[lost].wait()
+    train_on_ranks(root, *TWO)
+    assert_same_training(root, undisturbed)
+    assert len(tracked(root)) == 1
+
+
+def test_a_rank_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.run.launch import _store_at
+
+    monkeypatch.setattr(silent, "START_S", 1.0)
+    port = free_port()
+    served = _store_at("127.0.0.1", port)
+    with pytest.raises(SilentRanks, match=rf"rank 1, rank 2 did not come to 127\.0\.0\.1:{port} in 1 s"):
+        SignsOfLife("127.0.0.1", port, 0, 3, timeout_s=1)
+    del served
+    with pytest.raises(SilentRanks, match="rank 0 did not come"):
+        SignsOfLife("127.0.0.1", free_port(), 1, 2, timeout_s=1)
+
+
+def test_a_rank_alone_on_its_machine_reports(workspace: Workspaces) -> None:
+    """Rank zero is gone with the store, and the other machine's user reads so."""
+    root, port = workspace(), str(free_port())
+    machines = [
+        Command(
+            root,
+            *("train", *TWO, "trainer.num_nodes=2"),
+            environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)},
+        )
+        for node in range(2)
+    ]
+    machines[0].at_step(11).signal(signal.SIGKILL)
+    assert machines[1].wait() == 75, machines[1].output
+    assert f"rank 0 at 127.0.0.1:{port} fell silent" in machines[1].output
+    assert machines[1].output.rstrip().endswith("the same command resumes")
+
+
+@pytest.fixture(autouse=True)
+def no_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
+    assert "LOCAL_RANK" not in os.environ
