@@ -46,6 +46,7 @@ def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
         (["train", "--config", "broken.yaml"], "broken.yaml is no YAML: "),
         (["train", "--config", "list.yaml"], "list.yaml holds a list instead of keys and values"),
         (["train", "seed=["], "seed=["),
+        (["train", "seed"], "seed is no override; write key=value"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, monkeypatch, capsys, workspace):
