@@ -66,7 +66,17 @@ def _syntax(path: Path) -> str:
         documentable = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         if isinstance(node, documentable) and ast.get_docstring(node) is not None:
             del node.body[0]
-    return ast.dump(tree)
+    return _dumped(tree)
+
+
+def _dumped(node: object) -> str:
+    """As ast.dump, but the same from every Python: fields that hold nothing are left out, and versions differ in those."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_dumped, node))}]"
+    if not isinstance(node, ast.AST) or isinstance(node, ast.Constant):
+        return repr(node.value if isinstance(node, ast.Constant) else node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    return f"{type(node).__name__}({', '.join(f'{name}={_dumped(value)}' for name, value in fields)})"
 
 
 def _hash(text: str) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import shutil
+import subprocess
+
 import pytest
 from runs import composed
 
@@ -57,3 +62,26 @@ def test_every_file_that_decides_the_arithmetic_counts():
     assert all((key._ROOT / name).exists() for name in key._CODE)
     assert {"learn", "data/store.py", "data/splits.py"} <= set(key._CODE)
     assert not {"run", "tracking"} & set(key._CODE)
+
+
+def test_code_that_another_python_parses_is_the_same_code(tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text("def f(x: int = 0) -> str:\n    return f'{x:>{2}}'\n")
+    before = key._syntax(tmp_path / "a.py")
+    # What Python 3.12 did: functions got a field, empty but for new syntax.
+    monkeypatch.setattr(ast.FunctionDef, "_fields", (*ast.FunctionDef._fields, "added"))
+    monkeypatch.setattr(ast.FunctionDef, "added", [], raising=False)
+    assert "added" in ast.dump(ast.parse((tmp_path / "a.py").read_text()))
+    assert key._syntax(tmp_path / "a.py") == before
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_the_code_has_one_version_for_all_pythons(version):
+    python = shutil.which(f"python{version}")
+    if python is None or subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode:
+        pytest.skip(f"no Python {version} on this machine")
+    source = inspect.getsource(key)
+    functions = source[source.index("def _syntax") : source.index("def _hash")]
+    script = f"import ast, sys\nfrom pathlib import Path\n{functions}\nprint(_syntax(Path(sys.argv[1])))"
+    path = key._ROOT / "learn" / "training" / "classifier.py"
+    printed = subprocess.run([python, "-c", script, str(path)], check=True, capture_output=True, text=True).stdout
+    assert printed == f"{key._syntax(path)}\n"
