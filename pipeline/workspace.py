@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.atomic import read_json
@@ -75,6 +77,19 @@ class Workspace:
     def shown(self, path: Path) -> Path:
         """`path` relative to the root where it lies below, as messages show it."""
         return path.relative_to(self.root) if path.is_relative_to(self.root) else path
+
+
+def user_cache() -> Path:
+    """This project's folder in XDG_CACHE_HOME or ~/.cache; for a user without a home, a folder that ends with the process."""
+    base, home = os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~")
+    if not base and home == "~":
+        return Path(_folder_of_process().name)
+    return Path(base or Path(home) / ".cache") / "resnet-pipeline"
+
+
+@cache
+def _folder_of_process() -> TemporaryDirectory:
+    return TemporaryDirectory(prefix="resnet-pipeline-")
 
 
 def anchor(config: Config, root: Path) -> Config:

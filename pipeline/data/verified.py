@@ -7,7 +7,6 @@ leaves these as they are (a failing disk) is noticed once the note is removed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.errors import DamagedError, hint
 from pipeline.progress import progress
+from pipeline.workspace import user_cache
 
 LARGE = 256 << 20  # bytes
 
@@ -52,8 +52,8 @@ def verify(folder: Path, digests: Mapping[str, str], large: int = LARGE) -> None
 
 
 def notes_file() -> Path:
-    """verified.json in XDG_CACHE_HOME, or in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-pipeline" / "verified.json"
+    """Where what was verified is kept."""
+    return user_cache() / "verified.json"
 
 
 def _state(path: Path) -> str:

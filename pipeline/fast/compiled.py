@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.atomic import read_if_whole, write_json
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, printable
+from pipeline.workspace import user_cache
 
 COMPILING_S = 2.0  # a convolution; the 20 layers of ResNet-20 took 37 to 75 s on two cores
 WORTH = 10  # a training must take this many times as long as compiling, for the speedup to pay
@@ -95,16 +96,36 @@ def compiles(
         print("trainer.compile=auto: timing plain and compiled steps, once for this net and machine", file=sys.stderr)
         copy = deepcopy(net)
         compile_net(copy)
-        timed = _measured(plain, _step(copy, shape, precision, device), device)
-    write_json(cache_file(), {**_timings(), key: asdict(timed)})
+        try:
+            timed = _measured(plain, _step(copy, shape, precision, device), device)
+        except Exception as error:  # of many kinds: no header files, no folder for the code, no name of the user
+            print(
+                f"trainer.compile=auto: steps stay plain, for torch.compile fails here ({_reason(error)})",
+                file=sys.stderr,
+            )
+            return False
     milliseconds = f"plain {timed.plain_s * 1e3:.1f} ms, compiled {timed.compiled_s * 1e3:.1f} ms a step"
-    print(f"{milliseconds} ({cache_file()})", file=sys.stderr)
+    try:
+        write_json(cache_file(), {**_timings(), key: asdict(timed)})
+        print(f"{milliseconds} ({cache_file()})", file=sys.stderr)
+    except OSError as error:
+        print(
+            f"{milliseconds}; the next training measures again, for {cache_file()} cannot be written ({error})",
+            file=sys.stderr,
+        )
     return timed.compiled_s < timed.plain_s
 
 
+def _reason(error: Exception) -> str:
+    """What the compiler or torch says, without the code that it was given."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return printable((errors or lines or [type(error).__name__])[0][:200])
+
+
 def cache_file() -> Path:
-    """steps.json in XDG_CACHE_HOME, or in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-pipeline" / "steps.json"
+    """Where the times are kept."""
+    return user_cache() / "steps.json"
 
 
 def _timings() -> dict[str, dict[str, float]]:

@@ -125,5 +125,5 @@ def side_by_side(config: Config, nodes: list[dict[str, float]]) -> int:
 
 
 def _has_token() -> bool:
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(path).is_file()

@@ -93,6 +93,36 @@ def test_without_a_compiler_auto_warns_and_stays_plain(
 
 
 @pytest.mark.slow
+def test_where_code_cannot_be_generated_auto_says_why_and_stays_plain(
+    net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\necho 'fatal error: Python.h: No such file or directory' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(compiler),))  # which torch takes from CXX once a process
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
+    assert not compiles("auto", net, SHAPE, "fp32", CPU, LONG)
+    assert "steps stay plain, for torch.compile fails here (" in capsys.readouterr().err
+    assert not cache_file().exists()
+
+
+def test_where_times_cannot_be_kept_auto_says_so_and_goes_on(
+    net: nn.Module, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measuring(monkeypatch, Steps(1.0, 0.1))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    assert compiles("auto", net, SHAPE, "fp32", CPU, LONG)
+    assert "/proc/nowhere/resnet-pipeline/steps.json cannot be written" in capsys.readouterr().err
+
+
+def test_a_user_without_a_home_has_a_cache_for_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert cache_file().parent.is_dir() and cache_file() == cache_file()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="generated code needs g++")
 def test_plain_and_compiled_steps_are_timed(net: nn.Module, capsys: pytest.CaptureFixture[str]) -> None:
     first = compiles("auto", net, SHAPE, "fp32", CPU, LONG)
