@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +66,26 @@ def _run(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
 
 
 def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
-    """Runs the sweep as a run in MLflow, the parent of the trials' runs."""
+    """Runs the sweep as a run in MLflow, the parent of the trials' runs. A sweep that the cluster cannot hold is no run."""
+    trials = Trials(sweep.run, sweep.points, sweep.runs)
+    shipper = Shipper(sweep.run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
+    try:
+        room = _join(sweep) if trials.left else None
+        return _journaled(sweep, trials, room, tags)
+    finally:
+        shipper.close()
+
+
+def _journaled(sweep: Sweep, trials: Trials, room: Room | None, tags: dict[str, str]) -> dict[str, Any]:
     config, run = sweep.config, sweep.run
-    trials = Trials(run, sweep.points, sweep.runs)
     own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
     settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
     journal = Journal(run)
     journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**tags, **own})
-    shipper = Shipper(run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
     status = "KILLED"
     try:
-        if trials.left:
-            _train(sweep, trials, {**tags, tracking.PARENT_TAG: sweep.name})
+        if room is not None:
+            _train(sweep, trials, room, {**tags, tracking.PARENT_TAG: sweep.name})
         _ship_trials(sweep)
         board = leaderboard.board(sweep.name, sweep.content_hash, trials.all, config, sweep.location)
         leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
@@ -89,7 +97,6 @@ def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
         return board
     finally:
         journal.end(status)
-        shipper.close()
 
 
 def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
@@ -109,18 +116,43 @@ def _reasons(folder: Path) -> str:
     return f": {'; '.join(lines)}" if lines else ""
 
 
-def _train(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> None:
+@dataclass(frozen=True)
+class Room:
+    """What the cluster gives a sweep."""
+
+    resources: dict[str, float]  # set aside for a trial
+    at_once: int  # trials; 0 for as many as there is room for
+
+
+def _join(sweep: Sweep) -> Room:
+    """Joins the Ray cluster.
+
+    Raises:
+        PipelineError: it does not answer, or cannot hold a trial.
+    """
+    config = sweep.config
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # A stopped trial ships its journal before its thread ends; an actor whose thread takes longer is not reused.
+    join(config, log_to_driver=False, runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}})
+    check_tracking(sweep.location)
+    nodes = live_nodes()
+    check_precision(config, nodes)
+    resources, at_once = trial_resources(config, nodes), config.sweep.max_concurrent
+    if config.trainer.world_size > 1:
+        # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
+        room = side_by_side(config, nodes)
+        at_once = min(at_once or room, room)
+    return Room(resources, at_once)
+
+
+def _train(sweep: Sweep, trials: Trials, room: Room, tags: dict[str, str]) -> None:
     """Runs the trials that are left on Ray.
 
     Args:
         tags: for their runs in MLflow.
     """
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # A stopped trial ships its journal before its thread ends; an actor whose thread takes longer is not reused.
-    join(sweep.config, log_to_driver=False, runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}})
     import ray
 
-    check_tracking(sweep.location)
     # Trials look up their parent in MLflow; if MLflow does not answer in time, they start without one.
     wait_for_run(sweep.run, patience_s=20, location=sweep.location)
     if sweep.folder.is_symlink():
@@ -128,7 +160,7 @@ def _train(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> None:
     elif sweep.folder.exists():
         shutil.rmtree(sweep.folder)  # of an earlier attempt, which Tune is not to find
     try:
-        _tuner(sweep, trials, tags).fit()
+        _tuner(sweep, trials, room, tags).fit()
     finally:
         trials.settle()
         trials.write()
@@ -144,7 +176,7 @@ def _ship_trials(sweep: Sweep) -> None:
         print(f"MLflow does not have all trials yet ({first_line(error)}); {hint('sync')} ships them", file=sys.stderr)
 
 
-def _tuner(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> Any:
+def _tuner(sweep: Sweep, trials: Trials, room: Room, tags: dict[str, str]) -> Any:
     """Tune's Tuner of the trials that are left."""
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
@@ -152,26 +184,20 @@ def _tuner(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> Any:
     from pipeline.tuning.console import TrialLines
     from pipeline.tuning.resuming import Recording
 
-    config, nodes = sweep.config, live_nodes()
-    check_precision(config, nodes)
-    resources, at_once = trial_resources(config, nodes), config.sweep.max_concurrent  # 0: as many as have room
-    if config.trainer.world_size > 1:
-        # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
-        room = side_by_side(config, nodes)
-        at_once = min(at_once or room, room)
+    config = sweep.config
     work = tune.with_parameters(run_trial, config=config.to_dict(), store=str(sweep.store.resolve()), tags=tags)
 
     def name(trial: Any) -> str:
         return trial_name(chosen(trial.config), config)
 
     return tune.Tuner(
-        tune.with_resources(work, tune.PlacementGroupFactory([resources])),
+        tune.with_resources(work, tune.PlacementGroupFactory([room.resources])),
         param_space=for_tune(trials.left),
         tune_config=tune.TuneConfig(
             metric="val/err1",
             mode="min",
             scheduler=_scheduler(sweep, trials),
-            search_alg=BasicVariantGenerator(max_concurrent=at_once),
+            search_alg=BasicVariantGenerator(max_concurrent=room.at_once),
             # A stopped trial's process must end for its ranks to end.
             reuse_actors=config.trainer.world_size == 1,
             trial_name_creator=name,
@@ -182,7 +208,9 @@ def _tuner(sweep: Sweep, trials: Trials, tags: dict[str, str]) -> Any:
             storage_path=str(sweep.folder.parent),
             failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
             callbacks=[
-                TrialLines(sweep.role, sweep.size, sweep.size - len(trials.left), config.recipe.max_steps, resources),
+                TrialLines(
+                    sweep.role, sweep.size, sweep.size - len(trials.left), config.recipe.max_steps, room.resources
+                ),
                 Recording(trials),
             ],
             verbose=0,

@@ -191,3 +191,14 @@ def test_a_stopped_trial_is_resumable_and_not_finished(workspace):
 def test_an_impossible_point_of_the_grid_is_refused_before_ray_starts(workspace):
     output = run(workspace(), "sweep.space={model.depth:[8,9]}", code=2)
     assert "the sweep has a trial with model.depth=9: model.depth=9 is not 6n+2" in output and "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_a_sweep_that_no_machine_can_hold_leaves_no_run(workspace):
+    root = workspace()
+    output = run(root, "sweep.cpus_per_trial=4000", code=2)
+    assert "a trial needs 4000 CPU on one machine" in output and "Traceback" not in output
+    assert not list((root / "runs").glob("*/journal.jsonl"))
+    assert not (root / "mlruns" / "mlflow.db").exists() or not client(locate("", root / "mlruns")).search_runs(
+        ["0", "1"]
+    )
