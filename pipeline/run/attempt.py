@@ -23,6 +23,7 @@ from pipeline.run.stop import Interrupted
 from pipeline.run.weights import BEST
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.lineage import machine
 from pipeline.tracking.shipper import Shipper, ship
 
 ENDING_S = 30.0  # that a killed process may take to release its run
@@ -112,7 +113,7 @@ def attempt_on(run: Run, net: Net, tags: dict[str, str]) -> Iterator[Attempt]:
 
     Args:
         net: the record before training.
-        tags: for MLflow, beside the run's own.
+        tags: for MLflow, beside the run's own and this machine's.
     Raises:
         PipelineError: another process holds the folder.
     """
@@ -124,7 +125,7 @@ def attempt_on(run: Run, net: Net, tags: dict[str, str]) -> Iterator[Attempt]:
         journal = Journal(run.folder)
         run_tags = {tracking.KEY_TAG: run.key, tracking.KIND_TAG: "train", tracking.DATA_TAG: net.data}
         run_tags |= {tracking.SPLIT_TAG: net.split, tracking.NET_TAG: net.to_tag()}
-        journal.begin(run.name, config.data.name, _params(run), {**run_tags, **tags})
+        journal.begin(run.name, config.data.name, _params(run), {**run_tags, **tags, **machine()})
         attempt = Attempt(run, journal)
         every_s = config.tracking.system_metrics_every_s
         shipper = Shipper(run.folder, run.location, every_s, at_once=False) if run.location else None

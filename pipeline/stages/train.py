@@ -14,7 +14,7 @@ from pipeline.run.run import run_name
 from pipeline.run.silent import SilentRanks
 from pipeline.run.start import anchored
 from pipeline.run.stop import Interrupted
-from pipeline.tracking.lineage import lineage
+from pipeline.tracking.lineage import source
 from pipeline.workspace import Workspace
 
 SCALARS = ("val_err1", "val_err5", "step", "steps", "seconds", "images_per_s")  # what `dvc exp show` compares
@@ -41,7 +41,7 @@ def run(config: Config, workspace: Workspace) -> None:
 def _train(config: Config, workspace: Workspace) -> Net:
     start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
     config = replace(config, start=start)
-    store, tags = workspace.store(config.data.name), lineage(workspace.root)
+    store, tags = workspace.store(config.data.name), source(workspace.root)
     if config.trainer.launcher != "ray":
         return fit(config, store, tags=tags)
     from pipeline.tuning.ranks import fit_on_ray  # here, since other trainings need no Ray

@@ -12,12 +12,22 @@ from pathlib import Path
 
 
 def lineage(root: Path) -> dict[str, str]:
-    """Tags: git commit ("+dirty" if tracked files have changed), dvc.lock's sha256, host, hardware, Python."""
-    tags = {
+    """Tags of what this process makes from the code and data below `root`."""
+    return {**source(root), **machine()}
+
+
+def machine() -> dict[str, str]:
+    """Tags: host, hardware, Python. A trial's are those of the process that trains."""
+    return {
         "pipeline.host": platform.node(),
         "pipeline.hardware": hardware(),
         "pipeline.python": platform.python_version(),
     }
+
+
+def source(root: Path) -> dict[str, str]:
+    """Tags: git commit ("+dirty" if tracked files have changed), dvc.lock's sha256."""
+    tags = {}
     commit = _git(root, "rev-parse", "HEAD")
     if commit:
         dirty = _git(root, "status", "--porcelain", "--untracked-files=no")

@@ -17,7 +17,7 @@ from pipeline.run.checkpoint import folder_lock
 from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.lineage import lineage
+from pipeline.tracking.lineage import machine, source
 from pipeline.tracking.location import first_line
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
 from pipeline.tuning import leaderboard
@@ -41,7 +41,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
         PipelineError: a space that cannot be searched, a trial that needs more than the cluster has, or failed trials.
         stop.Interrupted: after a signal; call again to resume.
     """
-    tags, search = lineage(root), config.sweep.search
+    tags, search = source(root), config.sweep.search
     if search is None:
         return {**_run(checked(config, store), tags), "search": None}
     for values in choices(search):
@@ -81,7 +81,7 @@ def _journaled(sweep: Sweep, trials: Trials, room: Room | None, tags: dict[str, 
     own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
     settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
     journal = Journal(run)
-    journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**tags, **own})
+    journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**tags, **machine(), **own})
     status = "KILLED"
     try:
         if room is not None:

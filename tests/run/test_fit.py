@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from processes import Command
-from runs import EPOCH, TINY, Workspaces, assert_same_training, checkpoint, metrics, run_folder, tracked, train
+from runs import EPOCH, TINY, Workspaces, assert_same_training, checkpoint, events, metrics, run_folder, tracked, train
 
 from pipeline.atomic import read_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
@@ -184,3 +185,10 @@ def test_what_this_machine_or_these_data_cannot_do_is_refused(
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match=f"{override}.* {sentence}"):
         train(workspace(), override)
+
+
+def test_a_run_names_the_machine_that_trained_it(workspace: Workspaces) -> None:
+    root = workspace()
+    train(root, "recipe.max_steps=2")
+    tags = events(root)[0]["tags"]
+    assert tags["pipeline.host"] == platform.node() and tags["pipeline.hardware"].endswith("cores")
