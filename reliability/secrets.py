@@ -29,7 +29,7 @@ from reliability.server import Request, Server, head, served
 
 PROMISE = "in no file, database, log or output; a refusal names another way to give it"
 ROOT = Path(__file__).resolve().parents[1]
-REFUSED, KEPT_OUT = "in the configuration", "in the environment"
+REFUSED, KEPT_OUT = "secrets in the configuration", "secrets in the environment"
 TRIALS = 120
 KEYS = ("data.mirror", "+data.path", "+start.weights", "tracking.uri", "paths.runs", "paths.mlruns", "sweep.address")
 VERBS = ("compose", "fetch", "preprocess", "train", "sweep", "ensemble", "report", "serve", "sync", "adopt", "summary")
