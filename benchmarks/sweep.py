@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.commands import run, workspace
 from benchmarks.harness import FULL, Bench, Judged, Measured, Row
 from benchmarks.synthetic import synthetic_store
+from pipeline.anchor import anchor
 from pipeline.atomic import read_json
 from pipeline.compose import compose
 from pipeline.config import from_dict
@@ -19,7 +20,7 @@ from pipeline.data.store import Store
 from pipeline.run.fit import fit
 from pipeline.run.run import RUN
 from pipeline.tracking import journal
-from pipeline.workspace import Workspace, anchor
+from pipeline.workspace import Workspace
 
 OVERHEAD_S, SHARE = 1.5, 1.1  # a trial's, and that of ten trials of two minutes
 TRIALS, LONG_S = 10, 120.0

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, and JSON that is read as it was written.
 
-They are written under a temporary name, then renamed. JSON carries a checksum, which is verified when it is read.
+They are written under a temporary name, then renamed. JSON carries a checksum, which is verified when it is read. What can
+be lost without harm lies in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.errors import DamagedError
@@ -159,3 +162,16 @@ def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def user_cache() -> Path:
+    """This project's folder in XDG_CACHE_HOME or ~/.cache; for a user without a home, a folder that ends with the process."""
+    base, home = os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~")
+    if not base and home == "~":
+        return Path(_folder_of_process().name)
+    return Path(base or Path(home) / ".cache") / "resnet-pipeline"
+
+
+@cache
+def _folder_of_process() -> TemporaryDirectory:
+    return TemporaryDirectory(prefix="resnet-pipeline-")

@@ -84,8 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> int:
+    from pipeline.anchor import anchor
     from pipeline.config import from_dict
-    from pipeline.workspace import Workspace, anchor
+    from pipeline.workspace import Workspace
 
     unknown = [o for o in overrides if o.startswith("-")]
     if unknown:

@@ -74,8 +74,8 @@ def _stopped(root: Path, seed: int) -> None:
 
 def configured(root: Path, *more: str):
     """The checked configuration with absolute paths."""
+    from pipeline.anchor import anchor
     from pipeline.compose import compose
     from pipeline.config import from_dict
-    from pipeline.workspace import anchor
 
     return anchor(from_dict(compose(root, [*OVERRIDES, *more])), root)

@@ -27,9 +27,9 @@ Workspaces = Callable[[], Path]
 
 def composed(root: Path, *overrides: str) -> Any:
     """Checked configuration of a workspace, its paths absolute."""
+    from pipeline.anchor import anchor
     from pipeline.compose import compose
     from pipeline.config import from_dict
-    from pipeline.workspace import anchor
 
     return anchor(from_dict(compose(root, list(overrides))), root)
 

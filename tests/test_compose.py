@@ -10,11 +10,12 @@ import pytest
 import yaml
 from imports import ROOT
 
+from pipeline.anchor import anchor
 from pipeline.compose import compose, require_no_lost_value
 from pipeline.config import from_dict
 from pipeline.documents import read_mapping
 from pipeline.stages import compose as compose_stage
-from pipeline.workspace import Workspace, anchor
+from pipeline.workspace import Workspace
 
 
 def root_with(tmp_path: Path, params: dict) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from imports import ROOT, attributes
 
+from pipeline.anchor import anchor
 from pipeline.compose import choices, compose
 from pipeline.config import LARGE_STEM, from_dict, with_overrides
 from pipeline.errors import PipelineError
-from pipeline.workspace import anchor
 
 DATA = choices(ROOT)["data"]
 

@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from pipeline.atomic import read_if_whole, sha256, write_json
+from pipeline.atomic import read_if_whole, sha256, user_cache, write_json
 from pipeline.errors import DamagedError, hint
 from pipeline.progress import progress
-from pipeline.workspace import user_cache
 
 LARGE = 256 << 20  # bytes
 

@@ -20,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.atomic import read_if_whole, write_json
+from pipeline.atomic import read_if_whole, user_cache, write_json
 from pipeline.errors import PipelineError, printable
-from pipeline.workspace import user_cache
 
 COMPILING_S = 2.0  # a convolution; the 20 layers of ResNet-20 took 37 to 75 s on two cores
 WORTH = 10  # a training must take this many times as long as compiling, for the speedup to pay
