@@ -55,6 +55,7 @@ def elsewhere(tmp_path) -> tuple[Path, dict[str, str]]:
     return folder, {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
 
 
+@pytest.mark.slow
 def test_the_registered_model_brings_the_code_that_it_imports_and_no_more(world, elsewhere):
     ensemble, (folder, environment) = made(world), elsewhere
     (code,) = world.root.rglob("code/pipeline")
