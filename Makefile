@@ -13,9 +13,9 @@ repro: $(INSTALLED)
 	dvc repro
 	@pipeline summary
 
-# Two processes more than cores, since tests wait for processes of their own; each test file stays in one of them.
+# A process more than cores, since tests wait for processes of their own; each test file stays in one of them.
 test: $(INSTALLED)
-	pytest -n $(shell $(PYTHON) -c "import os; print(min(6, os.cpu_count() + 2))") --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))") --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 test-all: $(INSTALLED)
 	pytest

@@ -124,7 +124,7 @@ def test_what_the_system_refuses_is_one_sentence(
 
 def test_a_defect_shows_where_and_asks_for_a_report(workspace, monkeypatch, capsys):
     monkeypatch.chdir(workspace())
-    monkeypatch.setattr("pipeline.workspace.anchor", lambda *_: {}["absent"])
+    monkeypatch.setattr("pipeline.anchor.anchor", lambda *_: {}["absent"])
     assert cli.main(["sync"]) == 1
     *above, last = capsys.readouterr().err.splitlines()
     assert "Traceback" in above[0] and last.startswith("pipeline sync: this is a defect")
