@@ -42,7 +42,7 @@ class Curve:
         values = self.series(VAL) or self.series(TRAIN)
         return values[-1][1] if values else None
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """The last step of the curves."""
         return int((self.series(VAL) or self.series(TRAIN))[-1][0])
