@@ -6,7 +6,8 @@ import os
 import signal
 import time
 
-import psutil
+from processes import ended as gone
+from processes import until
 
 from reliability.child import call
 
@@ -25,7 +26,7 @@ def test_a_child_that_hangs_is_killed_with_its_own_children(tmp_path):
     ended = call(hang, cwd=tmp_path, timeout_s=1)
     assert ended.timed_out and ended.code == -signal.SIGKILL
     pid = int((tmp_path / "pid").read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    until(lambda: gone(pid), "the end of the child's child", patience_s=10)
 
 
 def test_a_child_gets_no_more_memory_than_its_limit(tmp_path):
