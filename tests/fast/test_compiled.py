@@ -9,6 +9,7 @@ import pytest
 import torch
 from nets import make_model
 from torch import nn
+from torch._inductor import config as inductor
 
 from pipeline.atomic import read_json
 from pipeline.fast import compiled
@@ -99,9 +100,9 @@ def test_where_code_cannot_be_generated_auto_says_why_and_stays_plain(
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\necho 'fatal error: Python.h: No such file or directory' >&2\nexit 1\n")
     compiler.chmod(0o755)
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(compiler),))  # which torch takes from CXX once a process
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
-    assert not compiles("auto", net, SHAPE, "fp32", CPU, LONG)
+    with inductor.patch({"cpp.cxx": (str(compiler),)}):  # which torch takes from CXX once a process
+        assert not compiles("auto", net, SHAPE, "fp32", CPU, LONG)
     assert "steps stay plain, for torch.compile fails here (" in capsys.readouterr().err
     assert not cache_file().exists()
 

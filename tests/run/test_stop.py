@@ -162,7 +162,7 @@ def test_ranks_that_a_launcher_made_stop_alike(
         (second,) = psutil.Process(first.pid).children()
         pids = [first.pid, second.pid]
     else:
-        first = Command(root, *TORCHRUN, *arguments, target=execute).at_step(1)
+        first = Command(root, *TORCHRUN, *arguments, "trainer.launcher=torchrun", target=execute).at_step(1)
         pids = sorted(
             (process.pid for process in psutil.Process(first.pid).children(recursive=True)),
             key=lambda pid: int(psutil.Process(pid).environ()["RANK"]),
