@@ -171,3 +171,15 @@ def ranks(root: Path, *arguments: str, count: int = 2, environment: Mapping[str,
         Command(root, *arguments, environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(count)
     ]
+
+
+def two_machines(root: Path, port: int, *arguments: str) -> list[Command]:
+    """One training on two ranks, each started as the only one of its machine."""
+    return [
+        Command(
+            root,
+            *("train", *arguments, "trainer.num_nodes=2"),
+            environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(node)},
+        )
+        for node in range(2)
+    ]

@@ -103,6 +103,12 @@ def compiles(
                 file=sys.stderr,
             )
             return False
+    _keep(key, timed)
+    return timed.compiled_s < timed.plain_s
+
+
+def _keep(key: str, timed: Steps) -> None:
+    """Notes the times for the next training; stderr is told them, and where they could not be noted."""
     milliseconds = f"plain {timed.plain_s * 1e3:.1f} ms, compiled {timed.compiled_s * 1e3:.1f} ms a step"
     try:
         write_json(cache_file(), {**_timings(), key: asdict(timed)})
@@ -112,7 +118,6 @@ def compiles(
             f"{milliseconds}; the next training measures again, for {cache_file()} cannot be written ({error})",
             file=sys.stderr,
         )
-    return timed.compiled_s < timed.plain_s
 
 
 def _reason(error: Exception) -> str:

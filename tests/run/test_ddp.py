@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from processes import PATIENCE_S, Command, free_port, ranks, train_on_ranks
+from processes import PATIENCE_S, Command, free_port, ranks, train_on_ranks, two_machines
 from runs import TINY, Workspaces, checkpoint, composed, events, metrics, run_folder, tracked
 
 from pipeline.atomic import read_json
@@ -115,16 +115,8 @@ def test_torchruns_ranks_are_used(workspace: Workspaces, alone: Path) -> None:
 
 def test_two_machines_make_one_run(workspace: Workspaces, alone: Path) -> None:
     """As Lightning's own cluster environment tells them apart: by NODE_RANK."""
-    root, port = workspace(), str(free_port())
-    machines = [
-        Command(
-            root,
-            *("train", *SHORT, "trainer.num_nodes=2"),
-            environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)},
-        )
-        for node in range(2)
-    ]
-    for machine in machines:
+    root = workspace()
+    for machine in two_machines(root, free_port(), *SHORT):
         machine.succeed()
     assert_close(alone, root)
     assert len(tracked(root)) == 1

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import Command, free_port, ranks, train_on_ranks
+from processes import Command, free_port, ranks, train_on_ranks, two_machines
 from runs import TINY, Workspaces, assert_same_training, run_folder, tracked
 
 from pipeline.atomic import read_json
@@ -75,15 +75,8 @@ def test_a_rank_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_rank_alone_on_its_machine_reports(workspace: Workspaces) -> None:
     """Rank zero is gone with the store, and the other machine's user reads so."""
-    root, port = workspace(), str(free_port())
-    machines = [
-        Command(
-            root,
-            *("train", *TWO, "trainer.num_nodes=2"),
-            environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)},
-        )
-        for node in range(2)
-    ]
+    root, port = workspace(), free_port()
+    machines = two_machines(root, port, *TWO)
     machines[0].at_step(11).signal(signal.SIGKILL)
     assert machines[1].wait() == 75, machines[1].output
     assert f"rank 0 at 127.0.0.1:{port} fell silent" in machines[1].output
