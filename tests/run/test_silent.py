@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import Command, free_port, ranks, train_on_ranks, two_machines
+from processes import free_port, ranks, train_on_ranks, two_machines
 from runs import TINY, Workspaces, assert_same_training, run_folder, tracked
 
 from pipeline.atomic import read_json
