@@ -5,7 +5,7 @@ PORT ?= 5000# of `make ui`
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: repro test test-all lint ui bench reliability gpu-check lock licences sbom audit pin-images
+.PHONY: repro test test-all test-cluster lint ui bench reliability gpu-check lock licences sbom audit pin-images
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
@@ -15,10 +15,14 @@ repro: $(INSTALLED)
 
 # A process more than cores, since tests wait for processes of their own; each test file stays in one of them.
 test: $(INSTALLED)
-	pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))") --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))") --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not cluster"
 
 test-all: $(INSTALLED)
-	pytest
+	pytest -m "not cluster"
+
+# Hosts that are cut off, stopped and switched off; needs root for their networks.
+test-cluster: $(INSTALLED)
+	pytest -m cluster tests/cluster
 
 lint: $(INSTALLED)
 	ruff check .

@@ -14,7 +14,7 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -28,11 +28,14 @@ ASIDE = ".old"  # suffix of an old folder while a new one takes its place
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, require: Callable[[], object] | None = None) -> Iterator[Path]:
     """Yields a temporary path beside `path`, for a file or a folder; fsyncs and renames it on success, removes it on error.
 
     The old `path` stays until the rename. A rename cannot replace a folder, so an old folder is set aside for a moment; if
     the process is killed just then, the next call puts it back.
+
+    Args:
+        require: called right before the rename; may raise to prevent it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +47,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         for written in [*part.rglob("*"), part] if part.is_dir() else [part]:
             if not written.is_symlink():
                 _fsync(written)
+        if require is not None:
+            require()
         if part.is_dir() and os.path.lexists(path):
             os.replace(path, aside)
         os.replace(part, path)
@@ -109,17 +114,20 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: str | Path, value: Any, *, checksum: bool = True) -> None:
+def write_json(
+    path: str | Path, value: Any, *, checksum: bool = True, require: Callable[[], object] | None = None
+) -> None:
     """`value` as indented JSON; NaN and infinity are refused (ValueError), since JSON has neither.
 
     Args:
         checksum: whether `read_json` is to verify the file; files for other programs go without.
+        require: see `replacing`.
     """
     text = json.dumps(value, indent=2, allow_nan=False)
     if checksum:
         content = value if isinstance(value, dict) else {ITEMS: value}
         text = json.dumps({**content, CHECKSUM: _checksum(json.loads(text))}, indent=2)
-    with replacing(path) as part:
+    with replacing(path, require) as part:
         part.write_text(text + "\n")
 
 

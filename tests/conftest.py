@@ -31,7 +31,7 @@ for _name in (
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The current folder is the test's own; what it tells MLflow, torch and the system's signals ends with it."""
     monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     yield

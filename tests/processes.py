@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -173,11 +173,11 @@ def ranks(root: Path, *arguments: str, count: int = 2, environment: Mapping[str,
     ]
 
 
-def two_machines(root: Path, port: int, *arguments: str) -> list[Command]:
-    """One training on two ranks, each started as the only one of its machine."""
+def two_machines(roots: Sequence[Path], port: int, *arguments: str) -> list[Command]:
+    """One training on two ranks, each started as the only one of its machine, in its own or the same folder."""
     return [
         Command(
-            root,
+            roots[node],
             *("train", *arguments, "trainer.num_nodes=2"),
             environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(node)},
         )

@@ -89,10 +89,19 @@ def events(root: Path) -> list[dict[str, Any]]:
 
 
 def metrics(root: Path, key: str) -> dict[int, float]:
-    """Values in the journal by step."""
-    points = [(event["step"], event["values"][key]) for event in events(root) if key in event.get("values", ())]
-    assert len(points) == len(dict(points)), f"{key} has a step twice"
-    return dict(points)
+    """Values in the journal of the workspace's only run by step."""
+    return metrics_in(run_folder(root)).get(key, {})
+
+
+def metrics_in(folder: Path) -> dict[str, dict[int, float]]:
+    """Values in a run's journal by metric and step."""
+    found: dict[str, dict[int, float]] = {}
+    for line in (folder / "journal.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        for key, value in event.get("values", {}).items():
+            assert event["step"] not in found.setdefault(key, {}), f"{key} has a step twice"
+            found[key][event["step"]] = value
+    return found
 
 
 def last_step(root: Path) -> int:
@@ -129,11 +138,18 @@ def same(one: Any, other: Any) -> bool:
 
 
 def assert_same_training(root: Path, other: Path) -> None:
+    """See `assert_same_run`, for the only runs of two workspaces."""
+    assert_same_run(run_folder(root), run_folder(other))
+
+
+def assert_same_run(folder: Path, other: Path) -> None:
     """Two finished runs hold the same best and last weights, optimiser, position and selection."""
-    one, two = checkpoint(root), checkpoint(other)
+    import torch
+
+    one, two = (torch.load(path / "last.ckpt", weights_only=True) for path in (folder, other))
     for part in ("run_key", "global_step", "epoch", "state_dict", "optimizer_states", "classifier", "callbacks"):
         assert same(one[part], two[part]), f"{part} differs"
-    assert weights(root) == weights(other)
+    assert (folder / "best.safetensors").read_bytes() == (other / "best.safetensors").read_bytes()
 
 
 class Tracked(NamedTuple):

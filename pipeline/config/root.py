@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, get_type_hints
 
-from pipeline.config.model import LARGE_STEM, NO_GLOBAL_POOL, ModelConfig, family_defaults
+from pipeline.config.model import LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig, family_defaults
 from pipeline.config.section import Section, Seed, require, shown
 from pipeline.config.space import typed_space
 from pipeline.config.stages import (
@@ -51,10 +52,15 @@ class Config(Section):
         self._check_plateau()
 
     def _check_ranks(self) -> None:
-        batch, ranks = self.recipe.batch_size, self.trainer.world_size
+        batch, ranks, trainer = self.recipe.batch_size, self.trainer.world_size, self.trainer
+        for count in trainer.world_sizes:
+            require(
+                batch % count == 0,
+                f"recipe.batch_size={batch} does not divide over {count} ranks (trainer.devices={trainer.devices} x trainer.num_nodes={trainer.num_nodes}{', trainer.elastic=true' if trainer.elastic else ''}); choose a multiple of {math.lcm(*trainer.world_sizes)}",
+            )
         require(
-            batch % ranks == 0,
-            f"recipe.batch_size={batch} does not divide over {ranks} ranks (trainer.devices={self.trainer.devices} x trainer.num_nodes={self.trainer.num_nodes}); choose a multiple of {ranks}",
+            not trainer.elastic or self.model.kind not in OTHER_DEPTHS,
+            f"trainer.elastic=true with model.family={self.model.family}, whose dropout depends on the number of ranks (override: trainer.elastic=false)",
         )
         # A net halves the side 2 (cifar) or 5 times, and batch norm has no variance of one value.
         side, halvings = self._least_side, 2 if self.model.family == "cifar" else 5

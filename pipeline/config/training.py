@@ -166,6 +166,7 @@ class TrainerConfig(Section):
     num_nodes: Few = 1
     # What starts the ranks: Lightning as subprocesses, torchrun, Slurm's srun, or Ray on its cluster.
     launcher: Literal["lightning", "torchrun", "slurm", "ray"] = "lightning"
+    elastic: bool = False  # torchrun, ray: train on fewer ranks while some are lost, on all when they are back
     timeout_s: Seconds = 60.0  # that a rank waits for another one; longer for nets whose checkpoints take long to write
     threads: Threads = 0  # torch threads a rank; 0 leaves torch's choice
     channels_last: bool = True
@@ -177,6 +178,24 @@ class TrainerConfig(Section):
     log_every_steps: Positive = 50
     checkpoint_every_steps: Count = 0  # between checkpoints inside an epoch; 0 for none but at its end
 
+    def check(self) -> None:
+        require(
+            not self.elastic or self.launcher in ("torchrun", "ray"),
+            f"trainer.elastic=true with trainer.launcher={self.launcher}, which starts a fixed number of ranks (override: trainer.launcher=torchrun or trainer.launcher=ray)",
+        )
+        require(
+            not self.elastic or self.sync_batchnorm,
+            "trainer.elastic=true with trainer.sync_batchnorm=false, whose statistics depend on the number of ranks (override: trainer.sync_batchnorm=true)",
+        )
+
     @property
     def world_size(self) -> int:
         return self.devices * self.num_nodes
+
+    @property
+    def world_sizes(self) -> range:
+        """Every number of ranks that the training may have: torchrun loses whole machines, Ray single ranks."""
+        if not self.elastic:
+            return range(self.world_size, self.world_size + 1)
+        least = self.devices if self.launcher == "torchrun" else 1
+        return range(least, self.world_size + 1, least)

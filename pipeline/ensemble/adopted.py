@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError, hint
 from pipeline.evaluation.errors import top_k_error
 from pipeline.learn.models import build_model
 from pipeline.record import Net
-from pipeline.run.checkpoint import folder_lock
+from pipeline.run.claim import claimed
 from pipeline.run.run import Run
 from pipeline.run.start import Start, starting_point
 from pipeline.run.weights import BEST, save_weights
@@ -64,7 +64,7 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     start.check(config, source.store.manifest.content_hash, frozen=True)
     net = _record(config, source.store, start)
     folder = source.runs / net.key
-    with folder_lock(folder):
+    with claimed(folder):
         built = build_model(config.model, net.num_classes, net.in_channels)
         start.load_into(built, head=True)
         save_weights(built, folder / BEST, net)

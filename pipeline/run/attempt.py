@@ -16,8 +16,8 @@ from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.config.root import leaves
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
-from pipeline.run.checkpoint import LAST, PREVIOUS, folder_lock
-from pipeline.run.launch import rank
+from pipeline.run.checkpoint import LAST, PREVIOUS
+from pipeline.run.claim import Claim, TakenOver, claimed
 from pipeline.run.run import RUN, Run
 from pipeline.run.stop import Interrupted
 from pipeline.run.weights import BEST
@@ -32,14 +32,17 @@ ENDING_S = 30.0  # that a killed process may take to release its run
 class Attempt:
     """Writes run.json and the journal on rank zero; on other ranks `journal` is None and nothing is written.
 
+    Args:
+        claim: rank zero's right to write the folder; None on other ranks.
     Attributes:
         step: optimiser steps made so far; the recorder keeps it up to date.
         first_step: the step at which this attempt began.
         processors: those of all attempts, see `Net.processors`.
     """
 
-    def __init__(self, run: Run, journal: Journal | None) -> None:
-        self.run, self.journal = run, journal
+    def __init__(self, run: Run, claim: Claim | None = None) -> None:
+        self.run, self._claim = run, claim
+        self.journal = Journal(run.folder, claim.require) if claim else None
         self._start = time.monotonic()
         earlier = read_if_whole(run.folder / RUN)
         # Without run.json, the seconds and processors of earlier attempts are not known.
@@ -47,7 +50,11 @@ class Attempt:
         self._earlier_s: float | None = None if lost else earlier.get("seconds", 0.0)
         self.processors = tuple(earlier.get("processors", ()))
         self.step = self.first_step = earlier.get("step", 0)
-        self.write("running")
+
+    def require(self) -> None:
+        """Called right before each write; raises `claim.TakenOver` if a newer attempt owns the run."""
+        if self._claim is not None:
+            self._claim.require()
 
     def begin(self, step: int, processors: str) -> None:
         """Called before the first step of this attempt, with its processors."""
@@ -64,6 +71,7 @@ class Attempt:
         write_json(
             self.run.folder / RUN,
             {**values, "net": net.to_json() if net else None, **({"images": images} if images else {})},
+            require=self.require,
         )
 
     def close(self, net: Net) -> Net:
@@ -97,7 +105,8 @@ class Attempt:
         # A second SIGINT comes out of Lightning as SystemExit.
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
         if self.journal is not None:
-            with suppress(OSError):  # of a full disk, which then ended the training and is the error to show
+            # A full disk, or a newer attempt, then ended the training and is the error to show.
+            with suppress(OSError, TakenOver):
                 self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
                 self.journal.end("KILLED" if interrupted else "FAILED")
                 images = error.images if isinstance(error, DivergedError) else ()
@@ -108,25 +117,18 @@ class Attempt:
 
 
 @contextmanager
-def attempt_on(run: Run, net: Net, tags: dict[str, str]) -> Iterator[Attempt]:
-    """On rank zero, holds the run's folder and ships its journal to MLflow for the block.
+def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt]:
+    """Rank zero's attempt; its journal is shipped to MLflow for the block.
 
     Args:
-        net: the record before training.
         tags: for MLflow, beside the run's own and this machine's.
-    Raises:
-        PipelineError: another process holds the folder.
     """
-    if rank() != 0:
-        yield Attempt(run, None)
-        return
-    config = run.config
-    with folder_lock(run.folder):
-        journal = Journal(run.folder)
+    config, net, attempt = run.config, run.net, Attempt(run, claim)
+    if (journal := attempt.journal) is not None:
         run_tags = {tracking.KEY_TAG: run.key, tracking.KIND_TAG: "train", tracking.DATA_TAG: net.data}
         run_tags |= {tracking.SPLIT_TAG: net.split, tracking.NET_TAG: net.to_tag()}
         journal.begin(run.name, config.data.name, _params(run), {**run_tags, **tags, **machine()})
-        attempt = Attempt(run, journal)
+        attempt.write("running")
         every_s = config.tracking.system_metrics_every_s
         shipper = Shipper(run.folder, run.location, every_s, at_once=False) if run.location else None
         try:
@@ -149,12 +151,12 @@ def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Cont
     """
     if not (folder / RUN).exists():
         return
-    with folder_lock(folder, patience_s=ENDING_S):
+    with claimed(folder, patience_s=ENDING_S) as claim:
         run = read_if_whole(folder / RUN)
         if run.get("status") not in statuses:
             return
-        Journal(folder).end("KILLED")
-        write_json(folder / RUN, {**run, "status": "interrupted"})
+        Journal(folder, claim.require).end("KILLED")
+        write_json(folder / RUN, {**run, "status": "interrupted"}, require=claim.require)
     if location is not None:
         try:
             ship(folder, location)

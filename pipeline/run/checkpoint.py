@@ -1,20 +1,17 @@
-"""Checkpoints that are whole or absent, and the lock that gives a run's folder one writer."""
+"""Checkpoints that are whole or absent; rank zero's disk has them, whatever the other ranks' disks have."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
 import sys
-import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric.plugins import CheckpointIO
 
 from pipeline.atomic import replacing
@@ -81,20 +78,34 @@ def _require_best(path: Path, remedy: str) -> None:
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes beside the final name, fsyncs and renames. Lightning's own CheckpointIO can leave a torn file behind."""
+    """Writes beside the final name, fsyncs and renames. Lightning's own CheckpointIO can leave a torn file behind.
+
+    Args:
+        require: called before a checkpoint takes its name; may raise to prevent it.
+    """
+
+    def __init__(self, require: Callable[[], object] = lambda: None) -> None:
+        self._require = require
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path, content = Path(path), BytesIO()
         torch.save(checkpoint, content)
-        with replacing(path) as part:
+        with replacing(path, self._require) as part:
             part.write_bytes(content.getbuffer())  # Python's error says that a disk is full, torch's does not
             if path.exists():
+                self._require()
                 _keep(path)
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        """Every rank calls it and gets rank zero's checkpoint: the others need not see its folder."""
+        where = map_location or "cpu"
+        if not dist.is_initialized():
+            return torch.load(path, map_location=where, weights_only=True)
+        content = [Path(path).read_bytes() if dist.get_rank() == 0 else None]
+        dist.broadcast_object_list(content)
+        return torch.load(BytesIO(content[0] or b""), map_location=where, weights_only=True)
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -123,39 +134,3 @@ def _keep(path: Path) -> None:
         os.link(path, previous)
     except OSError:  # a file system without hard links
         os.replace(path, previous)
-
-
-@contextmanager
-def folder_lock(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
-    """Holds a run's folder for the block: one process may write it. The system frees the lock of a dead process.
-
-    Args:
-        patience_s: seconds to wait for a holder that is about to end.
-    Raises:
-        PipelineError: another process still holds the folder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
-        deadline = time.monotonic() + patience_s
-        while not _locked(file):
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise PipelineError(
-                    f"{folder} is being written by {holder}; wait for it to end or stop it, then run this again"
-                )
-            time.sleep(0.1)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        for stale in folder.glob(".*.part"):
-            stale.unlink(missing_ok=True)
-        yield
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,16 @@ from pipeline.learn.training.optimisers import freeze_backbone
 from pipeline.learn.training.precision import float32_products, uses_cuda
 from pipeline.progress import progress
 from pipeline.record import Net
-from pipeline.run.attempt import Attempt, attempt_on
-from pipeline.run.checkpoint import AtomicCheckpointIO, resumable
+from pipeline.run.attempt import Attempt
+from pipeline.run.begin import Beginning, begun
+from pipeline.run.checkpoint import AtomicCheckpointIO
 from pipeline.run.growth import Growth
-from pipeline.run.launch import Launched, PrivateDDP, join_ranks, rank
+from pipeline.run.launch import Launched, PrivateDDP, launch, present, rank
+from pipeline.run.meeting import SilentRanks
 from pipeline.run.recorder import Recorder, Report
-from pipeline.run.run import Run, identify
-from pipeline.run.silent import SilentRanks, of_a_collective
-from pipeline.run.stop import GracefulStop, Interrupted, ignore_sigterm
+from pipeline.run.run import Run
+from pipeline.run.silent import of_a_collective
+from pipeline.run.stop import GracefulStop, Interrupted, ignore_termination
 from pipeline.tracking.location import COMPILED_TAG
 
 STEPS_PER_CALL = 25  # on a GPU; a CPU's steps take much longer than Lightning's own work between two calls
@@ -46,17 +49,21 @@ def fit(
     tags: dict[str, str] | None = None,
     report: Report | None = None,
     launched: Launched | None = None,
+    owner: str = "",
     track: bool = True,
 ) -> Net:
     """Trains to recipe.max_steps, from the run's last checkpoint if there is one; returns a finished run as it is.
 
-    Every rank calls it. The run's folder is paths.runs/<key>, see `pipeline.run.key`.
+    Every rank calls it. The run's folder is paths.runs/<key>, see `pipeline.run.key`; other ranks than zero need not see it,
+    and get their first weights and their checkpoint from rank zero.
 
     Args:
         store: folder that preprocess made.
         tags: for MLflow: lineage, the sweep that the run belongs to.
         report: called after each validation, on every rank, once the checkpoint is on disk; may raise `Stopped`.
         launched: the ranks, if another launcher (Ray) has made them.
+        owner: whoever starts attempts at runs, a sweep for example; see `claim.claimed`. With one, an attempt of another
+            owner is waited for; without, it is refused while it lives.
         track: whether the journal is shipped to MLflow.
     Returns:
         The net's record; `complete` is false if `report` stopped the training.
@@ -64,24 +71,30 @@ def fit(
         PipelineError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
         stop.Interrupted: after a signal; the next call goes on from there.
     """
-    ranks = launched or Launched(plugins=(join_ranks(config.trainer),))
-    run = identify(config, store, track=track)
-    if (finished := run.finished()) is not None:
-        return finished
-    keep_freed_memory()
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
-    data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
-    net, model = run.net, _initial(run)
-    with float32_products(run.precision), attempt_on(run, net, tags or {}) as attempt:
-        recorder = Recorder(attempt, net, Growth(model), report)
-        trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last)], ranks)
-        checkpoint = resumable(run.folder, run.key)
-        attempt.step = attempt.first_step = _step_of(checkpoint)
-        classifier = _classifier(run, model, attempt, attempt.step)
-        complete = _train(trainer, classifier, data, recorder, checkpoint)
-        net = attempt.close(recorder.result(complete))
+    config = replace(config, trainer=present(config.trainer))
+    ranks = launched or launch(config.trainer)
+    with begun(config, store, ranks, tags=tags or {}, owner=owner, track=track) as beginning:
+        if beginning.finished is not None:
+            return beginning.finished
+        keep_freed_memory()
+        if config.trainer.threads:
+            torch.set_num_threads(config.trainer.threads)
+        run = beginning.run
+        with float32_products(run.precision):
+            net = _trained(store, beginning, report, ranks)
     return run.tracked(net)  # the shipper has ended, so MLflow's id is there
+
+
+def _trained(store: Path, beginning: Beginning, report: Report | None, ranks: Launched) -> Net:
+    run, attempt, config = beginning.run, beginning.attempt, beginning.run.config
+    data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
+    model = _initial(run)
+    recorder = Recorder(attempt, run.net, Growth(model), report)
+    trainer = _trainer(attempt, [recorder, GracefulStop(recorder.save_last)], ranks)
+    attempt.step = attempt.first_step = beginning.step
+    classifier = _classifier(run, model, attempt, attempt.step)
+    complete = _train(trainer, classifier, data, recorder, beginning)
+    return attempt.close(recorder.result(complete))
 
 
 def _initial(run: Run) -> torch.nn.Module:
@@ -89,10 +102,10 @@ def _initial(run: Run) -> torch.nn.Module:
     config, manifest = run.config, run.manifest
     torch.manual_seed(config.seed)
     model = build_model(config.model, len(manifest.classes), manifest.channels)
-    if run.start is not None:
+    if run.start is not None:  # on rank zero; DDP gives the others its weights
         run.start.load_into(model, head=config.start.head == "kept")
-        if config.start.backbone_lr == 0:
-            freeze_backbone(model)
+    if config.start.weights and config.start.backbone_lr == 0:
+        freeze_backbone(model)
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
@@ -127,18 +140,18 @@ def _calls(config: Config, compiled: bool) -> Calls:
 
 
 def _train(
-    trainer: pl.Trainer, classifier: Classifier, data: ImageData, recorder: Recorder, checkpoint: Path | None
+    trainer: pl.Trainer, classifier: Classifier, data: ImageData, recorder: Recorder, beginning: Beginning
 ) -> bool:
     """Whether the training came to its end; false if a report stopped it."""
     recipe, name = classifier.recipe, recorder.run_name
-    bar = progress(name, recipe.max_steps, "steps", _step_of(checkpoint)) if rank() == 0 else nullcontext()
+    bar = progress(name, recipe.max_steps, "steps", beginning.step) if rank() == 0 else nullcontext()
     with bar as recorder.progress:
         try:
-            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(classifier, data, ckpt_path=beginning.checkpoint, weights_only=True)
         except Stopped:  # which may come with the last step
             return trainer.global_step >= recipe.max_steps
         except Interrupted:
-            ignore_sigterm()
+            ignore_termination()
             raise
         except RuntimeError as error:
             _raise_if_silent(trainer.strategy, error)
@@ -162,22 +175,19 @@ def _raise_if_silent(strategy: Any, error: RuntimeError) -> None:
     """Raises SilentRanks where a collective failed since other ranks ended, stopped or cannot be reached."""
     signs = getattr(strategy, "signs", None)  # Ray sees to its own ranks
     if signs is not None and of_a_collective(error) and (silent := signs.silent()):
-        ignore_sigterm()
+        ignore_termination()
         raise SilentRanks(f"{silent} fell silent (trainer.timeout_s={strategy._timeout.total_seconds():g})") from error
 
 
-def _step_of(checkpoint: Path | None) -> int:
-    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"] if checkpoint else 0
-
-
-def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched) -> pl.Trainer:
+def _trainer(attempt: Attempt, callbacks: list[pl.Callback], launched: Launched) -> pl.Trainer:
+    run = attempt.run
     trainer = run.config.trainer
     cuda, ranks = uses_cuda(trainer.accelerator), trainer.world_size
     sync = trainer.sync_batchnorm and ranks > 1
     layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
     # Synchronised statistics are the same on all ranks; broadcasting them at each step would cost as much as a layer.
     timeout = timedelta(seconds=trainer.timeout_s)
-    ddp = PrivateDDP(gradient_as_bucket_view=True, broadcast_buffers=not sync, timeout=timeout)
+    ddp = PrivateDDP(launched.meeting, gradient_as_bucket_view=True, broadcast_buffers=not sync, timeout=timeout)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
         devices="auto" if launched.strategy else trainer.devices,
@@ -189,7 +199,7 @@ def _trainer(run: Run, callbacks: list[pl.Callback], launched: Launched) -> pl.T
         check_val_every_n_epoch=trainer.val_every_epochs,
         sync_batchnorm=sync and cuda,
         benchmark=cuda,  # cuDNN times its algorithms, which pays since shapes stay the same
-        plugins=[AtomicCheckpointIO(), *layer_sync, *launched.plugins],
+        plugins=[AtomicCheckpointIO(attempt.require), *layer_sync, *launched.plugins],
         callbacks=callbacks,
         default_root_dir=run.folder,
         use_distributed_sampler=False,  # loaders take their rank's share themselves

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import TrainerConfig
 from pipeline.errors import PipelineError, printable
+from pipeline.run.meeting import Meeting
 from pipeline.run.silent import SignsOfLife
 
 _LIGHTNING: Any = rank_zero_only  # a function with the attribute `rank`, which types cannot say
@@ -50,6 +52,26 @@ class Launched:
 
     strategy: Strategy | None = None
     plugins: tuple[Any, ...] = ()
+    meeting: Meeting | None = None  # None for a process alone
+
+    def decide(self, make: Callable[[], Any]) -> Any:
+        """See `Meeting.decide`."""
+        return self.meeting.decide(make) if self.meeting else make()
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Around rank zero's decisions: what it raises ends the other ranks as well."""
+        try:
+            yield
+        except BaseException as error:
+            if self.meeting is not None:
+                self.meeting.refuse(error)
+            raise
+
+    def quit(self, sentence: str) -> None:
+        """See `Meeting.quit`."""
+        if self.meeting is not None:
+            self.meeting.quit(sentence)
 
 
 @dataclass(frozen=True)
@@ -69,6 +91,31 @@ _LAUNCHERS = {
 _MACHINE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 _TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_USE_AGENT_STORE")
 _PARENT = "PIPELINE_RANKS_OF"  # id of the process for which Lightning starts ranks
+
+
+def present(trainer: TrainerConfig) -> TrainerConfig:
+    """`trainer` with as many nodes as there are just now, where trainer.elastic lets torchrun change their number."""
+    if not trainer.elastic or trainer.launcher != "torchrun":
+        return trainer
+    return replace(trainer, num_nodes=max(1, _number("WORLD_SIZE") // trainer.devices))
+
+
+def launch(trainer: TrainerConfig) -> Launched:
+    """This process's place among the ranks, see `join_ranks`, and where they meet."""
+    environment = join_ranks(trainer)
+    if trainer.world_size == 1:
+        return Launched(plugins=(environment,))
+    # Lightning starts a machine's other ranks later, from its first.
+    apart = trainer.devices if trainer.launcher == "lightning" else 1
+    meeting = Meeting(
+        environment.main_address,
+        environment.main_port,
+        rank(),
+        trainer.world_size,
+        started=range(apart, trainer.world_size, apart),
+        serve=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+    )
+    return Launched(plugins=(environment,), meeting=meeting)
 
 
 def join_ranks(trainer: TrainerConfig) -> LightningEnvironment:
@@ -143,41 +190,20 @@ def _number(variable: str) -> int:
 class PrivateDDP(DDPStrategy):
     """Ranks that listen on no more interfaces than they need: on one machine, the loopback alone.
 
-    They meet at a store on rank 0, which torch binds to all interfaces and which asks for no password. Stores that torchrun
-    or Ray make are theirs.
+    Args:
+        meeting: of the ranks; None for a process alone.
     """
 
-    _store: Any = None
     signs: SignsOfLife | None = None  # once the ranks have met
+
+    def __init__(self, meeting: Meeting | None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._meeting = meeting
 
     def setup_distributed(self) -> None:
         if self.num_nodes == 1 and "lo" in [name for _, name in socket.if_nameindex()]:
             for library in ("GLOO", "NCCL"):  # their own connections; by default those of the host's name
                 os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
-        self.set_world_ranks()
-        assert self.cluster_environment is not None and self._timeout is not None
-        if self.global_rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-            self._store = _store_at(self.cluster_environment.main_address, self.cluster_environment.main_port)
-        self.signs = SignsOfLife(
-            self.cluster_environment.main_address,
-            self.cluster_environment.main_port,
-            self.global_rank,
-            self.world_size,
-            self._timeout.total_seconds(),
-        )
+        assert self._meeting is not None and self._timeout is not None
+        self.signs = SignsOfLife(self._meeting, self._timeout.total_seconds())
         super().setup_distributed()
-
-
-def _store_at(host: str, port: int) -> Any:
-    """A store that listens at this address alone, or at all where it is not this machine's, behind a translator for example.
-
-    torch uses it for the process group, since servers of a port are shared.
-    """
-    alone: dict[str, Any] = {}
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind) as listening, suppress(OSError):
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(socket.SOMAXCONN)
-        alone = {"master_listen_fd": listening.detach()}
-    return torch.distributed.TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True, **alone)

@@ -89,7 +89,7 @@ class Recorder(pl.Callback):
         """Saves the current weights as the run's result."""
         self.best = {"step": step, **metrics}
         if self._attempt.journal is not None:
-            save_weights(model.model, self._attempt.run.folder / BEST, self.net)
+            save_weights(model.model, self._attempt.run.folder / BEST, self.net, self._attempt.require)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._attempt.begin(trainer.global_step, processors(trainer.world_size, gpus=pl_module.device.type == "cuda"))
@@ -114,7 +114,8 @@ class Recorder(pl.Callback):
         model.require_finite()
         if self._attempt.journal is not None:
             path = self._attempt.run.folder / snapshot_name(step)
-            save_weights(model.model, path, replace(self._net, step=step, steps=step, snapshot=step))
+            net = replace(self._net, step=step, steps=step, snapshot=step)
+            save_weights(model.model, path, net, self._attempt.require)
             self._attempt.journal.artifact(path, "checkpoints")
             self.snapshots[step] = sha256(path)
 

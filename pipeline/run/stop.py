@@ -17,7 +17,7 @@ DDP_EVERY = 10  # steps, at least, between all-reduces in which the ranks agree 
 
 
 class GracefulStop(pl.Callback):
-    """On SIGTERM or SIGINT, to any rank or to all: one checkpoint, then `Interrupted`.
+    """On SIGTERM, SIGHUP or SIGINT, to any rank or to all: one checkpoint, then `Interrupted`.
 
     Lightning's own handler hangs under DDP if a rank other than 0, or all of them, get the signal. Here the ranks agree
     on stopping by an all-reduce. A second SIGINT ends the process at once, unless it follows within SECOND_SIGINT_S:
@@ -37,8 +37,8 @@ class GracefulStop(pl.Callback):
         self._agreed = trainer.global_step
         # Earlier, Lightning would chain its own handler behind ours. Ray's trials run in threads, which get no signals.
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._handle)
             signal.signal(signal.SIGINT, self._handle)
+            on_termination(self._handle)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         # A run resumed from an epoch's last batch would skip the validation that follows it.
@@ -60,7 +60,14 @@ class GracefulStop(pl.Callback):
         raise Interrupted(f"stopped at step {trainer.global_step}")
 
 
-def ignore_sigterm() -> None:
+def on_termination(handler: Any) -> None:
+    """Handles what ends a process from outside: SIGTERM, and SIGHUP of a terminal or a machine that goes, if nohup is not used."""
+    signal.signal(signal.SIGTERM, handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handler)
+
+
+def ignore_termination() -> None:
     """For the rest of the process: after a stop, further signals must not cut its last work short."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        on_termination(signal.SIG_IGN)

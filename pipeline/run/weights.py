@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,18 @@ def weights_name(net: Net) -> str:
     return snapshot_name(net.snapshot) if net.snapshot else BEST
 
 
-def save_weights(model: torch.nn.Module, path: Path, net: Net) -> None:
-    """Weights as safetensors, with the net's record and a digest of both in the header."""
+def save_weights(model: torch.nn.Module, path: Path, net: Net, require: Callable[[], object] | None = None) -> None:
+    """Weights as safetensors, with the net's record and a digest of both in the header.
+
+    Args:
+        require: see `pipeline.atomic.replacing`.
+    """
     from safetensors.torch import save
 
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     record = {**net.to_json(), "checkpoint_sha256": ""}
     content = save(weights, metadata={HEADER: json.dumps({**record, DIGEST: _digest(weights, record)})})
-    with replacing(path) as part:
+    with replacing(path, require) as part:
         part.write_bytes(content)  # Python's error says that a disk is full, safetensors' does not
 
 

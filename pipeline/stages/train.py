@@ -10,8 +10,8 @@ from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
 from pipeline.run.fit import fit
 from pipeline.run.launch import rank, reports
+from pipeline.run.meeting import RefusedByRankZero, SilentRanks
 from pipeline.run.run import run_name
-from pipeline.run.silent import SilentRanks
 from pipeline.run.start import anchored
 from pipeline.run.stop import Interrupted
 from pipeline.tracking.lineage import source
@@ -23,7 +23,7 @@ SCALARS = ("val_err1", "val_err5", "step", "steps", "seconds", "images_per_s")  
 def run(config: Config, workspace: Workspace) -> None:
     try:
         net = _train(config, workspace)
-    except (Interrupted, DivergedError) as error:
+    except (Interrupted, DivergedError, RefusedByRankZero) as error:
         # All ranks raise these together. The others end without an error, or launchers would kill rank zero before it
         # has informed MLflow and the user.
         if rank() == 0 or (isinstance(error, SilentRanks) and reports()):

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,13 @@ class Journal:
     """Appends events to `folder`/journal.jsonl; safe to call from several threads of one process.
 
     Events' times never go backwards and pass as the monotonic clock does, even if the system's clock is set back.
+
+    Args:
+        require: called before each event is written; may raise to prevent it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, require: Callable[[], object] = lambda: None) -> None:
+        self._require = require
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / NAME
         self._lock = threading.Lock()
@@ -85,6 +89,7 @@ class Journal:
 
     def _append(self, event: dict[str, Any]) -> None:
         with self._lock, self.path.open("ab", buffering=0) as stream:
+            self._require()
             size = stream.seek(0, os.SEEK_END)
             rest = memoryview(_line({"time": self._offset + _monotonic_ms(), **event}))
             try:

@@ -13,13 +13,14 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.learn.training.precision import resolve
+from pipeline.run.stop import on_termination
 from pipeline.tracking.location import Location
 
 
 def join(config: Config, **options: Any) -> bool:
     """Joins the cluster of sweep.address or RAY_ADDRESS, or starts Ray on this machine. False inside a Ray worker.
 
-    From then on SIGTERM acts as SIGINT, on which Tune saves the sweep's state and Train stops; on SIGTERM Ray aborts.
+    From then on SIGTERM and SIGHUP act as SIGINT, on which Tune saves the sweep's state and Train stops; on SIGTERM Ray aborts.
     Import ray only after this call, because ray reads at import whether tokens are in use.
 
     Args:
@@ -46,7 +47,7 @@ def join(config: Config, **options: Any) -> bool:
             f"cannot join the Ray cluster at {address} ({error}); check sweep.address, that `ray start --head` runs there, "
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
         ) from error
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    on_termination(lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return True
 
 
@@ -111,17 +112,19 @@ def check_precision(config: Config, nodes: list[dict[str, float]]) -> None:
 def side_by_side(config: Config, nodes: list[dict[str, float]]) -> int:
     """How many trainings of trainer.devices x trainer.num_nodes ranks, each on a CPU or a GPU, fit at the same time.
 
+    Elastic ones take all that is there, one after another.
+
     Raises:
         PipelineError: none fits.
     """
-    resource, ranks = "GPU" if on_gpus(config, nodes) else "CPU", config.trainer.world_size
+    resource, ranks = "GPU" if on_gpus(config, nodes) else "CPU", config.trainer.world_sizes[0]
     available = sum(int(node.get(resource, 0)) for node in nodes)
     if ranks > available:
         raise PipelineError(
             f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {available}; "
             "lower trainer.devices or trainer.num_nodes, or name a larger cluster in sweep.address"
         )
-    return available // ranks
+    return 1 if config.trainer.elastic else available // ranks
 
 
 def _has_token() -> bool:

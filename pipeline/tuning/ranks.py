@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, from_dict
+from pipeline.config import Config, TrainerConfig, from_dict
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.learn.training.divergence import DivergedError
@@ -17,10 +20,11 @@ from pipeline.record import Net
 from pipeline.run.attempt import end_cut_off
 from pipeline.run.fit import fit
 from pipeline.run.launch import Launched, set_rank
+from pipeline.run.meeting import Meeting
 from pipeline.run.recorder import Validated
 from pipeline.run.run import Run, identify
 from pipeline.run.stop import Interrupted
-from pipeline.tracking.location import locate
+from pipeline.tracking.location import PARENT_TAG, first_line, locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side
 
 
@@ -30,8 +34,8 @@ def fit_on_ray(
     """`fit` with one Ray Train worker per rank, on the running Ray or on the cluster of sweep.address (RAY_ADDRESS).
 
     Each rank takes a CPU, or a GPU where the cluster has any and trainer.accelerator allows it. A worker that dies is
-    retried sweep.max_failures times, and the run resumes from its own last checkpoint. Inside a trial each validation is
-    reported to Ray Tune.
+    retried sweep.max_failures times, and the run resumes from its own last checkpoint, with trainer.elastic on as many workers
+    as there are. Inside a trial each validation is reported to Ray Tune.
 
     Args:
         on_finished: called instead of training if the run was finished before.
@@ -52,7 +56,8 @@ def fit_on_ray(
         on_finished(done)
         return done
     work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags}
-    if diverged := _outcome(_trainer(run, work, gpus, nested), run):
+    work["owner"] = tags.get(PARENT_TAG) or uuid.uuid4().hex  # Ray starts this training's attempts, one after another
+    if diverged := _outcome(lambda: _trainer(run, work, gpus, nested), run):
         raise DivergedError(diverged)
     net = run.finished()
     if net is None:
@@ -77,7 +82,7 @@ def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
         _rank,  # type: ignore[arg-type]
         train_loop_config=work,
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=math.ceil(run.config.trainer.timeout_s)),
-        scaling_config=train.ScalingConfig(num_workers=run.config.trainer.world_size, use_gpu=gpus),
+        scaling_config=train.ScalingConfig(num_workers=_workers(run.config.trainer), use_gpu=gpus),
         run_config=train.RunConfig(
             name=f"train-{run.key}",
             storage_path=str(Path(run.config.paths.runs).resolve() / "ray"),
@@ -87,12 +92,24 @@ def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
     )
 
 
-def _outcome(trainer: Any, run: Run) -> str | None:
+def _workers(trainer: TrainerConfig) -> int | tuple[int, int]:
+    """Their number, or the least and the most."""
+    return (trainer.world_sizes[0], trainer.world_size) if trainer.elastic else trainer.world_size
+
+
+def _outcome(trainer: Callable[[], Any], run: Run, failures: int = 0) -> str | None:
     """Trains. Returns why the loss diverged, or None."""
-    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
     try:
-        return trainer.fit().return_value
+        return trainer().fit().return_value
+    except ControllerError as error:
+        # A rank was lost while the ranks started. Ray Train itself retries only some of the ways in which that shows.
+        if failures == run.config.sweep.max_failures:
+            raise
+        reason = first_line(error.controller_failure)
+        print(f"run {run.key}: the ranks did not start ({reason}); they start again", file=sys.stderr)
+        return _outcome(trainer, run, failures + 1)
     except SystemExit:  # Ray Train ends like this after SIGINT, when it has killed its workers
         end_cut_off(run.folder, run.location)
         raise Interrupted(f"run {run.key} was stopped; its last checkpoint is kept") from None
@@ -133,6 +150,9 @@ def _rank(work: dict[str, Any]) -> str | None:
 
     set_rank(train.get_context().get_world_rank())
     config, store = from_dict(work["config"]), Path(work["store"])
+    if config.trainer.elastic:
+        there = replace(config.trainer, devices=1, num_nodes=train.get_context().get_world_size())
+        config = replace(config, trainer=there)
     steps = epoch_steps(config, store)
     ddp = RayDDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not config.trainer.sync_batchnorm)
     try:
@@ -141,8 +161,18 @@ def _rank(work: dict[str, Any]) -> str | None:
             store,
             tags=work["tags"],
             report=lambda validated: train.report(reported(validated, steps)),
-            launched=Launched(ddp, (RayLightningEnvironment(),)),  # `ddp` as `fit` makes its own
+            launched=Launched(ddp, (RayLightningEnvironment(),), _meeting()),  # `ddp` as `fit` makes its own
+            owner=work["owner"],
         )
     except DivergedError as error:  # on all ranks
         return str(error)
     return None
+
+
+def _meeting() -> Meeting:
+    """Where Ray Train has let torch's process group meet."""
+    from ray import train
+
+    context = train.get_context()
+    at, ranks = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), context.get_world_size()
+    return Meeting(*at, context.get_world_rank(), ranks, started=range(1, ranks), serve=False)

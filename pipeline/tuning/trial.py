@@ -61,6 +61,7 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
     from pipeline.record import Net
     from pipeline.run.fit import Stopped, fit
     from pipeline.run.recorder import Validated
+    from pipeline.tracking.location import PARENT_TAG
     from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
 
     changed = trial_config(from_dict(config), chosen(point))
@@ -85,7 +86,7 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
         if changed.trainer.launcher == "ray":
             fit_on_ray(changed, Path(store), tags, on_finished)
         else:
-            net = fit(changed, Path(store), tags=tags, report=report)
+            net = fit(changed, Path(store), tags=tags, report=report, owner=tags[PARENT_TAG])
             if not reports:
                 on_finished(net)
     except DivergedError as error:

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,13 @@ class Trials:
         folder: of the sweep's own run.
         points: all that the sweep trains, see `space.points`.
         runs: folder of all runs.
+        require: called before each write; may raise to prevent it.
     """
 
-    def __init__(self, folder: Path, points: Sequence[dict[str, Any]], runs: Path) -> None:
-        self._path, self._runs, self._written = folder / NAME, runs, 0.0
+    def __init__(
+        self, folder: Path, points: Sequence[dict[str, Any]], runs: Path, require: Callable[[], object] = lambda: None
+    ) -> None:
+        self._path, self._runs, self._require, self._written = folder / NAME, runs, require, 0.0
         earlier = self._read()
         self.all = [earlier.get(_name(point), Trial(point)) for point in points]
         self._by_name = {_name(trial.point): trial for trial in self.all}
@@ -107,7 +110,7 @@ class Trials:
                 trial.status = "unfinished"
 
     def write(self) -> None:
-        write_json(self._path, {"trials": [asdict(trial) for trial in self.all]})
+        write_json(self._path, {"trials": [asdict(trial) for trial in self.all]}, require=self._require)
         self._written = time.monotonic()
 
 

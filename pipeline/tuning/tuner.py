@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import Config, leaves
 from pipeline.errors import PipelineError, hint, printable
-from pipeline.run.checkpoint import folder_lock
+from pipeline.run.claim import Claim, claimed
 from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
@@ -61,26 +61,26 @@ def _run(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
         tags: for the runs of the trials in MLflow.
     """
     _print_changes(sweep)
-    with folder_lock(sweep.run):
-        return _track(sweep, tags)
+    with claimed(sweep.run) as claim:
+        return _track(sweep, claim, tags)
 
 
-def _track(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
+def _track(sweep: Sweep, claim: Claim, tags: dict[str, str]) -> dict[str, Any]:
     """Runs the sweep as a run in MLflow, the parent of the trials' runs. A sweep that the cluster cannot hold is no run."""
-    trials = Trials(sweep.run, sweep.points, sweep.runs)
+    trials = Trials(sweep.run, sweep.points, sweep.runs, claim.require)
     shipper = Shipper(sweep.run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
     try:
         room = _join(sweep) if trials.left else None
-        return _journaled(sweep, trials, room, tags)
+        return _journaled(sweep, claim, trials, room, tags)
     finally:
         shipper.close()
 
 
-def _journaled(sweep: Sweep, trials: Trials, room: Room | None, tags: dict[str, str]) -> dict[str, Any]:
+def _journaled(sweep: Sweep, claim: Claim, trials: Trials, room: Room | None, tags: dict[str, str]) -> dict[str, Any]:
     config, run = sweep.config, sweep.run
     own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
     settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
-    journal = Journal(run)
+    journal = Journal(run, claim.require)
     journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**tags, **machine(), **own})
     status = "KILLED"
     try:
@@ -89,7 +89,7 @@ def _journaled(sweep: Sweep, trials: Trials, room: Room | None, tags: dict[str, 
         _ship_trials(sweep)
         board = leaderboard.board(sweep.name, sweep.content_hash, trials.all, config, sweep.location)
         leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
-        write_json(run / "leaderboard.json", board)
+        write_json(run / "leaderboard.json", board, require=claim.require)
         journal.artifact(run / "leaderboard.json", "sweep")
         _check_complete(sweep, board["trials"])
         journal.metrics(len(board["trials"]), {"best/err1": board["trials"][0]["val_err1"]})

@@ -5,44 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from compose_command import HARD, PUBLIC, compose, option
-from processes import free_port, until
-
-POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path(), key=lambda p: int(p.parent.name))
-
-
-@contextmanager
-def _running(
-    command: list[str], log: Path, end: signal.Signals, ready: Callable[[], bool], **options: Any
-) -> Iterator[None]:
-    """The command in a process group of its own, from the moment it is ready; afterwards none of the group is left."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, start_new_session=True, stdout=stream, stderr=subprocess.STDOUT, **options)
-    try:
-        until(lambda: ready() or process.poll() is not None, f"{command[0]} to be ready")
-        assert process.poll() is None, log.read_text()
-        yield
-    finally:
-        process.send_signal(end)
-        try:
-            process.wait(timeout=20)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+from processes import free_port
+from servers import postgres_server, running
 
 
 def _status(port: int, host: str) -> int:
@@ -67,7 +44,7 @@ def _mlflow(service: dict[str, Any], folder: Path, backend: str) -> Iterator[int
     command += [f"{name}={value}" for name, value in replaced.items()]
     ours = {key: value for key, value in service["environment"].items() if key.startswith("MLFLOW_")}
     options = {"cwd": folder, "env": {**os.environ, **ours}}
-    with _running(command, folder / "mlflow.log", signal.SIGTERM, lambda: _status(port, "localhost") != 0, **options):
+    with running(command, folder / "mlflow.log", signal.SIGTERM, lambda: _status(port, "localhost") != 0, **options):
         yield port
 
 
@@ -91,28 +68,8 @@ def test_mlflow_answers_its_own_names_and_no_other(services: dict[str, Any], tmp
 @pytest.fixture
 def postgres(secrets: Path) -> Iterator[int]:
     """Port of a PostgreSQL that knows the user and the password of docker-compose.yml."""
-    if not (POSTGRES_BIN / "initdb").is_file():
-        pytest.skip("no PostgreSQL server is installed here (Debian: postgresql)")
-    # PostgreSQL refuses to run as root, and its user may not enter pytest's folders.
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    (folder / "password").write_text((secrets / "postgres_password").read_text())
-    drop = ""
-    if os.getuid() == 0:
-        drop = "setpriv --reuid=postgres --regid=postgres --clear-groups "
-        for path in (folder, folder / "password"):
-            shutil.chown(path, "postgres", "postgres")
-    port = free_port()
-    make = f"{drop}{POSTGRES_BIN}/initdb -D data -E UTF8 -U mlflow -A scram-sha-256 --pwfile=password --no-sync"
-    serve = f"{drop}{POSTGRES_BIN}/postgres -D data -p {port} -h 127.0.0.1 -k '' -F"
-    ask = f"{POSTGRES_BIN}/pg_isready -q -h 127.0.0.1 -p {port}"
-
-    try:
-        subprocess.run(shlex.split(make), check=True, cwd=folder, stdout=subprocess.DEVNULL)
-        # SIGINT is PostgreSQL's fast shutdown; on SIGTERM it waits for its clients.
-        with _running(shlex.split(serve), folder / "log", signal.SIGINT, lambda: os.system(ask) == 0, cwd=folder):
-            yield port
-    finally:
-        shutil.rmtree(folder)
+    with postgres_server((secrets / "postgres_password").read_text()) as port:
+        yield port
 
 
 @pytest.mark.slow

@@ -1,26 +1,25 @@
-"""Checkpoints that are whole or absent; one writer a run."""
+"""Checkpoints that are whole or absent."""
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import signal
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from processes import PATIENCE_S, Command, until
+from processes import Command, until
 from runs import TINY, PowerCut, Workspaces, a_net, assert_same_training, cut, no_more, run_folder, train
 from safetensors.torch import save_file
 
 from pipeline.atomic import sha256
 from pipeline.cli import USER_ERROR
 from pipeline.errors import DamagedError
-from pipeline.run.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO, folder_lock, resumable
+from pipeline.run.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO, resumable
+from pipeline.run.claim import claimed
 from pipeline.run.recorder import Recorder
 from pipeline.run.weights import BEST, load_weights, save_weights
 
@@ -57,7 +56,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path)
         killed_while_writing(folder, chance.uniform(0, 0.1))
         cut += bool(list(folder.glob(".*.part")))
         assert_whole(folder)
-        with folder_lock(folder):
+        with claimed(folder):
             assert not list(folder.glob(".*.part"))
         if attempt >= 3 and cut >= 2:
             return
@@ -200,23 +199,3 @@ def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
     save_file({"w": torch.ones(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(ValueError, match="was not written by this project"):
         load_weights(tmp_path / "foreign.safetensors")
-
-
-def hold(folder: str) -> None:
-    with folder_lock(Path(folder)):
-        Path(folder, "held").touch()
-        time.sleep(PATIENCE_S)
-
-
-def test_a_folder_has_one_writer_until_it_ends_however_it_ends_and_its_end_can_be_waited_for(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    holder = Command(tmp_path, str(folder), target=hold)
-    until((folder / "held").exists, "the lock")
-    refused = pytest.raises(ValueError, match=f"is being written by process {holder.pid} on .*; wait for it to end")
-    with refused:
-        folder_lock(folder).__enter__()
-    threading.Timer(1.0, holder.signal, [signal.SIGKILL]).start()
-    with folder_lock(folder, patience_s=PATIENCE_S):
-        assert f"process {os.getpid()} on" in (folder / "lock").read_text()
-    with folder_lock(folder):  # left as soon as its block has ended
-        holder.wait()

@@ -116,7 +116,7 @@ def test_torchruns_ranks_are_used(workspace: Workspaces, alone: Path) -> None:
 def test_two_machines_make_one_run(workspace: Workspaces, alone: Path) -> None:
     """As Lightning's own cluster environment tells them apart: by NODE_RANK."""
     root = workspace()
-    for machine in two_machines(root, free_port(), *SHORT):
+    for machine in two_machines((root, root), free_port(), *SHORT):
         machine.succeed()
     assert_close(alone, root)
     assert len(tracked(root)) == 1

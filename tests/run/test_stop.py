@@ -38,11 +38,11 @@ LONG = (*TINY, "recipe.max_steps=5000")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline")
 
 
-def test_sigterm_and_sigint_leave_a_checkpoint_from_which_training_goes_on_unchanged(
+def test_every_signal_leaves_a_checkpoint_from_which_training_goes_on_unchanged(
     workspace: Workspaces, reference: Path
 ) -> None:
     root = workspace()
-    for number, step in ((signal.SIGTERM, 20), (signal.SIGINT, 36)):
+    for number, step in ((signal.SIGTERM, 20), (signal.SIGHUP, 30), (signal.SIGINT, 40)):
         command = Command(root, "train", *TINY).at_step(step)
         command.signal(number)
         assert command.wait() == INTERRUPTED == 75

@@ -1,0 +1,101 @@
+"""What all ranks must agree on before the first step: the run, whether it has finished, and where it goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config import Config
+from pipeline.data.store import open_store
+from pipeline.errors import PipelineError
+from pipeline.record import Net, from_json
+from pipeline.run.attempt import Attempt, attempt_on
+from pipeline.run.checkpoint import resumable
+from pipeline.run.claim import claimed
+from pipeline.run.key import run_key
+from pipeline.run.launch import Launched, rank
+from pipeline.run.run import Run, identify
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The same on all ranks, but for rank zero's own parts of `run` and `attempt`."""
+
+    run: Run
+    attempt: Attempt
+    finished: Net | None  # the record of a run that is not to be trained
+    checkpoint: Path | None  # on rank zero's disk
+    step: int  # of the checkpoint, 0 without one
+
+
+@contextmanager
+def begun(
+    config: Config, store: Path, ranks: Launched, *, tags: dict[str, str], owner: str, track: bool
+) -> Iterator[Beginning]:
+    """Owns and tracks the run for the block, on rank zero; see `pipeline.run.fit.fit` for the arguments.
+
+    Raises:
+        PipelineError: see `fit`; on another rank also if its data, code or configuration would make another run.
+        meeting.RefusedByRankZero: on another rank, if rank zero raised.
+    """
+    with ExitStack() as open_:
+        if rank() == 0:
+            with ranks.deciding():
+                here = _beginning(identify(config, store, track=track), tags, owner, open_)
+                ranks.decide(lambda: _told(here))
+        else:
+            here = _follow(config, store, ranks)
+        yield here
+
+
+def _beginning(run: Run, tags: dict[str, str], owner: str, open_: ExitStack) -> Beginning:
+    finished = run.finished()
+    if finished is None:
+        claim = open_.enter_context(claimed(run.folder, owner, math.inf if owner else 0.0))
+        finished = run.finished()  # by the attempt that was waited for
+    if finished is not None:
+        return Beginning(run, Attempt(run), finished, None, finished.steps)
+    attempt = open_.enter_context(attempt_on(run, claim, tags))
+    checkpoint = resumable(run.folder, run.key)
+    return Beginning(run, attempt, None, checkpoint, _step_of(checkpoint))
+
+
+def _told(here: Beginning) -> dict[str, Any]:
+    return {
+        "key": here.run.key,
+        "precision": here.run.precision,
+        "start": here.run.start.fingerprint if here.run.start else "",
+        "finished": here.finished.to_json() if here.finished else None,
+        "checkpoint": str(here.checkpoint) if here.checkpoint else None,
+        "step": here.step,
+    }
+
+
+def _follow(config: Config, store: Path, ranks: Launched) -> Beginning:
+    """Another rank's part: it trains what rank zero trains, with weights that come from there."""
+    told = ranks.decide(dict)
+    try:
+        manifest = open_store(store).manifest
+        key = run_key(config, manifest.content_hash, told["precision"], told["start"])
+        if key != told["key"]:
+            raise PipelineError(
+                f"would train run {key}, and rank zero trains run {told['key']}; give all machines the same data "
+                f"({store} here), code and configuration"
+            )
+    except PipelineError as error:
+        ranks.quit(str(error))
+        raise
+    run = Run(config=config, manifest=manifest, precision=told["precision"], start=None, location=None, key=key)
+    finished = from_json(told["finished"]) if told["finished"] else None
+    checkpoint = Path(told["checkpoint"]) if told["checkpoint"] else None
+    return Beginning(run, Attempt(run), finished, checkpoint, told["step"])
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"] if checkpoint else 0

@@ -1,0 +1,118 @@
+"""A sweep on a Ray cluster that loses hosts, its driver or its head: no trial is lost, and none is trained twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hosts import Host, Process, wait_for
+from outcome import assert_nothing_lost
+from processes import until
+from ray_cluster import EVERY, Cluster
+
+from pipeline.cli import USER_ERROR
+
+pytestmark = pytest.mark.cluster
+GOING_ON_S = 60.0  # after a fault, until a trial makes steps elsewhere
+Note = Callable[[str], None]
+
+
+def until_it_goes_on(cluster: Cluster, driver: Process, key: str, lost: Host) -> float:
+    """Seconds until a new attempt at the run has made a step on another host."""
+    start, attempts, step = time.monotonic(), cluster.attempts(key), cluster.step(key)
+    wait_for(driver, lambda: cluster.attempts(key) > attempts, "another attempt at the trial")
+    assert cluster.host(key) != lost.name
+    wait_for(driver, lambda: cluster.step(key) > step, "its first new step")
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize(
+    ("fault", "mended"),
+    [("cut", "join"), ("stop", "go_on"), ("off", "")],
+    ids=["cut off and come back", "stopped and going on", "power cut"],
+)
+def test_a_worker(fault: str, mended: str, cluster: Cluster, undisturbed: Path, figures: Note) -> None:
+    driver = cluster.sweep()
+    key, name = wait_for(driver, lambda: cluster.training(beyond=3 * EVERY), "a training")
+    host = cluster.hosts[name]
+    getattr(host, fault)()
+    seconds = until_it_goes_on(cluster, driver, key, host)
+    if mended:
+        getattr(host, mended)()
+    driver.succeed()
+    assert_nothing_lost(cluster, undisturbed)
+    assert cluster.attempts(key) == 2
+    figures(f"goes on elsewhere after {seconds:.0f} s; weights, journals and MLflow as undisturbed")
+    assert seconds < GOING_ON_S
+
+
+def test_a_killed_driver(cluster: Cluster, undisturbed: Path, figures: Note) -> None:
+    driver = cluster.sweep()
+    key, _ = wait_for(driver, lambda: cluster.training(beyond=3 * EVERY), "a training")
+    driver.kill()
+    start, attempts = time.monotonic(), cluster.attempts(key)
+    again = cluster.sweep(on="w1")
+    wait_for(again, lambda: cluster.attempts(key) > attempts, "another attempt at the trial")
+    seconds = time.monotonic() - start
+    again.succeed()
+    assert_nothing_lost(cluster, undisturbed)
+    figures(f"the same command from another host goes on after {seconds:.0f} s; all as undisturbed")
+    assert seconds < GOING_ON_S
+
+
+def test_a_second_driver_of_a_sweep(cluster: Cluster, undisturbed: Path, figures: Note) -> None:
+    driver = cluster.sweep()
+    wait_for(driver, cluster.training, "a training")
+    second = cluster.sweep(on="w1")
+    assert second.wait() == USER_ERROR
+    assert "is being written by process" in second.output and "Traceback" not in second.output
+    driver.succeed()
+    assert_nothing_lost(cluster, undisturbed)
+    figures("is refused in one sentence; the first one's outcome is as undisturbed")
+
+
+def test_a_head_that_is_killed_and_started_again(cluster: Cluster, undisturbed: Path, figures: Note) -> None:
+    driver = cluster.sweep(on="w1")
+    wait_for(driver, lambda: cluster.training(beyond=3 * EVERY), "a training")
+    cluster.hosts["head"].off()
+    code = driver.wait()
+    assert code != 0 and "Traceback" not in driver.output, driver.output
+    cluster.hosts["head"].on()
+    cluster.ray_head()
+    for name in cluster.workers:
+        cluster.ray_worker(name)
+    start = time.monotonic()
+    again = cluster.sweep(on="w1")
+    wait_for(again, cluster.training, "a training")
+    seconds = time.monotonic() - start
+    again.succeed()
+    assert_nothing_lost(cluster, undisturbed)
+    figures(
+        f"the driver ends with exit code {code}, the same command goes on after {seconds:.0f} s; all as undisturbed"
+    )
+
+
+def test_mlflow_away_through_the_end(cluster: Cluster, undisturbed: Path, figures: Note) -> None:
+    driver = cluster.sweep()
+    wait_for(driver, lambda: cluster.training(beyond=EVERY), "a training")
+    cluster.servers.off()
+    driver.succeed()
+    cluster.servers.on()
+    start = time.monotonic()
+    cluster.command("sync").succeed()
+    assert_nothing_lost(cluster, undisturbed)
+    figures(f"the sweep ends without it; `pipeline sync` brings all of it in {time.monotonic() - start:.0f} s")
+
+
+def test_two_sweeps_that_share_trials(cluster: Cluster, undisturbed: Path, figures: Note) -> None:
+    first = cluster.sweep("sweep.max_concurrent=1")
+    key, _ = wait_for(first, lambda: cluster.training(beyond=EVERY), "a training")
+    # The same trainings in another sweep, in which no trial may fail.
+    second = cluster.sweep("sweep.max_failures=0", on="w1")
+    first.succeed()
+    second.succeed()
+    assert_nothing_lost(cluster, undisturbed)
+    until(lambda: cluster.attempts(key) == 1, "one attempt", 1)
+    figures("the second waits for the first one's trials and takes their results; all as undisturbed")
