@@ -12,7 +12,7 @@ from reliability import Outcome
 
 PROMISE = "success or a PipelineError, below 5 s and 1 GB"
 # Seconds a reader. The devkit's formats are small.
-READERS = {"archives": 600, "pickles": 600, "devkits": 150, "weights": 600}
+READERS = {"archives": 600, "pickles": 600, "devkits": 60, "weights": 600}
 
 
 def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:

@@ -24,7 +24,7 @@ PROMISE = "one sentence with the remedy and exit 74, or none the worse; then the
 OK, USER_ERROR, MACHINE, INTERRUPTED = 0, 2, 74, 75
 DISK = 256 * 2**20
 COMMAND_S = 300.0
-FULL, READ_ONLY, MEMORY, CLOCK = 36, 9, 14, 8
+FULL, READ_ONLY, MEMORY, CLOCK = 30, 6, 10, 6
 DATABASE = "train, with MLflow's database to be made"
 
 

@@ -51,6 +51,8 @@ def begun(
                 ranks.decide(lambda: _told(here))
         else:
             here = _follow(config, store, ranks)
+        if here.finished is not None:
+            ranks.part()
         yield here
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PipelineError, printable
@@ -75,7 +75,8 @@ def claimed(folder: Path, owner: str = "", patience_s: float = 0.0) -> Iterator[
         PipelineError: an attempt that lives still owns the folder.
     """
     (folder / ATTEMPTS).mkdir(parents=True, exist_ok=True)
-    claim, descriptor = _taken(folder, owner, time.monotonic() + patience_s)
+    holder = _Holder(socket.gethostname(), os.getpid(), _machine(), owner)
+    claim, descriptor = _taken(folder, holder, time.monotonic() + patience_s)
     over = threading.Event()
     signs = threading.Thread(target=_give_signs, args=(descriptor, over), daemon=True, name="signs-of-attempt")
     signs.start()
@@ -87,25 +88,25 @@ def claimed(folder: Path, owner: str = "", patience_s: float = 0.0) -> Iterator[
         over.set()
         signs.join()
         with suppress(OSError):  # a full disk; the lock, which ends here too, tells the same on this machine
-            _write(descriptor, _Holder(ended=True))
+            _write(descriptor, replace(holder, ended=True))
         os.close(descriptor)
 
 
-def _taken(folder: Path, owner: str, until: float) -> tuple[Claim, int]:
+def _taken(folder: Path, taker: _Holder, until: float) -> tuple[Claim, int]:
     """A claim of the next number, with the descriptor of its locked file."""
     while True:
         latest = _latest(folder)
         holder = _holder(folder, latest)
-        if latest and not (owner and holder.owner == owner) and _lives(folder, latest):
+        own = bool(taker.owner) and holder.owner == taker.owner
+        if latest and not own and _lives(folder, latest):
             if time.monotonic() >= until:
                 raise PipelineError(
                     f"{folder} is being written by {holder.title}; wait for it to end or stop it, then run this again"
                 )
             continue
-        if (descriptor := _created(folder, latest + 1, owner)) is not None:
+        if (descriptor := _created(folder, latest + 1, taker)) is not None:
             break
-    lost = latest > 0 and not holder.ended and not (owner and holder.owner == owner)
-    if lost and holder.machine != _machine():
+    if latest and not (own or holder.ended or holder.machine == taker.machine):
         print(f"{folder}: takes over from {holder.title}, which gives no sign of life", file=sys.stderr)
     for number in _numbers(folder):
         if number <= latest:
@@ -113,7 +114,7 @@ def _taken(folder: Path, owner: str, until: float) -> tuple[Claim, int]:
     return Claim(folder, latest + 1), descriptor
 
 
-def _created(folder: Path, number: int, owner: str) -> int | None:
+def _created(folder: Path, number: int, holder: _Holder) -> int | None:
     """Descriptor of the attempt's new file; None if another attempt was faster."""
     path = _file(folder, number)
     try:
@@ -123,7 +124,7 @@ def _created(folder: Path, number: int, owner: str) -> int | None:
     try:
         with suppress(OSError):  # a file system without locks: other machines go by the signs of life
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _write(descriptor, _Holder(socket.gethostname(), os.getpid(), _machine(), owner))
+        _write(descriptor, holder)
         if _latest(folder) == number:  # else this number was free since a newer attempt removed its file
             return descriptor
     except OSError:

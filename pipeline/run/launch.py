@@ -68,6 +68,11 @@ class Launched:
                 self.meeting.refuse(error)
             raise
 
+    def part(self) -> None:
+        """See `Meeting.part`."""
+        if self.meeting is not None:
+            self.meeting.part()
+
     def quit(self, sentence: str) -> None:
         """See `Meeting.quit`."""
         if self.meeting is not None:

@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError, printable
 from pipeline.run import Interrupted
 
 START_S = 300.0  # between the first rank's start and the last one's
-LEAVE_S = 10.0  # that rank zero waits for the others to read why it ends
+LEAVE_S = 10.0  # that rank zero waits for the others to know that it ends
 _LOOK_S = 0.05
 
 
@@ -68,6 +68,14 @@ class Meeting:
         """Rank zero ends the training; the others raise the sentence at their next `decide`."""
         with suppress(RuntimeError):
             self._store().set(self._key("refused"), str(error))
+        self.part()
+
+    def part(self) -> None:
+        """All know that there is nothing to train: rank zero, with which the store ends, waits for the others' word."""
+        with suppress(RuntimeError):
+            if self.rank != 0:
+                self._store().set(self._key("left", self.rank), "")
+                return
             until = time.monotonic() + LEAVE_S
             others = [self._key("left", rank) for rank in self._started]
             while others and time.monotonic() < until and not self._store().check(others):
@@ -121,7 +129,7 @@ class Meeting:
                     return
                 if store.check([self._key("refused")]):
                     sentence = store.get(self._key("refused")).decode()
-                    store.set(self._key("left", self.rank), "")
+                    self.part()
                     raise RefusedByRankZero(sentence)
                 time.sleep(_LOOK_S)
         raise self._absent([0])

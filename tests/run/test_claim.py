@@ -108,7 +108,7 @@ def test_on_another_machine_silence_is_the_end_whatever_locks_say(
 def test_a_number_that_was_given_before_is_not_given_again(tmp_path: Path) -> None:
     (tmp_path / ATTEMPTS).mkdir()
     (tmp_path / ATTEMPTS / "5").touch()
-    assert claim._created(tmp_path, 3, "") is None  # its maker was slow, and two attempts came and went
+    assert claim._created(tmp_path, 3, claim._Holder()) is None  # its maker was slow, and two attempts came and went
     assert os.listdir(tmp_path / ATTEMPTS) == ["5"]
     with pytest.raises(TakenOver):
         Claim(tmp_path, 3).require()
