@@ -92,7 +92,8 @@ class Host:
         kept = sorted({str(path) for path in (self._folder, ROOT, Path(sys.prefix)) if path.is_relative_to("/tmp")})
         spaces = shlex.split("--net --uts --mount --ipc --pid --fork --kill-child --mount-proc")
         boot = ["sh", "-ec", _BOOT, "sh", self.name, str(self._hosts_file), *kept]
-        self._holder = subprocess.Popen(["unshare", *spaces, *boot], stdout=subprocess.PIPE)
+        quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}  # it complains when its host is switched off
+        self._holder = subprocess.Popen(["unshare", *spaces, *boot], **quiet)
         assert self._holder.stdout and self._holder.stdout.readline() == b"up\n", f"{self.name} does not boot"
         (self._init,) = (child.pid for child in psutil.Process(self._holder.pid).children())
         _ip(f"link add {self._cable} type veth peer name eth0 netns {self._init}")

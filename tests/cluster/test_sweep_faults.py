@@ -23,8 +23,8 @@ def until_it_goes_on(cluster: Cluster, driver: Process, key: str, lost: Host) ->
     """Seconds until a new attempt at the run has made a step on another host."""
     start, attempts, step = time.monotonic(), cluster.attempts(key), cluster.step(key)
     wait_for(driver, lambda: cluster.attempts(key) > attempts, "another attempt at the trial")
-    assert cluster.host(key) != lost.name
     wait_for(driver, lambda: cluster.step(key) > step, "its first new step")
+    assert cluster.host(key) != lost.name
     return time.monotonic() - start
 
 
