@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +46,7 @@ def fit(
     *,
     tags: dict[str, str] | None = None,
     report: Report | None = None,
+    asked: Callable[[], bool] = lambda: False,
     launched: Launched | None = None,
     track: bool = True,
 ) -> Net:
@@ -56,13 +58,14 @@ def fit(
         store: folder that preprocess made.
         tags: for MLflow: lineage, the sweep that the run belongs to.
         report: called after each validation, on every rank, once the checkpoint is on disk; may raise `Stopped`.
+        asked: whether the training is to stop as after a signal; called at each step.
         launched: the ranks, if another launcher (Ray) has made them.
         track: whether the journal is shipped to MLflow.
     Returns:
         The net's record; `complete` is false if `report` stopped the training.
     Raises:
         PipelineError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
-        stop.Interrupted: after a signal; the next call goes on from there.
+        stop.Interrupted: after a signal, or because `asked`; the next call goes on from there.
     """
     ranks = launched or Launched(plugins=(join_ranks(config.trainer),))
     run = identify(config, store, track=track)
@@ -75,7 +78,7 @@ def fit(
     net, model = run.net, _initial(run)
     with float32_products(run.precision), attempt_on(run, net, tags or {}) as attempt:
         recorder = Recorder(attempt, net, Growth(model), report)
-        trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last)], ranks)
+        trainer = _trainer(run, [recorder, GracefulStop(recorder.save_last, asked)], ranks)
         checkpoint = resumable(run.folder, run.key)
         attempt.step = attempt.first_step = _step_of(checkpoint)
         classifier = _classifier(run, model, attempt, attempt.step)
