@@ -23,8 +23,8 @@ from pipeline.atomic import read_json, replacing
 from pipeline.ensemble import selection
 from pipeline.ensemble.forward import average
 from pipeline.ensemble.predictions import probabilities, validation_images
+from pipeline.run import RUN
 from pipeline.run.fit import fit
-from pipeline.run.run import RUN
 from pipeline.run.weights import BEST
 
 TIMES = (1, 4, 16)

@@ -17,8 +17,8 @@ from pipeline.atomic import read_json
 from pipeline.compose import compose
 from pipeline.config import from_dict
 from pipeline.data.store import Store
+from pipeline.run import RUN
 from pipeline.run.fit import fit
-from pipeline.run.run import RUN
 from pipeline.tracking import journal
 from pipeline.workspace import Workspace
 

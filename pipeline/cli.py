@@ -10,6 +10,8 @@ import importlib
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,13 @@ VERBS = {
     "serve": "answer HTTP requests with the registered ensemble",
     "sync": "ship journals that MLflow does not have in full",
 }
+ACTIONS = {  # words after a verb, with the module of pipeline.stages that has the function of that name
+    "sweep": {
+        "status": ("watch", "print what the running sweep, or the last one, came to"),
+        "stop": ("watch", "ask the running sweep to end; it can be resumed"),
+        "retry": ("watch", "run the last sweep again for its failed trials"),
+    },
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,9 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    words, overrides = _words(options.verb, overrides)
     try:
         with running(overrides if options.config is None else ["--config", str(options.config)]):
-            status = _run(options, overrides)
+            status = _run(options, words, overrides)
         sys.stdout.flush()  # here a full disk or a closed pipe can still be reported
         return status
     except (KeyboardInterrupt, Interrupted) as error:
@@ -83,7 +93,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, overrides: list[str]) -> int:
+def _words(verb: str, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The words that follow a verb of ACTIONS, and what is left: overrides and unknown options."""
+    first = next((at for at, word in enumerate(arguments) if "=" in word or word[:1] in "-~"), len(arguments))
+    return (arguments[:first], arguments[first:]) if verb in ACTIONS else ([], arguments)
+
+
+def _function(verb: str, words: list[str]) -> Callable[..., None]:
+    """What runs `verb`, with the words after it bound.
+
+    Raises:
+        PipelineError: words that the verb does not know.
+    """
+    if not words:
+        return importlib.import_module(f"pipeline.stages.{verb}").run
+    action, *names = words
+    if action not in ACTIONS[verb] or len(names) > 1:
+        raise PipelineError(
+            f"`pipeline {verb} {printable(' '.join(words))}`: after {verb} comes one of {', '.join(ACTIONS[verb])}, with the name "
+            "of a sweep if you like, or overrides such as seed=1"
+        )
+    module = importlib.import_module(f"pipeline.stages.{ACTIONS[verb][action][0]}")
+    return partial(getattr(module, action), name=names[0] if names else "")
+
+
+def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) -> int:
     from pipeline.anchor import anchor
     from pipeline.config import from_dict
     from pipeline.workspace import Workspace
@@ -99,9 +133,9 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
         print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0
     _quiet()
-    stage = importlib.import_module(f"pipeline.stages.{options.verb}")
+    function = _function(options.verb, words)
     # composed.yaml keeps paths relative, so that it is the same in every clone.
-    stage.run(config if options.verb == "compose" else anchor(config, root), Workspace(root, config.data.name))
+    function(config if options.verb == "compose" else anchor(config, root), Workspace(root, config.data.name))
     return 0
 
 
@@ -145,11 +179,14 @@ def _quiet() -> None:
 
 
 def _help(verb: str | None) -> str:
-    verbs = VERBS if verb is None else {verb: VERBS[verb]}
+    actions: dict[str, str] = {}
+    for name in VERBS if verb is None else [verb]:
+        actions[name] = VERBS[name]
+        actions |= {f"{name} {word}": about for word, (_, about) in ACTIONS.get(name, {}).items()}
     lines = [
         "usage: pipeline VERB [key=value ...] [--config FILE] [--cfg job] [--debug]",
         "",
-        *(f"  {name:<11} {text}" for name, text in verbs.items()),
+        *(f"  {name:<13} {text}" for name, text in actions.items()),
         "",
         "  --cfg job      print the composed configuration and stop",
         "  --config FILE  read a composed configuration (composed.yaml) instead of conf/, params.yaml and overrides",

@@ -49,10 +49,10 @@ def running(words: Sequence[str]) -> Iterator[None]:
 
 
 def hint(verb: str) -> str:
-    """The command that runs `verb` with what the user chose, in backquotes, for a sentence that advises it.
+    """The command that runs `verb` (`sweep`, or `sweep retry`) with what the user chose, in backquotes, for a sentence that advises it.
 
     Ranks and trials that another process started do not know it; there the words are "with the same overrides".
     """
     if not _running:
         return f"`pipeline {verb}` with the same overrides"
-    return f"`{shlex.join(['pipeline', verb, *_running[-1]])}`"
+    return f"`{shlex.join(['pipeline', *verb.split(), *_running[-1]])}`"

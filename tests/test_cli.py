@@ -47,6 +47,12 @@ def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
         (["train", "--config", "list.yaml"], "list.yaml holds a list instead of keys and values"),
         (["train", "seed=["], "seed=["),
         (["train", "seed"], "seed is no override; write key=value"),
+        (["sweep", "stauts"], "`pipeline sweep stauts`: after sweep comes one of status, stop, retry, with the name"),
+        (["sweep", "stop", "sweep-a", "sweep-b"], "after sweep comes one of status, stop, retry"),
+        (
+            ["sweep", "status", "data=digits"],
+            "does not hold a sweep of digits; `pipeline sweep data=digits` starts one",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, monkeypatch, capsys, workspace):

@@ -11,6 +11,7 @@ from imports import ROOT, imported
 FILES = {str(p.relative_to(ROOT / "pipeline")): imported(p) for p in (ROOT / "pipeline").rglob("*.py")}
 OWNERS = {
     "ray": ("tuning/",),
+    "optuna": ("tuning/",),
     "mlflow": ("tracking/", "ensemble/model.py"),
     "hydra": ("compose.py",),
     "omegaconf": ("compose.py",),
@@ -82,6 +83,7 @@ WITHOUT = {
     "pipeline.ensemble.predictions": {"pytorch_lightning", "lightning_fabric", "mlflow", "torchvision", "cv2"},
     "pipeline.ensemble.selection": {"torch", "mlflow"},
     "pipeline.config": {"torch", "numpy", "yaml", "pydantic"},
+    "pipeline.stages.watch": {"torch", "pytorch_lightning", "ray", "optuna", "mlflow"},
 }
 
 

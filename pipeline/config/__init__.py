@@ -15,11 +15,10 @@ from pipeline.config.stages import (
     EnsembleConfig,
     EvaluationConfig,
     PathsConfig,
-    SearchConfig,
     ServeConfig,
-    SweepConfig,
     TrackingConfig,
 )
+from pipeline.config.sweep import BudgetConfig, SearchConfig, SweepConfig
 from pipeline.config.training import AugmentConfig, RecipeConfig, StartConfig, TrainerConfig
 
 __all__ = [
@@ -30,6 +29,7 @@ __all__ = [
     "OTHER_DEPTHS",
     "SIDES",
     "AugmentConfig",
+    "BudgetConfig",
     "Config",
     "DataConfig",
     "EnsembleConfig",

@@ -18,9 +18,9 @@ from pipeline.config.stages import (
     EvaluationConfig,
     PathsConfig,
     ServeConfig,
-    SweepConfig,
     TrackingConfig,
 )
+from pipeline.config.sweep import SweepConfig
 from pipeline.config.training import RecipeConfig, StartConfig, TrainerConfig
 from pipeline.credentials import refusal
 from pipeline.errors import PipelineError, printable

@@ -71,6 +71,7 @@ Rate = Annotated[float, Range(1e-12, 1e6)]  # learning rates, whose quotients fl
 NoRate = Annotated[float, Range(0, 1e6)]
 Seconds = Annotated[float, Range(1, 1e6)]
 Amount = Annotated[float, Range(0, 1e12, above=True)]
+NoAmount = Annotated[float, Range(0, 1e12)]
 Share = Annotated[float, Range(0, 1)]
 PartialShare = Annotated[float, Range(0, 1, below=True)]
 

@@ -27,11 +27,6 @@ def typed_space(root: type, space: Any, name: str) -> Any:
         PipelineError: what is no key, no list and no range, or a value that the key does not take.
     """
     if isinstance(space, list):
-        for grid in space:
-            if ranges := [key for key, values in grid.items() if not isinstance(values, list)]:
-                raise PipelineError(
-                    f"{name}: {ranges[0]} is {shown(grid[ranges[0]])}; in a list of grids each key has a list of values"
-                )
         return [typed_space(root, grid, name) for grid in space]
     return {key: _typed_values(root, key, values, name) for key, values in space.items()}
 

@@ -1,13 +1,13 @@
-"""data.*, sweep.*, ensemble.*, evaluation.*, tracking.* and paths.*: the stages around training."""
+"""data.*, ensemble.*, evaluation.*, tracking.* and paths.*: the stages around training. sweep.* has a file of its own."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pipeline.config.limits import LimitsConfig
-from pipeline.config.section import Count, Few, Pixels, Positive, Range, Section, Seed, Threads, require
+from pipeline.config.section import Count, Pixels, Positive, Range, Section, Seed, Threads, require
 
 LONGEST_NAME = 80  # of a data set; file systems take 255 bytes, and files add their own endings
 SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
@@ -62,83 +62,6 @@ class DataConfig(Section):
 def _nearest(name: str) -> str:
     """An allowed name that resembles `name`."""
     return re.sub(r"[^\w-]+", "_", name).strip("_-")[:LONGEST_NAME] or "mine"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig(Section):
-    """A sweep that runs before sweep.space, to its end, and chooses values for all trials of sweep.space.
-
-    It chooses nothing for the train stage, which trains what the configuration names.
-    """
-
-    section: ClassVar[str] = "sweep.search"
-
-    space: dict[str, list[Any]]  # one grid, so that each value is tried with the same values of the other keys
-    # Keys of `space`; the sweep takes their values with the lowest mean validation error over the other keys.
-    take: list[str]
-
-    def check(self) -> None:
-        require(
-            bool(self.space) and all(self.space.values()),
-            f"sweep.search.space={self.space}; name keys and the values to try, for example {{model.depth: [20], recipe.lr: [0.1, 0.2]}}",
-        )
-        for key in self.space:
-            require(
-                key.split(".")[0] in ("model", "recipe", "seed") or key == "data.num_train",
-                f"sweep.search.space names {key}; a search varies model.*, recipe.*, data.num_train or seed",
-            )
-        require(
-            bool(self.take) and set(self.take) <= set(self.space),
-            f"sweep.search.take={self.take}; name one or more of the keys of sweep.search.space: {', '.join(self.space)}",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepConfig(Section):
-    """Ray Tune's trials: a grid over lists, draws from ranges, ASHA on validation error."""
-
-    section: ClassVar[str] = "sweep"
-
-    # Config key -> list of values, or {uniform|loguniform: [low, high]}; or a list of such grids, of lists alone.
-    space: dict[str, Any] | list[dict[str, Any]]
-    search: SearchConfig | None = None
-    num_samples: Positive = 1  # repeats of the grid; draws of the ranges
-    grace_epochs: Positive = 1  # ASHA stops no trial before this
-    reduction_factor: Count = 0  # ASHA keeps 1 of this many at each rung; 0 runs every trial to its end
-    cpus_per_trial: Few = 1
-    gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
-    max_concurrent: Count = 0  # 0: as resources allow
-    max_failures: Count = 2
-    address: str = ""  # of a running Ray cluster; "" starts Ray on this machine
-
-    def check(self) -> None:
-        require(
-            bool(self.space) and (isinstance(self.space, dict) or all(self.space)),
-            "sweep.space is empty; name at least one key and its values, for example {model.depth: [20, 32]}",
-        )
-        require(
-            self.gpus_per_trial <= 1 or self.gpus_per_trial.is_integer(),
-            f"sweep.gpus_per_trial={self.gpus_per_trial}; Ray divides no more than one GPU: a share up to 1, or a whole number",
-        )
-        require(
-            self.reduction_factor != 1,
-            f"sweep.reduction_factor={self.reduction_factor}; 0 turns ASHA off, else at least 2",
-        )
-        for key in self.keys:
-            require(
-                key.split(".")[0] in ("model", "recipe", "start", "seed") or key == "data.num_train",
-                f"sweep.space names {key}; a sweep varies model.*, recipe.*, start.*, data.num_train or seed",
-            )
-            require(
-                self.search is None or key not in self.search.take,
-                f"sweep.space names {key}, whose value sweep.search chooses; remove it from sweep.space or from sweep.search.take",
-            )
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys that `space` varies."""
-        grids = self.space if isinstance(self.space, list) else [self.space]
-        return list(dict.fromkeys(key for grid in grids for key in grid))
 
 
 @dataclass(frozen=True, kw_only=True)

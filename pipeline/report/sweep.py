@@ -52,6 +52,8 @@ def sweep(inputs: ReportInputs) -> list[md.Block]:
         blocks.append(
             md.paragraph("No picture of the sweep: no number was varied, or no trial has a validation error.")
         )
+    if ended := (inputs.leaderboard or {}).get("ended"):
+        blocks.append(md.paragraph(f"The sweep ended before its last trial: {ended}."))
     if without := [trial.name for trial in inputs.trials if trial.val_err1 is None]:
         blocks.append(md.paragraph(f"Without a validation error: {', '.join(without)}."))
     return [*blocks, _trials_table(inputs.trials)]

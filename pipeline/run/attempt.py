@@ -16,9 +16,10 @@ from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.config.root import leaves
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
+from pipeline.run import RUN
 from pipeline.run.checkpoint import LAST, PREVIOUS
 from pipeline.run.claim import Claim, TakenOver, claimed
-from pipeline.run.run import RUN, Run
+from pipeline.run.run import Run
 from pipeline.run.stop import Interrupted
 from pipeline.run.weights import BEST
 from pipeline.tracking import location as tracking

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,14 @@ class Beginning:
 
 @contextmanager
 def begun(
-    config: Config, store: Path, ranks: Launched, *, tags: dict[str, str], owner: str, track: bool
+    config: Config,
+    store: Path,
+    ranks: Launched,
+    *,
+    tags: dict[str, str],
+    asked: Callable[[], bool],
+    owner: str,
+    track: bool,
 ) -> Iterator[Beginning]:
     """Owns and tracks the run for the block, on rank zero; see `pipeline.run.fit.fit` for the arguments.
 
@@ -47,7 +54,7 @@ def begun(
     with ExitStack() as open_:
         if rank() == 0:
             with ranks.deciding():
-                here = _beginning(identify(config, store, track=track), tags, owner, open_)
+                here = _beginning(identify(config, store, track=track), tags, asked, owner, open_)
                 ranks.decide(lambda: _told(here))
         else:
             here = _follow(config, store, ranks)
@@ -56,10 +63,10 @@ def begun(
         yield here
 
 
-def _beginning(run: Run, tags: dict[str, str], owner: str, open_: ExitStack) -> Beginning:
+def _beginning(run: Run, tags: dict[str, str], asked: Callable[[], bool], owner: str, open_: ExitStack) -> Beginning:
     finished = run.finished()
     if finished is None:
-        claim = open_.enter_context(claimed(run.folder, owner, math.inf if owner else 0.0))
+        claim = open_.enter_context(claimed(run.folder, owner, math.inf if owner else 0.0, asked))
         finished = run.finished()  # by the attempt that was waited for
     if finished is not None:
         return Beginning(run, Attempt(run), finished, None, finished.steps)

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -64,19 +64,23 @@ class _Holder:
 
 
 @contextmanager
-def claimed(folder: Path, owner: str = "", patience_s: float = 0.0) -> Iterator[Claim]:
+def claimed(
+    folder: Path, owner: str = "", patience_s: float = 0.0, asked: Callable[[], bool] = lambda: False
+) -> Iterator[Claim]:
     """Owns the folder for the block. An attempt whose process has ended, or is silent for SILENT_S, is taken over.
 
     Args:
         owner: whoever starts attempts, for example a sweep, and knows that an earlier one of its own is lost even if it
             still lives; "" for nobody.
         patience_s: seconds to wait for the end of an attempt that lives and has another owner.
+        asked: whether to wait no longer.
     Raises:
         PipelineError: an attempt that lives still owns the folder.
+        Interrupted: it does, and `asked` says so.
     """
     (folder / ATTEMPTS).mkdir(parents=True, exist_ok=True)
     holder = _Holder(socket.gethostname(), os.getpid(), _machine(), owner)
-    claim, descriptor = _taken(folder, holder, time.monotonic() + patience_s)
+    claim, descriptor = _taken(folder, holder, time.monotonic() + patience_s, asked)
     over = threading.Event()
     signs = threading.Thread(target=_give_signs, args=(descriptor, over), daemon=True, name="signs-of-attempt")
     signs.start()
@@ -92,13 +96,15 @@ def claimed(folder: Path, owner: str = "", patience_s: float = 0.0) -> Iterator[
         os.close(descriptor)
 
 
-def _taken(folder: Path, taker: _Holder, until: float) -> tuple[Claim, int]:
+def _taken(folder: Path, taker: _Holder, until: float, asked: Callable[[], bool]) -> tuple[Claim, int]:
     """A claim of the next number, with the descriptor of its locked file."""
     while True:
         latest = _latest(folder)
         holder = _holder(folder, latest)
         own = bool(taker.owner) and holder.owner == taker.owner
         if latest and not own and _lives(folder, latest):
+            if asked():
+                raise Interrupted(f"stopped while {holder.title} was writing {folder}")
             if time.monotonic() >= until:
                 raise PipelineError(
                     f"{folder} is being written by {holder.title}; wait for it to end or stop it, then run this again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -48,6 +49,7 @@ def fit(
     *,
     tags: dict[str, str] | None = None,
     report: Report | None = None,
+    asked: Callable[[], bool] = lambda: False,
     launched: Launched | None = None,
     owner: str = "",
     track: bool = True,
@@ -61,6 +63,7 @@ def fit(
         store: folder that preprocess made.
         tags: for MLflow: lineage, the sweep that the run belongs to.
         report: called after each validation, on every rank, once the checkpoint is on disk; may raise `Stopped`.
+        asked: whether the training is to stop as after a signal; called at each step.
         launched: the ranks, if another launcher (Ray) has made them.
         owner: whoever starts attempts at runs, a sweep for example; see `claim.claimed`. With one, an attempt of another
             owner is waited for; without, it is refused while it lives.
@@ -69,11 +72,11 @@ def fit(
         The net's record; `complete` is false if `report` stopped the training.
     Raises:
         PipelineError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
-        stop.Interrupted: after a signal; the next call goes on from there.
+        stop.Interrupted: after a signal, or because `asked`; the next call goes on from there.
     """
     config = replace(config, trainer=present(config.trainer))
     ranks = launched or launch(config.trainer)
-    with begun(config, store, ranks, tags=tags or {}, owner=owner, track=track) as beginning:
+    with begun(config, store, ranks, tags=tags or {}, asked=asked, owner=owner, track=track) as beginning:
         if beginning.finished is not None:
             return beginning.finished
         keep_freed_memory()
@@ -81,16 +84,18 @@ def fit(
             torch.set_num_threads(config.trainer.threads)
         run = beginning.run
         with float32_products(run.precision):
-            net = _trained(store, beginning, report, ranks)
+            net = _trained(store, beginning, report, asked, ranks)
     return run.tracked(net)  # the shipper has ended, so MLflow's id is there
 
 
-def _trained(store: Path, beginning: Beginning, report: Report | None, ranks: Launched) -> Net:
+def _trained(
+    store: Path, beginning: Beginning, report: Report | None, asked: Callable[[], bool], ranks: Launched
+) -> Net:
     run, attempt, config = beginning.run, beginning.attempt, beginning.run.config
     data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
     model = _initial(run)
     recorder = Recorder(attempt, run.net, Growth(model), report)
-    trainer = _trainer(attempt, [recorder, GracefulStop(recorder.save_last)], ranks)
+    trainer = _trainer(attempt, [recorder, GracefulStop(recorder.save_last, asked)], ranks)
     attempt.step = attempt.first_step = beginning.step
     classifier = _classifier(run, model, attempt, attempt.step)
     complete = _train(trainer, classifier, data, recorder, beginning)

@@ -15,13 +15,12 @@ from pipeline.learn.models import build_model
 from pipeline.learn.models.cost import count_cost
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net, from_json
+from pipeline.run import RUN
 from pipeline.run.key import run_key
 from pipeline.run.start import Start, start_title, starting_point
 from pipeline.run.weights import BEST
 from pipeline.tracking.location import Location, locate
 from pipeline.tracking.shipper import run_id
-
-RUN = "run.json"  # key, name, status, step, seconds, processors, host, pid; the net's record once training has ended; images of a diverged batch
 
 
 @dataclass(frozen=True, kw_only=True)

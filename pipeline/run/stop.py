@@ -22,10 +22,14 @@ class GracefulStop(pl.Callback):
     Lightning's own handler hangs under DDP if a rank other than 0, or all of them, get the signal. Here the ranks agree
     on stopping by an all-reduce. A second SIGINT ends the process at once, unless it follows within SECOND_SIGINT_S:
     under torchrun, one Ctrl-C arrives twice, from the terminal and from torchrun.
+
+    Args:
+        save: writes the checkpoint.
+        asked: whether something other than a signal wants the training to stop; called at each step.
     """
 
-    def __init__(self, save: Callable[[pl.Trainer], None]) -> None:
-        self._save, self._asked, self._first, self._agreed = save, False, 0.0, 0
+    def __init__(self, save: Callable[[pl.Trainer], None], asked: Callable[[], bool]) -> None:
+        self._save, self._ask, self._asked, self._first, self._agreed = save, asked, False, 0.0, 0
 
     def _handle(self, number: int, _: Any) -> None:
         if not self._asked:
@@ -46,13 +50,14 @@ class GracefulStop(pl.Callback):
         if trainer.should_stop or trainer.is_last_batch or soon:
             return
         self._agreed = trainer.global_step
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+        if trainer.strategy.reduce_boolean_decision(self._asked or self._ask(), all=False):
             self._save(trainer)
             self._end(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # The recorder runs before this callback and has saved; a training that is over ends as usual.
-        if not trainer.should_stop and trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+        asked = self._asked or self._ask()
+        if not trainer.should_stop and trainer.strategy.reduce_boolean_decision(asked, all=False):
             self._end(trainer)
 
     def _end(self, trainer: pl.Trainer) -> None:

@@ -97,6 +97,15 @@ def live_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def load() -> dict[str, list[float]]:
+    """What of the cluster is in use, and what it has: CPUs, GPUs, machines."""
+    import ray
+
+    have, free, machines = ray.cluster_resources(), ray.available_resources(), float(len(live_nodes()))
+    used = {kind: [have[kind] - free.get(kind, 0.0), have[kind]] for kind in ("CPU", "GPU") if have.get(kind)}
+    return {**used, "machines": [machines, machines]}
+
+
 def on_gpus(config: Config, nodes: list[dict[str, float]]) -> bool:
     """Whether ranks take GPUs."""
     accelerator = config.trainer.accelerator

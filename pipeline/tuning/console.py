@@ -56,8 +56,12 @@ class TrialLines(Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
         self._shares[trial.trial_id] = 1.0  # Tune sets the status only after this call
         self._update(trials)
-        error, step = trial.last_result.get("best/err1", float("nan")), trial.last_result.get("step", 0)
-        print(f"{trial}: validation error {100 * error:.2f} % after {step:,} steps", flush=True)
+        if (
+            error := trial.last_result.get("best/err1")
+        ) is not None:  # the sweep may have ended before its first report
+            print(
+                f"{trial}: validation error {100 * error:.2f} % after {trial.last_result['step']:,} steps", flush=True
+            )
 
     def on_experiment_end(self, trials: list, **_: Any) -> None:
         self._update(trials)

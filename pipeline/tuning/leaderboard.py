@@ -20,7 +20,8 @@ from pipeline.tuning.trials import Trial
 def board(sweep: str, content_hash: str, trials: Sequence[Trial], config: Config, location: Location) -> dict[str, Any]:
     """The leaderboard of the `trials` on a store, best first; those without a result last.
 
-    The status of a trial is finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was interrupted).
+    The status of a trial is finished, stopped (by the scheduler), diverged, failed, or unfinished (the sweep was interrupted,
+    or its budget spent, which its key `ended` then says).
     """
     entries = [_entry(trial, config, location) for trial in trials]
     entries.sort(key=lambda entry: (entry["val_err1"] is None, entry["val_err1"] or 0.0, entry["name"]))

@@ -82,7 +82,7 @@ def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
         _rank,  # type: ignore[arg-type]
         train_loop_config=work,
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=math.ceil(run.config.trainer.timeout_s)),
-        scaling_config=train.ScalingConfig(num_workers=_workers(run.config.trainer), use_gpu=gpus),
+        scaling_config=train.ScalingConfig(num_workers=_workers(run.config.trainer), use_gpu=gpus),  # type: ignore[arg-type]
         run_config=train.RunConfig(
             name=f"train-{run.key}",
             storage_path=str(Path(run.config.paths.runs).resolve() / "ray"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config import Config, SearchConfig, with_overrides
+from pipeline.config import BudgetConfig, Config, SearchConfig, with_overrides
 from pipeline.errors import PipelineError
 from pipeline.tuning.space import example_points
 
 
 def search_sweep(config: Config, search: SearchConfig) -> Config:
-    """The search as a sweep of its own. ASHA is off, because means over trials of unequal length compare nothing."""
-    sweep = replace(config.sweep, space=search.space, search=None, num_samples=1, reduction_factor=0)
+    """The search as a sweep of its own: a grid, every trial to its end, since means over unequal lengths compare nothing."""
+    grid: dict[str, Any] = {"searcher": "grid", "num_samples": 1, "scheduler": "asha", "reduction_factor": 0}
+    sweep = replace(config.sweep, space=search.space, search=None, budget=BudgetConfig(), **grid)
     return replace(config, sweep=sweep)
 
 

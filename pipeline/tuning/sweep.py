@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,13 @@ from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run.key import code_version, deciding
 from pipeline.tracking import location as tracking
-from pipeline.tuning.space import check_space, example_points, has_ranges, points, values_of
+from pipeline.tuning.extending import trained_elsewhere
+from pipeline.tuning.space import check_space, example_points, grid_of, has_ranges, points, values_of
 from pipeline.tuning.trial import trial_config
+from pipeline.tuning.trials import NAME as TRIALS
+from pipeline.tuning.trials import About, Trials
 
+FORMER = (("searcher", "grid"), ("scheduler", "asha"))  # what all sweeps were before there was a choice
 Role = Literal["sweep", "search"]  # search: it chooses values for a sweep
 
 
@@ -28,14 +33,19 @@ class Sweep:
     store: Path
     content_hash: str  # of the store
     num_train: int  # training images of the holdout split, as data.num_train limits them
+    num_val: int  # its validation images
     role: Role = "sweep"
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that decides the sweep's result, and the settings that Tune keeps from the sweep's start on."""
+        """All that decides the sweep's result, and the settings that Tune keeps from the sweep's start on.
+
+        A budget decides only how far it gets. Sweeps from before there were searchers and schedulers keep their names.
+        """
         config = self.config
         settings = asdict(config.sweep)
-        del settings["address"], settings["search"]
+        del settings["address"], settings["search"], settings["budget"]
+        settings = {key: value for key, value in settings.items() if (key, value) not in FORMER}
         return {
             "data": [config.data.name, self.content_hash],
             "model": asdict(config.model),
@@ -47,7 +57,7 @@ class Sweep:
             "sweep": settings,
             "code": code_version(),
             # Draws from ranges; lists say all of theirs.
-            **({"points": self.points} if has_ranges(config.sweep.space) else {}),
+            **({"points": self.points} if has_ranges(config.sweep.space) and not self.suggested else {}),
         }
 
     @cached_property
@@ -77,9 +87,41 @@ class Sweep:
         return points(self.config.sweep.space, self.config.sweep.num_samples, self.config.seed)
 
     @property
+    def suggested(self) -> bool:
+        """Whether a searcher chooses the points, each from the trials before it."""
+        return self.config.sweep.searcher == "tpe"
+
+    @property
     def size(self) -> int:
         """Trials of the whole sweep."""
-        return len(self.points)
+        return self.config.sweep.num_samples if self.suggested else len(self.points)
+
+    @property
+    def about(self) -> About:
+        """For the record of its trials."""
+        return About(
+            sweep=self.name,
+            role=self.role,
+            data=self.config.data.name,
+            facts=self.facts,
+            size=self.size,
+            max_steps=self.config.recipe.max_steps,
+            num_val=self.num_val,
+        )
+
+    def trials(self, require: Callable[[], object] = lambda: None) -> Trials:
+        """Its trials so far; of a sweep that begins, those that earlier sweeps have trained for it.
+
+        Args:
+            require: called before each write of them; may raise to prevent it.
+        """
+        begins = not (self.run / TRIALS).exists()
+        elsewhere = trained_elsewhere(self.runs, self.about, suggested=self.suggested) if begins else []
+        points = None if self.suggested else self.points
+        if points is None:
+            space = self.config.sweep.space
+            elsewhere = [trial for trial in elsewhere if grid_of(space, trial.point) is not None][: self.size]
+        return Trials(self.run, points, self.runs, self.about, elsewhere, require)
 
     @property
     def epochs(self) -> int:
@@ -105,10 +147,11 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
         PipelineError: a space that cannot be searched, or a point that cannot be trained.
     """
     opened = open_store(store)
-    train, _ = opened.split_indices("holdout", config.data.num_train)
+    train, val = opened.split_indices("holdout", config.data.num_train)
     content_hash = opened.manifest.content_hash
-    sweep = Sweep(config=config, store=store, content_hash=content_hash, num_train=len(train), role=role)
-    check_space(config.sweep.space, config.sweep.num_samples)
+    images = {"num_train": len(train), "num_val": len(val)}
+    sweep = Sweep(config=config, store=store, content_hash=content_hash, role=role, **images)
+    check_space(config.sweep.space, config.sweep.num_samples, suggested=sweep.suggested)
     for point in example_points(config.sweep.space):
         try:
             trial_config(config, point)

@@ -8,7 +8,9 @@ from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.errors import PipelineError
+from pipeline.tracking.location import PARENT_TAG
 from pipeline.tuning.cluster import on_gpus
+from pipeline.tuning.ending import Asked
 from pipeline.tuning.space import chosen
 
 
@@ -53,7 +55,8 @@ def trial_resources(config: Config, nodes: list[dict[str, float]]) -> dict[str, 
 def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str]) -> None:
     """Trains one trial; Ray Tune calls it in a process of its own.
 
-    A stop by the scheduler reaches training as `Stopped` and leaves a complete, resumable run behind.
+    A stop by the scheduler reaches training as `Stopped` and leaves a complete, resumable run behind. When the sweep ends,
+    the trial saves a checkpoint and returns.
     """
     from ray import tune
 
@@ -61,10 +64,13 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
     from pipeline.record import Net
     from pipeline.run.fit import Stopped, fit
     from pipeline.run.recorder import Validated
-    from pipeline.tracking.location import PARENT_TAG
+    from pipeline.run.stop import Interrupted
     from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
 
     changed = trial_config(from_dict(config), chosen(point))
+    asked = Asked(Path(changed.paths.runs).resolve() / tags[PARENT_TAG])
+    if asked():
+        return
     steps = epoch_steps(changed, Path(store))
     stops: list[SystemExit] = []
     reports: list[int] = []
@@ -86,11 +92,14 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
         if changed.trainer.launcher == "ray":
             fit_on_ray(changed, Path(store), tags, on_finished)
         else:
-            net = fit(changed, Path(store), tags=tags, report=report, owner=tags[PARENT_TAG])
+            net = fit(changed, Path(store), tags=tags, report=report, asked=asked, owner=tags[PARENT_TAG])
             if not reports:
                 on_finished(net)
     except DivergedError as error:
         # The result of too high a learning rate, not a failure, which Ray would repeat.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})
+    except Interrupted:
+        if not asked():
+            raise
     if stops:
         raise stops[0]  # after a return Ray would report, and wait for an answer that a stopped trial does not get

@@ -1,32 +1,36 @@
 """What a sweep has come to, trial by trial: a file of plain values, from which an interrupted sweep goes on.
 
-Ray Tune keeps a state of its own, in pickles. Those are never read: whoever can write the folder could run code with them.
+It is all that `pipeline sweep status` reads, on any machine that shares the folder. Ray Tune keeps a state of its own, in
+pickles. Those are never read: whoever can write the folder could run code with them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.record import fits
-from pipeline.run.run import RUN
+from pipeline.run import RUN
 
 NAME = "trials.json"
-PERIOD_S = 1.0  # between writes while trials run
+PERIOD_S, SHARE = 1.0, 0.05  # writes while trials run: at most one a second, and at most this share of the time
+BEAT_S = 10.0  # between writes while nothing is reported
 ENDED = "ended"  # by itself or by the scheduler, which the run's own status tells apart
 DONE = ("finished", "stopped", "diverged")  # nothing is left to train
 
 
 @dataclass
 class Trial:
-    """One point of the space.
+    """One point of the space. Times are seconds since 1970, 0 for never.
 
     Attributes:
         status: unfinished, ended, failed, or one of DONE.
@@ -41,6 +45,82 @@ class Trial:
     val_err1: float | None = None
     steps: int = 0
     reports: list[tuple[int, float]] = field(default_factory=list)
+    name: str = ""  # for people, once it has begun
+    failure: str = ""  # why it last failed, until it reports again
+    host: str = ""  # that it last ran on
+    began: float = 0.0  # last
+    over: float = 0.0  # when it last ended or failed; 0 while it trains
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What the sweep is."""
+
+    sweep: str = ""  # its name
+    role: str = "sweep"
+    data: str = ""  # name of the data set
+    facts: dict[str, Any] = field(default_factory=dict)  # see `Sweep.facts`
+    size: int = 0  # trials of the whole sweep
+    max_steps: int = 0  # of a trial whose point does not choose recipe.max_steps
+    num_val: int = 0  # validation images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """The last process that trained trials of the sweep. Times are seconds since 1970."""
+
+    host: str = ""
+    pid: int = 0
+    began: float = 0.0
+    written: float = 0.0
+    over: str = ""  # why it ended; "" while it runs, and after a kill
+    earlier_s: float = 0.0  # that earlier attempts took
+    progress: float = 0.0  # trials' worth of training when it began
+    budget: dict[str, float] = field(default_factory=dict)  # the limits that are set
+    cluster: dict[str, list[float]] = field(default_factory=dict)  # resource -> in use, in all
+
+    @property
+    def seconds(self) -> float:
+        """Of all attempts together."""
+        return self.earlier_s + max(0.0, self.written - self.began)
+
+
+@dataclass(frozen=True)
+class State:
+    """The content of a trials.json."""
+
+    about: About = About()
+    attempt: Attempt = Attempt()
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def progress(self) -> float:
+        """Trials' worth of training; an unfinished trial counts by its share of steps."""
+        return sum(self._share(trial) for trial in self.trials)
+
+    def _share(self, trial: Trial) -> float:
+        steps = trial.point.get("recipe.max_steps", self.about.max_steps)
+        return 1.0 if trial.status in DONE else min(trial.steps / steps, 1.0) if steps else 0.0
+
+
+def read(path: Path, remedy: str = "the sweep goes on from the runs that have finished") -> State:
+    """An empty state if there is none, or if it is not understood, which stderr is told."""
+    entries = read_if_whole(path)
+    try:
+        trials = tuple(
+            Trial(**{**entry, "reports": [tuple(r) for r in entry["reports"]]}) for entry in entries["trials"]
+        )
+        # Before there were these two, a sweep kept its trials alone.
+        state = State(About(**entries.get("about", {})), Attempt(**entries.get("attempt", {})), trials)
+        understood = fits(state.about, About) and fits(state.attempt, Attempt)
+        understood &= all(fits(trial, Trial) and _is_key(trial.key) for trial in trials)
+        understood &= bool(trials) or not entries or bool(state.about.sweep)
+    except (AttributeError, KeyError, TypeError):
+        state, understood = State(), not entries
+    if understood:
+        return state
+    print(f"{path} is not understood; {remedy}", file=sys.stderr)
+    return State()
 
 
 class Trials:
@@ -48,73 +128,163 @@ class Trials:
 
     Args:
         folder: of the sweep's own run.
-        points: all that the sweep trains, see `space.points`.
+        points: all that the sweep trains, see `space.points`; None: those that are there, and what `add` adds.
         runs: folder of all runs.
+        about: the sweep.
+        elsewhere: trials of other sweeps, which count as this sweep's when it begins.
         require: called before each write; may raise to prevent it.
     """
 
     def __init__(
-        self, folder: Path, points: Sequence[dict[str, Any]], runs: Path, require: Callable[[], object] = lambda: None
+        self,
+        folder: Path,
+        points: Sequence[dict[str, Any]] | None,
+        runs: Path,
+        about: About | None = None,
+        elsewhere: Sequence[Trial] = (),
+        require: Callable[[], object] = lambda: None,
     ) -> None:
-        self._path, self._runs, self._require, self._written = folder / NAME, runs, require, 0.0
-        earlier = self._read()
-        self.all = [earlier.get(_name(point), Trial(point)) for point in points]
-        self._by_name = {_name(trial.point): trial for trial in self.all}
+        self._path, self._runs, self._require, self._written = folder / NAME, runs, require, -BEAT_S
+        self._pause_s, self._is_open = PERIOD_S, False
+        earlier = read(self._path)
+        self._about, self._attempt = about or earlier.about, replace(earlier.attempt, cluster={})
+        known = {name_of(trial.point): trial for trial in earlier.trials or elsewhere}
+        if points is None:
+            self.all = list(known.values())
+        else:
+            self.all = [known.get(name_of(point), Trial(point)) for point in points]
+        self._by_name = {name_of(trial.point): trial for trial in self.all}
         self.settle()
-
-    def _read(self) -> dict[str, Trial]:
-        entries = read_if_whole(self._path)
-        try:
-            trials = [
-                Trial(**{**entry, "reports": [tuple(r) for r in entry["reports"]]}) for entry in entries["trials"]
-            ]
-        except (KeyError, TypeError):
-            trials = []
-        if (entries and not trials) or not all(fits(trial, Trial) and _is_key(trial.key) for trial in trials):
-            print(
-                f"{self._path} is not understood; the sweep goes on from the runs that have finished", file=sys.stderr
-            )
-            return {}
-        return {_name(trial.point): trial for trial in trials}
 
     @property
     def left(self) -> list[dict[str, Any]]:
         """Points that are not trained to their end, in order."""
         return [trial.point for trial in self.all if trial.status not in DONE]
 
+    @property
+    def done(self) -> int:
+        return sum(trial.status in DONE for trial in self.all)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all trials."""
+        return sum(trial.steps for trial in self.all)
+
+    @property
+    def hours(self) -> float:
+        """During which this attempt and earlier ones trained trials."""
+        return (self._now() if self._is_open else self._attempt).seconds / 3600
+
     def of(self, point: Mapping[str, Any]) -> Trial:
-        return self._by_name[_name(point)]
+        return self._by_name[name_of(point)]
+
+    def number(self, point: Mapping[str, Any]) -> int:
+        """Place of a trial in the sweep, from 0."""
+        trial = self.of(point)
+        return next(at for at, other in enumerate(self.all) if other is trial)
+
+    def add(self, point: dict[str, Any]) -> None:
+        """A trial that a searcher has suggested."""
+        self.all.append(Trial(point))
+        self._by_name[name_of(point)] = self.all[-1]
+        self.write()
+
+    def open(self, budget: Mapping[str, float]) -> None:
+        """Begins an attempt at training what is left, failed trials included."""
+        for trial in self.all:
+            trial.status = "unfinished" if trial.status == "failed" else trial.status
+        now, progress = time.time(), self._state().progress
+        self._attempt = Attempt(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            began=now,
+            written=now,
+            earlier_s=self._attempt.seconds,
+            progress=progress,
+            budget=dict(budget),
+        )
+        self._is_open = True
+        self.write()
+
+    def close(self, why: str) -> None:
+        """Ends the attempt; trials that have ended get their status."""
+        self.settle()
+        self._attempt = replace(self._now(), over=why, cluster={})
+        self._is_open = False
+        self.write()
+
+    def beat(self, load: Callable[[], dict[str, list[float]]]) -> None:
+        """Writes a sign of life with the cluster's load, if none was written for a while."""
+        if time.monotonic() - self._written > max(BEAT_S, self._pause_s):
+            self._attempt = replace(self._attempt, cluster=load())
+            self.write()
+
+    def begin(self, point: Mapping[str, Any], name: str) -> None:
+        trial = self.of(point)
+        trial.name, trial.began, trial.over = name, time.time(), 0.0
 
     def report(self, point: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Takes up a trial's report to Ray Tune."""
         trial = self.of(point)
         trial.key, trial.error = result.get("key") or "", result.get("error", "")
         trial.val_err1, trial.steps = result["best/err1"], result["step"]
+        trial.failure, trial.host = "", result.get("hostname", "")
         if not any(epoch >= result["epoch"] for epoch, _ in trial.reports):
             trial.reports.append((result["epoch"], result["val/err1"]))
-        if time.monotonic() - self._written > PERIOD_S:
+        if time.monotonic() - self._written > self._pause_s:
             self.write()
 
-    def end(self, point: Mapping[str, Any], status: str) -> None:
-        """`status` is ENDED or failed."""
-        self.of(point).status = status
+    def end(self, point: Mapping[str, Any]) -> None:
+        """The trial has ended by itself or by the scheduler."""
+        trial = self.of(point)
+        trial.status, trial.over = ENDED, time.time()
+        self._settle(trial)
+        self.write()
+
+    def leave(self, point: Mapping[str, Any]) -> None:
+        """The trial has ended because the sweep does: it is unfinished, unless it came to its end."""
+        self.end(point)
+        if (trial := self.of(point)).status == "stopped":
+            trial.status = "unfinished"
+            self.write()
+
+    def fail(self, point: Mapping[str, Any], failure: str, host: str, *, for_good: bool) -> None:
+        """`failure` is a sentence; `host` may be "" for the one that the trial last reported from."""
+        trial = self.of(point)
+        trial.failure, trial.host, trial.over = failure, host or trial.host, time.time() if for_good else 0.0
+        trial.status = "failed" if for_good else trial.status
         self.write()
 
     def settle(self) -> None:
         """Gives trials that have ended their status, and takes it from finished ones whose run is no longer there."""
         for trial in self.all:
-            finished = bool(trial.key) and read_if_whole(self._runs / trial.key / RUN).get("status") == "finished"
-            if trial.status == ENDED:
-                trial.status = "diverged" if trial.error else "finished" if finished else "stopped"
-            elif trial.status == "finished" and not finished:
-                trial.status = "unfinished"
+            self._settle(trial)
+
+    def _settle(self, trial: Trial) -> None:
+        if trial.status not in (ENDED, "finished"):
+            return
+        finished = bool(trial.key) and read_if_whole(self._runs / trial.key / RUN).get("status") == "finished"
+        if trial.status == ENDED:
+            trial.status = "diverged" if trial.error else "finished" if finished else "stopped"
+        elif not finished:
+            trial.status = "unfinished"
+
+    def _state(self) -> State:
+        return State(self._about, self._attempt, tuple(self.all))
+
+    def _now(self) -> Attempt:
+        return replace(self._attempt, written=time.time())
 
     def write(self) -> None:
-        write_json(self._path, {"trials": [asdict(trial) for trial in self.all]}, require=self._require)
+        begun = time.monotonic()
+        if self._is_open:
+            self._attempt = self._now()
+        write_json(self._path, asdict(self._state()), require=self._require)
         self._written = time.monotonic()
+        self._pause_s = max(PERIOD_S, (self._written - begun) / SHARE)
 
 
-def _name(point: Mapping[str, Any]) -> str:
+def name_of(point: Mapping[str, Any]) -> str:
     return json.dumps(point, sort_keys=True)
 
 

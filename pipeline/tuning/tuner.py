@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import Config, leaves
-from pipeline.errors import PipelineError, hint, printable
+from pipeline.errors import PipelineError, hint
 from pipeline.run.claim import Claim, claimed
 from pipeline.run.stop import Interrupted
 from pipeline.tracking import location as tracking
@@ -21,11 +19,10 @@ from pipeline.tracking.lineage import machine, source
 from pipeline.tracking.location import first_line
 from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
 from pipeline.tuning import leaderboard
-from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, side_by_side
+from pipeline.tuning.ending import Ending, limits
+from pipeline.tuning.room import Room, join_cluster
 from pipeline.tuning.search import choices, is_shortened, main_sweep, outcome, search_sweep, sentence
-from pipeline.tuning.space import chosen, for_tune, trial_name
 from pipeline.tuning.sweep import Sweep, checked
-from pipeline.tuning.trial import run_trial, trial_resources
 from pipeline.tuning.trials import NAME as TRIALS
 from pipeline.tuning.trials import Trials
 
@@ -67,85 +64,65 @@ def _run(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
 
 def _track(sweep: Sweep, claim: Claim, tags: dict[str, str]) -> dict[str, Any]:
     """Runs the sweep as a run in MLflow, the parent of the trials' runs. A sweep that the cluster cannot hold is no run."""
-    trials = Trials(sweep.run, sweep.points, sweep.runs, claim.require)
+    trials = sweep.trials(claim.require)
+    if trials.done:
+        print(f"{trials.done} of {sweep.size} trials are there already")
+    ending = Ending(sweep.run, sweep.config.sweep.budget, trials)
     shipper = Shipper(sweep.run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
     try:
-        room = _join(sweep) if trials.left else None
-        return _journaled(sweep, claim, trials, room, tags)
+        room = join_cluster(sweep) if trials.done < sweep.size and not ending.why else None
+        return _journaled(sweep, claim, trials, ending, room, tags)
     finally:
         shipper.close()
 
 
-def _journaled(sweep: Sweep, claim: Claim, trials: Trials, room: Room | None, tags: dict[str, str]) -> dict[str, Any]:
+def _journaled(
+    sweep: Sweep, claim: Claim, trials: Trials, ending: Ending, room: Room | None, tags: dict[str, str]
+) -> dict[str, Any]:
     config, run = sweep.config, sweep.run
     own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
-    settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items()}
+    # MLflow keeps a parameter as it was first logged, and a later attempt may have a larger budget.
+    settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items() if key != "budget"}
     journal = Journal(run, claim.require)
     journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**tags, **machine(), **own})
     status = "KILLED"
     try:
         if room is not None:
-            _train(sweep, trials, room, {**tags, tracking.PARENT_TAG: sweep.name})
+            _train(sweep, trials, ending, room, {**tags, tracking.PARENT_TAG: sweep.name})
         _ship_trials(sweep)
         board = leaderboard.board(sweep.name, sweep.content_hash, trials.all, config, sweep.location)
+        if ending.by_budget and trials.done < sweep.size:
+            board["ended"] = ending.why
         leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
         write_json(run / "leaderboard.json", board, require=claim.require)
         journal.artifact(run / "leaderboard.json", "sweep")
-        _check_complete(sweep, board["trials"])
-        journal.metrics(len(board["trials"]), {"best/err1": board["trials"][0]["val_err1"]})
+        _check_complete(sweep, trials, ending)
+        if board["trials"] and (best := board["trials"][0]["val_err1"]) is not None:
+            journal.metrics(trials.done, {"best/err1": best})
         status = "FINISHED"
         return board
     finally:
         journal.end(status)
 
 
-def _check_complete(sweep: Sweep, trials: list[dict[str, Any]]) -> None:
-    if left := sum(trial["status"] == "unfinished" for trial in trials):
-        raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished")
-    if failed := [trial["name"] for trial in trials if trial["status"] == "failed"]:
-        raise PipelineError(
-            f"{len(failed)} of {len(trials)} trials failed ({'; '.join(failed)}){_reasons(sweep.folder)}; their errors are "
-            f"in {sweep.folder}/*/error.txt; run the same command to repeat them; the others are kept"
+def _check_complete(sweep: Sweep, trials: Trials, ending: Ending) -> None:
+    failed = [trial for trial in trials.all if trial.status == "failed"]
+    left = sweep.size - trials.done - len(failed)
+    if left and not ending.by_budget:
+        raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished{ending.why and f': {ending.why}'}")
+    if failed:
+        failures = "; ".join(
+            dict.fromkeys(f"{trial.failure}{trial.host and f' (on {trial.host})'}" for trial in failed)
         )
+        raise PipelineError(
+            f"{len(failed)} of {sweep.size} trials failed ({'; '.join(trial.name for trial in failed)}): {failures}; their "
+            f"errors are in {sweep.folder}/*/error.txt; {hint('sweep retry')} repeats them; the others are kept"
+        )
+    if left:
+        print(f"{ending.why}; {left} of {sweep.size} trials are left, and a larger budget goes on with them")
 
 
-def _reasons(folder: Path) -> str:
-    """The last line of each error, once, where Tune could write them."""
-    errors = [path.read_text(errors="replace").strip() for path in sorted(folder.glob("*/error.txt"))]
-    lines = dict.fromkeys(printable(error.splitlines()[-1]) for error in errors if error)
-    return f": {'; '.join(lines)}" if lines else ""
-
-
-@dataclass(frozen=True)
-class Room:
-    """What the cluster gives a sweep."""
-
-    resources: dict[str, float]  # set aside for a trial
-    at_once: int  # trials; 0 for as many as there is room for
-
-
-def _join(sweep: Sweep) -> Room:
-    """Joins the Ray cluster.
-
-    Raises:
-        PipelineError: it does not answer, or cannot hold a trial.
-    """
-    config = sweep.config
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # A stopped trial ships its journal before its thread ends; an actor whose thread takes longer is not reused.
-    join(config, log_to_driver=False, runtime_env={"env_vars": {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}})
-    check_tracking(sweep.location)
-    nodes = live_nodes()
-    check_precision(config, nodes)
-    resources, at_once = trial_resources(config, nodes), config.sweep.max_concurrent
-    if config.trainer.world_size > 1:
-        # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
-        room = side_by_side(config, nodes)
-        at_once = min(at_once or room, room)
-    return Room(resources, at_once)
-
-
-def _train(sweep: Sweep, trials: Trials, room: Room, tags: dict[str, str]) -> None:
+def _train(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[str, str]) -> None:
     """Runs the trials that are left on Ray.
 
     Args:
@@ -153,17 +130,19 @@ def _train(sweep: Sweep, trials: Trials, room: Room, tags: dict[str, str]) -> No
     """
     import ray
 
+    from pipeline.tuning.experiment import tuner
+
     # Trials look up their parent in MLflow; if MLflow does not answer in time, they start without one.
     wait_for_run(sweep.run, patience_s=20, location=sweep.location)
     if sweep.folder.is_symlink():
         sweep.folder.unlink()
     elif sweep.folder.exists():
         shutil.rmtree(sweep.folder)  # of an earlier attempt, which Tune is not to find
+    trials.open(limits(sweep.config.sweep.budget))
     try:
-        _tuner(sweep, trials, room, tags).fit()
+        tuner(sweep, trials, ending, room, tags).fit()
     finally:
-        trials.settle()
-        trials.write()
+        trials.close(ending.why or ("all trials are done" if trials.done == sweep.size else "it was interrupted"))
     if any(trial.status == "unfinished" for trial in trials.all):
         ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
 
@@ -174,67 +153,6 @@ def _ship_trials(sweep: Sweep) -> None:
         ship_all(sweep.runs, sweep.location)
     except Exception as error:  # MLflow raises many kinds; the journals keep the runs
         print(f"MLflow does not have all trials yet ({first_line(error)}); {hint('sync')} ships them", file=sys.stderr)
-
-
-def _tuner(sweep: Sweep, trials: Trials, room: Room, tags: dict[str, str]) -> Any:
-    """Tune's Tuner of the trials that are left."""
-    from ray import tune
-    from ray.tune.search import BasicVariantGenerator
-
-    from pipeline.tuning.console import TrialLines
-    from pipeline.tuning.resuming import Recording
-
-    config = sweep.config
-    work = tune.with_parameters(run_trial, config=config.to_dict(), store=str(sweep.store.resolve()), tags=tags)
-
-    def name(trial: Any) -> str:
-        return trial_name(chosen(trial.config), config)
-
-    return tune.Tuner(
-        tune.with_resources(work, tune.PlacementGroupFactory([room.resources])),
-        param_space=for_tune(trials.left),
-        tune_config=tune.TuneConfig(
-            metric="val/err1",
-            mode="min",
-            scheduler=_scheduler(sweep, trials),
-            search_alg=BasicVariantGenerator(max_concurrent=room.at_once),
-            # A stopped trial's process must end for its ranks to end.
-            reuse_actors=config.trainer.world_size == 1,
-            trial_name_creator=name,
-            trial_dirname_creator=lambda trial: "-".join([*re.findall(r"[\w.]+", name(trial)), trial.trial_id]),
-        ),
-        run_config=tune.RunConfig(
-            name=sweep.name,
-            storage_path=str(sweep.folder.parent),
-            failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
-            callbacks=[
-                TrialLines(
-                    sweep.role, sweep.size, sweep.size - len(trials.left), config.recipe.max_steps, room.resources
-                ),
-                Recording(trials),
-            ],
-            verbose=0,
-        ),
-    )
-
-
-def _scheduler(sweep: Sweep, trials: Trials) -> Any:
-    """ASHA over epochs, or no scheduler."""
-    from ray.tune.schedulers import FIFOScheduler
-
-    from pipeline.tuning.resuming import ResumedASHA
-
-    config = sweep.config
-    if not config.sweep.reduction_factor:
-        return FIFOScheduler()
-    return ResumedASHA(
-        trials,
-        time_attr="epoch",
-        # One more than there are: a stop at the last validation would make a finished run a stopped one.
-        max_t=sweep.epochs + 1,
-        grace_period=min(config.sweep.grace_epochs, sweep.epochs),
-        reduction_factor=config.sweep.reduction_factor,
-    )
 
 
 def _print_changes(sweep: Sweep) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from pipeline.evaluation.intervals import mcnemar_exact, newcombe, paired_bootstrap, wilson
 
@@ -11,6 +12,13 @@ def test_wilson_by_hand():
     assert wilson(4, 9) == pytest.approx((0.18878, 0.73335), abs=1e-5)
     assert wilson(0, 10) == (0.0, pytest.approx(0.27753, abs=1e-5))
     assert wilson(10, 10) == (pytest.approx(0.72247, abs=1e-5), 1.0)
+
+
+@pytest.mark.parametrize("n", [1, 7, 150, 10_000])
+def test_wilson_is_scipys(n):
+    for errors in {0, 1, n // 10, n // 2, n - 1, n}:
+        interval = binomtest(errors, n).proportion_ci(confidence_level=0.95, method="wilson")
+        assert wilson(errors, n) == pytest.approx((interval.low, interval.high), abs=1e-14)
 
 
 def test_wilson_covers_the_true_error_at_its_nominal_rate():

@@ -20,6 +20,8 @@ from runs import (
     Workspaces,
     assert_same_training,
     assert_tracked_as,
+    checkpoint,
+    composed,
     cut,
     metrics,
     no_more,
@@ -31,7 +33,9 @@ from runs import (
 from pipeline.atomic import read_json, write_json
 from pipeline.learn.training.classifier import Classifier
 from pipeline.record import from_json
+from pipeline.run.fit import fit
 from pipeline.run.recorder import Recorder, Validated
+from pipeline.run.stop import Interrupted
 
 SLOW = pytest.mark.slow
 
@@ -155,6 +159,18 @@ def test_a_changed_configuration_starts_anew_beside_the_old_run(workspace: Works
     steps = [json.loads(line).get("step") for line in (new / "journal.jsonl").read_text().splitlines()]
     assert steps[1] == 1  # from the first step on
     assert (old / "best.safetensors").read_bytes() == kept != (new / "best.safetensors").read_bytes()
+
+
+def test_a_training_that_is_asked_to_stop_saves_a_checkpoint_and_goes_on(
+    workspace: Workspaces, reference: Path
+) -> None:
+    root, answers = workspace(), iter([*[False] * 20, True])
+    with pytest.raises(Interrupted, match="stopped at step 21"):
+        fit(composed(root, *TINY), root / "data/store/digits", asked=lambda: next(answers), track=False)
+    assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
+    assert checkpoint(root)["global_step"] == 21
+    assert train(root).complete
+    assert_same_training(root, reference)
 
 
 def test_a_training_that_a_scheduler_stopped_is_whole_and_can_go_on(workspace: Workspaces, reference: Path) -> None:

@@ -66,7 +66,7 @@ def test_tf32_needs_gpus(workspace: Workspaces) -> None:
 
 
 def sweep(config: Config, num_train: int = 1150) -> Sweep:
-    return Sweep(config=config, store=Path(), content_hash="hash", num_train=num_train)
+    return Sweep(config=config, store=Path(), content_hash="hash", num_train=num_train, num_val=150)
 
 
 def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspaces) -> None:

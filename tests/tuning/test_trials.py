@@ -11,10 +11,10 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from pipeline.atomic import write_json
-from pipeline.run.run import RUN
+from pipeline.run import RUN
 from pipeline.tuning.resuming import ResumedASHA
 from pipeline.tuning.space import POINT
-from pipeline.tuning.trials import ENDED, NAME, Trials
+from pipeline.tuning.trials import NAME, About, Trials, read
 
 POINTS = [{"recipe.lr": lr, "model.depth": 8} for lr in (0.4, 0.2, 0.1, 0.05)]
 
@@ -51,14 +51,14 @@ def test_what_has_ended_is_not_left_and_what_was_interrupted_or_failed_is(tmp_pa
     for at, status in enumerate(("finished", "stopped", "running")):
         report(trials, at, 0.1 * (at + 1))
         run_is(tmp_path, at, status)
-    trials.end(POINTS[0], ENDED)
-    trials.end(POINTS[1], ENDED)
-    trials.end(POINTS[3], "failed")
+    trials.end(POINTS[0])
+    trials.end(POINTS[1])
+    trials.fail(POINTS[3], "no memory", "node7", for_good=True)
     trials = opened(tmp_path)
     assert statuses(trials) == ["finished", "stopped", "unfinished", "failed"] and trials.left == POINTS[2:]
     assert [trial.val_err1 for trial in trials.all] == [0.1, 0.2, pytest.approx(0.3), None]
     report(trials, 3, 1.0, epoch=0, key="", error="the loss is NaN")
-    trials.end(POINTS[3], ENDED)
+    trials.end(POINTS[3])
     assert statuses(opened(tmp_path))[3] == "diverged"
 
 
@@ -66,7 +66,7 @@ def test_a_finished_trial_whose_run_is_gone_trains_again(tmp_path: Path) -> None
     trials = opened(tmp_path)
     report(trials, 0, 0.1)
     run_is(tmp_path, 0, "finished")
-    trials.end(POINTS[0], ENDED)
+    trials.end(POINTS[0])
     trials.settle()
     trials.write()
     assert opened(tmp_path).left == POINTS[1:]
@@ -102,6 +102,61 @@ def test_a_file_that_is_not_understood_is_told_and_all_is_left(content: bytes, t
     assert opened(tmp_path).left == POINTS
 
 
+def test_what_ends_with_its_sweep_is_unfinished_unless_it_came_to_its_end(tmp_path: Path) -> None:
+    trials = opened(tmp_path)
+    for at, status in enumerate(("finished", "interrupted", "running")):
+        report(trials, at, 0.1)
+        run_is(tmp_path, at, status)
+        trials.leave(POINTS[at])
+    report(trials, 3, 1.0, epoch=0, key="", error="the loss is NaN")
+    trials.leave(POINTS[3])
+    assert statuses(opened(tmp_path)) == ["finished", "unfinished", "unfinished", "diverged"]
+
+
+def test_a_failure_keeps_its_sentence_and_host_until_the_trial_reports_again(tmp_path: Path) -> None:
+    trials = opened(tmp_path)
+    report(trials, 0, 0.3, hostname="node3")
+    trials.fail(POINTS[0], "a node was lost", "", for_good=False)
+    trials.fail(POINTS[1], "no memory", "node7", for_good=True)
+    kept = read(tmp_path / "sweep" / NAME).trials
+    assert [(t.status, t.failure, t.host, t.over > 0) for t in kept[:2]] == [
+        ("unfinished", "a node was lost", "node3", False),
+        ("failed", "no memory", "node7", True),
+    ]
+    trials = opened(tmp_path)
+    trials.open({})
+    assert statuses(trials) == ["unfinished"] * 4 and trials.of(POINTS[1]).failure == "no memory"
+    report(trials, 1, 0.2)
+    assert trials.of(POINTS[1]).failure == ""
+
+
+def test_hours_and_steps_are_those_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1e9]
+    monkeypatch.setattr("pipeline.tuning.trials.time.time", lambda: now[0])
+    for _ in range(3):
+        trials = opened(tmp_path)
+        now[0] += 86_400  # between attempts
+        trials.open({"hours": 9.0})
+        now[0] += 3_600
+        trials.write()  # then the process is killed
+    assert trials.hours == pytest.approx(3.0)
+    trials.close("done")
+    now[0] += 86_400
+    assert opened(tmp_path).hours == pytest.approx(3.0)
+
+
+def test_a_searcher_adds_trials_and_they_are_there_when_the_sweep_goes_on(tmp_path: Path) -> None:
+    def suggesting() -> Trials:
+        return Trials(tmp_path / "sweep", None, tmp_path / "runs", About(sweep="sweep-1", size=9))
+
+    trials = suggesting()
+    trials.write()
+    assert suggesting().all == []
+    for point in POINTS[:2]:
+        trials.add(point)
+    assert suggesting().left == POINTS[:2] and suggesting().number(POINTS[1]) == 1
+
+
 SETTINGS = {
     "time_attr": "epoch",
     "metric": "val/err1",
@@ -129,8 +184,8 @@ def test_asha_decides_after_an_interruption_as_without_one(tmp_path: Path) -> No
             report(trials, at, errors[at][epoch], epoch)
     run_is(tmp_path, 0, "finished")
     run_is(tmp_path, 1, "stopped")
-    trials.end(POINTS[0], ENDED)
-    trials.end(POINTS[1], ENDED)
+    trials.end(POINTS[0])
+    trials.end(POINTS[1])
     trials = opened(tmp_path)
     resumed = ResumedASHA(trials, **SETTINGS)
     assert decisions(resumed, 2, {2: 0.25, 4: 0.09}, "again-2") == expected[2][1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
 from processes import Command, execute, until
+from runs import composed
 
 from pipeline.atomic import read_json, write_json
+from pipeline.run.run import identify
 from pipeline.tracking.location import client, locate
+from pipeline.tuning.trial import trial_config
 
 TINY = (
     *("recipe.max_steps=34", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
@@ -186,6 +191,105 @@ def test_a_stopped_trial_is_resumable_and_not_finished(workspace):
     run(root, "recipe.max_steps=170", space, "sweep.reduction_factor=4", IN_TURN)
     assert [trial["status"] for trial in trials(root)] == [trial["status"] for trial in before]
     assert sorted(begun(root).values()) == [1, 1, 1, 2]  # ASHA stops the last again; the others stay as they are
+
+
+RATES = "sweep.space={model.depth:[8],recipe.lr:{loguniform:[0.01,0.2]}}"
+TPE = ("sweep.searcher=tpe", RATES, IN_TURN, "recipe.max_steps=17")
+
+
+def state(root: Path) -> dict[str, Any]:
+    """Of the last sweep."""
+    paths = (root / "runs").glob("sweep-*/trials.json")
+    return read_json(max(paths, key=lambda path: path.stat().st_mtime))
+
+
+def suggestions(root: Path) -> list[float]:
+    return [trial["point"]["recipe.lr"] for trial in state(root)["trials"]]
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_of_tpe_goes_on_as_if_it_had_not_been_and_more_samples_extend_it(workspace):
+    root, whole = workspace(), workspace()
+    first = start(root, *TPE, "sweep.num_samples=12")
+    kill_when(first, lambda: len(begun(root)) == 4, "the fourth trial")
+    output = run(root, *TPE, "sweep.num_samples=12")
+    assert "3 of 12 trials are there already" in output
+    assert [trial["status"] for trial in trials(root)] == ["finished"] * 12 == ["finished"] * len(begun(root))
+    output = run(root, *TPE, "sweep.num_samples=14")
+    assert "12 of 14 trials are there already" in output and len(begun(root)) == 14
+    assert sorted(begun(root).values()) == [1] * 13 + [2]
+    run(whole, *TPE, "sweep.num_samples=14")
+    assert suggestions(root) == suggestions(whole)
+    assert {trial["key"] for trial in trials(root)} == {trial["key"] for trial in trials(whole)}
+
+
+@pytest.mark.slow
+def test_tpe_with_hyperband_stops_trials_side_by_side(workspace):
+    root, scheduler = workspace(), ("sweep.scheduler=hyperband", "sweep.reduction_factor=2")
+    run(root, "sweep.searcher=tpe", RATES, "sweep.num_samples=8", "recipe.max_steps=136", *scheduler)
+    statuses = [trial["status"] for trial in trials(root)]
+    assert len(statuses) == 8 and set(statuses) == {"finished", "stopped"}
+
+
+@pytest.mark.slow
+def test_a_budget_ends_a_sweep_with_the_best_so_far_and_a_larger_one_goes_on(workspace):
+    root = workspace()
+    sweep = ("sweep.space={model.depth:[8],seed:[0,1,2,3]}", TO_THE_END, IN_TURN)
+    output = run(root, *sweep, "sweep.budget.trials=1")
+    assert "sweep.budget.trials=1 is spent; 3 of 4 trials are left" in output
+    assert [trial["status"] for trial in trials(root)] == ["finished", *["unfinished"] * 3]
+    (parent,) = [run for run in tracked(root) if run.data.tags["pipeline.kind"] == "sweep"]
+    assert parent.info.status == "FINISHED" and parent.data.metrics["best/err1"] == trials(root)[0]["val_err1"]
+    before = state(root)
+    assert "is spent" in run(root, *sweep, "sweep.budget.trials=1") and state(root) == before  # Ray is not started
+    # One trial of 34 steps is done; the limit is met while the third one trains, which may just come to its end.
+    output = run(root, *sweep, "sweep.budget.steps=69")
+    assert "1 of 4 trials are there already" in output
+    assert re.search(r"sweep\.budget\.steps=69 is spent; [12] of 4 trials are left", output), output
+    run(root, *sweep, "sweep.budget.hours=9")
+    assert [trial["status"] for trial in trials(root)] == ["finished"] * 4
+    assert len(tracked(root)) == 5 and {run.info.status for run in tracked(root)} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_asked_to_stop_saves_its_trials_and_goes_on(workspace):
+    root, long = workspace(), "recipe.max_steps=3400"
+    first = start(root, TWO_RATES, IN_TURN, long)
+    wait(first, lambda: list((root / "runs").glob("*/last.ckpt")), "a checkpoint")
+    asked = Command(root, "-m", "pipeline", "sweep", "status", target=execute)
+    assert asked.wait() == 0 and "1 running, 1 waiting" in asked.output, asked.output
+    asked = Command(root, "-m", "pipeline", "sweep", "stop", target=execute)
+    assert asked.wait() == 0 and "to end: its trials save a checkpoint" in asked.output, asked.output
+    assert first.wait(PATIENCE_S) == 75, first.output
+    assert "stopped with 2 of 2 trials unfinished" in first.output and "(pipeline sweep stop)" in first.output
+    (folder,) = {path.parent for path in (root / "runs").glob("*/last.ckpt")}
+    kept = read_json(folder / "run.json")
+    assert kept["status"] == "interrupted" and 0 < kept["step"] < 3400
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == kept["step"]
+    assert {run.info.status for run in tracked(root)} == {"KILLED"}
+    run(root, TWO_RATES, IN_TURN, long)
+    assert [trial["status"] for trial in trials(root)] == ["finished"] * 2
+    assert {run.info.status for run in tracked(root)} == {"FINISHED"} and len(tracked(root)) == 3
+
+
+@pytest.mark.slow
+def test_a_trial_that_failed_is_told_with_its_reason_and_repeated(workspace):
+    root = workspace()
+    overrides = (TWO_RATES, TO_THE_END, IN_TURN, "sweep.max_failures=0")
+    config = composed(root, *TINY, *overrides)
+    bad = identify(trial_config(config, {"model.depth": 8, "recipe.lr": 0.05}), root / "data/store/digits", track=False)
+    bad.folder.mkdir(parents=True)
+    (bad.folder / "last.ckpt").write_bytes(b"torn")
+    output = run(root, *overrides, code=2)
+    assert "1 of 2 trials failed (ResNet-8, lr 0.05)" in output and "last.ckpt is damaged" in output
+    status = Command(root, "-m", "pipeline", "sweep", "status", target=execute)
+    assert status.wait() == 0 and "1 of 2 done: 1 finished, 1 failed" in status.output
+    assert re.search(r"failure   ResNet-8, lr 0\.05 on [\w.]+: .*last\.ckpt is damaged", status.output), status.output
+    (bad.folder / "last.ckpt").unlink()
+    command = Command(root, "-m", "pipeline", "sweep", "retry", *TINY, *overrides, target=execute)
+    assert command.wait(PATIENCE_S) == 0 and "1 failed trials of sweep-" in command.output, command.output
+    assert [trial["status"] for trial in trials(root)] == ["finished"] * 2
+    assert begun(root)[trials(root)[0]["key"]] + begun(root)[trials(root)[1]["key"]] == 3
 
 
 def test_an_impossible_point_of_the_grid_is_refused_before_ray_starts(workspace):

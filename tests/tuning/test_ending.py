@@ -1,0 +1,69 @@
+"""What ends a sweep before its last trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.atomic import write_json
+from pipeline.config import BudgetConfig
+from pipeline.run import RUN
+from pipeline.tuning import ending as module
+from pipeline.tuning.ending import STOP, Asked, Ending, ask
+from pipeline.tuning.trials import Trials
+
+POINTS = [{"seed": seed} for seed in range(4)]
+
+
+def begun(root: Path, steps: int = 0, done: int = 0) -> Trials:
+    trials = Trials(root / "sweep", POINTS, root / "runs")
+    trials.open({})
+    for at in range(done):
+        key = f"{at:012x}"
+        write_json(root / "runs" / key / RUN, {"status": "finished"})
+        trials.report(POINTS[at], {"key": key, "epoch": 1, "step": steps, "val/err1": 0.1, "best/err1": 0.1})
+        trials.end(POINTS[at])
+    return trials
+
+
+@pytest.fixture(autouse=True)
+def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "sentence"),
+    [
+        (BudgetConfig(), ""),
+        (BudgetConfig(trials=3, steps=201, hours=1), ""),
+        (BudgetConfig(trials=2), "sweep.budget.trials=2 is spent"),
+        (BudgetConfig(steps=200), "sweep.budget.steps=200 is spent"),
+        (BudgetConfig(hours=1e-9), "sweep.budget.hours=1e-09 is spent"),
+    ],
+)
+def test_a_budget_that_is_spent_ends_the_sweep_and_asks_its_trials(budget: BudgetConfig, sentence: str, tmp_path: Path):
+    trials = begun(tmp_path)
+    ending, asked = Ending(tmp_path / "sweep", budget, trials), Asked(tmp_path / "sweep")
+    if not budget.hours:  # which is never quite unspent
+        assert not ending() and not asked()
+    for at, trial in enumerate(begun(tmp_path, steps=100, done=2).all):
+        trials.all[at].status, trials.all[at].steps = trial.status, trial.steps
+    assert (ending(), ending.why, ending.by_budget) == (bool(sentence), sentence, bool(sentence))
+    if not budget.hours:
+        assert asked() == bool(sentence)
+    # A larger budget goes on, and what is left of the request does not end it.
+    assert not Ending(tmp_path / "sweep", BudgetConfig(trials=4), trials)()
+
+
+def test_a_request_ends_a_sweep_that_has_no_budget(tmp_path: Path):
+    trials = begun(tmp_path)
+    ending, asked = Ending(tmp_path / "sweep", BudgetConfig(), trials), Asked(tmp_path / "sweep")
+    assert not ending() and not asked()
+    ask(tmp_path / "sweep")
+    assert ending() and asked() and not ending.by_budget
+    assert "asked for it (pipeline sweep stop)" in ending.why
+    (tmp_path / "sweep" / STOP).write_bytes(b"torn")
+    damaged = Ending(tmp_path / "sweep", BudgetConfig(), trials)
+    (tmp_path / "sweep" / STOP).write_bytes(b"torn")
+    assert damaged() and "stop.json asked for it" in damaged.why

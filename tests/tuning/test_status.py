@@ -1,0 +1,141 @@
+"""`pipeline sweep status` on the folders of sweeps."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from imports import ROOT
+from runs import Workspaces
+
+from pipeline.atomic import write_json
+from pipeline.cli import main
+from pipeline.run import RUN
+from pipeline.tuning import trials as module
+from pipeline.tuning.ending import STOP
+from pipeline.tuning.status import Watched, lines, watched
+from pipeline.tuning.trials import About, Attempt, State, Trial, Trials
+
+POINTS = [{"recipe.lr": 0.01 * (at + 1)} for at in range(6)]
+
+
+def begun(runs: Path, name: str, data: str = "digits", budget: dict[str, float] | None = None) -> Trials:
+    """A sweep of six trials that this process runs: one has finished, one failed, one trains."""
+    of = About(sweep=name, data=data, size=6, max_steps=100, num_val=150)
+    trials = Trials(runs / name, POINTS, runs, of)
+    trials.open(budget or {})
+    for at, steps in ((0, 100), (1, 0), (2, 50)):
+        trials.begin(POINTS[at], f"lr {at}")
+        result = {"key": f"{at:012x}", "epoch": 1, "step": steps, "val/err1": 0.3, "best/err1": 0.3 - 0.1 * at}
+        trials.report(POINTS[at], {**result, "hostname": "node1"})
+    write_json(runs / f"{0:012x}" / RUN, {"status": "finished"})
+    trials.all[0].status = "finished"
+    trials.fail(POINTS[1], "no memory", "node7", for_good=True)
+    return trials
+
+
+def printed(runs: Path, name: str = "", data: str = "digits") -> str:
+    return "\n".join(line for sweep in watched(runs, data, name) for line in lines(sweep))
+
+
+def test_it_tells_trials_by_state_the_best_with_its_interval_and_failures_with_their_host(tmp_path: Path):
+    trials = begun(tmp_path, "sweep-1", budget={"hours": 2.0})
+    trials._attempt = replace(trials._attempt, began=trials._attempt.began - 3600, progress=0.5)
+    trials._written = -1e9
+    trials.beat(lambda: {"CPU": [3.0, 4.0], "machines": [2.0, 2.0]})
+    text = printed(tmp_path)
+    assert f"sweep-1 of digits: running for 60 min (process {os.getpid()} on {socket.gethostname()})" in text
+    assert "1 of 6 done: 1 running, 3 waiting, 1 finished, 1 failed" in text
+    # 15 of 150: Wilson's interval, centre (0.1 + z**2 / 300) / (1 + z**2 / 150).
+    assert "lr 2: validation error 10.00 % (95 % interval 6.15 to 15.84 %, of 150 images) after 50 steps" in text
+    assert "1 trials an hour" in text and "takes 4.5 h if no more" in text
+    assert "1 of 2 hours" in text and "3 of 4 CPU in use on 2 machines" in text
+    assert "failure   lr 1 on node7: no memory" in text
+    trials.close("sweep.budget.hours=2 is spent")
+    ended = printed(tmp_path)
+    assert "ended 0 s ago" in ended and "sweep.budget.hours=2 is spent" in ended
+    assert "1 interrupted" in ended and "an hour" not in ended and "CPU" not in ended
+
+
+def test_a_sweep_whose_process_was_killed_or_is_silent_elsewhere_does_not_run(tmp_path: Path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    state, now = State(About(sweep="sweep-1")), module.time.time()
+    for attempt, runs_now in (
+        (Attempt(host=socket.gethostname(), pid=os.getpid(), began=now, written=now - 9e5), True),
+        (Attempt(host=socket.gethostname(), pid=ended.pid, began=now, written=now), False),
+        (Attempt(host="elsewhere", pid=1, began=now, written=now - 5), True),
+        (Attempt(host="elsewhere", pid=1, began=now, written=now - 500), False),
+        (Attempt(host="elsewhere", pid=1, began=now, written=now, over="all trials are done"), False),
+        (Attempt(), False),
+    ):
+        assert Watched(tmp_path, replace(state, attempt=attempt)).runs_now == runs_now
+    killed = Watched(tmp_path, replace(state, attempt=Attempt(host="elsewhere", pid=1, written=now - 500)))
+    assert "it was killed, or its machine cannot be reached" in next(lines(killed))
+
+
+def test_running_sweeps_come_before_the_last_one_and_a_name_chooses(tmp_path: Path):
+    first, second = begun(tmp_path, "sweep-1"), begun(tmp_path, "sweep-2")
+    begun(tmp_path, "sweep-3", data="cifar10")
+    assert {sweep.folder.name for sweep in watched(tmp_path, "digits")} == {"sweep-1", "sweep-2"}
+    second.close("all trials are done")
+    assert [sweep.folder.name for sweep in watched(tmp_path, "digits")] == ["sweep-1"]
+    first.close("all trials are done")
+    os.utime(tmp_path / "sweep-2" / module.NAME, (1, 1))
+    assert [sweep.folder.name for sweep in watched(tmp_path, "digits")] == ["sweep-1"]
+    assert [sweep.folder.name for sweep in watched(tmp_path, "digits", "sweep-2")] == ["sweep-2"]
+    with pytest.raises(ValueError, match="does not hold sweep-3 of digits"):
+        watched(tmp_path, "digits", "sweep-3")
+
+
+def test_stop_asks_the_one_sweep_that_runs(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch, capsys):
+    root = workspace()
+    monkeypatch.chdir(root)
+    first, second = begun(root / "runs", "sweep-1"), begun(root / "runs", "sweep-2")
+    assert main(["sweep", "stop"]) == 2
+    assert "2 sweeps of digits are running: sweep-" in capsys.readouterr().err
+    assert main(["sweep", "stop", "sweep-1"]) == 0
+    assert (root / "runs" / "sweep-1" / STOP).exists() and not (root / "runs" / "sweep-2" / STOP).exists()
+    for trials in (first, second):
+        trials.close("all trials are done")
+    assert main(["sweep", "stop"]) == 2
+    assert "no sweep of digits is running" in capsys.readouterr().err
+
+
+def test_retry_needs_a_trial_that_failed(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch, capsys):
+    root = workspace()
+    monkeypatch.chdir(root)
+    begun(root / "runs", "sweep-1").all[1].status = "finished"
+    trials = Trials(root / "runs" / "sweep-1", POINTS, root / "runs")
+    trials.open({})
+    assert main(["sweep", "retry", "seed=3"]) == 2
+    assert "no trial of sweep-1 has failed; `pipeline sweep seed=3` goes on" in capsys.readouterr().err
+
+
+def test_a_thousand_trials_are_told_in_a_second(workspace: Workspaces):
+    root = workspace()
+    of = About(sweep="sweep-1", data="digits", size=1000, max_steps=100, num_val=150)
+    reports = [(epoch, 0.5) for epoch in range(1, 31)]
+    trials = Trials(root / "runs" / "sweep-1", [], root / "runs", of)
+    trials.all = [Trial({"seed": s}, f"{s:012x}", "stopped", "", 0.5, 30, reports) for s in range(1000)]
+    trials.open({})
+    command = [sys.executable, "-m", "pipeline", "sweep", "status"]
+
+    def status() -> float:
+        """Seconds of the processor that the command takes, whatever else the machine does."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        assert "1000 of 1000 done" in done.stdout
+
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(status() for _ in range(3)) < 1
