@@ -89,13 +89,11 @@ class Job:
         return int(self.field("Restarts"))
 
     def ends(self, patience_s: float = PATIENCE_S) -> str:
-        """Its last state. What waits in the queue after a requeue starts at once, and not after Slurm's pause."""
+        """Its last state, after all restarts. Between them Slurm pauses until a job's credential has expired."""
 
         def ended() -> str:
             time.sleep(0.2)
             state = self.field("JobState")
-            if state == "PENDING" and self.field("Reason") == "BeginTime":
-                self.slurm.ask("scontrol", "update", f"JobId={self.number}", "StartTime=now")
             return state if state not in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED") else ""
 
         return until(ended, f"the end of the job:\n{self.output}", patience_s)
@@ -110,8 +108,16 @@ def slurm() -> Iterator[Slurm]:
     folder.chmod(0o755)
     (folder / "state").mkdir()
     names, cluster = ("n1", "n2"), Slurm(folder)
-    nodes = [f"NodeName={n} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={free_port()} CPUs=2" for n in names]
-    values = {"host": socket.gethostname(), "port": free_port(), "user": "root", "folder": folder, "nodes": "\n".join(nodes)}
+    nodes = [
+        f"NodeName={n} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={free_port()} CPUs=2" for n in names
+    ]
+    values = {
+        "host": socket.gethostname(),
+        "port": free_port(),
+        "user": "root",
+        "folder": folder,
+        "nodes": "\n".join(nodes),
+    }
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**values))
     key = folder / "munge.key"
     key.touch(mode=0o400)
@@ -128,7 +134,9 @@ def slurm() -> Iterator[Slurm]:
                 stack.enter_context(_running(folder / f"{name}.out", "slurmd", "-D", "-N", name, *conf))
 
             def idle() -> bool:
-                asked = subprocess.run(["sinfo", "-h", "-o", "%T %D"], env=cluster.environment, capture_output=True, text=True)
+                asked = subprocess.run(
+                    ["sinfo", "-h", "-o", "%T %D"], check=False, env=cluster.environment, capture_output=True, text=True
+                )
                 return asked.stdout.strip() == "idle 2"
 
             until(idle, "two idle nodes", patience_s=60)

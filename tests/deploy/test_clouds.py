@@ -101,9 +101,13 @@ def test_every_node_starts_ray_as_compose_does_with_the_token_and_the_shared_fol
     for command in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
         assert command.startswith(". resnet/deploy/clouds/environment.sh && ")
     assert "~/.ray/auth_token" in config["file_mounts"]
-    script = f'. "$0" 2>/dev/null; echo "$RAY_AUTH_MODE $PIPELINE_RUNS"'
+    script = '. "$0" 2>/dev/null; echo "$RAY_AUTH_MODE $PIPELINE_RUNS"'
     done = subprocess.run(
-        ["bash", "-c", script, CLOUDS / "environment.sh"], check=True, capture_output=True, text=True, env={"HOME": "/none"}
+        ["bash", "-c", script, CLOUDS / "environment.sh"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"HOME": "/none"},
     )
     assert done.stdout.split() == [COMPOSE["ray-head"]["environment"]["RAY_AUTH_MODE"], "/shared/runs"]
 
@@ -125,7 +129,11 @@ def test_a_node_unpacks_the_committed_code_and_links_it_to_the_shared_folder(tmp
     for folder in (home, commands):
         folder.mkdir()
     subprocess.run(["git", "archive", "--output", home / "resnet.tar", "HEAD"], check=True, cwd=ROOT)
-    for command, body in {"sudo": 'echo "$@" >>"$HOME/root"', "mountpoint": "exit 1", "make": 'echo "$@" >"$HOME/made"'}.items():
+    for command, body in {
+        "sudo": 'echo "$@" >>"$HOME/root"',
+        "mountpoint": "exit 1",
+        "make": 'echo "$@" >"$HOME/made"',
+    }.items():
         path = commands / command
         path.write_text(f"#!/bin/sh\n{body}\n")
         path.chmod(0o755)

@@ -28,9 +28,8 @@ def ip(*arguments: str, may_fail: bool = False) -> None:
 @pytest.fixture
 def hosts() -> Iterator[dict[str, str]]:
     """Addresses of the namespaces, by name."""
-    if os.getuid() or not shutil.which("ip") or subprocess.run(["ip", "netns", "add", "pipeline-test-0"]).returncode:
+    if os.getuid() or not shutil.which("ip") or subprocess.run(["unshare", "--net", "true"], check=False).returncode:
         pytest.skip("network namespaces need root and iproute2")
-    ip("netns", "delete", "pipeline-test-0")
     one, two = HOSTS
     try:
         for name in HOSTS:
@@ -48,11 +47,24 @@ def hosts() -> Iterator[dict[str, str]]:
 
 def torchrun(name: str, address: str, root: Path, **environment: str) -> subprocess.Popen[str]:
     first = next(iter(HOSTS.values()))
-    command = ["ip", "netns", "exec", name, Path(sys.executable).with_name("torchrun"), "--nnodes=2", "--nproc-per-node=1"]
+    command = [
+        "ip",
+        "netns",
+        "exec",
+        name,
+        Path(sys.executable).with_name("torchrun"),
+        "--nnodes=2",
+        "--nproc-per-node=1",
+    ]
     command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={first}:29500", f"--local-addr={address}", "-m", "pipeline"]
     command += ["train", *TINY, "recipe.max_steps=5", "trainer.num_nodes=2", "trainer.launcher=torchrun"]
     return subprocess.Popen(
-        command, cwd=root, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=root,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 

@@ -56,7 +56,9 @@ def test_the_operator_knows_every_field(folder: Path) -> None:
     rays = [manifest for manifest in built(folder) if manifest["apiVersion"] == "ray.io/v1"]
     assert rays or folder.name == "data"
     for manifest in rays:
-        errors = [f"{list(e.absolute_path)}: {e.message}" for e in operators_schema(manifest["kind"]).iter_errors(manifest)]
+        errors = [
+            f"{list(e.absolute_path)}: {e.message}" for e in operators_schema(manifest["kind"]).iter_errors(manifest)
+        ]
         assert not errors
 
 
@@ -68,7 +70,9 @@ def test_a_misspelt_field_is_noticed() -> None:
     with pytest.raises(kubernetes_validate.ValidationError, match="livenesProbe"):
         check_kubernetes(pod)
     manifest["spec"]["headGroupSpec"]["rayStartParam"] = {}
-    assert {error.validator for error in operators_schema("RayCluster").iter_errors(manifest)} == {"additionalProperties"}
+    assert {error.validator for error in operators_schema("RayCluster").iter_errors(manifest)} == {
+        "additionalProperties"
+    }
 
 
 @every_folder
@@ -107,7 +111,9 @@ def test_a_pods_cpus_are_rays_cpus(folder: Path) -> None:
             assert container["resources"]["requests"] == container["resources"]["limits"], title
     if folder in (BASE, *OVERLAYS):
         spec = cluster(folder)
-        assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == option(COMPOSE["ray-head"]["command"], "--num-cpus")
+        assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == option(
+            COMPOSE["ray-head"]["command"], "--num-cpus"
+        )
         for group in spec["workerGroupSpecs"]:  # the operator tells Ray the limit, which has to be whole
             assert int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]) > 0
             assert not {"num-cpus", "num-gpus", "memory"} & group["rayStartParams"].keys()
@@ -169,7 +175,10 @@ def test_what_a_manifest_names_is_there(folder: Path) -> None:
 def admits(template: Manifest, labels: dict[str, str]) -> bool:
     """Whether a pod's required affinity lets it run on a node with these labels."""
     terms = template["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    holds = {"In": lambda e: labels.get(e["key"]) in e["values"], "NotIn": lambda e: labels.get(e["key"]) not in e["values"]}
+    holds = {
+        "In": lambda e: labels.get(e["key"]) in e["values"],
+        "NotIn": lambda e: labels.get(e["key"]) not in e["values"],
+    }
     return any(
         all(holds[each["operator"]](each) for each in term["matchExpressions"]) for term in terms["nodeSelectorTerms"]
     )

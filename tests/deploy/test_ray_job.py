@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 TINY = (
-    *("data=digits", "recipe.max_steps=34", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
+    *("data=digits", "recipe.max_steps=680", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
     *("sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}", "tracking.system_metrics_every_s=0"),
 )
 
@@ -32,7 +32,9 @@ def node(root: Path, log: Path, environment: dict[str, str], *options: str) -> I
     """A Ray node whose current folder is the workspace, as `workingDir` makes it the image's."""
     with log.open("wb") as stream:
         command = [BIN / "ray", "start", "--block", *options]
-        process = subprocess.Popen(command, cwd=root, env=environment, stdout=stream, stderr=stream, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=root, env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
     try:
         yield process
     finally:
@@ -55,6 +57,8 @@ def test_the_entrypoint_runs_and_resumes_as_a_job_of_a_cluster_with_token_and_tl
     environment = {**os.environ, **tls, "RAY_USE_TLS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
     environment |= {"RAY_AUTH_MODE": spec["authOptions"]["mode"], "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
     environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlruns/mlflow.db", "PIPELINE_RUNS": str(root / "runs")}
+    container = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+    environment |= {v["name"]: v["value"] for v in container["env"] if v["name"].startswith("RAY_JOB_")}
     head_options = [f"--{key}={value}" for key, value in spec["headGroupSpec"]["rayStartParams"].items()]
 
     def ask(*command: str, **changed: str) -> subprocess.CompletedProcess[str]:
@@ -67,13 +71,12 @@ def test_the_entrypoint_runs_and_resumes_as_a_job_of_a_cluster_with_token_and_tl
             timeout=PATIENCE_S,
         )
 
-    def submit() -> str:
-        words = [word for word in entrypoint.split() if not word.startswith("data=")]
-        address = f"http://127.0.0.1:{dashboard}"
-        done = ask("job", "submit", "--address", address, "--", *words, *TINY)
-        assert done.returncode == 0 and "succeeded" in done.stdout, done.stdout + done.stderr
+    def job(verb: str, *words: str) -> str:
+        done = ask("job", verb, "--address", f"http://127.0.0.1:{dashboard}", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    words = [word for word in entrypoint.split() if not word.startswith("data=")]
     with TemporaryDirectory(dir="/tmp") as folder:
         head = ("--head", f"--port={port}", f"--temp-dir={folder}", f"--dashboard-port={dashboard}")
         head += (f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}")
@@ -87,8 +90,12 @@ def test_the_entrypoint_runs_and_resumes_as_a_job_of_a_cluster_with_token_and_tl
             until(serves, "the head")
             with node(root, tmp_path / "worker.log", environment, *worker):
                 until(lambda: "2.0 CPU" in ask("status", "--address", f"{ip}:{port}").stdout, "the worker")
-                assert "resuming" not in submit()
-                assert "resuming sweep-" in submit()
+                job("submit", "--no-wait", "--submission-id=first", "--", *words, *TINY)
+                until(lambda: any((root / "runs").glob("*/last.ckpt")), "a checkpoint of a trial")
+                job("stop", "first")
+                assert "stopped with 2 of 2 trials unfinished" in job("logs", "first")
+                again = job("submit", "--", *words, *TINY)
+                assert "resuming sweep-" in again and "succeeded" in again
                 # Without TLS, and with another token, nobody gets in.
                 assert ask("status", "--address", f"{ip}:{port}", RAY_AUTH_TOKEN="f" * 64).returncode != 0
                 assert ask("status", "--address", f"{ip}:{port}", RAY_USE_TLS="0").returncode != 0
