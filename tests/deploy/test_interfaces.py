@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import PATIENCE_S
@@ -45,32 +46,21 @@ def hosts() -> Iterator[dict[str, str]]:
             ip("netns", "delete", name, may_fail=True)
 
 
-def torchrun(name: str, address: str, root: Path, **environment: str) -> subprocess.Popen[str]:
+def torchrun(name: str, address: str, root: Path) -> subprocess.Popen[str]:
+    """The command of docs/deploy.md on one of the hosts."""
     first = next(iter(HOSTS.values()))
-    command = [
-        "ip",
-        "netns",
-        "exec",
-        name,
-        Path(sys.executable).with_name("torchrun"),
-        "--nnodes=2",
-        "--nproc-per-node=1",
-    ]
-    command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={first}:29500", f"--local-addr={address}", "-m", "pipeline"]
-    command += ["train", *TINY, "recipe.max_steps=5", "trainer.num_nodes=2", "trainer.launcher=torchrun"]
-    return subprocess.Popen(
-        command,
-        cwd=root,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    rendezvous = f"--rdzv-backend=c10d --rdzv-endpoint={first}:29500 --rdzv-conf=is_host={address == first}"
+    command = ["ip", "netns", "exec", name, str(Path(sys.executable).with_name("torchrun"))]
+    command += f"--nnodes=2 --nproc-per-node=1 {rendezvous} --local-addr={address} -m pipeline train".split()
+    command += [*TINY, "recipe.max_steps=5", "trainer.num_nodes=2", "trainer.launcher=torchrun"]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": INTERFACE}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=root, env=environment, **pipes)
 
 
 def test_ranks_meet_on_the_interface_that_is_named(workspace: Workspaces, hosts: dict[str, str]) -> None:
     root = workspace()
-    started = [torchrun(*host, root, GLOO_SOCKET_IFNAME=INTERFACE) for host in hosts.items()]
+    started = [torchrun(*host, root) for host in hosts.items()]
     for process in started:
         output, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, output
