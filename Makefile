@@ -5,7 +5,7 @@ PORT ?= 5000# of `make ui`
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: repro test test-all test-cluster lint ui bench reliability gpu-check lock licences sbom audit pin-images
+.PHONY: repro test test-all test-cluster lint ui bench reliability gpu-check lock licences sbom audit pin-images kuberay-crds
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
@@ -69,3 +69,11 @@ licences sbom audit: $(INSTALLED)
 # Writes images' digests behind their tags; needs docker and access to the registries.
 pin-images:
 	docker/pin-images.sh
+
+# The schemas of RayCluster and RayJob, by which tests check deploy/kuberay; from KubeRay's public repository, by checksum.
+kuberay-crds:
+	mkdir -p .cache/kuberay
+	set -e; for name in $$(cut --characters 67- deploy/kuberay/crds.sha256); do \
+		curl --fail --silent --show-error --location --output .cache/kuberay/$$name \
+			https://raw.githubusercontent.com/ray-project/kuberay/v1.7.0/ray-operator/config/crd/bases/$$name; done
+	cd .cache/kuberay && sha256sum --check ../../deploy/kuberay/crds.sha256

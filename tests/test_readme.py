@@ -60,7 +60,7 @@ def test_its_experiments_are_choices_that_compose(words, tmp_path):
     from_dict(compose(tmp_path, []))
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(?:docs|docker|results)/[\w./-]*", README))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(?:deploy|docs|docker|results)/[\w./-]*", README))))
 def test_files_it_names_exist(path: str):
     made_by_the_user = path.startswith("docker/secrets")
     assert made_by_the_user or (ROOT / path).exists(), Path(path)
