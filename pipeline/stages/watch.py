@@ -34,8 +34,8 @@ def stop(config: Config, workspace: Workspace, name: str) -> None:
             f"{running[0].state.about.sweep} data={config.data.name}`"
         )
     (sweep,) = running
-    ask(sweep.folder)
     attempt = sweep.state.attempt
+    ask(sweep.folder / attempt.stop)
     print(
         f"asked {sweep.state.about.sweep} (process {attempt.pid} on {attempt.host}) to end: its trials save a checkpoint and "
         "stop, and the same command goes on"

@@ -1,7 +1,7 @@
 """How a sweep ends before its last trial: its budget is spent, or somebody asked for it.
 
-Both are a small file in the sweep's folder, which the sweep and its trials look for: trials then save a checkpoint and stop,
-wherever they run.
+Both are a small file in the sweep's folder (`Trials.stop`), which the sweep and its trials look for: trials then save a
+checkpoint and stop, wherever they run.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import BudgetConfig
 from pipeline.tuning.trials import Trials
 
-STOP = "stop.json"
 LOOK_S = 1.0  # between looks at a folder that may be on another machine
 
 
 class Asked:
-    """Whether the sweep of `folder` is ending; it is called at each step of a training."""
+    """Whether `file` asks a sweep to end; it is called at each step of a training."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file, self._looked, self._answer = folder / STOP, -LOOK_S, False
+    def __init__(self, file: Path) -> None:
+        self._file, self._looked, self._answer = file, -LOOK_S, False
 
     def __call__(self) -> bool:
         if not self._answer and time.monotonic() - self._looked >= LOOK_S:
@@ -33,24 +32,25 @@ class Asked:
 
 
 class Ending:
-    """Looks for the end of a sweep while its trials run.
+    """Looks for the end of a sweep; it is called again and again while trials run.
 
     Attributes:
         why: a sentence once the sweep is ending; "" before.
         by_budget: whether its budget is the reason.
     """
 
-    def __init__(self, folder: Path, budget: BudgetConfig, trials: Trials) -> None:
-        self._file, self._budget, self._trials = folder / STOP, budget, trials
-        self._file.unlink(missing_ok=True)  # of an earlier attempt
-        self.why, self._asked = spent(budget, trials), Asked(folder)
+    def __init__(self, budget: BudgetConfig, trials: Trials) -> None:
+        self._budget, self._trials = budget, trials
+        self._asked: Asked | None = None  # of the attempt, which begins later
+        self.why = spent(budget, trials)
         self.by_budget = bool(self.why)
 
     def __call__(self) -> bool:
+        self._asked = self._asked or Asked(self._trials.stop)
         if not self.why and self._asked():
-            self.why = read_if_whole(self._file).get("why") or f"{self._file} asked for it"
+            self.why = read_if_whole(self._trials.stop).get("why") or f"{self._trials.stop} asked for it"
         if not self.why and (why := spent(self._budget, self._trials)):
-            write_json(self._file, {"why": why})
+            write_json(self._trials.stop, {"why": why})
             self.why, self.by_budget = why, True
         return bool(self.why)
 
@@ -72,8 +72,7 @@ def limits(budget: BudgetConfig) -> dict[str, float]:
     return {key: limit for key, limit in asdict(budget).items() if limit}
 
 
-def ask(folder: Path) -> None:
-    """Asks the sweep of `folder` to end."""
-    write_json(
-        folder / STOP, {"why": f"{getpass.getuser()} on {socket.gethostname()} asked for it (pipeline sweep stop)"}
-    )
+def ask(file: Path) -> None:
+    """Asks the sweep that looks for `file` to end."""
+    who = f"{getpass.getuser()} on {socket.gethostname()}"
+    write_json(file, {"why": f"{who} asked for it (pipeline sweep stop)"})

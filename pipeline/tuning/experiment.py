@@ -26,7 +26,8 @@ def tuner(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[s
         tags: for their runs in MLflow.
     """
     config = sweep.config
-    work = tune.with_parameters(run_trial, config=config.to_dict(), store=str(sweep.store.resolve()), tags=tags)
+    given = {"config": config.to_dict(), "store": str(sweep.store.resolve()), "tags": tags, "stop": str(trials.stop)}
+    work = tune.with_parameters(run_trial, **given)
     several = config.trainer.world_size > 1
     # Trials of several ranks are killed, like ranks after a signal, and resume from their last checkpoint.
     recording = Recording(trials, ending, patient=not several)

@@ -8,7 +8,6 @@ from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.errors import PipelineError
-from pipeline.tracking.location import PARENT_TAG
 from pipeline.tuning.cluster import on_gpus
 from pipeline.tuning.ending import Asked
 from pipeline.tuning.space import chosen
@@ -52,11 +51,14 @@ def trial_resources(config: Config, nodes: list[dict[str, float]]) -> dict[str, 
     return needs
 
 
-def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str]) -> None:
+def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], stop: str) -> None:
     """Trains one trial; Ray Tune calls it in a process of its own.
 
     A stop by the scheduler reaches training as `Stopped` and leaves a complete, resumable run behind. When the sweep ends,
     the trial saves a checkpoint and returns.
+
+    Args:
+        stop: the file that asks the sweep to end.
     """
     from ray import tune
 
@@ -68,7 +70,7 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
     from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
 
     changed = trial_config(from_dict(config), chosen(point))
-    asked = Asked(Path(changed.paths.runs).resolve() / tags[PARENT_TAG])
+    asked = Asked(Path(stop))
     if asked():
         return
     steps = epoch_steps(changed, Path(store))

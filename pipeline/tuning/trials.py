@@ -80,6 +80,11 @@ class Attempt:
     cluster: dict[str, list[float]] = field(default_factory=dict)  # resource -> in use, in all
 
     @property
+    def stop(self) -> str:
+        """Name of the file, beside trials.json, that asks this attempt and no other to end."""
+        return f"stop-{self.host}-{self.pid}-{self.began:.3f}.json"
+
+    @property
     def seconds(self) -> float:
         """Of all attempts together."""
         return self.earlier_s + max(0.0, self.written - self.began)
@@ -175,6 +180,11 @@ class Trials:
         """During which this attempt and earlier ones trained trials."""
         return (self._now() if self._is_open else self._attempt).seconds / 3600
 
+    @property
+    def stop(self) -> Path:
+        """The file that asks the present attempt to end."""
+        return self._path.with_name(self._attempt.stop)
+
     def of(self, point: Mapping[str, Any]) -> Trial:
         return self._by_name[name_of(point)]
 
@@ -193,6 +203,8 @@ class Trials:
         """Begins an attempt at training what is left, failed trials included."""
         for trial in self.all:
             trial.status = "unfinished" if trial.status == "failed" else trial.status
+        for unread in self._path.parent.glob("stop-*.json"):  # by an attempt that was killed
+            unread.unlink(missing_ok=True)
         now, progress = time.time(), self._state().progress
         self._attempt = Attempt(
             host=socket.gethostname(),
@@ -212,6 +224,7 @@ class Trials:
         self._attempt = replace(self._now(), over=why, cluster={})
         self._is_open = False
         self.write()
+        self.stop.unlink(missing_ok=True)
 
     def beat(self, load: Callable[[], dict[str, list[float]]]) -> None:
         """Writes a sign of life with the cluster's load, if none was written for a while."""

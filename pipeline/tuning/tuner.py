@@ -67,7 +67,7 @@ def _track(sweep: Sweep, claim: Claim, tags: dict[str, str]) -> dict[str, Any]:
     trials = sweep.trials(claim.require)
     if trials.done:
         print(f"{trials.done} of {sweep.size} trials are there already")
-    ending = Ending(sweep.run, sweep.config.sweep.budget, trials)
+    ending = Ending(sweep.config.sweep.budget, trials)
     shipper = Shipper(sweep.run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
     try:
         room = join_cluster(sweep) if trials.done < sweep.size and not ending.why else None
@@ -142,7 +142,9 @@ def _train(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[
     try:
         tuner(sweep, trials, ending, room, tags).fit()
     finally:
-        trials.close(ending.why or ("all trials are done" if trials.done == sweep.size else "it was interrupted"))
+        failed = sum(trial.status == "failed" for trial in trials.all)
+        whole = f"{failed} trials failed" if failed else "all trials are done"
+        trials.close(ending.why or (whole if trials.done + failed == sweep.size else "it was interrupted"))
     if any(trial.status == "unfinished" for trial in trials.all):
         ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
 

@@ -10,7 +10,7 @@ from pipeline.atomic import write_json
 from pipeline.config import BudgetConfig
 from pipeline.run import RUN
 from pipeline.tuning import ending as module
-from pipeline.tuning.ending import STOP, Asked, Ending, ask
+from pipeline.tuning.ending import Asked, Ending, ask
 from pipeline.tuning.trials import Trials
 
 POINTS = [{"seed": seed} for seed in range(4)]
@@ -44,7 +44,7 @@ def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_budget_that_is_spent_ends_the_sweep_and_asks_its_trials(budget: BudgetConfig, sentence: str, tmp_path: Path):
     trials = begun(tmp_path)
-    ending, asked = Ending(tmp_path / "sweep", budget, trials), Asked(tmp_path / "sweep")
+    ending, asked = Ending(budget, trials), Asked(trials.stop)
     if not budget.hours:  # which is never quite unspent
         assert not ending() and not asked()
     for at, trial in enumerate(begun(tmp_path, steps=100, done=2).all):
@@ -52,18 +52,19 @@ def test_a_budget_that_is_spent_ends_the_sweep_and_asks_its_trials(budget: Budge
     assert (ending(), ending.why, ending.by_budget) == (bool(sentence), sentence, bool(sentence))
     if not budget.hours:
         assert asked() == bool(sentence)
-    # A larger budget goes on, and what is left of the request does not end it.
-    assert not Ending(tmp_path / "sweep", BudgetConfig(trials=4), trials)()
+    trials.open({})  # another attempt, with a larger budget: what is left of the request does not end it
+    assert not Ending(BudgetConfig(trials=4), trials)() and not Asked(trials.stop)()
 
 
 def test_a_request_ends_a_sweep_that_has_no_budget(tmp_path: Path):
     trials = begun(tmp_path)
-    ending, asked = Ending(tmp_path / "sweep", BudgetConfig(), trials), Asked(tmp_path / "sweep")
+    ending, asked = Ending(BudgetConfig(), trials), Asked(trials.stop)
     assert not ending() and not asked()
-    ask(tmp_path / "sweep")
+    ask(trials.stop)
     assert ending() and asked() and not ending.by_budget
     assert "asked for it (pipeline sweep stop)" in ending.why
-    (tmp_path / "sweep" / STOP).write_bytes(b"torn")
-    damaged = Ending(tmp_path / "sweep", BudgetConfig(), trials)
-    (tmp_path / "sweep" / STOP).write_bytes(b"torn")
-    assert damaged() and "stop.json asked for it" in damaged.why
+    trials.stop.write_bytes(b"torn")
+    damaged = Ending(BudgetConfig(), trials)
+    assert damaged() and f"{trials.stop} asked for it" in damaged.why
+    trials.close("done")
+    assert not list((tmp_path / "sweep").glob("stop*"))

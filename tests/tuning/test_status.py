@@ -18,7 +18,6 @@ from pipeline.atomic import write_json
 from pipeline.cli import main
 from pipeline.run import RUN
 from pipeline.tuning import trials as module
-from pipeline.tuning.ending import STOP
 from pipeline.tuning.status import Watched, lines, watched
 from pipeline.tuning.trials import About, Attempt, State, Trial, Trials
 
@@ -101,7 +100,7 @@ def test_stop_asks_the_one_sweep_that_runs(workspace: Workspaces, monkeypatch: p
     assert main(["sweep", "stop"]) == 2
     assert "2 sweeps of digits are running: sweep-" in capsys.readouterr().err
     assert main(["sweep", "stop", "sweep-1"]) == 0
-    assert (root / "runs" / "sweep-1" / STOP).exists() and not (root / "runs" / "sweep-2" / STOP).exists()
+    assert first.stop.exists() and not second.stop.exists()
     for trials in (first, second):
         trials.close("all trials are done")
     assert main(["sweep", "stop"]) == 2
