@@ -19,7 +19,8 @@ from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import machine, source
 from pipeline.tracking.location import first_line
-from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
+from pipeline.tracking.shipper import Shipper, wait_for_run
+from pipeline.tracking.sync import sync
 from pipeline.tuning import leaderboard
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, side_by_side
 from pipeline.tuning.search import choices, is_shortened, main_sweep, outcome, search_sweep, sentence
@@ -171,7 +172,7 @@ def _train(sweep: Sweep, trials: Trials, room: Room, tags: dict[str, str]) -> No
 def _ship_trials(sweep: Sweep) -> None:
     """Ships what MLflow lacks: trials that Ray has just ended, and runs of an earlier sweep."""
     try:
-        ship_all(sweep.runs, sweep.location)
+        sync(sweep.runs, sweep.location)
     except Exception as error:  # MLflow raises many kinds; the journals keep the runs
         print(f"MLflow does not have all trials yet ({first_line(error)}); {hint('sync')} ships them", file=sys.stderr)
 
