@@ -182,6 +182,7 @@ def _ship(mlflow_client: Any, folder: Path, location: Location, shipped: Shipped
             known = shipped.run_id
             run = mlflow_client.get_run(known) if known else _create(mlflow_client, made.first, location)
         shipped = Shipped(shipped.run_id or run.info.run_id, end)
+        keep_run_id(folder, location, shipped.run_id)  # trials wait for their parent's run, not for its content
         _write(mlflow_client, shipped.run_id, run, made, {SHIPPED_TAG: journal.mark(path, end)})
     keep_run_id(folder, location, shipped.run_id)
     return shipped

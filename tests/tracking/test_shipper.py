@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow_server import Server
 from processes import Command, free_port, until
-from runs import TINY, assert_tracked_as, metrics, run_folder, tracked
+from runs import TINY, assert_tracked_as, events, last_step, metrics, run_folder, tracked
 
 from pipeline.cli import USER_ERROR
 from pipeline.tracking import shipper
@@ -232,7 +232,7 @@ def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(tmp_pa
     address = f"tracking.uri={server.uri}"
     try:
         server.start()
-        command = Command(root, "train", *TINY, address, "tracking.system_metrics_every_s=1")
+        command = Command(root, "train", *TINY, address)
         until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
         server.kill()
         command.succeed()
@@ -241,8 +241,29 @@ def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(tmp_pa
         Command(root, "sync", address).succeed()
         assert_tracked_as(root, reference, server.uri)
         assert list((tmp_path / "artifacts").rglob("best.safetensors"))
-        ((*_, shipped, _),) = tracked(root, server.uri)
-        samples = metrics(root, "system/cpu_utilization_percentage")
-        assert samples and shipped["system/cpu_utilization_percentage"] == [*samples.items()]
+    finally:
+        server.kill()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_for_a_part_of_a_training_misses_nothing_of_it(tmp_path, workspace):
+    root, server = workspace(), Server(tmp_path)
+    words = ("recipe.max_steps=2000", f"tracking.uri={server.uri}", "tracking.system_metrics_every_s=1")
+    try:
+        server.start()
+        command = Command(root, "train", *TINY, *words)
+        until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
+        server.kill()
+        gone = last_step(root)
+        command.at_step(gone + 200)
+        server.start()
+        assert "does not have all of" not in command.succeed().output
+        (run,) = tracked(root, server.uri)
+        keys = {key for event in events(root) for key in event.get("values", ())}
+        assert run.status == "FINISHED" and keys == run.metrics.keys()
+        for key in keys:
+            assert run.metrics[key] == [*metrics(root, key).items()], key
+        assert len(run.metrics["system/cpu_utilization_percentage"]) > 2
+        assert len(run.metrics["train/loss"]) == 2000
     finally:
         server.kill()
