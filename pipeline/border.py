@@ -49,6 +49,10 @@ USER_SENTENCES = {
     errno.ENAMETOOLONG: "{file} is too long a name for this file system; choose a shorter one",
     errno.ELOOP: "{file} is a link that leads back to itself; remove it, or name the file itself",
 }
+SOCKET = "AF_UNIX path"  # is too long, which comes without an errno and without the path
+SOCKET_SENTENCE = (
+    "the folder for temporary files, {file}, has too long a name for sockets; name a shorter one (TMPDIR=/tmp)"
+)
 # What libraries raise instead of an OSError, by their words.
 WORDS = {
     errno.ENOSPC: r"No space left on device|database or disk is full|file write failed|unexpected pos \d+ vs|\d+ requested and \d+ written",
@@ -98,6 +102,8 @@ def _report(error: BaseException, verb: str) -> int:
 def system_error(error: BaseException) -> tuple[str, int] | None:
     """Sentence and exit status for an error of the system, or for one that it caused; None for any other error."""
     for cause in _causes(error):
+        if isinstance(cause, OSError) and SOCKET in str(cause):
+            return SOCKET_SENTENCE.format(file=printable(tempfile.gettempdir())), USER_ERROR
         code, file = _system_code(cause)
         if code in USER_SENTENCES and file:
             return USER_SENTENCES[code].format(file=file), USER_ERROR

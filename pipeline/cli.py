@@ -9,8 +9,9 @@ import argparse
 import importlib
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ VERBS = {
     "summary": "print members, ensemble and the report's path",
     "publish": "add this result to results/ and to the README's table",
     "serve": "answer HTTP requests with the registered ensemble",
-    "sync": "ship journals that MLflow does not have in full",
+    "sync": "make MLflow have all that the journals hold; restore runs that were deleted there",
 }
 ACTIONS = {  # words after a verb, with the module of pipeline.stages that has the function of that name
     "sweep": {
@@ -126,6 +127,7 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
     if unknown:
         raise PipelineError(f"unknown option {printable(unknown[0])}; see `pipeline {options.verb} --help`")
     root = _root()
+    _require_own_code(root, options.verb, overrides if options.config is None else ["--config", str(options.config)])
     config = from_dict(_values(options, overrides, root))
     if options.cfg:
         import yaml
@@ -164,6 +166,21 @@ def _root() -> Path:
         if (folder / "conf" / "config.yaml").is_file():
             return folder
     raise MissingError(f"no conf/config.yaml in {here} or above; run pipeline inside a clone of the repository")
+
+
+def _require_own_code(root: Path, verb: str, words: Sequence[str]) -> None:
+    """A clone, or the copy in which DVC runs a queued experiment, has code of its own, which `pipeline` need not be.
+
+    Raises:
+        PipelineError: the code that runs is that of another folder.
+    """
+    own, running = root / "pipeline", Path(__file__).resolve().parent
+    if (own / "cli.py").is_file() and not own.samefile(running):
+        command = shlex.join(["python", "-m", "pipeline", verb, *words])
+        raise PipelineError(
+            f"{root} has code of its own, and this command would run that of {running.parent}; `cd {shlex.quote(str(root))} && "
+            f"{command}` runs its own"
+        )
 
 
 def _quiet() -> None:

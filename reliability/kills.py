@@ -67,8 +67,8 @@ class Repro:
         with suppress(psutil.Error):
             for child in psutil.Process(self.process.pid).children(recursive=True):
                 words = child.cmdline()
-                if len(words) > 2 and words[1].endswith("/pipeline") and words[2] in STAGES:
-                    return words[2], child
+                if words[1:3] == ["-m", "pipeline"] and words[3:] and words[3] in STAGES:
+                    return words[3], child
         return None
 
     def reaches(self, stage: str) -> str | None:

@@ -91,7 +91,8 @@ def _apart(scratch: Path, inside: Callable[[Path], object]) -> str:
         mounts.own_mounts()
         root = scratch / "disk"
         mounts.mount(root, DISK)
-        shutil.copytree(scratch / "done", root / "w", symlinks=True, ignore=shutil.ignore_patterns(".git", ".dvc"))
+        ignored = shutil.ignore_patterns(".git", ".dvc", "pipeline")  # the code is that of this process
+        shutil.copytree(scratch / "done", root / "w", symlinks=True, ignore=ignored)
         subprocess.run(["git", "init", "-q"], cwd=root / "w", check=True)
         print(inside(root / "w"))
         return 0

@@ -179,7 +179,12 @@ def two_machines(roots: Sequence[Path], port: int, *arguments: str) -> list[Comm
         Command(
             roots[node],
             *("train", *arguments, "trainer.num_nodes=2"),
-            environment={"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(node)},
+            environment={
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "NODE_RANK": str(node),
+                "GLOO_SOCKET_IFNAME": "lo",  # else this machine's own addresses are refused
+            },
         )
         for node in range(2)
     ]

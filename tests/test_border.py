@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -110,6 +111,7 @@ def through_a_loop() -> None:
         (through_a_loop, 2, "loop"),
         (lambda: __import__("absent_package"), 2, "absent_package"),
         (lambda: Path("x" * 300).touch(), 2, "xxx"),
+        (lambda: socket.socket(socket.AF_UNIX).bind("x" * 200), 2, "TMPDIR=/tmp"),
     ],
 )
 def test_what_the_system_refuses_is_one_sentence(

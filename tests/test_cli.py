@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,3 +144,25 @@ main()
 def test_an_interruption_while_the_command_is_imported_ends_it_without_a_traceback():
     ended = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGINT and not ended.stderr
+
+
+def test_a_workspace_with_code_of_its_own_runs_that_and_no_other(workspace):
+    root: Path = workspace()
+    shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    cli = root / "pipeline" / "cli.py"
+    cli.write_text(cli.read_text().replace("    _quiet()\n", '    print("my own")\n    _quiet()\n', 1))
+    (root / "conf" / "below").mkdir()
+    command = [sys.executable, "-c", "from pipeline.entry import main; raise SystemExit(main())", "sync", "seed=1"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def run(words: list[str] | str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        shell = isinstance(words, str)
+        return subprocess.run(words, cwd=cwd, env=environment, shell=shell, capture_output=True, text=True, check=False)
+
+    # Python puts the current folder first for `-c` and `-m`, and not for the installed script.
+    refused = run(command, root / "conf" / "below")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    (remedy,) = re.findall("`(.*)`", refused.stderr)
+    done = run(remedy, Path("/"))
+    assert done.returncode == 0 and done.stdout.startswith("my own\n"), done.stderr
+    assert remedy.endswith("python -m pipeline sync seed=1")

@@ -149,4 +149,4 @@ def test_each_stage_is_a_verb_of_the_command():
     from pipeline.cli import VERBS
 
     assert set(STAGES) <= set(VERBS)
-    assert all(stage["cmd"].split()[:2] == ["pipeline", name] for name, stage in STAGES.items())
+    assert all(stage["cmd"].split()[:4] == ["python", "-m", "pipeline", name] for name, stage in STAGES.items())

@@ -160,6 +160,16 @@ def test_an_experiment_in_a_temporary_copy_keeps_its_runs_in_the_repository(done
     assert {path.name for path in (done / "runs").iterdir()} > before
 
 
+def test_a_queued_experiment_runs_the_code_that_it_records(done):
+    path = done / "pipeline" / "stages" / "compose.py"
+    before = path.read_text()
+    assert 'print(f"composed.yaml: ' in before
+    path.write_text(before.replace('print(f"composed.yaml: ', 'print(f"as it was queued: '))
+    dvc(done, "exp", "run", "--queue", "-S", "++set.seed=3", "compose")
+    path.write_text(before)
+    assert "as it was queued: " in dvc(done, "exp", "run", "--run-all")
+
+
 def test_another_data_set_leaves_the_first_ones_results_alone(done, tmp_path):
     before = {path: path.read_bytes() for path in (done / OUT).rglob("*") if path.is_file()}
     images = load_digits().images

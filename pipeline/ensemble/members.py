@@ -70,7 +70,7 @@ class Source:
         if not nets:
             raise PipelineError(
                 f"MLflow at {self.location.uri} has no finished training of {self._data}, split {SPLIT}; make some with "
-                f"{hint('sweep')}, or correct tracking.uri"
+                f"{hint('sweep')}, restore deleted ones with {hint('sync')}, or correct tracking.uri"
             )
         return nets
 
@@ -95,7 +95,7 @@ class Source:
                 there = ", ".join(f"{net.key} ({net.name})" for net in nets[:LISTED]) or "none"
                 raise PipelineError(
                     f"ensemble.members: MLflow at {self.location.uri} has no finished run {name} of {self._data}; there are "
-                    f"{there}{', ...' if len(nets) > LISTED else ''}"
+                    f"{there}{', ...' if len(nets) > LISTED else ''}; {hint('sync')} restores deleted ones"
                 )
             if by_name[name].key in members:
                 raise PipelineError(f"ensemble.members lists run {by_name[name].key} twice; list it once")

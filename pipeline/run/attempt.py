@@ -26,6 +26,7 @@ from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import machine
 from pipeline.tracking.shipper import Shipper, ship
+from pipeline.tracking.system_metrics import SystemMetrics
 
 ENDING_S = 30.0  # that a killed process may take to release its run
 
@@ -131,7 +132,8 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
         journal.begin(run.name, config.data.name, _params(run), {**run_tags, **tags, **machine()})
         attempt.write("running")
         every_s = config.tracking.system_metrics_every_s
-        shipper = Shipper(run.folder, run.location, every_s, at_once=False) if run.location else None
+        samples = SystemMetrics(journal, every_s) if every_s else None
+        shipper = Shipper(run.folder, run.location, samples, at_once=False) if run.location else None
         try:
             yield attempt
         except BaseException as error:

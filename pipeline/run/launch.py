@@ -16,6 +16,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import TrainerConfig
 from pipeline.errors import PipelineError, printable
+from pipeline.learn.training.precision import uses_cuda
+from pipeline.run.address import require_reachable
 from pipeline.run.meeting import Meeting
 from pipeline.run.silent import SignsOfLife
 
@@ -110,6 +112,7 @@ def launch(trainer: TrainerConfig) -> Launched:
     environment = join_ranks(trainer)
     if trainer.world_size == 1:
         return Launched(plugins=(environment,))
+    require_reachable(trainer.num_nodes, gloo=not uses_cuda(trainer.accelerator))
     # Lightning starts a machine's other ranks later, from its first.
     apart = trainer.devices if trainer.launcher == "lightning" else 1
     meeting = Meeting(

@@ -10,14 +10,14 @@ from pipeline.ensemble.build import Ensemble, build_ensemble
 from pipeline.ensemble.members import Source
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.location import require_answer
-from pipeline.tracking.shipper import ship_all
+from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
     source = Source.configured(config, workspace.store(config.data.name))
     require_answer(source.location, "ensemble members are runs in MLflow")
-    ship_all(source.runs, source.location)
+    sync(source.runs, source.location)
     ensemble = build_ensemble(source, config.ensemble, workspace.ensemble, lineage(workspace.root))
     show(ensemble, config.ensemble.temperature != "none")
 

@@ -21,9 +21,9 @@ from pipeline.ensemble.predictions import Images, all_images, validation_images
 from pipeline.ensemble.responses import responses_of
 from pipeline.errors import hint
 from pipeline.record import Net, best_on_validation, from_json
-from pipeline.tracking.location import first_line
+from pipeline.tracking.location import first_line, require_answer
 from pipeline.tracking.registry import keep_test_errors
-from pipeline.tracking.shipper import ship_all
+from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ def run(config: Config, workspace: Workspace) -> None:
     summary = workspace.result("train")
     if (named := source.named(summary)) is None:
         print(f"{workspace.shown(summary)} is missing, so there is no named run: the ensemble is tested alone")
+    if config.evaluation.runs == "all":
+        require_answer(source.location, "evaluation.runs=all tests every finished run in MLflow")
+        sync(source.runs, source.location)
     images = all_images("test", source.store, source.store.test(), config.evaluation)
     with scratch_folder(source.runs / "evaluate") as folder:
         nets = [(net, source.fetch(net, workspace.ensemble)) for net in ensemble.members]
@@ -62,7 +65,7 @@ def run(config: Config, workspace: Workspace) -> None:
 def _track(source: Source, errors: dict[str, tuple[int, dict[str, float]]], workspace: Workspace) -> None:
     keep_test_errors(source.runs, source.store.manifest.name, errors)
     try:
-        ship_all(source.runs, source.location)
+        sync(source.runs, source.location)
     except Exception as error:  # MLflow raises many kinds; the journal keeps the errors
         path = workspace.shown(workspace.result("evaluate"))
         log.warning("%s has test errors that MLflow lacks (%s); %s ships them", path, first_line(error), hint("sync"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -16,15 +17,25 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pipeline.atomic import replacing
 from pipeline.errors import PipelineError, hint, printable
 
+DEFAULT_ARTIFACTS = "./mlruns"  # MLflow's own
 STILL_S = 10.0  # after this time without a write, nobody is at work on a half-made database
 CHECKED_BYTES = 256 << 20  # a larger database is not read through, which takes about a second per 256 MB
 READ_BYTES = 32 << 20  # of a larger one the values are not read, which takes about a second
 _SIDES = ("-journal", "-wal", "-shm")
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ADDRESSES = (  # columns of artifacts' addresses
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 _checked: set[tuple[Path, int]] = set()  # databases that this process has checked, with their inodes
 
 
@@ -47,8 +58,10 @@ def made_at(path: Path) -> int:
 def make_ready(path: Path, artifacts: str) -> None:
     """Makes the database if there is none or a half-made one, which is set aside.
 
+    MLflow keeps absolute addresses of artifacts. In a database that was moved or copied they become those of `artifacts`.
+
     Args:
-        artifacts: artifact folder of MLflow's own experiment "Default".
+        artifacts: folder of all artifacts, as a URI; "" leaves that to MLflow, and the addresses as they are.
     Raises:
         PipelineError: a damaged database.
     """
@@ -58,8 +71,14 @@ def make_ready(path: Path, artifacts: str) -> None:
             _wait_for_others(path)
             if not _is_whole(path):
                 _set_aside(path)
-                _make(path, artifacts)
-    _check(path)
+                _make(path, artifacts or DEFAULT_ARTIFACTS)
+    status = path.stat()
+    if (path, status.st_ino) in _checked:
+        return
+    _check(path, status.st_size)
+    if artifacts:
+        _move_artifacts(path, artifacts)
+    _checked.add((path, status.st_ino))
 
 
 def _is_whole(path: Path) -> bool:
@@ -93,18 +112,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20)
 
 
-def _check(path: Path) -> None:
-    """Reads the database through once a process: damage shows here, not in the middle of a stage."""
-    status = path.stat()
-    if (path, status.st_ino) in _checked:
-        return
+def _check(path: Path, size: int) -> None:
+    """Reads the database through, once a process: damage shows here, not in the middle of a stage."""
     try:
         with closing(_connect(path)) as database:
             # integrity_check, unlike quick_check, also compares indices with their tables.
-            small = status.st_size <= CHECKED_BYTES
+            small = size <= CHECKED_BYTES
             answers = [row[0] for row in database.execute("pragma integrity_check(1)")] if small else ["ok"]
             tables = _tables(database)
-            for table in tables if status.st_size <= READ_BYTES else ():
+            for table in tables if size <= READ_BYTES else ():
                 for _ in database.execute(f'select * from "{table}"'):
                     pass  # a text that is not UTF-8 is damage that SQLite itself does not look for
             own = "alembic_version" in tables
@@ -115,7 +131,30 @@ def _check(path: Path) -> None:
         raise _sentence(path, sqlite3.DatabaseError(*answers))
     if version:
         _check_schema(path, tables, version)
-    _checked.add((path, status.st_ino))
+
+
+def _move_artifacts(path: Path, artifacts: str) -> None:
+    """Replaces the folder that the artifacts had when the database was made, which the experiment "Default" tells."""
+    with closing(_connect(path)) as database:
+        if "experiments" not in _tables(database):  # of others
+            return
+        row = database.execute("select artifact_location from experiments where experiment_id = 0").fetchone()
+        if not row or (old := _folder_of(row[0])) in (None, _folder_of(f"{artifacts}/0")):
+            return
+        with database:  # one transaction
+            for table, column in _ADDRESSES:
+                for prefix in (f"{old}/", f"{old.as_uri()}/"):
+                    database.execute(
+                        f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?",
+                        (f"{artifacts}/", len(prefix) + 1, len(prefix), prefix),
+                    )
+
+
+def _folder_of(default: str | None) -> Path | None:
+    """The folder of all artifacts, from the address of those of "Default"; None where that is no folder."""
+    parts = urlsplit(default or "")
+    path = url2pathname(parts.path) if parts.scheme == "file" else default or ""
+    return Path(path).parent if re.fullmatch("/.*/0", path) else None
 
 
 def _check_schema(path: Path, tables: set[str], version: list[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ from typing import Any
 
 NAME = "journal.jsonl"
 CRC = b', "crc": "'  # the last key of a line: CRC-32 of the bytes before it
+MARKED_BYTES = 64  # at the end of a mark's bytes; they hold the checksum of the last line
+MARK = re.compile(r"[0-9]{1,15}-[0-9a-f]{8}")
 _told: set[Path] = set()  # journals of whose damage stderr has been told
 
 
@@ -72,9 +75,16 @@ class Journal:
             finite = {k: v if math.isfinite(v) else str(v) for k, v in fresh.items()}
             self._append({"event": "metrics", "step": step, "values": finite})
 
+    def last_step(self, prefix: str) -> int:
+        """The highest step of the metrics whose names begin so; -1 without any."""
+        with self._lock:
+            return max((step for key, step in self._last_step.items() if key.startswith(prefix)), default=-1)
+
     def artifact(self, path: Path, folder: str) -> None:
-        """A file to upload to `folder` of the run's artifacts."""
-        self._append({"event": "artifact", "path": str(path), "folder": folder})
+        """A file to upload to `folder` of the run's artifacts. One beside the journal moves with it."""
+        home = self.path.parent
+        own = path.relative_to(home) if path.is_relative_to(home) else path
+        self._append({"event": "artifact", "path": str(own), "folder": folder})
 
     def tags(self, tags: dict[str, str]) -> None:
         self._append({"event": "tags", "tags": tags})
@@ -100,6 +110,34 @@ class Journal:
                 raise
             if event["event"] != "metrics":
                 os.fsync(stream.fileno())
+
+
+def begin_of(path: Path) -> dict[str, Any] | None:
+    """The first event that begins the journal's run; no more of the file is read. None without one."""
+    if not path.exists():
+        return None
+    with path.open("rb") as stream:
+        events = (event for line in stream if line.endswith(b"\n") for event in _events(line))
+        return next((event for event in events if event is not None and event["event"] == "begin"), None)
+
+
+def mark(path: Path, offset: int) -> str:
+    """Tells the first `offset` bytes of a journal from those of another: their number, and the CRC-32 of the last ones."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, offset - MARKED_BYTES))
+        return f"{offset}-{zlib.crc32(stream.read(min(offset, MARKED_BYTES))):08x}"
+
+
+def marked(path: Path, text: str) -> int:
+    """The offset whose `mark` the text is; 0 where it is that of another journal, or none."""
+    offset = int(text.partition("-")[0]) if MARK.fullmatch(text) else 0
+    return offset if offset <= path.stat().st_size and mark(path, offset) == text else 0
+
+
+def artifact_of(folder: Path, event: dict[str, Any]) -> Path:
+    """The file of an artifact event. Earlier versions wrote absolute paths, which are those of a folder before it was moved."""
+    path = Path(event["path"])
+    return folder / path.name if path.parent.name == folder.name else folder / path
 
 
 def _monotonic_ms() -> int:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError, printable
+from pipeline.errors import PipelineError, hint, printable
 from pipeline.tracking import database
 
-DEFAULT_ARTIFACTS = "./mlruns"  # MLflow's own
 # By default a call to a dead server takes about four minutes. A repeated create_run would make two runs of one training
 # where the server was only slow; the shipper repeats calls itself, and looks for the run first. MLflow's progress bars
-# and links would interrupt the output of the stages.
+# and links would interrupt the output of the stages. A connection that is kept open would go on with a SQLite file that was
+# removed or replaced.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
+
+PAGE = 200  # runs a search returns at once
 
 KEY_TAG = "pipeline.key"
 PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId when the run is created
@@ -38,6 +42,7 @@ NET_TAG = "pipeline.net"  # JSON of `pipeline.record.Net`, set before training a
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
 SOURCE_TAG = "pipeline.source"  # of an adopted net: its file and its weights' fingerprint
 COMPILED_TAG = "pipeline.compiled"  # true or false, what trainer.compile resolved to
+SHIPPED_TAG = "pipeline.shipped"  # how much of the run's journal MLflow has, see `pipeline.tracking.journal.mark`
 
 
 @dataclass(frozen=True)
@@ -74,27 +79,8 @@ def client(location: Location) -> Any:
     from mlflow import MlflowClient
 
     if path := database.file_of(location.uri):
-        database.make_ready(path, location.artifacts or DEFAULT_ARTIFACTS)
+        database.make_ready(path, location.artifacts)
     return MlflowClient(tracking_uri=location.uri, registry_uri=location.uri)
-
-
-def store_id(location: Location) -> int:
-    """When MLflow's store was made, in milliseconds: it tells a store from one that has taken its place. 0 if unknown.
-
-    Raises:
-        Exception: whatever MLflow raises where it does not answer.
-    """
-    if path := database.file_of(location.uri):
-        client(location)
-        return database.made_at(path)
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client(location).get_experiment("0").creation_time or 0
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"):
-            return 0
-        raise
 
 
 def require_answer(location: Location, purpose: str) -> None:
@@ -115,7 +101,11 @@ def first_line(error: Exception) -> str:
 
 
 def experiment_id(mlflow_client: Any, name: str, location: Location) -> str:
-    """Id of the experiment, created if absent; concurrent callers get the same one."""
+    """Id of the experiment, created if absent; concurrent callers get the same one.
+
+    Raises:
+        PipelineError: the experiment was deleted. Its name is taken, and to restore it restores all of its runs.
+    """
     from mlflow.exceptions import MlflowException
 
     experiment = mlflow_client.get_experiment_by_name(name)
@@ -127,10 +117,34 @@ def experiment_id(mlflow_client: Any, name: str, location: Location) -> str:
             experiment = mlflow_client.get_experiment_by_name(name)
             if experiment is None:
                 raise
+    if is_deleted(experiment):
+        raise PipelineError(
+            f"the experiment {name} was deleted in MLflow at {location.uri}; {hint('sync')} restores it with its runs"
+        )
     return experiment.experiment_id
 
 
-def find_run(mlflow_client: Any, experiment: str, key: str) -> Any | None:
-    """The run with this key, or None."""
-    runs = mlflow_client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+def is_deleted(entity: Any) -> bool:
+    """Whether an experiment, or the info of a run, is one that MLflow keeps until `mlflow gc`."""
+    return entity.lifecycle_stage == "deleted"
+
+
+def find_run(mlflow_client: Any, experiment: str, key: str, *, deleted: bool = False) -> Any | None:
+    """The run with this key, or None; of the deleted ones if asked."""
+    from mlflow.entities import ViewType
+
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    runs = mlflow_client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", run_view_type=view, max_results=1)
     return runs[0] if runs else None
+
+
+def search(mlflow_client: Any, experiments: Sequence[str], condition: str, *, deleted: bool = False) -> Iterator[Any]:
+    """Every run of the experiments that meets the condition, page by page; the deleted ones too if asked."""
+    from mlflow.entities import ViewType
+
+    token, view = None, ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+    while experiments:
+        page = mlflow_client.search_runs(experiments, condition, view, PAGE, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.atomic import scratch_folder
 from pipeline.errors import MissingError, PipelineError, hint, printable
-from pipeline.tracking.location import Location, client
+from pipeline.tracking.location import Location, client, first_line
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -33,12 +33,12 @@ class Model:
 def register(location: Location, name: str, run_id: str, model: Model) -> int:
     """Version of registered model `name` that belongs to the run; gets the alias `champion`.
 
-    A run that has a version keeps it. A new version carries the code that it imports, so that it serves as it was
+    A run that has a version keeps it, unless its files are gone. A new version carries the code that it imports, so that it serves as it was
     registered, whatever becomes of the repository.
     """
     mlflow_client = client(location)
     versions = mlflow_client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    ready = [int(version.version) for version in versions if version.status == "READY"]
+    ready = [int(one.version) for one in versions if one.status == "READY" and _has_files(location, one)]
     number = max(ready) if ready else _new_version(mlflow_client, name, run_id, model)
     mlflow_client.set_registered_model_alias(name, "champion", str(number))
     return number
@@ -48,7 +48,7 @@ def load(location: Location, name: str) -> tuple[Any, int]:
     """The model object that the champion of registered model `name` made, and its version. Runs the code of the model.
 
     Raises:
-        MissingError: no such model.
+        MissingError: no such model, or its files are gone.
         PipelineError: another version of this project registered it.
     """
     import mlflow
@@ -62,11 +62,25 @@ def load(location: Location, name: str) -> tuple[Any, int]:
     mlflow.set_tracking_uri(location.uri)
     try:
         model = mlflow.pyfunc.load_model(f"models:/{name}/{version}").unwrap_python_model()
+    except (MlflowException, OSError) as error:
+        raise MissingError(
+            f"MLflow at {location.uri} lacks files of {name} version {version} ({first_line(error)}); {again} anew"
+        ) from None
     except (ImportError, AttributeError, KeyError) as error:
         raise PipelineError(
             f"{name} version {version} was registered by another version of this project ({printable(error)}); {again} anew"
         ) from None
     return model, int(version)
+
+
+def _has_files(location: Location, version: Any) -> bool:
+    from mlflow.artifacts import list_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(list_artifacts(artifact_uri=version.source, tracking_uri=location.uri))
+    except (MlflowException, OSError):
+        return False
 
 
 def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from pipeline.tracking.location import (
     client,
     find_run,
     first_line,
+    is_deleted,
+    search,
 )
 
 log = logging.getLogger(__name__)
 
 CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "lr")
 TRAINED = ("train", ADOPTED)  # kinds of runs that are nets
-PAGE = 200  # runs a search returns at once
 NAMED = 3  # runs that a line about several names
 _KEY, _DIGEST = re.compile(r"\w[\w.-]*"), re.compile("[0-9a-f]{64}")
 
@@ -51,7 +52,7 @@ def trained_nets(location: Location, experiment: str, content_hash: str, split: 
         f"attributes.status = 'FINISHED' and tags.`{DATA_TAG}` = '{content_hash}' "
         f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished'"
     )
-    found = _search(mlflow_client, entry.experiment_id, condition)
+    found = search(mlflow_client, [entry.experiment_id], condition)
     nets: dict[str, Net] = {}
     for net in _understood([run for run in found if run.data.tags.get(KIND_TAG) in TRAINED], location).values():
         if net.checkpoint_sha256:
@@ -78,16 +79,6 @@ def _understood(runs: Iterable[Any], location: Location) -> dict[str, Net]:
             "; ..." if len(odd) > NAMED else "",
         )
     return nets
-
-
-def _search(mlflow_client: Any, experiment: str, condition: str) -> Iterator[Any]:
-    """Every run that meets the condition, page by page."""
-    token = None
-    while True:
-        page = mlflow_client.search_runs([experiment], condition, max_results=PAGE, page_token=token)
-        yield from page
-        if not (token := page.token):
-            return
 
 
 def net_of(run: Any) -> Net:
@@ -160,21 +151,24 @@ def run_of(location: Location, run: str) -> str:
     """MLflow's id of the run with this key, in any experiment, or with this id.
 
     Raises:
-        MissingError: MLflow has no such run.
+        MissingError: MLflow has no such run, or it was deleted.
     """
+    from mlflow.entities import ViewType
     from mlflow.exceptions import MlflowException
 
     mlflow_client, missing = client(location), f"MLflow at {location.uri} has no run {printable(run)}"
     if not _KEY.fullmatch(run):
         raise MissingError(missing)
-    experiments = [experiment.experiment_id for experiment in mlflow_client.search_experiments()]
-    runs = mlflow_client.search_runs(experiments, f"tags.`{KEY_TAG}` = '{run}'", max_results=1)
-    if runs:
-        return runs[0].info.run_id
+    experiments = [entry.experiment_id for entry in mlflow_client.search_experiments(view_type=ViewType.ALL)]
+    found = list(search(mlflow_client, experiments, f"tags.`{KEY_TAG}` = '{run}'", deleted=True))
     try:
-        return mlflow_client.get_run(run).info.run_id
+        there = min(found, key=lambda one: is_deleted(one.info)) if found else mlflow_client.get_run(run)
     except MlflowException:
         raise MissingError(missing) from None
+    if is_deleted(there.info):
+        run_id = there.info.run_id
+        raise MissingError(f"{missing} that is not deleted; `mlflow runs restore --run-id {run_id}` restores it")
+    return there.info.run_id
 
 
 def download(location: Location, run_id: str, artifact: str, folder: Path) -> Path:
@@ -224,8 +218,9 @@ def ensemble_run(
         if val_err1 is not None:
             journal.metrics(0, {"val/err1": val_err1})
         journal.end("FINISHED")
-    shipper.ship(folder, location)
-    return shipper.run_id(folder, location) or ""
+    shipped = shipper.ship(folder, location)
+    assert shipped is not None  # since the journal has begun
+    return shipped.run_id
 
 
 def keep_test_errors(runs: Path, experiment: str, errors: Mapping[str, tuple[int, Mapping[str, float]]]) -> None:

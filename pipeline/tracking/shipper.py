@@ -1,4 +1,8 @@
-"""Ships a journal to MLflow from a thread: late if the server is slow, complete once it answers, never in the way."""
+"""Ships a journal to MLflow from a thread: late if the server is slow, complete once it answers, never in the way.
+
+A run carries a tag that says how much of its journal MLflow has, so that MLflow itself answers this question, also one that
+has taken another one's place. It is asked once; a process that goes on to ship remembers the answer until a call fails.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import fcntl
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +20,33 @@ from pipeline.tracking import database, journal
 from pipeline.tracking.location import (
     KEY_TAG,
     PARENT_TAG,
+    SHIPPED_TAG,
     Location,
     client,
     experiment_id,
     find_run,
     first_line,
-    require_answer,
-    store_id,
 )
+from pipeline.tracking.replay import Replay, replay
+from pipeline.tracking.system_metrics import PREFIX, SystemMetrics
 
 log = logging.getLogger(__name__)
 
-STATE = "shipped.json"  # {"uri", "store_id", "run_id", "offset"}: how much of the journal MLflow has
+STATE = "shipped.json"  # {"uri", "store_id", "run_id"}: the run, for those who do not ask MLflow
+MLFLOW_PARENT_TAG = "mlflow.parentRunId"
 PERIOD_S = 3.0
 LOOK_S = 0.2  # between looks for the first metrics
-BATCH = {"params": 100, "metrics": 1000}  # that a log_batch call may hold
+MOST_PARAMS, MOST_METRICS = 100, 900  # that a call may hold; with tags, of which it takes 100, at most 1,000
+# What MLflow answers where the run, or its experiment, is no longer there.
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A run of MLflow, and how many bytes of its journal it has."""
+
+    run_id: str
+    offset: int
 
 
 class Shipper:
@@ -38,23 +55,27 @@ class Shipper:
     Args:
         folder: of a run, with its journal.
         location: of MLflow.
-        system_metrics_every_s: sampling interval of MLflow's own system metrics of this machine; 0 for none.
-        at_once: False waits for the first metrics. Importing MLflow takes seconds of a core and of the interpreter's
-            lock, which the start of a training needs.
+        samples: of this machine, which are taken from the first shipment on.
+        at_once: False waits for the first metrics of a training. Importing MLflow takes seconds of a core and of the
+            interpreter's lock, which the start of a training needs.
     """
 
-    def __init__(self, folder: Path, location: Location, system_metrics_every_s: int = 0, at_once: bool = True) -> None:
-        self._folder, self._location, self._every_s = folder, location, system_metrics_every_s
-        self._at_once = at_once
-        self._stop, self._monitor = threading.Event(), None
+    def __init__(
+        self, folder: Path, location: Location, samples: SystemMetrics | None = None, at_once: bool = True
+    ) -> None:
+        self._folder, self._location, self._samples = folder, location, samples
+        path = folder / journal.NAME
+        self._looked = 0 if at_once else path.stat().st_size  # where the look for the first metrics goes on
+        self._at_once, self._stop = at_once, threading.Event()
+        self._shipped: Shipped | None = None
         self._failed: Exception | None = None
         self._thread = threading.Thread(target=self._follow, name="shipper", daemon=True)
         self._thread.start()
 
     def close(self, patience_s: float = 30.0) -> str | None:
         """Ships what is left and returns the run's id; None, with one warning, where MLflow did not answer."""
-        if self._monitor is not None:
-            self._monitor.finish()
+        if self._samples is not None:
+            self._samples.close()
         self._stop.set()
         self._thread.join(patience_s)
         if not self._failed and not self._thread.is_alive():
@@ -69,44 +90,36 @@ class Shipper:
         return None
 
     def _follow(self) -> None:
-        while not (self._at_once or _has_metrics(self._folder)) and not self._stop.wait(LOOK_S):
+        while not (self._at_once or self._has_metrics()) and not self._stop.wait(LOOK_S):
             pass
         while True:
             last = self._stop.is_set()
             try:
-                ship(self._folder, self._location)
+                if self._samples is not None and not last:
+                    self._samples.start()
+                self._shipped = ship(self._folder, self._location, self._shipped)
                 self._failed = None
-                if self._every_s and self._monitor is None and not last:
-                    self._monitor = _start_monitor(run_id(self._folder), self._location, self._every_s)
             except Exception as error:  # whatever MLflow, its database or the network raise: the journal keeps the run
-                self._failed = error
+                self._failed, self._shipped = error, None
             if last:
                 return
             self._stop.wait(PERIOD_S)
 
-
-def _has_metrics(folder: Path) -> bool:
-    """Whether the latest attempt has written any."""
-    events = [event["event"] for event in journal.read(folder / journal.NAME)[0]]
-    return "metrics" in events[len(events) - events[::-1].index("begin") :] if "begin" in events else False
-
-
-def _start_monitor(run: str | None, location: Location, every_s: int) -> Any:
-    import mlflow
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    if run is None:
-        return None
-    mlflow.set_tracking_uri(location.uri)
-    monitor = SystemMetricsMonitor(run, sampling_interval=every_s, samples_before_logging=1)
-    monitor.start()
-    return monitor
+    def _has_metrics(self) -> bool:
+        """Whether the training has written any since the last look."""
+        events, self._looked = journal.read(self._folder / journal.NAME, self._looked)
+        return any(not key.startswith(PREFIX) for event in events for key in event.get("values", ()))
 
 
 def run_id(folder: Path, location: Location | None = None) -> str | None:
-    """Id of the run at `location` (None: at any) that `folder`'s journal was shipped to; None before that."""
-    path = database.file_of(location.uri) if location else None
-    return _state(folder, location, database.made_at(path) if path else None).get("run_id")
+    """Id of the run at `location` (None: at any) that `folder`'s journal was last shipped to; None before that.
+
+    MLflow is not asked, and may have lost the run. Of a SQLite store it is known whether another has taken its place.
+    """
+    state = read_if_whole(folder / STATE)
+    if location is None or _place(location).items() <= state.items():
+        return state.get("run_id")
+    return None
 
 
 def wait_for_run(folder: Path, patience_s: float, location: Location | None = None) -> str | None:
@@ -117,145 +130,130 @@ def wait_for_run(folder: Path, patience_s: float, location: Location | None = No
     return run
 
 
-def _state(folder: Path, location: Location | None, store: int | None = None) -> dict[str, Any]:
-    """What STATE says of `location`, where None is any; empty if the journal was shipped elsewhere or not at all.
+def _place(location: Location) -> dict[str, Any]:
+    """Names the store in STATE: its address and, of a SQLite store, when it was made."""
+    path = database.file_of(location.uri)
+    return {"uri": location.uri, **({"store_id": database.made_at(path)} if path else {})}
+
+
+def keep_run_id(folder: Path, location: Location, run: str) -> None:
+    """Writes the id down for `run_id`."""
+    if run_id(folder, location) != run:
+        write_json(folder / STATE, {**_place(location), "run_id": run})
+
+
+def ship(folder: Path, location: Location, shipped: Shipped | None = None) -> Shipped | None:
+    """Replays what MLflow does not have yet of a folder's journal; returns what it has then, None for an empty journal.
+
+    A run that was deleted in MLflow is restored, since somebody works on it; one that is gone is made again.
 
     Args:
-        store: `store_id` of the location; None where it does not matter.
-    """
-    state = read_if_whole(folder / STATE)  # without it the whole journal is shipped again, which changes nothing
-    here = location is None or state.get("uri") == location.uri
-    return state if here and store in (None, state.get("store_id")) else {}
-
-
-def ship_all(runs: Path, location: Location) -> int:
-    """Ships every journal below `runs` that MLflow does not have in full; returns how many it has now.
-
-    A journal that cannot be shipped, for example because its run was deleted in MLflow, holds up no other; it is named in
-    a warning.
-
-    Raises:
-        Exception: whatever MLflow raises where it does not answer.
-    """
-    paths = sorted(runs.glob(f"*/{journal.NAME}"))
-    if not paths:
-        return 0
-    store, shipped = store_id(location), 0
-    left = [
-        path.parent for path in paths if _state(path.parent, location, store).get("offset", 0) != path.stat().st_size
-    ]
-    for folder in sorted(left, key=_turn):
-        try:
-            ship(folder, location)
-            shipped += 1
-        except Exception as error:  # of this run, unless MLflow has stopped to answer
-            require_answer(location, f"{folder / journal.NAME} is to be shipped")
-            log.warning("%s was not shipped to MLflow: %s", folder / journal.NAME, first_line(error))
-    return shipped
-
-
-def _turn(folder: Path) -> int:
-    """Parents come first, because a child's run links to its parent's; test errors last, because they belong to a run."""
-    begins = [event for event in journal.read(folder / journal.NAME)[0] if event["event"] == "begin"]
-    return 2 if not begins else int(any(PARENT_TAG in event["tags"] for event in begins))
-
-
-def ship(folder: Path, location: Location) -> None:
-    """Replays what MLflow does not have yet of a folder's journal.
-
+        shipped: what MLflow has, as an earlier call returned it; None asks MLflow.
     Raises:
         Exception: whatever MLflow raises; the journal is unharmed and shipping can be tried again.
     """
     with (folder / "shipping").open("w") as lock:  # `pipeline sync` may meet the training's own shipper
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _ship(folder, location)
+        mlflow_client = client(location)
+        from mlflow.exceptions import MlflowException  # which has been imported by now
+
+        try:
+            return _ship(mlflow_client, folder, location, shipped)
+        except MlflowException as error:
+            if shipped is None or error.error_code not in GONE:
+                raise
+        return _ship(mlflow_client, folder, location, None)
 
 
-def _ship(folder: Path, location: Location) -> None:
-    store = store_id(location)
-    new = {"uri": location.uri, "store_id": store, "run_id": None, "offset": 0}
-    state = {**new, **_state(folder, location, store)}
-    if state["offset"] > (folder / journal.NAME).stat().st_size:  # the journal was cut short, which moved its lines
-        state["offset"] = 0
-    events, end = journal.read(folder / journal.NAME, state["offset"])
-    if not events:
-        return
-    mlflow_client, begun = client(location), -1
-    for at, event in enumerate(events):
-        if event["event"] == "begin":
-            begun, state["run_id"] = at, _begin(mlflow_client, location, event)
-            write_json(folder / STATE, state)
-    run = state["run_id"]
-    if run is None and any(event["event"] != "tested" for event in events):
+def _ship(mlflow_client: Any, folder: Path, location: Location, shipped: Shipped | None) -> Shipped | None:
+    path = folder / journal.NAME
+    run: Any = None
+    if shipped is None or shipped.offset > path.stat().st_size:
+        begin = journal.begin_of(path)
+        if begin is None:
+            _require_empty(folder)
+            return None
+        run = _run_of(mlflow_client, begin, location)
+        shipped = Shipped(run.info.run_id, shipped_bytes(run, path)) if run else Shipped("", 0)
+    events, end = journal.read(path, shipped.offset)
+    if events:
+        made = replay(events, folder)
+        if made.first is not None and run is None:
+            known = shipped.run_id
+            run = mlflow_client.get_run(known) if known else _create(mlflow_client, made.first, location)
+        shipped = Shipped(shipped.run_id or run.info.run_id, end)
+        keep_run_id(folder, location, shipped.run_id)  # trials wait for their parent's run, not for its content
+        _write(mlflow_client, shipped.run_id, run, made, {SHIPPED_TAG: journal.mark(path, end)})
+    keep_run_id(folder, location, shipped.run_id)
+    return shipped
+
+
+def _require_empty(folder: Path) -> None:
+    """Raises DamagedError where the journal has events, of which none begins a run."""
+    if journal.read(folder / journal.NAME)[0]:
         raise DamagedError(
             f"{folder / journal.NAME} has lost the line that begins its run; remove {folder}/run.json and run the same "
             "training again, which goes on from its last checkpoint"
         )
-    _log_metrics(mlflow_client, run, [event for event in events if event["event"] == "metrics"])
-    for at, event in enumerate(events):
-        if event["event"] == "tags":
-            _set_tags(mlflow_client, run, event["tags"])
-        elif event["event"] == "artifact" and Path(event["path"]).exists():
-            mlflow_client.log_artifact(run, event["path"], event["folder"])
-        elif event["event"] == "tested":
-            _log_tested(mlflow_client, location, event)
-        elif event["event"] == "end" and at > begun:  # the end of an attempt that another has followed is no news
-            mlflow_client.set_terminated(run, event["status"], end_time=event["time"])
-    write_json(folder / STATE, {**state, "offset": end})
 
 
-def _begin(mlflow_client: Any, location: Location, event: dict[str, Any]) -> str:
-    """Id of the run of a begin event: the earlier attempt's, running again, or a new one."""
-    from mlflow.entities import Param
-
-    experiment = experiment_id(mlflow_client, event["experiment"], location)
-    tags = dict(event["tags"])
-    parent = find_run(mlflow_client, experiment, tags[PARENT_TAG]) if PARENT_TAG in tags else None
-    if parent is not None:
-        tags["mlflow.parentRunId"] = parent.info.run_id
-    run = find_run(mlflow_client, experiment, tags[KEY_TAG])
-    if run is None:
-        run = mlflow_client.create_run(experiment, start_time=event["time"], tags=tags, run_name=event["name"])
-    else:
-        mlflow_client.update_run(run.info.run_id, status="RUNNING")
-        _set_tags(mlflow_client, run.info.run_id, tags)
-    # MLflow's params cannot change, but where a run is trained may, from one attempt to the next.
-    params = [Param(key, str(value)) for key, value in event["params"].items() if key not in run.data.params]
-    _log(mlflow_client, run.info.run_id, "params", params)
-    return run.info.run_id
+def shipped_bytes(run: Any, path: Path) -> int:
+    """How much of the journal the run says that MLflow has; 0 where it speaks of another journal."""
+    return journal.marked(path, run.data.tags.get(SHIPPED_TAG, ""))
 
 
-def _log_metrics(mlflow_client: Any, run: str | None, events: list[dict[str, Any]]) -> None:
-    from mlflow.entities import Metric
+def _run_of(mlflow_client: Any, begin: dict[str, Any], location: Location) -> Any | None:
+    """The run of a begin event, restored if it was deleted; None where MLflow has none."""
+    experiment, key = experiment_id(mlflow_client, begin["experiment"], location), begin["tags"][KEY_TAG]
+    run = find_run(mlflow_client, experiment, key)
+    if run is not None:
+        return run
+    run = find_run(mlflow_client, experiment, key, deleted=True)
+    if run is not None:
+        mlflow_client.restore_run(run.info.run_id)
+        log.warning("run %s was deleted in MLflow at %s; it is restored", key, location.uri)
+    return run
 
-    points = [(event, *value) for event in events for value in event["values"].items()]
-    metrics = [Metric(key, float(value), event["time"], event["step"]) for event, key, value in points]
-    _log(mlflow_client, run, "metrics", metrics)
+
+def _create(mlflow_client: Any, begin: dict[str, Any], location: Location) -> Any:
+    experiment = experiment_id(mlflow_client, begin["experiment"], location)
+    return mlflow_client.create_run(experiment, begin["time"], begin["tags"], run_name=begin["name"])
 
 
-def _log_tested(mlflow_client: Any, location: Location, event: dict[str, Any]) -> None:
-    """Adds test errors to a run that has ended; one that it has already is written again only where it has changed."""
-    from mlflow.entities import Metric
+def _write(mlflow_client: Any, run_id: str, run: Any | None, made: Replay, mark: dict[str, str]) -> None:
+    """Writes to the run what events came to, and at last the tag that says so.
 
-    experiment = experiment_id(mlflow_client, event["experiment"], location)
-    run = find_run(mlflow_client, experiment, event["key"])
-    if run is None:
-        log.warning("run %s is not in MLflow at %s, which therefore lacks its test errors", event["key"], location.uri)
+    Args:
+        run: as it was, where an attempt begins; None where one goes on.
+    """
+    params = {key: value for key, value in made.params.items() if run is not None and key not in run.data.params}
+    tags = dict(made.tags)
+    if run is not None and PARENT_TAG in tags:
+        parent = find_run(mlflow_client, run.info.experiment_id, tags[PARENT_TAG])
+        if parent is not None:
+            tags[MLFLOW_PARENT_TAG] = parent.info.run_id
+    if made.status == "RUNNING":
+        mlflow_client.update_run(run_id, status="RUNNING")
+    one_call = made.status is None and not made.artifacts
+    _log(mlflow_client, run_id, params, made, tags | mark if one_call else tags)
+    if one_call:
         return
-    earlier, ended = run.data.metrics, run.info.end_time or run.info.start_time
-    points = [  # MLflow shows the latest value
-        Metric(name, value, event["time"] if name in earlier else ended, event["step"])
-        for name, value in event["values"].items()
-        if earlier.get(name) != value
-    ]
-    _log(mlflow_client, run.info.run_id, "metrics", points)
+    for path, folder in made.artifacts:
+        mlflow_client.log_artifact(run_id, str(path), folder)
+    if made.status not in (None, "RUNNING"):
+        mlflow_client.set_terminated(run_id, made.status, end_time=made.end_time)
+    _log(mlflow_client, run_id, {}, Replay(), mark)
 
 
-def _log(mlflow_client: Any, run: str | None, kind: str, entries: list[Any]) -> None:
-    for start in range(0, len(entries), BATCH[kind]):
-        mlflow_client.log_batch(run, **{kind: entries[start : start + BATCH[kind]]})
+def _log(mlflow_client: Any, run_id: str, params: dict[str, str], made: Replay, tags: dict[str, str]) -> None:
+    """In as few calls as MLflow's limits allow; the tags come with the last one."""
+    from mlflow.entities import Metric, Param, RunTag
 
-
-def _set_tags(mlflow_client: Any, run: str | None, tags: dict[str, str]) -> None:
-    for tag, value in tags.items():
-        mlflow_client.set_tag(run, tag, value)
+    entries = [Param(*item) for item in params.items()]
+    for start in range(0, len(entries), MOST_PARAMS):
+        mlflow_client.log_batch(run_id, params=entries[start : start + MOST_PARAMS])
+    points = [Metric(*point) for point in made.points]
+    while len(points) > MOST_METRICS:
+        mlflow_client.log_batch(run_id, metrics=points[:MOST_METRICS])
+        points = points[MOST_METRICS:]
+    mlflow_client.log_batch(run_id, metrics=points, tags=[RunTag(*tag) for tag in tags.items()])

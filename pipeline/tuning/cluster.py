@@ -16,6 +16,9 @@ from pipeline.learn.training.precision import resolve
 from pipeline.run.stop import on_termination
 from pipeline.tracking.location import Location
 
+_LONGEST_SOCKET = "/ray/session_2026-11-28_20-02-25_123456_1234567/sockets/plasma_store"  # below Ray's folder
+_MOST_BYTES = 107  # of a socket's name
+
 
 def join(config: Config, **options: Any) -> bool:
     """Joins the cluster of sweep.address or RAY_ADDRESS, or starts Ray on this machine. False inside a Ray worker.
@@ -55,9 +58,14 @@ def _private_folder() -> Path:
     """Where a Ray that starts on this machine keeps its logs and sockets, in a folder that Ray itself opens to all users.
 
     Raises:
-        PipelineError: another user has, or may enter, the folder.
+        PipelineError: another user has, or may enter, the folder, or its name is too long.
     """
     folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / f"ray-{os.getuid()}"
+    if (over := len(os.fsencode(f"{folder}{_LONGEST_SOCKET}")) - _MOST_BYTES) > 0:
+        raise PipelineError(
+            f"{folder}, where Ray keeps its sockets, has {over} bytes too many for the names of sockets; name a place with a "
+            "shorter name (RAY_TMPDIR=/tmp)"
+        )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.errors import PipelineError
+from pipeline.tracking.location import PARENT_TAG
 from pipeline.tuning.cluster import on_gpus
 from pipeline.tuning.ending import Asked
 from pipeline.tuning.space import chosen

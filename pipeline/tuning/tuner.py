@@ -17,7 +17,8 @@ from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import machine, source
 from pipeline.tracking.location import first_line
-from pipeline.tracking.shipper import Shipper, ship_all, wait_for_run
+from pipeline.tracking.shipper import Shipper, wait_for_run
+from pipeline.tracking.sync import sync
 from pipeline.tuning import leaderboard
 from pipeline.tuning.ending import Ending, limits
 from pipeline.tuning.room import Room, join_cluster
@@ -152,7 +153,7 @@ def _train(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[
 def _ship_trials(sweep: Sweep) -> None:
     """Ships what MLflow lacks: trials that Ray has just ended, and runs of an earlier sweep."""
     try:
-        ship_all(sweep.runs, sweep.location)
+        sync(sweep.runs, sweep.location)
     except Exception as error:  # MLflow raises many kinds; the journals keep the runs
         print(f"MLflow does not have all trials yet ({first_line(error)}); {hint('sync')} ships them", file=sys.stderr)
 

@@ -8,6 +8,7 @@ from tiny_world import file_names
 
 from pipeline.ensemble.members import weights_file
 from pipeline.run.weights import BEST
+from pipeline.tracking import location as tracking
 from pipeline.tracking import registry
 from pipeline.tracking.location import NET_TAG, Location, client, require_answer
 
@@ -53,7 +54,7 @@ def test_runs_that_are_not_understood_are_left_out_and_named_in_one_line(world, 
 
 
 def test_all_pages_are_read_and_runs_of_equal_error_come_by_seed(world, monkeypatch):
-    monkeypatch.setattr(registry, "PAGE", 2)
+    monkeypatch.setattr(tracking, "PAGE", 2)
     keys = {seed: world.add_run(0.2, seed=seed) for seed in (3, 1, 2)}
     best = world.add_run(0.1)
     assert [net.key for net in world.source.candidates()] == [best, keys[1], keys[2], keys[3]]

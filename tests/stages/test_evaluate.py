@@ -126,7 +126,7 @@ def test_each_net_has_layer_responses(chain):
     assert {net["run_id"] for net in nets} == {member["run_id"] for member in chain.result["members"]}
 
 
-def test_every_finished_training_is_tested_with_runs_all(workspace):
+def test_every_finished_training_is_tested_with_runs_all(workspace, tmp_path):
     chain = Chain(workspace())
     chain.run(train, set=("model.depth=14",))
     chain.run(train)
@@ -141,6 +141,8 @@ def test_every_finished_training_is_tested_with_runs_all(workspace):
     # Two seeds of ResNet-8, and two depths.
     assert [(e["size"], e["net"]) for e in chain.result["seeds_against_depths"]] == [(1, "ResNet-8"), (2, "ResNet-8")]
     assert chain.tracked()[other["run_id"]] == other["test_err1"]
+    chain.run(evaluate, set=("evaluation.runs=all", f"paths.mlruns={tmp_path}/new"))  # where MLflow has nothing
+    assert [net["key"] for net in chain.result["others"]] == [other["key"]]
 
 
 def test_confusion_counts_each_test_image_once_and_leaves_out_large_test_sets(chain, monkeypatch):

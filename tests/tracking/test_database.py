@@ -18,7 +18,8 @@ from pipeline.errors import PipelineError
 from pipeline.tracking import database
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.location import KEY_TAG, Location, client, locate
-from pipeline.tracking.shipper import run_id, ship, ship_all
+from pipeline.tracking.shipper import run_id, ship
+from pipeline.tracking.sync import sync
 
 LONG_AGO = 1_000_000_000
 
@@ -109,10 +110,10 @@ def test_a_half_made_database_is_set_aside_and_the_journals_fill_the_new_one(
     assert run_id(runs / "k", location) is None
     other = locate("", tmp_path / "mlruns")  # MLflow keeps connections by address
     other = Location(other.uri.replace("mlruns", "./mlruns"), other.artifacts)
-    assert ship_all(runs, other) == 1 and names(other) == ["run-k"]
+    assert sync(runs, other).shipped == 1 and names(other) == ["run-k"]
     assert "half made" in capsys.readouterr().err and path.with_name("mlflow.db.half-made").exists()
     assert not path.with_name("mlflow.db-journal").exists()
-    assert database.made_at(path) > made and ship_all(runs, other) == 0
+    assert database.made_at(path) > made and sync(runs, other).shipped == 0
 
 
 def of_an_earlier_version(path: Path) -> None:

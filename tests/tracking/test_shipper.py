@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_server import Server
 from processes import Command, free_port, until
-from runs import TINY, assert_tracked_as, run_folder
+from runs import TINY, assert_tracked_as, events, last_step, metrics, run_folder, tracked
 
 from pipeline.cli import USER_ERROR
 from pipeline.tracking import shipper
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.location import KEY_TAG, PARENT_TAG, Location, client, find_run, locate
-from pipeline.tracking.shipper import STATE, Shipper, run_id, ship, ship_all
+from pipeline.tracking.location import KEY_TAG, Location, client, find_run, locate
+from pipeline.tracking.shipper import STATE, Shipper, run_id, ship
 
 STEPS = [0, 1, 2, 3, 4]
 
@@ -60,20 +56,6 @@ def test_a_journal_becomes_one_run_however_often_it_is_shipped(tmp_path, locatio
     assert run_id(tmp_path / "k") == run
     assert [step for step, _ in history(location, run)] == [*STEPS, 9]
     assert the_run(location).info.status == "FINISHED" and the_run(location).data.params == {"lr": "0.1"}
-
-
-def test_only_what_is_missing_is_shipped_and_parents_come_first(tmp_path, location, caplog):
-    journal(tmp_path / "0c41d", "0c41d", **{PARENT_TAG: "sweep-a"})  # sorts before its parent
-    journal(tmp_path / "sweep-a", "sweep-a")
-    assert ship_all(tmp_path, location) == 2
-    child = client(location).get_run(run_id(tmp_path / "0c41d"))
-    assert child.data.tags["mlflow.parentRunId"] == run_id(tmp_path / "sweep-a")
-    assert ship_all(tmp_path, location) == 0
-    for key in ("sweep-a", "0c41d"):
-        Journal(tmp_path / key).metrics(7, {"train/loss": 0.1})
-    client(location).delete_run(run_id(tmp_path / "sweep-a"))  # which holds up no other journal, and is named
-    assert ship_all(tmp_path, location) == 1 and history(location, child.info.run_id)[-1] == (7, 0.1)
-    assert f"{tmp_path / 'sweep-a'}/journal.jsonl was not shipped" in caplog.text
 
 
 def test_a_dead_server_holds_nothing_up_and_gives_one_warning(tmp_path, caplog):
@@ -140,8 +122,8 @@ def test_a_connection_that_breaks_anywhere_leaves_nothing_out_and_nothing_twice(
 
 
 def test_two_shippers_of_one_journal_make_one_run(tmp_path, location, monkeypatch):
-    def slowly(*arguments: Any) -> Any:
-        run = find_run(*arguments)
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        run = find_run(*arguments, **named)
         time.sleep(0.3)  # long enough for both to find no run
         return run
 
@@ -244,48 +226,13 @@ def test_a_shipper_may_wait_for_the_attempts_first_metrics(tmp_path, location, m
     assert client(location).get_run(following.close()).info.status == "FAILED"
 
 
-class Server:
-    """A real MLflow server over one database, to be killed and started again at the same address."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._folder, self._process = folder, None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        stores = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        stores += ["--artifacts-destination", str(self._folder / "artifacts")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *stores],
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
-        until(self._healthy, "the server")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _healthy(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:
-            return answer.status == 200
-        return False
-
-
 @pytest.mark.slow
 def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(tmp_path, workspace, reference):
     root, server = workspace(), Server(tmp_path)
     address = f"tracking.uri={server.uri}"
     try:
         server.start()
-        command = Command(root, "train", *TINY, address, "tracking.system_metrics_every_s=1")
+        command = Command(root, "train", *TINY, address)
         until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
         server.kill()
         command.succeed()
@@ -294,5 +241,29 @@ def test_a_server_that_dies_during_training_has_all_of_it_once_it_is_back(tmp_pa
         Command(root, "sync", address).succeed()
         assert_tracked_as(root, reference, server.uri)
         assert list((tmp_path / "artifacts").rglob("best.safetensors"))
+    finally:
+        server.kill()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_for_a_part_of_a_training_misses_nothing_of_it(tmp_path, workspace):
+    root, server = workspace(), Server(tmp_path)
+    words = ("recipe.max_steps=2000", f"tracking.uri={server.uri}", "tracking.system_metrics_every_s=1")
+    try:
+        server.start()
+        command = Command(root, "train", *TINY, *words)
+        until(lambda: any((root / "runs").glob(f"*/{STATE}")) or not command.running, "the run in MLflow")
+        server.kill()
+        gone = last_step(root)
+        command.at_step(gone + 200)
+        server.start()
+        assert "does not have all of" not in command.succeed().output
+        (run,) = tracked(root, server.uri)
+        keys = {key for event in events(root) for key in event.get("values", ())}
+        assert run.status == "FINISHED" and keys == run.metrics.keys()
+        for key in keys:
+            assert run.metrics[key] == [*metrics(root, key).items()], key
+        assert len(run.metrics["system/cpu_utilization_percentage"]) > 2
+        assert len(run.metrics["train/loss"]) == 2000
     finally:
         server.kill()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from processes import Command
 from runs import Workspaces, composed
 
 from pipeline.config import Config
@@ -91,3 +93,17 @@ def test_what_decides_a_sweep_makes_another(workspace: Workspaces) -> None:
     names = {sweep(composed(root, *change)).name for change in [(), *((change,) for change in changes)]}
     assert len(names) == 7
     assert sweep(composed(root, "sweep.address=elsewhere:6379")).name in names
+
+
+def test_a_place_with_too_long_a_name_for_sockets_is_a_sentence_before_ray_starts(
+    workspace: Workspaces, tmp_path: Path
+) -> None:
+    place = tmp_path / ("long" * 20)
+    place.mkdir()
+    environment = {"RAY_TMPDIR": str(place)}
+    command = Command(workspace(), "sweep", "model.depth=8", "sweep.space={model.depth:[8]}", environment=environment)
+    assert command.wait() == 2 and "Traceback" not in command.output
+    assert (
+        f"{place}/ray-{os.getuid()}, where Ray keeps its sockets" in command.output
+        and "RAY_TMPDIR=/tmp" in command.output
+    )
