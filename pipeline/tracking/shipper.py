@@ -10,6 +10,8 @@ import fcntl
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,8 @@ log = logging.getLogger(__name__)
 STATE = "shipped.json"  # {"uri", "store_id", "run_id"}: the run, for those who do not ask MLflow
 MLFLOW_PARENT_TAG = "mlflow.parentRunId"
 PERIOD_S = 3.0
-LOOK_S = 0.2  # between looks for the first metrics
+LOOK_S = 0.2  # between looks for the first metrics, or for a turn to ship
+TURN_S = 20.0  # shipping twice does no harm, not shipping does
 MOST_PARAMS, MOST_METRICS = 100, 900  # that a call may hold; with tags, of which it takes 100, at most 1,000
 # What MLflow answers where the run, or its experiment, is no longer there.
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
@@ -152,8 +155,7 @@ def ship(folder: Path, location: Location, shipped: Shipped | None = None) -> Sh
     Raises:
         Exception: whatever MLflow raises; the journal is unharmed and shipping can be tried again.
     """
-    with (folder / "shipping").open("w") as lock:  # `pipeline sync` may meet the training's own shipper
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _turn(folder):
         mlflow_client = client(location)
         from mlflow.exceptions import MlflowException  # which has been imported by now
 
@@ -163,6 +165,19 @@ def ship(folder: Path, location: Location, shipped: Shipped | None = None) -> Sh
             if shipped is None or error.error_code not in GONE:
                 raise
         return _ship(mlflow_client, folder, location, None)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Waits for another process that ships the journal, `pipeline sync` for example, but not for one that stands still."""
+    with (folder / "shipping").open("w") as lock:
+        until = time.monotonic() + TURN_S
+        while time.monotonic() < until:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(LOOK_S)
+        yield
 
 
 def _ship(mlflow_client: Any, folder: Path, location: Location, shipped: Shipped | None) -> Shipped | None:

@@ -131,6 +131,8 @@ class Host:
         with suppress(ProcessLookupError):
             os.kill(self._init, signal.SIGKILL)  # with the first process of its namespace all others end
         self._holder.wait()
+        # The system removes a dead host's network some time later.
+        subprocess.run(["ip", "link", "del", self._cable], stderr=subprocess.DEVNULL, check=False)
 
     def _signal(self, number: int) -> None:
         space = os.readlink(f"/proc/{self._init}/ns/pid")
