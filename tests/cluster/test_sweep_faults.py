@@ -21,10 +21,10 @@ Note = Callable[[str], None]
 
 def until_it_goes_on(cluster: Cluster, driver: Process, key: str, lost: Host) -> float:
     """Seconds until a new attempt at the run has made a step on another host."""
-    start, attempts, step = time.monotonic(), cluster.attempts(key), cluster.step(key)
-    wait_for(driver, lambda: cluster.attempts(key) > attempts, "another attempt at the trial")
+    start = time.monotonic()
+    wait_for(driver, lambda: cluster.host(key) != lost.name, "another attempt at the trial")
+    step = cluster.step(key)  # the lost host may have gone on until now
     wait_for(driver, lambda: cluster.step(key) > step, "its first new step")
-    assert cluster.host(key) != lost.name
     return time.monotonic() - start
 
 
