@@ -73,6 +73,13 @@ def test_a_table_shows_the_search_before_the_sweep_with_the_chosen_value_bold():
     assert "mean validation" not in texts(sweep(inputs))
 
 
+def test_a_sweep_whose_budget_was_spent_says_so():
+    inputs = make_sample()
+    board = {**inputs.leaderboard, "ended": "sweep.budget.hours=8 is spent"}
+    assert "before its last trial: sweep.budget.hours=8 is spent." in texts(sweep(replace(inputs, leaderboard=board)))
+    assert "before its last trial" not in texts(sweep(inputs))
+
+
 @pytest.mark.parametrize(
     "trials",
     [
