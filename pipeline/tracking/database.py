@@ -173,10 +173,12 @@ def _check_schema(path: Path, tables: set[str], version: list[str]) -> None:
 def _sentence(path: Path, error: sqlite3.Error) -> Exception:
     if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _DAMAGED:
         return error
-    return PipelineError(
-        f"MLflow's database {path} is damaged ({printable(error)}); move it away (mv {path} {path}.damaged) and run "
-        f"{hint('sync')}: it makes a new one and fills it from the journals"
-    )
+    return PipelineError(f"MLflow's database {path} is damaged ({printable(error)}); {remedy(path)}")
+
+
+def remedy(path: Path) -> str:
+    """What to do about a damaged database."""
+    return f"move it away (mv {path} {path}.damaged) and run {hint('sync')}: it makes a new one and fills it from the journals"
 
 
 @contextmanager

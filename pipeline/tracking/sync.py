@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.errors import hint
-from pipeline.tracking import journal
+from pipeline.errors import PipelineError, hint
+from pipeline.tracking import database, journal
 from pipeline.tracking.location import (
     KEY_TAG,
     PARENT_TAG,
@@ -67,7 +67,7 @@ def sync(runs: Path, location: Location, *, thorough: bool = False) -> Synced:
         thorough: compares the content of the journals with what MLflow has, and restores what was deleted there. Else the
             tag that shipping leaves is believed, and no journal that has it in full is read.
     Raises:
-        Exception: whatever MLflow raises where it does not answer.
+        PipelineError: MLflow does not answer, or cannot read its own runs.
     """
     return _Sync(runs, location, thorough).run()
 
@@ -92,8 +92,13 @@ class _Sync:
             else:  # an empty journal, or a damaged one
                 self._try(folder, partial(self._ship, folder))
         names = {begin["experiment"] for begin in begins.values()} | {name for e in tested.values() for name, _ in e}
-        if names:
+        try:
             self._ask(sorted(names))
+        except PipelineError:
+            raise
+        except Exception as error:  # of MLflow or SQLAlchemy, for example where a value of the database has changed
+            require_answer(self._location, "journals are to be shipped")
+            raise _unreadable(self._location, error) from error
         parents = {begin["tags"].get(PARENT_TAG) for begin in begins.values()}
         # A child's run links to its parent's, and test errors belong to a run.
         for folder in sorted(begins, key=lambda folder: begins[folder]["tags"].get(KEY_TAG) not in parents):
@@ -120,6 +125,8 @@ class _Sync:
 
     def _ask(self, names: Sequence[str]) -> None:
         """Reads the runs that have a key in the experiments of these names."""
+        if not names:
+            return
         self._client, experiments = client(self._location), {}
         for name in names:
             experiment = self._client.get_experiment_by_name(name)
@@ -205,6 +212,12 @@ class _Sync:
         if points:
             self._client.log_batch(run.info.run_id, metrics=points)
         return bool(points)
+
+
+def _unreadable(location: Location, error: Exception) -> PipelineError:
+    path = database.file_of(location.uri)
+    remedy = database.remedy(path) if path else "its own log says why"
+    return PipelineError(f"MLflow at {location.uri} cannot read its own runs ({first_line(error)}); {remedy}")
 
 
 def _test_errors(folder: Path) -> dict[Place, dict[str, Any]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -272,6 +274,28 @@ def test_parents_come_first_and_a_journal_that_cannot_be_shipped_holds_up_no_oth
     command = Command(root, "sync")
     assert command.wait() == 2 and "1 of 3 journals could not be shipped" in command.output
     assert "Traceback" not in command.output
+
+
+class Halfway(BaseHTTPRequestHandler):
+    """A server that answers and cannot read its runs."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200 if self.path.endswith("experiments/search") else 500)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_GET = do_POST  # noqa: N815
+
+
+def test_a_server_that_cannot_read_its_runs_is_a_sentence(root: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Halfway) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(
+            PipelineError, match=r"^MLflow at http.* cannot read its own runs \(.*\); its own log says why"
+        ):
+            sync(root / "runs", Location(f"http://127.0.0.1:{server.server_port}"))
+        server.shutdown()
 
 
 class Counting:
