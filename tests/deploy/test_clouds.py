@@ -88,6 +88,20 @@ def test_the_launcher_makes_neither_group_nor_role_on_aws(monkeypatch: pytest.Mo
         aws._configure_security_group(config)
 
 
+@pytest.mark.parametrize("kind", ["head", "worker"])
+def test_aws_knows_every_field_of_a_machine(kind: str) -> None:
+    import botocore.session
+    from botocore.validate import ParamValidator
+
+    node = read("aws.yaml")["available_node_types"][kind]["node_config"]
+    del node["SubnetIds"]  # of these the launcher chooses one
+    call = botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances")
+    report = ParamValidator().validate({**node, "MinCount": 1, "MaxCount": 1}, call.input_shape)
+    assert not report.has_errors(), report.generate_report()
+    node["MetadataOptions"]["HttpToken"] = "required"
+    assert ParamValidator().validate(node, call.input_shape).has_errors()
+
+
 @every_cloud
 def test_every_node_starts_ray_as_compose_does_with_the_token_and_the_shared_folder(name: str) -> None:
     config = read(name)

@@ -61,6 +61,19 @@ def test_a_training_on_two_nodes_that_is_signalled_goes_on_from_the_queue_to_the
     assert_same_training(checkout, other)
 
 
+@pytest.mark.parametrize("cause", ["time limit", "preemption"])
+def test_a_training_saves_before_slurm_takes_its_nodes(cause: str, cluster: Slurm, checkout: Path) -> None:
+    limit = ("--time=1", "--signal=TERM@20") if cause == "time limit" else ()
+    job = cluster.submit(checkout, *limit, TRAIN, *TINY, "recipe.max_steps=3400", **LOOPBACK)
+    until(lambda: last_step(checkout) >= 1 or job.field("JobState") == "FAILED", "the first step")
+    if cause == "preemption":
+        whole = ("--partition=urgent", "--nodes=2", "--ntasks-per-node=2", "--output=urgent.out", "--wrap=true")
+        assert cluster.submit(checkout, *whole).ends() == "COMPLETED"
+    until(lambda: job.restarts, f"a restart:\n{job.output}")
+    assert "stopped at step" in job.output
+    cluster.ask("scancel", job.number)
+
+
 def test_a_mistake_is_not_put_back_into_the_queue(cluster: Slurm, checkout: Path) -> None:
     job = cluster.submit(checkout, TRAIN, "model.depth=7", **LOOPBACK)
     assert job.ends() == "FAILED" and job.restarts == 0
@@ -80,7 +93,7 @@ def test_a_sweep_runs_on_both_nodes_and_a_signal_puts_it_back_into_the_queue(clu
 
     job = cluster.submit(checkout, "--cpus-per-task=1", SWEEP, *SHORT)  # a CPU a node, so that each trains one trial
     until(training, "a checkpoint of each trial")
-    assert {read_json(path)["status"] for path in (checkout / "runs").glob("*/run.json")} <= {"running"}
+    assert {read_json(path)["status"] for path in (checkout / "runs").glob("*/run.json")} == {"running"}
     cluster.ask("scancel", "--signal=TERM", "--batch", job.number)
     assert job.ends() == "COMPLETED", job.output
     assert job.restarts == 1 and "resuming sweep-" in job.output
