@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 TINY = (
-    *("data=digits", "recipe.max_steps=340", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
+    *("data=digits", "recipe.max_steps=680", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
     *("sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}", "tracking.system_metrics_every_s=0"),
 )
 
