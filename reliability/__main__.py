@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,6 +58,8 @@ def main() -> int:
     if options.outcomes:
         _run_here(names[0], options.seed, options.outcomes)
         return 0
+    # Shells let background jobs ignore it, and all processes that a campaign interrupts would do so, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(f"seed {options.seed}: `python -m reliability --seed {options.seed}` makes the same faults again")
     with ThreadPoolExecutor(options.jobs) as pool, progress("reliability", len(names), "campaigns") as bar:
         jobs = {pool.submit(_run_apart, name, options.seed): name for name in names}
