@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from pipeline.record import fits
 from pipeline.run import RUN
 
 NAME = "trials.json"
-PERIOD_S, SHARE = 1.0, 0.05  # writes while trials run: at most one a second, and at most this share of the time
-BEAT_S = 10.0  # between writes while nothing is reported
+PERIOD_S, SHARE = 1.0, 0.05  # writes while trials report: at most one a second, at most this share of the time
+BEAT_S = 10.0  # between writes at the most, also while nothing is reported
 ENDED = "ended"  # by itself or by the scheduler, which the run's own status tells apart
 DONE = ("finished", "stopped", "diverged")  # nothing is left to train
 
@@ -226,7 +226,7 @@ class Trials:
 
     def beat(self, load: Callable[[], dict[str, list[float]]]) -> None:
         """Writes a sign of life with the cluster's load, if none was written for a while."""
-        if time.monotonic() - self._written > max(BEAT_S, self._pause_s):
+        if time.monotonic() - self._written > BEAT_S:
             self._attempt = replace(self._attempt, cluster=load())
             self.write()
 
@@ -290,9 +290,10 @@ class Trials:
         begun = time.monotonic()
         if self._is_open:
             self._attempt = self._now()
-        write_json(self._path, asdict(self._state()))
+        parts = {"about": vars(self._about), "attempt": vars(self._attempt), "trials": list(map(vars, self.all))}
+        write_json(self._path, parts, indent=None)
         self._written = time.monotonic()
-        self._pause_s = max(PERIOD_S, (self._written - begun) / SHARE)
+        self._pause_s = min(max(PERIOD_S, (self._written - begun) / SHARE), BEAT_S)
 
 
 def name_of(point: Mapping[str, Any]) -> str:
