@@ -125,6 +125,10 @@ def from_json(values: Mapping[str, Any]) -> Net:
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value from outside has the type of its field; numbers are finite."""
+    if kind is float:  # the two that there are many of come first
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
     origin, options = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return any(fits(value, option) for option in options)
@@ -140,9 +144,7 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, origin)
     if isinstance(kind, type) and is_dataclass(kind):
         return isinstance(value, kind) and all(fits(getattr(value, key), own) for key, own in kinds(kind).items())
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    return isinstance(value, kind)
 
 
 def best_on_validation(nets: Sequence[Net]) -> Net | None:

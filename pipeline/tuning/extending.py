@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.tuning.trials import NAME, About, Trial, name_of, read
+from pipeline.tuning.state import NAME, About, Trial, read
+from pipeline.tuning.trials import name_of
 
 ENDS = ("scheduler", "reduction_factor", "grace_epochs")  # settings that decide which trials are stopped
 GROWS = ("space", "num_samples")  # what extends a sweep

@@ -14,7 +14,7 @@ from pipeline.tracking import journal
 from pipeline.tracking.location import PARENT_TAG, Location
 from pipeline.tracking.shipper import run_id
 from pipeline.tuning.space import trial_name
-from pipeline.tuning.trials import Trial
+from pipeline.tuning.state import Trial
 
 
 def board(sweep: str, content_hash: str, trials: Sequence[Trial], config: Config, location: Location) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from pipeline.errors import printable
 from pipeline.tuning.cluster import load
 from pipeline.tuning.ending import Ending
 from pipeline.tuning.space import chosen
-from pipeline.tuning.trials import DONE, Trial, Trials
+from pipeline.tuning.state import DONE, Trial
+from pipeline.tuning.trials import Trials
 
 PATIENCE_S = 120.0  # that trials have for a checkpoint when the sweep ends
 GOLDEN = (math.sqrt(5) - 1) / 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import MissingError, hint, printable
 from pipeline.evaluation.intervals import wilson
-from pipeline.tuning.trials import BEAT_S, DONE, NAME, State, Trial, read
+from pipeline.tuning.state import BEAT_S, DONE, NAME, State, Trial, read
 
 SILENT_S = 6 * BEAT_S  # without a sign of life a sweep on another machine is taken for ended; clocks may differ
 MOST = 10  # failures that are listed

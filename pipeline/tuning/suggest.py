@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.tuning.space import Space, grid_of, grids, has_ranges, points
-from pipeline.tuning.trials import Trial
+from pipeline.tuning.state import Trial
 
 Distribution = CategoricalDistribution | FloatDistribution
 

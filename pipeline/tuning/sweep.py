@@ -17,9 +17,10 @@ from pipeline.run.key import code_version, deciding
 from pipeline.tracking import location as tracking
 from pipeline.tuning.extending import trained_elsewhere
 from pipeline.tuning.space import check_space, example_points, grid_of, has_ranges, points, values_of
+from pipeline.tuning.state import NAME as TRIALS
+from pipeline.tuning.state import About
 from pipeline.tuning.trial import trial_config
-from pipeline.tuning.trials import NAME as TRIALS
-from pipeline.tuning.trials import About, Trials
+from pipeline.tuning.trials import Trials
 
 FORMER = (("searcher", "grid"), ("scheduler", "asha"))  # what all sweeps were before there was a choice
 Role = Literal["sweep", "search"]  # search: it chooses values for a sweep

@@ -1,131 +1,24 @@
-"""What a sweep has come to, trial by trial: a file of plain values, from which an interrupted sweep goes on.
+"""The trials of a running sweep, kept in a file from which an interrupted sweep goes on.
 
-It is all that `pipeline sweep status` reads, on any machine that shares the folder. Ray Tune keeps a state of its own, in
-pickles. Those are never read: whoever can write the folder could run code with them.
+Ray Tune keeps a state of its own, in pickles. Those are never read: whoever can write the folder could run code with them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
-from pipeline.record import fits
 from pipeline.run import RUN
+from pipeline.tuning.state import BEAT_S, DONE, ENDED, NAME, About, Attempt, State, Trial, read
 
-NAME = "trials.json"
-PERIOD_S, SHARE = 1.0, 0.05  # writes while trials run: at most one a second, and at most this share of the time
-BEAT_S = 10.0  # between writes while nothing is reported
-ENDED = "ended"  # by itself or by the scheduler, which the run's own status tells apart
-DONE = ("finished", "stopped", "diverged")  # nothing is left to train
-
-
-@dataclass
-class Trial:
-    """One point of the space. Times are seconds since 1970, 0 for never.
-
-    Attributes:
-        status: unfinished, ended, failed, or one of DONE.
-        val_err1: the lowest validation error.
-        reports: epoch and validation error of each validation, on which the scheduler decides.
-    """
-
-    point: dict[str, Any]
-    key: str = ""  # of its run, once it has reported
-    status: str = "unfinished"
-    error: str = ""  # why the loss diverged
-    val_err1: float | None = None
-    steps: int = 0
-    reports: list[tuple[int, float]] = field(default_factory=list)
-    name: str = ""  # for people, once it has begun
-    failure: str = ""  # why it last failed, until it reports again
-    host: str = ""  # that it last ran on
-    began: float = 0.0  # last
-    over: float = 0.0  # when it last ended or failed; 0 while it trains
-
-
-@dataclass(frozen=True, kw_only=True)
-class About:
-    """What the sweep is."""
-
-    sweep: str = ""  # its name
-    role: str = "sweep"
-    data: str = ""  # name of the data set
-    facts: dict[str, Any] = field(default_factory=dict)  # see `Sweep.facts`
-    size: int = 0  # trials of the whole sweep
-    max_steps: int = 0  # of a trial whose point does not choose recipe.max_steps
-    num_val: int = 0  # validation images
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """The last process that trained trials of the sweep. Times are seconds since 1970."""
-
-    host: str = ""
-    pid: int = 0
-    began: float = 0.0
-    written: float = 0.0
-    over: str = ""  # why it ended; "" while it runs, and after a kill
-    earlier_s: float = 0.0  # that earlier attempts took
-    progress: float = 0.0  # trials' worth of training when it began
-    budget: dict[str, float] = field(default_factory=dict)  # the limits that are set
-    cluster: dict[str, list[float]] = field(default_factory=dict)  # resource -> in use, in all
-
-    @property
-    def stop(self) -> str:
-        """Name of the file, beside trials.json, that asks this attempt and no other to end."""
-        return f"stop-{self.host}-{self.pid}-{self.began:.3f}.json"
-
-    @property
-    def seconds(self) -> float:
-        """Of all attempts together."""
-        return self.earlier_s + max(0.0, self.written - self.began)
-
-
-@dataclass(frozen=True)
-class State:
-    """The content of a trials.json."""
-
-    about: About = About()
-    attempt: Attempt = Attempt()
-    trials: tuple[Trial, ...] = ()
-
-    @property
-    def progress(self) -> float:
-        """Trials' worth of training; an unfinished trial counts by its share of steps."""
-        return sum(self._share(trial) for trial in self.trials)
-
-    def _share(self, trial: Trial) -> float:
-        steps = trial.point.get("recipe.max_steps", self.about.max_steps)
-        return 1.0 if trial.status in DONE else min(trial.steps / steps, 1.0) if steps else 0.0
-
-
-def read(path: Path, remedy: str = "the sweep goes on from the runs that have finished") -> State:
-    """An empty state if there is none, or if it is not understood, which stderr is told."""
-    entries = read_if_whole(path)
-    try:
-        trials = tuple(
-            Trial(**{**entry, "reports": [tuple(r) for r in entry["reports"]]}) for entry in entries["trials"]
-        )
-        # Before there were these two, a sweep kept its trials alone.
-        state = State(About(**entries.get("about", {})), Attempt(**entries.get("attempt", {})), trials)
-        understood = fits(state.about, About) and fits(state.attempt, Attempt)
-        understood &= all(fits(trial, Trial) and _is_key(trial.key) for trial in trials)
-        understood &= bool(trials) or not entries or bool(state.about.sweep)
-    except (AttributeError, KeyError, TypeError):
-        state, understood = State(), not entries
-    if understood:
-        return state
-    print(f"{path} is not understood; {remedy}", file=sys.stderr)
-    return State()
+PERIOD_S, SHARE = 1.0, 0.05  # writes while trials report: at most one a second, at most this share of the time
 
 
 class Trials:
@@ -228,7 +121,7 @@ class Trials:
 
     def beat(self, load: Callable[[], dict[str, list[float]]]) -> None:
         """Writes a sign of life with the cluster's load, if none was written for a while."""
-        if time.monotonic() - self._written > max(BEAT_S, self._pause_s):
+        if time.monotonic() - self._written > BEAT_S:
             self._attempt = replace(self._attempt, cluster=load())
             self.write()
 
@@ -292,14 +185,11 @@ class Trials:
         begun = time.monotonic()
         if self._is_open:
             self._attempt = self._now()
-        write_json(self._path, asdict(self._state()), require=self._require)
+        parts = {"about": vars(self._about), "attempt": vars(self._attempt), "trials": list(map(vars, self.all))}
+        write_json(self._path, parts, indent=None, require=self._require)
         self._written = time.monotonic()
-        self._pause_s = max(PERIOD_S, (self._written - begun) / SHARE)
+        self._pause_s = min(max(PERIOD_S, (self._written - begun) / SHARE), BEAT_S)
 
 
 def name_of(point: Mapping[str, Any]) -> str:
     return json.dumps(point, sort_keys=True)
-
-
-def _is_key(key: str) -> bool:
-    return bool(re.fullmatch("[0-9a-f]{12}|", key))

@@ -23,8 +23,8 @@ from pipeline.tuning import leaderboard
 from pipeline.tuning.ending import Ending, limits
 from pipeline.tuning.room import Room, join_cluster
 from pipeline.tuning.search import choices, is_shortened, main_sweep, outcome, search_sweep, sentence
+from pipeline.tuning.state import NAME as TRIALS
 from pipeline.tuning.sweep import Sweep, checked
-from pipeline.tuning.trials import NAME as TRIALS
 from pipeline.tuning.trials import Trials
 
 

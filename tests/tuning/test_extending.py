@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.tuning.extending import trained_elsewhere
-from pipeline.tuning.trials import About, Trials
+from pipeline.tuning.state import About
+from pipeline.tuning.trials import Trials
 
 SETTINGS = {"space": {"seed": [0, 1]}, "num_samples": 1, "reduction_factor": 0, "grace_epochs": 1}
 POINTS = [{"seed": seed} for seed in range(5)]

@@ -18,8 +18,9 @@ from pipeline.atomic import write_json
 from pipeline.cli import main
 from pipeline.run import RUN
 from pipeline.tuning import trials as module
+from pipeline.tuning.state import About, Attempt, State, Trial
 from pipeline.tuning.status import Watched, lines, watched
-from pipeline.tuning.trials import About, Attempt, State, Trial, Trials
+from pipeline.tuning.trials import Trials
 
 POINTS = [{"recipe.lr": 0.01 * (at + 1)} for at in range(6)]
 

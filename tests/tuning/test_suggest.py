@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from pipeline.tuning.space import grid_of
+from pipeline.tuning.state import Trial
 from pipeline.tuning.suggest import suggested
-from pipeline.tuning.trials import Trial
 
 RATE = {"recipe.lr": {"loguniform": [0.001, 1.0]}}
 BY_DEPTH = [

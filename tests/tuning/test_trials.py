@@ -14,7 +14,8 @@ from pipeline.atomic import write_json
 from pipeline.run import RUN
 from pipeline.tuning.resuming import ResumedASHA
 from pipeline.tuning.space import POINT
-from pipeline.tuning.trials import NAME, About, Trials, read
+from pipeline.tuning.state import NAME, About, read
+from pipeline.tuning.trials import Trials
 
 POINTS = [{"recipe.lr": lr, "model.depth": 8} for lr in (0.4, 0.2, 0.1, 0.05)]
 
