@@ -40,6 +40,7 @@ def join(config: Config, **options: Any) -> bool:
     if ray.is_initialized():
         return False
     _pass_no_secrets()
+    _keep_traces()
     if not address:
         options["_temp_dir"] = str(_private_folder() / "ray")
     try:
@@ -74,6 +75,17 @@ def _private_folder() -> Path:
             "another place in RAY_TMPDIR"
         )
     return folder
+
+
+def _keep_traces() -> None:
+    """Keeps the stack traces of lost trials and of other machines' processes in Ray's logs.
+
+    The user reads a line for each, see `console.TrialLines`. Ray has no setting for the second kind.
+    """
+    import ray._private.worker
+
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    ray._private.worker.listen_error_messages = lambda worker, threads_stopped: None
 
 
 def _pass_no_secrets() -> None:

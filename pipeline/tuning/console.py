@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.tune import Callback
 
+from pipeline.errors import printable
 from pipeline.progress import Progress, progress
 from pipeline.tuning.space import chosen
 
@@ -63,6 +66,12 @@ class TrialLines(Callback):
                 f"{trial}: validation error {100 * error:.2f} % after {trial.last_result['step']:,} steps", flush=True
             )
 
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
+        print(f"{trial} failed{_where_and_why(trial)}; it goes on from its last checkpoint", flush=True)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
+        print(f"{trial} failed{_where_and_why(trial)}, and is not tried again", flush=True)
+
     def on_experiment_end(self, trials: list, **_: Any) -> None:
         self._update(trials)
         self._open.close()
@@ -88,3 +97,16 @@ class TrialLines(Callback):
             share = 1.0 if trial.is_finished() else min((trial.last_result or {}).get("step", 0) / steps, 1.0)
             self._shares[trial.trial_id] = max(share, self._shares.get(trial.trial_id, 0.0))
         return self._earlier + sum(self._shares.values())
+
+
+def failure(trial: Any) -> tuple[str, str]:
+    """The last line of the error that Tune wrote, and the host that it names; "" where it names none."""
+    path = trial.error_file
+    text = Path(path).read_text(errors="replace").strip() if path and Path(path).exists() else ""
+    lines, hosts = text.splitlines(), re.findall(r"\bip(?:=|: )([\w.:-]+)", text)
+    return printable(lines[-1]) if lines else "Ray gave no reason", hosts[-1] if hosts else ""
+
+
+def _where_and_why(trial: Any) -> str:
+    why, host = failure(trial)
+    return f"{f' on {host}' if host else ''}: {why}"

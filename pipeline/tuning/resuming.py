@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from bisect import bisect_right
 from itertools import accumulate
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune import Callback, Stopper
 from ray.tune.schedulers import ASHAScheduler
 
-from pipeline.errors import printable
 from pipeline.tuning.cluster import load
+from pipeline.tuning.console import failure
 from pipeline.tuning.ending import Ending
 from pipeline.tuning.space import chosen
 from pipeline.tuning.state import DONE, Trial
@@ -52,10 +50,10 @@ class Recording(Callback, Stopper):
         end(chosen(trial.config))
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        self._trials.fail(chosen(trial.config), *_failure(trial), for_good=False)
+        self._trials.fail(chosen(trial.config), *failure(trial), for_good=False)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        self._trials.fail(chosen(trial.config), *_failure(trial), for_good=True)
+        self._trials.fail(chosen(trial.config), *failure(trial), for_good=True)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False  # no trial ends by itself
@@ -69,14 +67,6 @@ class Recording(Callback, Stopper):
 
     def get_state(self) -> dict | None:
         return None  # Tune's own state is never read
-
-
-def _failure(trial: Any) -> tuple[str, str]:
-    """The last line of the error that Tune wrote, and the host that it names; "" where it names none."""
-    path = trial.error_file
-    text = Path(path).read_text(errors="replace").strip() if path and Path(path).exists() else ""
-    lines, hosts = text.splitlines(), re.findall(r"\bip=([\w.:-]+)", text)
-    return printable(lines[-1]) if lines else "Ray gave no reason", hosts[-1] if hosts else ""
 
 
 class ResumedASHA(ASHAScheduler):

@@ -34,7 +34,7 @@ def until_it_goes_on(cluster: Cluster, driver: Process, key: str, lost: Host) ->
     ids=["cut off and come back", "stopped and going on", "power cut"],
 )
 def test_a_worker(fault: str, mended: str, cluster: Cluster, undisturbed: Path, figures: Note) -> None:
-    driver = cluster.sweep()
+    driver = cluster.sweep("sweep.max_concurrent=2")  # a third worker has room for a trial that loses its own
     key, name = wait_for(driver, lambda: cluster.training(beyond=3 * EVERY), "a training")
     host = cluster.hosts[name]
     getattr(host, fault)()
@@ -44,6 +44,8 @@ def test_a_worker(fault: str, mended: str, cluster: Cluster, undisturbed: Path, 
     driver.succeed()
     assert_nothing_lost(cluster, undisturbed)
     assert cluster.attempts(key) == 2
+    (line,) = [line for line in driver.output.splitlines() if "it goes on from its last checkpoint" in line]
+    assert f"failed on {host.address}: " in line and "Traceback" not in driver.output and "raylet" not in driver.output
     figures(f"goes on elsewhere after {seconds:.0f} s; weights, journals and MLflow as undisturbed")
     assert seconds < GOING_ON_S
 
