@@ -9,21 +9,23 @@ from typing import Any
 
 import pytest
 from hosts import machines
-from processes import Command, free_port
+from processes import Command
 from ray_cluster import PASSWORD, RATES, TRAINING, Cluster, mlflow_servers
 from runs import Workspaces
-from servers import postgres_folder, postgres_serving
+
+from benchmarks.servers import NoServerError, postgres_server
 
 _lines: list[str] = []
 
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[int]:
-    """Port of a PostgreSQL with MLflow's tables in a database that others are copied from."""
-    with postgres_folder(PASSWORD) as folder:
-        port = free_port()
-        with postgres_serving(folder, port):
+    """Port of a PostgreSQL."""
+    try:
+        with postgres_server(PASSWORD) as port:
             yield port
+    except NoServerError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,8 +12,8 @@ from typing import Any
 
 from hosts import SWITCH_ADDRESS, Host, Process
 from processes import free_port, until
-from servers import running
 
+from benchmarks.servers import mlflow_server
 from pipeline.atomic import read_json
 
 BIN = Path(sys.executable).parent
@@ -49,23 +45,10 @@ class Servers:
 
     def on(self) -> None:
         backend = f"postgresql+psycopg://mlflow:{PASSWORD}@127.0.0.1:{self.database}/mlflow"
-        options = {"host": "0.0.0.0", "port": self.port, "workers": 1, "backend-store-uri": backend}
-        options |= {"artifacts-destination": self.folder / "artifacts", "allowed-hosts": f"{SWITCH_ADDRESS}:*"}
-        command = [str(BIN / "mlflow"), "server", *(f"--{name}={value}" for name, value in options.items())]
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        server = running(
-            command, self.folder / "mlflow.txt", signal.SIGTERM, self._answers, env={**os.environ, **quiet}
-        )
-        self._open.enter_context(server)
+        self._open.enter_context(mlflow_server(SWITCH_ADDRESS, self.port, backend, self.folder))
 
     def off(self) -> None:
         self._open.close()
-
-    def _answers(self) -> bool:
-        url = f"{self.uri}/api/2.0/mlflow/experiments/search?max_results=1"
-        with suppress(OSError, urllib.error.HTTPError):
-            return urllib.request.urlopen(url, timeout=10).status == 200
-        return False
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Servers that tests start: a command that is ready before the test goes on, and PostgreSQL."""
+"""Servers that measurements and tests start: PostgreSQL, MLflow, or any command that is ready before they go on."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
-from processes import free_port, until
-
 POSTGRES_BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path(), key=lambda p: int(p.parent.name))
+
+PATIENCE_S = 180.0  # for a server to be ready
+
+
+class NoServerError(Exception):
+    """A server's program is not installed here."""
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
 
 
 @contextmanager
@@ -27,8 +40,11 @@ def running(
     with log.open("ab") as stream:
         process = subprocess.Popen(command, start_new_session=True, stdout=stream, stderr=subprocess.STDOUT, **options)
     try:
-        until(lambda: ready() or process.poll() is not None, f"{command[0]} to be ready")
-        assert process.poll() is None, log.read_text()
+        deadline = time.monotonic() + PATIENCE_S
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]} does not start:\n{log.read_text(errors='replace')}")
+            time.sleep(0.02)
         yield process
     finally:
         process.send_signal(end)
@@ -41,9 +57,13 @@ def running(
 
 @contextmanager
 def postgres_folder(password: str) -> Iterator[Path]:
-    """A folder with an empty PostgreSQL cluster whose only user is mlflow; skips the test where there is no server."""
+    """A folder with an empty PostgreSQL cluster whose only user is mlflow.
+
+    Raises:
+        NoServerError: PostgreSQL is not installed.
+    """
     if not (POSTGRES_BIN / "initdb").is_file():
-        pytest.skip("no PostgreSQL server is installed here (Debian: postgresql)")
+        raise NoServerError("no PostgreSQL server is installed here (Debian: postgresql)")
     # PostgreSQL refuses to run as root, and its user may not enter pytest's folders.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     (folder / "password").write_text(password)
@@ -77,6 +97,34 @@ def postgres_server(password: str) -> Iterator[int]:
     port = free_port()
     with postgres_folder(password) as folder, postgres_serving(folder, port):
         yield port
+
+
+@contextmanager
+def mlflow_server(host: str, port: int, backend: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """MLflow over a database, with its artifacts in `folder`, reachable by the name `host`."""
+    options = {"host": "0.0.0.0" if host != "127.0.0.1" else host, "port": port, "workers": 1}
+    options |= {
+        "backend-store-uri": backend,
+        "artifacts-destination": folder / "artifacts",
+        "allowed-hosts": f"{host}:*",
+    }
+    uri = f"http://{host}:{port}"
+    words = [f"--{name}={value}" for name, value in options.items()]
+    command = [str(Path(sys.executable).with_name("mlflow")), "server", *words]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with running(
+        command, folder / "mlflow.txt", signal.SIGTERM, lambda: answers(uri), env={**os.environ, **quiet}
+    ) as process:
+        yield process
+
+
+def answers(uri: str) -> bool:
+    """Whether MLflow's API at `uri` does."""
+    with suppress(OSError):
+        return (
+            urllib.request.urlopen(f"{uri}/api/2.0/mlflow/experiments/search?max_results=1", timeout=10).status == 200
+        )
+    return False
 
 
 def _as_its_user() -> list[str]:
