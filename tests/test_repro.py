@@ -160,14 +160,15 @@ def test_an_experiment_in_a_temporary_copy_keeps_its_runs_in_the_repository(done
     assert {path.name for path in (done / "runs").iterdir()} > before
 
 
-def test_a_queued_experiment_runs_the_code_that_it_records(done):
-    path = done / "pipeline" / "stages" / "compose.py"
+def test_an_experiment_in_a_copy_runs_the_code_of_the_copy(done, tmp_path):
+    path, ran = done / "pipeline" / "stages" / "compose.py", tmp_path / "ran"
     before = path.read_text()
-    assert 'print(f"composed.yaml: ' in before
-    path.write_text(before.replace('print(f"composed.yaml: ', 'print(f"as it was queued: '))
-    dvc(done, "exp", "run", "--queue", "-S", "++set.seed=3", "compose")
-    path.write_text(before)
-    assert "as it was queued: " in dvc(done, "exp", "run", "--run-all")
+    path.write_text(f"{before}\n\nwith open({str(ran)!r}, 'w') as stream:\n    stream.write(__file__)\n")
+    try:
+        dvc(done, "exp", "run", "--temp", "compose")
+    finally:
+        path.write_text(before)
+    assert done / ".dvc" / "tmp" / "exps" in Path(ran.read_text()).parents
 
 
 def test_another_data_set_leaves_the_first_ones_results_alone(done, tmp_path):
