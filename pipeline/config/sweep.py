@@ -70,7 +70,7 @@ class SweepConfig(Section):
     cpus_per_trial: Few = 1
     gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
     max_concurrent: Count = 0  # 0: as resources allow
-    max_failures: Count = 2
+    max_failures: Count = 2  # of a trial itself; above 0, lost machines do not count
     address: str = ""  # of a running Ray cluster; "" starts Ray on this machine
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.tune import Callback
@@ -99,14 +99,22 @@ class TrialLines(Callback):
         return self._earlier + sum(self._shares.values())
 
 
-def failure(trial: Any) -> tuple[str, str]:
-    """The last line of the error that Tune wrote, and the host that it names; "" where it names none."""
+class Failure(NamedTuple):
+    """What Tune wrote of a trial's last error."""
+
+    why: str  # its last line
+    host: str  # "" where it names none
+    lost: bool  # whether the trial's machine was lost, and the trial did nothing wrong
+
+
+def failure(trial: Any) -> Failure:
     path = trial.error_file
     text = Path(path).read_text(errors="replace").strip() if path and Path(path).exists() else ""
     lines, hosts = text.splitlines(), re.findall(r"\bip(?:=|: )([\w.:-]+)", text)
-    return printable(lines[-1]) if lines else "Ray gave no reason", hosts[-1] if hosts else ""
+    lost = re.search(r"its node has died|node was terminated|NodeDiedError|preempted", text) is not None
+    return Failure(printable(lines[-1].strip()) if lines else "Ray gave no reason", hosts[-1] if hosts else "", lost)
 
 
 def _where_and_why(trial: Any) -> str:
-    why, host = failure(trial)
+    why, host, _ = failure(trial)
     return f"{f' on {host}' if host else ''}: {why}"

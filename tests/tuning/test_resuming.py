@@ -1,4 +1,4 @@
-"""Hyperband's brackets, without Ray's processes."""
+"""The scheduler and the record of trials, without Ray's processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.atomic import write_json
 from pipeline.run import RUN
-from pipeline.tuning.resuming import ResumedASHA, bracket_of, brackets
+from pipeline.tuning.console import TrialLines
+from pipeline.tuning.resuming import Recording, ResumedASHA, bracket_of, brackets
 from pipeline.tuning.space import POINT
 from pipeline.tuning.trials import Trials
 
@@ -71,3 +72,30 @@ def test_hyperband_decides_after_an_interruption_as_without_one(tmp_path: Path) 
     first = decide(scheduler, trials, range(17), tmp_path)
     scheduler, trials = begun("parts")
     assert {**first, **decide(scheduler, trials, range(17, 30), tmp_path)} == whole
+
+
+LOST = """ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
+\tpid: 122
+\tip: 10.77.0.4
+The actor died because its node has died. Node Id: b6afd6
+\tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats
+"""
+OWN = """ray::ImplicitFunc.train() (pid=7, ip=10.77.0.5, actor_id=b3)
+RuntimeError: no such luck
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed", "host", "why"),
+    [(LOST, 3, "10.77.0.4", "health check failed"), (OWN, 2, "10.77.0.5", "RuntimeError: no such luck")],
+)
+def test_a_lost_machine_is_no_failure_of_its_trial(text, allowed, host, why, tmp_path: Path, capsys) -> None:
+    (tmp_path / "error.txt").write_text(text)
+    trials = Trials(tmp_path / "sweep", POINTS, tmp_path)
+    trial: Any = SimpleNamespace(error_file=tmp_path / "error.txt", config={POINT: POINTS[0]}, max_failures=2)
+    Recording(trials, None, patient=True).on_trial_recover(0, [trial], trial)
+    assert trial.max_failures == allowed
+    assert why in trials.of(POINTS[0]).failure and trials.of(POINTS[0]).host == host
+    TrialLines("sweep", 1, 0, 1_000, {}).on_trial_recover(0, [trial], trial)
+    line = capsys.readouterr().out
+    assert f"failed on {host}: " in line and why in line and line.endswith("goes on from its last checkpoint\n")

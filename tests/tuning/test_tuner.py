@@ -18,6 +18,7 @@ from runs import composed
 
 from pipeline.atomic import read_json, write_json
 from pipeline.run.run import identify
+from pipeline.tracking import journal
 from pipeline.tracking.location import client, locate
 from pipeline.tuning.trial import trial_config
 
@@ -62,7 +63,7 @@ def trials(root: Path) -> list[dict[str, Any]]:
 def begun(root: Path) -> dict[str, int]:
     """How many times each training run was begun, by key."""
     return {
-        path.parent.name: sum(json.loads(line)["event"] == "begin" for line in path.read_text().splitlines())
+        path.parent.name: sum(event["event"] == "begin" for event in journal.read(path)[0])
         for path in (root / "runs").glob("*/journal.jsonl")
         if not path.parent.name.startswith(("sweep-", "search-"))
     }
