@@ -32,7 +32,7 @@ from benchmarks.synthetic import synthetic_store
 ROOT = Path(__file__).resolve().parents[1]
 OVERRIDES = (
     *("data=digits", "model.depth=8", "trainer.accelerator=cpu", "trainer.threads=1", "trainer.compile=false"),
-    *("tracking.system_metrics_every_s=0", "sweep.reduction_factor=0", "sweep.cpus_per_trial=1"),
+    *("tracking.system_metrics_every_s=0", "sweep.reduction_factor=0", "cluster.cpus_per_trial=1"),
     "sweep.space={recipe.lr:{loguniform:[0.01,1.0]}}",
 )
 PERIOD_S = 2.0  # between looks at the driver's memory

@@ -37,7 +37,7 @@ SMALL = (
     "trainer.compile=false",
     "tracking.system_metrics_every_s=0",
     "sweep.reduction_factor=0",
-    "sweep.cpus_per_trial=1",
+    "cluster.cpus_per_trial=1",
 )
 
 
@@ -97,7 +97,7 @@ def overhead_rows(bench: Bench, store: Store, trials: int, pairs: int) -> list[R
 def sweep_times(root: Path, trials: int) -> Times:
     """`pipeline sweep` over as many seeds, one at a time."""
     space = f"sweep.space={{seed:[{','.join(map(str, range(trials)))}]}}"
-    return _times(root, run(root, "pipeline", "sweep", *SMALL, space, "sweep.max_concurrent=1"))
+    return _times(root, run(root, "pipeline", "sweep", *SMALL, space, "cluster.max_concurrent=1"))
 
 
 def loop_times(root: Path, trials: int) -> Times:
@@ -156,7 +156,7 @@ def shared_bytes(root: Path, store: Store, batch_size: int = 128) -> int:
         *(setting for setting in SMALL if not setting.startswith(("data=", "recipe."))),
         f"recipe.max_steps={steps}",
         "sweep.space={seed:[0,1]}",
-        "sweep.max_concurrent=2",
+        "cluster.max_concurrent=2",
         watch=watch,
     )
     if not most:

@@ -4,7 +4,7 @@
 # leaves the cluster when the container ends.
 set -eu
 ray start --address=ray-head:6379 --num-cpus=0 --num-gpus=0 --object-store-memory=1000000000
-# The address that ray.init() uses while sweep.address is empty, so that no parameter of the experiment depends on it.
+# The address that ray.init() uses while cluster.address is empty, so that no parameter of the experiment depends on it.
 export RAY_ADDRESS=auto
 # exec: on a signal, a shell in between would exit before the command has saved its checkpoint.
 exec "$@"

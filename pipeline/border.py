@@ -39,7 +39,7 @@ MACHINE_SENTENCES = {
     errno.EMFILE: "this process may open no more files, {file} among them; raise the limit (ulimit -n 65536)",
     errno.ENFILE: "the system may open no more files, {file} among them; end other programs, or raise fs.file-max",
     errno.EAGAIN: "the system starts no more threads or processes; end other programs, or raise the limit (ulimit -u)",
-    errno.ENOMEM: "there is not enough memory; end other programs, or lower data.workers, sweep.max_concurrent or recipe.batch_size",
+    errno.ENOMEM: "there is not enough memory; end other programs, or lower data.workers, cluster.max_concurrent or recipe.batch_size",
     errno.EPIPE: "whatever read the output has ended; run the same command again without it",
 }
 USER_SENTENCES = {

@@ -17,10 +17,10 @@ from pipeline.config import Config, kind_of, leaves
 from pipeline.documents import KEY, check_files, first_lines, read_mapping
 from pipeline.errors import PipelineError, printable
 
-GROUPS = ("data", "recipe", "sweep", "tracking")  # a choice names a file of conf/<group>/
+GROUPS = ("data", "recipe", "sweep", "cluster", "tracking")  # a choice names a file of conf/<group>/
 SHORT = {"model": "family", "ensemble": "selection", "evaluation": "views"}  # model=vgg_small is model.family=vgg_small
 # In the order of an experiment's name and command.
-CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "evaluation", "tracking")
+CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "evaluation", "cluster", "tracking")
 AUTO = "auto"  # in params.yaml: conf/ decides
 NAME = "name"  # in params.yaml: the key of a section that names the file of conf/
 OWN = "folder"  # conf/data/folder.yaml serves any data set, which takes its name from data.path

@@ -31,7 +31,7 @@ PROMISE = "in no file, database, log or output; a refusal names another way to g
 ROOT = Path(__file__).resolve().parents[1]
 REFUSED, KEPT_OUT = "secrets in the configuration", "secrets in the environment"
 TRIALS = 120
-KEYS = ("data.mirror", "+data.path", "+start.weights", "tracking.uri", "paths.runs", "paths.mlruns", "sweep.address")
+KEYS = ("data.mirror", "+data.path", "+start.weights", "tracking.uri", "paths.runs", "paths.mlruns", "cluster.address")
 VERBS = ("compose", "fetch", "preprocess", "train", "sweep", "ensemble", "report", "serve", "sync", "adopt", "summary")
 SMALL = (
     *("data=folder", "data.name=planted", "data.num_val=12", "data.image_size=32", "data.workers=1", "model.depth=8"),

@@ -60,7 +60,7 @@ def test_values_of_params_yaml_reach_the_configuration_as_they_are_written(tmp_p
         params = {"set": under_set, "paths": {"runs": runs}, "tracking": {"name": "auto", "uri": mirror}}
         (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
         config = from_dict(compose(root, []))
-        assert (config.start.weights, config.sweep.address, config.tracking.uri) == (weights, address, mirror)
+        assert (config.start.weights, config.cluster.address, config.tracking.uri) == (weights, address, mirror)
         assert (config.paths.runs, config.sweep.space) == (runs, {"start.weights": list(NASTY)})
 
 
@@ -95,7 +95,13 @@ def test_a_data_set_has_the_name_of_its_file_or_of_its_path(tmp_path):
     (root / "conf" / "data" / "birds.yaml").write_text(own)
     birds = from_dict(compose(root, []))
     assert (birds.data.name, birds.data.source, birds.recipe.schedule) == ("birds", "folder", "one_cycle")
-    assert birds.choices == {"data": "birds", "recipe": "cifar_quick", "sweep": "cifar", "tracking": "local"}
+    assert birds.choices == {
+        "data": "birds",
+        "recipe": "cifar_quick",
+        "sweep": "cifar",
+        "cluster": "local",
+        "tracking": "local",
+    }
     for path in ("/x/flowers", "/x/flowers/", "flowers.tgz", "/x/flowers.tar.gz", "flowers.zip"):
         assert from_dict(compose(root, ["data=folder", f"data.path={path}"])).data.name == "flowers"
     assert from_dict(compose(root, ["data=folder", "data.path=/x/flowers", "data.name=roses"])).data.name == "roses"

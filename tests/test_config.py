@@ -138,7 +138,7 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
         (["sweep.budget.days=1"], "sweep.budget.days is no key of the configuration"),
         (["sweep.space=[{recipe.lr:{uniform:[0.2,0.1]}}]"], "the first end must be the lower one"),
         (["sweep.space=[{model.depth:{uniform:[8,20]}}]"], "only keys that take fractions have ranges"),
-        (["sweep.gpus_per_trial=-0.5"], "sweep.gpus_per_trial=-0.5; it must be at least 0"),
+        (["cluster.gpus_per_trial=-0.5"], "cluster.gpus_per_trial=-0.5; it must be at least 0"),
         (["ensemble=listed"], "ensemble.selection=listed with ensemble.members=[]; ensemble=listed needs the keys"),
         (["ensemble.members=[a]"], "every other selection chooses them itself"),
         (["ensemble=listed", "ensemble.members=[a,a]"], "each run can be listed once"),

@@ -18,7 +18,7 @@ from pipeline.config.stages import (
     ServeConfig,
     TrackingConfig,
 )
-from pipeline.config.sweep import BudgetConfig, SearchConfig, SweepConfig
+from pipeline.config.sweep import BudgetConfig, ClusterConfig, SearchConfig, SweepConfig
 from pipeline.config.training import AugmentConfig, RecipeConfig, StartConfig, TrainerConfig
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "SIDES",
     "AugmentConfig",
     "BudgetConfig",
+    "ClusterConfig",
     "Config",
     "DataConfig",
     "EnsembleConfig",

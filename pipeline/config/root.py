@@ -20,7 +20,7 @@ from pipeline.config.stages import (
     ServeConfig,
     TrackingConfig,
 )
-from pipeline.config.sweep import SweepConfig
+from pipeline.config.sweep import ClusterConfig, SweepConfig
 from pipeline.config.training import RecipeConfig, StartConfig, TrainerConfig
 from pipeline.credentials import refusal
 from pipeline.errors import PipelineError, printable
@@ -39,6 +39,7 @@ class Config(Section):
     start: StartConfig = field(default_factory=StartConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sweep: SweepConfig
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)

@@ -67,20 +67,11 @@ class SweepConfig(Section):
     grace_epochs: Positive = 1  # the scheduler stops no trial before this
     reduction_factor: Count = 0  # the scheduler keeps 1 of this many at each rung; 0 runs every trial to its end
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    cpus_per_trial: Few = 1
-    gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
-    max_concurrent: Count = 0  # 0: as resources allow
-    max_failures: Count = 2  # of a trial itself; above 0, lost machines do not count
-    address: str = ""  # of a running Ray cluster; "" starts Ray on this machine
 
     def check(self) -> None:
         require(
             bool(self.space) and (isinstance(self.space, dict) or all(self.space)),
             "sweep.space is empty; name at least one key and its values, for example {model.depth: [20, 32]}",
-        )
-        require(
-            self.gpus_per_trial <= 1 or self.gpus_per_trial.is_integer(),
-            f"sweep.gpus_per_trial={self.gpus_per_trial}; Ray divides no more than one GPU: a share up to 1, or a whole number",
         )
         require(
             self.reduction_factor != 1,
@@ -109,3 +100,22 @@ class SweepConfig(Section):
         """The keys that `space` varies."""
         grids = self.space if isinstance(self.space, list) else [self.space]
         return list(dict.fromkeys(key for grid in grids for key in grid))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig(Section):
+    """Where trials run and what each is given; it decides no result. Ranks of a trial: trainer.devices x trainer.num_nodes."""
+
+    section: ClassVar[str] = "cluster"
+
+    address: str = ""  # of a running Ray cluster, auto for the one of this machine; "" starts Ray on this machine
+    cpus_per_trial: Few = 1
+    gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
+    max_concurrent: Count = 0  # 0: as resources allow
+    max_failures: Count = 2  # of a trial itself; above 0, lost machines do not count
+
+    def check(self) -> None:
+        require(
+            self.gpus_per_trial <= 1 or self.gpus_per_trial.is_integer(),
+            f"cluster.gpus_per_trial={self.gpus_per_trial}; Ray divides no more than one GPU: a share up to 1, or a whole number",
+        )

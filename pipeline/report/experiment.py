@@ -14,10 +14,10 @@ from pipeline.config import filled, leaves
 from pipeline.documents import read_mapping
 
 WEIGHTS = "start.weights"
-NOWHERE = ("paths", "tracking", "choices")  # locations of files and runs decide no result
+NOWHERE = ("paths", "tracking", "cluster", "choices")  # locations of files and runs decide no result
 MIRROR = "data.mirror"  # nor does the source of an archive
 # Part of the command but not of the name, since they decide no result either (trainer.sync_batchnorm excepted).
-UNNAMED = ("trainer", "data.name", "data.path", "data.workers", "sweep.address")
+UNNAMED = ("trainer", "data.name", "data.path", "data.workers")
 LONGEST = 100  # characters of a name
 
 Chosen = dict[str, Any]  # choices by group ("recipe"), single values by dotted key ("model.depth")

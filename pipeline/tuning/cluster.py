@@ -21,7 +21,7 @@ _MOST_BYTES = 107  # of a socket's name
 
 
 def join(config: Config, **options: Any) -> bool:
-    """Joins the cluster of sweep.address or RAY_ADDRESS, or starts Ray on this machine. False inside a Ray worker.
+    """Joins the cluster of cluster.address or RAY_ADDRESS, or starts Ray on this machine. False inside a Ray worker.
 
     From then on SIGTERM and SIGHUP act as SIGINT, on which Tune saves the sweep's state and Train stops; on SIGTERM Ray aborts.
     Import ray only after this call, because ray reads at import whether tokens are in use.
@@ -31,7 +31,7 @@ def join(config: Config, **options: Any) -> bool:
     Raises:
         PipelineError: no cluster answers at the address, or it refuses this machine's token.
     """
-    address = config.sweep.address or os.environ.get("RAY_ADDRESS", "")
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
     if address and "RAY_AUTH_MODE" not in os.environ and _has_token():
         # `ray start` protects a cluster with a token wherever one exists; ray.init uses one only in this mode.
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -48,7 +48,7 @@ def join(config: Config, **options: Any) -> bool:
         ray.init(address=address or "local", include_dashboard=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise PipelineError(
-            f"cannot join the Ray cluster at {address} ({error}); check sweep.address, that `ray start --head` runs there, "
+            f"cannot join the Ray cluster at {address} ({error}); check cluster.address, that `ray start --head` runs there, "
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
         ) from error
     on_termination(lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -151,7 +151,7 @@ def side_by_side(config: Config, nodes: list[dict[str, float]]) -> int:
     if ranks > available:
         raise PipelineError(
             f"{ranks} ranks need {ranks} {resource}s, the Ray cluster has {available}; "
-            "lower trainer.devices or trainer.num_nodes, or name a larger cluster in sweep.address"
+            "lower trainer.devices or trainer.num_nodes, or name a larger cluster in cluster.address"
         )
     return 1 if config.trainer.elastic else available // ranks
 

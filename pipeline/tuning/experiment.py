@@ -51,7 +51,7 @@ def tuner(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[s
         run_config=tune.RunConfig(
             name=sweep.name,
             storage_path=str(sweep.folder.parent),
-            failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
+            failure_config=tune.FailureConfig(max_failures=config.cluster.max_failures),
             stop=recording,
             callbacks=[
                 TrialLines(sweep.role, most, trials.done, config.recipe.max_steps, room.resources),

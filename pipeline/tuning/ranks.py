@@ -31,10 +31,10 @@ from pipeline.tuning.cluster import check_precision, check_tracking, join, live_
 def fit_on_ray(
     config: Config, store: Path, tags: dict[str, str], on_finished: Callable[[Net], None] = lambda net: None
 ) -> Net:
-    """`fit` with one Ray Train worker per rank, on the running Ray or on the cluster of sweep.address (RAY_ADDRESS).
+    """`fit` with one Ray Train worker per rank, on the running Ray or on the cluster of cluster.address (RAY_ADDRESS).
 
     Each rank takes a CPU, or a GPU where the cluster has any and trainer.accelerator allows it. A worker that dies is
-    retried sweep.max_failures times, and the run resumes from its own last checkpoint, with trainer.elastic on as many workers
+    retried cluster.max_failures times, and the run resumes from its own last checkpoint, with trainer.elastic on as many workers
     as there are. Inside a trial each validation is reported to Ray Tune.
 
     Args:
@@ -86,7 +86,7 @@ def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
         run_config=train.RunConfig(
             name=f"train-{run.key}",
             storage_path=str(Path(run.config.paths.runs).resolve() / "ray"),
-            failure_config=train.FailureConfig(max_failures=run.config.sweep.max_failures),
+            failure_config=train.FailureConfig(max_failures=run.config.cluster.max_failures),
             callbacks=callbacks,
         ),
     )
@@ -105,7 +105,7 @@ def _outcome(trainer: Callable[[], Any], run: Run, failures: int = 0) -> str | N
         return trainer().fit().return_value
     except ControllerError as error:
         # A rank was lost while the ranks started. Ray Train itself retries only some of the ways in which that shows.
-        if failures == run.config.sweep.max_failures:
+        if failures == run.config.cluster.max_failures:
             raise
         reason = first_line(error.controller_failure)
         print(f"run {run.key}: the ranks did not start ({reason}); they start again", file=sys.stderr)

@@ -36,7 +36,7 @@ def join_cluster(sweep: Sweep) -> Room:
     check_tracking(sweep.location)
     nodes = live_nodes()
     check_precision(config, nodes)
-    resources, at_once = trial_resources(config, nodes), config.sweep.max_concurrent
+    resources, at_once = trial_resources(config, nodes), config.cluster.max_concurrent
     if config.trainer.world_size > 1:
         # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
         room = side_by_side(config, nodes)

@@ -22,7 +22,6 @@ from pipeline.tuning.state import About
 from pipeline.tuning.trial import trial_config
 from pipeline.tuning.trials import Trials
 
-FORMER = (("searcher", "grid"), ("scheduler", "asha"))  # what all sweeps were before there was a choice
 Role = Literal["sweep", "search"]  # search: it chooses values for a sweep
 
 
@@ -39,14 +38,10 @@ class Sweep:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that decides the sweep's result, and the settings that Tune keeps from the sweep's start on.
-
-        A budget decides only how far it gets. Sweeps from before there were searchers and schedulers keep their names.
-        """
+        """All that decides the sweep's result. A budget decides only how far it gets."""
         config = self.config
         settings = asdict(config.sweep)
-        del settings["address"], settings["search"], settings["budget"]
-        settings = {key: value for key, value in settings.items() if (key, value) not in FORMER}
+        del settings["search"], settings["budget"]
         return {
             "data": [config.data.name, self.content_hash],
             "model": asdict(config.model),

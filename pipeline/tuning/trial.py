@@ -20,7 +20,7 @@ def trial_config(config: Config, point: dict[str, Any]) -> Config:
     A trial trains on the holdout split whatever data.split says: a sweep selects on validation images, and full has none.
     """
     changed = with_overrides(config, point)
-    several, threads = changed.trainer.world_size > 1, changed.trainer.threads or config.sweep.cpus_per_trial
+    several, threads = changed.trainer.world_size > 1, changed.trainer.threads or config.cluster.cpus_per_trial
     trainer = replace(changed.trainer, launcher="ray" if several else "lightning", threads=threads)
     return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
 
@@ -35,19 +35,22 @@ def trial_resources(config: Config, nodes: list[dict[str, float]]) -> dict[str, 
         # The ranks hold the CPUs and GPUs; the trial's own process only waits for them, on the head node.
         return {"node:__internal_head__": 0.001}
     # A process that asks for no GPU sees all of them, and every training would take the first.
-    needs = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial or float(on_gpus(config, nodes))}
+    needs = {
+        "CPU": config.cluster.cpus_per_trial,
+        "GPU": config.cluster.gpus_per_trial or float(on_gpus(config, nodes)),
+    }
     for resource, amount in needs.items():
         have = [node.get(resource, 0) for node in nodes]
         if amount > max(have, default=0):
             raise PipelineError(
                 f"a trial needs {amount:g} {resource} on one machine; the largest of the Ray cluster's {len(nodes)} has "
                 f"{max(have, default=0):g}, all together have {sum(have):g}; lower sweep.{resource.lower()}s_per_trial, or "
-                "name a cluster of larger machines in sweep.address"
+                "name a cluster of larger machines in cluster.address"
             )
     if not any(all(node.get(resource, 0) >= amount for resource, amount in needs.items()) for node in nodes):
         raise PipelineError(
             f"a trial needs {needs['CPU']:g} CPU and {needs['GPU']:g} GPU on one machine, and no machine of the Ray cluster has "
-            "both; lower sweep.cpus_per_trial or sweep.gpus_per_trial, or name another cluster in sweep.address"
+            "both; lower cluster.cpus_per_trial or cluster.gpus_per_trial, or name another cluster in cluster.address"
         )
     return needs
 

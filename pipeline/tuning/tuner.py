@@ -84,6 +84,7 @@ def _journaled(
     own = {tracking.KEY_TAG: sweep.name, tracking.KIND_TAG: "sweep", tracking.DATA_TAG: sweep.content_hash}
     # MLflow keeps a parameter as it was first logged, and a later attempt may have a larger budget.
     settings = {f"sweep.{key}": value for key, value in asdict(config.sweep).items() if key != "budget"}
+    settings |= {f"cluster.{key}": value for key, value in asdict(config.cluster).items()}
     journal = Journal(run, claim.require)
     journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**tags, **machine(), **own})
     status = "KILLED"

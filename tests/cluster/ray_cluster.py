@@ -92,7 +92,7 @@ class Cluster:
 
     def sweep(self, *overrides: str, on: str = "head") -> Process:
         return self.command(
-            "sweep", SPACE, "sweep.reduction_factor=0", f"sweep.address={self.address}", *overrides, on=on
+            "sweep", SPACE, "sweep.reduction_factor=0", f"cluster.address={self.address}", *overrides, on=on
         )
 
     def training(self, beyond: int = 0, on: str = "") -> tuple[str, str] | None:

@@ -34,7 +34,7 @@ def until_it_goes_on(cluster: Cluster, driver: Process, key: str, lost: Host) ->
     ids=["cut off and come back", "stopped and going on", "power cut"],
 )
 def test_a_worker(fault: str, mended: str, cluster: Cluster, undisturbed: Path, figures: Note) -> None:
-    driver = cluster.sweep("sweep.max_concurrent=2")  # a third worker has room for a trial that loses its own
+    driver = cluster.sweep("cluster.max_concurrent=2")  # a third worker has room for a trial that loses its own
     key, name = wait_for(driver, lambda: cluster.training(beyond=3 * EVERY), "a training")
     host = cluster.hosts[name]
     getattr(host, fault)()
@@ -109,10 +109,10 @@ def test_mlflow_away_through_the_end(cluster: Cluster, undisturbed: Path, figure
 
 
 def test_two_sweeps_that_share_trials(cluster: Cluster, undisturbed: Path, figures: Note) -> None:
-    first = cluster.sweep("sweep.max_concurrent=1")
+    first = cluster.sweep("cluster.max_concurrent=1")
     key, _ = wait_for(first, lambda: cluster.training(beyond=EVERY), "a training")
     # The same trainings in another sweep, in which no trial may fail.
-    second = cluster.sweep("sweep.max_failures=0", on="w1")
+    second = cluster.sweep("cluster.max_failures=0", "sweep.grace_epochs=2", on="w1")
     first.succeed()
     second.succeed()
     assert_nothing_lost(cluster, undisturbed)

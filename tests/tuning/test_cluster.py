@@ -22,23 +22,23 @@ def test_a_trial_asks_for_a_gpu_where_there_are_any_so_that_they_do_not_share_th
     assert trial_resources(composed(root), GPUS) == {"CPU": 1, "GPU": 1.0}
     assert trial_resources(composed(root), CPUS)["GPU"] == 0
     assert trial_resources(composed(root, "trainer.accelerator=cpu"), GPUS)["GPU"] == 0
-    assert trial_resources(composed(root, "sweep.gpus_per_trial=0.5"), GPUS)["GPU"] == 0.5
+    assert trial_resources(composed(root, "cluster.gpus_per_trial=0.5"), GPUS)["GPU"] == 0.5
     with pytest.raises(
         ValueError, match=r"64 GPU on one machine.* has 8, all together have 8; lower sweep\.gpus_per_trial"
     ):
-        trial_resources(composed(root, "sweep.gpus_per_trial=64"), GPUS)
+        trial_resources(composed(root, "cluster.gpus_per_trial=64"), GPUS)
 
 
 @pytest.mark.parametrize(
     ("overrides", "nodes", "sentence"),
     [
         (
-            ("sweep.cpus_per_trial=3",),
+            ("cluster.cpus_per_trial=3",),
             [{"CPU": 2.0}, {"CPU": 1.0}],
             "3 CPU on one machine.*2 has 2, all together have 3",
         ),
         (
-            ("sweep.cpus_per_trial=4",),
+            ("cluster.cpus_per_trial=4",),
             [{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}],
             "4 CPU and 1 GPU on one machine, and no",
         ),
@@ -88,11 +88,11 @@ def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspac
 
 def test_what_decides_a_sweep_makes_another(workspace: Workspaces) -> None:
     root = workspace()
-    changes = ["trainer.val_every_epochs=2", "recipe.lr=0.3", "sweep.max_concurrent=1", "data.num_train=500"]
+    changes = ["trainer.val_every_epochs=2", "recipe.lr=0.3", "cluster.max_concurrent=1", "data.num_train=500"]
     changes += ["start.weights=/a/net.pth", "start.head=kept"]
     names = {sweep(composed(root, *change)).name for change in [(), *((change,) for change in changes)]}
     assert len(names) == 7
-    assert sweep(composed(root, "sweep.address=elsewhere:6379")).name in names
+    assert sweep(composed(root, "cluster.address=elsewhere:6379")).name in names
 
 
 def test_a_place_with_too_long_a_name_for_sockets_is_a_sentence_before_ray_starts(

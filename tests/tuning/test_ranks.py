@@ -49,7 +49,7 @@ def train(root: Path, *overrides: str) -> Command:
 def test_trials_of_two_ranks_are_trained_in_turn_and_tracked_once(workspace: Workspaces, address: str) -> None:
     root, other = workspace(), workspace()
     space = "sweep.space={model.depth:[8],recipe.lr:[0.1,1e6]}"
-    run(root, *TWO, f"sweep.address={address}", space, "sweep.reduction_factor=0")
+    run(root, *TWO, f"cluster.address={address}", space, "sweep.reduction_factor=0")
     good, bad = trials(root)
     assert (good["status"], good["steps"], bad["status"]) == ("finished", 34, "diverged")
     assert sorted(run.data.tags["pipeline.kind"] for run in tracked(root)) == ["sweep", "train", "train"]
@@ -62,7 +62,7 @@ def test_trials_of_two_ranks_are_trained_in_turn_and_tracked_once(workspace: Wor
 
 
 def test_a_training_on_ray_is_stopped_by_a_signal_and_goes_on(workspace: Workspaces, address: str) -> None:
-    root, overrides = workspace(), ("trainer.launcher=ray", f"sweep.address={address}", "recipe.max_steps=340")
+    root, overrides = workspace(), ("trainer.launcher=ray", f"cluster.address={address}", "recipe.max_steps=340")
     first = train(root, *overrides)
     until(lambda: list((root / "runs").glob("*/last.ckpt")), "a checkpoint")
     first.signal(signal.SIGTERM)
@@ -77,6 +77,6 @@ def test_a_training_on_ray_is_stopped_by_a_signal_and_goes_on(workspace: Workspa
 
 
 def test_more_ranks_than_the_cluster_holds_are_refused(workspace: Workspaces, address: str) -> None:
-    command = train(workspace(), "trainer.launcher=ray", f"sweep.address={address}", "trainer.num_nodes=2")
+    command = train(workspace(), "trainer.launcher=ray", f"cluster.address={address}", "trainer.num_nodes=2")
     assert command.wait() == USER_ERROR
     assert "4 ranks need 4 CPUs, the Ray cluster has 2" in command.output

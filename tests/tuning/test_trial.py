@@ -9,7 +9,7 @@ from pipeline.tuning.trial import trial_config
 
 
 def test_a_trial_takes_its_choices_and_its_threads_and_selects_on_held_out_images(workspace):
-    config = composed(workspace(), "trainer.threads=0", "sweep.cpus_per_trial=2", "data.split=full")
+    config = composed(workspace(), "trainer.threads=0", "cluster.cpus_per_trial=2", "data.split=full")
     changed = trial_config(config, {"model.depth": 20, "recipe.lr": 0.2})
     assert (changed.model.depth, changed.recipe.lr, changed.trainer.threads) == (20, 0.2, 2)
     assert (changed.trainer.launcher, changed.data.split) == ("lightning", "holdout")

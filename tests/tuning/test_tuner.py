@@ -27,7 +27,7 @@ TINY = (
     *("sweep.grace_epochs=1", "tracking.system_metrics_every_s=0"),
 )
 TWO_RATES = "sweep.space={model.depth:[8],recipe.lr:[0.1,0.05]}"
-TO_THE_END, IN_TURN = "sweep.reduction_factor=0", "sweep.max_concurrent=1"
+TO_THE_END, IN_TURN = "sweep.reduction_factor=0", "cluster.max_concurrent=1"
 PATIENCE_S = 400
 
 
@@ -276,7 +276,7 @@ def test_a_sweep_that_is_asked_to_stop_saves_its_trials_and_goes_on(workspace):
 @pytest.mark.slow
 def test_a_trial_that_failed_is_told_with_its_reason_and_repeated(workspace):
     root = workspace()
-    overrides = (TWO_RATES, TO_THE_END, IN_TURN, "sweep.max_failures=0")
+    overrides = (TWO_RATES, TO_THE_END, IN_TURN, "cluster.max_failures=0")
     config = composed(root, *TINY, *overrides)
     bad = identify(trial_config(config, {"model.depth": 8, "recipe.lr": 0.05}), root / "data/store/digits", track=False)
     bad.folder.mkdir(parents=True)
@@ -301,7 +301,7 @@ def test_an_impossible_point_of_the_grid_is_refused_before_ray_starts(workspace)
 @pytest.mark.slow
 def test_a_sweep_that_no_machine_can_hold_leaves_no_run(workspace):
     root = workspace()
-    output = run(root, "sweep.cpus_per_trial=4000", code=2)
+    output = run(root, "cluster.cpus_per_trial=4000", code=2)
     assert "a trial needs 4000 CPU on one machine" in output and "Traceback" not in output
     assert not list((root / "runs").glob("*/journal.jsonl"))
     assert not (root / "mlruns" / "mlflow.db").exists() or not client(locate("", root / "mlruns")).search_runs(
