@@ -88,7 +88,7 @@ def drive(root: Path, trials: int, seconds: float, every: float) -> None:
     from pipeline.cli import main as pipeline
     from pipeline.tuning import experiment
 
-    experiment.run_trial = partial(simulated, seconds=seconds, every=every)  # type: ignore[assignment]
+    experiment.run_trial = partial(simulated, seconds=seconds, every=every)
     tracking = ["tracking=server"] if "MLFLOW_TRACKING_URI" in os.environ else []
     sys.exit(pipeline(["sweep", *OVERRIDES, *tracking, f"sweep.num_samples={trials}"]))
 

@@ -50,13 +50,13 @@ class Recording(Callback, Stopper):
         end(chosen(trial.config))
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        why, host, lost = failure(trial)
-        trial.max_failures += lost  # Tune counts a lost machine like a trial's own failure
-        self._trials.fail(chosen(trial.config), why, host, for_good=False)
+        last = failure(trial)
+        trial.max_failures += last.lost  # Tune counts a lost machine like a trial's own failure
+        self._trials.fail(chosen(trial.config), last.why, last.host, for_good=False)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        why, host, _ = failure(trial)
-        self._trials.fail(chosen(trial.config), why, host, for_good=True)
+        last = failure(trial)
+        self._trials.fail(chosen(trial.config), last.why, last.host, for_good=True)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False  # no trial ends by itself
