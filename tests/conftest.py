@@ -27,6 +27,10 @@ for _name in (
     os.environ.pop(_name, None)
 
 
+# Shells let background jobs ignore it, which every process that a test starts would do, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The current folder is the test's own; what it tells MLflow, torch and the system's signals ends with it."""

@@ -55,7 +55,8 @@ def test_values_of_params_yaml_reach_the_configuration_as_they_are_written(tmp_p
         weights, address, mirror, runs = (NASTY[(first + index) % len(NASTY)] for index in range(4))
         under_set = {
             "start": {"weights": weights},
-            "sweep": {"address": address, "space": {"start.weights": list(NASTY)}},
+            "sweep": {"space": {"start.weights": list(NASTY)}},
+            "cluster": {"address": address},
         }
         params = {"set": under_set, "paths": {"runs": runs}, "tracking": {"name": "auto", "uri": mirror}}
         (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")

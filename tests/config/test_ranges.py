@@ -49,7 +49,7 @@ def test_a_value_composes_and_can_be_used_or_is_refused_by_its_key(base: dict[st
             "sweep.space={recipe.lr:3}",
         ),
         *("sweep.space={recipe.lr:{loguniform:[0,1]}}", "sweep.space={seed:{uniform:[0,9]}}"),
-        *("sweep.space=[{recipe.lr:{uniform:[0.1,0.2]}}]", "sweep.space={model:[8]}"),
+        *("sweep.space=[{recipe.lr:{uniform:[0.2,0.1]}}]", "sweep.space={model:[8]}"),
         "sweep.search={space:{recipe.momentum:[-1]},take:[recipe.momentum]}",
         "recipe.nesterov=true",
     ],

@@ -88,11 +88,12 @@ def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspac
 
 def test_what_decides_a_sweep_makes_another(workspace: Workspaces) -> None:
     root = workspace()
-    changes = ["trainer.val_every_epochs=2", "recipe.lr=0.3", "cluster.max_concurrent=1", "data.num_train=500"]
+    changes = ["trainer.val_every_epochs=2", "recipe.lr=0.3", "sweep.grace_epochs=9", "data.num_train=500"]
     changes += ["start.weights=/a/net.pth", "start.head=kept"]
     names = {sweep(composed(root, *change)).name for change in [(), *((change,) for change in changes)]}
     assert len(names) == 7
-    assert sweep(composed(root, "cluster.address=elsewhere:6379")).name in names
+    for change in ("cluster.address=elsewhere:6379", "cluster.max_concurrent=1", "sweep.budget.trials=3"):
+        assert sweep(composed(root, change)).name in names
 
 
 def test_a_place_with_too_long_a_name_for_sockets_is_a_sentence_before_ray_starts(
