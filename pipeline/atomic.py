@@ -54,6 +54,8 @@ def replacing(path: str | Path, require: Callable[[], object] | None = None) -> 
         os.replace(part, path)
         _fsync(path.parent)
     except OSError as error:
+        if require is not None:
+            require()  # whoever has the right to write removes what others have not finished
         # A failed write names no file, and nobody knows the temporary one.
         unnamed = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if unnamed or str(error.filename).startswith(str(part)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 
+_OF_THE_DISK = re.compile("readonly database|disk is full|disk I/O error|No space left")  # SQLite's words
 PAGE = 200  # runs a search returns at once
 
 KEY_TAG = "pipeline.key"
@@ -90,6 +92,8 @@ def require_answer(location: Location, purpose: str) -> None:
     except PipelineError:
         raise
     except Exception as error:  # requests', SQLAlchemy's or MLflow's, as the URI's scheme has it
+        if _OF_THE_DISK.search(str(error)):
+            raise  # the store answers; its disk has a sentence of its own
         raise PipelineError(
             f"{purpose}, but MLflow at {location.uri} does not answer ({first_line(error)}); start it, or correct "
             "tracking.uri"

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from pipeline.tracking.location import KEY_TAG, Location, client, experiment_id, find_run, locate
+from pipeline.border import MACHINE, system_error
+from pipeline.tracking.location import (
+    KEY_TAG,
+    Location,
+    client,
+    experiment_id,
+    find_run,
+    locate,
+    require_answer,
+)
 
 
 def test_only_without_an_address_runs_are_tracked_below_mlruns(tmp_path: Path) -> None:
@@ -66,3 +75,16 @@ def test_a_slow_answer_makes_no_second_request(monkeypatch: pytest.MonkeyPatch) 
             client(Location(f"http://127.0.0.1:{server.getsockname()[1]}")).create_run("1")
         time.sleep(0.2)
     assert [request.split()[0] for request in requests] == [b"POST"]
+
+
+@pytest.mark.parametrize("words", ["attempt to write a readonly database", "database or disk is full"])
+def test_a_store_whose_disk_fails_has_the_disks_sentence(
+    words: str, location: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Location) -> None:
+        raise MlflowException(f"(sqlite3.OperationalError) {words}")
+
+    monkeypatch.setattr("pipeline.tracking.location.client", fails)
+    with pytest.raises(MlflowException, match=words) as raised:
+        require_answer(location, "members are runs")
+    assert system_error(raised.value)[1] == MACHINE
