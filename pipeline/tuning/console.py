@@ -103,7 +103,7 @@ class Failure(NamedTuple):
     """What Tune wrote of a trial's last error."""
 
     why: str  # its last line
-    host: str  # "" where it names none
+    host: str  # that it names, or from which the trial last reported; "" without either
     lost: bool  # whether the trial's machine was lost, and the trial did nothing wrong
 
 
@@ -111,8 +111,18 @@ def failure(trial: Any) -> Failure:
     path = trial.error_file
     text = Path(path).read_text(errors="replace").strip() if path and Path(path).exists() else ""
     lines, hosts = text.splitlines(), re.findall(r"\bip(?:=|: )([\w.:-]+)", text)
-    lost = re.search(r"its node has died|node was terminated|NodeDiedError|preempted", text) is not None
-    return Failure(printable(lines[-1].strip()) if lines else "Ray gave no reason", hosts[-1] if hosts else "", lost)
+    lost = (
+        re.search(r"its node has died|node was terminated|NodeDiedError|ActorUnavailableError|preempted", text)
+        is not None
+    )
+    return Failure(
+        printable(lines[-1].strip()) if lines else "Ray gave no reason", hosts[-1] if hosts else _last_host(trial), lost
+    )
+
+
+def _last_host(trial: Any) -> str:
+    """From which the trial last reported; "" before that."""
+    return (getattr(trial, "last_result", None) or {}).get("node_ip", "")
 
 
 def _where_and_why(trial: Any) -> str:

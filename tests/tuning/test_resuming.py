@@ -80,6 +80,8 @@ LOST = """ray.exceptions.ActorDiedError: The actor died unexpectedly before fini
 The actor died because its node has died. Node Id: b6afd6
 \tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats
 """
+GONE = """ray.exceptions.ActorUnavailableError: The actor 52f9 is unavailable: The actor is temporarily unavailable
+"""
 OWN = """ray::ImplicitFunc.train() (pid=7, ip=10.77.0.5, actor_id=b3)
 RuntimeError: no such luck
 """
@@ -87,12 +89,21 @@ RuntimeError: no such luck
 
 @pytest.mark.parametrize(
     ("text", "allowed", "host", "why"),
-    [(LOST, 3, "10.77.0.4", "health check failed"), (OWN, 2, "10.77.0.5", "RuntimeError: no such luck")],
+    [
+        (LOST, 3, "10.77.0.4", "health check failed"),
+        (GONE, 3, "10.77.0.6", "temporarily unavailable"),
+        (OWN, 2, "10.77.0.5", "RuntimeError: no such luck"),
+    ],
 )
 def test_a_lost_machine_is_no_failure_of_its_trial(text, allowed, host, why, tmp_path: Path, capsys) -> None:
     (tmp_path / "error.txt").write_text(text)
     trials = Trials(tmp_path / "sweep", POINTS, tmp_path)
-    trial: Any = SimpleNamespace(error_file=tmp_path / "error.txt", config={POINT: POINTS[0]}, max_failures=2)
+    trial: Any = SimpleNamespace(
+        error_file=tmp_path / "error.txt",
+        config={POINT: POINTS[0]},
+        max_failures=2,
+        last_result={"node_ip": "10.77.0.6"},
+    )
     Recording(trials, None, patient=True).on_trial_recover(0, [trial], trial)
     assert trial.max_failures == allowed
     assert why in trials.of(POINTS[0]).failure and trials.of(POINTS[0]).host == host
