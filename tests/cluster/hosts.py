@@ -86,6 +86,7 @@ class Host:
     def __init__(self, name: str, number: int, folder: Path, hosts_file: Path) -> None:
         self.name, self.address = name, f"{NETWORK}.{number}"
         self._cable, self._folder, self._hosts_file = f"{SWITCH}p{number}", folder, hosts_file
+        self._entered: list[subprocess.Popen[bytes]] = []
         self.on()
 
     def on(self) -> None:
@@ -113,6 +114,7 @@ class Host:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._entered.append(process)
         return Process(process, log)
 
     def cut(self) -> None:
@@ -126,8 +128,11 @@ class Host:
 
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)
+        for process in self._entered:  # nsenter stops with the command that it waits for
+            process.send_signal(signal.SIGCONT)
 
     def off(self) -> None:
+        self.go_on()
         with suppress(ProcessLookupError):
             os.kill(self._init, signal.SIGKILL)  # with the first process of its namespace all others end
         self._holder.wait()
@@ -135,7 +140,10 @@ class Host:
         subprocess.run(["ip", "link", "del", self._cable], stderr=subprocess.DEVNULL, check=False)
 
     def _signal(self, number: int) -> None:
-        space = os.readlink(f"/proc/{self._init}/ns/pid")
+        try:
+            space = os.readlink(f"/proc/{self._init}/ns/pid")
+        except FileNotFoundError:  # switched off
+            return
         for pid in psutil.pids():
             with suppress(OSError):
                 if pid != self._init and os.readlink(f"/proc/{pid}/ns/pid") == space:
