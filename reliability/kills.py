@@ -179,9 +179,7 @@ def _kill(draw: random.Random, root: Path, stage: str, durations: dict[str, floa
         else:
             repro.process.send_signal(number)
     problems = repro.end()
-    text = repro.log.read_text(errors="replace")
-    # Python shows one of its own if it is interrupted before it runs a line of this project.
-    if "Traceback" in text and '"<frozen site>"' not in text[text.rindex("Traceback") :]:
+    if "Traceback" in (text := repro.log.read_text(errors="replace")):
         problems.append(f"a traceback: {text[text.rindex('Traceback') :][-300:]!r}")
     name = f"{number.name} to {victim} {delay:.2f} s after {began} began"
     return Outcome(name, not problems, "; ".join(problems), row=f"{ROW} {where}")

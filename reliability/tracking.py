@@ -85,7 +85,7 @@ def _lacks(root: Path, versions: int | None = None, verb: str = "sync") -> str:
         champions = database.execute("select count(*) from registered_model_aliases").fetchone()[0]
     wanted = sorted(path.parent.name for path in (root / "runs").glob("*/journal.jsonl"))
     wanted = [key.removeprefix("ensemble-") for key in wanted if not key.startswith("tested-")]
-    left = [file.relative_to(root) for file in root.rglob("*") if file.suffix in (".part", ".old")]
+    left = [file.relative_to(root) for file in root.rglob("*") if file.suffix in (".part", ".old", ".db-journal")]
     if verb == "sync":  # what an ensemble left is the next ensemble's to remove
         left = [file for file in left if file.parts[0] == DATABASE.parts[0]]
     return "; ".join(
