@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,6 +76,7 @@ def make_ready(path: Path, artifacts: str) -> None:
     if (path, status.st_ino) in _checked:
         return
     _check(path, status.st_size)
+    _clear_journal(path)
     if artifacts:
         _move_artifacts(path, artifacts)
     _checked.add((path, status.st_ino))
@@ -110,6 +111,15 @@ def _tables(database: sqlite3.Connection) -> set[str]:
 def _connect(path: Path) -> sqlite3.Connection:
     """For reading; a transaction that a killed process left is rolled back, which needs a writable file."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20)
+
+
+def _clear_journal(path: Path) -> None:
+    """Lets SQLite remove the journal of a process that was killed before it changed anything; only a write does so."""
+    if not path.with_name(f"{path.name}-journal").exists():
+        return
+    with suppress(sqlite3.OperationalError), closing(_connect(path)) as database:  # a writer at work, or a read-only file
+        (version,) = database.execute("pragma user_version").fetchone()
+        database.execute(f"pragma user_version = {version}")
 
 
 def _check(path: Path, size: int) -> None:

@@ -178,6 +178,17 @@ def test_the_remedy_for_a_damaged_database_brings_all_runs_back(workspace: Calla
     assert sorted(names(locate("", root / "mlruns"))) == ["run-one", "run-two"]
 
 
+@pytest.mark.parametrize("content", [b"", bytes(512), b"not yet a header"])
+def test_the_journal_of_a_process_killed_before_its_first_change_does_not_stay(tmp_path: Path, content: bytes) -> None:
+    location = locate("", tmp_path)
+    client(location)
+    left = file_of(location).with_name("mlflow.db-journal")
+    left.write_bytes(content)
+    database._checked.clear()  # as in the next process
+    client(location).search_experiments()
+    assert not left.exists()
+
+
 def test_a_database_of_others_is_left_to_mlflow(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     execute(path, "create table mine (id integer)")
