@@ -11,11 +11,12 @@ import argparse
 import json
 import math
 import os
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -55,8 +56,9 @@ def main() -> None:
 
 def measure(options: argparse.Namespace) -> None:
     with TemporaryDirectory(prefix="scale-") as folder, ExitStack() as open_:
-        root = workspace(Path(folder), "digits", synthetic_store(Path(folder) / "images", side=8, images=1800).path)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        root = workspace(Path(folder), "digits", synthetic_store(Path(folder) / "images", side=8, images=1800, num_val=360).path)
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        environment = {**os.environ, **token, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         if options.server:
             environment["MLFLOW_TRACKING_URI"] = open_.enter_context(_server(Path(folder)))
         environment["RAY_ADDRESS"] = open_.enter_context(_cluster(Path(folder), options.cpus, environment))
@@ -223,8 +225,9 @@ def _cpu_seconds(processes: list[psutil.Process]) -> float:
     """Of the processes and of what they start meanwhile, a backend of PostgreSQL for each connection for example."""
     total = 0.0
     for process in processes:
-        times = process.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
+        with suppress(psutil.NoSuchProcess):  # its parent counts it from its end on
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
