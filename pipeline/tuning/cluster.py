@@ -15,6 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.learn.training.precision import resolve
 from pipeline.run.stop import on_termination
 from pipeline.tracking.location import Location
+from pipeline.tuning.head import watch_head
 
 _LONGEST_SOCKET = "/ray/session_2026-11-28_20-02-25_123456_1234567/sockets/plasma_store"  # below Ray's folder
 _MOST_BYTES = 107  # of a socket's name
@@ -51,6 +52,7 @@ def join(config: Config, **options: Any) -> bool:
             f"cannot join the Ray cluster at {address} ({error}); check cluster.address, that `ray start --head` runs there, "
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
         ) from error
+    watch_head(ray.get_runtime_context().gcs_address)
     on_termination(lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return True
 
