@@ -61,6 +61,12 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
     assert unread(strange) == strange
 
 
+PBT = (
+    *("sweep.searcher=pbt", "sweep.space={recipe.lr:{loguniform:[0.01,1]}}", "sweep.interval_steps=30"),
+    *("recipe.schedule=multistep", "recipe.warmup_fraction=0"),
+)
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
@@ -134,6 +140,17 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
             "sweep.scheduler='pbt': Input should be 'asha' or 'hyperband'",
         ),
         (["sweep.searcher=tpe"], "sweep.searcher=tpe with sweep.num_samples=1; that is how many trials it suggests"),
+        (["sweep.searcher=pbt"], "a population varies the learning rate alone, from a range (override: sweep.space={reci"),
+        ([*PBT, "sweep.reduction_factor=3"], "members of a population copy each other instead of being stopped"),
+        ([*PBT, "sweep.num_samples=3"], "sweep.population says how many members there are"),
+        ([*PBT, "sweep.interval_steps=70"], "the interval must divide the steps into two or more parts"),
+        ([*PBT, "sweep.interval_steps=0"], "(override: sweep.interval_steps=30)"),
+        ([*PBT, "sweep.interval_steps=300"], "sweep.interval_steps=300 and recipe.max_steps=300"),
+        ([*PBT, "recipe.schedule=one_cycle", "recipe.warmup_fraction=0.2"], "a population finds the schedule itself"),
+        ([*PBT, "recipe.milestones=[100]"], "(override: recipe.schedule=multistep recipe.milestones=[] recipe.small"),
+        ([*PBT, "seed=4294967290"], "members take the seeds from there on, at most 4294967295"),
+        (["sweep.quantile=0.6"], "sweep.quantile=0.6; it must be above 0 and at most 0.5"),
+        (["sweep.population=1"], "sweep.population=1; it must be at least 2"),
         (["sweep.budget.hours=-1"], "sweep.budget.hours=-1.0; it must be at least 0"),
         (["sweep.budget.days=1"], "sweep.budget.days is no key of the configuration"),
         (["sweep.space=[{recipe.lr:{uniform:[0.2,0.1]}}]"], "the first end must be the lower one"),

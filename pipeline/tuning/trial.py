@@ -8,9 +8,10 @@ from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.errors import PipelineError
-from pipeline.tracking.location import PARENT_TAG
+from pipeline.tracking.location import KIND_TAG, PARENT_TAG, SEARCH
 from pipeline.tuning.cluster import on_gpus
 from pipeline.tuning.ending import Asked
+from pipeline.tuning.population import is_last
 from pipeline.tuning.space import chosen
 
 
@@ -73,7 +74,10 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
     from pipeline.run.stop import Interrupted
     from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
 
-    changed = trial_config(from_dict(config), chosen(point))
+    given = from_dict(config)
+    changed = trial_config(given, chosen(point))
+    if given.sweep.searcher == "pbt" and not is_last(given, chosen(point)):
+        tags = {**tags, KIND_TAG: SEARCH}
     asked = Asked(Path(stop))
     if asked():
         return
