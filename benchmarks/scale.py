@@ -56,7 +56,9 @@ def main() -> None:
 
 def measure(options: argparse.Namespace) -> None:
     with TemporaryDirectory(prefix="scale-") as folder, ExitStack() as open_:
-        root = workspace(Path(folder), "digits", synthetic_store(Path(folder) / "images", side=8, images=1800, num_val=360).path)
+        root = workspace(
+            Path(folder), "digits", synthetic_store(Path(folder) / "images", side=8, images=1800, num_val=360).path
+        )
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         environment = {**os.environ, **token, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         if options.server:

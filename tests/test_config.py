@@ -36,7 +36,8 @@ def test_every_choice_composes(group, name, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     large = name.startswith("imagenet") or name in ("ten_crop", "multi_scale", *LARGE_STEM)
     members = ["ensemble.members=[0123456789ab]"] if name == "listed" else []
-    from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}", *members))
+    recipe = ["recipe=cifar_constant"] if name == "cifar_pbt" else []  # the one without a schedule of its own
+    from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}", *members, *recipe))
 
 
 def keys(config: object, section: str = "config") -> set[tuple[str, str]]:
@@ -140,7 +141,10 @@ PBT = (
             "sweep.scheduler='pbt': Input should be 'asha' or 'hyperband'",
         ),
         (["sweep.searcher=tpe"], "sweep.searcher=tpe with sweep.num_samples=1; that is how many trials it suggests"),
-        (["sweep.searcher=pbt"], "a population varies the learning rate alone, from a range (override: sweep.space={reci"),
+        (
+            ["sweep.searcher=pbt"],
+            "a population varies the learning rate alone, from a range (override: sweep.space={reci",
+        ),
         ([*PBT, "sweep.reduction_factor=3"], "members of a population copy each other instead of being stopped"),
         ([*PBT, "sweep.num_samples=3"], "sweep.population says how many members there are"),
         ([*PBT, "sweep.interval_steps=70"], "the interval must divide the steps into two or more parts"),

@@ -72,7 +72,9 @@ class SweepConfig(Section):
     reduction_factor: Count = 0  # the scheduler keeps 1 of this many at each rung; 0 runs every trial to its end
     population: Annotated[int, Range(2, 4096)] = 8  # pbt: members, each with a seed of its own from `seed` on
     interval_steps: Count = 0  # pbt: steps after which the worst members copy the best; a divisor of recipe.max_steps
-    quantile: Annotated[float, Range(0, 0.5, above=True)] = 0.25  # pbt: share of the members that copy, and that are copied
+    quantile: Annotated[float, Range(0, 0.5, above=True)] = (
+        0.25  # pbt: share of the members that copy, and that are copied
+    )
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
     def check(self) -> None:
@@ -106,7 +108,9 @@ class SweepConfig(Section):
 
     def _check_population(self) -> None:
         require(
-            isinstance(self.space, dict) and list(self.space) == ["recipe.lr"] and isinstance(self.space["recipe.lr"], dict),
+            isinstance(self.space, dict)
+            and list(self.space) == ["recipe.lr"]
+            and isinstance(self.space["recipe.lr"], dict),
             f"sweep.searcher=pbt with sweep.space={shown(self.space)}; a population varies the learning rate alone, from a range (override: sweep.space={{recipe.lr:{{loguniform:[0.01,1]}}}})",
         )
         require(

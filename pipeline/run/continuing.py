@@ -46,7 +46,9 @@ def check_predecessor(config: Config, content_hash: str, precision: str) -> None
         return
     net, title = from_json(run["net"]), f"start.checkpoint={config.start.checkpoint}"
     if net.data != content_hash:
-        raise PipelineError(f"{title} was trained on other images than those of data.name={config.data.name}; name another run")
+        raise PipelineError(
+            f"{title} was trained on other images than those of data.name={config.data.name}; name another run"
+        )
     theirs = _leaves(net.split, net.num_train, net.model, net.recipe)
     recipe = replace(config.recipe, precision=precision)  # type: ignore[arg-type]
     for key, value in _leaves(config.data.split, config.data.num_train, config.model, recipe).items():

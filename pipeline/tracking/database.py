@@ -117,7 +117,10 @@ def _clear_journal(path: Path) -> None:
     """Lets SQLite remove the journal of a process that was killed before it changed anything; only a write does so."""
     if not path.with_name(f"{path.name}-journal").exists():
         return
-    with suppress(sqlite3.OperationalError), closing(_connect(path)) as database:  # a writer at work, or a read-only file
+    with (
+        suppress(sqlite3.OperationalError),
+        closing(_connect(path)) as database,
+    ):  # a writer at work, or a read-only file
         (version,) = database.execute("pragma user_version").fetchone()
         database.execute(f"pragma user_version = {version}")
 

@@ -24,7 +24,9 @@ def last(root: Path, net: Net) -> dict:
     return {key: content[key] for key in ("state_dict", "optimizer_states", "classifier", "global_step", "epoch")}
 
 
-@pytest.mark.parametrize("at", [EPOCH, 20, EPOCH - 1, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 18, 34))])
+@pytest.mark.parametrize(
+    "at", [EPOCH, 20, EPOCH - 1, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 18, 34))]
+)
 def test_two_trainings_in_a_row_are_one(at: int, workspace: Workspaces) -> None:
     root = workspace()
     whole = train(root, *LAST)
