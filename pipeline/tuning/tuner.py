@@ -159,7 +159,8 @@ def _train(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[
     finally:
         failed = sum(trial.status == "failed" for trial in trials.all)
         whole = f"{failed} trials failed" if failed else "all trials are done"
-        trials.close(ending.why or (whole if trials.done + failed == sweep.size else "it was interrupted"))
+        stuck = population.stuck(sweep.config, trials.all) if sweep.is_population else ""
+        trials.close(ending.why or stuck or (whole if trials.done + failed == sweep.size else "it was interrupted"))
     if any(trial.status == "unfinished" for trial in trials.all):
         ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
 
