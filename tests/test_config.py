@@ -36,7 +36,8 @@ def test_every_choice_composes(group, name, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     large = name.startswith("imagenet") or name in ("ten_crop", "multi_scale", *LARGE_STEM)
     members = ["ensemble.members=[0123456789ab]"] if name == "listed" else []
-    from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}", *members))
+    recipe = ["recipe=cifar_constant"] if name == "cifar_pbt" else []  # the one without a schedule of its own
+    from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}", *members, *recipe))
 
 
 def keys(config: object, section: str = "config") -> set[tuple[str, str]]:
@@ -59,6 +60,12 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
     # Names that other objects have are not taken for keys.
     strange = {("recipe", "name"), ("sweep", "path"), ("augment", "split"), ("trainer", "lr")}
     assert unread(strange) == strange
+
+
+PBT = (
+    *("sweep.searcher=pbt", "sweep.space={recipe.lr:{loguniform:[0.01,1]}}", "sweep.interval_steps=30"),
+    *("recipe.schedule=multistep", "recipe.warmup_fraction=0"),
+)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +141,20 @@ def test_each_key_of_the_configuration_is_read_by_some_code():
             "sweep.scheduler='pbt': Input should be 'asha' or 'hyperband'",
         ),
         (["sweep.searcher=tpe"], "sweep.searcher=tpe with sweep.num_samples=1; that is how many trials it suggests"),
+        (
+            ["sweep.searcher=pbt"],
+            "a population varies the learning rate alone, from a range (override: sweep.space={reci",
+        ),
+        ([*PBT, "sweep.reduction_factor=3"], "members of a population copy each other instead of being stopped"),
+        ([*PBT, "sweep.num_samples=3"], "sweep.population says how many members there are"),
+        ([*PBT, "sweep.interval_steps=70"], "the interval must divide the steps into two or more parts"),
+        ([*PBT, "sweep.interval_steps=0"], "(override: sweep.interval_steps=30)"),
+        ([*PBT, "sweep.interval_steps=300"], "sweep.interval_steps=300 and recipe.max_steps=300"),
+        ([*PBT, "recipe.schedule=one_cycle", "recipe.warmup_fraction=0.2"], "a population finds the schedule itself"),
+        ([*PBT, "recipe.milestones=[100]"], "(override: recipe.schedule=multistep recipe.milestones=[] recipe.small"),
+        ([*PBT, "seed=4294967290"], "members take the seeds from there on, at most 4294967295"),
+        (["sweep.quantile=0.6"], "sweep.quantile=0.6; it must be above 0 and at most 0.5"),
+        (["sweep.population=1"], "sweep.population=1; it must be at least 2"),
         (["sweep.budget.hours=-1"], "sweep.budget.hours=-1.0; it must be at least 0"),
         (["sweep.budget.days=1"], "sweep.budget.days is no key of the configuration"),
         (["sweep.space=[{recipe.lr:{uniform:[0.2,0.1]}}]"], "the first end must be the lower one"),

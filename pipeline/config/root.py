@@ -51,6 +51,7 @@ class Config(Section):
         self._check_views()
         self._check_sides()
         self._check_plateau()
+        self._check_population()
 
     def _check_ranks(self) -> None:
         batch, ranks, trainer = self.recipe.batch_size, self.trainer.world_size, self.trainer
@@ -113,6 +114,23 @@ class Config(Section):
         require(
             not plateau or self.trainer.val_every_epochs == 1,
             f"recipe.schedule=plateau with trainer.val_every_epochs={self.trainer.val_every_epochs}; recipe.plateau_patience counts epochs, each of which must end in a validation (override: trainer.val_every_epochs=1)",
+        )
+
+    def _check_population(self) -> None:
+        if self.sweep.searcher != "pbt":
+            return
+        recipe, interval = self.recipe, self.sweep.interval_steps
+        require(
+            0 < interval < recipe.max_steps and recipe.max_steps % interval == 0,
+            f"sweep.searcher=pbt with sweep.interval_steps={interval} and recipe.max_steps={recipe.max_steps}; the interval must divide the steps into two or more parts, at whose ends members copy each other (override: sweep.interval_steps={_divisor(recipe.max_steps)})",
+        )
+        require(
+            recipe.schedule == "multistep" and not recipe.milestones and not recipe.small_side,
+            f"sweep.searcher=pbt with recipe.schedule={recipe.schedule}, recipe.milestones={recipe.milestones}, recipe.small_side={recipe.small_side}; a population finds the schedule itself, from rates and images that stay as they are (override: recipe.schedule=multistep recipe.milestones=[] recipe.small_side=0)",
+        )
+        require(
+            self.seed + self.sweep.population <= 2**32,
+            f"sweep.searcher=pbt with seed={self.seed} and sweep.population={self.sweep.population}; members take the seeds from there on, at most {2**32 - 1} (override: seed=0)",
         )
 
     @property
@@ -201,6 +219,11 @@ def _sentence(key: str, error: Any) -> str:
         return f"{key} has no value; set it in conf/ or on the command line ({key}=...)"
     quotes = ", in quotes" if error["type"] == "string_type" and not isinstance(error["input"], dict | list) else ""
     return f"{key}={shown(error['input'])}: {error['msg']}{quotes}"
+
+
+def _divisor(steps: int) -> int:
+    """An interval that `steps` are a multiple of: a tenth, or as close to it as there is from above."""
+    return steps // next((parts for parts in range(min(10, steps), 1, -1) if steps % parts == 0), 1)
 
 
 def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:

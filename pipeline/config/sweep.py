@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pipeline.config.section import Count, Few, NoAmount, Positive, Range, Section, require
+from pipeline.config.section import Count, Few, NoAmount, Positive, Range, Section, require, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,10 @@ class BudgetConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(Section):
-    """Ray Tune's trials: a grid over lists, draws from ranges or TPE's suggestions; ASHA or Hyperband on validation error."""
+    """Ray Tune's trials: a grid over lists, draws from ranges or TPE's suggestions; ASHA or Hyperband on validation error.
+
+    Or a population of trainings that copy each other (pbt), see `pipeline.tuning.population`.
+    """
 
     section: ClassVar[str] = "sweep"
 
@@ -61,11 +64,17 @@ class SweepConfig(Section):
     # other values.
     space: dict[str, Any] | list[dict[str, Any]]
     search: SearchConfig | None = None
-    searcher: Literal["grid", "tpe"] = "grid"  # each combination of the lists, or what Optuna's TPE suggests
+    # grid: each combination of the lists; tpe: what Optuna's TPE suggests; pbt: population based training over recipe.lr.
+    searcher: Literal["grid", "tpe", "pbt"] = "grid"
     num_samples: Positive = 1  # grid: draws from the ranges for each combination; tpe: trials
     scheduler: Literal["asha", "hyperband"] = "asha"  # hyperband: asynchronous, brackets that begin at rising rungs
     grace_epochs: Positive = 1  # the scheduler stops no trial before this
     reduction_factor: Count = 0  # the scheduler keeps 1 of this many at each rung; 0 runs every trial to its end
+    population: Annotated[int, Range(2, 4096)] = 8  # pbt: members, each with a seed of its own from `seed` on
+    interval_steps: Count = 0  # pbt: steps after which the worst members copy the best; a divisor of recipe.max_steps
+    quantile: Annotated[float, Range(0, 0.5, above=True)] = (
+        0.25  # pbt: share of the members that copy, and that are copied
+    )
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
     def check(self) -> None:
@@ -82,9 +91,11 @@ class SweepConfig(Section):
             f"sweep.scheduler={self.scheduler} with sweep.reduction_factor=0, which stops no trial; Hyperband needs at least 2 (override: sweep.reduction_factor=3)",
         )
         require(
-            self.searcher == "grid" or self.num_samples > 1,
+            self.searcher != "tpe" or self.num_samples > 1,
             f"sweep.searcher={self.searcher} with sweep.num_samples=1; that is how many trials it suggests, each from those before it (override: sweep.num_samples=20)",
         )
+        if self.searcher == "pbt":
+            self._check_population()
         for key in self.keys:
             require(
                 key.split(".")[0] in ("model", "recipe", "start", "seed") or key == "data.num_train",
@@ -94,6 +105,22 @@ class SweepConfig(Section):
                 self.search is None or key not in self.search.take,
                 f"sweep.space names {key}, whose value sweep.search chooses; remove it from sweep.space or from sweep.search.take",
             )
+
+    def _check_population(self) -> None:
+        require(
+            isinstance(self.space, dict)
+            and list(self.space) == ["recipe.lr"]
+            and isinstance(self.space["recipe.lr"], dict),
+            f"sweep.searcher=pbt with sweep.space={shown(self.space)}; a population varies the learning rate alone, from a range (override: sweep.space={{recipe.lr:{{loguniform:[0.01,1]}}}})",
+        )
+        require(
+            self.reduction_factor == 0,
+            f"sweep.searcher=pbt with sweep.reduction_factor={self.reduction_factor}; the members of a population copy each other instead of being stopped (override: sweep.reduction_factor=0)",
+        )
+        require(
+            self.num_samples == 1,
+            f"sweep.searcher=pbt with sweep.num_samples={self.num_samples}; sweep.population says how many members there are (override: sweep.num_samples=1)",
+        )
 
     @property
     def keys(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -19,20 +20,28 @@ from pipeline.config.section import (
     Share,
     Threads,
     require,
+    shown,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartConfig(Section):
-    """The weights that a training starts from."""
+    """What a training starts from."""
 
     section: ClassVar[str] = "start"
 
     weights: str = ""  # a file, run:<key or MLflow id>, torchvision:<name>; "" for random weights
     head: Literal["new", "kept"] = "new"  # the last layer: drawn anew, for other classes, or loaded too
     backbone_lr: NoRate = 1.0  # factor of the learning rate for all other layers; 0 freezes them
+    # Key of a finished run whose last checkpoint the training goes on from, with its weights, optimiser state and step; ""
+    # for a training of its own.
+    checkpoint: str = ""
 
     def check(self) -> None:
+        require(
+            re.fullmatch("[0-9a-f]{12}|", self.checkpoint) is not None,
+            f"start.checkpoint={shown(self.checkpoint)}; give the key of a finished run, 12 hexadecimal digits as in the name of its folder below paths.runs, or '' for none",
+        )
         require(
             self.weights != "" or self.backbone_lr == 1,
             f"start.backbone_lr={self.backbone_lr} with start.weights={self.weights!r}; it must be 1 for random weights (override: start.backbone_lr=1)",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.record import Net
 from pipeline.report import markdown as md
 from pipeline.report.inputs import ReportInputs, Trial, ids, kind_of
+from pipeline.report.population import population
 from pipeline.report.theme import Draw, Theme, legend_above, new_figure
 
 DEPTH, LR = "model.depth", "recipe.lr"
@@ -38,7 +39,10 @@ def sweep(inputs: ReportInputs) -> list[md.Block]:
     search = inputs.leaderboard.get("search") if inputs.leaderboard else None
     blocks: list[md.Block] = [_search_table(search)] if search else []
     placed, key = points(inputs.trials, inputs.by_id), axis_key(inputs.trials)
-    if placed:
+    told = (inputs.leaderboard or {}).get("population")
+    if told:  # its members' rates change on the way, so that there is no value to plot errors against
+        blocks += population(told)
+    elif placed:
         caption = f"Validation error of the trials against {axis_name(key)}. Hollow marks: stopped early and measured after fewer steps. Triangles lie above the plot."
         if any(len(best_of_each(inside)) < len(inside) for inside in groups(placed).values()):
             caption += " Where trials differ in other settings too, a line joins the best trial at each value."

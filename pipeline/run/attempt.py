@@ -19,6 +19,7 @@ from pipeline.record import Net
 from pipeline.run import RUN
 from pipeline.run.checkpoint import LAST, PREVIOUS
 from pipeline.run.claim import Claim, TakenOver, claimed
+from pipeline.run.continuing import predecessor
 from pipeline.run.run import Run
 from pipeline.run.stop import Interrupted
 from pipeline.run.weights import BEST
@@ -49,6 +50,8 @@ class Attempt:
         earlier = read_if_whole(run.folder / RUN)
         # Without run.json, the seconds and processors of earlier attempts are not known.
         lost = not earlier and (run.folder / LAST).exists()
+        if claim and not earlier:  # a run that goes on from another one counts that one's seconds, too
+            earlier = predecessor(run.config)
         self._earlier_s: float | None = None if lost else earlier.get("seconds", 0.0)
         self.processors = tuple(earlier.get("processors", ()))
         self.step = self.first_step = earlier.get("step", 0)
@@ -129,6 +132,8 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
     if (journal := attempt.journal) is not None:
         run_tags = {tracking.KEY_TAG: run.key, tracking.KIND_TAG: "train", tracking.DATA_TAG: net.data}
         run_tags |= {tracking.SPLIT_TAG: net.split, tracking.NET_TAG: net.to_tag()}
+        if config.start.checkpoint:
+            run_tags[tracking.CONTINUES_TAG] = config.start.checkpoint
         journal.begin(run.name, config.data.name, _params(run), {**run_tags, **tags, **machine()})
         attempt.write("running")
         every_s = config.tracking.system_metrics_every_s

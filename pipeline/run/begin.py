@@ -18,6 +18,7 @@ from pipeline.record import Net, from_json
 from pipeline.run.attempt import Attempt, attempt_on
 from pipeline.run.checkpoint import resumable
 from pipeline.run.claim import claimed
+from pipeline.run.continuing import take_over
 from pipeline.run.key import run_key
 from pipeline.run.launch import Launched, rank
 from pipeline.run.run import Run, identify
@@ -72,6 +73,8 @@ def _beginning(run: Run, tags: dict[str, str], asked: Callable[[], bool], owner:
         return Beginning(run, Attempt(run), finished, None, finished.steps)
     attempt = open_.enter_context(attempt_on(run, claim, tags))
     checkpoint = resumable(run.folder, run.key)
+    if checkpoint is None and run.config.start.checkpoint:
+        checkpoint = take_over(run.config, run.folder, run.key, attempt.require)
     return Beginning(run, attempt, None, checkpoint, _step_of(checkpoint))
 
 

@@ -33,7 +33,7 @@ def resumable(folder: Path, key: str) -> Path | None:
     damage = ""
     for path in filter(Path.exists, (folder / LAST, folder / PREVIOUS)):
         try:
-            content = _whole(path)
+            content = whole(path)
         except DamagedError as error:
             damage = damage or str(error)
             continue
@@ -51,7 +51,7 @@ def resumable(folder: Path, key: str) -> Path | None:
     return None
 
 
-def _whole(path: Path) -> dict[str, Any]:
+def whole(path: Path) -> dict[str, Any]:
     """The checkpoint's content, its tensors mapped.
 
     Raises:

@@ -25,7 +25,9 @@ def run_key(config: Config, content_hash: str, precision: str, start: str = "") 
         precision: fp32, tf32 or bf16: recipe.precision as resolved on this hardware.
         start: fingerprint of the weights that training starts from; "" for random weights.
     """
-    started = {"start": [start, config.start.head, config.start.backbone_lr]} if start else {}
+    started: dict[str, list] = {"start": [start, config.start.head, config.start.backbone_lr]} if start else {}
+    if config.start.checkpoint:  # another run's key, which hashes all that came before
+        started["checkpoint"] = [config.start.checkpoint]
     facts = {
         **started,
         "seed": config.seed,

@@ -16,6 +16,7 @@ from pipeline.learn.models.cost import count_cost
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net, from_json
 from pipeline.run import RUN
+from pipeline.run.continuing import check_predecessor
 from pipeline.run.key import run_key
 from pipeline.run.start import Start, start_title, starting_point
 from pipeline.run.weights import BEST
@@ -93,8 +94,8 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
         precision: recipe.precision as resolved on the machine that trains; "" resolves it on this one.
         track: whether MLflow follows the run. MLflow also gives a starting run that is not in paths.runs.
     Raises:
-        PipelineError: bad start.weights, see `pipeline.run.start`, a precision this hardware lacks, or fewer training
-            images than a batch.
+        PipelineError: bad start.weights or start.checkpoint, see `pipeline.run.start` and `continuing`, a precision this
+            hardware lacks, or fewer training images than a batch.
     """
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None
@@ -103,6 +104,7 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
     start = starting_point(config.start.weights, Path(config.paths.runs), location)
     if start is not None:
         start.check(config, manifest.content_hash, frozen=config.start.backbone_lr == 0)
+    check_predecessor(config, manifest.content_hash, precision)
     key = run_key(config, manifest.content_hash, precision, start.fingerprint if start else "")
     return Run(config=config, manifest=manifest, precision=precision, start=start, location=location, key=key)
 

@@ -37,6 +37,8 @@ def anchored(weights: str, root: Path) -> str:
 
 def start_title(start: StartConfig) -> str:
     """Title of the starting weights in tables; "" for random weights."""
+    if start.checkpoint:
+        return f"the last step of {start.checkpoint}"
     if not start.weights:
         return ""
     path = Path(start.weights)

@@ -13,6 +13,7 @@ from ray.tune import Callback
 
 from pipeline.errors import printable
 from pipeline.progress import Progress, progress
+from pipeline.tuning.draining import Preempted
 from pipeline.tuning.space import chosen
 
 WAITING_S = 60.0  # between lines that say so
@@ -67,7 +68,8 @@ class TrialLines(Callback):
             )
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        print(f"{trial} failed{_where_and_why(trial)}; it goes on from its last checkpoint", flush=True)
+        what = "was moved from its machine" if failure(trial).drained else "failed"
+        print(f"{trial} {what}{_where_and_why(trial)}; it goes on from its last checkpoint", flush=True)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
         print(f"{trial} failed{_where_and_why(trial)}, and is not tried again", flush=True)
@@ -105,6 +107,7 @@ class Failure(NamedTuple):
     why: str  # its last line
     host: str  # that it names, or from which the trial last reported; "" without either
     lost: bool  # whether the trial's machine was lost, and the trial did nothing wrong
+    drained: bool  # whether the trial left its machine in time
 
 
 def failure(trial: Any) -> Failure:
@@ -112,12 +115,12 @@ def failure(trial: Any) -> Failure:
     text = Path(path).read_text(errors="replace").strip() if path and Path(path).exists() else ""
     lines, hosts = text.splitlines(), re.findall(r"\bip(?:=|: )([\w.:-]+)", text)
     lost = (
-        re.search(r"its node has died|node was terminated|NodeDiedError|ActorUnavailableError|preempted", text)
+        re.search(r"its node has died|node was terminated|NodeDiedError|ActorUnavailableError|[Pp]reempted", text)
         is not None
     )
-    return Failure(
-        printable(lines[-1].strip()) if lines else "Ray gave no reason", hosts[-1] if hosts else _last_host(trial), lost
-    )
+    why = printable(lines[-1].strip()) if lines else "Ray gave no reason"
+    host = hosts[-1] if hosts else _last_host(trial)
+    return Failure(why.split(f"{Preempted.__name__}: ")[-1], host, lost, Preempted.__name__ in why)
 
 
 def _last_host(trial: Any) -> str:
@@ -126,5 +129,5 @@ def _last_host(trial: Any) -> str:
 
 
 def _where_and_why(trial: Any) -> str:
-    why, host, _ = failure(trial)
+    why, host, *_ = failure(trial)
     return f"{f' on {host}' if host else ''}: {why}"

@@ -9,6 +9,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, Searcher
 
+from pipeline.tuning import population
 from pipeline.tuning.console import TrialLines
 from pipeline.tuning.ending import Ending
 from pipeline.tuning.resuming import Recording, ResumedASHA, brackets
@@ -73,23 +74,34 @@ def _search(sweep: Sweep, trials: Trials, room: Room, allowed: int) -> dict[str,
 
 
 class Suggestions(Searcher):
-    """Gives Tune the trials that an earlier attempt left, then those that TPE suggests."""
+    """Gives Tune the trials that an earlier attempt left, then those that TPE or a population suggests."""
 
     def __init__(self, sweep: Sweep, trials: Trials) -> None:
         super().__init__(metric="val/err1", mode="min")
         self._sweep, self._trials, self._left = sweep, trials, trials.left
 
     def suggest(self, trial_id: str) -> Any:
-        from pipeline.tuning.suggest import suggested
-
         if self._left:
             return {POINT: self._left.pop(0)}
+        point = self._member() if self._sweep.is_population else self._suggested()
+        if isinstance(point, dict):
+            config = self._sweep.config
+            self._trials.add(point, population.first_step(config, point) if self._sweep.is_population else 0)
+            return {POINT: point}
+        return point
+
+    def _suggested(self) -> Any:
+        from pipeline.tuning.suggest import suggested
+
         config = self._sweep.config
-        point = suggested(config.sweep.space, config.seed, self._trials.all)
-        if point is None:
-            return Searcher.FINISHED
-        self._trials.add(point)
-        return {POINT: point}
+        return suggested(config.sweep.space, config.seed, self._trials.all) or Searcher.FINISHED
+
+    def _member(self) -> Any:
+        """None for later: members that are done wait for the others of their generation."""
+        trials, config = self._trials.all, self._sweep.config
+        failed = any(trial.status == "failed" for trial in trials)
+        over = len(trials) == self._sweep.size or failed or population.stuck(config, trials)
+        return Searcher.FINISHED if over else population.proposed(config, trials)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         return True  # it has its own space

@@ -77,3 +77,7 @@ def show(leaderboard: dict[str, Any]) -> None:
         error = "-" if trial["val_err1"] is None else f"{100 * trial['val_err1']:.2f} %"
         table.add_row(trial["name"], error, f"{trial['steps']:,}", trial["status"], trial["key"])
     Console().print(table)
+    if population := leaderboard.get("population"):
+        segments = {segment["key"]: segment for segment in population["segments"]}
+        steps = [f"{segments[key]['lr']:.4g} to step {segments[key]['to_step']:,}" for key in population["best"]]
+        print(f"learning rate of the best member: {', '.join(steps)}")

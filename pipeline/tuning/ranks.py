@@ -26,6 +26,7 @@ from pipeline.run.run import Run, identify
 from pipeline.run.stop import Interrupted
 from pipeline.tracking.location import PARENT_TAG, first_line, locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side
+from pipeline.tuning.draining import Draining
 
 
 def fit_on_ray(
@@ -161,6 +162,7 @@ def _rank(work: dict[str, Any]) -> str | None:
             store,
             tags=work["tags"],
             report=lambda validated: train.report(reported(validated, steps)),
+            asked=Draining(),
             launched=Launched(ddp, (RayLightningEnvironment(),), _meeting()),  # `ddp` as `fit` makes its own
             owner=work["owner"],
         )

@@ -35,13 +35,14 @@ class Trial:
     status: str = "unfinished"
     error: str = ""  # why the loss diverged
     val_err1: float | None = None
-    steps: int = 0
+    steps: int = 0  # those of the run that it goes on from included
     reports: list[tuple[int, float]] = field(default_factory=list)
     name: str = ""  # for people, once it has begun
     failure: str = ""  # why it last failed, until it reports again
     host: str = ""  # that it last ran on
     began: float = 0.0  # last
     over: float = 0.0  # when it last ended or failed; 0 while it trains
+    first_step: int = 0  # at which it begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,8 @@ class State:
 
     def _share(self, trial: Trial) -> float:
         steps = trial.point.get("recipe.max_steps", self.about.max_steps)
-        return 1.0 if trial.status in DONE else min(trial.steps / steps, 1.0) if steps else 0.0
+        share = (trial.steps - trial.first_step) / (steps - trial.first_step) if trial.steps and steps else 0.0
+        return 1.0 if trial.status in DONE else min(share, 1.0)
 
 
 def read(path: Path, remedy: str = "the sweep goes on from the runs that have finished") -> State:

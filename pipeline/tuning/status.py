@@ -134,7 +134,7 @@ def _speed(state: State) -> str:
 def _used(state: State) -> Iterator[str]:
     used = {
         "trials": float(sum(trial.status in DONE for trial in state.trials)),
-        "steps": float(sum(trial.steps for trial in state.trials)),
+        "steps": float(sum(max(0, trial.steps - trial.first_step) for trial in state.trials)),
         "hours": state.attempt.seconds / 3600,
     }
     for key, limit in state.attempt.budget.items():

@@ -15,6 +15,7 @@ from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run.key import code_version, deciding
 from pipeline.tracking import location as tracking
+from pipeline.tuning import population
 from pipeline.tuning.extending import trained_elsewhere
 from pipeline.tuning.space import check_space, example_points, grid_of, has_ranges, points, values_of
 from pipeline.tuning.state import NAME as TRIALS
@@ -42,13 +43,15 @@ class Sweep:
         config = self.config
         settings = asdict(config.sweep)
         del settings["search"], settings["budget"]
+        if not self.is_population:
+            del settings["population"], settings["interval_steps"], settings["quantile"]
         return {
             "data": [config.data.name, self.content_hash],
             "model": asdict(config.model),
             "recipe": asdict(config.recipe),
             "trainer": deciding(config),
             "seed": config.seed,
-            "start": asdict(config.start),
+            "start": {key: value for key, value in asdict(config.start).items() if key != "checkpoint" or value},
             "num_train": config.data.num_train,
             "sweep": settings,
             "code": code_version(),
@@ -85,11 +88,17 @@ class Sweep:
     @property
     def suggested(self) -> bool:
         """Whether a searcher chooses the points, each from the trials before it."""
-        return self.config.sweep.searcher == "tpe"
+        return self.config.sweep.searcher != "grid"
+
+    @property
+    def is_population(self) -> bool:
+        return self.config.sweep.searcher == "pbt"
 
     @property
     def size(self) -> int:
         """Trials of the whole sweep."""
+        if self.is_population:
+            return population.size(self.config)
         return self.config.sweep.num_samples if self.suggested else len(self.points)
 
     @property
@@ -111,7 +120,8 @@ class Sweep:
         Args:
             require: called before each write of them; may raise to prevent it.
         """
-        begins = not (self.run / TRIALS).exists()
+        # A member's trials are runs that a longer or repeated population finds by their keys.
+        begins = not (self.run / TRIALS).exists() and not self.is_population
         elsewhere = trained_elsewhere(self.runs, self.about, suggested=self.suggested) if begins else []
         points = None if self.suggested else self.points
         if points is None:
@@ -142,12 +152,15 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
     Raises:
         PipelineError: a space that cannot be searched, or a point that cannot be trained.
     """
+    if config.sweep.searcher == "pbt":
+        config = population.population_config(config)
     opened = open_store(store)
     train, val = opened.split_indices("holdout", config.data.num_train)
     content_hash = opened.manifest.content_hash
     images = {"num_train": len(train), "num_val": len(val)}
     sweep = Sweep(config=config, store=store, content_hash=content_hash, role=role, **images)
-    check_space(config.sweep.space, config.sweep.num_samples, suggested=sweep.suggested)
+    if not sweep.is_population:
+        check_space(config.sweep.space, config.sweep.num_samples, suggested=sweep.suggested)
     for point in example_points(config.sweep.space):
         try:
             trial_config(config, point)

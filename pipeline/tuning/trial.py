@@ -8,9 +8,11 @@ from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.errors import PipelineError
-from pipeline.tracking.location import PARENT_TAG
+from pipeline.tracking.location import KIND_TAG, PARENT_TAG, SEARCH
 from pipeline.tuning.cluster import on_gpus
+from pipeline.tuning.draining import Draining, Preempted
 from pipeline.tuning.ending import Asked
+from pipeline.tuning.population import is_last
 from pipeline.tuning.space import chosen
 
 
@@ -19,6 +21,8 @@ def trial_config(config: Config, point: dict[str, Any]) -> Config:
 
     A trial trains on the holdout split whatever data.split says: a sweep selects on validation images, and full has none.
     """
+    if config.sweep.searcher == "pbt":  # whose rules hold for all steps of a member, and a trial makes a part of them
+        config = replace(config, sweep=replace(config.sweep, searcher="grid"))
     changed = with_overrides(config, point)
     several, threads = changed.trainer.world_size > 1, changed.trainer.threads or config.cluster.cpus_per_trial
     trainer = replace(changed.trainer, launcher="ray" if several else "lightning", threads=threads)
@@ -59,7 +63,7 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
     """Trains one trial; Ray Tune calls it in a process of its own.
 
     A stop by the scheduler reaches training as `Stopped` and leaves a complete, resumable run behind. When the sweep ends,
-    the trial saves a checkpoint and returns.
+    the trial saves a checkpoint and returns; when its machine is drained, it saves one and fails, and Tune starts it elsewhere.
 
     Args:
         stop: the file that asks the sweep to end.
@@ -73,10 +77,14 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
     from pipeline.run.stop import Interrupted
     from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
 
-    changed = trial_config(from_dict(config), chosen(point))
+    given = from_dict(config)
+    changed = trial_config(given, chosen(point))
+    if given.sweep.searcher == "pbt" and not is_last(given, chosen(point)):
+        tags = {**tags, KIND_TAG: SEARCH}
     asked = Asked(Path(stop))
     if asked():
         return
+    draining = Draining()
     steps = epoch_steps(changed, Path(store))
     stops: list[SystemExit] = []
     reports: list[int] = []
@@ -98,14 +106,23 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
         if changed.trainer.launcher == "ray":
             fit_on_ray(changed, Path(store), tags, on_finished)
         else:
-            net = fit(changed, Path(store), tags=tags, report=report, asked=asked, owner=tags[PARENT_TAG])
+            net = fit(
+                changed,
+                Path(store),
+                tags=tags,
+                report=report,
+                asked=lambda: asked() or draining(),
+                owner=tags[PARENT_TAG],
+            )
             if not reports:
                 on_finished(net)
     except DivergedError as error:
         # The result of too high a learning rate, not a failure, which Ray would repeat.
         tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})
-    except Interrupted:
+    except Interrupted as error:
         if not asked():
+            if draining():
+                raise Preempted(f"{draining.why}; {error}") from None
             raise
     if stops:
         raise stops[0]  # after a return Ray would report, and wait for an answer that a stopped trial does not get

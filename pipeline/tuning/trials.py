@@ -66,7 +66,7 @@ class Trials:
     @property
     def steps(self) -> int:
         """Optimiser steps of all trials."""
-        return sum(trial.steps for trial in self.all)
+        return sum(max(0, trial.steps - trial.first_step) for trial in self.all)
 
     @property
     def hours(self) -> float:
@@ -86,9 +86,9 @@ class Trials:
         trial = self.of(point)
         return next(at for at, other in enumerate(self.all) if other is trial)
 
-    def add(self, point: dict[str, Any]) -> None:
+    def add(self, point: dict[str, Any], first_step: int = 0) -> None:
         """A trial that a searcher has suggested."""
-        self.all.append(Trial(point))
+        self.all.append(Trial(point, first_step=first_step))
         self._by_name[name_of(point)] = self.all[-1]
         self.write()
 

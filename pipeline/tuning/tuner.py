@@ -19,7 +19,7 @@ from pipeline.tracking.lineage import machine, source
 from pipeline.tracking.location import first_line
 from pipeline.tracking.shipper import Shipper, wait_for_run
 from pipeline.tracking.sync import sync
-from pipeline.tuning import leaderboard
+from pipeline.tuning import leaderboard, population
 from pipeline.tuning.ending import Ending, limits
 from pipeline.tuning.room import Room, join_cluster
 from pipeline.tuning.search import choices, is_shortened, main_sweep, outcome, search_sweep, sentence
@@ -96,8 +96,12 @@ def _journaled(
         if ending.by_budget and trials.done < sweep.size:
             board["ended"] = ending.why
         leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
+        if sweep.is_population:
+            board = _of_members(sweep, board, trials)
         write_json(run / "leaderboard.json", board, require=claim.require)
         journal.artifact(run / "leaderboard.json", "sweep")
+        if sweep.is_population and (stuck := population.stuck(config, trials.all)):
+            raise PipelineError(stuck)
         _check_complete(sweep, trials, ending)
         if board["trials"] and (best := board["trials"][0]["val_err1"]) is not None:
             journal.metrics(trials.done, {"best/err1": best})
@@ -107,10 +111,19 @@ def _journaled(
         journal.end(status)
 
 
+def _of_members(sweep: Sweep, board: dict[str, Any], trials: Trials) -> dict[str, Any]:
+    """The leaderboard with the last trial of each member, and with what the population did."""
+    members = [trial.point for trial in population.latest(sweep.config, trials.all)]
+    entries = [entry for entry in board["trials"] if entry["config"] in members]
+    keys = [entry["key"] for entry in entries if entry["status"] == "finished"]
+    return {**board, "trials": entries, "population": population.history(sweep.config, trials.all, keys)}
+
+
 def _check_complete(sweep: Sweep, trials: Trials, ending: Ending) -> None:
     failed = [trial for trial in trials.all if trial.status == "failed"]
     left = sweep.size - trials.done - len(failed)
-    if left and not ending.by_budget:
+    # A population waits for members that failed.
+    if left and not ending.by_budget and not (failed and sweep.is_population and not ending.why):
         raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished{ending.why and f': {ending.why}'}")
     if failed:
         failures = "; ".join(
@@ -146,7 +159,8 @@ def _train(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[
     finally:
         failed = sum(trial.status == "failed" for trial in trials.all)
         whole = f"{failed} trials failed" if failed else "all trials are done"
-        trials.close(ending.why or (whole if trials.done + failed == sweep.size else "it was interrupted"))
+        stuck = population.stuck(sweep.config, trials.all) if sweep.is_population else ""
+        trials.close(ending.why or stuck or (whole if trials.done + failed == sweep.size else "it was interrupted"))
     if any(trial.status == "unfinished" for trial in trials.all):
         ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
 

@@ -307,3 +307,42 @@ def test_a_sweep_that_no_machine_can_hold_leaves_no_run(workspace):
     assert not (root / "mlruns" / "mlflow.db").exists() or not client(locate("", root / "mlruns")).search_runs(
         ["0", "1"]
     )
+
+
+PBT = (
+    *("sweep.searcher=pbt", "sweep.space={recipe.lr:{loguniform:[0.001,0.3]}}", "sweep.population=4"),
+    *("sweep.interval_steps=20", "recipe.max_steps=60", "model.depth=8"),  # epochs of 17 steps
+    *("recipe.schedule=multistep", "recipe.warmup_fraction=0"),
+)
+
+
+def outcome(root: Path) -> list[tuple]:
+    """What a population came to; bit for bit, since a key hashes all keys before it."""
+    told = read_json(root / "experiments" / "digits" / "leaderboard.json")["population"]
+    return [tuple(segment.values()) for segment in told["segments"]] + [tuple(told["best"])]
+
+
+@pytest.mark.slow
+def test_a_killed_population_ends_as_one_that_was_not_and_its_last_nets_alone_are_candidates(workspace):
+    root, whole = workspace(), workspace()
+    first = start(root, *PBT)
+    kill_when(first, lambda: len(list((root / "runs").glob("[0-9a-f]*/best.safetensors"))) == 6, "a second generation")
+    assert "resuming sweep-" in run(root, *PBT)
+    output = run(whole, *PBT)
+    assert outcome(root) == outcome(whole)
+    assert "learning rate of the best member: " in output and "to step 60" in output
+    board, runs = trials(root), {run.data.tags["pipeline.key"]: run for run in tracked(root)}
+    assert len(board) == 4 and [trial["config"]["recipe.max_steps"] for trial in board] == [60] * 4
+    kinds = {key: run.data.tags["pipeline.kind"] for key, run in runs.items()}
+    assert sorted(kinds.values()) == ["search"] * 8 + ["sweep"] + ["train"] * 4
+    assert {key for key, kind in kinds.items() if kind == "train"} == {trial["key"] for trial in board}
+    told = read_json(root / "experiments" / "digits" / "leaderboard.json")["population"]
+    for segment in told["segments"]:
+        assert runs[segment["key"]].data.tags.get("pipeline.continues", "") == segment["parent"]
+        assert read_json(root / "runs" / segment["key"] / "run.json")["step"] == segment["to_step"]
+    rates = {segment["key"]: segment["lr"] for segment in told["segments"]}
+    changed = [s["to_step"] for s in told["segments"] if s["parent"] and s["lr"] != rates[s["parent"]]]
+    assert changed == [40, 60]  # one of four in each of two generations copied another, and changed its rate
+    before = begun(root)
+    run(root, *PBT, "recipe.max_steps=80")
+    assert len(begun(root)) == 16 and before.items() <= begun(root).items()  # its first 60 steps are not trained again

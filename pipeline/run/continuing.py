@@ -1,0 +1,112 @@
+"""start.checkpoint: a run that begins where another one has ended, with its weights, optimiser state and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import read_if_whole
+from pipeline.config import Config, ModelConfig, RecipeConfig, leaves
+from pipeline.errors import DamagedError, MissingError, PipelineError
+from pipeline.record import from_json
+from pipeline.run import RUN
+from pipeline.run.checkpoint import LAST, AtomicCheckpointIO, whole
+
+FREE = ("lr", "max_steps", "milestones")  # keys of the recipe in which the two may differ
+
+
+def predecessor(config: Config) -> dict[str, Any]:
+    """run.json of the run that start.checkpoint names; {} for a training of its own.
+
+    Raises:
+        MissingError: there is no such training in paths.runs, or it has not finished.
+    """
+    if not (key := config.start.checkpoint):
+        return {}
+    folder = Path(config.paths.runs) / key
+    run = read_if_whole(folder / RUN)
+    if run.get("status") != "finished" or not (folder / LAST).exists():
+        raise MissingError(
+            f"start.checkpoint={key}: there is no training of that key in {config.paths.runs} that has finished; train it "
+            "to its end first, or name another one"
+        )
+    return run
+
+
+def check_predecessor(config: Config, content_hash: str, precision: str) -> None:
+    """Raises PipelineError unless the training can go on from start.checkpoint as if the two were one.
+
+    Args:
+        content_hash: of the store.
+        precision: recipe.precision as resolved on this hardware.
+    """
+    if not (run := predecessor(config)):
+        return
+    net, title = from_json(run["net"]), f"start.checkpoint={config.start.checkpoint}"
+    if net.data != content_hash:
+        raise PipelineError(
+            f"{title} was trained on other images than those of data.name={config.data.name}; name another run"
+        )
+    theirs = _leaves(net.split, net.num_train, net.model, net.recipe)
+    recipe = replace(config.recipe, precision=precision)  # type: ignore[arg-type]
+    for key, value in _leaves(config.data.split, config.data.num_train, config.model, recipe).items():
+        if theirs[key] != value:
+            raise PipelineError(
+                f"{title} was trained with {key}={theirs[key]}, not {value}; beside the seed, only "
+                f"{', '.join(f'recipe.{name}' for name in FREE)} may differ (override: {key}={theirs[key]})"
+            )
+    if net.steps >= config.recipe.max_steps:
+        raise PipelineError(
+            f"{title} has made {net.steps} steps, which recipe.max_steps={config.recipe.max_steps} counts too "
+            f"(override: recipe.max_steps={2 * net.steps})"
+        )
+
+
+def _leaves(split: str, num_train: int, model: ModelConfig, recipe: RecipeConfig | None) -> dict[str, Any]:
+    """What must not change between the two, by dotted key."""
+    assert recipe is not None  # it was trained here
+    sections = {"data": {"split": split, "num_train": num_train}, "model": asdict(model), "recipe": asdict(recipe)}
+    return {key: value for key, value in leaves(sections) if key.removeprefix("recipe.") not in FREE}
+
+
+def take_over(config: Config, folder: Path, key: str, require: Callable[[], object]) -> Path:
+    """Makes the predecessor's last checkpoint the first one of the run `key`; from then on the run needs its folder alone.
+
+    Args:
+        folder: of the run.
+        require: see `pipeline.atomic.replacing`.
+    Returns:
+        The checkpoint's path. Its step and its place in the order of images are the predecessor's; the best weights so
+        far and the snapshots are not, since their files are not this run's.
+    Raises:
+        PipelineError: the predecessor's checkpoint is missing or damaged.
+    """
+    path = Path(config.paths.runs) / config.start.checkpoint / LAST
+    try:
+        checkpoint = whole(path)
+    except (DamagedError, FileNotFoundError) as error:
+        raise PipelineError(
+            f"start.checkpoint={config.start.checkpoint}: {error}; remove {path.parent} to train that run anew"
+        ) from None
+    checkpoint["run_key"] = key
+    checkpoint["callbacks"]["Recorder"] |= {"best": {}, "snapshots": {}}
+    _reopen(checkpoint["loops"]["fit_loop"])
+    AtomicCheckpointIO(require).save_checkpoint(checkpoint, folder / LAST)
+    return folder / LAST
+
+
+def _reopen(loop: dict[str, Any]) -> None:
+    """Turns the state of Lightning's loop at the end of a training into that after a step in the middle of an epoch.
+
+    At the end of an epoch nothing is to do, see `checkpoint.begin_next_epoch`. In its middle, Lightning would take the
+    epoch for one that is over.
+    """
+    batches = loop["epoch_loop.batch_progress"]
+    if batches["is_last_batch"]:
+        return
+    for counts in (batches["total"], batches["current"]):
+        counts["completed"] = counts["processed"] - 1
+    for counts in loop["epoch_progress"].values():
+        counts["processed"] = counts["completed"]
