@@ -22,7 +22,7 @@ test-all: $(INSTALLED)
 
 # Hosts that are cut off, stopped and switched off; needs root for their networks.
 test-cluster: $(INSTALLED)
-	pytest -m cluster tests/cluster
+	pytest -m cluster tests/cluster --table docs/cluster.md
 
 lint: $(INSTALLED)
 	ruff check .

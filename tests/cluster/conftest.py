@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from hosts import machines
 from processes import Command
 from ray_cluster import PASSWORD, RATES, TRAINING, Cluster, mlflow_servers
 from runs import Workspaces
+from table import case_of, write_cases
 
 from benchmarks.servers import NoServerError, postgres_server
-
-_lines: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -51,15 +49,21 @@ def undisturbed(workspace: Workspaces) -> Path:
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Notes what the case came to, for the table at the end."""
-    start = time.monotonic()
-    title = request.node.name.removeprefix("test_").replace("_", " ")
 
     def note(text: str) -> None:
-        _lines.append(f"{title}: {text} ({time.monotonic() - start:.0f} s)")
+        request.node.user_properties.append(("figures", text))
 
     return note
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    for line in _lines:
-        terminalreporter.write_line(line)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--table", type=Path, help="page whose table gets the cases of this run")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
+    cases = [case_of(report) for report in reports if report.when == "call"]
+    for case in cases:
+        terminalreporter.write_line(f"{case.title}: {case.outcome} ({case.seconds:.0f} s)")
+    if (page := config.getoption("table")) and cases:
+        write_cases(page, cases)
