@@ -1,8 +1,9 @@
-"""`python -m benchmarks.scale [--trials N] [--cpus N] [--seconds S] [--every S] [--server]`: a sweep of simulated trials.
+"""`python -m benchmarks.scale [--trials N] [--cpus N] [--seconds S] [--every S] [--server] [--record]`: a sweep of simulated trials.
 
 A trial sleeps where training would compute; everything around it is real: composing, keys, claims, journals, MLflow,
 reports to Ray Tune, trials.json, the leaderboard. Ray is told of more CPUs than there are, since trials need none. Prints
-what the sweep takes above the least time, how the driver's memory grows with trials, and what MLflow has to do.
+what the sweep takes above the least time, how the driver's memory grows with trials, and what MLflow has to do. With
+--record only trials.json of so many trials is written and read, with 20 reports each.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ OVERRIDES = (
     *("tracking.system_metrics_every_s=0", "sweep.reduction_factor=0", "cluster.cpus_per_trial=1"),
     "sweep.space={recipe.lr:{loguniform:[0.01,1.0]}}",
 )
+REPEATS = 10
 PERIOD_S = 2.0  # between looks at the driver's memory
 
 
@@ -46,9 +48,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="that a trial takes")
     parser.add_argument("--every", type=float, default=2.0, help="seconds between a trial's reports")
     parser.add_argument("--server", action="store_true", help="MLflow as a server over PostgreSQL; default: SQLite")
+    parser.add_argument("--record", action="store_true", help="measure trials.json alone")
     parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)  # the workspace in which this is the driver
     options = parser.parse_args()
-    if options.drive:
+    if options.record:
+        record(options.trials)
+    elif options.drive:
         drive(options.drive, options.trials, options.seconds, options.every)
     else:
         measure(options)
@@ -85,6 +90,30 @@ def measure(options: argparse.Namespace) -> None:
             each = 1000 * (_cpu_seconds(servers) - busy) / options.trials
             print(f"MLflow and PostgreSQL: {each:.0f} ms of a core for each trial")
         print(f"`pipeline sweep status` of {options.trials} trials: {_status_s(root, environment):.2f} s")
+
+
+def record(count: int) -> None:
+    from pipeline.tuning.state import NAME, About, read
+    from pipeline.tuning.trials import Trials
+
+    with TemporaryDirectory(prefix="scale-") as name:
+        folder, points = Path(name), [{"recipe.lr": number / count} for number in range(1, count + 1)]
+        trials = Trials(folder, points, folder, About(sweep="sweep-0", size=count, max_steps=64_000))
+        for trial in trials.all:
+            trial.key, trial.name, trial.host = "0123456789ab", f"lr {trial.point['recipe.lr']:g}", "gpu-node-0001"
+            trial.reports = [(epoch, 1 / epoch) for epoch in range(1, 21)]
+        trials.open({})
+        start = time.monotonic()
+        for point in points[:REPEATS]:
+            trials.end(point)
+        written, start = (time.monotonic() - start) / REPEATS, time.monotonic()
+        read(folder / NAME)
+        size = (folder / NAME).stat().st_size / 1e6
+        print(
+            f"trials.json of {count:,} trials: {size:.1f} MB, written in {1000 * written:.0f} ms whenever a trial ends, ",
+            end="",
+        )
+        print(f"read in {1000 * (time.monotonic() - start):.0f} ms")
 
 
 def drive(root: Path, trials: int, seconds: float, every: float) -> None:
