@@ -95,26 +95,15 @@ _LAUNCHERS = {
     "torchrun": _Launcher("torchrun", "GROUP_RANK", "LOCAL_RANK", "WORLD_SIZE"),
     "slurm": _Launcher("srun", "SLURM_NODEID", "SLURM_LOCALID", "SLURM_NTASKS"),
 }
-_SHARES_STORE = "TORCHELASTIC_USE_AGENT_STORE"
 _MACHINE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
-_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", _SHARES_STORE)
+_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_USE_AGENT_STORE")
 _PARENT = "PIPELINE_RANKS_OF"  # id of the process for which Lightning starts ranks
 
 
 def present(trainer: TrainerConfig) -> TrainerConfig:
-    """`trainer` with as many nodes as there are just now, where trainer.elastic lets torchrun change their number.
-
-    Raises:
-        PipelineError: torchrun's agents share a store, in which a machine that comes back waits in vain for its address:
-            the first agent names that address in its first round only (torch 2.15).
-    """
+    """`trainer` with as many nodes as there are just now, where trainer.elastic lets torchrun change their number."""
     if not trainer.elastic or trainer.launcher != "torchrun":
         return trainer
-    if os.environ.get(_SHARES_STORE) == "True":
-        raise PipelineError(
-            "trainer.elastic=true, and torchrun shares its agents' store with the ranks, so that no machine could come back; "
-            "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun starts"
-        )
     return replace(trainer, num_nodes=max(1, _number("WORLD_SIZE") // trainer.devices))
 
 
@@ -132,7 +121,7 @@ def launch(trainer: TrainerConfig) -> Launched:
         rank(),
         trainer.world_size,
         started=range(apart, trainer.world_size, apart),
-        serve=os.environ.get(_SHARES_STORE) != "True",
+        serve=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
     )
     return Launched(plugins=(environment,), meeting=meeting)
 
@@ -166,7 +155,7 @@ def _join_started(trainer: TrainerConfig, by: _Launcher) -> None:
         )
     os.environ.update(NODE_RANK=os.environ[by.node], LOCAL_RANK=os.environ[by.local])
     if trainer.launcher == "slurm":
-        _forget(_SHARES_STORE)
+        _forget("TORCHELASTIC_USE_AGENT_STORE")
         first = SLURMEnvironment.resolve_root_node_address(os.environ.get("SLURM_JOB_NODELIST", "127.0.0.1"))
         os.environ.setdefault("MASTER_ADDR", first)
         # Jobs that share a machine meet at different ports.

@@ -69,7 +69,7 @@ def elastic(root: Path, host: Host, at: str) -> Process:
         *(f"--rdzv-endpoint={at}:29500", "--rdzv-id=pair", str(BIN / "pipeline"), "train"),
         *(*TWO, "recipe.max_steps=4000", "trainer.launcher=torchrun", "trainer.elastic=true"),
         cwd=root,
-        environment={"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+        environment={"OMP_NUM_THREADS": "1"},
     )
 
 
