@@ -4,12 +4,16 @@ VENV := .venv
 PORT ?= 5000# of `make ui`
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
+# `dvc config --local`, which fails where a path of this checkout is not ASCII (DVC 3.67).
+DVC_LOCAL := $(VENV)/bin/python -c 'import sys, configobj; \
+	file = configobj.ConfigObj(".dvc/config.local", encoding="utf-8"); \
+	file.setdefault(sys.argv[1], {})[sys.argv[2]] = sys.argv[3]; file.write()'
 
 .PHONY: repro test test-all test-cluster lint ui bench reliability gpu-check lock licences sbom audit pin-images kuberay-crds
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
-	@test -e .git || dvc config --local core.no_scm true # an unpacked archive of the repository
+	@test -e .git || $(DVC_LOCAL) core no_scm true # an unpacked archive of the repository
 	dvc repro
 	@pipeline summary
 
@@ -54,7 +58,7 @@ $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.txt
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/tmp/site
-	$(VENV)/bin/dvc config --local core.site_cache_dir "$$(pwd)/.dvc/tmp/site" # by default /var/tmp/dvc, open to all
+	$(DVC_LOCAL) core site_cache_dir "$$(pwd)/.dvc/tmp/site" # by default /var/tmp/dvc, open to all
 	touch $@
 
 # Both lock files, with hashes and without any registry's address.

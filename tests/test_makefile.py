@@ -13,7 +13,7 @@ import pytest
 from imports import ROOT
 from processes import free_port, until
 
-ODD = "a b's $x %2e"
+ODD = "a b's é猫 $x %2e"
 
 
 @pytest.fixture
@@ -24,7 +24,8 @@ def checkout(tmp_path: Path) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     (root / ".venv").mkdir()
-    (root / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (root / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (root / ".venv" / ".installed").touch()
     return root
 
@@ -56,10 +57,13 @@ def test_mlflows_pages_are_served_below_an_odd_path(checkout: Path, mlflow_datab
 
 @pytest.mark.slow
 def test_an_unpacked_archive_of_the_repository_needs_no_git(checkout: Path):
+    (checkout / ".venv" / ".installed").unlink()
     lines = subprocess.check_output(["make", "-n", "repro"], cwd=checkout, text=True).splitlines()
-    before = lines[: lines.index("dvc repro")]
+    settings = next(i for i, line in enumerate(lines) if line.startswith("mkdir"))  # right after the installation
+    before = lines[settings : lines.index("dvc repro")]
     environment = {**os.environ, "PATH": f"{checkout}/.venv/bin:{os.environ['PATH']}"}
     environment["GIT_CEILING_DIRECTORIES"] = str(checkout.parent)
     script = "\n".join([*before, "dvc repro preprocess"])
     subprocess.run(["sh", "-ec", script], cwd=checkout, env=environment, check=True)
     assert (checkout / "data" / "store" / "digits" / "manifest.json").is_file()
+    assert any((checkout / ".dvc" / "tmp" / "site").iterdir())

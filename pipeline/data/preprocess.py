@@ -41,7 +41,7 @@ CHUNK = 4  # images per task
 AHEAD = 8  # tasks per worker that may be queued or done, so that one slow task does not stop the other workers
 STATISTICS_IMAGES = 10_000  # shards: evenly spaced training images from which the statistics are computed
 MAPPED = 512  # images read before the shards are mapped anew: pages once read count as memory in use
-LISTED = 20  # bad images named in the error; the report file names all
+LISTED = 5  # bad images named in the error; the report file names all
 
 
 class Rejected(NamedTuple):

@@ -112,7 +112,7 @@ class Attempt:
         if self.journal is not None:
             # A full disk, or a newer attempt, then ended the training and is the error to show.
             with suppress(OSError, TakenOver):
-                self.journal.tags({"pipeline.error": f"{type(error).__name__}: {error}"[:500]})
+                self.journal.tags({"pipeline.last_error": f"{type(error).__name__}: {error}"[:500]})
                 self.journal.end("KILLED" if interrupted else "FAILED")
                 images = error.images if isinstance(error, DivergedError) else ()
                 self.write("interrupted" if interrupted else "failed", images=images)

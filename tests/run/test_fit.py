@@ -80,7 +80,7 @@ def test_a_diverged_training_ends_at_the_next_check_with_one_sentence_and_a_fail
     )
     assert "Traceback" not in command.output
     (run,) = tracked(root)
-    assert run.status == "FAILED" and run.tags["pipeline.error"].startswith("DivergedError")
+    assert run.status == "FAILED" and run.tags["pipeline.last_error"].startswith("DivergedError")
     run_json = read_json(run_folder(root) / "run.json")
     assert (run_json["status"], run_json["step"]) == ("failed", 9)  # the tenth step is not whole
 
