@@ -6,7 +6,6 @@ hour later. So each attempt takes the next number, and loses its right to write 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -17,11 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.errors import PipelineError, printable
 from pipeline.run import Interrupted
+from pipeline.run.board import FolderBoard, machine
 
-ATTEMPTS = "attempts"  # folder of a run, with a file for its newest attempt, named by its number
 SIGN_S = 2.0  # between an attempt's signs of life
 SILENT_S = 30.0  # without one: the attempt has ended, or it will be too late
 
@@ -30,12 +30,55 @@ class TakenOver(Interrupted):
     """A newer attempt owns the run; this one may not write."""
 
 
+class Entry(Protocol):
+    """An attempt's own entry on a board."""
+
+    number: int
+
+    def latest(self) -> int:
+        """The highest number on the board, as far as is known."""
+
+    def write(self, content: bytes) -> None: ...
+
+    def sign(self) -> None:
+        """Gives a sign of life."""
+
+    def close(self) -> None: ...
+
+
+class Board(Protocol):
+    """Where a run's attempts are entered: the run's folder, or a store of objects that machines share."""
+
+    title: str
+
+    def latest(self) -> int:
+        """The highest number; 0 without any."""
+
+    def read(self, number: int) -> bytes:
+        """What the attempt wrote about itself; b"" where it wrote nothing yet, or is gone."""
+
+    def sign_of(self, number: int) -> object:
+        """Changes with each sign of life."""
+
+    def has_ended(self, number: int, on: str) -> bool:
+        """Whether it is certain that the process, of machine `on`, has ended."""
+
+    def enter(self, after: int, content: bytes) -> Entry | None:
+        """Enters an attempt with a number above `after`; None if another was faster."""
+
+    def remove_before(self, number: int) -> None: ...
+
+
 @dataclass(frozen=True)
 class Claim:
     """An attempt's right to write the folder."""
 
-    folder: Path
-    number: int
+    board: Board
+    entry: Entry
+
+    @property
+    def number(self) -> int:
+        return self.entry.number
 
     def require(self) -> None:
         """Called right before each write.
@@ -43,9 +86,9 @@ class Claim:
         Raises:
             TakenOver: a newer attempt has begun.
         """
-        if (latest := _latest(self.folder)) > self.number:
+        if (latest := self.entry.latest()) > self.number:
             raise TakenOver(
-                f"{self.folder} was taken over by attempt {latest}, {_holder(self.folder, latest).title}; "
+                f"{self.board.title} was taken over by attempt {latest}, {_holder(self.board, latest).title}; "
                 f"attempt {self.number} has ended"
             )
 
@@ -62,155 +105,90 @@ class _Holder:
     def title(self) -> str:
         return f"process {self.pid} on {printable(self.host)}" if self.pid else printable(self.host)
 
+    @property
+    def content(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
 
 @contextmanager
 def claimed(
-    folder: Path, owner: str = "", patience_s: float = 0.0, asked: Callable[[], bool] = lambda: False
+    place: Path | Board, owner: str = "", patience_s: float = 0.0, asked: Callable[[], bool] = lambda: False
 ) -> Iterator[Claim]:
-    """Owns the folder for the block. An attempt whose process has ended, or is silent for SILENT_S, is taken over.
+    """Owns the place for the block. An attempt whose process has ended, or is silent for SILENT_S, is taken over.
 
     Args:
+        place: the run's folder, or another board.
         owner: whoever starts attempts, for example a sweep, and knows that an earlier one of its own is lost even if it
             still lives; "" for nobody.
         patience_s: seconds to wait for the end of an attempt that lives and has another owner.
         asked: whether to wait no longer.
     Raises:
-        PipelineError: an attempt that lives still owns the folder.
+        PipelineError: an attempt that lives still owns the place.
         Interrupted: it does, and `asked` says so.
     """
-    (folder / ATTEMPTS).mkdir(parents=True, exist_ok=True)
-    holder = _Holder(socket.gethostname(), os.getpid(), _machine(), owner)
-    claim, descriptor = _taken(folder, holder, time.monotonic() + patience_s, asked)
+    board = FolderBoard(place) if isinstance(place, Path) else place
+    holder = _Holder(socket.gethostname(), os.getpid(), machine(), owner)
+    claim = _taken(board, holder, time.monotonic() + patience_s, asked)
     over = threading.Event()
-    signs = threading.Thread(target=_give_signs, args=(descriptor, over), daemon=True, name="signs-of-attempt")
+    signs = threading.Thread(target=_give_signs, args=(claim.entry, over), daemon=True, name="signs-of-attempt")
     signs.start()
     try:
-        for stale in folder.glob(".*.part"):
-            stale.unlink(missing_ok=True)
+        if isinstance(place, Path):
+            for stale in place.glob(".*.part"):
+                stale.unlink(missing_ok=True)
         yield claim
     finally:
         over.set()
         signs.join()
-        with suppress(OSError):  # a full disk; the lock, which ends here too, tells the same on this machine
-            _write(descriptor, replace(holder, ended=True))
-        os.close(descriptor)
+        with suppress(OSError, PipelineError):  # the others wait for SILENT_S, or see that its lock is free
+            claim.entry.write(replace(holder, ended=True).content)
+        claim.entry.close()
 
 
-def _taken(folder: Path, taker: _Holder, until: float, asked: Callable[[], bool]) -> tuple[Claim, int]:
-    """A claim of the next number, with the descriptor of its locked file."""
+def _taken(board: Board, taker: _Holder, until: float, asked: Callable[[], bool]) -> Claim:
+    """A claim of the next number."""
     while True:
-        latest = _latest(folder)
-        holder = _holder(folder, latest)
+        latest = board.latest()
+        holder = _holder(board, latest)
         own = bool(taker.owner) and holder.owner == taker.owner
-        if latest and not own and _lives(folder, latest):
+        if latest and not own and _lives(board, latest):
             if asked():
-                raise Interrupted(f"stopped while {holder.title} was writing {folder}")
+                raise Interrupted(f"stopped while {holder.title} was writing {board.title}")
             if time.monotonic() >= until:
                 raise PipelineError(
-                    f"{folder} is being written by {holder.title}; wait for it to end or stop it, then run this again"
+                    f"{board.title} is being written by {holder.title}; wait for it to end or stop it, then run this again"
                 )
             continue
-        if (descriptor := _created(folder, latest + 1, taker)) is not None:
+        if (entry := board.enter(latest, taker.content)) is not None:
             break
     if latest and not (own or holder.ended or holder.machine == taker.machine):
-        print(f"{folder}: takes over from {holder.title}, which gives no sign of life", file=sys.stderr)
-    for number in _numbers(folder):
-        if number <= latest:
-            _file(folder, number).unlink(missing_ok=True)
-    return Claim(folder, latest + 1), descriptor
+        print(f"{board.title}: takes over from {holder.title}, which gives no sign of life", file=sys.stderr)
+    board.remove_before(entry.number)
+    return Claim(board, entry)
 
 
-def _created(folder: Path, number: int, holder: _Holder) -> int | None:
-    """Descriptor of the attempt's new file; None if another attempt was faster."""
-    path = _file(folder, number)
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-    except FileExistsError:
-        return None
-    try:
-        with suppress(OSError):  # a file system without locks: other machines go by the signs of life
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _write(descriptor, holder)
-        if _latest(folder) == number:  # else this number was free since a newer attempt removed its file
-            return descriptor
-    except OSError:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-        raise
-    path.unlink(missing_ok=True)
-    os.close(descriptor)
-    return None
-
-
-def _lives(folder: Path, number: int) -> bool:
+def _lives(board: Board, number: int) -> bool:
     """Watches an attempt until it gives a sign of life, has ended, or was silent for SILENT_S."""
-    path, until = _file(folder, number), time.monotonic() + SILENT_S
-    seen = _sign(path)
+    until, seen = time.monotonic() + SILENT_S, board.sign_of(number)
     while time.monotonic() < until:
-        holder = _holder(folder, number)
-        # A lock is sure on its own machine only: servers of files lose some, and keep others.
-        if holder.ended or (holder.machine == _machine() and _is_free(path)):
+        holder = _holder(board, number)
+        if holder.ended or board.has_ended(number, holder.machine):
             return False
-        if _sign(path) != seen:
+        if board.sign_of(number) != seen:
             return True
         time.sleep(0.05)
     return False
 
 
-def _give_signs(descriptor: int, over: threading.Event) -> None:
+def _give_signs(entry: Entry, over: threading.Event) -> None:
     while not over.wait(SIGN_S):
-        with suppress(OSError):
-            os.utime(descriptor)
+        with suppress(OSError, PipelineError):
+            entry.sign()
 
 
-def _sign(path: Path) -> int:
+def _holder(board: Board, number: int) -> _Holder:
+    """Who made the attempt's entry; nobody by name if it says nothing yet."""
     try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def _is_free(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        return True
-    return True
-
-
-def _write(descriptor: int, holder: _Holder) -> None:
-    content = json.dumps(asdict(holder)).encode()
-    os.pwrite(descriptor, content, 0)
-    os.ftruncate(descriptor, len(content))
-
-
-def _holder(folder: Path, number: int) -> _Holder:
-    """Who made the attempt's file; nobody by name if it says nothing yet."""
-    try:
-        return _Holder(**json.loads(_file(folder, number).read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+        return _Holder(**json.loads(board.read(number)))
+    except (ValueError, TypeError):
         return _Holder()
-
-
-def _latest(folder: Path) -> int:
-    return max(_numbers(folder), default=0)
-
-
-def _numbers(folder: Path) -> list[int]:
-    try:
-        return [int(name) for name in os.listdir(folder / ATTEMPTS) if name.isdecimal()]
-    except FileNotFoundError:  # somebody removed the run
-        return []
-
-
-def _file(folder: Path, number: int) -> Path:
-    return folder / ATTEMPTS / str(number)
-
-
-def _machine() -> str:
-    """The same for all processes of one kernel, whatever their containers are called."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text().strip() if boot.exists() else socket.gethostname()

@@ -15,7 +15,8 @@ from runs import TINY, Workspaces, assert_same_training, assert_tracked_as, comp
 from pipeline.atomic import read_json, write_json
 from pipeline.errors import PipelineError
 from pipeline.run import claim
-from pipeline.run.claim import ATTEMPTS, Claim, TakenOver, claimed
+from pipeline.run.board import ATTEMPTS, FolderBoard
+from pipeline.run.claim import TakenOver, claimed
 from pipeline.run.fit import fit
 from pipeline.tracking.location import locate
 from pipeline.tracking.shipper import ship
@@ -108,10 +109,12 @@ def test_on_another_machine_silence_is_the_end_whatever_locks_say(
 def test_a_number_that_was_given_before_is_not_given_again(tmp_path: Path) -> None:
     (tmp_path / ATTEMPTS).mkdir()
     (tmp_path / ATTEMPTS / "5").touch()
-    assert claim._created(tmp_path, 3, claim._Holder()) is None  # its maker was slow, and two attempts came and went
+    assert FolderBoard(tmp_path).enter(2, b"") is None  # its maker was slow, and two attempts came and went
     assert os.listdir(tmp_path / ATTEMPTS) == ["5"]
-    with pytest.raises(TakenOver):
-        Claim(tmp_path, 3).require()
+    with claimed(tmp_path) as taken:
+        (tmp_path / ATTEMPTS / "7").touch()
+        with pytest.raises(TakenOver):
+            taken.require()
 
 
 @pytest.mark.usefixtures("impatient")
