@@ -45,7 +45,8 @@ def anchor(config: Config, root: Path) -> Config:
 def _require_folder(name: str, value: str) -> None:
     if "://" in value:
         raise PipelineError(
-            f"{name}={printable(value)} is a URL; it must be a folder, which all machines that use it have mounted"
+            f"{name}={printable(value)} is a URL; it must be a folder, on this machine or mounted by all that use it. A store that "
+            "machines share by URL is named beside it (cluster.storage, PIPELINE_STORAGE)"
         )
 
 

@@ -27,6 +27,8 @@ _REMEDIES = {
     "data.mirror": "write user and password to ~/.netrc (machine HOST login USER password PASSWORD)",
     "tracking.uri": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, for a server, "
     "PGPASSFILE for PostgreSQL",
+    "cluster.storage": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them to ~/.aws/credentials, and "
+    "AWS_ENDPOINT_URL for a server of your own",
 }
 
 

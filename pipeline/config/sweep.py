@@ -136,12 +136,20 @@ class ClusterConfig(Section):
     section: ClassVar[str] = "cluster"
 
     address: str = ""  # of a running Ray cluster, auto for the one of this machine; "" starts Ray on this machine
+    storage: str = (
+        ""  # URL of a store on which machines share runs and data (s3://bucket/folder); "": paths.runs is shared
+    )
     cpus_per_trial: Few = 1
     gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
     max_concurrent: Count = 0  # 0: as resources allow
     max_failures: Count = 2  # of a trial itself; above 0, lost machines do not count
 
     def check(self) -> None:
+        require(
+            not self.storage or "://" in self.storage,
+            f"cluster.storage={shown(self.storage)}; give a URL, such as s3://bucket/folder, gs://bucket/folder or "
+            "file:///folder, or '' where machines share paths.runs",
+        )
         require(
             self.gpus_per_trial <= 1 or self.gpus_per_trial.is_integer(),
             f"cluster.gpus_per_trial={self.gpus_per_trial}; Ray divides no more than one GPU: a share up to 1, or a whole number",

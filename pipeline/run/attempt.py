@@ -18,9 +18,10 @@ from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
 from pipeline.run import RUN
 from pipeline.run.checkpoint import LAST, PREVIOUS
-from pipeline.run.claim import Claim, TakenOver, claimed
+from pipeline.run.claim import Claim, TakenOver
 from pipeline.run.continuing import predecessor
 from pipeline.run.run import Run
+from pipeline.run.shared import held
 from pipeline.run.stop import Interrupted
 from pipeline.run.weights import BEST
 from pipeline.tracking import location as tracking
@@ -138,28 +139,32 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
         attempt.write("running")
         every_s = config.tracking.system_metrics_every_s
         samples = SystemMetrics(journal, every_s) if every_s else None
-        shipper = Shipper(run.folder, run.location, samples, at_once=False) if run.location else None
+        shipper = Shipper(run.folder, run.location, samples, at_once=False, kept=claim.kept) if run.location else None
         try:
             yield attempt
         except BaseException as error:
             attempt.fail(error)
             raise
         finally:
+            claim.secure()
             if shipper is not None:
                 shipper.close()
 
 
-def end_cut_off(folder: Path, location: tracking.Location | None, statuses: Container[str] = ("running",)) -> None:
+def end_cut_off(
+    folder: Path, storage: str, location: tracking.Location | None, statuses: Container[str] = ("running",)
+) -> None:
     """Marks a run whose process was killed as interrupted, in run.json, the journal and MLflow.
 
     Args:
+        storage: cluster.storage.
         statuses: which statuses in run.json count as left behind by a killed process.
     Raises:
         PipelineError: another process still writes the run.
     """
     if not (folder / RUN).exists():
         return
-    with claimed(folder, patience_s=ENDING_S) as claim:
+    with held(folder, storage, patience_s=ENDING_S) as claim:
         run = read_if_whole(folder / RUN)
         if run.get("status") not in statuses:
             return

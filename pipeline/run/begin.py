@@ -17,11 +17,13 @@ from pipeline.errors import PipelineError
 from pipeline.record import Net, from_json
 from pipeline.run.attempt import Attempt, attempt_on
 from pipeline.run.checkpoint import resumable
-from pipeline.run.claim import claimed
 from pipeline.run.continuing import take_over
 from pipeline.run.key import run_key
 from pipeline.run.launch import Launched, rank
 from pipeline.run.run import Run, identify
+from pipeline.run.shared import held
+from pipeline.storage.copy import is_stored
+from pipeline.storage.runs import objects_of
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ def begun(
 
 
 def _beginning(run: Run, tags: dict[str, str], asked: Callable[[], bool], owner: str, open_: ExitStack) -> Beginning:
-    finished = run.finished()
-    if finished is None:
-        claim = open_.enter_context(claimed(run.folder, owner, math.inf if owner else 0.0, asked))
+    finished, storage = run.finished(), run.config.cluster.storage
+    if finished is None or (storage and not is_stored(run.folder, objects_of(storage, run.folder))):
+        claim = open_.enter_context(held(run.folder, storage, owner, math.inf if owner else 0.0, asked))
         finished = run.finished()  # by the attempt that was waited for
     if finished is not None:
         return Beginning(run, Attempt(run), finished, None, finished.steps)

@@ -14,6 +14,8 @@ ATTEMPTS = "attempts"  # folder of a run, with a file for its newest attempt, na
 class FolderBoard:
     """`claim.Board` in a folder, whose entries are locked files."""
 
+    look_s = 0.05
+
     def __init__(self, folder: Path) -> None:
         self.title, self._folder = str(folder), folder / ATTEMPTS
 

@@ -50,6 +50,7 @@ class Board(Protocol):
     """Where a run's attempts are entered: the run's folder, or a store of objects that machines share."""
 
     title: str
+    look_s: float  # between looks at another attempt
 
     def latest(self) -> int:
         """The highest number; 0 without any."""
@@ -79,6 +80,13 @@ class Claim:
     @property
     def number(self) -> int:
         return self.entry.number
+
+    def secure(self) -> None:
+        """Waits until what was written is where other machines find it, if it can be."""
+
+    def kept(self) -> int | None:
+        """Bytes of the run's journal that another attempt would find; None for all that was written."""
+        return None
 
     def require(self) -> None:
         """Called right before each write.
@@ -176,7 +184,7 @@ def _lives(board: Board, number: int) -> bool:
             return False
         if board.sign_of(number) != seen:
             return True
-        time.sleep(0.05)
+        time.sleep(board.look_s)
     return False
 
 

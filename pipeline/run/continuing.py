@@ -13,6 +13,7 @@ from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.record import from_json
 from pipeline.run import RUN
 from pipeline.run.checkpoint import LAST, AtomicCheckpointIO, whole
+from pipeline.storage.runs import bring
 
 FREE = ("lr", "max_steps", "milestones")  # keys of the recipe in which the two may differ
 
@@ -26,6 +27,8 @@ def predecessor(config: Config) -> dict[str, Any]:
     if not (key := config.start.checkpoint):
         return {}
     folder = Path(config.paths.runs) / key
+    if not (folder / LAST).exists():
+        bring(folder, config.cluster.storage)
     run = read_if_whole(folder / RUN)
     if run.get("status") != "finished" or not (folder / LAST).exists():
         raise MissingError(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
+from pipeline.run.checkpoint import LAST
+from pipeline.storage.runs import bring_all
 from pipeline.tracking.location import locate, require_answer
 from pipeline.tracking.sync import Synced, sync
 from pipeline.workspace import Workspace
@@ -14,6 +16,7 @@ from pipeline.workspace import Workspace
 def run(config: Config, workspace: Workspace) -> None:
     location = locate(config.tracking.uri, config.paths.mlruns)
     require_answer(location, "journals are to be shipped")
+    bring_all(Path(config.paths.runs), config.cluster.storage, without=(LAST,))
     done = sync(Path(config.paths.runs), location, thorough=True)
     print(_sentence(done, location.uri))
     if done.failed:

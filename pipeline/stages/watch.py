@@ -1,4 +1,4 @@
-"""`pipeline sweep status` and `stop`, from any machine that shares paths.runs, and `retry`."""
+"""`pipeline sweep status` and `stop`, from any machine that shares paths.runs or cluster.storage, and `retry`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError, hint
+from pipeline.storage.runs import bring_all
 from pipeline.tuning.ending import ask
-from pipeline.tuning.status import lines, watched
+from pipeline.tuning.status import Watched, lines, watched
 from pipeline.workspace import Workspace
 
 
 def status(config: Config, workspace: Workspace, name: str) -> None:
-    for sweep in watched(Path(config.paths.runs), config.data.name, name):
+    for sweep in _watched(config, name):
         print(*lines(sweep), sep="\n")
+
+
+def _watched(config: Config, name: str) -> list[Watched]:
+    runs = Path(config.paths.runs)
+    bring_all(runs, config.cluster.storage, ("sweep-", "search-"))
+    return watched(runs, config.data.name, name)
 
 
 def stop(config: Config, workspace: Workspace, name: str) -> None:
@@ -22,7 +29,7 @@ def stop(config: Config, workspace: Workspace, name: str) -> None:
     Raises:
         PipelineError: none is running, or several are.
     """
-    running = [sweep for sweep in watched(Path(config.paths.runs), config.data.name, name) if sweep.runs_now]
+    running = [sweep for sweep in _watched(config, name) if sweep.runs_now]
     if not running:
         raise PipelineError(
             f"no sweep of {config.data.name} is running; `pipeline sweep status` says how the last one ended"
@@ -35,7 +42,7 @@ def stop(config: Config, workspace: Workspace, name: str) -> None:
         )
     (sweep,) = running
     attempt = sweep.state.attempt
-    ask(sweep.folder / attempt.stop)
+    ask(sweep.folder / attempt.stop, config.cluster.storage)
     print(
         f"asked {sweep.state.about.sweep} (process {attempt.pid} on {attempt.host}) to end: its trials save a checkpoint and "
         "stop, and the same command goes on"
@@ -48,7 +55,7 @@ def retry(config: Config, workspace: Workspace, name: str) -> None:
     Raises:
         PipelineError: no trial of it failed.
     """
-    (last, *_) = watched(Path(config.paths.runs), config.data.name, name)
+    (last, *_) = _watched(config, name)
     about = last.state.about
     if not (failed := sum(trial.status == "failed" for trial in last.state.trials)):
         raise PipelineError(f"no trial of {about.sweep} has failed; {hint('sweep')} goes on with what is unfinished")

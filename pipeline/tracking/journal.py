@@ -149,8 +149,8 @@ def _line(event: dict[str, Any]) -> bytes:
     return head + CRC + b'%08x"}\n' % zlib.crc32(head)
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Events from byte `offset` on, and the offset behind the last complete line.
+def read(path: Path, offset: int = 0, until: int | None = None) -> tuple[list[dict[str, Any]], int]:
+    """Events from byte `offset` on, before byte `until`, and the offset behind the last complete line.
 
     A line that a full disk cut short, or that has changed since, is left out, which stderr is told once a process.
     """
@@ -158,7 +158,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         return [], 0
     with path.open("rb") as stream:
         stream.seek(offset)
-        text = stream.read()
+        text = stream.read(-1 if until is None else max(0, until - offset))
     whole = text.rfind(b"\n") + 1
     events = list(_events(text[:whole]))
     if (damaged := events.count(None)) and path not in _told:

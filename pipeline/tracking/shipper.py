@@ -10,7 +10,7 @@ import fcntl
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +61,18 @@ class Shipper:
         samples: of this machine, which are taken from the first shipment on.
         at_once: False waits for the first metrics of a training. Importing MLflow takes seconds of a core and of the
             interpreter's lock, which the start of a training needs.
+        kept: how many bytes of the journal are to be shipped: another attempt repeats what lies behind them. None: all.
     """
 
     def __init__(
-        self, folder: Path, location: Location, samples: SystemMetrics | None = None, at_once: bool = True
+        self,
+        folder: Path,
+        location: Location,
+        samples: SystemMetrics | None = None,
+        at_once: bool = True,
+        kept: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self._folder, self._location, self._samples = folder, location, samples
+        self._folder, self._location, self._samples, self._kept = folder, location, samples, kept
         path = folder / journal.NAME
         self._looked = 0 if at_once else path.stat().st_size  # where the look for the first metrics goes on
         self._at_once, self._stop = at_once, threading.Event()
@@ -100,7 +106,7 @@ class Shipper:
             try:
                 if self._samples is not None and not last:
                     self._samples.start()
-                self._shipped = ship(self._folder, self._location, self._shipped)
+                self._shipped = ship(self._folder, self._location, self._shipped, self._kept())
                 self._failed = None
             except Exception as error:  # whatever MLflow, its database or the network raise: the journal keeps the run
                 self._failed, self._shipped = error, None
@@ -145,13 +151,14 @@ def keep_run_id(folder: Path, location: Location, run: str) -> None:
         write_json(folder / STATE, {**_place(location), "run_id": run})
 
 
-def ship(folder: Path, location: Location, shipped: Shipped | None = None) -> Shipped | None:
+def ship(folder: Path, location: Location, shipped: Shipped | None = None, until: int | None = None) -> Shipped | None:
     """Replays what MLflow does not have yet of a folder's journal; returns what it has then, None for an empty journal.
 
     A run that was deleted in MLflow is restored, since somebody works on it; one that is gone is made again.
 
     Args:
         shipped: what MLflow has, as an earlier call returned it; None asks MLflow.
+        until: how many bytes of the journal are to be shipped; None for all.
     Raises:
         Exception: whatever MLflow raises; the journal is unharmed and shipping can be tried again.
     """
@@ -160,11 +167,11 @@ def ship(folder: Path, location: Location, shipped: Shipped | None = None) -> Sh
         from mlflow.exceptions import MlflowException  # which has been imported by now
 
         try:
-            return _ship(mlflow_client, folder, location, shipped)
+            return _ship(mlflow_client, folder, location, shipped, until)
         except MlflowException as error:
             if shipped is None or error.error_code not in GONE:
                 raise
-        return _ship(mlflow_client, folder, location, None)
+        return _ship(mlflow_client, folder, location, None, until)
 
 
 @contextmanager
@@ -180,8 +187,12 @@ def _turn(folder: Path) -> Iterator[None]:
         yield
 
 
-def _ship(mlflow_client: Any, folder: Path, location: Location, shipped: Shipped | None) -> Shipped | None:
+def _ship(
+    mlflow_client: Any, folder: Path, location: Location, shipped: Shipped | None, until: int | None
+) -> Shipped | None:
     path = folder / journal.NAME
+    if until == 0:
+        return shipped
     run: Any = None
     if shipped is None or shipped.offset > path.stat().st_size:
         begin = journal.begin_of(path)
@@ -190,7 +201,7 @@ def _ship(mlflow_client: Any, folder: Path, location: Location, shipped: Shipped
             return None
         run = _run_of(mlflow_client, begin, location)
         shipped = Shipped(run.info.run_id, shipped_bytes(run, path)) if run else Shipped("", 0)
-    events, end = journal.read(path, shipped.offset)
+    events, end = journal.read(path, shipped.offset, until)
     if events:
         made = replay(events, folder)
         if made.first is not None and run is None:

@@ -14,20 +14,22 @@ from pathlib import Path
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import BudgetConfig
+from pipeline.storage.runs import has_note, leave_note
 from pipeline.tuning.trials import Trials
 
-LOOK_S = 1.0  # between looks at a folder that may be on another machine
+LOOK_S, NOTE_S = 1.0, 5.0  # between looks at a folder that may be on another machine, and at a store
 
 
 class Asked:
-    """Whether `file` asks a sweep to end; it is called at each step of a training."""
+    """Whether `file`, or a note of its name on cluster.storage, asks a sweep to end; called at each step of a training."""
 
-    def __init__(self, file: Path) -> None:
-        self._file, self._looked, self._answer = file, -LOOK_S, False
+    def __init__(self, file: Path, storage: str) -> None:
+        self._file, self._storage, self._looked, self._answer = file, storage, -NOTE_S, False
 
     def __call__(self) -> bool:
-        if not self._answer and time.monotonic() - self._looked >= LOOK_S:
-            self._looked, self._answer = time.monotonic(), self._file.exists()
+        if not self._answer and time.monotonic() - self._looked >= (NOTE_S if self._storage else LOOK_S):
+            self._answer = self._file.exists() or has_note(self._storage, self._file.name)
+            self._looked = time.monotonic()
         return self._answer
 
 
@@ -39,18 +41,19 @@ class Ending:
         by_budget: whether its budget is the reason.
     """
 
-    def __init__(self, budget: BudgetConfig, trials: Trials) -> None:
-        self._budget, self._trials = budget, trials
+    def __init__(self, budget: BudgetConfig, trials: Trials, storage: str) -> None:
+        self._budget, self._trials, self._storage = budget, trials, storage
         self._asked: Asked | None = None  # of the attempt, which begins later
         self.why = spent(budget, trials)
         self.by_budget = bool(self.why)
 
     def __call__(self) -> bool:
-        self._asked = self._asked or Asked(self._trials.stop)
+        self._asked = self._asked or Asked(self._trials.stop, self._storage)
         if not self.why and self._asked():
-            self.why = read_if_whole(self._trials.stop).get("why") or f"{self._trials.stop} asked for it"
+            self.why = read_if_whole(self._trials.stop).get("why") or "`pipeline sweep stop` asked for it"
         if not self.why and (why := spent(self._budget, self._trials)):
             write_json(self._trials.stop, {"why": why})
+            leave_note(self._storage, self._trials.stop.name)
             self.why, self.by_budget = why, True
         return bool(self.why)
 
@@ -72,7 +75,8 @@ def limits(budget: BudgetConfig) -> dict[str, float]:
     return {key: limit for key, limit in asdict(budget).items() if limit}
 
 
-def ask(file: Path) -> None:
-    """Asks the sweep that looks for `file` to end."""
+def ask(file: Path, storage: str) -> None:
+    """Asks the sweep that looks for `file` to end, or for a note of its name on cluster.storage."""
     who = f"{getpass.getuser()} on {socket.gethostname()}"
     write_json(file, {"why": f"{who} asked for it (pipeline sweep stop)"})
+    leave_note(storage, file.name)

@@ -28,6 +28,7 @@ def tuner(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[s
     """
     config = sweep.config
     given = {"config": config.to_dict(), "store": str(sweep.store.resolve()), "tags": tags, "stop": str(trials.stop)}
+    given["content_hash"] = sweep.content_hash
     work = tune.with_parameters(run_trial, **given)
     several = config.trainer.world_size > 1
     # Trials of several ranks are killed, like ranks after a signal, and resume from their last checkpoint.

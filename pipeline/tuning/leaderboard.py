@@ -42,7 +42,7 @@ def _entry(trial: Trial, config: Config, location: Location) -> dict[str, Any]:
     }
 
 
-def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, location: Location) -> None:
+def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, storage: str, location: Location) -> None:
     """Marks the runs of trials as ended whose process Ray killed before it could do so itself."""
     statuses = {trial["key"]: trial["status"] for trial in leaderboard["trials"] if trial["key"]}
     for path in runs.glob(f"*/{journal.NAME}"):
@@ -53,7 +53,7 @@ def end_cut_off_runs(leaderboard: dict[str, Any], runs: Path, location: Location
             # An interrupted trial may have taken the end of its sweep for a stop by the scheduler.
             left = ("running", "stopped") if status == "unfinished" else ("running",)
             try:
-                end_cut_off(runs / key, location, left)
+                end_cut_off(runs / key, storage, location, left)
             except PipelineError as error:  # another sweep, or the train stage, has resumed this run
                 print(f"left as it is: {error}", file=sys.stderr)
 

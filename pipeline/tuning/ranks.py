@@ -18,12 +18,15 @@ from pipeline.learn.training.divergence import DivergedError
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net
 from pipeline.run.attempt import end_cut_off
+from pipeline.run.checkpoint import LAST
 from pipeline.run.fit import fit
 from pipeline.run.launch import Launched, set_rank
 from pipeline.run.meeting import Meeting
 from pipeline.run.recorder import Validated
 from pipeline.run.run import Run, identify
 from pipeline.run.stop import Interrupted
+from pipeline.storage.runs import bring
+from pipeline.storage.stores import put_store, store_at_hand
 from pipeline.tracking.location import PARENT_TAG, first_line, locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side
 from pipeline.tuning.draining import Draining
@@ -53,18 +56,24 @@ def fit_on_ray(
     # All ranks and the key use one precision, even if machines differ.
     config = replace(config, recipe=replace(config.recipe, precision=_precision(config, gpus)))
     run = identify(config, store, precision=config.recipe.precision)
+    storage = config.cluster.storage
+    if run.finished() is None:
+        bring(run.folder, storage, without=(LAST,))
     if (done := run.finished()) is not None:
         on_finished(done)
         return done
     work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags}
+    work["content_hash"] = run.manifest.content_hash
+    put_store(storage, store)
     work["owner"] = tags.get(PARENT_TAG) or uuid.uuid4().hex  # Ray starts this training's attempts, one after another
     if diverged := _outcome(lambda: _trainer(run, work, gpus, nested), run):
         raise DivergedError(diverged)
+    bring(run.folder, storage, without=(LAST,))
     net = run.finished()
     if net is None:
         raise PipelineError(
             f"run {run.key} finished on the Ray cluster and is not in {run.folder}; paths.runs must be a folder that all "
-            "nodes share"
+            "nodes share, or cluster.storage a store that they share"
         )
     return net
 
@@ -86,11 +95,17 @@ def _trainer(run: Run, work: dict[str, Any], gpus: bool, nested: bool) -> Any:
         scaling_config=train.ScalingConfig(num_workers=_workers(run.config.trainer), use_gpu=gpus),  # type: ignore[arg-type]
         run_config=train.RunConfig(
             name=f"train-{run.key}",
-            storage_path=str(Path(run.config.paths.runs).resolve() / "ray"),
+            storage_path=_storage_path(run.config),
             failure_config=train.FailureConfig(max_failures=run.config.cluster.max_failures),
             callbacks=callbacks,
         ),
     )
+
+
+def _storage_path(config: Config) -> str:
+    """Where Ray Train keeps its own files, which all nodes must reach."""
+    storage = config.cluster.storage.rstrip("/")
+    return f"{storage}/ray" if storage else str(Path(config.paths.runs).resolve() / "ray")
 
 
 def _workers(trainer: TrainerConfig) -> int | tuple[int, int]:
@@ -112,7 +127,7 @@ def _outcome(trainer: Callable[[], Any], run: Run, failures: int = 0) -> str | N
         print(f"run {run.key}: the ranks did not start ({reason}); they start again", file=sys.stderr)
         return _outcome(trainer, run, failures + 1)
     except SystemExit:  # Ray Train ends like this after SIGINT, when it has killed its workers
-        end_cut_off(run.folder, run.location)
+        end_cut_off(run.folder, run.config.cluster.storage, run.location)
         raise Interrupted(f"run {run.key} was stopped; its last checkpoint is kept") from None
     except TrainingFailedError as error:
         for failure in getattr(error, "worker_failures", {}).values():
@@ -150,7 +165,8 @@ def _rank(work: dict[str, Any]) -> str | None:
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     set_rank(train.get_context().get_world_rank())
-    config, store = from_dict(work["config"]), Path(work["store"])
+    config = from_dict(work["config"])
+    store = store_at_hand(Path(work["store"]), config.cluster.storage, work["content_hash"], Path(config.paths.runs))
     if config.trainer.elastic:
         there = replace(config.trainer, devices=1, num_nodes=train.get_context().get_world_size())
         config = replace(config, trainer=there)

@@ -13,7 +13,9 @@ from typing import Any, Literal
 from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
+from pipeline.run.checkpoint import LAST
 from pipeline.run.key import code_version, deciding
+from pipeline.storage.runs import bring
 from pipeline.tracking import location as tracking
 from pipeline.tuning import population
 from pipeline.tuning.extending import trained_elsewhere
@@ -127,7 +129,11 @@ class Sweep:
         if points is None:
             space = self.config.sweep.space
             elsewhere = [trial for trial in elsewhere if grid_of(space, trial.point) is not None][: self.size]
-        return Trials(self.run, points, self.runs, self.about, elsewhere, require)
+        return Trials(self.run, points, self.runs, self.about, elsewhere, require, self.bring)
+
+    def bring(self, folder: Path) -> None:
+        """Makes this machine's copy of a trial's run the newest one, without its checkpoint."""
+        bring(folder, self.config.cluster.storage, without=(LAST,))
 
     @property
     def epochs(self) -> int:

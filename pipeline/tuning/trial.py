@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.errors import PipelineError
+from pipeline.storage.stores import store_at_hand
 from pipeline.tracking.location import KIND_TAG, PARENT_TAG, SEARCH
 from pipeline.tuning.cluster import on_gpus
 from pipeline.tuning.draining import Draining, Preempted
@@ -59,13 +60,22 @@ def trial_resources(config: Config, nodes: list[dict[str, float]]) -> dict[str, 
     return needs
 
 
-def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags: dict[str, str], stop: str) -> None:
+def run_trial(
+    point: dict[str, Any],
+    *,
+    config: dict[str, Any],
+    store: str,
+    content_hash: str,
+    tags: dict[str, str],
+    stop: str,
+) -> None:
     """Trains one trial; Ray Tune calls it in a process of its own.
 
     A stop by the scheduler reaches training as `Stopped` and leaves a complete, resumable run behind. When the sweep ends,
     the trial saves a checkpoint and returns; when its machine is drained, it saves one and fails, and Tune starts it elsewhere.
 
     Args:
+        content_hash: of the store, by which a machine that lacks it finds it on cluster.storage.
         stop: the file that asks the sweep to end.
     """
     from ray import tune
@@ -81,11 +91,12 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
     changed = trial_config(given, chosen(point))
     if given.sweep.searcher == "pbt" and not is_last(given, chosen(point)):
         tags = {**tags, KIND_TAG: SEARCH}
-    asked = Asked(Path(stop))
+    asked = Asked(Path(stop), given.cluster.storage)
     if asked():
         return
     draining = Draining()
-    steps = epoch_steps(changed, Path(store))
+    images = store_at_hand(Path(store), given.cluster.storage, content_hash, Path(given.paths.runs))
+    steps = epoch_steps(changed, images)
     stops: list[SystemExit] = []
     reports: list[int] = []
 
@@ -104,11 +115,11 @@ def run_trial(point: dict[str, Any], *, config: dict[str, Any], store: str, tags
 
     try:
         if changed.trainer.launcher == "ray":
-            fit_on_ray(changed, Path(store), tags, on_finished)
+            fit_on_ray(changed, images, tags, on_finished)
         else:
             net = fit(
                 changed,
-                Path(store),
+                images,
                 tags=tags,
                 report=report,
                 asked=lambda: asked() or draining(),

@@ -31,6 +31,7 @@ class Trials:
         about: the sweep.
         elsewhere: trials of other sweeps, which count as this sweep's when it begins.
         require: called before each write; may raise to prevent it.
+        bring: makes this machine's copy of a run's folder the newest one.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Trials:
         about: About | None = None,
         elsewhere: Sequence[Trial] = (),
         require: Callable[[], object] = lambda: None,
+        bring: Callable[[Path], object] = lambda folder: None,
     ) -> None:
+        self._bring = bring
         self._path, self._runs, self._require, self._written = folder / NAME, runs, require, -BEAT_S
         self._pause_s, self._is_open = PERIOD_S, False
         earlier = read(self._path)
@@ -169,11 +172,16 @@ class Trials:
     def _settle(self, trial: Trial) -> None:
         if trial.status not in (ENDED, "finished"):
             return
-        finished = bool(trial.key) and read_if_whole(self._runs / trial.key / RUN).get("status") == "finished"
+        finished = bool(trial.key) and self._finished(self._runs / trial.key)
         if trial.status == ENDED:
             trial.status = "diverged" if trial.error else "finished" if finished else "stopped"
         elif not finished:
             trial.status = "unfinished"
+
+    def _finished(self, folder: Path) -> bool:
+        if read_if_whole(folder / RUN).get("status") != "finished":
+            self._bring(folder)
+        return read_if_whole(folder / RUN).get("status") == "finished"
 
     def _state(self) -> State:
         return State(self._about, self._attempt, tuple(self.all))

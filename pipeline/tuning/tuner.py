@@ -11,8 +11,10 @@ from typing import Any
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import Config, leaves
 from pipeline.errors import PipelineError, hint
-from pipeline.run.claim import Claim, claimed
+from pipeline.run.claim import Claim
+from pipeline.run.shared import held
 from pipeline.run.stop import Interrupted
+from pipeline.storage.stores import put_store
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import machine, source
@@ -59,7 +61,7 @@ def _run(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
         tags: for the runs of the trials in MLflow.
     """
     _print_changes(sweep)
-    with claimed(sweep.run) as claim:
+    with held(sweep.run, sweep.config.cluster.storage) as claim:
         return _track(sweep, claim, tags)
 
 
@@ -68,12 +70,16 @@ def _track(sweep: Sweep, claim: Claim, tags: dict[str, str]) -> dict[str, Any]:
     trials = sweep.trials(claim.require)
     if trials.done:
         print(f"{trials.done} of {sweep.size} trials are there already")
-    ending = Ending(sweep.config.sweep.budget, trials)
-    shipper = Shipper(sweep.run, sweep.location)  # its thread makes MLflow's client ready while Ray starts
+    ending = Ending(sweep.config.sweep.budget, trials, sweep.config.cluster.storage)
+    put_store(sweep.config.cluster.storage, sweep.store)
+    shipper = Shipper(
+        sweep.run, sweep.location, kept=claim.kept
+    )  # its thread makes MLflow's client ready while Ray starts
     try:
         room = join_cluster(sweep) if trials.done < sweep.size and not ending.why else None
         return _journaled(sweep, claim, trials, ending, room, tags)
     finally:
+        claim.secure()
         shipper.close()
 
 
@@ -95,7 +101,7 @@ def _journaled(
         board = leaderboard.board(sweep.name, sweep.content_hash, trials.all, config, sweep.location)
         if ending.by_budget and trials.done < sweep.size:
             board["ended"] = ending.why
-        leaderboard.end_cut_off_runs(board, sweep.runs, sweep.location)
+        leaderboard.end_cut_off_runs(board, sweep.runs, config.cluster.storage, sweep.location)
         if sweep.is_population:
             board = _of_members(sweep, board, trials)
         write_json(run / "leaderboard.json", board, require=claim.require)

@@ -1,0 +1,201 @@
+"""The copy of a run's folder on a store: files under names of their content, and a list of them that is written last.
+
+Each attempt writes below its own number, and the list of the highest number counts. What a machine that was cut off writes
+an hour later lies where nobody looks any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.atomic import read_if_whole, replacing, sha256, write_json
+from pipeline.errors import DamagedError
+from pipeline.storage.objects import BLOCK, Objects
+from pipeline.tracking.journal import NAME as JOURNAL
+
+LIST = "list.json"
+STATE = "stored.json"  # in the folder: the list that it was last equal to
+LEFT_OUT = (STATE, "shipping", "previous.ckpt")
+TRIES = 5  # at a list whose files are replaced while they are read
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A list on the store: which attempt's it is, and for each file its size and sha256."""
+
+    number: int
+    files: dict[str, dict[str, Any]]
+
+
+class Copy:
+    """The copy below `objects`, for the attempt of this number.
+
+    Attributes:
+        kept: bytes of the journal that the store has.
+    """
+
+    def __init__(self, folder: Path, objects: Objects, number: int) -> None:
+        self._folder, self._objects, self._number = folder, objects, number
+        self._seen: dict[str, tuple[int, int]] = {}  # file -> size and time of writing as of the last `push`
+        self._files: dict[str, dict[str, Any]] = {}
+        self._first = True
+        self.kept = 0
+
+    def push(self) -> bool:
+        """Brings the copy up to date; false if it was. The journal comes last, so that it covers the checkpoint.
+
+        A checkpoint takes its name whole, so that its open file stays as it is; a journal grows, and its first bytes stay.
+        """
+        now = {path.name: _facts(path) for path in _kept_files(self._folder)}
+        if now == self._seen and not self._first:
+            return False
+        files: dict[str, dict[str, Any]] = {}
+        for name in sorted(now, key=lambda name: (name == JOURNAL, name)):
+            earlier = self._files.get(name)
+            if earlier is not None and now[name] == self._seen.get(name):
+                files[name] = earlier
+            elif (facts := self._uploaded(name)) is not None:
+                files[name] = facts
+        self._objects.write(f"{self._number:020d}/{LIST}", json.dumps(files).encode())
+        self._note(files)
+        replaced = {_object(n, f) for n, f in self._files.items()} - {_object(n, f) for n, f in files.items()}
+        for name in replaced:
+            self._objects.remove(f"{self._number:020d}/{name}")
+        if self._first:
+            self._remove_earlier()
+        self._seen, self._files, self._first = now, files, False
+        self.kept = files.get(JOURNAL, {}).get("size", 0)
+        return True
+
+    def _uploaded(self, name: str) -> dict[str, Any] | None:
+        """Size and sha256 of the file as uploaded; None if it has gone."""
+        try:
+            with (self._folder / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                facts = {"size": size, "sha256": _digest(file, size)}
+                if facts != self._files.get(name):
+                    self._objects.upload(file, size, f"{self._number:020d}/{_object(name, facts)}")
+        except FileNotFoundError:
+            return None
+        return facts
+
+    def pull(self) -> bool:
+        """Makes the folder's files those of the store's newest copy; false if the store has none, or they are."""
+        stored = pulled(self._folder, self._objects, lambda number: number < self._number)
+        self.kept = (self._folder / JOURNAL).stat().st_size if stored and (self._folder / JOURNAL).exists() else 0
+        return stored
+
+    def _note(self, files: dict[str, dict[str, Any]]) -> None:
+        write_json(self._folder / STATE, {"url": self._objects.url, "number": self._number, "files": files})
+
+    def _remove_earlier(self) -> None:
+        for name in self._objects.list():
+            number = name.partition("/")[0]
+            if number.isdecimal() and int(number) < self._number:
+                self._objects.remove(name)
+
+
+def is_stored(folder: Path, objects: Objects) -> bool:
+    """Whether the store has the folder's files, as far as this machine knows."""
+    state = read_if_whole(folder / STATE)
+    files = state.get("files", {})
+    return state.get("url") == objects.url and all(
+        path.name in files and path.stat().st_size == files[path.name]["size"] for path in _kept_files(folder)
+    )
+
+
+def pulled(
+    folder: Path, objects: Objects, counts: Callable[[int], bool] = lambda number: True, without: Iterable[str] = ()
+) -> bool:
+    """Makes the folder's files those of the newest list; false where there is none, or they are already, or go on from it.
+
+    Args:
+        counts: which attempts' lists count, by their number.
+        without: files that are not needed.
+    Raises:
+        DamagedError: an object is not what was written.
+    """
+    for attempt in range(TRIES):
+        try:
+            stored = newest(objects, counts)
+            if stored is None or _goes_on_from(folder, objects, stored):
+                return False
+            _fetch(folder, objects, stored, set(without))
+            return True
+        except FileNotFoundError:  # its attempt has replaced a file, or a newer one has removed them all
+            if attempt == TRIES - 1:
+                raise DamagedError(
+                    f"{objects.url} lacks files of its list; start the run anew, or restore them"
+                ) from None
+    raise AssertionError
+
+
+def newest(objects: Objects, counts: Callable[[int], bool] = lambda number: True) -> Stored | None:
+    """The list of the highest number."""
+    names = objects.list()
+    numbers = [int(name.partition("/")[0]) for name in names if re.fullmatch(rf"\d+/{re.escape(LIST)}", name)]
+    number = max(filter(counts, numbers), default=None)
+    if number is None:
+        return None
+    return Stored(number, json.loads(objects.read(f"{number:020d}/{LIST}")))
+
+
+def _goes_on_from(folder: Path, objects: Objects, stored: Stored) -> bool:
+    """Whether the folder was equal to the list and nobody else has written since: then what it has more is its own."""
+    state = read_if_whole(folder / STATE)
+    there = all((folder / name).exists() for name in stored.files)
+    return there and state == {"url": objects.url, "number": stored.number, "files": stored.files}
+
+
+def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: facts for name, facts in stored.files.items() if name not in without}
+    (folder / STATE).unlink(missing_ok=True)
+    for path in _kept_files(folder):
+        if path.name not in files:
+            path.unlink()
+    (folder / "previous.ckpt").unlink(missing_ok=True)
+    for name, facts in files.items():
+        path = folder / name
+        if path.exists() and path.stat().st_size == facts["size"] and sha256(path) == facts["sha256"]:
+            continue
+        with replacing(path) as part:
+            objects.download(f"{stored.number:020d}/{_object(name, facts)}", part)
+            if sha256(part) != facts["sha256"]:
+                raise DamagedError(f"{objects.url}: {name} has changed since it was written; remove {objects.url}")
+    if not without:
+        write_json(folder / STATE, {"url": objects.url, "number": stored.number, "files": stored.files})
+
+
+def _kept_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    named = (path for path in folder.iterdir() if path.name not in LEFT_OUT and not path.name.startswith("."))
+    return [path for path in named if path.is_file()]
+
+
+def _facts(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _object(name: str, facts: dict[str, Any]) -> str:
+    return f"{facts['sha256'][:16]}-{name}"
+
+
+def _digest(file: BinaryIO, size: int) -> str:
+    digest = hashlib.sha256()
+    while size and (block := file.read(min(BLOCK, size))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest()
