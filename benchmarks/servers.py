@@ -129,3 +129,26 @@ def answers(uri: str) -> bool:
 
 def _as_its_user() -> list[str]:
     return shlex.split("setpriv --reuid=postgres --regid=postgres --clear-groups") if os.getuid() == 0 else []
+
+
+@contextmanager
+def s3_server(address: str, port: int, bucket: str, folder: Path) -> Iterator[str]:
+    """The URL of an S3-compatible server (moto) with an empty bucket, which keeps its objects in memory."""
+    url = f"http://{address}:{port}"
+
+    def ready() -> bool:
+        with suppress(OSError):
+            return (
+                urllib.request.urlopen(urllib.request.Request(f"{url}/{bucket}", method="PUT"), timeout=5).status == 200
+            )
+        return False
+
+    command = [str(Path(sys.executable).parent / "moto_server"), "--host", address, "--port", str(port)]
+    with running(command, folder / "s3.log", signal.SIGTERM, ready):
+        yield url
+
+
+def s3_environment(url: str) -> dict[str, str]:
+    """What clients of an `s3_server` need."""
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
+    return {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1", **keys}

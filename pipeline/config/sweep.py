@@ -146,7 +146,7 @@ class ClusterConfig(Section):
 
     def check(self) -> None:
         require(
-            not self.storage or "://" in self.storage,
+            not self.storage or bool(self.storage.partition("://")[2].strip("/")),
             f"cluster.storage={shown(self.storage)}; give a URL, such as s3://bucket/folder, gs://bucket/folder or "
             "file:///folder, or '' where machines share paths.runs",
         )

@@ -1,0 +1,82 @@
+"""Machines that share no folder and train the same run: on cluster.storage it has one owner, and goes on anywhere."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from processes import Command, until
+from runs import TINY, Workspaces, assert_same_training, assert_tracked_as, events, run_folder, train
+
+from pipeline.run import claim
+from pipeline.run.claim import TakenOver, claimed
+from pipeline.storage.board import ObjectBoard
+from pipeline.storage.copy import LIST
+from pipeline.storage.objects import Objects
+from pipeline.storage.runs import has_note, leave_note
+
+INTERRUPTED = 75
+OFTEN = "trainer.checkpoint_every_steps=5"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "SILENT_S", claim.SIGN_S + 2)
+
+
+def stored_steps(store: Path) -> bool:
+    return any(store.glob(f"runs/*/*/{LIST}"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
+def test_a_training_goes_on_on_another_machine_and_the_first_one_changes_nothing(
+    workspace: Workspaces, reference: Path, tmp_path: Path
+) -> None:
+    storage = f"cluster.storage=file://{tmp_path}/store"
+    here, there = workspace(), workspace()
+    tracking = f"tracking.uri=sqlite:///{there}/mlruns/mlflow.db"
+    (there / "mlruns").mkdir(exist_ok=True)
+    first = Command(here, "train", *TINY, OFTEN, storage, tracking).at_step(20)
+    until(lambda: stored_steps(tmp_path / "store"), "a copy on the store")
+    first.signal(signal.SIGSTOP)
+    assert train(there, storage, OFTEN).complete
+    begins = [event for event in events(there) if event["event"] == "begin"]
+    assert len(begins) == 2 and "host" in run_folder(there).joinpath("run.json").read_text()
+    first.signal(signal.SIGCONT)
+    assert first.wait() == INTERRUPTED, first.output
+    assert "was taken over by attempt" in first.output and "Traceback" not in first.output
+    assert_same_training(there, reference)
+    third = workspace()
+    assert train(third, storage, OFTEN).complete
+    assert_same_training(third, reference)
+    Command(there, "sync", storage, tracking).succeed()
+    assert_tracked_as(there, reference)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_of_attempts_that_enter_at_the_same_time_one_owns_the_run(tmp_path: Path) -> None:
+    board = ObjectBoard(Objects(f"file://{tmp_path}"))
+    entered = [board.enter(0, b"{}") for _ in range(2)]  # neither saw the other
+    highest = max(entry.number for entry in entered if entry)
+    assert board.latest() == highest
+    for entry in filter(None, entered):
+        entry.sign()
+        assert entry.latest() == highest
+    with claimed(board) as newer:  # both have fallen silent
+        assert newer.number > highest
+        threading.Event().wait(0.1)
+        ObjectBoard(Objects(f"file://{tmp_path}")).enter(newer.number, b"{}")
+        until(lambda: newer.entry.latest() > newer.number, "a look at the board")
+        with pytest.raises(TakenOver):
+            newer.require()
+
+
+def test_notes_reach_every_machine(tmp_path: Path) -> None:
+    storage = f"file://{tmp_path}"
+    assert not has_note(storage, "stop-1.json") and not has_note("", "stop-1.json")
+    leave_note("", "stop-1.json")
+    leave_note(storage, "stop-1.json")
+    assert has_note(storage, "stop-1.json") and not has_note(storage, "stop-2.json")

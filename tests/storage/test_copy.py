@@ -1,0 +1,83 @@
+"""The copy of a run's folder: always a whole one, of the newest attempt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DamagedError
+from pipeline.storage.copy import STATE, Copy, is_stored, pulled
+from pipeline.storage.objects import Objects
+from pipeline.tracking.journal import NAME as JOURNAL
+
+
+def folder_of(path: Path, **files: str) -> Path:
+    path.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (path / name.replace("_", ".")).write_text(text)
+    return path
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file() and path.name != STATE}
+
+
+def test_another_machine_gets_what_was_pushed_and_only_changes_are_sent(objects: Objects, tmp_path: Path) -> None:
+    here = folder_of(tmp_path / "here", last_ckpt="step 1", journal_jsonl="a\n", best_safetensors="w")
+    (here / "attempts").mkdir()
+    folder_of(here, previous_ckpt="step 0", shipping="")
+    copy = Copy(here, objects, 1)
+    assert copy.push() and not copy.push() and is_stored(here, objects)
+    before = objects.list()
+    folder_of(here, last_ckpt="step 2", journal_jsonl="a\nb\n")
+    assert not is_stored(here, objects)
+    assert copy.push() and copy.kept == 4 == (here / JOURNAL).stat().st_size
+    after = objects.list()
+    assert sum("best" in name for name in before.keys() & after.keys()) == 1
+    assert len(after) == 4, after  # nothing of before is left
+    there = folder_of(tmp_path / "there", last_ckpt="of long ago", stray="x")
+    assert pulled(there, objects)
+    assert content(there) == {"last.ckpt": "step 2", JOURNAL: "a\nb\n", "best.safetensors": "w"}
+    assert not pulled(there, objects)
+
+
+def test_a_machine_that_goes_on_alone_keeps_what_it_has_more(objects: Objects, tmp_path: Path) -> None:
+    here = folder_of(tmp_path / "here", last_ckpt="step 1", journal_jsonl="a\n")
+    Copy(here, objects, 1).push()
+    folder_of(here, last_ckpt="step 2")
+    copy = Copy(here, objects, 2)  # the same command again, after a crash
+    assert not copy.pull() and content(here)["last.ckpt"] == "step 2"
+    there = tmp_path / "there"
+    other = Copy(there, objects, 3)
+    assert other.pull()
+    folder_of(there, last_ckpt="step 1 elsewhere")
+    other.push()
+    assert Copy(here, objects, 4).pull()  # somebody else has gone on
+    assert content(here)["last.ckpt"] == "step 1 elsewhere"
+
+
+def test_what_a_lost_machine_writes_late_does_not_count(objects: Objects, tmp_path: Path) -> None:
+    here = folder_of(tmp_path / "here", last_ckpt="step 1")
+    zombie = Copy(here, objects, 1)
+    zombie.push()
+    there = tmp_path / "there"
+    newer = Copy(there, objects, 2)
+    newer.pull()
+    folder_of(there, last_ckpt="step 3")
+    folder_of(here, last_ckpt="step 2")
+    zombie.push()
+    newer.push()
+    zombie_again = folder_of(here, last_ckpt="step 9")
+    zombie.push()
+    third = tmp_path / "third"
+    assert Copy(third, objects, 3).pull() and content(third) == {"last.ckpt": "step 3"}
+    assert content(zombie_again)["last.ckpt"] == "step 9"  # its own disk is its own
+
+
+def test_a_changed_object_is_named(objects: Objects, tmp_path: Path) -> None:
+    Copy(folder_of(tmp_path / "here", last_ckpt="step 1"), objects, 1).push()
+    (name,) = [name for name in objects.list() if name.endswith("last.ckpt")]
+    objects.write(name, b"step 7")
+    with pytest.raises(DamagedError, match=r"last.ckpt has changed since it was written"):
+        pulled(tmp_path / "there", objects)
