@@ -21,7 +21,7 @@ from pipeline.run.checkpoint import LAST, PREVIOUS
 from pipeline.run.claim import Claim, TakenOver
 from pipeline.run.continuing import predecessor
 from pipeline.run.run import Run
-from pipeline.run.shared import held
+from pipeline.run.shared import bring, held
 from pipeline.run.stop import Interrupted
 from pipeline.run.weights import BEST
 from pipeline.tracking import location as tracking
@@ -162,7 +162,8 @@ def end_cut_off(
     Raises:
         PipelineError: another process still writes the run.
     """
-    if not (folder / RUN).exists():
+    bring(folder, storage, without=(LAST,))
+    if read_if_whole(folder / RUN).get("status") not in statuses:
         return
     with held(folder, storage, patience_s=ENDING_S) as claim:
         run = read_if_whole(folder / RUN)

@@ -21,9 +21,8 @@ from pipeline.run.continuing import take_over
 from pipeline.run.key import run_key
 from pipeline.run.launch import Launched, rank
 from pipeline.run.run import Run, identify
-from pipeline.run.shared import held
+from pipeline.run.shared import held, objects_of
 from pipeline.storage.copy import is_stored
-from pipeline.storage.runs import objects_of
 
 
 @dataclass(frozen=True)

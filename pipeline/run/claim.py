@@ -30,6 +30,10 @@ class TakenOver(Interrupted):
     """A newer attempt owns the run; this one may not write."""
 
 
+class BusyError(PipelineError):
+    """Another attempt lives and owns the run."""
+
+
 class Entry(Protocol):
     """An attempt's own entry on a board."""
 
@@ -131,7 +135,7 @@ def claimed(
         patience_s: seconds to wait for the end of an attempt that lives and has another owner.
         asked: whether to wait no longer.
     Raises:
-        PipelineError: an attempt that lives still owns the place.
+        BusyError: an attempt that lives still owns the place.
         Interrupted: it does, and `asked` says so.
     """
     board = FolderBoard(place) if isinstance(place, Path) else place
@@ -163,7 +167,7 @@ def _taken(board: Board, taker: _Holder, until: float, asked: Callable[[], bool]
             if asked():
                 raise Interrupted(f"stopped while {holder.title} was writing {board.title}")
             if time.monotonic() >= until:
-                raise PipelineError(
+                raise BusyError(
                     f"{board.title} is being written by {holder.title}; wait for it to end or stop it, then run this again"
                 )
             continue

@@ -13,7 +13,7 @@ from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.record import from_json
 from pipeline.run import RUN
 from pipeline.run.checkpoint import LAST, AtomicCheckpointIO, whole
-from pipeline.storage.runs import bring
+from pipeline.run.shared import bring
 
 FREE = ("lr", "max_steps", "milestones")  # keys of the recipe in which the two may differ
 

@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import PipelineError
-from pipeline.run.claim import Claim, TakenOver, claimed
+from pipeline.errors import DamagedError, PipelineError
+from pipeline.run.claim import BusyError, Claim, TakenOver, claimed
 from pipeline.storage.board import ObjectBoard
-from pipeline.storage.copy import Copy
-from pipeline.storage.runs import objects_of
+from pipeline.storage.copy import Copy, pulled
+from pipeline.storage.objects import Objects
 
+RUNS = "runs"  # on the store
 PUSH_S = 5.0  # between looks for what the store lacks
+
+
+def objects_of(storage: str, folder: Path) -> Objects:
+    """Where the store keeps a run."""
+    return Objects(storage).below(RUNS, folder.name)
+
+
+def bring(folder: Path, storage: str, without: Iterable[str] = ()) -> None:
+    """Makes the run's folder on this machine the store's newest copy of it, unless the run is being written here.
+
+    Args:
+        storage: cluster.storage; "" does nothing.
+        without: files that are not needed here.
+    """
+    if storage:
+        with suppress(BusyError), claimed(folder):
+            pulled(folder, objects_of(storage, folder), without=without)
+
+
+def bring_all(runs: Path, storage: str, prefixes: tuple[str, ...] = ("",), without: Iterable[str] = ()) -> None:
+    """`bring` of each run whose name begins so. One that is damaged is left out, which stderr is told."""
+    if not storage:
+        return
+    names = {name.partition("/")[0] for name in Objects(storage).below(RUNS).list()}
+    for name in sorted(name for name in names if name.startswith(prefixes)):
+        try:
+            bring(runs / name, storage, without)
+        except DamagedError as error:
+            print(error, file=sys.stderr)
 
 
 @contextmanager

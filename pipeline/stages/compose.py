@@ -25,7 +25,7 @@ READS = {  # tests/test_dvc.py holds these to the keys that a stage's code reads
         *("data.num_val", "data.split_seed", "data.skip_corrupt"),
     ),
     "sweep": (*_TRAINS, "sweep", "cluster"),
-    "train": (*_TRAINS, "data.split", "cluster.address", "cluster.max_failures"),
+    "train": (*_TRAINS, "data.split", "cluster.address", "cluster.max_failures", "cluster.storage"),
     "ensemble": (*_PREDICTS, "ensemble"),
     "evaluate": (*_PREDICTS, "evaluation"),
     "report": ("data.name", "data.split", "tracking"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError, hint
-from pipeline.storage.runs import bring_all
+from pipeline.run.shared import bring_all
 from pipeline.tuning.ending import ask
 from pipeline.tuning.status import Watched, lines, watched
 from pipeline.workspace import Workspace

@@ -159,7 +159,7 @@ def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str]) ->
     files = {name: facts for name, facts in stored.files.items() if name not in without}
     (folder / STATE).unlink(missing_ok=True)
     for path in _kept_files(folder):
-        if path.name not in files:
+        if path.name not in stored.files:
             path.unlink()
     (folder / "previous.ckpt").unlink(missing_ok=True)
     for name, facts in files.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import BudgetConfig
-from pipeline.storage.runs import has_note, leave_note
+from pipeline.storage.notes import has_note, leave_note
 from pipeline.tuning.trials import Trials
 
 LOOK_S, NOTE_S = 1.0, 5.0  # between looks at a folder that may be on another machine, and at a store

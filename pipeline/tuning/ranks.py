@@ -24,8 +24,8 @@ from pipeline.run.launch import Launched, set_rank
 from pipeline.run.meeting import Meeting
 from pipeline.run.recorder import Validated
 from pipeline.run.run import Run, identify
+from pipeline.run.shared import bring
 from pipeline.run.stop import Interrupted
-from pipeline.storage.runs import bring
 from pipeline.storage.stores import put_store, store_at_hand
 from pipeline.tracking.location import PARENT_TAG, first_line, locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side

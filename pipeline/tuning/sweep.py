@@ -15,7 +15,7 @@ from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run.checkpoint import LAST
 from pipeline.run.key import code_version, deciding
-from pipeline.storage.runs import bring
+from pipeline.run.shared import bring
 from pipeline.tracking import location as tracking
 from pipeline.tuning import population
 from pipeline.tuning.extending import trained_elsewhere

@@ -12,7 +12,7 @@ from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import Config, leaves
 from pipeline.errors import PipelineError, hint
 from pipeline.run.claim import Claim
-from pipeline.run.shared import held
+from pipeline.run.shared import bring_all, held
 from pipeline.run.stop import Interrupted
 from pipeline.storage.stores import put_store
 from pipeline.tracking import location as tracking
@@ -60,8 +60,10 @@ def _run(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
     Args:
         tags: for the runs of the trials in MLflow.
     """
-    _print_changes(sweep)
-    with held(sweep.run, sweep.config.cluster.storage) as claim:
+    storage = sweep.config.cluster.storage
+    with held(sweep.run, storage) as claim:
+        _print_changes(sweep)
+        bring_all(sweep.runs, storage, ("sweep-", "search-"))  # whose trials it takes over
         return _track(sweep, claim, tags)
 
 

@@ -87,6 +87,7 @@ class Host:
         self.name, self.address = name, f"{NETWORK}.{number}"
         self._cable, self._folder, self._hosts_file = f"{SWITCH}p{number}", folder, hosts_file
         self._entered: list[subprocess.Popen[bytes]] = []
+        self.environment: dict[str, str] = {}  # of all its commands
         self.on()
 
     def on(self) -> None:
@@ -109,13 +110,17 @@ class Host:
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [*self._entering(), *words],
-                env={**os.environ, **home, **(environment or {})},
+                env={**os.environ, **home, **self.environment, **(environment or {})},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self._entered.append(process)
         return Process(process, log)
+
+    def hide(self, folder: Path) -> None:
+        """An empty folder, this host's own, in place of one that all see."""
+        self._enter(["mount", "-t", "tmpfs", "tmpfs", str(folder)])
 
     def cut(self) -> None:
         _ip(f"link set {self._cable} down")

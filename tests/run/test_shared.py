@@ -14,8 +14,8 @@ from pipeline.run import claim
 from pipeline.run.claim import TakenOver, claimed
 from pipeline.storage.board import ObjectBoard
 from pipeline.storage.copy import LIST
+from pipeline.storage.notes import has_note, leave_note
 from pipeline.storage.objects import Objects
-from pipeline.storage.runs import has_note, leave_note
 
 INTERRUPTED = 75
 OFTEN = "trainer.checkpoint_every_steps=5"
