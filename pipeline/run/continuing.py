@@ -27,15 +27,18 @@ def predecessor(config: Config) -> dict[str, Any]:
     if not (key := config.start.checkpoint):
         return {}
     folder = Path(config.paths.runs) / key
-    if not (folder / LAST).exists():
+    if not _has_ended(folder):
         bring(folder, config.cluster.storage)
-    run = read_if_whole(folder / RUN)
-    if run.get("status") != "finished" or not (folder / LAST).exists():
+    if not _has_ended(folder):
         raise MissingError(
             f"start.checkpoint={key}: there is no training of that key in {config.paths.runs} that has finished; train it "
             "to its end first, or name another one"
         )
-    return run
+    return read_if_whole(folder / RUN)
+
+
+def _has_ended(folder: Path) -> bool:
+    return read_if_whole(folder / RUN).get("status") == "finished" and (folder / LAST).exists()
 
 
 def check_predecessor(config: Config, content_hash: str, precision: str) -> None:
