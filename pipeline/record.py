@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -123,13 +124,18 @@ def from_json(values: Mapping[str, Any]) -> Net:
     return net
 
 
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
+
+
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value from outside has the type of its field; numbers are finite."""
     if kind is float:  # the two that there are many of come first
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    origin, options = get_origin(kind), get_args(kind)
+    origin, options = _parts(kind)
     if origin is UnionType:
         return any(fits(value, option) for option in options)
     if origin is Literal:

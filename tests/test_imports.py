@@ -19,7 +19,7 @@ OWNERS = {
     "matplotlib": ("report/",),
     "markdown_it": ("report/",),
     "jinja2": ("report/",),
-    "pyarrow": ("data/",),
+    "pyarrow": ("data/", "storage/"),
     "cv2": ("data/", "learn/input/"),
     "simplejpeg": ("data/", "learn/input/"),
 }
@@ -40,7 +40,8 @@ def test_a_library_has_one_owner(library):
         ("learn/input", ("learn.training", "fast", "run")),
         ("learn", ("run", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
         ("fast", ("learn", "run", "tracking", "tuning", "ensemble", "evaluation", "report", "stages")),
-        ("tracking", ("learn", "fast", "run", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("storage", ("learn", "fast", "run", "tuning", "ensemble", "evaluation", "report", "stages")),
+        ("tracking", ("learn", "fast", "run", "storage", "tuning", "ensemble", "evaluation", "report", "stages")),
         ("evaluation", ("learn", "run", "tuning", "ensemble", "report", "stages")),
         ("run", ("tuning", "ensemble", "evaluation", "report", "stages")),
         ("report", ("run", "tuning", "ensemble", "stages")),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LEVEL = 0.95
 
@@ -66,6 +67,8 @@ def paired_bootstrap(
     """
     only_a, only_b, n = _discordant(wrong_a, wrong_b)
     # An image's difference is +1, -1 or 0, so N draws with replacement are one multinomial draw of three counts.
+    import numpy as np  # here, since its import takes longer than all else of a command that prints one interval
+
     shares = np.array([only_a, only_b, n - only_a - only_b]) / n
     counts = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
     tail = (1 - LEVEL) / 2

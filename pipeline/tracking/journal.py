@@ -46,7 +46,7 @@ class Journal:
             for key in event.get("values", ()):
                 self._last_step[key] = max(self._last_step.get(key, -1), event["step"])
         self._earliest = max((event["time"] for event in events), default=0)
-        self._offset = max(time.time_ns() // 10**6, self._earliest) - _monotonic_ms()
+        self._offset = max(time.time_ns(), self._earliest * 10**6) - time.monotonic_ns()
         if self.path.exists() and self.path.stat().st_size > whole:
             os.truncate(self.path, whole)  # or the next event would continue the line
             print(f"{self.path}: the last line was cut short and is left out", file=sys.stderr)
@@ -63,7 +63,7 @@ class Journal:
             "tags": tags,
         }
         if since is not None:
-            event["time"] = max(self._earliest, self._offset + int(since * 1000))
+            event["time"] = max(self._earliest, (self._offset + int(since * 10**9)) // 10**6)
         self._append(event)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
@@ -101,7 +101,7 @@ class Journal:
         with self._lock, self.path.open("ab", buffering=0) as stream:
             self._require()
             size = stream.seek(0, os.SEEK_END)
-            rest = memoryview(_line({"time": self._offset + _monotonic_ms(), **event}))
+            rest = memoryview(_line({"time": (self._offset + time.monotonic_ns()) // 10**6, **event}))
             try:
                 while rest:  # a disk that fills up takes a part first
                     rest = rest[stream.write(rest) :]
@@ -138,10 +138,6 @@ def artifact_of(folder: Path, event: dict[str, Any]) -> Path:
     """The file of an artifact event. Earlier versions wrote absolute paths, which are those of a folder before it was moved."""
     path = Path(event["path"])
     return folder / path.name if path.parent.name == folder.name else folder / path
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 10**6
 
 
 def _line(event: dict[str, Any]) -> bytes:

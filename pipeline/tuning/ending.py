@@ -23,7 +23,7 @@ LOOK_S, NOTE_S = 1.0, 5.0  # between looks at a folder that may be on another ma
 class Asked:
     """Whether `file`, or a note of its name on cluster.storage, asks a sweep to end; called at each step of a training."""
 
-    def __init__(self, file: Path, storage: str) -> None:
+    def __init__(self, file: Path, storage: str = "") -> None:
         self._file, self._storage, self._looked, self._answer = file, storage, -NOTE_S, False
 
     def __call__(self) -> bool:
@@ -41,7 +41,7 @@ class Ending:
         by_budget: whether its budget is the reason.
     """
 
-    def __init__(self, budget: BudgetConfig, trials: Trials, storage: str) -> None:
+    def __init__(self, budget: BudgetConfig, trials: Trials, storage: str = "") -> None:
         self._budget, self._trials, self._storage = budget, trials, storage
         self._asked: Asked | None = None  # of the attempt, which begins later
         self.why = spent(budget, trials)
@@ -50,7 +50,7 @@ class Ending:
     def __call__(self) -> bool:
         self._asked = self._asked or Asked(self._trials.stop, self._storage)
         if not self.why and self._asked():
-            self.why = read_if_whole(self._trials.stop).get("why") or "`pipeline sweep stop` asked for it"
+            self.why = read_if_whole(self._trials.stop).get("why") or f"{self._trials.stop} asked for it"
         if not self.why and (why := spent(self._budget, self._trials)):
             write_json(self._trials.stop, {"why": why})
             leave_note(self._storage, self._trials.stop.name)
@@ -75,7 +75,7 @@ def limits(budget: BudgetConfig) -> dict[str, float]:
     return {key: limit for key, limit in asdict(budget).items() if limit}
 
 
-def ask(file: Path, storage: str) -> None:
+def ask(file: Path, storage: str = "") -> None:
     """Asks the sweep that looks for `file` to end, or for a note of its name on cluster.storage."""
     who = f"{getpass.getuser()} on {socket.gethostname()}"
     write_json(file, {"why": f"{who} asked for it (pipeline sweep stop)"})
