@@ -11,6 +11,11 @@ from pipeline.errors import PipelineError, printable
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
+def agent_store() -> bool:
+    """Whether torchrun serves the store where ranks meet, so that their machines have met there already."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def require_reachable(machines: int, gloo: bool) -> None:
     """Called on each machine before its ranks meet.
 
@@ -28,11 +33,10 @@ def require_reachable(machines: int, gloo: bool) -> None:
     if machines == 1 or "lo" in map(os.environ.get, chosen):
         return
     first, name = os.environ.get("MASTER_ADDR", ""), socket.gethostname()
-    own_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else the machines have met at torchrun's
-    if own_store and first and (address := _loopback(first)):
+    if not agent_store() and first and (address := _loopback(first)):
         raise PipelineError(
             f"MASTER_ADDR={printable(first)} is {address} here, which the other machines of trainer.num_nodes={machines} cannot "
-            "reach; set it to the first machine's address in the network that they share (`hostname -I` prints it there)"
+            "reach; set it to the first machine's address in the network that they share (`hostname -I` prints it there; torchrun: --local-addr)"
         )
     if gloo and INTERFACES[0] not in chosen and (address := _loopback(name)):
         raise PipelineError(

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pipeline.config import TrainerConfig
 from pipeline.errors import PipelineError, printable
 from pipeline.learn.training.precision import uses_cuda
-from pipeline.run.address import require_reachable
+from pipeline.run.address import agent_store, require_reachable
 from pipeline.run.meeting import Meeting
 from pipeline.run.silent import SignsOfLife
 
@@ -101,9 +101,19 @@ _PARENT = "PIPELINE_RANKS_OF"  # id of the process for which Lightning starts ra
 
 
 def present(trainer: TrainerConfig) -> TrainerConfig:
-    """`trainer` with as many nodes as there are just now, where trainer.elastic lets torchrun change their number."""
+    """`trainer` with as many nodes as there are just now, where trainer.elastic lets torchrun change their number.
+
+    Raises:
+        PipelineError: ranks are to meet at a store of torchrun. Its first agent names that store's address in its first round
+            only (torch 2.15), so a machine that comes back waits for it in vain, and ends the training.
+    """
     if not trainer.elastic or trainer.launcher != "torchrun":
         return trainer
+    if agent_store():
+        raise PipelineError(
+            "trainer.elastic=true, and torchrun serves the ranks' store, at which no machine can come back; start torchrun with "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment and --rdzv-backend=c10d"
+        )
     return replace(trainer, num_nodes=max(1, _number("WORLD_SIZE") // trainer.devices))
 
 
@@ -121,7 +131,7 @@ def launch(trainer: TrainerConfig) -> Launched:
         rank(),
         trainer.world_size,
         started=range(apart, trainer.world_size, apart),
-        serve=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+        serve=not agent_store(),
     )
     return Launched(plugins=(environment,), meeting=meeting)
 

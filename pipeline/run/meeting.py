@@ -37,7 +37,7 @@ class Meeting:
 
     Args:
         started: ranks that run before rank zero begins to train, and wait for its word.
-        serve: whether rank zero serves the store there; else the launcher does.
+        serve: whether rank zero serves the store there; else the launcher does, and it outlives torchrun's attempts.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class Meeting:
         self.host, self.port, self.rank, self.ranks = host, port, rank, ranks
         self._started, self._decisions = started, 0
         self._server = _serve(host, port) if serve and rank == 0 else None
+        # Each machine counts attempts for itself: one that comes back begins at 0, and would look for the others elsewhere.
+        self._prefix = "pipeline" if serve else f"pipeline/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         self._joined: Any = None
 
     def decide(self, make: Callable[[], Any]) -> Any:
@@ -144,8 +146,7 @@ class Meeting:
         return self._joined
 
     def _key(self, what: str, rank: int | None = None) -> str:
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store outlives its attempts
-        return f"pipeline/{attempt}/{what}" + ("" if rank is None else f"/{rank}")
+        return f"{self._prefix}/{what}" + ("" if rank is None else f"/{rank}")
 
 
 def _serve(host: str, port: int) -> Any:

@@ -12,7 +12,7 @@ from runs import TINY, Workspaces, metrics, run_folder
 from pipeline.atomic import read_json
 from pipeline.config import TrainerConfig
 from pipeline.errors import PipelineError
-from pipeline.run.launch import join_ranks, rank, set_rank
+from pipeline.run.launch import join_ranks, present, rank, set_rank
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "r", "RANK": "3", "GROUP_RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}
 SLURM = {"SLURM_PROCID": "3", "SLURM_NODEID": "1", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4"}
@@ -51,6 +51,15 @@ def test_the_rank_is_what_the_launcher_says(values, trainer, expected, environme
     made = join_ranks(trainer)
     assert rank() == expected
     assert made.creates_processes_externally == (trainer.launcher != "lightning")
+
+
+def test_elastic_ranks_are_as_many_as_torchrun_has_and_must_not_meet_at_its_store(environment) -> None:
+    trainer = TrainerConfig(devices=2, num_nodes=3, launcher="torchrun", elastic=True)
+    environment({**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "False"})
+    assert present(trainer).num_nodes == 2
+    environment({"TORCHELASTIC_USE_AGENT_STORE": "True"})
+    with pytest.raises(PipelineError, match="start torchrun with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        present(trainer)
 
 
 def test_ranks_of_slurm_meet_on_the_jobs_first_machine_at_the_jobs_own_port(environment) -> None:

@@ -56,6 +56,17 @@ def test_a_rank_that_cannot_take_part_and_one_that_never_comes_are_named(monkeyp
         Meeting("127.0.0.1", first.port, 1, 2, started=[1]).decide(pytest.fail)
 
 
+def test_a_rank_of_a_machine_that_came_back_meets_those_that_torchrun_has_restarted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(meeting, "START_S", 5.0)
+    first, second = two()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    first.decide(lambda: 7)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert second.decide(pytest.fail) == 7
+
+
 def test_machines_that_share_no_folder_go_on_from_rank_zeros_checkpoint(workspace: Workspaces) -> None:
     undisturbed, cut, other = (workspace() for _ in range(3))
     for machine in two_machines((undisturbed, undisturbed), free_port(), *TWO):
