@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from pipeline.errors import MissingError, hint, printable
 from pipeline.evaluation.intervals import wilson
 from pipeline.tuning.state import BEAT_S, DONE, NAME, State, Trial, read
 
-SILENT_S = 6 * BEAT_S  # without a sign of life a sweep on another machine is taken for ended; clocks may differ
+SILENT_S = 6 * BEAT_S  # without a sign of life a sweep on another machine is taken for ended
 MOST = 10  # failures that are listed
 ORDER = ("running", "waiting", "interrupted", "finished", "stopped", "diverged", "failed")
 
@@ -24,6 +26,7 @@ class Watched:
 
     folder: Path
     state: State
+    silent_s: float = 0.0  # since it last wrote its state
 
     @property
     def runs_now(self) -> bool:
@@ -32,7 +35,7 @@ class Watched:
             return False
         if attempt.host == socket.gethostname():
             return Path(f"/proc/{attempt.pid}").exists()
-        return time.time() - attempt.written < SILENT_S
+        return self.silent_s < SILENT_S
 
 
 def watched(runs: Path, data: str, name: str = "") -> list[Watched]:
@@ -45,20 +48,31 @@ def watched(runs: Path, data: str, name: str = "") -> list[Watched]:
         MissingError: there is none.
     """
     found: list[Watched] = []
+    now = _now(runs)
     paths = [path for role in ("sweep", "search") for path in runs.glob(f"{role}-*/{NAME}")]
     for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         # A running sweep writes often, so that older files need no reading once there is an answer.
-        if found and time.time() - path.stat().st_mtime > 10 * SILENT_S:
+        silent_s = max(0.0, now - path.stat().st_mtime)
+        if found and silent_s > 10 * SILENT_S:
             break
         if name and path.parent.name != name:
             continue
         state = read(path, "it is left out here")
         if state.about.data == data:
-            found.append(Watched(path.parent, state))
+            found.append(Watched(path.parent, state, silent_s))
     if not found:
         which = f"{name} of {data}" if name else f"a sweep of {data}"
         raise MissingError(f"{runs} does not hold {printable(which)}; {hint('sweep')} starts one")
     return [sweep for sweep in found if sweep.runs_now] or found[:1]
+
+
+def _now(folder: Path) -> float:
+    """By the clock that dates the files of `folder`; that of this machine may differ from it, and from the sweep's."""
+    try:
+        with TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # whoever looks may not write there
+        return time.time()
 
 
 def lines(sweep: Watched) -> Iterator[str]:
@@ -86,15 +100,14 @@ def lines(sweep: Watched) -> Iterator[str]:
 
 
 def _doing(sweep: Watched) -> str:
-    attempt, now = sweep.state.attempt, time.time()
+    attempt, silent = sweep.state.attempt, _span(sweep.silent_s)
     where = f"process {attempt.pid} on {attempt.host}"
     if sweep.runs_now:
-        since, sign = _span(now - attempt.began), _span(max(0.0, now - attempt.written))
-        return f"running for {since} ({where}), last sign of life {sign} ago"
+        since = _span(attempt.written - attempt.began + sweep.silent_s)
+        return f"running for {since} ({where}), last sign of life {silent} ago"
     if not attempt.pid:
         return "no trial of it was begun"
-    ago = _span(max(0.0, now - attempt.written))
-    return f"ended {ago} ago ({where}): {attempt.over or 'it was killed, or its machine cannot be reached'}"
+    return f"ended {silent} ago ({where}): {attempt.over or 'it was killed, or its machine cannot be reached'}"
 
 
 def _standing(trial: Trial, *, runs_now: bool) -> str:

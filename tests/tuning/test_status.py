@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -67,17 +68,29 @@ def test_a_sweep_whose_process_was_killed_or_is_silent_elsewhere_does_not_run(tm
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     state, now = State(About(sweep="sweep-1")), module.time.time()
-    for attempt, runs_now in (
-        (Attempt(host=socket.gethostname(), pid=os.getpid(), began=now, written=now - 9e5), True),
-        (Attempt(host=socket.gethostname(), pid=ended.pid, began=now, written=now), False),
-        (Attempt(host="elsewhere", pid=1, began=now, written=now - 5), True),
-        (Attempt(host="elsewhere", pid=1, began=now, written=now - 500), False),
-        (Attempt(host="elsewhere", pid=1, began=now, written=now, over="all trials are done"), False),
-        (Attempt(), False),
+    for attempt, silent_s, runs_now in (
+        (Attempt(host=socket.gethostname(), pid=os.getpid(), began=now, written=now), 9e5, True),
+        (Attempt(host=socket.gethostname(), pid=ended.pid, began=now, written=now), 0, False),
+        (Attempt(host="elsewhere", pid=1, began=now, written=now), 5, True),
+        (Attempt(host="elsewhere", pid=1, began=now, written=now), 500, False),
+        (Attempt(host="elsewhere", pid=1, began=now, written=now, over="all trials are done"), 0, False),
+        (Attempt(), 0, False),
     ):
-        assert Watched(tmp_path, replace(state, attempt=attempt)).runs_now == runs_now
-    killed = Watched(tmp_path, replace(state, attempt=Attempt(host="elsewhere", pid=1, written=now - 500)))
+        assert Watched(tmp_path, replace(state, attempt=attempt), silent_s).runs_now == runs_now
+    killed = Watched(tmp_path, replace(state, attempt=Attempt(host="elsewhere", pid=1)), 500)
     assert "it was killed, or its machine cannot be reached" in next(lines(killed))
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+def test_a_sweep_on_a_machine_whose_clock_differs(ahead_s: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = module.time.time
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    monkeypatch.setattr("time.time", lambda: real() + ahead_s)
+    begun(tmp_path, "sweep-1")
+    monkeypatch.undo()
+    assert re.search(r": running for \d s .*, last sign of life \d s ago", printed(tmp_path))
+    os.utime(tmp_path / "sweep-1" / module.NAME, (real() - 500, real() - 500))
+    assert "ended 8 min ago" in printed(tmp_path)
 
 
 def test_running_sweeps_come_before_the_last_one_and_a_name_chooses(tmp_path: Path):
