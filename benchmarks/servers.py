@@ -80,15 +80,15 @@ def postgres_folder(password: str) -> Iterator[Path]:
 
 
 @contextmanager
-def postgres_serving(folder: Path, port: int) -> Iterator[None]:
+def postgres_serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """The server over `folder`, on the loopback interface."""
     serve = [*_as_its_user(), f"{POSTGRES_BIN}/postgres", *shlex.split(f"-D data -p {port} -h 127.0.0.1 -k '' -F")]
     ask = [f"{POSTGRES_BIN}/pg_isready", *shlex.split(f"-q -h 127.0.0.1 -p {port}")]
     # SIGINT is PostgreSQL's fast shutdown; on SIGTERM it waits for its clients.
     with running(
         serve, folder / "log", signal.SIGINT, lambda: subprocess.run(ask, check=False).returncode == 0, cwd=folder
-    ):
-        yield
+    ) as process:
+        yield process
 
 
 @contextmanager

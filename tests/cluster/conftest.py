@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hosts import machines
 from processes import Command
-from ray_cluster import PASSWORD, RATES, TRAINING, Cluster, mlflow_servers
+from ray_cluster import PASSWORD, RATES, TRAINING, Cluster, Database, mlflow_servers
 from runs import Workspaces
 from table import case_of, write_cases
 
-from benchmarks.servers import NoServerError, postgres_server
+from benchmarks.servers import NoServerError, postgres_folder
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[int]:
-    """Port of a PostgreSQL."""
+def database() -> Iterator[Database]:
     try:
-        with postgres_server(PASSWORD) as port:
-            yield port
+        with postgres_folder(PASSWORD) as folder, closing(Database(folder)) as made:
+            made.on()
+            yield made
     except NoServerError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture
-def cluster(workspace: Workspaces, database: int) -> Iterator[Cluster]:
+def without_ray(workspace: Workspaces, database: Database) -> Iterator[Cluster]:
     root = workspace()
     with machines(["head", "w1", "w2", "w3"], root) as hosts, mlflow_servers(database, root) as servers:
-        made = Cluster(root, hosts, servers)
-        made.ray_head()
-        for name in made.workers:
-            made.ray_worker(name)
-        yield made
+        yield Cluster(root, hosts, servers)
+
+
+@pytest.fixture
+def cluster(without_ray: Cluster) -> Cluster:
+    without_ray.ray()
+    return without_ray
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ _BOOT = """
 hostname "$1"; mount --bind "$2" /etc/hosts; shift 2
 mount -t tmpfs tmpfs /mnt; n=0
 for path in "$@"; do n=$((n + 1)); mkdir /mnt/$n; mount --bind "$path" /mnt/$n; done
-mount -t tmpfs tmpfs /tmp; chmod 1777 /tmp; mkdir /tmp/home; n=0
+mount -t tmpfs -o size=256m tmpfs /tmp; chmod 1777 /tmp; mkdir /tmp/home; n=0
 for path in "$@"; do n=$((n + 1)); mkdir -p "$path"; mount --bind /mnt/$n "$path"; done
 mount -t tmpfs -o size=2g tmpfs /dev/shm
 ip link set lo up; echo up; exec sleep infinity
@@ -81,7 +82,10 @@ class Process:
 
 
 class Host:
-    """A machine that is on. `cut` pulls its cable, `stop` freezes all its processes, `off` is a power cut."""
+    """A machine that is on. `cut` pulls its cable, `stop` freezes all its processes, `off` is a power cut.
+
+    `fill` leaves its own disk, /tmp, no free byte, `spoil` makes its cable a bad one.
+    """
 
     def __init__(self, name: str, number: int, folder: Path, hosts_file: Path) -> None:
         self.name, self.address = name, f"{NETWORK}.{number}"
@@ -121,6 +125,34 @@ class Host:
     def hide(self, folder: Path) -> None:
         """An empty folder, this host's own, in place of one that all see."""
         self._enter(["mount", "-t", "tmpfs", "tmpfs", str(folder)])
+
+    def set_clock(self, ahead_s: int) -> None:
+        """Of all that starts here from now on. Files keep the time of the disk, as those of a server of files do."""
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+        if library is None:
+            pytest.skip("no clock can be set here without libfaketime (Debian: faketime)")
+        self._clock = {"LD_PRELOAD": str(library), "FAKETIME": f"{ahead_s:+d}", "NO_FAKE_STAT": "1"}
+        self._clock["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
+
+    def fill(self) -> None:
+        self._enter(["sh", "-c", "cat /dev/zero > /tmp/full 2> /dev/null || true"])
+
+    def free(self) -> None:
+        self._enter(["rm", "/tmp/full"])
+
+    def spoil(self, lost_percent: int, rate: str) -> None:
+        """The cable carries `rate` (tc's words) each way and loses packets."""
+        if shutil.which("nft") is None:
+            pytest.skip("packets cannot be lost here without nft (Debian: nftables)")
+        lost = f"numgen random mod 100 < {lost_percent} drop"
+        chains = [
+            f"chain {way} {{ type filter hook {way} priority 0; {end} eth0 {lost}; }};"
+            for way, end in (("input", "iifname"), ("output", "oifname"))
+        ]
+        self._enter(["nft", f"table inet cable {{ {' '.join(chains)} }}"])
+        slow = f"root tbf rate {rate} burst 16kb latency 400ms"
+        self._enter(["tc", *f"qdisc add dev eth0 {slow}".split()])
+        subprocess.run(["tc", *f"qdisc add dev {self._cable} {slow}".split()], check=True)
 
     def cut(self) -> None:
         _ip(f"link set {self._cable} down")

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+from hosts import Host, Process, wait_for
 from ray_cluster import RATES, Cluster
 from runs import assert_same_run, metrics_in
 
 from pipeline.atomic import read_json
 from pipeline.tracking.location import client, locate
+
+GOING_ON_S = 60.0  # after a fault, until a trial makes steps elsewhere
+
+
+def until_it_goes_on(cluster: Cluster, driver: Process, key: str, lost: Host) -> float:
+    """Seconds until a new attempt at the run has made a step on another host."""
+    start = time.monotonic()
+    wait_for(driver, lambda: cluster.host(key) != lost.name, "another attempt at the trial")
+    step = cluster.step(key)  # the lost host may have gone on until now
+    wait_for(driver, lambda: cluster.step(key) > step, "its first new step")
+    return time.monotonic() - start
 
 
 def assert_nothing_lost(cluster: Cluster, undisturbed: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,7 +14,7 @@ from typing import Any
 from hosts import SWITCH_ADDRESS, Host, Process
 from processes import free_port, until
 
-from benchmarks.servers import mlflow_server
+from benchmarks.servers import mlflow_server, postgres_serving
 from pipeline.atomic import read_json
 
 BIN = Path(sys.executable).parent
@@ -23,6 +24,7 @@ TRAINING = (
     *("model.depth=8", "recipe.max_steps=2500", "trainer.accelerator=cpu", "trainer.threads=1"),
     *("trainer.log_every_steps=10", "trainer.val_every_epochs=5", f"trainer.checkpoint_every_steps={EVERY}"),
     "tracking.system_metrics_every_s=0",
+    "trainer.compile=false",  # auto goes by how busy the machine is, and a compiled net differs in the last bits
 )
 SPACE = f"sweep.space={{recipe.lr:[{','.join(map(str, RATES))}]}}"
 # By default Ray waits about a minute for a node that does not answer.
@@ -31,10 +33,31 @@ PASSWORD = "mlflow"
 
 
 @dataclass
+class Database:
+    """A PostgreSQL, which can be killed and started again."""
+
+    folder: Path  # see `postgres_folder`
+    port: int = field(default_factory=free_port)
+    _open: ExitStack = field(default_factory=ExitStack)
+    _process: subprocess.Popen[bytes] | None = None
+
+    def on(self) -> None:
+        self._process = self._open.enter_context(postgres_serving(self.folder, self.port))
+
+    def kill(self) -> None:
+        assert self._process
+        self._process.kill()
+        self.close()
+
+    def close(self) -> None:
+        self._open.close()
+
+
+@dataclass
 class Servers:
     """MLflow and its database on the switch, reachable from all hosts. Both can be away for a while."""
 
-    database: int  # port of PostgreSQL
+    database: Database
     folder: Path
     port: int = field(default_factory=free_port)
     _open: ExitStack = field(default_factory=ExitStack)
@@ -44,7 +67,7 @@ class Servers:
         return f"http://{SWITCH_ADDRESS}:{self.port}"
 
     def on(self) -> None:
-        backend = f"postgresql+psycopg://mlflow:{PASSWORD}@127.0.0.1:{self.database}/mlflow"
+        backend = f"postgresql+psycopg://mlflow:{PASSWORD}@127.0.0.1:{self.database.port}/mlflow"
         self._open.enter_context(mlflow_server(SWITCH_ADDRESS, self.port, backend, self.folder))
 
     def off(self) -> None:
@@ -66,6 +89,11 @@ class Cluster:
     @property
     def address(self) -> str:
         return f"{self.hosts['head'].address}:6379"
+
+    def ray(self) -> None:
+        self.ray_head()
+        for name in self.workers:
+            self.ray_worker(name)
 
     def ray_head(self) -> Process:
         options = ["--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false"]
@@ -120,11 +148,11 @@ class Cluster:
 
 
 @contextmanager
-def mlflow_servers(database: int, folder: Path) -> Iterator[Servers]:
+def mlflow_servers(database: Database, folder: Path) -> Iterator[Servers]:
     import psycopg
 
     with psycopg.connect(
-        f"postgresql://mlflow:{PASSWORD}@127.0.0.1:{database}/postgres", autocommit=True
+        f"postgresql://mlflow:{PASSWORD}@127.0.0.1:{database.port}/postgres", autocommit=True
     ) as connection:
         connection.execute("DROP DATABASE IF EXISTS mlflow WITH (FORCE)")
         connection.execute("CREATE DATABASE mlflow")

@@ -7,25 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hosts import Host, Process, wait_for
-from outcome import assert_nothing_lost
+from hosts import wait_for
+from outcome import GOING_ON_S, assert_nothing_lost, until_it_goes_on
 from processes import until
 from ray_cluster import EVERY, Cluster
 
 from pipeline.cli import INTERRUPTED, USER_ERROR
 
 pytestmark = pytest.mark.cluster
-GOING_ON_S = 60.0  # after a fault, until a trial makes steps elsewhere
 Note = Callable[[str], None]
-
-
-def until_it_goes_on(cluster: Cluster, driver: Process, key: str, lost: Host) -> float:
-    """Seconds until a new attempt at the run has made a step on another host."""
-    start = time.monotonic()
-    wait_for(driver, lambda: cluster.host(key) != lost.name, "another attempt at the trial")
-    step = cluster.step(key)  # the lost host may have gone on until now
-    wait_for(driver, lambda: cluster.step(key) > step, "its first new step")
-    return time.monotonic() - start
 
 
 @pytest.mark.parametrize(
@@ -82,9 +72,7 @@ def test_a_head_that_is_killed_and_started_again(cluster: Cluster, undisturbed: 
     assert driver.wait() == INTERRUPTED, driver.output
     assert "the same command resumes" in driver.output.splitlines()[-1], driver.output
     cluster.hosts["head"].on()
-    cluster.ray_head()
-    for name in cluster.workers:
-        cluster.ray_worker(name)
+    cluster.ray()
     start, attempts = time.monotonic(), cluster.attempts(key)
     again = cluster.sweep(on="w1")
     wait_for(again, lambda: cluster.attempts(key) > attempts, "another attempt at the trial")

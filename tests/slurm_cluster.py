@@ -19,11 +19,11 @@ from processes import PATIENCE_S, free_port, until
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 CONFIGURATION = """
 ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}
 SlurmctldPort={port}
 SlurmUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={socket},cred_expire=5
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdSpoolDir={folder}/spool-%n
@@ -102,11 +102,15 @@ class Job:
         return until(ended, f"the end of the job:\n{self.output}", patience_s)
 
 
+def require_slurm() -> None:
+    if missing := [command for command in NEEDED if not shutil.which(command)]:
+        pytest.skip(f"{', '.join(missing)} not installed (Debian: slurmctld slurmd slurm-client munge)")
+
+
 @contextmanager
 def slurm() -> Iterator[Slurm]:
     """Slurm, ready for jobs; skips the test where Debian's packages are not installed."""
-    if missing := [command for command in NEEDED if not shutil.which(command)]:
-        pytest.skip(f"{', '.join(missing)} not installed (Debian: slurmctld slurmd slurm-client munge)")
+    require_slurm()
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a short path, since a socket lies there
     folder.chmod(0o755)
     (folder / "state").mkdir()
@@ -115,21 +119,17 @@ def slurm() -> Iterator[Slurm]:
         f"NodeName={n} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={free_port()} CPUs=2" for n in names
     ]
     values = {
-        "host": socket.gethostname(),
+        "host": f"{socket.gethostname()}(127.0.0.1)",
+        "socket": folder / "munge.socket",
         "port": free_port(),
         "user": "root",
         "folder": folder,
         "nodes": "\n".join(nodes),
     }
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**values))
-    key = folder / "munge.key"
-    key.touch(mode=0o400)
-    key.write_bytes(os.urandom(1024))
-    munge = [f"--key-file={key}", f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge.pid"]
-    munge += [f"--log-file={folder}/munge.log", f"--seed-file={folder}/munge.seed"]
     try:
         with ExitStack() as stack:
-            stack.enter_context(_running(folder / "munged.out", "munged", "--foreground", "--force", *munge))
+            stack.enter_context(_running(folder / "munged.out", *munged(new_key(folder), folder)))
             until((folder / "munge.socket").exists, "munged")
             conf = ("-f", str(folder / "slurm.conf"))
             stack.enter_context(_running(folder / "slurmctld.out", "slurmctld", "-D", *conf))
@@ -147,6 +147,21 @@ def slurm() -> Iterator[Slurm]:
             subprocess.run(["scancel", "--user=root"], env=cluster.environment, check=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_key(folder: Path) -> Path:
+    """That all of a cluster's munged share."""
+    key = folder / "munge.key"
+    key.touch(mode=0o400)
+    key.write_bytes(os.urandom(1024))
+    return key
+
+
+def munged(key: Path, folder: Path) -> list[str]:
+    """The command of a munged with its files in `folder`."""
+    files = {"key-file": key, **{f"{name}-file": folder / f"munge.{name}" for name in ("pid", "log", "seed")}}
+    options = [f"--{name}={path}" for name, path in files.items()]
+    return ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *options]
 
 
 @contextmanager
