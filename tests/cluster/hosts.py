@@ -35,6 +35,18 @@ mount -t tmpfs -o size=2g tmpfs /dev/shm
 ip link set lo up; echo up; exec sleep infinity
 """
 
+# libfaketime 0.9.10 refuses Python's sleep, which is until a time of the monotonic clock.
+_SLEEP = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *until, struct timespec *left) {
+    return syscall(SYS_clock_nanosleep, clock, flags, until, left) ? errno : 0;
+}
+"""
+
 
 class Process:
     """A command on a host, its output in a file."""
@@ -128,14 +140,15 @@ class Host:
 
     def set_clock(self, ahead_s: int) -> None:
         """Of all that starts here from now on. Files keep the time of the disk, as those of a server of files do."""
-        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-        if library is None:
-            pytest.skip("no clock can be set here without libfaketime (Debian: faketime)")
-        self._clock = {"LD_PRELOAD": str(library), "FAKETIME": f"{ahead_s:+d}", "NO_FAKE_STAT": "1"}
+        library, sleep = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None), self._folder / "sleep.so"
+        if library is None or shutil.which("cc") is None:
+            pytest.skip("no clock can be set here without libfaketime and a C compiler (Debian: faketime, gcc)")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", sleep, "-x", "c", "-"], input=_SLEEP.encode(), check=True)
+        self._clock = {"LD_PRELOAD": f"{sleep} {library}", "FAKETIME": f"{ahead_s:+d}", "NO_FAKE_STAT": "1"}
         self._clock["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
 
     def fill(self) -> None:
-        self._enter(["sh", "-c", "cat /dev/zero > /tmp/full 2> /dev/null || true"])
+        self._enter(["sh", "-c", "cat /dev/zero > /tmp/full; ! echo > /tmp/no-room"], stderr=subprocess.DEVNULL)
 
     def free(self) -> None:
         self._enter(["rm", "/tmp/full"])
@@ -186,8 +199,8 @@ class Host:
                 if pid != self._init and os.readlink(f"/proc/{pid}/ns/pid") == space:
                     os.kill(pid, number)
 
-    def _enter(self, command: Sequence[str]) -> None:
-        subprocess.run([*self._entering(), *command], check=True)
+    def _enter(self, command: Sequence[str], stderr: int | None = None) -> None:
+        subprocess.run([*self._entering(), *command], check=True, stderr=stderr)
 
     def _entering(self) -> list[str]:
         return ["nsenter", f"--target={self._init}", *shlex.split("--net --uts --mount --ipc --pid --")]

@@ -114,7 +114,7 @@ class Cluster:
     def command(
         self, verb: str, *overrides: str, on: str = "head", environment: dict[str, str] | None = None
     ) -> Process:
-        words = [sys.executable, "-m", "pipeline", verb, *TRAINING, "tracking=server", *overrides]
+        words = [sys.executable, "-m", "pipeline", *verb.split(), *TRAINING, "tracking=server", *overrides]
         server = {"MLFLOW_TRACKING_URI": self.servers.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
         return self.hosts[on].start(*words, cwd=self.root, environment={**server, **(environment or {})})
 

@@ -49,7 +49,7 @@ def test_workers_an_hour_ahead_and_behind_one_of_which_is_cut_off(
     seconds = until_it_goes_on(cluster, driver, key, cluster.hosts[name])
     for other in ("w1", "w2"):
         if other != name:
-            status = cluster.command("sweep", "status", on=other).succeed()
+            status = cluster.command("sweep status", on=other).succeed()
             assert ": running for " in status.output and "last sign of life" in status.output, status.output
     driver.succeed()
     assert_nothing_lost(cluster, undisturbed)
