@@ -144,8 +144,8 @@ class Host:
         if library is None or shutil.which("cc") is None:
             pytest.skip("no clock can be set here without libfaketime and a C compiler (Debian: faketime, gcc)")
         subprocess.run(["cc", "-shared", "-fPIC", "-o", sleep, "-x", "c", "-"], input=_SLEEP.encode(), check=True)
-        self._clock = {"LD_PRELOAD": f"{sleep} {library}", "FAKETIME": f"{ahead_s:+d}", "NO_FAKE_STAT": "1"}
-        self._clock["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
+        self.environment |= {"LD_PRELOAD": f"{sleep} {library}", "FAKETIME": f"{ahead_s:+d}", "NO_FAKE_STAT": "1"}
+        self.environment["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
 
     def fill(self) -> None:
         self._enter(["sh", "-c", "cat /dev/zero > /tmp/full; ! echo > /tmp/no-room"], stderr=subprocess.DEVNULL)
