@@ -37,11 +37,14 @@ def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
 
 
-def test_images_are_pinned_by_tag(services: dict[str, Any]) -> None:
-    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
-    images = [service["image"] for service in services.values()] + re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+def test_images_of_other_projects_are_pinned_by_tag_and_digest() -> None:
+    files = "".join(
+        (ROOT / path).read_text() for path in ("docker-compose.yml", "docker/public.yml", "docker/Dockerfile")
+    )
+    images = set(re.findall(r"^ *(?:image:|FROM) (\S+)", files, re.MULTILINE)) - {"resnet-pipeline:0.1.0"}
+    assert {image.split(":")[0] for image in images} == {"postgres", "chrislusf/seaweedfs", "caddy", "python"}
     for image in images:
-        assert re.fullmatch(r"[\w./-]+:(?!latest)\S*\d[^\s@]*(@sha256:[0-9a-f]{64})?", image), image
+        assert re.fullmatch(r"[\w./-]+:(?!latest)[^\s@]*\d[^\s@]*@sha256:[0-9a-f]{64}", image), image
 
 
 @pytest.mark.parametrize("files", [(), PUBLIC])
