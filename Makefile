@@ -26,7 +26,7 @@ test-all: $(INSTALLED)
 
 # Hosts that are cut off, stopped and switched off; needs root for their networks.
 test-cluster: $(INSTALLED)
-	pytest -m cluster tests/cluster --table docs/cluster.md
+	pytest -m "cluster and not slow" tests/cluster --table docs/cluster.md
 
 lint: $(INSTALLED)
 	ruff check .

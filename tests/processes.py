@@ -38,12 +38,12 @@ FORKS.set_forkserver_preload(
 )
 
 
-def until(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+def until(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S, pause_s: float = 0.001) -> Any:
     """The first true value of `holds()`; the test fails when there is none in time."""
     end = time.monotonic() + patience_s
     while not (value := holds()):
         assert time.monotonic() < end, f"waited {patience_s:.0f} s for {what}"
-        time.sleep(0.001)
+        time.sleep(pause_s)
     return value
 
 

@@ -35,6 +35,9 @@ class Recording(Callback, Stopper):
         self._tunes: list[Any] = []  # Tune's own trials
         self._deadline = math.inf
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # see Trials
+
     def on_step_begin(self, iteration: int, trials: list, **_: Any) -> None:
         self._tunes = trials
         self._trials.beat(load)

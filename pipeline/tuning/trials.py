@@ -57,6 +57,10 @@ class Trials:
         self._by_name = {name_of(trial.point): trial for trial in self.all}
         self.settle()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it calls for a state that nobody reads, and a claim on a store cannot be pickled."""
+        return {}
+
     @property
     def left(self) -> list[dict[str, Any]]:
         """Points that are not trained to their end, in order."""

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apart import Apart, hosts_apart
 from hosts import machines
 from processes import Command
 from ray_cluster import PASSWORD, RATES, TRAINING, Cluster, Database, mlflow_servers
 from runs import Workspaces
+from s3 import Store, s3_store
 from table import case_of, write_cases
 
 from benchmarks.servers import NoServerError, postgres_folder
@@ -38,6 +40,20 @@ def without_ray(workspace: Workspaces, database: Database) -> Iterator[Cluster]:
 def cluster(without_ray: Cluster) -> Cluster:
     without_ray.ray()
     return without_ray
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with s3_store(tmp_path) as made:
+        for name, value in made.here.items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
+@pytest.fixture
+def apart(workspace: Workspaces, database: Database, store: Store) -> Iterator[Apart]:
+    with hosts_apart(workspace(), database, store) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from processes import until
 ROOT = Path(__file__).resolve().parents[2]
 SWITCH = f"sw{os.getpid()}"
 NETWORK = f"10.77.{os.getpid() % 250}"
+LOOK_S = 0.2  # a case that looked all the time would take a core from its hosts
 SWITCH_ADDRESS = f"{NETWORK}.1"  # where this machine's own servers are reached, whatever cables are pulled
 
 # Folders below /tmp that all machines see stay where they are; the rest of it is each machine's own.
@@ -233,7 +234,7 @@ def machines(names: Sequence[str], folder: Path) -> Iterator[dict[str, Host]]:
 
 def wait_for(process: Process, holds, what: str, patience_s: float = 300):  # type: ignore[no-untyped-def]
     """The first true value of `holds()`, which must come before the process ends."""
-    value = until(lambda: holds() or (not process.running and "ended"), what, patience_s)
+    value = until(lambda: holds() or (not process.running and "ended"), what, patience_s, LOOK_S)
     assert value != "ended", f"ended before {what}:\n{process.output}"
     return value
 

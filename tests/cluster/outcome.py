@@ -37,13 +37,11 @@ def assert_nothing_lost(cluster: Cluster, undisturbed: Path) -> None:
     assert_tracked(cluster, keys)
 
 
-def assert_tracked(cluster: Cluster, keys: set[str]) -> None:
+def assert_tracked(cluster: Cluster, keys: set[str], experiment: str = "digits") -> None:
     """MLflow has one finished run a key, with all that its journal has and no step twice."""
     mlflow = client(locate(cluster.servers.uri, cluster.root / "mlruns"))
-    experiment = mlflow.get_experiment_by_name("digits").experiment_id
-    runs = {
-        run.data.tags["pipeline.key"]: run for run in mlflow.search_runs([experiment], "tags.`pipeline.kind` = 'train'")
-    }
+    where = [mlflow.get_experiment_by_name(experiment).experiment_id]
+    runs = {run.data.tags["pipeline.key"]: run for run in mlflow.search_runs(where, "tags.`pipeline.kind` = 'train'")}
     assert runs.keys() == keys and {run.info.status for run in runs.values()} == {"FINISHED"}
     for key, run in runs.items():
         for name, values in metrics_in(cluster.root / "runs" / key).items():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hosts import SWITCH_ADDRESS, Host, Process
+from hosts import LOOK_S, SWITCH_ADDRESS, Host, Process
 from processes import free_port, until
 
 from benchmarks.servers import mlflow_server, postgres_serving
@@ -98,7 +98,7 @@ class Cluster:
     def ray_head(self) -> Process:
         options = ["--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false"]
         head = self._node("head", *options)
-        until(lambda: "--block" in head.output, "Ray's head", 60)
+        until(lambda: "--block" in head.output, "Ray's head", 120, LOOK_S)
         return head
 
     def ray_worker(self, name: str) -> Process:
@@ -112,9 +112,14 @@ class Cluster:
         )
 
     def command(
-        self, verb: str, *overrides: str, on: str = "head", environment: dict[str, str] | None = None
+        self,
+        verb: str,
+        *overrides: str,
+        on: str = "head",
+        environment: dict[str, str] | None = None,
+        training: Sequence[str] = TRAINING,
     ) -> Process:
-        words = [sys.executable, "-m", "pipeline", *verb.split(), *TRAINING, "tracking=server", *overrides]
+        words = [sys.executable, "-m", "pipeline", *verb.split(), *training, "tracking=server", *overrides]
         server = {"MLFLOW_TRACKING_URI": self.servers.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
         return self.hosts[on].start(*words, cwd=self.root, environment={**server, **(environment or {})})
 

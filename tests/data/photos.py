@@ -8,15 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from PIL import Image
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-def needs(name: str) -> pytest.MarkDecorator:
-    """Skips a test where the published archive is not beside the checkout."""
-    return pytest.mark.skipif(not (SHARED / name).exists(), reason=f"../shared/data/{name} is not here")
 
 
 def tar(files: dict[str, bytes], extra: tuple[tarfile.TarInfo, ...] = (), mode: str = "w") -> bytes:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photos import SHARED, encoded, needs, noise, shard_names, tar
+from photos import encoded, noise, shard_names, tar
 from PIL import Image
+from published import SHARED, needs
 
 from pipeline.config import DataConfig
 from pipeline.data import preprocess as module

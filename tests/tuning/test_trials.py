@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from pipeline.atomic import write_json
+from pipeline.config import BudgetConfig
 from pipeline.run import RUN
-from pipeline.tuning.resuming import ResumedASHA
+from pipeline.tuning.ending import Ending
+from pipeline.tuning.resuming import Recording, ResumedASHA
 from pipeline.tuning.space import POINT
 from pipeline.tuning.state import NAME, About, read
 from pipeline.tuning.trials import Trials
@@ -194,3 +198,10 @@ def test_asha_decides_after_an_interruption_as_without_one(tmp_path: Path) -> No
     assert [sorted(rung.values()) for _, rung in resumed._brackets[0]._rungs] == [
         sorted(rung.values()) for _, rung in whole._brackets[0]._rungs
     ]
+
+
+def test_tune_can_pickle_what_it_calls_though_a_claim_cannot_be_pickled(tmp_path: Path) -> None:
+    trials = Trials(tmp_path / "sweep", POINTS, tmp_path / "runs", require=threading.Lock().locked)
+    ending = Ending(BudgetConfig(), trials, storage=f"file://{tmp_path}/storage")
+    for called in (Recording(trials, ending, patient=True), ResumedASHA(trials, time_attr="epoch")):
+        assert cloudpickle.dumps(called)
