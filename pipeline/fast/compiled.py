@@ -65,7 +65,13 @@ def _compiler() -> str:
 
 
 def compiles(
-    setting: bool | str, net: nn.Module, shape: tuple[int, ...], precision: str, device: torch.device, steps: int
+    setting: bool | str,
+    net: nn.Module,
+    shape: tuple[int, ...],
+    precision: str,
+    device: torch.device,
+    steps: int,
+    earlier: bool | None = None,
 ) -> bool:
     """Whether to compile `net` for `steps` more steps on batches of `shape` (B, C, H, W).
 
@@ -75,28 +81,38 @@ def compiles(
     Args:
         setting: trainer.compile: true, false or auto.
         precision: fp32, tf32 or bf16.
+        earlier: whether the training's first steps were compiled, if it goes on. auto then is the same, so that the last
+            bits of its weights do not depend on where it was interrupted.
     """
     if setting != "auto":
         return bool(setting)
+    if earlier is False:
+        return False
     if not compiler_exists():
         print("trainer.compile=auto: no C++ compiler, so steps stay plain", file=sys.stderr)
         return False
     key = _key(net, shape, precision, device)
     convolutions = sum(isinstance(module, nn.Conv2d) for module in net.modules())
     worth_s = WORTH * COMPILING_S * convolutions
-    if key in (timings := _timings()):
+    if not earlier and key in (timings := _timings()):
         timed = Steps(**timings[key])
         return steps * timed.plain_s > worth_s and timed.compiled_s < timed.plain_s
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         plain = _step(deepcopy(net), shape, precision, device)
         plain()  # chooses kernels
-        if steps * _timed(plain, 3, device) <= worth_s:
+        if not earlier and steps * _timed(plain, 3, device) <= worth_s:
             return False
-        print("trainer.compile=auto: timing plain and compiled steps, once for this net and machine", file=sys.stderr)
         copy = deepcopy(net)
         compile_net(copy)
+        compiled = _step(copy, shape, precision, device)
         try:
-            timed = _measured(plain, _step(copy, shape, precision, device), device)
+            if earlier:
+                compiled()
+                return True
+            print(
+                "trainer.compile=auto: timing plain and compiled steps, once for this net and machine", file=sys.stderr
+            )
+            timed = _measured(plain, compiled, device)
         except Exception as error:  # of many kinds: no header files, no folder for the code, no name of the user
             print(
                 f"trainer.compile=auto: steps stay plain, for torch.compile fails here ({_reason(error)})",

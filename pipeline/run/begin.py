@@ -34,6 +34,9 @@ class Beginning:
     finished: Net | None  # the record of a run that is not to be trained
     checkpoint: Path | None  # on rank zero's disk
     step: int  # of the checkpoint, 0 without one
+    compiled: bool | None = (
+        None  # whether the steps before the checkpoint were; None without one, and for several ranks
+    )
 
 
 @contextmanager
@@ -76,7 +79,7 @@ def _beginning(run: Run, tags: dict[str, str], asked: Callable[[], bool], owner:
     checkpoint = resumable(run.folder, run.key)
     if checkpoint is None and run.config.start.checkpoint:
         checkpoint = take_over(run.config, run.folder, run.key, attempt.require)
-    return Beginning(run, attempt, None, checkpoint, _step_of(checkpoint))
+    return Beginning(run, attempt, None, checkpoint, *_state_of(checkpoint))
 
 
 def _told(here: Beginning) -> dict[str, Any]:
@@ -110,5 +113,8 @@ def _follow(config: Config, store: Path, ranks: Launched) -> Beginning:
     return Beginning(run, Attempt(run), finished, checkpoint, told["step"])
 
 
-def _step_of(checkpoint: Path | None) -> int:
-    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["global_step"] if checkpoint else 0
+def _state_of(checkpoint: Path | None) -> tuple[int, bool | None]:
+    if checkpoint is None:
+        return 0, None
+    content = torch.load(checkpoint, "cpu", weights_only=True, mmap=True)
+    return content["global_step"], content["classifier"].get("compiled")

@@ -97,7 +97,7 @@ def _trained(
     recorder = Recorder(attempt, run.net, Growth(model), report)
     trainer = _trainer(attempt, [recorder, GracefulStop(recorder.save_last, asked)], ranks)
     attempt.step = attempt.first_step = beginning.step
-    classifier = _classifier(run, model, attempt, attempt.step)
+    classifier = _classifier(beginning, model)
     complete = _train(trainer, classifier, data, recorder, beginning)
     return attempt.close(recorder.result(complete))
 
@@ -114,24 +114,26 @@ def _initial(run: Run) -> torch.nn.Module:
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
-def _classifier(run: Run, model: torch.nn.Module, attempt: Attempt, first_step: int) -> Classifier:
+def _classifier(beginning: Beginning, model: torch.nn.Module) -> Classifier:
     """The module to train, its net compiled if trainer.compile says so."""
-    config = run.config
-    compiled = _compiles(run, model, config.recipe.max_steps - first_step)
+    config = beginning.run.config
+    compiled = _compiles(beginning, model)
     if compiled:
         compile_net(model)
-        attempt.tag({COMPILED_TAG: "true"})
+        beginning.attempt.tag({COMPILED_TAG: "true"})
     return Classifier(model, config.recipe, _calls(config, compiled), config.seed, config.start.backbone_lr)
 
 
-def _compiles(run: Run, model: torch.nn.Module, steps: int) -> bool:
+def _compiles(beginning: Beginning, model: torch.nn.Module) -> bool:
     """What trainer.compile comes to. auto is false for several ranks, which would disturb each other's timings."""
-    trainer, side = run.config.trainer, run.config.recipe.augment.crop
+    run = beginning.run
+    trainer, recipe = run.config.trainer, run.config.recipe
     if trainer.compile == "auto" and trainer.world_size > 1:
         return False
-    shape = (run.config.recipe.batch_size // trainer.world_size, run.manifest.channels, side, side)
+    shape = (recipe.batch_size // trainer.world_size, run.manifest.channels, recipe.augment.crop, recipe.augment.crop)
     device = torch.device("cuda" if uses_cuda(trainer.accelerator) else "cpu")
-    return compiles(trainer.compile, model, shape, run.precision, device, steps)
+    steps = recipe.max_steps - beginning.step
+    return compiles(trainer.compile, model, shape, run.precision, device, steps, beginning.compiled)
 
 
 def _calls(config: Config, compiled: bool) -> Calls:

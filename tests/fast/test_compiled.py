@@ -73,6 +73,16 @@ def test_a_short_training_is_neither_measured_nor_compiled(net: nn.Module, monke
     assert not compiles("auto", net, SHAPE, "fp32", CPU, 50)  # known to be faster, and still not worth compiling
 
 
+def test_a_training_that_goes_on_is_compiled_or_not_as_it_began(
+    net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = measuring(monkeypatch, Steps(1.0, 0.1))
+    assert not compiles("auto", net, SHAPE, "fp32", CPU, LONG, earlier=False)
+    monkeypatch.setattr(compiled, "compile_net", lambda net: None)
+    assert compiles("auto", net, SHAPE, "fp32", CPU, 50, earlier=True)
+    assert len(left) == 1
+
+
 def test_measuring_changes_neither_the_net_nor_the_random_numbers(
     net: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,16 @@ def test_a_training_that_a_scheduler_stopped_is_whole_and_can_go_on(workspace: W
     assert_same_training(root, reference)
 
 
+def test_whether_steps_are_compiled_is_decided_once_for_a_training(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, decided = workspace(), []
+    monkeypatch.setattr("pipeline.run.fit.compiles", lambda *asked: bool(decided.append(asked[-1])))
+    train(root, report=no_more)
+    train(root)
+    assert decided == [None, False]
+
+
 @pytest.mark.parametrize(
     ("recorded", "processors"),
     [

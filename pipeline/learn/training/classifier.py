@@ -230,7 +230,7 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = torch.as_tensor(self.all_gather(self._sums)).reshape(-1, 4).cpu()  # a row a rank
         state = {"warming": self.warming, "plateau": asdict(self.plateau), "checked": asdict(self._checked)}
-        checkpoint["classifier"] = {**state, "sums": sums}
+        checkpoint["classifier"] = {**state, "sums": sums, "compiled": self._calls.compiled}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["classifier"]
