@@ -13,7 +13,7 @@ from ray.tune import Callback
 
 from pipeline.errors import printable
 from pipeline.progress import Progress, progress
-from pipeline.tuning.draining import Preempted
+from pipeline.tuning.draining import Preempted, is_lost
 from pipeline.tuning.space import chosen
 
 WAITING_S = 60.0  # between lines that say so
@@ -114,13 +114,9 @@ def failure(trial: Any) -> Failure:
     path = trial.error_file
     text = Path(path).read_text(errors="replace").strip() if path and Path(path).exists() else ""
     lines, hosts = text.splitlines(), re.findall(r"\bip(?:=|: )([\w.:-]+)", text)
-    lost = (
-        re.search(r"its node has died|node was terminated|NodeDiedError|ActorUnavailableError|[Pp]reempted", text)
-        is not None
-    )
     why = printable(lines[-1].strip()) if lines else "Ray gave no reason"
     host = hosts[-1] if hosts else _last_host(trial)
-    return Failure(why.split(f"{Preempted.__name__}: ")[-1], host, lost, Preempted.__name__ in why)
+    return Failure(why.split(f"{Preempted.__name__}: ")[-1], host, is_lost(text), Preempted.__name__ in why)
 
 
 def _last_host(trial: Any) -> str:

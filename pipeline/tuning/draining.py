@@ -1,7 +1,8 @@
-"""Ray's notice that a machine will go: spot machines, `ray drain-node`, and autoscalers before they take one away."""
+"""Machines that go: with Ray's notice (spot machines, `ray drain-node`, autoscalers), and without."""
 
 from __future__ import annotations
 
+import re
 import time
 
 LOOK_S = 1.0  # between questions to the cluster
@@ -9,6 +10,14 @@ LOOK_S = 1.0  # between questions to the cluster
 
 class Preempted(Exception):  # noqa: N818 (the trial did nothing wrong)
     """A trial left a machine that is drained; Tune starts it again on another one."""
+
+
+def is_lost(error: str) -> bool:
+    """Whether Ray's text says that a machine was lost, and whatever ran there did nothing wrong."""
+    return (
+        re.search(r"its node has died|node was terminated|NodeDiedError|ActorUnavailableError|[Pp]reempted", error)
+        is not None
+    )
 
 
 class Draining:

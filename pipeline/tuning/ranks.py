@@ -29,7 +29,7 @@ from pipeline.run.stop import Interrupted
 from pipeline.storage.stores import put_store, store_at_hand
 from pipeline.tracking.location import PARENT_TAG, first_line, locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side
-from pipeline.tuning.draining import Draining
+from pipeline.tuning.draining import Draining, is_lost
 
 
 def fit_on_ray(
@@ -38,8 +38,8 @@ def fit_on_ray(
     """`fit` with one Ray Train worker per rank, on the running Ray or on the cluster of cluster.address (RAY_ADDRESS).
 
     Each rank takes a CPU, or a GPU where the cluster has any and trainer.accelerator allows it. A worker that dies is
-    retried cluster.max_failures times, and the run resumes from its own last checkpoint, with trainer.elastic on as many workers
-    as there are. Inside a trial each validation is reported to Ray Tune.
+    retried cluster.max_failures times, one whose machine is lost or drained without end; the run resumes from its own last
+    checkpoint, with trainer.elastic on as many workers as there are. Inside a trial each validation is reported to Ray Tune.
 
     Args:
         on_finished: called instead of training if the run was finished before.
@@ -118,7 +118,11 @@ def _outcome(trainer: Callable[[], Any], run: Run, failures: int = 0) -> str | N
     from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
     try:
-        return trainer().fit().return_value
+        ended = trainer().fit().return_value
+        if why := ended.get("drained"):  # no failure, so that it is not counted as one
+            print(f"run {run.key}: {why}; it goes on on other machines", file=sys.stderr)
+            return _outcome(trainer, run, failures)
+        return ended.get("diverged")
     except ControllerError as error:
         # A rank was lost while the ranks started. Ray Train itself retries only some of the ways in which that shows.
         if failures == run.config.cluster.max_failures:
@@ -130,6 +134,10 @@ def _outcome(trainer: Callable[[], Any], run: Run, failures: int = 0) -> str | N
         end_cut_off(run.folder, run.config.cluster.storage, run.location)
         raise Interrupted(f"run {run.key} was stopped; its last checkpoint is kept") from None
     except TrainingFailedError as error:
+        # Ray Train has started the ranks again as often as cluster.max_failures allows, and counts lost machines, too.
+        if any(is_lost(str(failure)) for failure in getattr(error, "worker_failures", {}).values()):
+            print(f"run {run.key}: the machine of a rank was lost; it goes on on other machines", file=sys.stderr)
+            return _outcome(trainer, run, failures)
         for failure in getattr(error, "worker_failures", {}).values():
             if isinstance(cause := getattr(failure, "_base_exc", failure), PipelineError):
                 raise PipelineError(str(cause)) from None
@@ -159,8 +167,13 @@ def reported(validated: Validated, epoch_steps: int) -> dict[str, Any]:
     return {"epoch": epoch, "step": validated.step, "key": validated.key, "best/err1": best, **validated.metrics}
 
 
-def _rank(work: dict[str, Any]) -> str | None:
-    """Trains as one rank, inside a Ray Train worker. Returns why the loss diverged: after an exception Ray would retry."""
+def _rank(work: dict[str, Any]) -> dict[str, str]:
+    """Trains as one rank, inside a Ray Train worker.
+
+    Returns:
+        "diverged": why the loss diverged, or "drained": why the ranks left before the end; both would be retried as failures
+        of the ranks if they were exceptions. Empty after the last step.
+    """
     from ray import train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
@@ -170,7 +183,7 @@ def _rank(work: dict[str, Any]) -> str | None:
     if config.trainer.elastic:
         there = replace(config.trainer, devices=1, num_nodes=train.get_context().get_world_size())
         config = replace(config, trainer=there)
-    steps = epoch_steps(config, store)
+    steps, draining = epoch_steps(config, store), Draining()
     ddp = RayDDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not config.trainer.sync_batchnorm)
     try:
         fit(
@@ -178,13 +191,15 @@ def _rank(work: dict[str, Any]) -> str | None:
             store,
             tags=work["tags"],
             report=lambda validated: train.report(reported(validated, steps)),
-            asked=Draining(),
+            asked=draining,
             launched=Launched(ddp, (RayLightningEnvironment(),), _meeting()),  # `ddp` as `fit` makes its own
             owner=work["owner"],
         )
     except DivergedError as error:  # on all ranks
-        return str(error)
-    return None
+        return {"diverged": str(error)}
+    except Interrupted as error:  # on all ranks, whichever's machine is drained; signals do not reach Ray's workers
+        return {"drained": f"{draining.why or 'the machine of another rank is drained'}; {error}"}
+    return {}
 
 
 def _meeting() -> Meeting:

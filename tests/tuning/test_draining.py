@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from processes import Command, execute, until
-from runs import metrics_in
+from runs import events, last_step, metrics_in, run_folder
 
 from pipeline.atomic import read_json
 from pipeline.tuning import draining
@@ -35,6 +35,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             yield made
         finally:
             made.shutdown()
+
+
+def drain(cluster: Any, node: Any) -> None:
+    ray = str(Path(sys.executable).with_name("ray"))
+    words = [ray, "drain-node", "--address", cluster.address, "--node-id", node.node_id]
+    words += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"]
+    words += ["--deadline-remaining-seconds", "120"]
+    subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 def test_a_machine_is_drained_once_the_cluster_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,11 +92,7 @@ def test_a_trial_moves_from_a_drained_machine_and_makes_no_step_twice(workspace:
     assert sweep.running, sweep.output
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    drain = ["drain-node", "--address", cluster.address, "--node-id", spot.node_id]
-    drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"]
-    drain += ["--deadline-remaining-seconds", "120"]
-    ray = str(Path(sys.executable).with_name("ray"))
-    subprocess.run([ray, *drain], check=True, capture_output=True, timeout=PATIENCE_S)
+    drain(cluster, spot)
     assert sweep.wait(PATIENCE_S) == 0, sweep.output
     assert "was moved from its machine" in sweep.output and "is drained and goes in" in sweep.output, sweep.output
     (folder,) = {path.parent for path in (root / "runs").glob("*/last.ckpt")}
@@ -96,3 +100,29 @@ def test_a_trial_moves_from_a_drained_machine_and_makes_no_step_twice(workspace:
     assert (run["status"], run["step"]) == ("finished", 2000) and steps == list(range(1, 2001))
     begun = [json.loads(line)["event"] for line in (folder / "journal.jsonl").read_text().splitlines()]
     assert begun.count("begin") == 2
+
+
+@pytest.mark.slow
+def test_ranks_leave_a_drained_machine_which_is_no_failure(workspace: Any, cluster: Any) -> None:
+    root, spot = workspace(), cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    training = Command(
+        root,
+        *("-m", "pipeline", "train", "model.depth=8", "recipe.max_steps=1000", "trainer.accelerator=cpu"),
+        *("trainer.launcher=ray", "trainer.num_nodes=2", "trainer.threads=1", "trainer.log_every_steps=1"),
+        *("trainer.val_every_epochs=50", "tracking.system_metrics_every_s=0"),
+        *("cluster.max_failures=0", f"cluster.address={cluster.address}"),
+        target=execute,
+    )
+    until(lambda: last_step(root) > 50 or not training.running, "steps", PATIENCE_S)
+    assert training.running, training.output
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    drain(cluster, spot)
+    assert training.wait(PATIENCE_S) == 0, training.output
+    assert "drained" in training.output and "it goes on on other machines" in training.output, training.output
+    folder = run_folder(root)
+    run, steps = read_json(folder / "run.json"), sorted(metrics_in(folder)["train/loss"])
+    assert (run["status"], run["step"]) == ("finished", 1000) and steps == list(range(1, 1001))
+    assert [event["event"] for event in events(root)].count("begin") == 2
