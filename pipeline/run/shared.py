@@ -95,18 +95,19 @@ class _SharedClaim(Claim):
         self.keeper.push()
 
     def kept(self) -> int | None:
-        return self.keeper.copy.kept
+        return self.keeper.kept
 
 
 class _Keeper:
     """Keeps a copy up to date from a thread, until `close`, which waits for the store.
 
     Attributes:
+        kept: bytes of the journal that a later attempt finds.
         failed: why the copy is not up to date; None if it is, or if it is another attempt's by now.
     """
 
     def __init__(self, copy: Copy, claim: Claim) -> None:
-        self.copy, self.failed = copy, None
+        self.copy, self.kept, self.failed = copy, copy.stored, None
         self._claim, self._lock, self._over = claim, threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="copy-of-run")
         self._thread.start()
@@ -119,6 +120,9 @@ class _Keeper:
             try:
                 self._claim.require()
                 self.copy.push()
+                # An attempt that entered meanwhile may have read the list before; one that enters from now on reads this one.
+                if self.kept != self.copy.stored and self._claim.board.latest() == self._claim.number:
+                    self.kept = self.copy.stored
                 self.failed = None
             except TakenOver:
                 self.failed = None

@@ -38,7 +38,7 @@ class Copy:
     """The copy below `objects`, for the attempt of this number.
 
     Attributes:
-        kept: bytes of the journal that the store has.
+        stored: bytes of the journal that the list has.
     """
 
     def __init__(self, folder: Path, objects: Objects, number: int) -> None:
@@ -46,7 +46,7 @@ class Copy:
         self._seen: dict[str, tuple[int, int]] = {}  # file -> size and time of writing as of the last `push`
         self._files: dict[str, dict[str, Any]] = {}
         self._first = True
-        self.kept = 0
+        self.stored = 0
 
     def push(self) -> bool:
         """Brings the copy up to date; false if it was. The journal comes last, so that it covers the checkpoint.
@@ -71,7 +71,7 @@ class Copy:
         if self._first:
             self._remove_earlier()
         self._seen, self._files, self._first = now, files, False
-        self.kept = files.get(JOURNAL, {}).get("size", 0)
+        self.stored = files.get(JOURNAL, {}).get("size", 0)
         return True
 
     def _uploaded(self, name: str) -> dict[str, Any] | None:
@@ -89,7 +89,7 @@ class Copy:
     def pull(self) -> bool:
         """Makes the folder's files those of the store's newest copy; false if the store has none, or they are."""
         stored = pulled(self._folder, self._objects, lambda number: number < self._number)
-        self.kept = (self._folder / JOURNAL).stat().st_size if stored and (self._folder / JOURNAL).exists() else 0
+        self.stored = (self._folder / JOURNAL).stat().st_size if stored and (self._folder / JOURNAL).exists() else 0
         return stored
 
     def _note(self, files: dict[str, dict[str, Any]]) -> None:

@@ -10,12 +10,14 @@ import pytest
 from processes import Command, until
 from runs import TINY, Workspaces, assert_same_training, assert_tracked_as, events, run_folder, train
 
-from pipeline.run import claim
+from pipeline.run import claim, shared
 from pipeline.run.claim import TakenOver, claimed
+from pipeline.run.shared import held, objects_of
 from pipeline.storage.board import ObjectBoard
 from pipeline.storage.copy import LIST
 from pipeline.storage.notes import has_note, leave_note
 from pipeline.storage.objects import Objects
+from pipeline.tracking.journal import NAME as JOURNAL
 
 INTERRUPTED = 75
 OFTEN = "trainer.checkpoint_every_steps=5"
@@ -72,6 +74,24 @@ def test_of_attempts_that_enter_at_the_same_time_one_owns_the_run(tmp_path: Path
         until(lambda: newer.entry.latest() > newer.number, "a look at the board")
         with pytest.raises(TakenOver):
             newer.require()
+
+
+def test_what_is_stored_after_another_attempt_has_entered_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine was cut off; its copy gets through when its cable is back, before it looks at the board."""
+    monkeypatch.setattr(claim, "SIGN_S", 60.0)
+    monkeypatch.setattr(shared, "PUSH_S", 60.0)
+    folder, storage = tmp_path / "here" / "0123456789ab", f"file://{tmp_path}/store"
+    folder.mkdir(parents=True)
+    with held(folder, storage) as own:
+        (folder / JOURNAL).write_text("old\n")
+        own.secure()
+        assert own.kept() == 4
+        assert ObjectBoard(objects_of(storage, folder)).enter(own.number, b"{}")
+        (folder / JOURNAL).write_text("old\nnew\n")
+        own.secure()
+        assert own.kept() == 4
 
 
 def test_notes_reach_every_machine(tmp_path: Path) -> None:

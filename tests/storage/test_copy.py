@@ -32,7 +32,7 @@ def test_another_machine_gets_what_was_pushed_and_only_changes_are_sent(objects:
     before = objects.list()
     folder_of(here, last_ckpt="step 2", journal_jsonl="a\nb\n")
     assert not is_stored(here, objects)
-    assert copy.push() and copy.kept == 4 == (here / JOURNAL).stat().st_size
+    assert copy.push() and copy.stored == 4 == (here / JOURNAL).stat().st_size
     after = objects.list()
     assert sum("best" in name for name in before.keys() & after.keys()) == 1
     assert len(after) == 4, after  # nothing of before is left
