@@ -152,16 +152,20 @@ def _room(place: str) -> int:
         return FULL_BYTES
 
 
+def package() -> str:
+    """This project's name and version."""
+    try:
+        return f"resnet-pipeline {version('resnet-pipeline')}"
+    except PackageNotFoundError:  # a folder of code that nobody installed
+        return "resnet-pipeline"
+
+
 def _place(error: BaseException) -> str:
     """Version, kind of error, and the line of this project where it arose."""
-    try:
-        package = f"resnet-pipeline {version('resnet-pipeline')}"
-    except PackageNotFoundError:
-        package = "resnet-pipeline"
     home = Path(__file__).resolve().parent
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if home in Path(frame.filename).parents]
     line = f" in {Path(own[-1].filename).relative_to(home.parent)}, line {own[-1].lineno}" if own else ""
-    return f"{package}, {type(error).__name__}{line}"
+    return f"{package()}, {type(error).__name__}{line}"
 
 
 def _print(verb: str, text: str) -> None:

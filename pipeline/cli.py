@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.border import INTERRUPTED, MACHINE, USER_ERROR, report
+from pipeline.border import INTERRUPTED, MACHINE, USER_ERROR, package, report
 from pipeline.credentials import RedactingFormatter
 from pipeline.errors import MissingError, PipelineError, printable, running
 from pipeline.parent import dvc_arguments, end_with_dvc
@@ -35,6 +35,7 @@ VERBS = {
     "summary": "print members, ensemble and the report's path",
     "publish": "add this result to results/ and to the README's table",
     "serve": "answer HTTP requests with the registered ensemble",
+    "keys": "explain the configuration: `pipeline keys recipe`, `pipeline keys trainer.compile`, or all of it",
     "sync": "make MLflow have all that the journals hold; restore runs that were deleted there",
 }
 ACTIONS = {  # words after a verb, with the module of pipeline.stages that has the function of that name
@@ -49,6 +50,9 @@ ACTIONS = {  # words after a verb, with the module of pipeline.stages that has t
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb. Returns the exit status, which `pipeline.border` lists."""
     options, overrides = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    if options.version:
+        print(package())
+        return 0
     if options.help or options.verb is None:
         print(_help(options.verb))
         return 0 if options.help else USER_ERROR
@@ -91,13 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--cfg", choices=["job"])
     parser.add_argument("--debug", action="store_true")
+    parser.add_argument("--version", action="store_true")
     return parser
 
 
 def _words(verb: str, arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The words that follow a verb of ACTIONS, and what is left: overrides and unknown options."""
+    """The words that follow a verb of ACTIONS or keys, and what is left: overrides and unknown options."""
     first = next((at for at, word in enumerate(arguments) if "=" in word or word[:1] in "-~"), len(arguments))
-    return (arguments[:first], arguments[first:]) if verb in ACTIONS else ([], arguments)
+    return (arguments[:first], arguments[first:]) if verb in (*ACTIONS, "keys") else ([], arguments)
 
 
 def _function(verb: str, words: list[str]) -> Callable[..., None]:
@@ -126,6 +131,9 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
     unknown = [o for o in overrides if o.startswith("-")]
     if unknown:
         raise PipelineError(f"unknown option {printable(unknown[0])}; see `pipeline {options.verb} --help`")
+    if options.verb == "keys":  # of any clone, with any values
+        importlib.import_module("pipeline.stages.keys").show([*words, *overrides])
+        return 0
     root = _root()
     _require_own_code(root, options.verb, overrides if options.config is None else ["--config", str(options.config)])
     config = from_dict(_values(options, overrides, root))
@@ -208,6 +216,7 @@ def _help(verb: str | None) -> str:
         "  --cfg job      print the composed configuration and stop",
         "  --config FILE  read a composed configuration (composed.yaml) instead of conf/, params.yaml and overrides",
         "  --debug        print tracebacks",
+        "  --version      print the version",
         "",
         "choices:",
     ]

@@ -41,6 +41,7 @@ class ModelConfig(Section):
 
     section: ClassVar[str] = "model"
 
+    # cifar and imagenet: the paper's residual and plain nets (Sec. 4.2, Table 1); the others are its predecessors.
     family: Literal[
         "cifar",
         "imagenet",

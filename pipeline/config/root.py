@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from pipeline.config.model import LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig, family_defaults
 from pipeline.config.section import Section, Seed, require, shown
-from pipeline.config.space import typed_space
+from pipeline.config.space import no_key, typed_space
 from pipeline.config.stages import (
     DataConfig,
     EnsembleConfig,
@@ -31,8 +31,10 @@ _NO_KEYS = ("Config", "bool")  # in pydantic's places of errors
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section):
+    """The whole configuration."""
+
     choices: dict[str, str] = field(default_factory=dict)  # the files of conf/ that it was composed of, by group
-    seed: Seed = 0
+    seed: Seed = 0  # of first weights, order of images and augmentation
     data: DataConfig
     model: ModelConfig
     recipe: RecipeConfig
@@ -214,7 +216,7 @@ def _sentence(key: str, error: Any) -> str:
     if error["type"] == "value_error":
         return "\n".join(printable(line, LONGEST) for line in str(error["ctx"]["error"]).splitlines())
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument", "invalid_key"):
-        return f"{key} is no key of the configuration; see `pipeline train --cfg job` for the keys"
+        return f"{key} {no_key(key)}"
     if error["type"].startswith("missing"):
         return f"{key} has no value; set it in conf/ or on the command line ({key}=...)"
     quotes = ", in quotes" if error["type"] == "string_type" and not isinstance(error["input"], dict | list) else ""

@@ -20,6 +20,14 @@ def kind_of(root: type, key: str) -> Any:
     return None if isinstance(kind, type) and is_dataclass(kind) else kind
 
 
+def no_key(key: str) -> str:
+    """The end of a sentence about a text that is no key."""
+    from pipeline.config.reference import similar
+
+    alike = similar(key)
+    return f"is no key of the configuration{f' (did you mean {alike}?)' if alike else ''}; `pipeline keys` lists all"
+
+
 def typed_space(root: type, space: Any, name: str) -> Any:
     """`space`, called `name`, with every value as its key's type: `1e-3`, a text in YAML 1.1, as a number.
 
@@ -33,9 +41,7 @@ def typed_space(root: type, space: Any, name: str) -> Any:
 
 def _typed_values(root: type, key: str, values: Any, name: str) -> Any:
     if kind_of(root, key) is None:
-        raise PipelineError(
-            f"{name} names {printable(key)}, which is no key of the configuration; see `pipeline train --cfg job` for the keys"
-        )
+        raise PipelineError(f"{name} names {printable(key)}, which {no_key(key)}")
     if isinstance(values, list) and values:
         return [_typed(root, key, value, name) for value in values]
     if not isinstance(values, dict) or len(values) != 1 or not _two(values):

@@ -20,17 +20,18 @@ class DataConfig(Section):
     section: ClassVar[str] = "data"
 
     name: str  # of the data set, its folders and its models in MLflow
+    # What is read: a data set by its name, or the class folders of data.path.
     source: Literal["digits", "cifar10", "cifar100", "folder", "imagenet"] = "folder"
     path: str = ""  # folder or archive that the user supplies (folder, imagenet); "" otherwise
     mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
-    format: Literal["arrays", "shards"] = "arrays"
+    format: Literal["arrays", "shards"] = "arrays"  # arrays: small images of one size; shards: JPEGs of any size
     image_size: Pixels = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
     num_test: Count = 0  # digits: images that are tested, stratified by class; 0 where a test set is published
     num_val: Positive = 500  # images carved from train for validation, stratified by class
     num_train: Count = 0  # images of the split that are trained on, stratified by class; 0 for all
-    split_seed: Seed = 0
+    split_seed: Seed = 0  # draws the validation images
     split: Literal["holdout", "full"] = "holdout"  # full: train on every training image, no validation, no selection
-    skip_corrupt: bool = False
+    skip_corrupt: bool = False  # leave out images that cannot be decoded; false: refuse the data set and name them
     workers: Threads = 0  # parallel decoders; 0 means one per CPU core
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
@@ -70,6 +71,9 @@ class EnsembleConfig(Section):
 
     section: ClassVar[str] = "ensemble"
 
+    # best_per_depth: the best run of each net; deepest_twice: two of the deepest net, as in the paper; one_net: seeds of the best
+    # net; top_k: the best of any kind; greedy: whichever helps most, again and again; snapshots: of the best run with snapshots;
+    # listed: those of ensemble.members.
     selection: Literal["best_per_depth", "deepest_twice", "one_net", "top_k", "greedy", "snapshots", "listed"] = (
         "best_per_depth"
     )
@@ -114,7 +118,7 @@ class ServeConfig(Section):
     section: ClassVar[str] = "serve"
 
     host: str = "127.0.0.1"  # whoever reaches it may ask: no password
-    port: Annotated[int, Range(1, 65535)] = 5001
+    port: Annotated[int, Range(1, 65535)] = 5001  # TCP
     max_bytes: Positive = 16 * 2**20  # of a request; JSON of small lists takes 20 times as much memory
     max_images: Positive = 256  # of a request
     max_connections: Annotated[int, Range(2, 65535)] = 32  # at once; others get 503
@@ -136,5 +140,5 @@ class PathsConfig(Section):
 
     section: ClassVar[str] = "paths"
 
-    runs: str = "runs"
-    mlruns: str = "mlruns"
+    runs: str = "runs"  # a folder for each training: checkpoints, weights, journal
+    mlruns: str = "mlruns"  # MLflow's SQLite store and artifacts, unless tracking.uri names a server

@@ -63,7 +63,7 @@ class SweepConfig(Section):
     # Config key -> list of values, or {uniform|loguniform: [low, high]}; or a list of such grids, for ranges that depend on
     # other values.
     space: dict[str, Any] | list[dict[str, Any]]
-    search: SearchConfig | None = None
+    search: SearchConfig | None = None  # a sweep before this one, whose best values its trials take
     # grid: each combination of the lists; tpe: what Optuna's TPE suggests; pbt: population based training over recipe.lr.
     searcher: Literal["grid", "tpe", "pbt"] = "grid"
     num_samples: Positive = 1  # grid: draws from the ranges for each combination; tpe: trials
@@ -72,9 +72,8 @@ class SweepConfig(Section):
     reduction_factor: Count = 0  # the scheduler keeps 1 of this many at each rung; 0 runs every trial to its end
     population: Annotated[int, Range(2, 4096)] = 8  # pbt: members, each with a seed of its own from `seed` on
     interval_steps: Count = 0  # pbt: steps after which the worst members copy the best; a divisor of recipe.max_steps
-    quantile: Annotated[float, Range(0, 0.5, above=True)] = (
-        0.25  # pbt: share of the members that copy, and that are copied
-    )
+    # pbt: share of the members that copy, and of those that are copied.
+    quantile: Annotated[float, Range(0, 0.5, above=True)] = 0.25
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
     def check(self) -> None:
@@ -136,10 +135,10 @@ class ClusterConfig(Section):
     section: ClassVar[str] = "cluster"
 
     address: str = ""  # of a running Ray cluster, auto for the one of this machine; "" starts Ray on this machine
-    storage: str = (
-        ""  # URL of a store on which machines share runs and data (s3://bucket/folder); "": paths.runs is shared
-    )
-    cpus_per_trial: Few = 1
+    # URL of a store on which machines share runs and data (s3://bucket/folder); "": paths.runs is shared
+    storage: str = ""
+    cpus_per_trial: Few = 1  # CPUs that Ray sets aside for a trial, and its threads unless trainer.threads says more
+    # GPUs, or a share of one; 0: one where trainer.accelerator takes GPUs
     gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
     max_concurrent: Count = 0  # 0: as resources allow
     max_failures: Count = 2  # of a trial itself; above 0, lost machines do not count

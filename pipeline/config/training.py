@@ -54,13 +54,14 @@ class AugmentConfig(Section):
 
     section: ClassVar[str] = "recipe.augment"
 
+    # pad_crop: for arrays (Sec. 4.2); scale_jitter: for shards, the paper's (Sec. 3.4); random_resized_crop: GoogLeNet's.
     kind: Literal["pad_crop", "random_resized_crop", "scale_jitter"] = "pad_crop"
     crop: Pixels  # side in pixels of the square that the net sees; by default the side of small images
     padding: NoPixels = 4  # pad_crop: pixels added on each side
     pad_with: Literal["mean", "black"] = "mean"  # pad_crop: zeros after the mean is subtracted, or before
-    flip: bool = True
+    flip: bool = True  # half of the images are mirrored
     min_side: NoPixels = 0  # scale_jitter: shorter side drawn from [min_side, max_side]
-    max_side: NoPixels = 0
+    max_side: NoPixels = 0  # scale_jitter: see min_side
     pca_std: NoRate = 0.0  # shards: colour shift along the pixels' principal axes, AlexNet's is 0.1; 0 for none
     test_side: NoPixels = 0  # shards: shorter side before the centre crop of a test image
 
@@ -90,26 +91,26 @@ class RecipeConfig(Section):
     section: ClassVar[str] = "recipe"
 
     batch_size: Positive = 128  # global, over all ranks
-    max_steps: Positive = 64000
-    lr: Rate = 0.1
-    schedule: Literal["multistep", "plateau", "one_cycle", "cosine"] = "multistep"
+    max_steps: Positive = 64000  # steps of the whole training
+    lr: Rate = 0.1  # learning rate, before the schedule lowers it
+    schedule: Literal["multistep", "plateau", "one_cycle", "cosine"] = "multistep"  # of the learning rate
     milestones: list[Positive] = field(default_factory=list)  # multistep: lr is divided by 10 at each
     plateau_patience: Count = 0  # plateau: lr is divided by 10 after this many epochs without a lower validation error
-    plateau_margin: PartialShare = 0.0  # ... lower by this fraction of the images
+    plateau_margin: PartialShare = 0.0  # plateau: how much lower the error must be, as a fraction of the images
     warmup_lr: NoRate = 0.0  # multistep, plateau: used at first; 0 for no warm-up
-    warmup_until_err: Share = 0.8  # ... until the training error over check_every_steps is below this fraction
+    warmup_until_err: Share = 0.8  # warm-up ends when the training error over check_every_steps is below this
     check_every_steps: Positive = 50  # steps between checks of training error (warm-up) and loss (divergence)
     warmup_fraction: PartialShare = 0.0  # one_cycle, cosine: share of max_steps, or of a cycle, spent rising to lr
     cycles: Positive = 1  # cosine: number of cycles; of several, each leaves a snapshot of the weights
     small_side: NoPixels = 0  # training images are shrunk to this side at first, in pixels; 0 for never
-    small_fraction: Share = 0.0  # ... for this share of max_steps
-    momentum: PartialShare = 0.9
-    nesterov: bool = False
+    small_fraction: Share = 0.0  # share of max_steps with images of small_side
+    momentum: PartialShare = 0.9  # of SGD and Muon
+    nesterov: bool = False  # whether the momentum is Nesterov's
     muon_lr: NoRate = 0.0  # peak for hidden convolutions, which Muon then optimises; 0 for SGD everywhere
     weight_decay: NoRate = 1e-4  # for the weights that SGD optimises
     decay_norm: bool = False  # whether batch norm's scale and shift decay too
-    label_smoothing: PartialShare = 0.0
-    # See `pipeline.learn.input.normalization`.
+    label_smoothing: PartialShare = 0.0  # share of each target that is spread over all classes
+    # What is subtracted and divided by, see `pipeline.learn.input.normalization`; the paper's is per_pixel_mean.
     normalize: Literal["per_pixel_mean", "channel", "imagenet", "cifar10_public", "cifar100_public", "half", "unit"] = (
         "per_pixel_mean"
     )
@@ -170,21 +171,21 @@ class TrainerConfig(Section):
 
     section: ClassVar[str] = "trainer"
 
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"  # auto: a GPU where there is one
     devices: Few = 1  # ranks a node
-    num_nodes: Few = 1
+    num_nodes: Few = 1  # machines
     # What starts the ranks: Lightning as subprocesses, torchrun, Slurm's srun, or Ray on its cluster.
     launcher: Literal["lightning", "torchrun", "slurm", "ray"] = "lightning"
     elastic: bool = False  # torchrun, ray: train on fewer ranks while some are lost, on all when they are back
     timeout_s: Seconds = 60.0  # that a rank waits for another one; longer for nets whose checkpoints take long to write
     threads: Threads = 0  # torch threads a rank; 0 leaves torch's choice
-    channels_last: bool = True
+    channels_last: bool = True  # weights and images in NHWC memory
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: if measured to be faster
     steps_per_call: Count = 0  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU
     cuda_graphs: bool = False  # on one GPU, replay steps as CUDA graphs
     sync_batchnorm: bool = True  # statistics over the global batch; false: per rank, as the paper's GPUs did
-    val_every_epochs: Positive = 1
-    log_every_steps: Positive = 50
+    val_every_epochs: Positive = 1  # between validations; the last step is always validated
+    log_every_steps: Positive = 50  # between points of the curves of a training
     checkpoint_every_steps: Count = 0  # between checkpoints inside an epoch; 0 for none but at its end
 
     def check(self) -> None:
