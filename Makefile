@@ -35,6 +35,8 @@ lint: $(INSTALLED)
 
 # MLflow's pages over the local store, for this machine alone. Paths are relative, as those above may hold any character.
 ui: $(INSTALLED)
+	@python -c 'import socket, sys; s = socket.socket(); sys.exit(s.connect_ex(("127.0.0.1", $(PORT))) == 0 and \
+		f"port {$(PORT)} is in use; end what listens there, or choose another port: make ui PORT={$(PORT) + 1}")'
 	@echo "http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true mlflow server \
 		--backend-store-uri sqlite:///mlruns/mlflow.db --default-artifact-root mlruns/artifacts --host 127.0.0.1 --port $(PORT)

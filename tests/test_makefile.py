@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,15 @@ def test_mlflows_pages_are_served_below_an_odd_path(checkout: Path, mlflow_datab
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(20)
+
+
+def test_a_port_that_is_in_use_is_one_sentence(checkout: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(["make", "ui", f"PORT={port}"], cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"port {port} is in use; ") and f"make ui PORT={port + 1}\n" in done.stderr
+    assert not (checkout / "mlruns").exists()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ GET / says what an image is and what the limits are. Whatever is refused gets a 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,6 +42,23 @@ def server(model: Any, name: str, serve: ServeConfig) -> uvicorn.Server:
         log_level="warning",
     )
     return uvicorn.Server(config)
+
+
+def listening(serve: ServeConfig) -> socket.socket:
+    """The socket on which requests arrive, for `uvicorn.Server.run`.
+
+    Raises:
+        PipelineError: the port is in use, or the host is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in serve.host else socket.AF_INET
+    try:
+        return socket.create_server((serve.host, serve.port), family=family)
+    except OSError as error:
+        other = serve.port + 1 if serve.port < 65535 else 5001
+        raise PipelineError(
+            f"serve.host={printable(serve.host)} and serve.port={serve.port}: {printable(error.strerror or error)}; "
+            f"end what listens there, or choose another port (override: serve.port={other}) or an address of this machine"
+        ) from None
 
 
 def application(model: Any, name: str, serve: ServeConfig) -> Starlette:

@@ -14,5 +14,6 @@ def run(config: Config, workspace: Workspace) -> None:
     location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
     require_answer(location, "the registered ensemble is in MLflow")
     model, version = models.load(location, name)
+    listening = server.listening(config.serve)
     print(f"{name} version {version} at http://{config.serve.host}:{config.serve.port}/invocations", flush=True)
-    server.server(model, f"{name} version {version}", config.serve).run()
+    server.server(model, f"{name} version {version}", config.serve).run(sockets=[listening])

@@ -19,8 +19,8 @@ from tiny_world import CLASSES, SIDE, choose, val_average, val_pixels
 from pipeline.compose import compose
 from pipeline.config import ServeConfig, from_dict
 from pipeline.ensemble.build import build_ensemble
-from pipeline.ensemble.server import server
-from pipeline.errors import MissingError
+from pipeline.ensemble.server import listening, server
+from pipeline.errors import MissingError, PipelineError
 from pipeline.stages import serve
 from pipeline.tracking import models
 from pipeline.workspace import Workspace
@@ -103,3 +103,12 @@ def test_a_body_without_a_length_is_read_no_further_than_the_limit(served):
         for _ in range(MOST_BYTES // 0x4000 + 1):
             client.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
         assert client.recv(64).startswith(b"HTTP/1.1 413")
+
+
+def test_a_port_in_use_and_an_address_of_another_machine_are_one_sentence() -> None:
+    with listening(ServeConfig(port=free_port())) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(PipelineError, match=rf"serve.port={port}: Address already in use.*serve.port={port + 1}"):
+            listening(ServeConfig(port=port))
+    with pytest.raises(PipelineError, match=r"serve\.host=192\.0\.2\.1 and serve\.port="):
+        listening(ServeConfig(host="192.0.2.1"))
