@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(package())
         return 0
     if options.help or options.verb is None:
-        print(_help(options.verb))
+        print(_help(options.verb, options.config_dir))
         return 0 if options.help else USER_ERROR
     end_with_dvc()
     handler = logging.StreamHandler(sys.stderr)
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     words, overrides = _words(options.verb, overrides)
     try:
-        with running(overrides if options.config is None else ["--config", str(options.config)]):
+        with running(_given(options, overrides)):
             status = _run(options, words, overrides)
         sys.stdout.flush()  # here a full disk or a closed pipe can still be reported
         return status
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("verb", nargs="?", choices=VERBS)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--config-dir", type=Path)
     parser.add_argument("--cfg", choices=["job"])
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--version", action="store_true")
@@ -126,16 +127,17 @@ def _function(verb: str, words: list[str]) -> Callable[..., None]:
 def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) -> int:
     from pipeline.anchor import anchor
     from pipeline.config import from_dict
+    from pipeline.options import unknown as unknown_option
     from pipeline.workspace import Workspace
 
     unknown = [o for o in overrides if o.startswith("-")]
     if unknown:
-        raise PipelineError(f"unknown option {printable(unknown[0])}; see `pipeline {options.verb} --help`")
+        raise PipelineError(unknown_option(unknown[0], options.verb, [o for o in overrides if not o.startswith("-")]))
     if options.verb == "keys":  # of any clone, with any values
         importlib.import_module("pipeline.stages.keys").show([*words, *overrides])
         return 0
     root = _root()
-    _require_own_code(root, options.verb, overrides if options.config is None else ["--config", str(options.config)])
+    _require_own_code(root, options.verb, _given(options, overrides))
     config = from_dict(_values(options, overrides, root))
     if options.cfg:
         import yaml
@@ -149,6 +151,13 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
     return 0
 
 
+def _given(options: argparse.Namespace, overrides: list[str]) -> list[str]:
+    """The words that decide the configuration."""
+    if options.config is not None:
+        return ["--config", str(options.config)]
+    return [*overrides, *(["--config-dir", str(options.config_dir)] if options.config_dir else [])]
+
+
 def _values(options: argparse.Namespace, overrides: list[str], root: Path) -> dict[str, Any]:
     from pipeline.compose import compose, require_no_lost_value
     from pipeline.documents import read_mapping
@@ -156,10 +165,10 @@ def _values(options: argparse.Namespace, overrides: list[str], root: Path) -> di
     if options.config is None:
         if options.verb == "compose":
             require_no_lost_value(dvc_arguments())
-        return compose(root, overrides)
-    if overrides:
+        return compose(root, overrides, options.config_dir)
+    if overrides or options.config_dir:
         raise PipelineError(
-            f"--config {options.config} is already composed and takes no overrides; leave out one of the two"
+            f"--config {options.config} is already composed and takes no overrides or --config-dir; leave out one of the two"
         )
     remedy = "`pipeline compose` writes composed.yaml anew, from conf/ and params.yaml"
     if not (values := read_mapping(options.config, remedy)):
@@ -203,32 +212,33 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")  # data.split=full
 
 
-def _help(verb: str | None) -> str:
+def _help(verb: str | None, own: Path | None) -> str:
     actions: dict[str, str] = {}
     for name in VERBS if verb is None else [verb]:
         actions[name] = VERBS[name]
         actions |= {f"{name} {word}": about for word, (_, about) in ACTIONS.get(name, {}).items()}
     lines = [
-        "usage: pipeline VERB [key=value ...] [--config FILE] [--cfg job] [--debug]",
+        "usage: pipeline VERB [key=value ...] [--config-dir DIR | --config FILE] [--cfg job] [--debug]",
         "",
         *(f"  {name:<13} {text}" for name, text in actions.items()),
         "",
-        "  --cfg job      print the composed configuration and stop",
-        "  --config FILE  read a composed configuration (composed.yaml) instead of conf/, params.yaml and overrides",
-        "  --debug        print tracebacks",
-        "  --version      print the version",
+        "  --cfg job         print the composed configuration and stop",
+        "  --config-dir DIR  add files of your own to the choices: DIR/data/*.yaml, DIR/recipe/*.yaml and so on",
+        "  --config FILE     read a composed configuration (composed.yaml) instead of conf/, params.yaml and overrides",
+        "  --debug           print tracebacks",
+        "  --version         print the version",
         "",
         "choices:",
     ]
     try:
         from pipeline.compose import choices
 
-        lines += [f"  {group}={'|'.join(names)}" for group, names in choices(_root()).items()]
+        lines += [f"  {group}={'|'.join(names)}" for group, names in choices(_root(), own).items()]
     except FileNotFoundError as error:
         lines.append(f"  ({error})")
     lines += [
         "",
-        "single values: model.depth=56 recipe.lr=0.05 trainer.devices=2 seed=1; all keys: pipeline train --cfg job",
+        "single values: model.depth=56 recipe.lr=0.05 trainer.devices=2 seed=1; all keys: pipeline keys",
     ]
     return "\n".join(lines)
 

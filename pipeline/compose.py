@@ -8,6 +8,7 @@ the command line in Hydra's grammar.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -32,23 +33,28 @@ _MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a literal value while int
 Choices = dict[str, str]
 
 
-def compose(root: Path, overrides: list[str]) -> dict[str, Any]:
+def compose(root: Path, overrides: list[str], own: Path | None = None) -> dict[str, Any]:
     """Values of the configuration, Hydra's choices under `choices`; paths are still relative and nothing is checked.
 
     Args:
         root: holds conf/ and params.yaml.
         overrides: as on the command line; they win over params.yaml.
+        own: a folder with further files for the groups of conf/.
 
     Raises:
         PipelineError: Hydra refuses a choice or a value, or params.yaml has the wrong form.
     """
     picked, values = _from_params(root / "params.yaml")
     chosen, given = _from_command_line(overrides)
-    return compose_conf(root, picked | chosen, values, given)
+    return compose_conf(root, picked | chosen, values, given, own)
 
 
 def compose_conf(
-    root: Path, chosen: Choices, literal: dict[str, Any] | None = None, given: dict[str, Any] | None = None
+    root: Path,
+    chosen: Choices,
+    literal: dict[str, Any] | None = None,
+    given: dict[str, Any] | None = None,
+    own: Path | None = None,
 ) -> dict[str, Any]:
     """As `compose`, from choices and values by dotted key. `given` wins; interpolations in `literal` are not resolved."""
     from hydra.errors import HydraException
@@ -57,7 +63,7 @@ def compose_conf(
 
     from pipeline.config import defaults
 
-    composed, choices = _composed(root, chosen)
+    composed, choices = _composed(root, chosen, own)
     literals = list((literal or {}).values())
     marked = {key: f"\ue000{index}\ue001" for index, key in enumerate(literal or {})}
     try:
@@ -72,7 +78,7 @@ def compose_conf(
     return {**values, "choices": choices}
 
 
-def _composed(root: Path, chosen: Choices) -> tuple[Any, Choices]:
+def _composed(root: Path, chosen: Choices, own: Path | None) -> tuple[Any, Choices]:
     """What the chosen files of conf/ come to, and all choices, those that conf/ makes itself included."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -80,13 +86,16 @@ def _composed(root: Path, chosen: Choices) -> tuple[Any, Choices]:
 
     folder = root / "conf"
     check_files(folder)
+    if own is not None:
+        _check_own(folder, own)
     for group, name in chosen.items():
-        if name not in (files := choices(root)[group]):
+        if name not in (files := choices(root, own)[group]):
             file = f"conf/{group}/{printable(name)}.yaml"
             raise PipelineError(f"{group}={printable(name)}: there is no {file}; choose one of {', '.join(files)}")
     try:
         with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
             words = [f"{group}={name}" for group, name in chosen.items()]
+            words += [f"hydra.searchpath=['file://{own.resolve()}']"] if own else []
             composed = hydra_compose("config", words, return_hydra_config=True)
         OmegaConf.set_struct(composed, False)
         made = {group: composed.hydra.runtime.choices[group] for group in GROUPS}
@@ -98,13 +107,33 @@ def _composed(root: Path, chosen: Choices) -> tuple[Any, Choices]:
     return composed, made
 
 
-def choices(root: Path) -> dict[str, list[str]]:
-    """What `data=`, `recipe=`, `model=` and so on accept: files of conf/, or the values of a section's main key."""
+def _check_own(conf: Path, own: Path) -> None:
+    """Raises PipelineError unless the folder holds files for the groups of conf/ alone, under names of their own."""
+    if not own.is_dir():
+        raise PipelineError(
+            f"--config-dir {printable(own)} is no folder; name one with files such as data/birds.yaml in it"
+        )
+    check_files(own)
+    for path in sorted(own.rglob("*.yaml")):
+        name = path.relative_to(own)
+        if name.parent.name not in GROUPS or len(name.parts) != 2:
+            raise PipelineError(
+                f"--config-dir {printable(own)} holds {printable(name)}; its files lie in {', '.join(f'{g}/' for g in GROUPS)}"
+            )
+        if (conf / name).exists():
+            raise PipelineError(
+                f"{printable(path)} has the name of a file of conf/; rename it, so that a choice has one meaning"
+            )
+
+
+def choices(root: Path, own: Path | None = None) -> dict[str, list[str]]:
+    """What `data=`, `recipe=`, `model=` and so on accept: files of conf/ and `own`, or the values of a section's main key."""
     from typing import get_args, get_type_hints
 
     def allowed(group: str) -> list[str]:
         if group in GROUPS:
-            return sorted(path.stem for path in (root / "conf" / group).glob("*.yaml"))
+            folders = (root / "conf", *([own] if own else []))
+            return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
         return list(get_args(get_type_hints(get_type_hints(Config)[group])[SHORT[group]]))
 
     return {group: allowed(group) for group in CHOICES}
@@ -202,10 +231,32 @@ def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
             key, value = parsed.key_or_group, parsed.value()
         except (HydraException, RecursionError, ValueError) as error:
             raise PipelineError(f"{printable(override)}: {first_lines(error)}") from None
+        if parsed.is_sweep_override() and "." in key:
+            raise PipelineError(f"{printable(override)}: give a key one value, or run `{as_sweep(overrides)}`")
         if parsed.is_delete() or parsed.is_sweep_override():
             raise PipelineError(f"{printable(override)}: give a key one value (override: {key}=...)")
         _choose(key, value, chosen, values)
     return chosen, values
+
+
+def as_sweep(overrides: Sequence[str]) -> str:
+    """The command that trains each combination of overrides such as `model.depth=20,32`."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    space, others = [], []
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+            varied = parsed.is_sweep_override() and not parsed.is_delete() and "." in parsed.key_or_group
+        except (HydraException, RecursionError, ValueError):
+            continue
+        if varied:
+            space.append(f"{parsed.key_or_group}:[{','.join(map(str, parsed.sweep_iterator()))}]")
+        elif not override.startswith("-"):
+            others.append(override)
+    given = ",".join(space) or "model.depth:[20,32],recipe.lr:[0.1,0.05]"
+    return shlex.join(["pipeline", "sweep", f"sweep.space={{{given}}}", *others])
 
 
 def _unmarked(value: Any, literals: list[Any]) -> Any:

@@ -41,6 +41,12 @@ def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
     [
         (["train", "model.depth=21"], "model.depth=21 is not 6n+2"),
         (["train", "--fast"], "unknown option --fast"),
+        (
+            ["train", "--multirun", "model.depth=20,32", "seed=1"],
+            "run `pipeline sweep 'sweep.space={model.depth:[20,32]}' seed=1`",
+        ),
+        (["train", "model.depth=20,32"], "or run `pipeline sweep 'sweep.space={model.depth:[20,32]}'`"),
+        (["train", "--info"], "--info is Hydra's; here `pipeline keys` explains each key"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml is missing; `pipeline compose` writes composed.yaml"),
         (["train", "--config", "params.yaml", "seed=1"], "takes no overrides"),
         (["preprocess"], "data"),

@@ -11,9 +11,10 @@ import yaml
 from imports import ROOT
 
 from pipeline.anchor import anchor
-from pipeline.compose import compose, require_no_lost_value
+from pipeline.compose import choices, compose, require_no_lost_value
 from pipeline.config import from_dict
 from pipeline.documents import read_mapping
+from pipeline.errors import PipelineError
 from pipeline.stages import compose as compose_stage
 from pipeline.workspace import Workspace
 
@@ -188,3 +189,19 @@ def test_a_conf_file_of_the_wrong_form_is_refused(tmp_path):
     (root / "conf" / "recipe" / "digits.yaml").write_text("lr: [")
     with pytest.raises(ValueError, match="while parsing"):
         compose(root, [])
+
+
+def test_a_folder_of_ones_own_adds_files_to_the_choices(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "recipe").mkdir(parents=True)
+    (own / "recipe" / "mine.yaml").write_text("defaults: [digits, _self_]\nlr: 0.07\n")
+    assert compose(ROOT, ["recipe=mine"], own)["recipe"]["lr"] == 0.07
+    assert "mine" in choices(ROOT, own)["recipe"] and "mine" not in choices(ROOT)["recipe"]
+    (own / "recipe" / "mine.yaml").rename(own / "recipe" / "digits.yaml")
+    with pytest.raises(PipelineError, match=r"own/recipe/digits\.yaml has the name of a file of conf/; rename it"):
+        compose(ROOT, [], own)
+    (own / "recipe" / "digits.yaml").rename(own / "config.yaml")
+    with pytest.raises(PipelineError, match=r"holds config\.yaml; its files lie in data/, recipe/, "):
+        compose(ROOT, [], own)
+    with pytest.raises(PipelineError, match=r"--config-dir \S+/none is no folder"):
+        compose(ROOT, [], tmp_path / "none")
