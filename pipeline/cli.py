@@ -36,6 +36,7 @@ VERBS = {
     "publish": "add this result to results/ and to the README's table",
     "serve": "answer HTTP requests with the registered ensemble",
     "keys": "explain the configuration: `pipeline keys recipe`, `pipeline keys trainer.compile`, or all of it",
+    "completion": "print the script that completes words in a shell: bash, zsh or fish",
     "sync": "make MLflow have all that the journals hold; restore runs that were deleted there",
 }
 ACTIONS = {  # words after a verb, with the module of pipeline.stages that has the function of that name
@@ -101,9 +102,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _words(verb: str, arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The words that follow a verb of ACTIONS or keys, and what is left: overrides and unknown options."""
+    """The words that follow a verb of ACTIONS, keys or completion, and what is left: overrides and unknown options."""
     first = next((at for at, word in enumerate(arguments) if "=" in word or word[:1] in "-~"), len(arguments))
-    return (arguments[:first], arguments[first:]) if verb in (*ACTIONS, "keys") else ([], arguments)
+    return (arguments[:first], arguments[first:]) if verb in (*ACTIONS, "keys", "completion") else ([], arguments)
 
 
 def _function(verb: str, words: list[str]) -> Callable[..., None]:
@@ -137,6 +138,13 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
         importlib.import_module("pipeline.stages.keys").show([*words, *overrides])
         return 0
     root = _root()
+    if options.verb == "completion":
+        from pipeline.compose import choices
+
+        importlib.import_module("pipeline.stages.completion").show(
+            words, VERBS, ACTIONS, choices(root, options.config_dir)
+        )
+        return 0
     _require_own_code(root, options.verb, _given(options, overrides))
     config = from_dict(_values(options, overrides, root))
     if options.cfg:

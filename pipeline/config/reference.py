@@ -27,6 +27,7 @@ class Key:
     kind: str  # its values, in words
     default: str  # as YAML writes it; "" where the data set or another key decides
     meaning: str
+    choices: tuple[str, ...] = ()  # all of its values, where they are few
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,13 @@ def parts(section: type = Config, name: str = "") -> Iterator[Part]:
     """The section, then those inside it, in the order of the configuration."""
     hints, comments = kinds(section), _comments(section)
     own = [
-        Key(f"{name}{entry.name}", _kind(hints[entry.name]), _default(entry), comments.get(entry.name, ""))
+        Key(
+            f"{name}{entry.name}",
+            _kind(hints[entry.name]),
+            _default(entry),
+            comments.get(entry.name, ""),
+            _choices(hints[entry.name]),
+        )
         for entry in fields(section)
         if not is_dataclass(hints[entry.name])
     ]
@@ -70,6 +77,18 @@ def _kind(kind: Any) -> str:
     if origin is list:
         return f"list: {_kind(inner[0])}"
     return _WORDS.get(kind, "keys and values")
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is bool:
+        return "true", "false"
+    if origin is Literal:
+        return tuple(map(str, inner))
+    if origin in (Union, types.UnionType):
+        each = [_choices(part) for part in inner]
+        return tuple(value for values in each for value in values) if all(each) else ()
+    return ()
 
 
 def _span(limit: Range) -> str:
