@@ -49,5 +49,5 @@ def test_a_store_of_objects_that(mode: str, apart: Apart, store: Store, undistur
     driver.succeed()
     apart.bring()
     assert_nothing_lost(apart, undisturbed)
-    refused = f", which refused {store.errors} requests," if store.errors else ""
+    refused = f", which refused {store.errors} requests" if store.errors else ""
     figures(f"for {away:.0f} s{refused}: all as undisturbed")
