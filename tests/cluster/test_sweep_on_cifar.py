@@ -15,7 +15,7 @@ from runs import Workspaces, assert_same_run
 
 from pipeline.atomic import read_json
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs("cifar10")]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs("cifar10.tgz")]
 EVERY = 25  # steps between checkpoints
 DATA = ("data=cifar10", f"data.mirror={SHARED}")
 TRAINING = (
