@@ -19,7 +19,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, needs("cifar10.tgz")]
 EVERY = 25  # steps between checkpoints
 DATA = ("data=cifar10", f"data.mirror={SHARED}")
 TRAINING = (
-    *(*DATA, "data.num_train=6400", "recipe.max_steps=200", "trainer.accelerator=cpu", "trainer.threads=1"),
+    *(
+        *DATA,
+        "data.num_train=6400",
+        "recipe.max_steps=200",
+        "recipe.milestones=[100,150]",
+        "trainer.accelerator=cpu",
+        "trainer.threads=1",
+    ),
     *("trainer.val_every_epochs=1", "trainer.log_every_steps=10", f"trainer.checkpoint_every_steps={EVERY}"),
     "trainer.compile=false",
 )
