@@ -104,9 +104,11 @@ def _or(words: list[str]) -> str:
 
 
 def _default(entry: Field[Any]) -> str:
-    if entry.default is MISSING and entry.default_factory is MISSING:
+    value = entry.default
+    if value is MISSING and entry.default_factory is MISSING:
         return ""
-    value = entry.default if entry.default is not MISSING else entry.default_factory()  # type: ignore[misc]
+    if entry.default_factory is not MISSING:
+        value = entry.default_factory()
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return "''" if value == "" else str(value)
