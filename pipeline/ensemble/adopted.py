@@ -19,6 +19,7 @@ from pipeline.evaluation.errors import top_k_error
 from pipeline.learn.models import build_model
 from pipeline.record import Net
 from pipeline.run.claim import claimed
+from pipeline.run.inputs import input_of
 from pipeline.run.run import Run
 from pipeline.run.start import Start, starting_point
 from pipeline.run.weights import BEST, save_weights
@@ -67,7 +68,7 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     with claimed(folder):
         built = build_model(config.model, net.num_classes, net.in_channels)
         start.load_into(built, head=True)
-        save_weights(built, folder / BEST, net)
+        save_weights(built, folder / BEST, net, input=input_of(source.store, net))
         images = validation_images(source.store)
         probabilities = source.probabilities(folder / BEST, images)
         err1, err5 = (top_k_error(probabilities, images.labels, k) for k in (1, 5))

@@ -6,7 +6,7 @@ The served model shares this module with evaluation. M nets, N images, K classes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,13 +16,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pipeline.config.model import ModelConfig
 from pipeline.errors import PipelineError
+from pipeline.learn.models import build_model
 from pipeline.learn.training.precision import float32_products
 
 Probabilities = NDArray[np.floating]  # (N, K), rows sum to 1
 
 COLDEST, HOTTEST = 0.05, 20.0
 HALVINGS = 30  # of the range's logarithm: down to the last digit of a float32
+
+
+def trained(model: ModelConfig, num_classes: int, in_channels: int, state: Mapping[str, Tensor]) -> nn.Module:
+    """The net with these weights, in evaluation mode.
+
+    Raises:
+        RuntimeError: weights of another net.
+    """
+    with torch.device("meta"):  # no memory, no random numbers: the weights are given
+        net = build_model(model, num_classes, in_channels)
+    net.load_state_dict(state, assign=True)
+    return net.eval()
 
 
 def ready(net: nn.Module, device: torch.device) -> nn.Module:

@@ -19,11 +19,10 @@ from safetensors.torch import load_file
 
 from pipeline.atomic import read_json, sha256
 from pipeline.config.model import ModelConfig
-from pipeline.ensemble.forward import average, class_probabilities, ready, tempered
+from pipeline.ensemble.forward import average, class_probabilities, ready, tempered, trained
 from pipeline.ensemble.pixels import BYTES, pixels_of
 from pipeline.errors import DamagedError, PipelineError
 from pipeline.learn.input.augment import PadCrop
-from pipeline.learn.models import build_model
 
 DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; the others are weights by hash
 REMEDY = "delete this version of the model in MLflow and run `pipeline ensemble`, which registers it again"
@@ -36,17 +35,18 @@ class EnsembleModel(PythonModel):
     def load_context(self, context: Any) -> None:
         description = read_json(context.artifacts[DESCRIPTION], REMEDY)
         self.classes, self.shape = tuple(description["classes"]), tuple(description["shape"])
+        self.resize = description["resize"]  # see `pipeline.run.inputs.Resize`
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._weights = [member["weight"] for member in description["members"]]
         self._temperatures = [member["temperature"] for member in description["members"]]
         self._nets, self._inputs = [], []
         for member in description["members"]:
-            net = build_model(ModelConfig(**member["model"]), member["num_classes"], member["in_channels"])
             weights = context.artifacts[member["checkpoint_sha256"]]
             if sha256(weights) != member["checkpoint_sha256"]:
                 raise DamagedError(f"{weights} is damaged; {REMEDY}")
-            net.load_state_dict(load_file(weights))
-            self._nets.append(ready(net.eval(), self._device))
+            state = {name: tensor for name, tensor in load_file(weights).items() if name not in description["beside"]}
+            net = trained(ModelConfig(**member["model"]), member["num_classes"], member["in_channels"], state)
+            self._nets.append(ready(net, self._device))
             statistics = description["statistics"][member["statistics"]]
             mean, std = (torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std"))
             self._inputs.append(PadCrop(mean, std, padding=0, flip=False).to(self._device))

@@ -25,11 +25,10 @@ from torch.optim.swa_utils import update_bn
 from pipeline.atomic import replacing, sha256
 from pipeline.config import NO_GLOBAL_POOL, EvaluationConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
-from pipeline.ensemble.forward import class_probabilities, ready
+from pipeline.ensemble.forward import class_probabilities, ready, trained
 from pipeline.errors import PipelineError
 from pipeline.learn.input.batches import ArrayBatches, ShardBatches, batches_of
 from pipeline.learn.input.loader import EvalLoader, TrainLoader
-from pipeline.learn.models import build_model
 from pipeline.learn.training.precision import float32_products
 from pipeline.progress import progress
 from pipeline.record import Net
@@ -47,7 +46,7 @@ DIGEST = hashlib.sha256().digest_size
 BATCH = 250  # images in a forward pass; with more, a CPU's cache does not hold them from layer to layer
 _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides the probabilities beside the training code.
-_CODE = ("ensemble/forward.py", "ensemble/predictions.py", "run/weights.py")
+_CODE = ("ensemble/forward.py", "ensemble/predictions.py", "run/inputs.py", "run/weights.py")
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _name(checkpoint: str, images: Images) -> str:
     return f"{checkpoint[:16]}-{data[:16]}-{view}-{code}.npy"
 
 
-def load_net(weights: Path, content_hash: str) -> tuple[nn.Module, Net]:
+def net_of_store(weights: Path, content_hash: str) -> tuple[nn.Module, Net]:
     """A trained net in evaluation mode, and its record.
 
     Raises:
@@ -161,10 +160,7 @@ def load_net(weights: Path, content_hash: str) -> tuple[nn.Module, Net]:
             f"{weights} was trained on data {record.data[:12]}, the store holds {content_hash[:12]}; "
             "train it again on the present store"
         )
-    with torch.device("meta"):  # no memory, no random numbers: the file has the weights
-        net = build_model(record.model, record.num_classes, record.in_channels)
-    net.load_state_dict(state, assign=True)
-    return net.eval(), record
+    return trained(record.model, record.num_classes, record.in_channels, state), record
 
 
 def finished(
@@ -179,7 +175,7 @@ def finished(
 
 
 def _forward(weights: Path, images: Images, device: torch.device, workers: int) -> NDArray[np.float32]:
-    net, record = load_net(weights, images.store.manifest.content_hash)
+    net, record = net_of_store(weights, images.store.manifest.content_hash)
     batches, indices, kind = images.batches(record, workers), images.indices, images.evaluation.views
     title = f"{images.which} images, {record.name} {record.key}"
     if images.evaluation.batchnorm == "averaged":

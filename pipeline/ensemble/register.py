@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.atomic import write_json
-from pipeline.config import AugmentConfig
-from pipeline.data.store import ArrayRecords, Statistics, Store
+from pipeline.data.store import ArrayRecords, Store
 from pipeline.ensemble.members import SPLIT, weights_file
 from pipeline.ensemble.pixels import BYTES
 from pipeline.ensemble.predictions import Images
 from pipeline.errors import PipelineError
-from pipeline.learn.input.augment import mean_of_crops
-from pipeline.learn.input.normalization import channel_constants
 from pipeline.record import Net
+from pipeline.run.inputs import TENSORS, input_of, resize_of
 from pipeline.tracking import models
 from pipeline.tracking.location import Location
 
 SERVED = "served.json"
-FORM = 4  # of the served model; raised when it changes, so that the same members get a new version
+FORM = 5  # of the served model; raised when it changes, so that the same members get a new version
 NEEDS = (
     "mlflow",
     "numpy",
@@ -81,16 +79,14 @@ def _description(store: Store, members: list[Net]) -> dict[str, Any]:
     """What `model.EnsembleModel` reads; means have the shape (H, W, C) or (1, 1, C), floats survive JSON exactly."""
     statistics = {}
     for net in members:
-        measured = store.statistics(net.split)
-        pixel = net.normalize == "per_pixel_mean"
-        mean, std = channel_constants("channel" if pixel else net.normalize, measured)
-        mean = _pixel_mean(store, measured, net.augment) if pixel else mean[None, None]
-        std = np.ones_like(std) if pixel else std
-        statistics[_normalization(net)] = {"mean": mean.tolist(), "std": std.tolist()}
+        taken = input_of(store, net)
+        statistics[_normalization(net)] = {"mean": taken.mean.tolist(), "std": taken.std.tolist()}
     return {
         "data": store.manifest.name,
         "content_hash": store.manifest.content_hash,
         "classes": list(store.manifest.classes),
+        "beside": TENSORS,  # what files of weights hold beside the weights
+        "resize": asdict(resize_of(store, members[0])),
         "statistics": statistics,
         "members": [
             {
@@ -110,15 +106,6 @@ def _description(store: Store, members: list[Net]) -> dict[str, Any]:
 def _normalization(net: Net) -> str:
     """Names the statistics that a net's images are normalised with; each split has its own."""
     return net.normalize if net.split == SPLIT else f"{net.normalize} of {net.split}"
-
-
-def _pixel_mean(store: Store, statistics: Statistics, augment: AugmentConfig) -> np.ndarray:
-    """(H, W, C) mean of the model's input: a whole small image, or a crop."""
-    assert statistics.pixel_mean is not None  # a net was trained with it
-    if store.manifest.format == "arrays":
-        return statistics.pixel_mean
-    mean = mean_of_crops(torch.from_numpy(statistics.pixel_mean), augment.test_side, augment.crop)
-    return mean.permute(1, 2, 0).numpy()
 
 
 def _example(images: Images, members: list[Net]) -> np.ndarray:

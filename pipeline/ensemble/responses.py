@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.data.splits import evenly
-from pipeline.ensemble.predictions import Images, finished, load_net
+from pipeline.ensemble.predictions import Images, finished, net_of_store
 from pipeline.errors import PipelineError
 from pipeline.learn.input.loader import EvalLoader
 from pipeline.learn.models import build_model
@@ -84,9 +84,9 @@ def responses_of(
     None for a net without such layers; no first responses where the training did not start from the seed's weights.
 
     Raises:
-        PipelineError: as `load_net`.
+        PipelineError: as `net_of_store`.
     """
-    net, record = load_net(weights, images.store.manifest.content_hash)
+    net, record = net_of_store(weights, images.store.manifest.content_hash)
     if not list(_norms_after_3x3(net)):
         return None
     batches, indices = images.batches(record, workers), evenly(images.indices, IMAGES)

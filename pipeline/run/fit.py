@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from pipeline.config import Config
+from pipeline.data.store import open_store
 from pipeline.fast.allocator import keep_freed_memory
 from pipeline.fast.batchnorm import CpuLayerSync
 from pipeline.fast.compiled import compile_net, compiles
@@ -28,6 +29,7 @@ from pipeline.run.attempt import Attempt
 from pipeline.run.begin import Beginning, begun
 from pipeline.run.checkpoint import AtomicCheckpointIO
 from pipeline.run.growth import Growth
+from pipeline.run.inputs import input_of
 from pipeline.run.launch import Launched, PrivateDDP, launch, present, rank
 from pipeline.run.meeting import SilentRanks
 from pipeline.run.recorder import Recorder, Report
@@ -94,7 +96,7 @@ def _trained(
     run, attempt, config = beginning.run, beginning.attempt, beginning.run.config
     data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
     model = _initial(run)
-    recorder = Recorder(attempt, run.net, Growth(model), report)
+    recorder = Recorder(attempt, run.net, Growth(model), input_of(open_store(store), run.net), report)
     trainer = _trainer(attempt, [recorder, GracefulStop(recorder.save_last, asked)], ranks)
     attempt.step = attempt.first_step = beginning.step
     classifier = _classifier(beginning, model)

@@ -16,6 +16,7 @@ from pipeline.record import Net
 from pipeline.run.attempt import Attempt
 from pipeline.run.checkpoint import LAST, begin_next_epoch
 from pipeline.run.growth import Growth
+from pipeline.run.inputs import Input
 from pipeline.run.launch import processors
 from pipeline.run.weights import BEST, save_weights, snapshot_name
 
@@ -39,12 +40,13 @@ class Recorder(pl.Callback):
     Args:
         net: the record that the weights are saved with.
         growth: made from the net's first weights.
+        input: what the net takes; saved beside the weights.
         report: called after each validation, on every rank.
     """
 
-    def __init__(self, attempt: Attempt, net: Net, growth: Growth, report: Report | None = None) -> None:
+    def __init__(self, attempt: Attempt, net: Net, growth: Growth, input: Input, report: Report | None = None) -> None:
         trainer = attempt.run.config.trainer
-        self._attempt, self._net, self._growth, self._report = attempt, net, growth, report
+        self._attempt, self._net, self._growth, self._input, self._report = attempt, net, growth, input, report
         self._log_every, self._checkpoint_every = trainer.log_every_steps, trainer.checkpoint_every_steps
         self.progress: Progress | None = None
         self.best: dict[str, float] = {}
@@ -89,7 +91,7 @@ class Recorder(pl.Callback):
         """Saves the current weights as the run's result."""
         self.best = {"step": step, **metrics}
         if self._attempt.journal is not None:
-            save_weights(model.model, self._attempt.run.folder / BEST, self.net, self._attempt.require)
+            self._save(model, BEST, self.net)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._attempt.begin(trainer.global_step, processors(trainer.world_size, gpus=pl_module.device.type == "cuda"))
@@ -115,9 +117,12 @@ class Recorder(pl.Callback):
         if self._attempt.journal is not None:
             path = self._attempt.run.folder / snapshot_name(step)
             net = replace(self._net, step=step, steps=step, snapshot=step)
-            save_weights(model.model, path, net, self._attempt.require)
+            self._save(model, path.name, net)
             self._attempt.journal.artifact(path, "checkpoints")
             self.snapshots[step] = sha256(path)
+
+    def _save(self, model: Classifier, name: str, net: Net) -> None:
+        save_weights(model.model, self._attempt.run.folder / name, net, self._attempt.require, input=self._input)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         # With statistics per rank, each rank's own would validate its share of the images, and rank zero's are saved. The

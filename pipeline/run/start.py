@@ -143,9 +143,11 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
 
 def _start(source: str, path: Path) -> Start:
     """A file's weights, with the record in its header if this project wrote it."""
-    state, header = read_weights(path), header_of(path, HEADER)
-    net = recorded(header, state, path) if header else None
-    return Start(source, state, net.normalize if net else "", net)
+    tensors, header = read_weights(path), header_of(path, HEADER)
+    if header is None:
+        return Start(source, tensors)
+    state, net, _ = recorded(header, tensors, path)
+    return Start(source, state, net.normalize, net)
 
 
 def _word(value: Any) -> str:

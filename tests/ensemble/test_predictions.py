@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from pipeline.config import EvaluationConfig, RecipeConfig
 from pipeline.ensemble import predictions
-from pipeline.ensemble.predictions import Images, all_images, load_net, probabilities, validation_images
+from pipeline.ensemble.predictions import Images, all_images, net_of_store, probabilities, validation_images
 from pipeline.learn.input.module import ImageData
 from pipeline.run import key as training_key
 from pipeline.run.weights import BEST
@@ -28,7 +28,7 @@ def predict(world: World, key: str, images=None):
 @pytest.mark.parametrize("normalize", ["channel", "per_pixel_mean"])
 def test_probabilities_are_those_of_the_nets_own_validation(world, normalize):
     key = world.add_run(0.1, normalize=normalize)
-    net, record = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
+    net, record = net_of_store(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=10, augment=record.augment, normalize=normalize)
     data = ImageData(world.store.path, "holdout", recipe, seed=0)
     logits, labels = [], []
@@ -47,7 +47,7 @@ def test_probabilities_are_those_of_the_nets_own_validation(world, normalize):
 def test_a_second_call_needs_no_forward_pass(world, monkeypatch):
     key = world.add_run(0.1)
     first = np.array(predict(world, key))
-    monkeypatch.setattr(predictions, "load_net", lambda *_: 1 / 0)
+    monkeypatch.setattr(predictions, "net_of_store", lambda *_: 1 / 0)
     assert np.array_equal(predict(world, key), first)
 
 
@@ -106,7 +106,7 @@ def viewed(world: World, views: str, batchnorm: str = "running") -> Images:
 def test_ten_crops_are_averaged_after_the_softmax(shard_world):
     key = shard_world.add_run(0.1)
     values = predict(shard_world, key, viewed(shard_world, "ten_crop"))
-    net, record = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
+    net, record = net_of_store(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
     records, statistics = shard_world.store.test(), shard_world.store.statistics("holdout")
     mean, std = (torch.from_numpy(part).view(3, 1, 1) for part in (statistics.mean, statistics.std))
     expected = []
@@ -122,7 +122,7 @@ def test_scales_are_averaged_over_whole_images(shard_world, monkeypatch):
     monkeypatch.setattr("pipeline.learn.input.views.SCALES", (16, 24))
     key = shard_world.add_run(0.1)
     values = predict(shard_world, key, viewed(shard_world, "multi_scale"))
-    net, _ = load_net(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
+    net, _ = net_of_store(shard_world.runs / key / BEST, shard_world.store.manifest.content_hash)
     records, statistics = shard_world.store.test(), shard_world.store.statistics("holdout")
     mean, std = (torch.from_numpy(part).view(3, 1, 1) for part in (statistics.mean, statistics.std))
     image = torch.from_numpy(simplejpeg.decode_jpeg(records.jpeg(3))).permute(2, 0, 1)
@@ -139,7 +139,7 @@ def test_scales_are_averaged_over_whole_images(shard_world, monkeypatch):
 def test_batch_norms_averages_are_taken_from_the_nets_training_images(world):
     key = world.add_run(0.1)
     values = predict(world, key, viewed(world, "single", "averaged"))
-    net, record = load_net(world.runs / key / BEST, world.store.manifest.content_hash)
+    net, record = net_of_store(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=NUM_TRAIN - NUM_VAL, augment=record.augment, normalize="channel")
     data = ImageData(world.store.path, "holdout", recipe, 0)
     net.train()

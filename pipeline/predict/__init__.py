@@ -1,0 +1,10 @@
+"""From images to the names of their classes.
+
+from pipeline.predict import load_net
+net = load_net("runs/<key>/best.safetensors")
+probabilities = net(images)  # (N, C, H, W) uint8 -> (N, K) float32; net.classes has the K names
+"""
+
+from pipeline.predict.net import load_net
+
+__all__ = ["load_net"]
