@@ -34,6 +34,7 @@ VERBS = {
     "report": "write figures, tables and claims -> experiments/<name>/report/index.html",
     "summary": "print members, ensemble and the report's path",
     "publish": "add this result to results/ and to the README's table",
+    "predict": "name the classes of images (files, folders, 'globs'), by the registered ensemble or predict.weights",
     "serve": "answer HTTP requests with the registered ensemble",
     "keys": "explain the configuration: `pipeline keys recipe`, `pipeline keys trainer.compile`, or all of it",
     "completion": "print the script that completes words in a shell: bash, zsh or fish",
@@ -46,6 +47,7 @@ ACTIONS = {  # words after a verb, with the module of pipeline.stages that has t
         "retry": ("watch", "run the last sweep again for its failed trials"),
     },
 }
+FILES = ("predict",)  # verbs whose words are files
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,9 +104,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _words(verb: str, arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The words that follow a verb of ACTIONS, keys or completion, and what is left: overrides and unknown options."""
+    """The words that belong to the verb, and what is left: overrides and unknown options.
+
+    Words of ACTIONS, keys and completion follow their verb at once; files stand anywhere.
+    """
+    if verb in FILES:
+        return [word for word in arguments if not _is_no_file(word)], [word for word in arguments if _is_no_file(word)]
     first = next((at for at, word in enumerate(arguments) if "=" in word or word[:1] in "-~"), len(arguments))
     return (arguments[:first], arguments[first:]) if verb in (*ACTIONS, "keys", "completion") else ([], arguments)
+
+
+def _is_no_file(word: str) -> bool:
+    """Whether a word is an override or an option, and no file; ./a=b.png is one."""
+    first = word.split("/")[0]
+    return "=" in first or (word[:1] in "-~+" and first != "~")
 
 
 def _function(verb: str, words: list[str]) -> Callable[..., None]:
@@ -113,6 +126,8 @@ def _function(verb: str, words: list[str]) -> Callable[..., None]:
     Raises:
         PipelineError: words that the verb does not know.
     """
+    if verb in FILES:
+        return partial(importlib.import_module(f"pipeline.stages.{verb}").run, images=words)
     if not words:
         return importlib.import_module(f"pipeline.stages.{verb}").run
     action, *names = words
@@ -145,7 +160,7 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
             words, VERBS, ACTIONS, choices(root, options.config_dir)
         )
         return 0
-    _require_own_code(root, options.verb, _given(options, overrides))
+    _require_own_code(root, options.verb, [*words, *_given(options, overrides)])
     config = from_dict(_values(options, overrides, root))
     if options.cfg:
         import yaml
@@ -226,7 +241,7 @@ def _help(verb: str | None, own: Path | None) -> str:
         actions[name] = VERBS[name]
         actions |= {f"{name} {word}": about for word, (_, about) in ACTIONS.get(name, {}).items()}
     lines = [
-        "usage: pipeline VERB [key=value ...] [--config-dir DIR | --config FILE] [--cfg job] [--debug]",
+        "usage: pipeline VERB [WORD ...] [key=value ...] [--config-dir DIR | --config FILE] [--cfg job] [--debug]",
         "",
         *(f"  {name:<13} {text}" for name, text in actions.items()),
         "",

@@ -82,6 +82,10 @@ WITHOUT = {
     "pipeline.run.fit": {"ray", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "pyarrow", "psutil"},
     "pipeline.learn.models.resnet": {"pytorch_lightning", "torchvision", "rich", "yaml"},
     "pipeline.ensemble.predictions": {"pytorch_lightning", "lightning_fabric", "mlflow", "torchvision", "cv2"},
+    "pipeline.predict": {
+        *("pytorch_lightning", "lightning_fabric", "torchvision", "cv2", "simplejpeg", "PIL", "pandas", "pyarrow"),
+        *("mlflow", "ray", "hydra", "omegaconf", "dvc", "pydantic", "yaml", "rich"),
+    },
     "pipeline.ensemble.selection": {"torch", "mlflow"},
     "pipeline.config": {"torch", "numpy", "yaml", "pydantic"},
     "pipeline.stages.watch": {"torch", "pytorch_lightning", "ray", "optuna", "mlflow"},

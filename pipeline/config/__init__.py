@@ -15,6 +15,7 @@ from pipeline.config.stages import (
     EnsembleConfig,
     EvaluationConfig,
     PathsConfig,
+    PredictConfig,
     ServeConfig,
     TrackingConfig,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "LimitsConfig",
     "ModelConfig",
     "PathsConfig",
+    "PredictConfig",
     "RecipeConfig",
     "SearchConfig",
     "ServeConfig",

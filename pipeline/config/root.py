@@ -17,6 +17,7 @@ from pipeline.config.stages import (
     EnsembleConfig,
     EvaluationConfig,
     PathsConfig,
+    PredictConfig,
     ServeConfig,
     TrackingConfig,
 )
@@ -45,6 +46,7 @@ class Config(Section):
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 

@@ -125,6 +125,18 @@ class ServeConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictConfig(Section):
+    """What names the classes of image files, and how the answers are written."""
+
+    section: ClassVar[str] = "predict"
+
+    # "" for the registered ensemble of data.name; a file, from the current folder on; run:<key or MLflow's id of a run>.
+    weights: str = ""
+    output: Literal["table", "csv", "json"] = "table"  # json: a line for each image
+    top: Annotated[int, Range(1, 100)] = 5  # classes of an image, the most probable first
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Section):
     """MLflow."""
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# From an image's published bytes and their `readers.decode` to its stored form.
+Finish: TypeAlias = "Callable[[bytes, Image], bytes | np.ndarray]"
 
 _LOG = logging.getLogger(__name__)
 CHUNK = 4  # images per task
@@ -113,19 +115,24 @@ def _write(
     return np.array(labels, dtype=np.int64)
 
 
-def _finisher(data: DataConfig) -> Callable[[bytes, Image], bytes | np.ndarray]:
-    """The function from an image's published bytes and their `decode` to its stored form."""
+def _finisher(data: DataConfig) -> Finish:
     if data.format == "shards":
         return lambda encoded, image: as_jpeg(encoded, image, data.image_size)
     return lambda _, image: square(image, data.image_size, resize=data.source not in SIDES)
 
 
-def _convert(
-    record: Record, finish: Callable[[bytes, Image], bytes | np.ndarray], megapixels: float
-) -> bytes | np.ndarray | Rejected:
+def _convert(record: Record, finish: Finish, megapixels: float) -> bytes | np.ndarray | Rejected:
     if isinstance(record.image, np.ndarray):
         return record.image
-    encoded = record.image.read()  # outside `try`: a read error of the disk is no corrupt image and ends the stage
+    return converted(record.image.read(), finish, megapixels)
+
+
+def converted(encoded: bytes, finish: Finish, megapixels: float) -> Any:
+    """What `finish` makes of the bytes of an image, or why they cannot be used (`Rejected`).
+
+    Args:
+        megapixels: see `readers.decode`.
+    """
     try:
         return finish(encoded, decode(encoded, megapixels))
     except Exception as error:  # Pillow's decoders raise errors of many kinds

@@ -12,7 +12,7 @@ from pipeline.ensemble.forward import class_probabilities, ready, trained
 from pipeline.errors import MissingError, PipelineError, printable
 from pipeline.record import Net
 from pipeline.run.inputs import Input
-from pipeline.run.weights import load_stored
+from pipeline.run.weights import BEST, Stored, load_stored
 
 
 class ImageClassifier(nn.Module):
@@ -70,17 +70,20 @@ def load_net(path: str | os.PathLike[str]) -> ImageClassifier:
         PipelineError: a damaged file, one that this project did not write, or one of a version that stored no normalisation.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingError(
-            f"{printable(path)}: no such file; name a file of weights, such as runs/<key>/best.safetensors"
-        )
-    stored = load_stored(path)
+    stored = stored_in(path)
     if stored.input is None:
         raise PipelineError(
             f"{printable(path)} was written by an earlier version, which kept normalisation and class names in the data "
             "store alone; `pipeline predict` takes such a file where that store is (predict.weights=FILE data=NAME)"
         )
     return classifier(path, stored.state, stored.net, stored.input)
+
+
+def stored_in(path: Path) -> Stored:
+    """`load_stored` of a file that a user named; raises MissingError if there is none."""
+    if not path.is_file():
+        raise MissingError(f"{printable(path)}: no such file; name a file of weights, such as runs/<key>/{BEST}")
+    return load_stored(path)
 
 
 def classifier(path: Path, state: dict[str, Tensor], record: Net, input: Input) -> ImageClassifier:

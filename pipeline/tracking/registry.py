@@ -171,6 +171,11 @@ def run_of(location: Location, run: str) -> str:
     return there.info.run_id
 
 
+def status_of(location: Location, run_id: str) -> str:
+    """MLflow's word for how a run is: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED."""
+    return str(client(location).get_run(run_id).info.status)
+
+
 def download(location: Location, run_id: str, artifact: str, folder: Path) -> Path:
     """Path of a copy of the run's artifact below `folder`.
 

@@ -1,0 +1,104 @@
+"""From image files to answers, batch by batch, and how answers are written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.data.preprocess import Rejected, ordered_map
+from pipeline.errors import printable
+from pipeline.predict.images import pixels_of_file
+from pipeline.predict.source import Predictor
+from pipeline.progress import progress
+
+log = logging.getLogger(__name__)
+
+BATCH = 128  # images in a forward pass
+DIGITS = 6  # of a probability
+LONGEST = 4096  # characters of a file's name
+
+
+class Answer(NamedTuple):
+    """The most probable classes of an image, the first one first."""
+
+    file: Path
+    top: list[tuple[str, float]]  # class, probability
+
+
+def answers(files: Sequence[Path], predictor: Predictor, config: Config) -> Iterator[Answer]:
+    """Answers in the files' order; a file that cannot be read as an image has none and is named in a warning."""
+    workers = config.data.workers or os.cpu_count() or 1
+    read = partial(pixels_of_file, resize=predictor.resize, megapixels=config.data.limits.megapixels)
+    with progress(predictor.title, len(files), "images") as bar:
+        pairs = zip(files, ordered_map(read, files, workers), strict=True)
+        while batch := list(islice(pairs, BATCH)):
+            good = []
+            for file, pixels in batch:
+                if isinstance(pixels, Rejected):
+                    log.warning("%s cannot be read: %s", printable(file, LONGEST), pixels.reason)
+                else:
+                    good.append((file, pixels))
+            if good:
+                values = predictor.probabilities(np.stack([pixels for _, pixels in good]))
+                for (file, _), row in zip(good, values, strict=True):
+                    yield Answer(file, _top(row, predictor.classes, config.predict.top))
+            bar.advance(len(batch))
+
+
+def _top(row: np.ndarray, classes: Sequence[str], count: int) -> list[tuple[str, float]]:
+    """Equal probabilities keep the order of the classes."""
+    order = np.argsort(-row, kind="stable")[:count]
+    return [(classes[at], round(float(row[at]), DIGITS)) for at in order]
+
+
+def write(found: Iterable[Answer], output: str, title: str) -> int:
+    """Prints answers as predict.output says; returns their number. CSV and JSON come line by line, as they are made."""
+    return {"csv": _csv, "json": _json, "table": partial(_table, title=title)}[output](found)
+
+
+def _json(found: Iterable[Answer]) -> int:
+    count = 0
+    for count, (file, top) in enumerate(found, 1):  # noqa: B007 (the last one is returned)
+        entries = [{"class": name, "probability": probability} for name, probability in top]
+        print(json.dumps({"image": str(file), **entries[0], "top": entries}))
+    return count
+
+
+def _csv(found: Iterable[Answer]) -> int:
+    writer, count = csv.writer(sys.stdout, lineterminator="\n"), 0
+    for count, (file, top) in enumerate(found, 1):
+        if count == 1:
+            ranks = ["", *(f"_{rank}" for rank in range(2, len(top) + 1))]
+            writer.writerow(["image", *(f"{name}{rank}" for rank in ranks for name in ("class", "probability"))])
+        writer.writerow([printable(file, LONGEST), *(value for entry in top for value in entry)])
+    return count
+
+
+def _table(found: Iterable[Answer], title: str) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title)
+    table.add_column("image", overflow="fold")
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    table.add_column("next")
+    for file, ((name, probability), *rest) in found:
+        others = ", ".join(f"{printable(other)} {100 * value:.2f} %" for other, value in rest)
+        cells = printable(file, LONGEST), printable(name), f"{100 * probability:.2f} %", others
+        table.add_row(*map(Text, cells))
+    if table.row_count:
+        Console().print(table)
+    return table.row_count

@@ -1,0 +1,127 @@
+"""What predicts: the registered ensemble, the net of a run, or that of a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from pipeline.atomic import read_if_whole
+from pipeline.config import Config
+from pipeline.data.store import MANIFEST, open_store
+from pipeline.ensemble.pixels import pixels_of
+from pipeline.ensemble.register import model_name
+from pipeline.errors import MissingError, PipelineError, hint, printable
+from pipeline.learn.training.precision import uses_cuda
+from pipeline.predict.net import classifier, stored_in
+from pipeline.record import Net
+from pipeline.run import RUN
+from pipeline.run.inputs import Input, Resize, input_of
+from pipeline.run.start import RUN as PREFIX
+from pipeline.run.weights import BEST
+from pipeline.tracking import models, registry
+from pipeline.tracking.location import locate, require_answer
+from pipeline.workspace import Workspace
+
+ENDED = ("finished", "stopped", "FINISHED")  # in run.json, and MLflow's word
+
+
+class Predictor(NamedTuple):
+    """Names the K classes of images."""
+
+    title: str
+    classes: Sequence[str]
+    resize: Resize
+    probabilities: Callable[[np.ndarray], np.ndarray]  # (N, H, W, C) uint8 -> (N, K) float32
+
+
+def predictor(config: Config, workspace: Workspace) -> Predictor:
+    """What predict.weights names.
+
+    Raises:
+        MissingError: no such file or run, or no registered ensemble.
+        PipelineError: a run that has not finished, or weights that cannot be used.
+    """
+    weights = config.predict.weights
+    if not weights:
+        return _registered(config)
+    if not weights.startswith(PREFIX):
+        return _of_file(Path(weights).expanduser(), config, workspace)
+    run = weights.removeprefix(PREFIX)
+    folder = Path(config.paths.runs) / run
+    if run and ((folder / RUN).is_file() or (folder / BEST).is_file()):
+        _require_ended(weights, read_if_whole(folder / RUN).get("status", "finished"), folder / BEST)
+        return _of_file(folder / BEST, config, workspace)
+    with TemporaryDirectory() as scratch:
+        return _of_file(_downloaded(weights, run, config, Path(scratch)), config, workspace)
+
+
+def _registered(config: Config) -> Predictor:
+    location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
+    require_answer(location, "the registered ensemble is in MLflow")
+    model, version = models.load(location, name)
+    resize = getattr(model, "resize", None)
+    if resize is None:
+        raise PipelineError(
+            f"{name} version {version} was registered by an earlier version of this project, without the rule by which images "
+            f"are resized; {hint('ensemble')} registers it anew"
+        )
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        return model.probabilities(pixels_of(images, model.shape)).to_numpy()
+
+    return Predictor(f"{name} version {version}", model.classes, Resize.read(resize), probabilities)
+
+
+def _of_file(path: Path, config: Config, workspace: Workspace) -> Predictor:
+    stored = stored_in(path)
+    taken = stored.input or _input_of_store(path, stored.net, workspace.store(config.data.name))
+    device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
+    net = classifier(path, stored.state, stored.net, taken).to(device)
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        return net(torch.from_numpy(images).permute(0, 3, 1, 2).to(device)).cpu().numpy()
+
+    return Predictor(f"{stored.net.name}, run {stored.net.key}", net.classes, net.resize, probabilities)
+
+
+def _input_of_store(path: Path, net: Net, folder: Path) -> Input:
+    """For a file of an earlier version: what the net takes, from the store that it was trained on."""
+    store = open_store(folder) if (folder / MANIFEST).is_file() else None
+    if store is None or store.manifest.content_hash != net.data:
+        what = "holds other images" if store else "holds no data store"
+        raise PipelineError(
+            f"{printable(path)} was written by an earlier version, which kept normalisation and class names in the data "
+            f"store alone (content {net.data[:12]}), and {folder} {what}; choose the data set that the net was trained on "
+            f"(override: data=NAME), or make its store again ({hint('preprocess')})"
+        )
+    return input_of(store, net)
+
+
+def _require_ended(weights: str, status: str, best: Path | None = None) -> None:
+    if status in ENDED:
+        return
+    so_far = f"; predict.weights={best} takes its best weights so far" if best and best.is_file() else ""
+    raise PipelineError(
+        f"predict.weights={printable(weights)}: the run has not finished (its status is {printable(status.lower())}); the "
+        f"command that trains it goes on with it{so_far}"
+    )
+
+
+def _downloaded(weights: str, run: str, config: Config, scratch: Path) -> Path:
+    """The run's best weights, from MLflow."""
+    location = locate(config.tracking.uri, config.paths.mlruns)
+    require_answer(location, f"predict.weights={printable(weights)} is not in {config.paths.runs}")
+    try:
+        run_id = registry.run_of(location, run)
+        _require_ended(weights, registry.status_of(location, run_id))
+        return registry.download(location, run_id, f"checkpoints/{BEST}", scratch)
+    except MissingError as error:
+        raise MissingError(
+            f"predict.weights={printable(weights)}: {config.paths.runs} has no such run, and {error}; give the key of a run, "
+            "its id in MLflow, or a file of weights"
+        ) from None
