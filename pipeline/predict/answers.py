@@ -96,7 +96,7 @@ def _table(found: Iterable[Answer], title: str) -> int:
     table.add_column("probability", justify="right")
     table.add_column("next")
     for file, ((name, probability), *rest) in found:
-        others = ", ".join(f"{printable(other)} {100 * value:.2f} %" for other, value in rest)
+        others = ", ".join(f"{printable(other)} ({100 * value:.2f} %)" for other, value in rest)
         cells = printable(file, LONGEST), printable(name), f"{100 * probability:.2f} %", others
         table.add_row(*map(Text, cells))
     if table.row_count:

@@ -22,6 +22,7 @@ from tiny_world import CLASSES, SIDE, World, choose, val_average, val_pixels
 from pipeline.ensemble.build import Ensemble, build_ensemble
 from pipeline.ensemble.predictions import validation_images
 from pipeline.ensemble.register import NEEDS
+from pipeline.run.inputs import Resize, resize_of
 
 MODEL = ROOT / "pipeline/ensemble/model.py"
 # Python imports this before anything else; what installed the repository for development has its finder in place then.
@@ -92,6 +93,11 @@ def test_a_model_of_jpegs_takes_crops(shard_world):
     images = validation_images(world.store)
     crops, _ = images.batches(ensemble.members[0]).fetch(images.indices, None)
     model = loaded(world, "resnet-ensemble-tiny_shards")
+    resize = Resize.read(model.unwrap_python_model().resize)
+    assert resize == resize_of(world.store, ensemble.members[0]) and (resize.format, resize.shape) == (
+        "shards",
+        (8, 8, 3),
+    )
     probabilities = model.predict(crops.permute(0, 2, 3, 1).numpy())
     np.testing.assert_allclose(probabilities, val_average(world, ensemble), atol=1e-6)
     with pytest.raises(Exception, match="shape"):

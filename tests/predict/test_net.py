@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from imports import ROOT
 from runs import a_net, run_folder
 
 from pipeline.data.store import Store, open_store
@@ -101,6 +104,13 @@ def test_weights_of_another_net_than_the_record_names_are_refused(photos: Any, t
 def test_other_images_are_refused_in_a_sentence(images: Any, sentence: str, photos: Any) -> None:
     with pytest.raises(ValueError, match=sentence):
         load_net(photos.weights)(images)
+
+
+def test_the_readmes_python_predicts(photos: Any) -> None:
+    (code,) = re.findall(r"^    from pipeline\.predict .*\n(?:    .*\n)+", (ROOT / "README.md").read_text(), re.M)
+    values = {"images": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}
+    exec(re.sub('load_net\\(".*"\\)', f"load_net({str(photos.weights)!r})", textwrap.dedent(code)), values)
+    assert values["probabilities"].shape == (2, len(values["net"].classes))  # type: ignore[attr-defined]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

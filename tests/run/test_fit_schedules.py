@@ -26,7 +26,7 @@ from pipeline.learn.training.classifier import Classifier
 from pipeline.record import from_json
 from pipeline.run.recorder import Recorder
 from pipeline.run.stop import Interrupted
-from pipeline.run.weights import load_weights
+from pipeline.run.weights import load_stored, load_weights
 
 WARM_UP = (
     "recipe.schedule=multistep",
@@ -115,7 +115,8 @@ def test_each_cycle_of_the_learning_rate_leaves_its_weights(workspace: Workspace
     cyclic = ("recipe.schedule=cosine", "recipe.milestones=[]", "recipe.cycles=2", "recipe.warmup_fraction=0")
     result = train(root, *cyclic)
     first, net = load_weights(run_folder(root) / "snapshot-25.safetensors")
-    last, _ = load_weights(run_folder(root) / "snapshot-50.safetensors")
+    last, _, taken = load_stored(run_folder(root) / "snapshot-50.safetensors")
+    assert taken is not None and taken.resize.shape == (8, 8, 1)
     assert net.step == net.snapshot == 25 and result.steps == 50
     ended = checkpoint(root)["state_dict"]
     assert all(torch.equal(last[name], ended[f"model.{name}"]) for name in last)
