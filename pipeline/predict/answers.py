@@ -64,7 +64,9 @@ def _top(row: np.ndarray, classes: Sequence[str], count: int) -> list[tuple[str,
 
 def write(found: Iterable[Answer], output: str, title: str) -> int:
     """Prints answers as predict.output says; returns their number. CSV and JSON come line by line, as they are made."""
-    return {"csv": _csv, "json": _json, "table": partial(_table, title=title)}[output](found)
+    if output == "csv":
+        return _csv(found)
+    return _json(found) if output == "json" else _table(found, title)
 
 
 def _json(found: Iterable[Answer]) -> int:

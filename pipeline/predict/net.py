@@ -24,6 +24,9 @@ class ImageClassifier(nn.Module):
         record: what the net is and how it was trained.
     """
 
+    _mean: Tensor  # (C, H, W) or (C, 1, 1), of pixels from 0 to 255
+    _scale: Tensor  # (C, 1, 1)
+
     def __init__(self, net: nn.Module, record: Net, input: Input) -> None:
         """net: in evaluation mode."""
         super().__init__()
