@@ -24,8 +24,8 @@ with atheris.instrument_imports(
 
     from pipeline.data.archives import Container, Entry, open_container
     from pipeline.data.cifar import cifar
-    from pipeline.data.classfolders import class_folders
     from pipeline.data.imagenet import ilsvrc
+    from pipeline.data.layouts import read_layout
     from pipeline.data.tars import Tar
     from pipeline.data.zips import Zip  # noqa: F401
 
@@ -62,7 +62,7 @@ def archives(content: bytes, folder: Path) -> None:
     with open_container(path, folder, LIMITS) as container:
         for entry in container.entries():
             entry.read()
-        class_folders(container).arrange(path)
+        read_layout(container).arrange(path)
 
 
 def _with_checksums(content: bytes) -> bytes:

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.io import savemat
 
 from pipeline import border
-from pipeline.config import LimitsConfig
+from pipeline.config import DataConfig
 from pipeline.data.readers import open_published
 from reliability import Outcome, child
 from reliability.datasets import tarred
@@ -261,7 +261,7 @@ def _outcome(name: str, layout: str, archives: list[bytes], folder: Path, good: 
 
 def _read(layout: str, paths: list[Path]) -> int:
     try:
-        with open_published(layout, paths, paths[0].parent, LimitsConfig()) as published:
+        with open_published(layout, paths, paths[0].parent, DataConfig(name="set", path="set")) as published:
             print(len(published.train), len(published.test))
     except BaseException as error:
         return border.report(error, "preprocess")

@@ -130,7 +130,23 @@ PBT = (
         (["data=cifar10", "data.image_size=64"], "whose images are 32 pixels wide (override: data.format=arrays data"),
         (["data=cifar100", "data.format=shards"], "data.format=shards and data.image_size=32 with data.source=cifar1"),
         (["data=digits", "data.image_size=16"], "(override: data.format=arrays data.image_size=8)"),
-        (["data.num_test=0"], "data.num_test=0 with data.source=digits; digits alone are published without a test set"),
+        (
+            ["data.num_test=0"],
+            "data.num_test=0 with data.source=digits; digits, which are published without a test set",
+        ),
+        (
+            ["data=cifar10", "data.num_test=9"],
+            "data.num_test=9 with data.source=cifar10; digits, which are published with",
+        ),
+        (
+            ["data=imagenet", "data.path=/x", "data.layout=classes"],
+            "data.layout=classes with data.source=imagenet, whose",
+        ),
+        (["data=cifar10", "data.labels=a.csv"], "data.labels=a.csv with data.source=cifar10, whose layout is fixed"),
+        (
+            ["data=folder", "data.path=/x/a", "data.labels=a.csv", "data.layout=splits"],
+            "data.labels=a.csv with data.layout=splits, which reads no table",
+        ),
         (["data=cifar10", "data.path=/images"], "data.path=/images with data.source=cifar10, which reads no data.path"),
         (["recipe.label_smoothing=1.0"], "recipe.label_smoothing=1.0; it must be at least 0 and below 1"),
         (["trainer.threads=-1"], "trainer.threads=-1; it must be at least 0"),

@@ -24,10 +24,14 @@ class DataConfig(Section):
     source: Literal["digits", "cifar10", "cifar100", "folder", "imagenet"] = "folder"
     path: str = ""  # folder or archive that the user supplies (folder, imagenet); "" otherwise
     mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
+    # Of a folder or archive: train/<class>/* and the like, <class>/* without splits, or recognised by its files.
+    layout: Literal["auto", "splits", "classes"] = "auto"
+    labels: str = ""  # name of the CSV with the labels in that folder or archive; "" to look for one
     format: Literal["arrays", "shards"] = "arrays"  # arrays: small images of one size; shards: JPEGs of any size
     image_size: Pixels = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
-    num_test: Count = 0  # digits: images that are tested, stratified by class; 0 where a test set is published
-    num_val: Positive = 500  # images carved from train for validation, stratified by class
+    # Images drawn for testing where no test set is published, stratified by class (digits, folder); 0 for a fifth (folder).
+    num_test: Count = 0
+    num_val: Positive = 500  # images carved from train for validation, by class, where no validation split is published
     num_train: Count = 0  # images of the split that are trained on, stratified by class; 0 for all
     split_seed: Seed = 0  # draws the validation images
     split: Literal["holdout", "full"] = "holdout"  # full: train on every training image, no validation, no selection
@@ -50,8 +54,17 @@ class DataConfig(Section):
             f"data.path={self.path} with data.source={self.source}, which reads no data.path; leave it empty (override: data.path='') and name a folder that holds the published archive in data.mirror",
         )
         require(
-            (self.num_test > 0) == (self.source == "digits"),
-            f"data.num_test={self.num_test} with data.source={self.source}; digits alone are published without a test set, so that source alone takes a number above 0, every other one 0",
+            self.num_test > 0 if self.source == "digits" else self.num_test == 0 or self.source == "folder",
+            f"data.num_test={self.num_test} with data.source={self.source}; digits, which are published without a test set, take a number above 0, a folder any number, every other source 0",
+        )
+        for key, value, default in (("layout", self.layout, "auto"), ("labels", self.labels, "")):
+            require(
+                value == default or self.source == "folder",
+                f"data.{key}={value} with data.source={self.source}, whose layout is fixed; leave it out, or choose data=folder",
+            )
+        require(
+            not self.labels or self.layout == "auto",
+            f"data.labels={self.labels} with data.layout={self.layout}, which reads no table; leave one of them out",
         )
         side = SIDES.get(self.source, self.image_size)
         require(

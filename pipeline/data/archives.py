@@ -11,7 +11,7 @@ import math
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -22,6 +22,8 @@ SUFFIXES = (".tar", ".tgz", ".tar.gz", ".zip")
 LONGEST_NAME = 4096  # bytes, Linux's limit for a path
 DEEPEST = 100  # folders within folders
 DEPTH = 3  # of the folders that `Container.folders` keeps: a top folder, train, class
+
+Visible = Callable[[list[str]], list[str]]
 
 
 class Entry(NamedTuple):
@@ -137,12 +139,12 @@ class Container(ABC):
             self.require_entries(len(self.folders))
 
 
-def open_container(path: Path, scratch: Path, limits: LimitsConfig, only: tuple[str, ...] = ()) -> Container:
+def open_container(path: Path, scratch: Path, limits: LimitsConfig, visible: Visible | None = None) -> Container:
     """The folder or archive at `path`.
 
     Args:
         scratch: folder for the decompressed copy of a gzipped tar.
-        only: the sub-folders of a folder to list, where they exist; () for all.
+        visible: as of `Folder`.
     Raises:
         MissingError: `path` does not exist.
         PipelineError: neither a folder nor a .tar, .tgz, .tar.gz or .zip archive, or a damaged archive.
@@ -151,7 +153,7 @@ def open_container(path: Path, scratch: Path, limits: LimitsConfig, only: tuple[
     from pipeline.data.zips import Zip
 
     if path.is_dir():
-        return Folder(path, limits, only)
+        return Folder(path, limits, visible)
     if not path.exists():
         raise MissingError(f"{path} does not exist; it should be a folder or one of {', '.join(SUFFIXES)}")
     if not path.is_file() or not path.name.lower().endswith(SUFFIXES):
@@ -166,15 +168,17 @@ class Folder(Container):
     """Files below a folder, sorted by name within each folder; symbolic links are followed, since the user made them.
 
     A link in a circle, a link to nowhere, and whatever is no plain file (a pipe, a socket, a device) is refused unopened.
+
+    Args:
+        visible: chooses from the sorted names at the top those that are looked at, and their order; None for all.
     """
 
-    def __init__(self, path: Path, limits: LimitsConfig, only: tuple[str, ...] = ()) -> None:
+    def __init__(self, path: Path, limits: LimitsConfig, visible: Visible | None = None) -> None:
         super().__init__(path, limits)
-        self._tops = [top for top in only if (path / top).is_dir()] if only else [""]
+        self._visible = visible
 
     def listed(self) -> Iterator[Entry]:
-        for top in self._tops:
-            yield from self._below(top, ())
+        return self._below("", ())
 
     def _below(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
         """Entries of a folder; `above` identifies the folders around it."""
@@ -192,6 +196,8 @@ class Folder(Container):
             names = sorted(os.listdir(os.path.join(self.path, folder)))
         except PermissionError:
             raise self._refused(folder, "may not be read by you") from None
+        if not folder and self._visible is not None:
+            names = self._visible(names)
         for name in names:
             yield from self._below(f"{folder}/{name}" if folder else name, (*above, here))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.data.archives import Container, Entry
-from pipeline.data.classfolders import is_image
+from pipeline.data.listing import is_image
 from pipeline.data.matlab import MatlabError, read_variables
 from pipeline.data.records import Account, Published, Record
 from pipeline.data.tars import Tar

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -64,16 +64,17 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
     layout, paths = fetched(data, raw)
     workers = data.workers or _cores()
     rejected: dict[str, str] = {}
-    opened = open_published(layout, paths, out.parent, data.limits, data.num_test)
-    with opened as published, replacing(out) as part:
+    with open_published(layout, paths, out.parent, data) as published, replacing(out) as part:
         part.mkdir()
+        for note in published.notes:
+            _LOG.info(f"{data.name}: {note}")
         for what, count, example in published.left_out:
             _LOG.warning(f"left out of {data.name}: {what} ({count:,}, such as {printable(example)})")
-        train = _write("train", published.train, part, data, workers, rejected)
-        test = _write("test", published.test, part, data, workers, rejected)
+        usable = _write("train", published.train, part, data, workers, rejected)
+        tested = _write("test", published.test, part, data, workers, rejected)
         skipped = _skipped(rejected, data, out.with_name(f"{out.name}.corrupt.txt"))
-        _require_classes(published, train, test)
-        splits = make_splits(train, data.num_val, data.split_seed)
+        _require_classes(published, usable, tested)
+        splits, split = _splits(published, usable, data)
         np.savez(part / "splits.npz", **splits)  # type: ignore[arg-type]
         statistics = _statistics(part, data, splits, workers, statistics_images)
         np.savez(part / "statistics.npz", **statistics)  # type: ignore[arg-type]
@@ -82,12 +83,12 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
             name=data.name,
             format=data.format,
             classes=tuple(published.classes),
-            counts={"train": len(train), "test": len(test)},
+            counts={"train": len(usable), "test": len(tested)},
             channels=statistics["full_mean"].size,
             height=side,
             width=side,
             image_size=data.image_size,
-            split={"num_val": data.num_val, "seed": data.split_seed},
+            split=split,
             skipped=skipped,
             files=_files(part, workers),
         )
@@ -97,22 +98,49 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
 
 def _write(
     split: str, records: list[Record], part: Path, data: DataConfig, workers: int, rejected: dict[str, str]
-) -> np.ndarray:
-    """Writes the split's images and labels. Returns the labels of the N usable images, (N,) int64."""
+) -> list[Record]:
+    """Writes the split's images and labels. Returns the records of the usable images."""
     writer: AbstractContextManager[Any] = (ShardWriter if data.format == "shards" else ArrayWriter)(part, split)
     finish = _finisher(data)
-    labels: list[int] = []
+    usable: list[Record] = []
     with writer as images, progress(f"{split} images of {data.name}", len(records), "images") as bar:
         converted = ordered_map(lambda record: _convert(record, finish, data.limits.megapixels), records, workers)
         for record, image in zip(records, converted, strict=True):
             bar.advance()
             if isinstance(image, Rejected):
-                rejected[f"{split}/{record.name}"] = image.reason
+                rejected[f"{'val' if record.val else split}/{record.name}"] = image.reason
                 continue
             images.append(image, record.label, record.name)
-            labels.append(record.label)
-    np.save(part / f"{split}_labels.npy", np.array(labels, dtype=np.int64))
-    return np.array(labels, dtype=np.int64)
+            usable.append(record)
+    np.save(part / f"{split}_labels.npy", _labels(usable))
+    return usable
+
+
+def _labels(records: list[Record]) -> np.ndarray:
+    """(N,) int64."""
+    return np.array([record.label for record in records], dtype=np.int64)
+
+
+def _splits(
+    published: Published, usable: list[Record], data: DataConfig
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The content of splits.npz, and its facts for the manifest.
+
+    Args:
+        usable: training images, those held out for validation included.
+    Raises:
+        PipelineError: as `make_splits`; no published validation image is usable.
+    """
+    if not any(record.val for record in published.train):
+        splits = make_splits(_labels(usable), data.num_val, data.split_seed)
+        return splits, {"num_val": data.num_val, "seed": data.split_seed}
+    val = np.flatnonzero([record.val for record in usable])
+    if not len(val):
+        raise PipelineError(
+            f"no image of the validation split of {data.name} can be used; repair or replace its images"
+        )
+    splits = make_splits(_labels(usable), len(val), 0, published=val.astype(np.int64))
+    return splits, {"num_val": len(val), "seed": 0, "published": True}
 
 
 def _finisher(data: DataConfig) -> Finish:
@@ -141,24 +169,24 @@ def converted(encoded: bytes, finish: Finish, megapixels: float) -> Any:
         return Rejected(printable(error) or type(error).__name__)
 
 
-def _require_classes(published: Published, train: np.ndarray, test: np.ndarray) -> None:
+def _require_classes(published: Published, usable: list[Record], tested: list[Record]) -> None:
     """Every class has an image to train on and one to validate on, and keeps test images where it had any.
 
     Args:
-        train, test: labels of the usable images.
+        usable, tested: the usable images for training and validation, and for testing.
     """
     classes = published.classes
-    counts = np.bincount(train, minlength=len(classes)).tolist()
-    had = {record.label for record in published.test}
+    least = 1 if any(record.val for record in published.train) else 2  # of which one validates
+    counts = Counter(record.label for record in usable if not record.val)
     for label, name in enumerate(classes):
-        count = counts[label]
-        if count < 2:
+        if counts[label] < least:
+            need = "one to train and one to validate" if least == 2 else "one"
             raise PipelineError(
-                f"class {printable(name)} has {'one usable training image' if count else 'no usable training image'}; each "
-                "class needs one to train and one to validate: add images, or remove the class"
+                f"class {printable(name)} has {'one usable training image' if counts[label] else 'no usable training image'}; "
+                f"each class needs {need}: add images, or remove the class"
             )
-    lost = sorted(had - set(test.tolist()))
-    if lost or not len(test):
+    lost = sorted({record.label for record in published.test} - {record.label for record in tested})
+    if lost or not tested:
         named = f"class {printable(classes[lost[0]])}" if lost else "any class"
         raise PipelineError(
             f"no usable test image of {named} is left ({len(lost)} classes in all); repair or replace its test images"

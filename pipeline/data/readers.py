@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.config import LimitsConfig
-from pipeline.data.archives import open_container
+from pipeline.config import DataConfig, LimitsConfig
+from pipeline.data.archives import Container, open_container
 from pipeline.data.cifar import cifar
-from pipeline.data.classfolders import FOLDERS, FORMATS, class_folders
 from pipeline.data.imagenet import ilsvrc
+from pipeline.data.layouts import read_layout
+from pipeline.data.listing import FORMATS, visible
 from pipeline.data.records import Published, Record
-from pipeline.data.splits import stratified
+from pipeline.data.roles import draw_test
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -28,27 +29,24 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_published(
-    layout: str, paths: list[Path], scratch: Path, limits: LimitsConfig, num_test: int = 0
-) -> Iterator[Published]:
+def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConfig) -> Iterator[Published]:
     """The records of a fetched data set; their images can be read until the block ends.
 
     Args:
         layout: as in fetch's manifest.
         paths: the manifest's files, in its order.
         scratch: folder for a gzipped tar's decompressed copy.
-        num_test: of the digits, which are published as one set.
     Raises:
-        PipelineError: a file is damaged, has another layout or names that do not print, or goes beyond `limits`.
+        PipelineError: a file is damaged, has another layout or names that do not print, or goes beyond data.limits.
     """
     with ExitStack() as stack:
         containers = [
-            stack.enter_context(open_container(p, scratch, limits, FOLDERS)) for p in paths if layout != "digits"
+            stack.enter_context(open_container(p, scratch, data.limits, visible)) for p in paths if layout != "digits"
         ]
         readers: dict[str, Callable[[], Published]] = {
-            "digits": lambda: _digits(paths[0], num_test),
+            "digits": lambda: _digits(paths[0], data.num_test),
             "cifar-pickles": lambda: cifar(containers[0]),
-            "class-folders": lambda: class_folders(containers[0]),
+            "class-folders": lambda: _folders(containers[0], data),
             "ilsvrc-tars": lambda: ilsvrc(containers),
         }
         published = readers[layout]()
@@ -87,7 +85,12 @@ def _digits(path: Path, num_test: int) -> Published:
         images, labels = stored["images"], stored["labels"]
     pixels = ((images.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)[..., None]  # 0..16 -> 0..255
     records = [Record(f"{label}/{at:04d}", int(label), pixels[at]) for at, label in enumerate(labels)]
-    # data.split_seed must not change the test set.
-    test = set(stratified(labels, num_test, seed=0, key="data.num_test").tolist())
-    train = [record for at, record in enumerate(records) if at not in test]
-    return Published([str(digit) for digit in range(10)], train, [records[at] for at in sorted(test)])
+    train, test = draw_test(records, num_test)
+    return Published([str(digit) for digit in range(10)], train, test)
+
+
+def _folders(container: Container, data: DataConfig) -> Published:
+    """Of CIFAR and ImageNet as class folders, only splits are read, and a test set must be among them."""
+    if data.source == "folder":
+        return read_layout(container, data.layout, data.labels, data.num_test)
+    return read_layout(container, "splits", num_test=None)

@@ -6,11 +6,10 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.data.archives import Entry
 from pipeline.errors import PipelineError, printable
 
 MOST_KINDS = 20  # of files left out that are told apart
@@ -19,10 +18,21 @@ _UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
+class Encoded(Protocol):
+    """An encoded image, such as an archive's `Entry`; several threads may read it."""
+
+    @property
+    def name(self) -> str:
+        """Its place in the data set, for errors."""
+
+    def read(self) -> bytes: ...
+
+
 class Record(NamedTuple):
     name: str  # class/file
     label: int
-    image: Entry | np.ndarray  # an encoded image, or pixels (H, W, C) uint8
+    image: Encoded | np.ndarray  # an encoded image, or pixels (H, W, C) uint8
+    val: bool = False  # held out for validation by whoever published it
 
 
 class LeftOut(NamedTuple):
@@ -38,9 +48,10 @@ class Published:
     """A data set as published, in the canonical order."""
 
     classes: list[str]
-    train: list[Record]
+    train: list[Record]  # with the images that were held out for validation
     test: list[Record]
     left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was decided about the splits
 
     def arrange(self, path: Path) -> None:
         """Sorts the records by class and name, and checks the names, which reach reports, logs and MLflow.
@@ -50,13 +61,14 @@ class Published:
         """
         _require_distinct(self.classes, path)
         for records in (self.train, self.test):
-            records.sort(key=lambda record: (record.label, record.name))
+            records.sort(key=lambda record: (record.label, record.name, record.val))
             before = None
             for record in records:
                 require_printed(record.name, path)
-                if record[:2] == before and isinstance(record.image, Entry):  # CIFAR's names need not be unique
+                place = (record.label, record.name, record.val)
+                if place == before and not isinstance(record.image, np.ndarray):  # CIFAR's names need not be unique
                     raise PipelineError(f"{record.name} occurs twice in {path}; pack every image once")
-                before = record[:2]
+                before = place
 
 
 def require_printed(name: str, path: Path) -> None:
@@ -87,11 +99,16 @@ class Account:
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[int, str]] = {}
 
-    def add(self, what: str, name: str) -> None:
+    def add(self, what: str, name: str, count: int = 1) -> None:
         if what not in self._kinds and len(self._kinds) >= MOST_KINDS:
             what = "files of still other kinds"
         number, example = self._kinds.get(what, (0, name))
-        self._kinds[what] = (number + 1, example)
+        self._kinds[what] = (number + count, example)
+
+    def take(self, other: Account) -> None:
+        """Adds what another account counted."""
+        for what, (number, example) in other._kinds.items():
+            self.add(what, example, number)
 
     def left_out(self) -> list[LeftOut]:
         """By kind, sorted."""

@@ -7,6 +7,7 @@ are read where they are and never copied; the folder holds only downloads and th
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 from pipeline.atomic import read_if_whole, read_json, replacing, write_json
 from pipeline.config import DataConfig, LimitsConfig
 from pipeline.data.archives import SUFFIXES, Folder
-from pipeline.data.classfolders import FOLDERS
 from pipeline.data.download import PATIENCE, Patience, UnavailableError, digest, digests, download
+from pipeline.data.listing import visible
 from pipeline.errors import MissingError, PipelineError, hint
 
 MANIFEST = "manifest.json"
@@ -166,8 +167,8 @@ class _Search:
         else:
             places = self._in_mirror(*_class_folder_names(self.data.name))
         advice = (
-            "name the folder or archive that holds train/<class>/ (override: data.path=/my/images.tgz), or a folder that "
-            "holds it (override: data.mirror=/my/downloads)"
+            "name the folder or archive that holds the images (override: data.path=/my/images.tgz), or a folder that holds it "
+            "(override: data.mirror=/my/downloads)"
         )
         return Located(
             "class-folders", [self._first(f"data set {self.data.name}", [(place, "") for place in places], advice)]
@@ -209,8 +210,10 @@ class _Search:
             raise UnavailableError("no such file")
         if not path.is_dir() and not path.is_file():  # reading a pipe or a device may never end
             raise UnavailableError("neither a folder nor a plain file")
-        if path.is_dir() and not (path / "train").is_dir():
+        if path.is_dir() and self.data.source != "folder" and not (path / "train").is_dir():
             raise UnavailableError("no train/ in it")
+        if path.is_dir() and not any(visible([name]) for name in os.listdir(path)):
+            raise UnavailableError("an empty folder")
         if md5 and (actual := digest(path, "md5")) != md5:
             raise UnavailableError(f"its MD5 is {actual} instead of {md5}")
         return path
@@ -262,7 +265,7 @@ def _entry(
 def _listing(folder: Path, limits: LimitsConfig) -> dict[str, Any]:
     """Counts of a class-folder data set, and a hash of its files' names and sizes, not of their contents."""
     state, files, total = hashlib.sha256(), 0, 0
-    for entry in Folder(folder, limits, FOLDERS).entries():
+    for entry in Folder(folder, limits, visible).entries():
         state.update(f"{entry.name}\0{entry.size}\n".encode())
         files, total = files + 1, total + entry.size
     return {"files": files, "bytes": total, "sha256": state.hexdigest()}

@@ -60,13 +60,17 @@ def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
     return shares
 
 
-def make_splits(labels: np.ndarray, num_val: int, seed: int) -> dict[str, np.ndarray]:
+def make_splits(
+    labels: np.ndarray, num_val: int, seed: int, published: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """holdout_train, holdout_val, full_train: sorted int64 indices of training images. `full` has no validation images.
 
+    Args:
+        published: indices of the validation images where they are published, which `num_val` and `seed` do not change.
     Raises:
         PipelineError: as `stratified`.
     """
-    val = stratified(labels, num_val, seed)
+    val = stratified(labels, num_val, seed) if published is None else published
     everything = np.arange(len(labels), dtype=np.int64)
     return {"holdout_train": np.setdiff1d(everything, val), "holdout_val": val, "full_train": everything}
 

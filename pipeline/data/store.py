@@ -45,7 +45,7 @@ class Manifest:
     height: int  # arrays: of every image; shards: 0, they differ
     width: int
     image_size: int  # arrays: side; shards: longest shorter side, in pixels
-    split: dict[str, int]  # num_val, seed
+    split: dict[str, int]  # num_val, seed; published: whether the validation images are, which makes seed 0
     skipped: tuple[str, ...]  # names of images that could not be decoded (data.skip_corrupt=true)
     files: dict[str, dict[str, Any]]  # file name -> bytes, sha256
     content_hash: str  # over all the rest but the name: equal hashes mean equal images, labels, splits, statistics

@@ -21,7 +21,7 @@ _PREDICTS = ("data.name", "data.workers", "trainer.accelerator", "tracking")
 READS = {  # tests/test_dvc.py holds these to the keys that a stage's code reads
     "fetch": ("data.name", "data.source", "data.path", "data.mirror"),
     "preprocess": (
-        *("data.name", "data.source", "data.format", "data.image_size", "data.num_test"),
+        *("data.name", "data.source", "data.layout", "data.labels", "data.format", "data.image_size", "data.num_test"),
         *("data.num_val", "data.split_seed", "data.skip_corrupt"),
     ),
     "sweep": (*_TRAINS, "sweep", "cluster"),

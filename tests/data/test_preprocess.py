@@ -105,6 +105,62 @@ def test_the_hash_follows_split_and_images_but_not_workers_or_name(tmp_path):
     assert build(config(), tmp_path).content_hash != first
 
 
+def with_val(per_class: int = 2) -> dict[str, bytes]:
+    """`images`, and validation images under the names of training images."""
+    numbers = [(label, name, n) for label, name in enumerate(CLASSES) for n in range(per_class)]
+    return images() | {f"valid/{name}/{n}.png": encoded(noise(1000 + 100 * label + n)) for label, name, n in numbers}
+
+
+@pytest.mark.parametrize("format_", ["arrays", "shards"])
+def test_published_validation_images_are_the_validation_split_and_full_trains_on_them_too(format_, tmp_path, caplog):
+    caplog.set_level("INFO")
+    archive(tmp_path / "set.tgz", with_val())
+    manifest = build(config(format=format_), tmp_path)
+    assert (
+        "set: the 6 images of val are the validation split; data.num_val and data.split_seed do not apply"
+        in caplog.text
+    )
+    assert manifest.split == {"num_val": 6, "seed": 0, "published": True} and manifest.counts["train"] == 27
+    store = open_store(tmp_path / "store")
+    train, val = store.split_indices("holdout")
+    assert sorted([*train, *val]) == list(range(27)) == store.split_indices("full")[0].tolist()
+    assert np.bincount(store.train().labels[val]).tolist() == [2, 2, 2]
+    if format_ == "arrays":
+        assert np.array_equal(
+            store.train().images[val], [noise(1000 + 100 * label + n) for label in range(3) for n in (0, 1)]
+        )
+    assert build(config(format=format_, num_val=9, split_seed=3), tmp_path).content_hash == manifest.content_hash
+
+
+def test_a_corrupt_validation_image_is_named_by_its_split_and_they_must_not_all_be_corrupt(tmp_path):
+    files = with_val(per_class=1)
+    archive(tmp_path / "set.tgz", files | {"valid/cat/0.png": b"page"})
+    assert build(config(skip_corrupt=True), tmp_path).skipped == ("val/cat/0.png",)
+    archive(tmp_path / "set.tgz", files | {f"valid/{name}/0.png": b"page" for name in CLASSES})
+    with pytest.raises(PipelineError, match="no image of the validation split of set can be used"):
+        build(config(skip_corrupt=True), tmp_path)
+
+
+def test_where_no_test_set_is_published_the_same_images_are_tested_whatever_the_seed_of_validation(tmp_path, caplog):
+    caplog.set_level("INFO")
+    archive(
+        tmp_path / "set.tgz",
+        {name[len("train/") :]: png for name, png in images(per_class=10).items() if "train" in name},
+    )
+    assert build(config(), tmp_path).counts == {"train": 24, "test": 6}
+    assert "so 6 of 30 images, drawn by class with a fixed seed, are the test set (data.num_test)" in caplog.text
+    before = contents(tmp_path / "store")
+    build(config(split_seed=1), tmp_path)
+    after = contents(tmp_path / "store")
+    assert before["test_images.npy"] == after["test_images.npy"] and before["splits.npz"] != after["splits.npz"]
+    assert build(config(num_test=9), tmp_path).counts == {"train": 21, "test": 9}
+
+
+def test_stores_of_class_folders_keep_their_hash(tmp_path):
+    archive(tmp_path / "set.tgz", images())
+    assert build(config(), tmp_path).content_hash == "0328158e4f73255b1b05f76e2863d146c656d02a827b78cd94a537e1f7ff4953"
+
+
 def test_images_of_another_form_become_rgb_and_are_resized_then_cropped_to_the_centre(tmp_path):
     wide, grey = Image.fromarray(noise(1, 16, 48)), noise(2)[..., 0]
     archive(

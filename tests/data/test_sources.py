@@ -154,7 +154,7 @@ def test_a_folder_is_recorded_by_names_and_sizes(tmp_path):
     ("path", "error", "sentence"),
     [
         ("absent.tgz", FileNotFoundError, r"absent\.tgz \(no such file\).*override: data\.path="),
-        ("empty", FileNotFoundError, r"empty \(no train/ in it\)"),
+        ("empty", FileNotFoundError, r"empty \(an empty folder\)"),
         ("notes.txt", ValueError, r"data\.path=notes\.txt is neither a folder nor an archive \(\.tar, "),
         ("raw/own.tgz", ValueError, "which DVC may empty; move your files elsewhere"),
     ],

@@ -1,0 +1,205 @@
+"""A CSV of labels beside images, as on Kaggle: one column names the image, one the label, perhaps one the split.
+
+The image's column is the one whose values name images, whatever its title; the extension may be omitted.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.data.archives import Entry
+from pipeline.data.listing import TABLES, Listing
+from pipeline.data.records import Account
+from pipeline.data.roles import Labelled, role
+from pipeline.errors import PipelineError, printable
+
+_LABEL = "label"  # the title that always means the label
+_LABELS = ("labels", "class", "class_name", "category", "target", "breed", "species", "diagnosis")
+_SPLITS = ("split", "subset", "set", "data set", "data_set")
+_GUESSES = "submission"  # in the name of a table whose labels are an example of what to hand in
+SHOWN = 20  # columns in an error
+
+
+class Table(NamedTuple):
+    """The rows of a CSV that name images."""
+
+    entry: Entry
+    folder: str  # where it lies, "" at the top
+    role: str  # by the name of the file or of its folder; "" if neither says
+    titles: list[str]
+    rows: list[list[str]]
+    images: int  # the column that names images
+    index: _Index
+
+    @property
+    def name(self) -> str:
+        return printable(self.entry.name)
+
+
+class _Index:
+    """Images by what a row may call them: path or file name, with or without the extension."""
+
+    def __init__(self, listing: Listing) -> None:
+        self._places: dict[str, list[int]] = {}
+        self._paths = ["/".join(listing.parts(entry)) for entry in listing.images]
+        for at, path in enumerate(self._paths):
+            stem = path.rpartition(".")[0]
+            for key in {path, stem, path.rpartition("/")[2], stem.rpartition("/")[2]}:
+                self._places.setdefault(key, []).append(at)
+
+    def find(self, value: str, folder: str, part: str) -> list[int]:
+        """Images that `value` may name: those at that path, then those of the split `part`, then all others."""
+        value = value.strip().replace("\\", "/").removeprefix("./")
+        exact = self._places.get(f"{folder}/{value}" if folder else value, [])
+        found = exact or self._places.get(value) or self._places.get(value.rpartition("/")[2], [])
+        own = [at for at in found if part and role(self._paths[at].split("/")[0]) == part]
+        return own or found
+
+    def path(self, at: int) -> str:
+        return self._paths[at]
+
+
+def tables(listing: Listing, labels: str = "") -> list[Table]:
+    """Tables at the top or in a folder there, of which one column names images; with `labels`, that one alone.
+
+    Raises:
+        PipelineError: a table is no CSV; `labels` is not among them.
+    """
+    index = _Index(listing)
+    found = []
+    for entry in listing.tables:
+        parts = listing.parts(entry)
+        named = labels in ("/".join(parts), parts[-1])
+        if len(parts) > 2 or not parts[-1].lower().endswith(TABLES) or not (named or not labels):
+            continue
+        if named or _GUESSES not in parts[-1].lower():
+            found += _table(listing, entry, index)
+    if labels and len(found) != 1:
+        names = ", ".join(printable("/".join(listing.parts(entry)), 60) for entry in listing.tables[:SHOWN]) or "none"
+        raise PipelineError(
+            f"data.labels={labels} is no table that names images of {listing.path}; its tables are: {names}"
+        )
+    return found
+
+
+def _table(listing: Listing, entry: Entry, index: _Index) -> Iterator[Table]:
+    parts = listing.parts(entry)
+    folder = "/".join(parts[:-1])
+    part = role(Path(parts[-1]).stem) or role(folder)
+    titles, *rows = list(_rows(entry, listing.path)) or [[]]
+    best, most = 0, 0
+    for column in range(len(titles)):
+        values = [row[column] for row in rows]
+        if len(set(values)) == len(values):  # a label that resembles an image's name occurs more than once
+            matched = sum(bool(index.find(value, folder, part or "train")) for value in values)
+            best, most = (column, matched) if matched > most else (best, most)
+    if most and len(titles) > 1:
+        yield Table(entry, folder, part, titles, rows, best, index)
+
+
+def _rows(entry: Entry, path: Path) -> Iterator[list[str]]:
+    """The header and the rows, all of its length."""
+    try:
+        text = entry.read().decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+        length = 0
+        for row in reader:
+            if not row:
+                continue
+            length = length or len(row)
+            if len(row) != length:
+                raise PipelineError(
+                    f"line {reader.line_num} of {printable(entry.name)} in {path} has {len(row)} values instead of {length}; "
+                    "correct it"
+                )
+            yield [value.strip() for value in row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PipelineError(
+            f"{printable(entry.name)} in {path} is no CSV in UTF-8 ({printable(error)}); save it as one"
+        ) from None
+
+
+def labelled(listing: Listing, found: list[Table]) -> tuple[list[Labelled], Account]:
+    """The images that tables label, and the files left out.
+
+    Args:
+        found: one table; or one of each role, of which those without the training table's label column label nothing.
+    Raises:
+        PipelineError: several tables could be meant, the label's column is unclear, a row names no image or several, an
+            image has no label or two.
+    """
+    by_role = {table.role: table for table in found}
+    if len(found) > 1 and (len(by_role) < len(found) or "train" not in by_role or "" in by_role):
+        one, other = (printable("/".join(listing.parts(table.entry)), 60) for table in found[:2])
+        raise PipelineError(
+            f"{listing.path} holds {len(found)} tables that name images, {one} and {other} among them; say which one has the "
+            f"labels (override: data.labels={one} or data.labels={other})"
+        )
+    first = by_role.get("train", found[0])
+    title = first.titles[_label(first)]
+    images: dict[int, Labelled] = {}
+    for table in found:
+        if title in table.titles:
+            _take(listing, table, table.titles.index(title), images)
+    account = listing.account()
+    for at, entry in enumerate(listing.images):
+        if at not in images:
+            account.add("images without a label", entry.name)
+    return [images[at] for at in sorted(images)], account
+
+
+def _take(listing: Listing, table: Table, label: int, images: dict[int, Labelled]) -> None:
+    """Adds the images of a table to `images`, by their place in the listing."""
+    split = _split(table)
+    for row in table.rows:
+        value, cls = row[table.images], row[label]
+        part = role(row[split]) if split is not None else table.role
+        places = table.index.find(value, table.folder, part or "train")
+        if len(places) != 1:
+            what = f"{len(places)} images" if places else "no image"
+            raise PipelineError(
+                f"{printable(value)} of {table.name} names {what} of {listing.path}; "
+                f"{'write its path' if places else 'add the image, or remove the row'}"
+            )
+        at = places[0]
+        path = table.index.path(at)
+        if not cls or at in images:
+            raise PipelineError(
+                f"{printable(path)} has {'two labels' if at in images else 'no label'} in the tables of {listing.path}; "
+                "give each image one label"
+            )
+        part = part or role(path.split("/")[0]) or "train"
+        images[at] = Labelled(part, cls, f"{cls}/{path}", listing.images[at])
+
+
+def _split(table: Table) -> int | None:
+    """The column that names the split of each image."""
+    for column, title in enumerate(table.titles):
+        if title.casefold() in _SPLITS and all(role(row[column]) for row in table.rows):
+            return column
+    return None
+
+
+def _label(table: Table) -> int:
+    """The column of the label.
+
+    Raises:
+        PipelineError: several could be meant, or none.
+    """
+    others = [at for at, title in enumerate(table.titles) if title and at not in (table.images, _split(table))]
+    exact = [at for at in others if table.titles[at].casefold() == _LABEL]
+    usual = [at for at in others if table.titles[at].casefold() in _LABELS]
+    for choice in (exact, usual, others):
+        if len(choice) == 1:
+            return choice[0]
+        if choice:
+            break
+    titles = ", ".join(printable(title, 40) for title in table.titles[:SHOWN])
+    raise PipelineError(
+        f"{table.name} has the columns {titles}, of which several could be the label; call the one that is meant {_LABEL}"
+    )

@@ -1,0 +1,86 @@
+"""The layouts of a data set: which one a folder or archive has, and its records."""
+
+from __future__ import annotations
+
+from pipeline.data.archives import Container
+from pipeline.data.classfolders import flat_folders, split_folders
+from pipeline.data.labeltable import labelled, tables
+from pipeline.data.listing import Listing, survey
+from pipeline.data.records import Account, Published
+from pipeline.data.roles import Labelled, assign, role
+from pipeline.data.tinyimagenet import annotations, tiny_imagenet
+from pipeline.errors import PipelineError, printable
+
+NAMED = 5  # folders in an error
+
+
+def read_layout(container: Container, layout: str = "auto", labels: str = "", num_test: int | None = 0) -> Published:
+    """The records of the data set in a container.
+
+    Args:
+        layout: splits, classes, or auto, which recognises these and the others.
+        labels: name of the CSV that holds the labels; "" to look for one.
+        num_test: as in `assign`.
+    Raises:
+        PipelineError: no layout, or more than one, fits; as the layouts' readers and `assign`.
+    """
+    listing = survey(container)
+    if labels:
+        images, account = labelled(listing, tables(listing, labels))
+    elif layout == "splits":
+        images, account = split_folders(listing)
+    elif layout == "classes":
+        images, account = flat_folders(listing)
+    elif annotated := annotations(listing):
+        images, account = tiny_imagenet(listing, annotated)
+    else:
+        images, account = _recognised(listing)
+    return assign(listing.path, images, num_test, account)
+
+
+def _recognised(listing: Listing) -> tuple[list[Labelled], Account]:
+    tops = listing.top_folders()
+    splits = {role(name): name for name, (_, deeper) in tops.items() if deeper and role(name)}
+    own = [name for name in tops if not role(name)]
+    beside = [name for name in tops if role(name)]
+    if "train" in splits:
+        if own and len(splits) == 1:
+            raise PipelineError(
+                f"{listing.path} holds {_named(beside)} and {_named(own)} at its top; if all are classes, say so (override: "
+                f"data.layout=classes), if {_named(beside)} is the training set, that (override: data.layout=splits)"
+            )
+        return split_folders(listing)
+    found = tables(listing)
+    if found and len(own) < 2:
+        return labelled(listing, found)
+    if found:
+        table = printable("/".join(listing.parts(found[0].entry)), 60)
+        raise PipelineError(
+            f"{listing.path} holds the folders {_named(own)} and {table}, which names images; if the folders are classes, say "
+            f"so (override: data.layout=classes), if the labels are in the table, that (override: data.labels={table})"
+        )
+    if own and beside:
+        raise PipelineError(
+            f"{listing.path} holds {_named(beside)} and {_named(own)} at its top; if all are classes, say so (override: "
+            f"data.layout=classes), else move the class folders of the training set into train/"
+        )
+    if beside:
+        return split_folders(listing)
+    _require_no_inner_split(listing)
+    return flat_folders(listing)
+
+
+def _require_no_inner_split(listing: Listing) -> None:
+    """Raises PipelineError for <class>/train/*, whose splits would all be trained on."""
+    for entry in listing.images:
+        parts = listing.parts(entry)
+        if len(parts) > 2 and role(parts[1]):
+            raise PipelineError(
+                f"{printable(entry.name)} in {listing.path} lies in a split inside a class; arrange it as {parts[1]}/"
+                f"{printable(parts[0], 60)}/*, or say that {parts[1]}/ is no split (override: data.layout=classes)"
+            )
+
+
+def _named(folders: list[str]) -> str:
+    names = [f"{printable(name, 60)}/" for name in sorted(folders)[:NAMED]]
+    return ", ".join(names) + (", ..." if len(folders) > NAMED else "")

@@ -1,0 +1,110 @@
+"""Which published images are trained on, validated on and tested: by the names of their splits, else by seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.data.records import Account, Encoded, Published, Record, require_printed
+from pipeline.data.splits import stratified
+from pipeline.errors import PipelineError, printable
+
+ROLES = ("train", "test", "val")
+_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev"),
+}
+_ROLES = {name: part for part, names in _NAMES.items() for name in names}
+TESTED = 5  # one image in so many, where no test set is published
+
+
+class Labelled(NamedTuple):
+    """A published image with its class and the split that it belongs to."""
+
+    role: str  # one of ROLES
+    cls: str
+    name: str  # class/file
+    image: Encoded
+
+
+def role(name: str) -> str:
+    """The role of a split of this name, in any case; "" for other names."""
+    return _ROLES.get(name.casefold(), "")
+
+
+def assign(path: Path, images: list[Labelled], num_test: int | None, account: Account) -> Published:
+    """The data set, whose classes are those of the training images.
+
+    - train and test: data.num_val training images validate.
+    - train, test and val: val is the validation split, which data.split=full trains on as well, as on every image that
+      is not tested.
+    - train and val: val is the test set, as published results on ImageNet take it.
+    - train: the test set is drawn class by class, with a seed of its own.
+
+    Args:
+        path: named in errors.
+        num_test: images to draw where no test set is published, 0 for one in TESTED; None requires a published one.
+        account: of the files left out.
+    Raises:
+        PipelineError: no training image, a class that training lacks, no test set, or `num_test` beside a published one.
+    """
+    counts = {name: sum(image.role == name for image in images) for name in ROLES}
+    if not counts["train"]:
+        raise PipelineError(f"{path} holds no training images; arrange them as train/<class>/* and fetch again")
+    classes = sorted({image.cls for image in images if image.role == "train"})
+    labels = {cls: label for label, cls in enumerate(classes)}
+    tested = "test" if counts["test"] else "val"
+    records: dict[bool, list[Record]] = {False: [], True: []}  # by whether they are tested
+    for image in images:
+        if image.cls not in labels:
+            require_printed(image.name, path)
+            raise PipelineError(
+                f"{printable(image.image.name)} in {path} is of class {printable(image.cls)}, which train/ does not have; "
+                "remove it, or add training images of that class"
+            )
+        record = Record(image.name, labels[image.cls], image.image, val=image.role == "val" and tested == "test")
+        records[image.role == tested].append(record)
+    train, test, notes = records[False], records[True], []
+    if test and num_test:
+        raise PipelineError(
+            f"data.num_test={num_test}, but {path} has a test set of {len(test):,} images; take that (override: data.num_test=0)"
+        )
+    if not test and num_test is None:
+        raise PipelineError(
+            f"{path} holds no images in test/<class>/* or val/<class>/*; arrange them like this and fetch again"
+        )
+    if not test:
+        sizes = np.bincount([record.label for record in train])
+        if sizes.min() < 3:
+            raise PipelineError(
+                f"class {printable(classes[sizes.argmin()])} in {path} has {sizes.min()} images, and no test set is published; each "
+                "class needs three, one to train, one to validate and one to test: add images, or remove the class"
+            )
+        train, test = draw_test(train, num_test or max(len(train) // TESTED, len(classes)))
+        notes.append(
+            f"no test set is published, so {len(test):,} of {len(train) + len(test):,} images, drawn by class with a fixed "
+            "seed, are the test set (data.num_test)"
+        )
+    elif tested == "val":
+        notes.append("val is the test set, since there is no test; data.num_val images of train validate")
+    elif counts["val"]:
+        notes.append(
+            f"the {counts['val']:,} images of val are the validation split; data.num_val and data.split_seed do not apply"
+        )
+    return Published(classes, train, test, account.left_out(), notes)
+
+
+def draw_test(records: list[Record], count: int) -> tuple[list[Record], list[Record]]:
+    """The records without `count` of them, and these, which depend on labels and names alone.
+
+    Raises:
+        PipelineError: `count` is too small or too large for every class to be on both sides.
+    """
+    records = sorted(records, key=lambda record: (record.label, record.name))
+    labels = np.array([record.label for record in records], np.int64)
+    # data.split_seed must not change the test set.
+    test = set(stratified(labels, count, seed=0, key="data.num_test").tolist())
+    return [r for at, r in enumerate(records) if at not in test], [records[at] for at in sorted(test)]
