@@ -62,7 +62,7 @@ def archives(content: bytes, folder: Path) -> None:
     with open_container(path, folder, LIMITS) as container:
         for entry in container.entries():
             entry.read()
-        read_layout(container).arrange(path)
+        read_layout(container, io.BytesIO).arrange(path)
 
 
 def _with_checksums(content: bytes) -> bytes:

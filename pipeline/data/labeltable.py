@@ -21,7 +21,7 @@ _LABEL = "label"  # the title that always means the label
 _LABELS = ("labels", "class", "class_name", "category", "target", "breed", "species", "diagnosis")
 _SPLITS = ("split", "subset", "set", "data set", "data_set")
 _GUESSES = "submission"  # in the name of a table whose labels are an example of what to hand in
-SHOWN = 20  # columns in an error
+SHOWN, TABLES_SHOWN = 20, 3  # columns and tables in an error
 
 
 class Table(NamedTuple):
@@ -69,21 +69,41 @@ def tables(listing: Listing, labels: str = "") -> list[Table]:
     Raises:
         PipelineError: a table is no CSV; `labels` is not among them.
     """
-    index = _Index(listing)
-    found = []
+    candidates = []
     for entry in listing.tables:
         parts = listing.parts(entry)
-        named = labels in ("/".join(parts), parts[-1])
-        if len(parts) > 2 or not parts[-1].lower().endswith(TABLES) or not (named or not labels):
-            continue
-        if named or _GUESSES not in parts[-1].lower():
-            found += _table(listing, entry, index)
+        if labels:
+            meant = labels in ("/".join(parts), parts[-1])
+        else:
+            meant = len(parts) < 3 and _GUESSES not in parts[-1].lower()
+        if meant and parts[-1].lower().endswith(TABLES):
+            candidates.append(entry)
+    index = _Index(listing) if candidates else None
+    found = [table for entry in candidates if index for table in _table(listing, entry, index)]
     if labels and len(found) != 1:
-        names = ", ".join(printable("/".join(listing.parts(entry)), 60) for entry in listing.tables[:SHOWN]) or "none"
         raise PipelineError(
-            f"data.labels={labels} is no table that names images of {listing.path}; its tables are: {names}"
+            f"data.labels={labels} is no table that names images of {listing.path}; {_described(listing)}"
         )
     return found
+
+
+def require_no_table(listing: Listing) -> None:
+    """Raises PipelineError if there are tables, of which none labels images."""
+    if any(entry.name.lower().endswith(TABLES) for entry in listing.tables):
+        raise PipelineError(
+            f"{listing.path} holds no class folders, and no table that names each of its images once; {_described(listing)}; "
+            "name the image by its path or file name in one column, and its class in a column called label"
+        )
+
+
+def _described(listing: Listing) -> str:
+    """The tables and their columns."""
+    tables = [entry for entry in listing.tables if entry.name.lower().endswith(TABLES)][:TABLES_SHOWN]
+    shown = []
+    for entry in tables:
+        titles = next(_rows(entry, listing.path), [])[:SHOWN]
+        shown.append(f"{printable('/'.join(listing.parts(entry)), 60)} ({', '.join(printable(t, 40) for t in titles)})")
+    return f"its tables and their columns are {', '.join(shown) or 'none'}"
 
 
 def _table(listing: Listing, entry: Entry, index: _Index) -> Iterator[Table]:
@@ -146,7 +166,7 @@ def labelled(listing: Listing, found: list[Table]) -> tuple[list[Labelled], Acco
     for table in found:
         if title in table.titles:
             _take(listing, table, table.titles.index(title), images)
-    account = listing.account()
+    account = listing.account([table.entry for table in found])
     for at, entry in enumerate(listing.images):
         if at not in images:
             account.add("images without a label", entry.name)
@@ -192,14 +212,17 @@ def _label(table: Table) -> int:
         PipelineError: several could be meant, or none.
     """
     others = [at for at, title in enumerate(table.titles) if title and at not in (table.images, _split(table))]
-    exact = [at for at in others if table.titles[at].casefold() == _LABEL]
-    usual = [at for at in others if table.titles[at].casefold() in _LABELS]
-    for choice in (exact, usual, others):
-        if len(choice) == 1:
-            return choice[0]
-        if choice:
-            break
+    if (column := label_column(table.titles, others)) is not None:
+        return column
     titles = ", ".join(printable(title, 40) for title in table.titles[:SHOWN])
     raise PipelineError(
         f"{table.name} has the columns {titles}, of which several could be the label; call the one that is meant {_LABEL}"
     )
+
+
+def label_column(titles: list[str], candidates: list[int]) -> int | None:
+    """The one of the candidate columns that is called label, else like one, else the only one; None if there are several."""
+    exact = [at for at in candidates if titles[at].casefold() == _LABEL]
+    usual = [at for at in candidates if titles[at].casefold() in _LABELS]
+    choice = exact or usual or candidates
+    return choice[0] if len(choice) == 1 else None

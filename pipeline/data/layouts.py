@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import IO
+
 from pipeline.data.archives import Container
 from pipeline.data.classfolders import flat_folders, split_folders
-from pipeline.data.labeltable import labelled, tables
+from pipeline.data.hub import hub_tables
+from pipeline.data.labeltable import labelled, require_no_table, tables
 from pipeline.data.listing import Listing, survey
 from pipeline.data.records import Account, Published
 from pipeline.data.roles import Labelled, assign, role
@@ -14,10 +18,17 @@ from pipeline.errors import PipelineError, printable
 NAMED = 5  # folders in an error
 
 
-def read_layout(container: Container, layout: str = "auto", labels: str = "", num_test: int | None = 0) -> Published:
+def read_layout(
+    container: Container,
+    temporary: Callable[[], IO[bytes]],
+    layout: str = "auto",
+    labels: str = "",
+    num_test: int | None = 0,
+) -> Published:
     """The records of the data set in a container.
 
     Args:
+        temporary: makes a file for the images of `hub_tables`, which stays open as long as the container.
         layout: splits, classes, or auto, which recognises these and the others.
         labels: name of the CSV that holds the labels; "" to look for one.
         num_test: as in `assign`.
@@ -34,23 +45,27 @@ def read_layout(container: Container, layout: str = "auto", labels: str = "", nu
     elif annotated := annotations(listing):
         images, account = tiny_imagenet(listing, annotated)
     else:
-        images, account = _recognised(listing)
+        images, account = _recognised(listing, temporary)
     return assign(listing.path, images, num_test, account)
 
 
-def _recognised(listing: Listing) -> tuple[list[Labelled], Account]:
+def _recognised(listing: Listing, temporary: Callable[[], IO[bytes]]) -> tuple[list[Labelled], Account]:
     tops = listing.top_folders()
-    splits = {role(name): name for name, (_, deeper) in tops.items() if deeper and role(name)}
+    splits = {role(name) for name, (_, deeper) in tops.items() if deeper and role(name)}
     own = [name for name in tops if not role(name)]
     beside = [name for name in tops if role(name)]
-    if "train" in splits:
+    trained = {parts[1] for parts in map(listing.parts, listing.images) if len(parts) > 2 and role(parts[0]) == "train"}
+    # A single folder in train/ is no class if a table has the labels: train/train/1.jpg, as some archives unpack.
+    found = tables(listing) if len(trained) < 2 else []
+    if trained and not found:
         if own and len(splits) == 1:
             raise PipelineError(
                 f"{listing.path} holds {_named(beside)} and {_named(own)} at its top; if all are classes, say so (override: "
                 f"data.layout=classes), if {_named(beside)} is the training set, that (override: data.layout=splits)"
             )
         return split_folders(listing)
-    found = tables(listing)
+    if listing.columns and len(own) < 2:
+        return hub_tables(listing, temporary())
     if found and len(own) < 2:
         return labelled(listing, found)
     if found:
@@ -66,6 +81,8 @@ def _recognised(listing: Listing) -> tuple[list[Labelled], Account]:
         )
     if beside:
         return split_folders(listing)
+    if len(own) < 2:
+        require_no_table(listing)
     _require_no_inner_split(listing)
     return flat_folders(listing)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ UNREAD = (
     *(".cr2", ".cr3", ".nef", ".arw", ".tga", ".exr", ".psd", ".ico", ".svg"),
 )
 TABLES = (".csv", ".tsv")
+COLUMNS = (".arrow", ".parquet")
 ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet
 
 
@@ -53,6 +54,7 @@ class Listing:
     path: Path
     images: list[Entry] = field(default_factory=list)
     tables: list[Entry] = field(default_factory=list)  # that may hold labels
+    columns: list[Entry] = field(default_factory=list)  # Arrow and Parquet files, which may hold images
     wrapped: int = 0  # parts of the folder around the data set
     _others: dict[int, Account] = field(default_factory=lambda: {depth: Account() for depth in range(1, DEPTH + 1)})
     _beside: Counter[str] = field(default_factory=Counter)  # folders, at most DEPTH deep, and their other files
@@ -66,9 +68,12 @@ class Listing:
             if parts := name.split("/")[self.wrapped :]:
                 yield parts, number
 
-    def account(self) -> Account:
-        """Of the files in folders that are neither images nor tables, to which a layout adds what it leaves out."""
+    def account(self, read: Sequence[Entry] = ()) -> Account:
+        """Of the tables but `read`, and of other files in folders; a layout adds the images that it leaves out."""
         account = Account()
+        for entry in (*self.tables, *self.columns):
+            if entry not in read:
+                account.add(kind(entry.name), entry.name)
         for depth, others in self._others.items():
             if depth > self.wrapped + 1:
                 account.take(others)
@@ -99,6 +104,8 @@ def survey(container: Container) -> Listing:
             listing.images.append(entry)
         elif is_table(parts[-1]):
             listing.tables.append(entry)
+        elif parts[-1].endswith(COLUMNS):
+            listing.columns.append(entry)
         else:
             listing._others[min(len(parts), DEPTH)].add(kind(parts[-1]), entry.name)
             listing._beside["/".join(parts[:-1][:DEPTH])] += 1
@@ -110,7 +117,7 @@ def survey(container: Container) -> Listing:
         outside = [entry for entry in listing.images if not entry.name.startswith(f"{top}/")]
         for entry in outside:
             listing._others[DEPTH].add(f"images outside {printable(top, 60)}/", entry.name)
-        for entries in (listing.images, listing.tables):
+        for entries in (listing.images, listing.tables, listing.columns):
             entries[:] = [entry for entry in entries if entry.name.startswith(f"{top}/")]
         listing._beside = Counter({name: n for name, n in listing._beside.items() if name.startswith(f"{top}/")})
     return listing

@@ -10,7 +10,8 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConf
     Args:
         layout: as in fetch's manifest.
         paths: the manifest's files, in its order.
-        scratch: folder for a gzipped tar's decompressed copy.
+        scratch: folder for copies of what cannot be read in place: gzipped tars, Arrow and Parquet.
     Raises:
         PipelineError: a file is damaged, has another layout or names that do not print, or goes beyond data.limits.
     """
@@ -43,10 +44,15 @@ def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConf
         containers = [
             stack.enter_context(open_container(p, scratch, data.limits, visible)) for p in paths if layout != "digits"
         ]
+
+        def temporary() -> IO[bytes]:
+            scratch.mkdir(parents=True, exist_ok=True)
+            return stack.enter_context(TemporaryFile(dir=scratch))
+
         readers: dict[str, Callable[[], Published]] = {
             "digits": lambda: _digits(paths[0], data.num_test),
             "cifar-pickles": lambda: cifar(containers[0]),
-            "class-folders": lambda: _folders(containers[0], data),
+            "class-folders": lambda: _folders(containers[0], temporary, data),
             "ilsvrc-tars": lambda: ilsvrc(containers),
         }
         published = readers[layout]()
@@ -89,8 +95,8 @@ def _digits(path: Path, num_test: int) -> Published:
     return Published([str(digit) for digit in range(10)], train, test)
 
 
-def _folders(container: Container, data: DataConfig) -> Published:
+def _folders(container: Container, temporary: Callable[[], IO[bytes]], data: DataConfig) -> Published:
     """Of CIFAR and ImageNet as class folders, only splits are read, and a test set must be among them."""
     if data.source == "folder":
-        return read_layout(container, data.layout, data.labels, data.num_test)
-    return read_layout(container, "splits", num_test=None)
+        return read_layout(container, temporary, data.layout, data.labels, data.num_test)
+    return read_layout(container, temporary, "splits", num_test=None)

@@ -6,10 +6,11 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.data.archives import Entry
 from pipeline.errors import PipelineError, printable
 
 MOST_KINDS = 20  # of files left out that are told apart
@@ -18,20 +19,10 @@ _UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
-class Encoded(Protocol):
-    """An encoded image, such as an archive's `Entry`; several threads may read it."""
-
-    @property
-    def name(self) -> str:
-        """Its place in the data set, for errors."""
-
-    def read(self) -> bytes: ...
-
-
 class Record(NamedTuple):
     name: str  # class/file
     label: int
-    image: Encoded | np.ndarray  # an encoded image, or pixels (H, W, C) uint8
+    image: Entry | np.ndarray  # an encoded image, or pixels (H, W, C) uint8
     val: bool = False  # held out for validation by whoever published it
 
 

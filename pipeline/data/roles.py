@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.records import Account, Encoded, Published, Record, require_printed
+from pipeline.data.archives import Entry
+from pipeline.data.records import Account, Published, Record, require_printed
 from pipeline.data.splits import stratified
 from pipeline.errors import PipelineError, printable
 
@@ -27,7 +28,7 @@ class Labelled(NamedTuple):
     role: str  # one of ROLES
     cls: str
     name: str  # class/file
-    image: Encoded
+    image: Entry
 
 
 def role(name: str) -> str:

@@ -31,7 +31,7 @@ def tiny_imagenet(listing: Listing, annotated: Entry) -> tuple[list[Labelled], A
         file, _, rest = line.partition("\t")
         labels[file] = rest.partition("\t")[0]
     images: list[Labelled] = []
-    account = listing.account()
+    account = listing.account([annotated])
     for entry in listing.images:
         parts = listing.parts(entry)
         part = role(parts[0])

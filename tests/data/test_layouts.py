@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from itertools import product
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from photos import tar
-from records import config
+from records import config, listed
 
+from pipeline.config import LimitsConfig
 from pipeline.data.readers import open_published
 
 SEEDED = {f"{cls}/{n}.png": b"" for cls in ("cat", "dog") for n in range(1, 6)}
@@ -24,6 +29,30 @@ def table(*rows: str, by: str = ",") -> bytes:
     written = io.StringIO()
     csv.writer(written, delimiter=by).writerows(row.split() for row in rows)
     return written.getvalue().encode()
+
+
+def parquet(labels: list, names: list[str] | None = None, titles: tuple[str, ...] = ("image", "label")) -> bytes:
+    written = pa.BufferOutputStream()
+    pq.write_table(_rows(labels, names, titles), written)
+    return written.getvalue().to_pybytes()
+
+
+def arrow(labels: list, names: list[str] | None = None, titles: tuple[str, ...] = ("image", "label")) -> bytes:
+    written, rows = pa.BufferOutputStream(), _rows(labels, names, titles)
+    with pa.ipc.new_stream(written, rows.schema) as stream:
+        stream.write_table(rows)
+    return written.getvalue().to_pybytes()
+
+
+def _rows(labels: list, names: list[str] | None, titles: tuple[str, ...]) -> pa.Table:
+    """As `datasets` writes them: images are structs, labels are numbers, and the schema's metadata name the classes."""
+    images = [{"bytes": None if label == "lost" else f"{label}".encode(), "path": "1.png"} for label in labels]
+    about = {"info": {"features": {titles[1]: {"names": names, "_type": "ClassLabel"}}}} if names else {}
+    columns = [
+        pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        *[labels] * len(titles[1:]),
+    ]
+    return pa.table(dict(zip(titles, columns, strict=True)), metadata={"huggingface": json.dumps(about)})
 
 
 def places(published) -> tuple:
@@ -166,6 +195,45 @@ READ = {
         (["cat"], ["cat/images/1.png"], ["cat/images/3.png"], ["cat/images/2.png"]),
     ),
 }
+PARQUET, ARROW = "data/{}-00000-of-00001-0ab1.parquet", "{}/data-00000-of-00001.arrow"
+HUB = {  # read from a folder alone
+    "Parquet as on the Hub": (
+        {
+            PARQUET.format("train"): parquet([1, 0], ["owl", "cat"]),
+            PARQUET.format("validation"): parquet([0], ["owl", "cat"]),
+            PARQUET.format("test"): parquet([-1, 1], ["owl", "cat"]),
+            "README.md": b"",
+        },
+        {},
+        (
+            ["cat", "owl"],
+            [f"cat/{PARQUET}/000000".format("train"), f"owl/{PARQUET}/000001".format("train")],
+            [f"owl/{PARQUET}/000000".format("validation")],
+            [f"cat/{PARQUET}/000001".format("test")],
+        ),
+    ),
+    "save_to_disk": (
+        {
+            ARROW.format("train"): arrow([0, 1], ["cat", "owl"]),
+            ARROW.format("test"): arrow([1], ["cat", "owl"]),
+            "train/cache-12ab.arrow": b"",
+            "train/state.json": b"{}",
+            "dataset_dict.json": b"{}",
+        },
+        {},
+        (
+            ["cat", "owl"],
+            [f"cat/{ARROW}/000000".format("train"), f"owl/{ARROW}/000001".format("train")],
+            [],
+            [f"owl/{ARROW}/000000".format("test")],
+        ),
+    ),
+    "save_to_disk without splits, labels are texts": (
+        {"data-00000-of-00001.arrow": arrow(["cat", "cat", "cat", "owl", "owl", "owl"])},
+        {"num_test": 2},
+        (["cat", "owl"], None, [], None),
+    ),
+}
 IMAGES = files("images/1.png", "images/2.png")
 # Layout: files, changed keys, and a part of the sentence.
 REFUSED = {
@@ -257,13 +325,45 @@ REFUSED = {
     "labels that are no table": (
         IMAGES | {"a.csv": table("id label", "1 cat")},
         {"labels": "b.csv"},
-        r"data\.labels=b\.csv is no table that names images of .*; its tables are: a\.csv",
+        r"data\.labels=b\.csv is no table that names images of .*; its tables and their columns are a\.csv \(id, label\)",
+    ),
+    "a table that names no image": (
+        IMAGES | {"a.csv": table("picture label", "8 cat", "9 dog")},
+        {},
+        r"no table that names each of its images once; its tables and their columns are a\.csv \(picture, label\); name the",
     ),
     "an image of Tiny ImageNet without its label": (
         files(*TRAIN, "val/images/v.JPEG") | {"val/val_annotations.txt": b"w.JPEG\tcat\n"},
         {},
         r"val/images/v\.JPEG in .* has no label in val_annotations\.txt",
     ),
+}
+
+
+ROW = {"data/train-0.parquet": parquet([0, 1], ["cat", "owl"])}
+REFUSED_ROWS = {
+    "several labels": (
+        {"train.parquet": parquet([0, 1], None, ("image", "fine_label", "coarse_label"))},
+        {},
+        r"the columns image, fine_label, coarse_label, .* call them image and label",
+    ),
+    "no bytes": ({"train.parquet": parquet(["cat", "lost"])}, {}, r"has a row without the bytes of an image; save"),
+    "more labels than classes": (
+        {"train.parquet": parquet([0, 7], ["cat"])},
+        {},
+        "a label 7, but the data set names 1 class",
+    ),
+    "no Parquet": (
+        {"train.parquet": b"version https://git-lfs"},
+        {},
+        r"train\.parquet in .* is damaged or no such file",
+    ),
+    "no Arrow": (
+        {"data-00000-of-00001.arrow": arrow([0, 1])[:300]},
+        {},
+        r"data-00000-of-00001\.arrow in .* is damaged or no such file as",
+    ),
+    "more bytes than data.limits allow": (ROW, {"limits": LimitsConfig(total_gb=1e-9)}, r"data\.limits\.total_gb"),
 }
 
 
@@ -277,22 +377,25 @@ def packed(kind: str, folder: Path, content: dict[str, bytes]) -> Path:
     return folder / "set"
 
 
-@pytest.mark.parametrize("kind", ["tar", "folder"])
-@pytest.mark.parametrize("layout", READ)
+BOTH = ("tar", "folder")
+
+
+@pytest.mark.parametrize(("layout", "kind"), [*product(READ, BOTH), *product(HUB, ["folder"])])
 def test_a_layout_gives_classes_and_splits_alike_from_an_archive_and_a_folder(layout, kind, tmp_path):
-    content, changes, expected = READ[layout]
+    content, changes, expected = (READ | HUB)[layout]
     path = packed(kind, tmp_path, content)
     with open_published("class-folders", [path], tmp_path, config(**changes)) as published:
         found = places(published)
         for image in (*published.train, *published.test):
-            assert image.image.read() == content[image.image.name]
+            label = published.classes[image.label]
+            assert image.image.read() in (content.get(image.image.name), label.encode(), b"0", b"1")
     assert found == tuple(have if want is None else want for have, want in zip(found, expected, strict=True))
+    assert {*tmp_path.iterdir()} == {path}
 
 
-@pytest.mark.parametrize("kind", ["tar", "folder"])
-@pytest.mark.parametrize("layout", REFUSED)
+@pytest.mark.parametrize(("layout", "kind"), [*product(REFUSED, BOTH), *product(REFUSED_ROWS, ["folder"])])
 def test_a_layout_that_is_unclear_is_refused_with_what_to_do(layout, kind, tmp_path):
-    content, changes, sentence = REFUSED[layout]
+    content, changes, sentence = (REFUSED | REFUSED_ROWS)[layout]
     path = packed(kind, tmp_path, content)
     with (
         pytest.raises(ValueError, match=sentence) as caught,
@@ -300,3 +403,26 @@ def test_a_layout_that_is_unclear_is_refused_with_what_to_do(layout, kind, tmp_p
     ):
         pass
     assert str(caught.value).isprintable()
+
+
+def test_tables_of_rows_in_an_archive_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"train-0\.parquet is packed in .*set\.tar; unpack that, and give the folder"):
+        listed("class-folders", packed("tar", tmp_path, ROW))
+
+
+LEFT_OUT = {
+    "Tiny ImageNet": {"images without a label": 1},
+    "Kaggle: ids in train.csv, images in folders": {"images without a label": 1, "files that end in .csv": 1},
+    "save_to_disk": {"files that end in .arrow": 1, "files that end in .json": 1},
+    "Parquet as on the Hub": {"images without a label": 1},
+    "folders beside the wrapping one": {"images outside set/": 1},
+    "a wrapping folder": {"images outside train/, test/ and val/": 1},
+}
+
+
+@pytest.mark.parametrize("layout", LEFT_OUT)
+def test_what_a_layout_leaves_out_is_counted(layout, tmp_path):
+    content, changes, _ = (READ | HUB)[layout]
+    path = packed("folder" if layout in HUB else "tar", tmp_path, content)
+    with open_published("class-folders", [path], tmp_path, config(**changes)) as published:
+        assert {what: number for what, number, _ in published.left_out} == LEFT_OUT[layout]
