@@ -33,7 +33,7 @@ class Table(NamedTuple):
     titles: list[str]
     rows: list[list[str]]
     images: int  # the column that names images
-    index: _Index
+    places: _Index
 
     @property
     def name(self) -> str:
@@ -179,7 +179,7 @@ def _take(listing: Listing, table: Table, label: int, images: dict[int, Labelled
     for row in table.rows:
         value, cls = row[table.images], row[label]
         part = role(row[split]) if split is not None else table.role
-        places = table.index.find(value, table.folder, part or "train")
+        places = table.places.find(value, table.folder, part or "train")
         if len(places) != 1:
             what = f"{len(places)} images" if places else "no image"
             raise PipelineError(
@@ -187,7 +187,7 @@ def _take(listing: Listing, table: Table, label: int, images: dict[int, Labelled
                 f"{'write its path' if places else 'add the image, or remove the row'}"
             )
         at = places[0]
-        path = table.index.path(at)
+        path = table.places.path(at)
         if not cls or at in images:
             raise PipelineError(
                 f"{printable(path)} has {'two labels' if at in images else 'no label'} in the tables of {listing.path}; "

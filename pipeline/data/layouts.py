@@ -12,7 +12,7 @@ from pipeline.data.labeltable import labelled, require_no_table, tables
 from pipeline.data.listing import Listing, survey
 from pipeline.data.records import Account, Published
 from pipeline.data.roles import Labelled, assign, role
-from pipeline.data.tinyimagenet import annotations, tiny_imagenet
+from pipeline.data.tinyimagenet import tiny_imagenet, val_annotations
 from pipeline.errors import PipelineError, printable
 
 NAMED = 5  # folders in an error
@@ -42,7 +42,7 @@ def read_layout(
         images, account = split_folders(listing)
     elif layout == "classes":
         images, account = flat_folders(listing)
-    elif annotated := annotations(listing):
+    elif annotated := val_annotations(listing):
         images, account = tiny_imagenet(listing, annotated)
     else:
         images, account = _recognised(listing, temporary)

@@ -12,14 +12,14 @@ from pipeline.data.records import Account
 from pipeline.data.roles import ROLES, role
 from pipeline.errors import printable
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow's names
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF")  # Pillow's names
 EXTENSIONS = (  # of FORMATS
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp", ".avif"),
 )
 # Listed like images, so that decoding refuses them by name, and data.skip_corrupt leaves them out by name.
 UNREAD = (
-    *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".dng"),
+    *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpf", ".dng"),
     *(".cr2", ".cr3", ".nef", ".arw", ".tga", ".exr", ".psd", ".ico", ".svg"),
 )
 TABLES = (".csv", ".tsv")

@@ -84,6 +84,8 @@ def assign(path: Path, images: list[Labelled], num_test: int | None, account: Ac
                 f"class {printable(classes[sizes.argmin()])} in {path} has {sizes.min()} images, and no test set is published; each "
                 "class needs three, one to train, one to validate and one to test: add images, or remove the class"
             )
+        # Archives list their files in any order.
+        train.sort(key=lambda record: (record.label, record.name))
         train, test = draw_test(train, num_test or max(len(train) // TESTED, len(classes)))
         notes.append(
             f"no test set is published, so {len(test):,} of {len(train) + len(test):,} images, drawn by class with a fixed "
@@ -99,12 +101,11 @@ def assign(path: Path, images: list[Labelled], num_test: int | None, account: Ac
 
 
 def draw_test(records: list[Record], count: int) -> tuple[list[Record], list[Record]]:
-    """The records without `count` of them, and these, which depend on labels and names alone.
+    """The records without `count` of them, and these, which depend on the labels and their order alone.
 
     Raises:
         PipelineError: `count` is too small or too large for every class to be on both sides.
     """
-    records = sorted(records, key=lambda record: (record.label, record.name))
     labels = np.array([record.label for record in records], np.int64)
     # data.split_seed must not change the test set.
     test = set(stratified(labels, count, seed=0, key="data.num_test").tolist())

@@ -9,7 +9,7 @@ from pipeline.data.roles import Labelled, role
 from pipeline.errors import PipelineError, printable
 
 
-def annotations(listing: Listing) -> Entry | None:
+def val_annotations(listing: Listing) -> Entry | None:
     """The file with the labels of val/, where there is one."""
     for entry in listing.tables:
         parts = listing.parts(entry)
@@ -22,7 +22,7 @@ def tiny_imagenet(listing: Listing, annotated: Entry) -> tuple[list[Labelled], A
     """The images of train/ and val/, and the files left out.
 
     Args:
-        annotated: `annotations`.
+        annotated: `val_annotations`.
     Raises:
         PipelineError: a line of the annotations has no label, or an image of val/ no line.
     """

@@ -313,6 +313,9 @@ def test_digits_from_start_to_store(tmp_path):
     data = config(name="digits", source="digits", path="", num_test=960, num_val=287)
     manifest = build(data, tmp_path)
     assert manifest.counts == {"train": 837, "test": 960} and manifest.channels == 1
+    assert (
+        manifest.content_hash == "6859e064ee238126c2b7f0c669dfd877b5fe7953a95a30bc023a6ae5c8048ad7"
+    )  # since the start
     store = open_store(tmp_path / "store")
     assert [len(indices) for indices in store.split_indices("holdout")] == [550, 287]
     assert store.train().images.shape == (837, 8, 8, 1) and store.statistics("full").pixel_mean.shape == (8, 8, 1)

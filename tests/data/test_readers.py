@@ -26,6 +26,12 @@ def test_digits_are_scaled_and_their_test_set_is_stratified(tmp_path):
     assert max(image.max() for *_, image in train) == 255
 
 
+def test_avif_is_decoded_and_heic_refused():
+    assert decode(encoded(Image.new("RGB", (64, 48), "red"), "AVIF")).getpixel((9, 9))[0] > 250
+    with pytest.raises(ValueError, match="no image that is read here .*AVIF"):
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+
+
 def test_decode_refuses_what_is_damaged_deep_or_no_image():
     jpeg = encoded(noise(0, 64, 64), "JPEG")
     assert decode(jpeg).size == (64, 64)

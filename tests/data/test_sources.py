@@ -150,6 +150,17 @@ def test_a_folder_is_recorded_by_names_and_sizes(tmp_path):
         fetched(data, tmp_path / "raw")
 
 
+def test_of_a_folder_with_splits_other_folders_are_not_looked_at_and_without_splits_every_visible_one_is(tmp_path):
+    split = folder_set(tmp_path / "split", "Train", "valid", "docs", ".git")
+    os.mkfifo(split / "docs" / "pipe.png")
+    assert fetch(config("folder", path="split"), tmp_path)["files"][0]["files"] == 2
+    flat = folder_set(tmp_path / "flat", "birds", "fish", ".git")
+    assert fetch(config("folder", path="flat"), tmp_path)["files"][0]["files"] == 2
+    os.mkfifo(flat / "fish" / "pipe.png")
+    with pytest.raises(ValueError, match=r"fish/pipe\.png in .* is a pipe"):
+        fetch(config("folder", path="flat"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("path", "error", "sentence"),
     [
