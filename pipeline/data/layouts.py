@@ -50,21 +50,19 @@ def read_layout(
 
 
 def _recognised(listing: Listing, temporary: Callable[[], IO[bytes]]) -> tuple[list[Labelled], Account]:
-    tops = listing.top_folders()
-    splits = {role(name) for name, (_, deeper) in tops.items() if deeper and role(name)}
-    own = [name for name in tops if not role(name)]
-    beside = [name for name in tops if role(name)]
+    own = [name for name in listing.top_folders() if not role(name)]
+    beside = [name for name in listing.top_folders() if role(name)]
     trained = {parts[1] for parts in map(listing.parts, listing.images) if len(parts) > 2 and role(parts[0]) == "train"}
     # A single folder in train/ is no class if a table has the labels: train/train/1.jpg, as some archives unpack.
     found = tables(listing) if len(trained) < 2 else []
     if trained and not found:
-        if own and len(splits) == 1:
+        if own and len(beside) == 1:
             raise PipelineError(
                 f"{listing.path} holds {_named(beside)} and {_named(own)} at its top; if all are classes, say so (override: "
                 f"data.layout=classes), if {_named(beside)} is the training set, that (override: data.layout=splits)"
             )
         return split_folders(listing)
-    if listing.columns and len(own) < 2:
+    if listing.columns and not found and len(own) < 2:
         return hub_tables(listing, temporary())
     if found and len(own) < 2:
         return labelled(listing, found)
@@ -88,9 +86,16 @@ def _recognised(listing: Listing, temporary: Callable[[], IO[bytes]]) -> tuple[l
 
 
 def _require_no_inner_split(listing: Listing) -> None:
-    """Raises PipelineError for <class>/train/*, whose splits would all be trained on."""
+    """Raises PipelineError for <class>/train/*, whose splits would all be trained on, and for two wrapping folders."""
+    single = len(listing.top_folders()) == 1
     for entry in listing.images:
         parts = listing.parts(entry)
+        if single and len(parts) > 2 and role(parts[1]):
+            below = printable("/".join(entry.name.split("/")[: listing.wrapped + 1]), 60)
+            raise PipelineError(
+                f"{listing.path} holds its splits below {below}/; name that folder in data.path, or pack it without the folders "
+                "around it"
+            )
         if len(parts) > 2 and role(parts[1]):
             raise PipelineError(
                 f"{printable(entry.name)} in {listing.path} lies in a split inside a class; arrange it as {parts[1]}/"

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.data.archives import DEPTH, Container, Entry
+from pipeline.config import DataConfig
+from pipeline.data.archives import DEPTH, Container, Entry, Visible
 from pipeline.data.records import Account
 from pipeline.data.roles import ROLES, role
 from pipeline.errors import printable
@@ -35,16 +36,21 @@ def is_table(name: str) -> bool:
     return name.lower().endswith((*TABLES, ANNOTATIONS))
 
 
-def visible(names: list[str]) -> list[str]:
-    """Those of the names at the top of a folder on disk that belong to the data set.
+def visible(data: DataConfig) -> Visible:
+    """Chooses the names at the top of a folder on disk that belong to the data set.
 
-    Beside train/ with test/ or val/, other folders are of no account, whatever their size.
+    Beside train/ with test/ or val/, other folders are of no account, whatever their size, unless the configuration says that
+    these are classes or that a table has the labels.
     """
-    names = [name for name in names if not _hidden([name])]
-    splits = sorted((name for name in names if role(name)), key=lambda name: ROLES.index(role(name)))
-    if {"train"} < {role(name) for name in splits}:
+
+    def chosen(names: list[str]) -> list[str]:
+        names = [name for name in names if not _hidden([name])]
+        splits = sorted((name for name in names if role(name)), key=lambda name: ROLES.index(role(name)))
+        if data.layout == "classes" or data.labels or not {"train"} < {role(name) for name in splits}:
+            return names
         return splits + [name for name in names if is_table(name)]
-    return names
+
+    return chosen
 
 
 @dataclass
@@ -65,7 +71,8 @@ class Listing:
     def folders(self) -> Iterator[tuple[list[str], int]]:
         """Parts of each folder and the number of files in it, or below DEPTH, that are neither images nor tables."""
         for name, number in self._beside.items():
-            if parts := name.split("/")[self.wrapped :]:
+            parts = name.split("/")[self.wrapped :]
+            if any(parts):
                 yield parts, number
 
     def account(self, read: Sequence[Entry] = ()) -> Account:
@@ -79,14 +86,9 @@ class Listing:
                 account.take(others)
         return account
 
-    def top_folders(self) -> dict[str, list[int]]:
-        """Folders at the top that hold images: how many images lie in each itself, and how many in folders below."""
-        tops: dict[str, list[int]] = {}
-        for entry in self.images:
-            parts = self.parts(entry)
-            if len(parts) > 1:
-                tops.setdefault(parts[0], [0, 0])[len(parts) > 2] += 1
-        return tops
+    def top_folders(self) -> set[str]:
+        """Folders at the top that hold images."""
+        return {parts[0] for parts in map(self.parts, self.images) if len(parts) > 1}
 
 
 def survey(container: Container) -> Listing:
@@ -132,19 +134,16 @@ def kind(name: str) -> str:
 def _wrapping(listing: Listing) -> str:
     """The folder around the data set, "" if there is none. Other folders may lie beside it if train/ is in it alone."""
     tops: dict[str, set[str]] = {}
-    depths = {False: [DEPTH], True: [DEPTH]}
-    for table, entries in enumerate((listing.images, listing.tables)):
-        for entry in entries:
-            parts = entry.name.split("/")
-            tops.setdefault(parts[0], set()).update(map(role, parts[1:-1][:1]))
-            depths[bool(table)].append(len(parts))
+    for entry in (*listing.images, *listing.tables):
+        top, *inner = entry.name.split("/")
+        tops.setdefault(top, set()).update(map(role, inner[:-1][:1]))
     if any(map(role, tops)):
         return ""
     split = [top for top, roles in tops.items() if "train" in roles]
-    # Images in the only folder itself make it a class, unless a table in it has their labels.
-    labelled = min(depths[True]) == 2 <= min(depths[False])
-    if not split and len(tops) == 1 and (labelled or min(depths[False]) > 2):
-        split = list(tops)
+    if not split and len(tops) == 1:
+        # It is a class if it holds nothing but images.
+        tabled = any(entry.name.count("/") == 1 for entry in listing.tables)
+        split = [top for top, roles in tops.items() if roles or tabled]
     return split[0] if len(split) == 1 else ""
 
 

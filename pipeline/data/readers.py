@@ -42,7 +42,9 @@ def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConf
     """
     with ExitStack() as stack:
         containers = [
-            stack.enter_context(open_container(p, scratch, data.limits, visible)) for p in paths if layout != "digits"
+            stack.enter_context(open_container(p, scratch, data.limits, visible(data)))
+            for p in paths
+            if layout != "digits"
         ]
 
         def temporary() -> IO[bytes]:

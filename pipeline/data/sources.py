@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.atomic import read_if_whole, read_json, replacing, write_json
-from pipeline.config import DataConfig, LimitsConfig
+from pipeline.config import DataConfig
 from pipeline.data.archives import SUFFIXES, Folder
 from pipeline.data.download import PATIENCE, Patience, UnavailableError, digest, digests, download
 from pipeline.data.listing import visible
@@ -47,7 +47,7 @@ ILSVRC = ("imagenet-train", "imagenet-val", "imagenet-devkit")
 
 
 class Located(NamedTuple):
-    layout: str  # digits, cifar-pickles, class-folders or ilsvrc-tars: how readers.py reads the paths
+    layout: str  # digits, cifar-pickles, ilsvrc-tars, or class-folders for all of layouts.py: how readers.py reads the paths
     places: list[tuple[Path, str]]  # a file or folder, and the address or place it came from
 
 
@@ -87,7 +87,7 @@ def fetch(
                 f"{path} lies in {out}, which DVC may empty; move your files elsewhere and give their new path"
             )
     md5s = {file: md5 for file, md5, _ in official.values()} if layout == "ilsvrc-tars" else {}
-    files = [_entry(path, origin, out, before, data.limits, md5s.get(path.name, "")) for path, origin in places]
+    files = [_entry(path, origin, out, before, data, md5s.get(path.name, "")) for path, origin in places]
     manifest = {"name": data.name, "source": data.source, "layout": layout, "files": files}
     write_json(out / MANIFEST, manifest)
     now = {entry["path"] for entry in files}
@@ -120,7 +120,7 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
         if not path.exists():
             raise MissingError(f"{path} was there when the data were fetched and is gone; run {hint('fetch')}")
         same_size = path.is_dir() or path.stat().st_size == entry["bytes"]
-        if not same_size or _entry(path, entry["from"], raw, [entry], data.limits)["sha256"] != entry["sha256"]:
+        if not same_size or _entry(path, entry["from"], raw, [entry], data)["sha256"] != entry["sha256"]:
             raise PipelineError(f"{path} has changed since the data were fetched; run {hint('fetch')}")
     return Fetched(manifest["layout"], [raw / entry["path"] for entry in manifest["files"]])
 
@@ -212,7 +212,7 @@ class _Search:
             raise UnavailableError("neither a folder nor a plain file")
         if path.is_dir() and self.data.source != "folder" and not (path / "train").is_dir():
             raise UnavailableError("no train/ in it")
-        if path.is_dir() and not any(visible([name]) for name in os.listdir(path)):
+        if path.is_dir() and not visible(self.data)(os.listdir(path)):
             raise UnavailableError("an empty folder")
         if md5 and (actual := digest(path, "md5")) != md5:
             raise UnavailableError(f"its MD5 is {actual} instead of {md5}")
@@ -236,7 +236,7 @@ def _class_folder_names(name: str) -> list[str]:
 
 
 def _entry(
-    path: Path, origin: str, out: Path, before: list[dict[str, Any]], limits: LimitsConfig, md5: str = ""
+    path: Path, origin: str, out: Path, before: list[dict[str, Any]], data: DataConfig, md5: str = ""
 ) -> dict[str, Any]:
     """The manifest's entry for a file or folder; its checksum comes from `before` if nothing changed.
 
@@ -244,7 +244,7 @@ def _entry(
         md5: as published, if it has to be compared yet.
     """
     if path.is_dir():
-        return {"path": str(path), "from": origin, **_listing(path, limits)}
+        return {"path": str(path), "from": origin, **_listing(path, data)}
     status = path.stat()
     facts: dict[str, Any] = {"path": str(path), "from": origin, "bytes": status.st_size}
     if md5:
@@ -262,10 +262,10 @@ def _entry(
     return {**facts, "sha256": sha256}
 
 
-def _listing(folder: Path, limits: LimitsConfig) -> dict[str, Any]:
-    """Counts of a class-folder data set, and a hash of its files' names and sizes, not of their contents."""
+def _listing(folder: Path, data: DataConfig) -> dict[str, Any]:
+    """Counts of a folder's files, and a hash of its names and sizes, not of their contents."""
     state, files, total = hashlib.sha256(), 0, 0
-    for entry in Folder(folder, limits, visible).entries():
+    for entry in Folder(folder, data.limits, visible(data)).entries():
         state.update(f"{entry.name}\0{entry.size}\n".encode())
         files, total = files + 1, total + entry.size
     return {"files": files, "bytes": total, "sha256": state.hexdigest()}

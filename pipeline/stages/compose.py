@@ -19,7 +19,7 @@ from pipeline.workspace import Workspace
 _TRAINS = ("seed", "data.name", "data.num_train", "data.workers", "model", "recipe", "start", "trainer", "tracking")
 _PREDICTS = ("data.name", "data.workers", "trainer.accelerator", "tracking")
 READS = {  # tests/test_dvc.py holds these to the keys that a stage's code reads
-    "fetch": ("data.name", "data.source", "data.path", "data.mirror"),
+    "fetch": ("data.name", "data.source", "data.path", "data.mirror", "data.layout", "data.labels"),
     "preprocess": (
         *("data.name", "data.source", "data.layout", "data.labels", "data.format", "data.image_size", "data.num_test"),
         *("data.num_val", "data.split_seed", "data.skip_corrupt"),

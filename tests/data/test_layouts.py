@@ -116,6 +116,32 @@ READ = {
         ),
     ),
     "flat class folders": (SEEDED, {"num_test": 8}, (CATS_AND_DOGS, ["cat/5.png", "dog/5.png"], [], None)),
+    "flat class folders beside other files, in a wrapping folder": (
+        {f"set/{name}": content for name, content in (SEEDED | files("LICENSE", "notes.txt", "5.png")).items()},
+        {"num_test": 8},
+        (CATS_AND_DOGS, ["cat/5.png", "dog/5.png"], [], None),
+    ),
+    "other folders beside splits": (
+        files(*TRAIN, "test/cat/3.png", "docs/logo.png", "docs/more/logo.png"),
+        {},
+        (CATS_AND_DOGS, ["cat/1.png", "dog/2.png"], [], ["cat/3.png"]),
+    ),
+    "unlabelled images in test": (
+        {f"train/{name}": content for name, content in SEEDED.items()} | files("test/1.png", "docs/logo.png"),
+        {"num_test": 8},
+        (CATS_AND_DOGS, ["cat/5.png", "dog/5.png"], [], None),
+    ),
+    "classes that are called like all splits": (
+        {f"{cls}/{n}.png": b"" for cls in ("car", "train", "test") for n in (1, 2, 3)},
+        {"layout": "classes", "num_test": 3},
+        (["car", "test", "train"], None, [], None),
+    ),
+    "a folder train in train": (
+        files("train/train/1.jpg", "train/train/2.jpg", "test/test/1.jpg")
+        | {"train.csv": table("id label", "1 cat", "2 dog"), "test.csv": table("id label", "1 dog")},
+        {},
+        (CATS_AND_DOGS, ["cat/train/train/1.jpg", "dog/train/train/2.jpg"], [], ["dog/test/test/1.jpg"]),
+    ),
     "hidden files": (
         files(
             *TRAIN,
@@ -275,6 +301,11 @@ REFUSED = {
         {},
         r"lies in a split inside a class; arrange it as (train|test)/cat/\*",
     ),
+    "two wrapping folders": (
+        files(*TRAIN, "test/cat/3.png", under="a/b/"),
+        {},
+        r"holds its splits below a/b/; name that folder in data\.path, or pack it without",
+    ),
     "too few to test": (
         files("cat/1.png", "cat/2.png", "dog/1.png"),
         {},
@@ -408,6 +439,25 @@ def test_a_layout_that_is_unclear_is_refused_with_what_to_do(layout, kind, tmp_p
 def test_tables_of_rows_in_an_archive_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"train-0\.parquet is packed in .*set\.tar; unpack that, and give the folder"):
         listed("class-folders", packed("tar", tmp_path, ROW))
+
+
+NOTES = {
+    "train and test": [],
+    "train, val and test": [
+        "the 1 images of val are the validation split; data.num_val and data.split_seed do not apply"
+    ],
+    "train and val": ["val is the test set, since there is no test; data.num_val images of train validate"],
+    "train alone": [
+        "no test set is published, so 2 of 10 images, drawn by class with a fixed seed, are the test set (data.num_test)"
+    ],
+}
+
+
+@pytest.mark.parametrize("layout", NOTES)
+def test_what_was_decided_about_the_splits_is_noted(layout, tmp_path):
+    content, changes, _ = READ[layout]
+    with open_published("class-folders", [packed("tar", tmp_path, content)], tmp_path, config(**changes)) as published:
+        assert published.notes == NOTES[layout]
 
 
 LEFT_OUT = {

@@ -28,7 +28,7 @@ def test_digits_are_scaled_and_their_test_set_is_stratified(tmp_path):
 
 def test_avif_is_decoded_and_heic_refused():
     assert decode(encoded(Image.new("RGB", (64, 48), "red"), "AVIF")).getpixel((9, 9))[0] > 250
-    with pytest.raises(ValueError, match="no image that is read here .*AVIF"):
+    with pytest.raises(ValueError, match=r"no image that is read here .*AVIF"):
         decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
 
 
