@@ -64,8 +64,8 @@ def hub_tables(listing: Listing, temporary: IO[bytes]) -> tuple[list[Labelled], 
     """
     files = [entry for entry in listing.columns if entry.name.endswith(".parquet") or _WRITTEN.search(entry.name)]
     roles = [_role(listing.parts(entry)) for entry in files]
-    account = listing.account(files if any(roles) else [])
-    if not any(roles):
+    account = listing.account(files)
+    if not any(roles):  # save_to_disk of a data set without splits
         roles = ["train"] * len(files)
     images: list[Labelled] = []
     copied: Copied | None = None

@@ -464,6 +464,7 @@ LEFT_OUT = {
     "Tiny ImageNet": {"images without a label": 1},
     "Kaggle: ids in train.csv, images in folders": {"images without a label": 1, "files that end in .csv": 1},
     "save_to_disk": {"files that end in .arrow": 1, "files that end in .json": 1},
+    "save_to_disk without splits, labels are texts": {},
     "Parquet as on the Hub": {"images without a label": 1},
     "folders beside the wrapping one": {"images outside set/": 1},
     "a wrapping folder": {"images outside train/, test/ and val/": 1},
