@@ -223,7 +223,7 @@ KINDS: dict[str, Maker] = {
     "with a name outside": _with(lambda rng, _: {rng.choice(("../x", "/x", "a/../../x", "..\\x", "C:\\x")): b"x"}, BAD),
     "with a long name": _with(lambda rng, _: {f"train/cat/{'n' * 5000}.png": png(rng)}, BAD),
     "with nothing in it": lambda rng, _: _kind(rng, {}, BAD),
-    "without test": lambda rng, files: _kind(rng, {n: c for n, c in files.items() if "test" not in n}, BAD),
+    "without train": lambda rng, files: _kind(rng, {n: c for n, c in files.items() if "train" not in n}, BAD),
     "bits flipped": _flipped,
     "bits flipped, again": _flipped,
     "bits flipped, once more": _flipped,

@@ -103,6 +103,7 @@ GOOD: dict[str, tuple[str, Bytes]] = {
     "a GIF of 50 frames": (".gif", _animation(50)),
     "a TIFF": (".tif", _saved("TIFF", compression="tiff_deflate")),
     "a WebP": (".webp", _saved("WEBP")),
+    "an AVIF": (".avif", _saved("AVIF")),
     "a PPM": (".ppm", _saved("PPM")),
     "bytes after the end": (".jpg", lambda rng: _saved("JPEG")(rng) + rng.randbytes(5000)),
     "an upper-case extension": (".PNG", _saved("PNG")),
@@ -135,7 +136,7 @@ ODD: dict[str, tuple[str, Bytes]] = {
     "a pickle called BMP": (".bmp", lambda _: b"\x80\x04cos\nsystem\n(S'touch /tmp/odd'\ntR."),
     **{
         f"a damaged {kind}": (f".{kind.lower()}", _flipped(kind))
-        for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+        for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF")
     },
     **{f"a damaged {kind}, again": (f".{kind.lower()}", _flipped(kind)) for kind in ("JPEG", "GIF", "TIFF", "WEBP")},
 }
