@@ -34,7 +34,7 @@ class DataConfig(Section):
     num_val: Positive = 500  # images carved from train for validation, by class, where no validation split is published
     num_train: Count = 0  # images of the split that are trained on, stratified by class; 0 for all
     split_seed: Seed = 0  # draws the validation images
-    split: Literal["holdout", "full"] = "holdout"  # full: train on every training image, no validation, no selection
+    split: Literal["holdout", "full"] = "holdout"  # full: train on every image but the test set's, select nothing
     skip_corrupt: bool = False  # leave out images that cannot be decoded; false: refuse the data set and name them
     workers: Threads = 0  # parallel decoders; 0 means one per CPU core
     limits: LimitsConfig = field(default_factory=LimitsConfig)

@@ -117,7 +117,7 @@ def _class(label: Any, names: list[str]) -> str:
     if label is None or label < 0:  # as `datasets` marks test images without labels
         return ""
     if names and label >= len(names):
-        raise PipelineError(f"there is a label {label}, but the data set names {len(names)} classes")
+        raise ValueError(f"a label {label} with {len(names)} classes")  # `_naming` names the file
     return names[label] if names else str(label)
 
 

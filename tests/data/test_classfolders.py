@@ -49,6 +49,13 @@ def test_other_layouts_are_refused(names, sentence, tmp_path):
         listed("class-folders", tmp_path / "set.tar")
 
 
+def test_cifar_and_imagenet_as_class_folders_need_a_published_test_set(tmp_path):
+    path = named(tmp_path, *(f"train/cat/{n}.png" for n in range(9)))
+    with pytest.raises(ValueError, match=r"no images in test/<class>/\* or val/<class>/\*; arrange them like this"):
+        listed("class-folders", path, source="imagenet")
+    assert len(listed("class-folders", path)[2]) == 1
+
+
 GOOD = ["train/cat/1.png", "train/dog/1.png", "test/cat/1.png"]
 
 
