@@ -39,6 +39,12 @@ class Table(NamedTuple):
     def name(self) -> str:
         return printable(self.entry.name)
 
+    def covers_a_folder(self) -> bool:
+        """Whether it lies at the top and names every image of one folder there, and no other image."""
+        named = {at for row in self.rows for at in self.places.find(row[self.images], "", self.role or "train")}
+        tops = {self.places.top(at) for at in named}
+        return not self.folder and len(tops) == 1 and len(named) == self.places.count(*tops)
+
 
 class _Index:
     """Images by what a row may call them: path or file name, with or without the extension."""
@@ -61,6 +67,14 @@ class _Index:
 
     def path(self, at: int) -> str:
         return self._paths[at]
+
+    def top(self, at: int) -> str:
+        """The folder at the top in which an image lies, "" for none."""
+        return self._paths[at].rpartition("/")[0].partition("/")[0]
+
+    def count(self, top: str) -> int:
+        """Images in a folder at the top."""
+        return sum(self.top(at) == top for at in range(len(self._paths)))
 
 
 def tables(listing: Listing, labels: str = "") -> list[Table]:

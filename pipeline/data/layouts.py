@@ -64,7 +64,8 @@ def _recognised(listing: Listing, temporary: Callable[[], IO[bytes]]) -> tuple[l
         return split_folders(listing)
     if listing.columns and not found and len(own) < 2:
         return hub_tables(listing, temporary())
-    if found and len(own) < 2:
+    # A folder of which a table names every image is no class, whatever lies beside it: train_images/, test_images/.
+    if found and (len(own) < 2 or all(table.covers_a_folder() for table in found)):
         return labelled(listing, found)
     if found:
         table = printable("/".join(listing.parts(found[0].entry)), 60)

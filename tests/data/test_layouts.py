@@ -184,6 +184,21 @@ READ = {
         {"num_test": 2},
         (CATS_AND_DOGS, None, [], None),
     ),
+    "Kaggle: train_images and test_images": (
+        {
+            **files("train_images/1.jpg", "train_images/2.jpg", "test_images/9.jpg"),
+            "train.csv": table("id_code diagnosis split", "1 0 val", "2 0 train"),
+            "test.csv": table("id_code size", "9 8"),
+        },
+        {},
+        (["0"], ["0/train_images/2.jpg"], [], ["0/train_images/1.jpg"]),
+    ),
+    "one table for the images of all splits": (
+        files("train/1.jpg", "valid/2.jpg", "test/3.jpg")
+        | {"labels.csv": table("id breed", "1 cat", "2 cat", "3 cat")},
+        {},
+        (["cat"], ["cat/train/1.jpg"], ["cat/valid/2.jpg"], ["cat/test/3.jpg"]),
+    ),
     "a table of each split, beside the images": (
         {
             **files("1.png", "2.png", "3.png", "4.png"),
