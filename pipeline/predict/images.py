@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.classfolders import EXTENSIONS, is_image
+from pipeline.data.listing import EXTENSIONS, is_image
 from pipeline.data.preprocess import Finish, Rejected, converted, square
 from pipeline.data.shards import as_jpeg
 from pipeline.errors import MissingError, PipelineError, printable
