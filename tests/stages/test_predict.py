@@ -139,7 +139,7 @@ def test_unreadable_images_are_named(digit: Trained, predict: Predict, caplog: A
     (digit.root / "bad.png").write_text("no image")
     assert predict("bad.png", "digits/00.png", "predict.output=csv")[0] == 2
     assert [record.message for record in caplog.records if "bad.png" in record.message] == [
-        "bad.png cannot be read: no image that is read here (JPEG, PNG, BMP, GIF, PPM, TIFF, WEBP)"
+        f"bad.png cannot be read: no image that is read here ({', '.join(FORMATS)})"
     ]
 
 
