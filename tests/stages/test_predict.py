@@ -20,6 +20,7 @@ from runs import Workspaces, composed
 
 from pipeline.atomic import read_json, write_json
 from pipeline.cli import main
+from pipeline.data.listing import FORMATS
 from pipeline.data.store import open_store
 from pipeline.ensemble.forward import trained
 from pipeline.ensemble.predictions import all_images, probabilities
