@@ -131,6 +131,7 @@ def simulated(
     *,
     config: dict[str, Any],
     store: str,
+    content_hash: str,
     tags: dict[str, str],
     stop: str,
     seconds: float,
