@@ -27,8 +27,9 @@ for _name in (
     os.environ.pop(_name, None)
 
 
-# Shells let background jobs ignore it, which every process that a test starts would do, too.
+# Shells let background jobs ignore the one, nohup the other, which every process that a test starts would do, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
