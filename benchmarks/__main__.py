@@ -21,7 +21,7 @@ from benchmarks.synthetic import synthetic_store
 from pipeline.atomic import read_json, write_json
 from pipeline.data.store import open_store
 from pipeline.progress import progress
-from pipeline.run.stop import Interrupted
+from pipeline.run import Interrupted
 
 # Each is a function of benchmarks.<module> that takes a Bench and returns rows.
 SECTIONS = {

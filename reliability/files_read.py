@@ -91,7 +91,8 @@ def raw(root: Path, path: Path) -> list[str]:
 
 
 def checkpoint(root: Path, path: Path) -> list[str]:
-    from pipeline.run.checkpoint import AtomicCheckpointIO, resumable
+    from pipeline.run.checkpoint import resumable
+    from pipeline.run.checkpoint_io import AtomicCheckpointIO
 
     folder = path.parent.resolve()
     chosen = resumable(folder, folder.name)

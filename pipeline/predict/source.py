@@ -21,7 +21,7 @@ from pipeline.predict.net import classifier, stored_in
 from pipeline.record import Net
 from pipeline.run import RUN
 from pipeline.run.inputs import Input, Resize, input_of
-from pipeline.run.start import RUN as PREFIX
+from pipeline.run.sources import RUN as PREFIX
 from pipeline.run.weights import BEST
 from pipeline.tracking import models, registry
 from pipeline.tracking.location import locate, require_answer

@@ -1,6 +1,8 @@
 """Who trains, and what is kept. This file imports nothing, since the command line reads it before a verb needs torch."""
 
 RUN = "run.json"  # key, name, status, step, seconds, processors, host, pid; the net's record once training has ended; images of a diverged batch
+LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"  # the checkpoint before it, until the training is complete
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.config.root import leaves
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
-from pipeline.run import RUN
-from pipeline.run.checkpoint import LAST, PREVIOUS
+from pipeline.run import LAST, PREVIOUS, RUN, Interrupted
 from pipeline.run.claim import Claim, TakenOver
 from pipeline.run.continuing import predecessor
 from pipeline.run.run import Run
-from pipeline.run.shared import bring, held
-from pipeline.run.stop import Interrupted
 from pipeline.run.weights import BEST
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import machine
-from pipeline.tracking.shipper import Shipper, ship
+from pipeline.tracking.shipper import Shipper
 from pipeline.tracking.system_metrics import SystemMetrics
-
-ENDING_S = 30.0  # that a killed process may take to release its run
 
 
 class Attempt:
@@ -149,33 +142,6 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
             claim.secure()
             if shipper is not None:
                 shipper.close()
-
-
-def end_cut_off(
-    folder: Path, storage: str, location: tracking.Location | None, statuses: Container[str] = ("running",)
-) -> None:
-    """Marks a run whose process was killed as interrupted, in run.json, the journal and MLflow.
-
-    Args:
-        storage: cluster.storage.
-        statuses: which statuses in run.json count as left behind by a killed process.
-    Raises:
-        PipelineError: another process still writes the run.
-    """
-    bring(folder, storage, without=(LAST,))
-    if read_if_whole(folder / RUN).get("status") not in statuses:
-        return
-    with held(folder, storage, patience_s=ENDING_S) as claim:
-        run = read_if_whole(folder / RUN)
-        if run.get("status") not in statuses:
-            return
-        Journal(folder, claim.require).end("KILLED")
-        write_json(folder / RUN, {**run, "status": "interrupted"}, require=claim.require)
-    if location is not None:
-        try:
-            ship(folder, location)
-        except Exception as error:  # whatever MLflow raises; `pipeline sync` ships it later
-            print(f"{folder}: MLflow does not have it as interrupted yet ({error})", file=sys.stderr)
 
 
 def _params(run: Run) -> dict[str, Any]:

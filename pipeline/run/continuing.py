@@ -11,8 +11,8 @@ from pipeline.atomic import read_if_whole
 from pipeline.config import Config, ModelConfig, RecipeConfig, leaves
 from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.record import from_json
-from pipeline.run import RUN
-from pipeline.run.checkpoint import LAST, AtomicCheckpointIO, whole
+from pipeline.run import LAST, RUN
+from pipeline.run.checkpoint import save, whole
 from pipeline.run.shared import bring
 
 FREE = ("lr", "max_steps", "milestones")  # keys of the recipe in which the two may differ
@@ -99,14 +99,14 @@ def take_over(config: Config, folder: Path, key: str, require: Callable[[], obje
     checkpoint["run_key"] = key
     checkpoint["callbacks"]["Recorder"] |= {"best": {}, "snapshots": {}}
     _reopen(checkpoint["loops"]["fit_loop"])
-    AtomicCheckpointIO(require).save_checkpoint(checkpoint, folder / LAST)
+    save(checkpoint, folder / LAST, require)
     return folder / LAST
 
 
 def _reopen(loop: dict[str, Any]) -> None:
     """Turns the state of Lightning's loop at the end of a training into that after a step in the middle of an epoch.
 
-    At the end of an epoch nothing is to do, see `checkpoint.begin_next_epoch`. In its middle, Lightning would take the
+    At the end of an epoch nothing is to do, see `checkpoint_io.begin_next_epoch`. In its middle, Lightning would take the
     epoch for one that is over.
     """
     batches = loop["epoch_loop.batch_progress"]

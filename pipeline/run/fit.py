@@ -25,17 +25,19 @@ from pipeline.learn.training.optimisers import freeze_backbone
 from pipeline.learn.training.precision import float32_products, uses_cuda
 from pipeline.progress import progress
 from pipeline.record import Net
+from pipeline.run import Interrupted
 from pipeline.run.attempt import Attempt
 from pipeline.run.begin import Beginning, begun
-from pipeline.run.checkpoint import AtomicCheckpointIO
+from pipeline.run.checkpoint_io import AtomicCheckpointIO
 from pipeline.run.growth import Growth
 from pipeline.run.inputs import input_of
 from pipeline.run.launch import Launched, PrivateDDP, launch, present, rank
 from pipeline.run.meeting import SilentRanks
 from pipeline.run.recorder import Recorder, Report
 from pipeline.run.run import Run
+from pipeline.run.signals import ignore_termination
 from pipeline.run.silent import of_a_collective
-from pipeline.run.stop import GracefulStop, Interrupted, ignore_termination
+from pipeline.run.stop import GracefulStop
 from pipeline.tracking.location import COMPILED_TAG
 
 STEPS_PER_CALL = 25  # on a GPU; a CPU's steps take much longer than Lightning's own work between two calls

@@ -13,8 +13,9 @@ from pipeline.atomic import sha256
 from pipeline.learn.training.classifier import Classifier, Counts
 from pipeline.progress import Progress
 from pipeline.record import Net
+from pipeline.run import LAST
 from pipeline.run.attempt import Attempt
-from pipeline.run.checkpoint import LAST, begin_next_epoch
+from pipeline.run.checkpoint_io import begin_next_epoch
 from pipeline.run.growth import Growth
 from pipeline.run.inputs import Input
 from pipeline.run.launch import processors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 import sys
@@ -19,20 +18,11 @@ from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.learn.models.mapping import mapped
 from pipeline.record import Net
 from pipeline.run.foreign import header_of, read_weights
+from pipeline.run.sources import RUN, TORCHVISION
 from pipeline.run.weights import BEST, HEADER, fingerprint, recorded
 from pipeline.tracking.location import Location, require_answer
 
-RUN, TORCHVISION = "run:", "torchvision:"
 WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zeros")
-
-
-def anchored(weights: str, root: Path) -> str:
-    """start.weights with an absolute path, if it is a file, in which ~ is the user's home: ranks and trials run in other folders."""
-    return (
-        weights
-        if not weights or weights.startswith((RUN, TORCHVISION))
-        else str((root / os.path.expanduser(weights)).resolve())
-    )
 
 
 def start_title(start: StartConfig) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from pipeline.run import Interrupted
+from pipeline.run.signals import on_termination
 
 SECOND_SIGINT_S = 1.0  # a SIGINT sooner after the first is its echo
 DDP_EVERY = 10  # steps, at least, between all-reduces in which the ranks agree on stopping
@@ -63,16 +64,3 @@ class GracefulStop(pl.Callback):
     def _end(self, trainer: pl.Trainer) -> None:
         trainer.strategy.barrier()
         raise Interrupted(f"stopped at step {trainer.global_step}")
-
-
-def on_termination(handler: Any) -> None:
-    """Handles what ends a process from outside: SIGTERM, and SIGHUP of a terminal or a machine that goes, if nohup is not used."""
-    signal.signal(signal.SIGTERM, handler)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, handler)
-
-
-def ignore_termination() -> None:
-    """For the rest of the process: after a stop, further signals must not cut its last work short."""
-    if threading.current_thread() is threading.main_thread():
-        on_termination(signal.SIG_IGN)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pipeline.config import Config
 from pipeline.ensemble.adopted import adopt
 from pipeline.ensemble.members import Source
-from pipeline.run.start import anchored
+from pipeline.run.sources import anchored
 from pipeline.tracking.lineage import lineage
 from pipeline.workspace import Workspace
 

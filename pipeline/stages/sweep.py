@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.atomic import write_json
 from pipeline.config import Config
-from pipeline.run.start import anchored
+from pipeline.run.sources import anchored
 from pipeline.tuning.leaderboard import show
 from pipeline.tuning.space import mapped
 from pipeline.tuning.tuner import tune_sweep

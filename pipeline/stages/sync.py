@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.run.checkpoint import LAST
+from pipeline.run import LAST
 from pipeline.run.shared import bring_all
 from pipeline.tracking.location import locate, require_answer
 from pipeline.tracking.sync import Synced, sync

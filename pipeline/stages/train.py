@@ -8,12 +8,12 @@ from pipeline.atomic import write_json
 from pipeline.config import Config
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
+from pipeline.run import Interrupted
 from pipeline.run.fit import fit
 from pipeline.run.launch import rank, reports
 from pipeline.run.meeting import RefusedByRankZero, SilentRanks
 from pipeline.run.run import run_name
-from pipeline.run.start import anchored
-from pipeline.run.stop import Interrupted
+from pipeline.run.sources import anchored
 from pipeline.tracking.lineage import source
 from pipeline.workspace import Workspace
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.learn.training.precision import resolve
-from pipeline.run.stop import on_termination
+from pipeline.run.signals import on_termination
 from pipeline.tracking.location import Location
 from pipeline.tuning.head import watch_head
 
@@ -136,7 +135,9 @@ def on_gpus(config: Config, nodes: list[dict[str, float]]) -> bool:
 
 def check_precision(config: Config, nodes: list[dict[str, float]]) -> None:
     """Raises PipelineError if every rank would refuse recipe.precision."""
-    if not on_gpus(config, nodes):
+    if config.recipe.precision != "auto" and not on_gpus(config, nodes):
+        from pipeline.learn.training.precision import resolve  # torch, without which a sweep starts sooner
+
         resolve(config.recipe.precision, "cpu")
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.run.attempt import end_cut_off
+from pipeline.run.cut_off import end_cut_off
 from pipeline.tracking import journal
 from pipeline.tracking.location import PARENT_TAG, Location
 from pipeline.tracking.shipper import run_id

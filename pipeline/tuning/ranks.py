@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config, TrainerConfig, from_dict
 from pipeline.data.store import open_store
@@ -17,19 +17,18 @@ from pipeline.errors import PipelineError
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net
-from pipeline.run.attempt import end_cut_off
-from pipeline.run.checkpoint import LAST
-from pipeline.run.fit import fit
-from pipeline.run.launch import Launched, set_rank
-from pipeline.run.meeting import Meeting
-from pipeline.run.recorder import Validated
+from pipeline.run import LAST, Interrupted
+from pipeline.run.cut_off import end_cut_off
 from pipeline.run.run import Run, identify
 from pipeline.run.shared import bring
-from pipeline.run.stop import Interrupted
 from pipeline.storage.stores import put_store, store_at_hand
 from pipeline.tracking.location import PARENT_TAG, first_line, locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side
 from pipeline.tuning.draining import Draining, is_lost
+
+if TYPE_CHECKING:
+    from pipeline.run.meeting import Meeting
+    from pipeline.run.recorder import Validated
 
 
 def fit_on_ray(
@@ -177,6 +176,10 @@ def _rank(work: dict[str, Any]) -> dict[str, str]:
     from ray import train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
+    # Here, since the process that only waits for the ranks imports this module too, and Lightning takes seconds.
+    from pipeline.run.fit import fit
+    from pipeline.run.launch import Launched, set_rank
+
     set_rank(train.get_context().get_world_rank())
     config = from_dict(work["config"])
     store = store_at_hand(Path(work["store"]), config.cluster.storage, work["content_hash"], Path(config.paths.runs))
@@ -205,6 +208,8 @@ def _rank(work: dict[str, Any]) -> dict[str, str]:
 def _meeting() -> Meeting:
     """Where Ray Train has let torch's process group meet."""
     from ray import train
+
+    from pipeline.run.meeting import Meeting
 
     context = train.get_context()
     at, ranks = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), context.get_world_size()

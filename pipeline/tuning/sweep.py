@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
-from pipeline.run.checkpoint import LAST
+from pipeline.run import LAST
 from pipeline.run.key import code_version, deciding
 from pipeline.run.shared import bring
 from pipeline.tracking import location as tracking

@@ -82,9 +82,9 @@ def run_trial(
 
     from pipeline.learn.training.divergence import DivergedError
     from pipeline.record import Net
+    from pipeline.run import Interrupted
     from pipeline.run.fit import Stopped, fit
     from pipeline.run.recorder import Validated
-    from pipeline.run.stop import Interrupted
     from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
 
     given = from_dict(config)

@@ -11,9 +11,9 @@ from typing import Any
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import Config, leaves
 from pipeline.errors import PipelineError, hint
+from pipeline.run import Interrupted
 from pipeline.run.claim import Claim
 from pipeline.run.shared import bring_all, held
-from pipeline.run.stop import Interrupted
 from pipeline.storage.stores import put_store
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
@@ -39,7 +39,7 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
 
     Raises:
         PipelineError: a space that cannot be searched, a trial that needs more than the cluster has, or failed trials.
-        stop.Interrupted: after a signal; call again to resume.
+        run.Interrupted: after a signal; call again to resume.
     """
     tags, search = source(root), config.sweep.search
     if search is None:

@@ -17,8 +17,8 @@ from benchmarks.synthetic import changed, paper_config
 from pipeline.config import Config
 from pipeline.data.store import Store
 from pipeline.learn.training.classifier import Classifier
+from pipeline.run import Interrupted
 from pipeline.run.fit import STEPS_PER_CALL, fit
-from pipeline.run.stop import Interrupted
 from pipeline.tracking import journal
 
 STEPS = 12  # after more, rounding alone turns the weights aside as far as a mistake does

@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 from pipeline.atomic import sha256
 from pipeline.cli import USER_ERROR
 from pipeline.errors import DamagedError
-from pipeline.run.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO, resumable
+from pipeline.run import LAST, PREVIOUS
+from pipeline.run.checkpoint import resumable
+from pipeline.run.checkpoint_io import AtomicCheckpointIO
 from pipeline.run.claim import claimed
 from pipeline.run.recorder import Recorder
 from pipeline.run.weights import BEST, load_weights, save_weights

@@ -21,7 +21,7 @@ from pipeline.learn.training import classifier
 from pipeline.learn.training.classifier import Classifier
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.learn.training.schedule import lr_at
-from pipeline.run.checkpoint import LAST
+from pipeline.run import LAST
 from pipeline.run.recorder import Validated
 from pipeline.run.stop import GracefulStop
 from pipeline.run.weights import BEST, load_weights

@@ -24,8 +24,8 @@ from runs import (
 from pipeline.atomic import read_json, sha256
 from pipeline.learn.training.classifier import Classifier
 from pipeline.record import from_json
+from pipeline.run import Interrupted
 from pipeline.run.recorder import Recorder
-from pipeline.run.stop import Interrupted
 from pipeline.run.weights import load_stored, load_weights
 
 WARM_UP = (

@@ -19,8 +19,8 @@ from pipeline.learn.models import build_model
 from pipeline.learn.training.classifier import Classifier
 from pipeline.learn.training.optimisers import optimisers
 from pipeline.learn.training.schedule import lr_at
+from pipeline.run import Interrupted
 from pipeline.run.fit import fit
-from pipeline.run.stop import Interrupted
 
 SEVEN = (*TINY, "trainer.log_every_steps=7")
 

@@ -33,9 +33,9 @@ from runs import (
 from pipeline.atomic import read_json, write_json
 from pipeline.learn.training.classifier import Classifier
 from pipeline.record import from_json
+from pipeline.run import Interrupted
 from pipeline.run.fit import fit
 from pipeline.run.recorder import Recorder, Validated
-from pipeline.run.stop import Interrupted
 
 SLOW = pytest.mark.slow
 

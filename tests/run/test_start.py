@@ -15,7 +15,8 @@ from pipeline.config import with_overrides
 from pipeline.errors import DamagedError
 from pipeline.learn.models import build_model
 from pipeline.record import Net
-from pipeline.run.start import Start, anchored, read_weights, starting_point
+from pipeline.run.sources import anchored
+from pipeline.run.start import Start, read_weights, starting_point
 from pipeline.run.weights import BEST, load_weights, save_weights
 from pipeline.tracking.location import Location
 

@@ -30,8 +30,8 @@ from runs import (
 from pipeline.atomic import read_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
 from pipeline.learn.training.classifier import Classifier
-from pipeline.run import stop
-from pipeline.run.stop import DDP_EVERY, GracefulStop, Interrupted
+from pipeline.run import Interrupted, stop
+from pipeline.run.stop import DDP_EVERY, GracefulStop
 
 TWO = (*TINY, "recipe.max_steps=100")
 LONG = (*TINY, "recipe.max_steps=5000")
