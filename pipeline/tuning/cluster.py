@@ -135,8 +135,8 @@ def on_gpus(config: Config, nodes: list[dict[str, float]]) -> bool:
 
 def check_precision(config: Config, nodes: list[dict[str, float]]) -> None:
     """Raises PipelineError if every rank would refuse recipe.precision."""
-    if config.recipe.precision != "auto" and not on_gpus(config, nodes):
-        from pipeline.learn.training.precision import resolve  # torch, without which a sweep starts sooner
+    if config.recipe.precision == "tf32" and not on_gpus(config, nodes):
+        from pipeline.learn.training.precision import resolve  # needs torch, without which a sweep starts sooner
 
         resolve(config.recipe.precision, "cpu")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -19,6 +20,10 @@ from pipeline.tuning.sweep import Sweep
 from pipeline.tuning.trial import run_trial
 from pipeline.tuning.trials import Trials
 
+# What Tune would keep beside trials.json, the journals and MLflow, and nobody would read: a TensorBoard log (which imports
+# torch), CSV and JSON for each trial, and its own state every few seconds.
+_NOT_KEPT = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400"}
+
 
 def tuner(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[str, str]) -> tune.Tuner:
     """A Tuner whose `fit` trains the trials that are left, as many as the budget allows.
@@ -26,6 +31,7 @@ def tuner(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[s
     Args:
         tags: for their runs in MLflow.
     """
+    os.environ.update(_NOT_KEPT)
     config = sweep.config
     given = {"config": config.to_dict(), "store": str(sweep.store.resolve()), "tags": tags, "stop": str(trials.stop)}
     given["content_hash"] = sweep.content_hash
