@@ -24,9 +24,9 @@ test: $(INSTALLED)
 test-all: $(INSTALLED)
 	pytest -m "not cluster"
 
-# Hosts that are cut off, stopped and switched off; needs root for their networks.
+# Hosts that are cut off, stopped and switched off, two clusters at a time; needs root for their networks.
 test-cluster: $(INSTALLED)
-	pytest -m "cluster and not slow" tests/cluster --table docs/cluster.md
+	pytest -n 2 --dist load -m "cluster and not slow" tests/cluster --table docs/cluster.md
 
 lint: $(INSTALLED)
 	ruff check .

@@ -21,6 +21,7 @@ from pipeline.record import Net
 from pipeline.run.claim import claimed
 from pipeline.run.inputs import input_of
 from pipeline.run.run import Run
+from pipeline.run.served import queue_model
 from pipeline.run.start import Start, starting_point
 from pipeline.run.weights import BEST, save_weights
 from pipeline.tracking.journal import Journal
@@ -77,7 +78,7 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
             net = replace(net, val_err1=err1, val_err5=err5)
         origin = Path(start.source).name.split(":")[-1]
         made = Adopted(net, f"{net.name}, adopted from {origin}", err1, err5)
-        _write_journal(config, made, {**lineage, SOURCE_TAG: f"{origin} ({start.fingerprint})"}, folder, began)
+        _write_journal(config, source, made, {**lineage, SOURCE_TAG: f"{origin} ({start.fingerprint})"}, folder, began)
     try:
         ship(folder, source.location)
     except Exception as error:  # whatever MLflow raises; the journal keeps the run
@@ -85,7 +86,9 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     return made
 
 
-def _write_journal(config: Config, made: Adopted, tags: dict[str, str], folder: Path, began: float) -> None:
+def _write_journal(
+    config: Config, source: Source, made: Adopted, tags: dict[str, str], folder: Path, began: float
+) -> None:
     net = made.net
     tags |= {KEY_TAG: net.key, KIND_TAG: ADOPTED, DATA_TAG: net.data, SPLIT_TAG: net.split, NET_TAG: net.to_tag()}
     params = {f"model.{key}": value for key, value in asdict(config.model).items()}
@@ -95,6 +98,7 @@ def _write_journal(config: Config, made: Adopted, tags: dict[str, str], folder: 
     if net.val_err1 is not None:
         journal.metrics(0, {"best/err1": made.val_err1, "best/err5": made.val_err5})
     journal.artifact(folder / BEST, "checkpoints")
+    queue_model(journal, folder / BEST, net, input_of(source.store, net), source.store.manifest)
     journal.tags({CHECKPOINT_TAG: net.checkpoint_sha256, STATUS_TAG: "finished"})
     journal.end("FINISHED")
 

@@ -2,6 +2,7 @@
 
 The ensemble's folder holds
 members.json                      Ensemble
+card.md                           the model card, before evaluation
 served.json                       what the registered model reads beside the weights
 weights/<sha256>.safetensors      of each member
 val_probabilities/<sha256>.npy    (N, K) float32 of each member, on the validation images
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 from pipeline.atomic import read_json, replacing, write_json
 from pipeline.config import EnsembleConfig
 from pipeline.ensemble import selection
+from pipeline.ensemble.card import NAME as CARD
+from pipeline.ensemble.card import card
 from pipeline.ensemble.forward import fitted_temperature, running_averages, tempered
 from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, validation_images
@@ -29,8 +32,8 @@ from pipeline.ensemble.register import ensemble_key, register
 from pipeline.errors import MissingError, PipelineError, hint
 from pipeline.evaluation.errors import top_k_error
 from pipeline.record import Net, from_json
-from pipeline.tracking import registry
-from pipeline.tracking.location import DATA_TAG, SPLIT_TAG
+from pipeline.tracking import models, registry
+from pipeline.tracking.location import DATA_TAG, NOTE_TAG, SPLIT_TAG
 
 MEMBERS = "members.json"
 POOL = 50  # greedy considers this many candidates, the best by validation error
@@ -132,6 +135,9 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             ),
         )
         ensemble.write(part)
+        text = card(ensemble, manifest)
+        (part / CARD).write_text(text)
+        models.describe(source.location, ensemble.registered["name"], ensemble.registered["version"], text)
     return ensemble
 
 
@@ -232,6 +238,9 @@ def _run(
         "pipeline.member_checkpoints": json.dumps([net.checkpoint_sha256 for net in members]),
         "pipeline.member_weights": json.dumps([net.weight for net in members]),
     }
+    tags[NOTE_TAG] = "Averages " + ", ".join(f"[{net.name} {net.key}](#/runs/{net.run_id})" for net in members)
+    facts = {"ensemble.selection": config.selection, "ensemble.size": str(len(members))}
+    facts |= {f"member.{number}": f"{net.name} {net.key}" for number, net in enumerate(members, 1)}
     name = f"{manifest.name}-ensemble{len(members)}-{config.selection}"
     key = ensemble_key(members)
-    return registry.ensemble_run(source.runs, source.location, manifest.name, key, name, tags, val_err1, began)
+    return registry.ensemble_run(source.runs, source.location, manifest.name, key, name, facts, tags, val_err1, began)

@@ -69,6 +69,7 @@ def judge(
         "data": _data(images),
         "members": [_tested(net, values, labels) for net, values in pairs],
         "ensemble": {
+            "key": ensemble_key(ensemble.members),
             "size": ensemble.size,
             "selection": ensemble.selection,
             "val_err1": ensemble.val_err1,

@@ -1,8 +1,8 @@
-"""The ensemble as a model of MLflow: images in, averaged probabilities of named classes out.
+"""A net or an ensemble as a model of MLflow: images in, (averaged) probabilities of named classes out.
 
 MLflow stores this file and the modules that it imports with the model, and runs it when a server loads the model
 ("models from code"). Nothing is unpickled: the weights are safetensors, the rest is JSON. An import added here or in
-those modules travels with every registered model.
+those modules travels with every model, under a package name of its own (`pipeline.tracking.models`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.errors import DamagedError, PipelineError
 from pipeline.learn.input.augment import PadCrop
 
 DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; the others are weights by hash
-REMEDY = "delete this version of the model in MLflow and run `pipeline ensemble`, which registers it again"
+REMEDY = "delete it in MLflow; `pipeline ensemble` registers an ensemble again, `pipeline sync` the model of a training"
 BATCH = 128  # images in a forward pass
 
 
@@ -33,6 +33,13 @@ class EnsembleModel(PythonModel):
     """Members' probabilities, averaged after the softmax with the members' weights."""
 
     def load_context(self, context: Any) -> None:
+        """Raises MlflowException if a file is damaged."""
+        try:
+            self._load(context)
+        except PipelineError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+
+    def _load(self, context: Any) -> None:
         description = read_json(context.artifacts[DESCRIPTION], REMEDY)
         self.classes, self.shape = tuple(description["classes"]), tuple(description["shape"])
         self.resize = description["resize"]  # see `pipeline.run.inputs.Resize`

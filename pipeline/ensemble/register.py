@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.atomic import write_json
-from pipeline.data.store import ArrayRecords, Store
-from pipeline.ensemble.members import SPLIT, weights_file
-from pipeline.ensemble.pixels import BYTES
+from pipeline.data.store import ArrayRecords
+from pipeline.ensemble.members import weights_file
 from pipeline.ensemble.predictions import Images
 from pipeline.errors import PipelineError
 from pipeline.record import Net
-from pipeline.run.inputs import TENSORS, input_of, resize_of
+from pipeline.run import SERVED
+from pipeline.run.inputs import input_of
+from pipeline.run.served import description
 from pipeline.tracking import models
 from pipeline.tracking.location import Location
 
-SERVED = "served.json"
-FORM = 5  # of the served model; raised when it changes, so that the same members get a new version
-NEEDS = (
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pillow",
-    "safetensors",
-    "torch",
-    "torchvision",
-)  # imported by model.py and what it imports
-_MODEL = Path(__file__).with_name("model.py")
+FORM = 6  # of the served model; raised when it changes, so that the same members get a new version
 
 
 def register(location: Location, run_id: str, members: list[Net], images: Images, folder: Path) -> dict[str, Any]:
@@ -50,16 +38,10 @@ def register(location: Location, run_id: str, members: list[Net], images: Images
     """
     manifest = images.store.manifest
     example = _example(images, members)
-    write_json(folder / SERVED, {**_description(images.store, members), "shape": example.shape[1:]})
-    artifacts = {net.checkpoint_sha256: folder / weights_file(net) for net in members}
-    model = models.Model(
-        code=_MODEL,
-        artifacts={**artifacts, "ensemble": folder / SERVED},
-        example=example,
-        classes=manifest.classes,
-        params={"pixels": BYTES},
-        requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
-    )
+    taken = [(net, input_of(images.store, net)) for net in members]
+    write_json(folder / SERVED, description(manifest, taken))
+    weights = {net.checkpoint_sha256: folder / weights_file(net) for net in members}
+    model = models.Model(served=folder / SERVED, weights=weights, example=example, classes=manifest.classes)
     name = model_name(manifest.name)
     return {"name": name, "version": models.register(location, name, run_id, model), "run_id": run_id}
 
@@ -73,39 +55,6 @@ def ensemble_key(members: list[Net]) -> str:
     """12 hex digits, a hash of the members' checkpoints, weights in the average and temperatures, in any order."""
     facts = [FORM, sorted((net.checkpoint_sha256, net.weight, net.temperature) for net in members)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-
-
-def _description(store: Store, members: list[Net]) -> dict[str, Any]:
-    """What `model.EnsembleModel` reads; means have the shape (H, W, C) or (1, 1, C), floats survive JSON exactly."""
-    statistics = {}
-    for net in members:
-        taken = input_of(store, net)
-        statistics[_normalization(net)] = {"mean": taken.mean.tolist(), "std": taken.std.tolist()}
-    return {
-        "data": store.manifest.name,
-        "content_hash": store.manifest.content_hash,
-        "classes": list(store.manifest.classes),
-        "beside": TENSORS,  # what files of weights hold beside the weights
-        "resize": asdict(resize_of(store, members[0])),
-        "statistics": statistics,
-        "members": [
-            {
-                "checkpoint_sha256": net.checkpoint_sha256,
-                "weight": net.weight,
-                "temperature": net.temperature,
-                "model": vars(net.model),
-                "num_classes": net.num_classes,
-                "in_channels": net.in_channels,
-                "statistics": _normalization(net),
-            }
-            for net in members
-        ],
-    }
-
-
-def _normalization(net: Net) -> str:
-    """Names the statistics that a net's images are normalised with; each split has its own."""
-    return net.normalize if net.split == SPLIT else f"{net.normalize} of {net.split}"
 
 
 def _example(images: Images, members: list[Net]) -> np.ndarray:

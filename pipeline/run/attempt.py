@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
 
 from pipeline.atomic import read_if_whole, sha256, write_json
-from pipeline.config.root import leaves
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
-from pipeline.run import LAST, PREVIOUS, RUN, Interrupted
+from pipeline.run import LAST, PREVIOUS, RUN, Interrupted, described
 from pipeline.run.claim import Claim, TakenOver
 from pipeline.run.continuing import predecessor
+from pipeline.run.inputs import Input
 from pipeline.run.run import Run
+from pipeline.run.served import queue_model
 from pipeline.run.weights import BEST
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
@@ -73,8 +73,8 @@ class Attempt:
             require=self.require,
         )
 
-    def close(self, net: Net) -> Net:
-        """Writes the final record to run.json and the journal, queues the weights for upload and returns the record."""
+    def close(self, net: Net, input: Input) -> Net:
+        """Writes the final record to run.json and the journal, queues weights and model for upload, returns the record."""
         seconds = time.monotonic() - self._start
         rate = (self.step - self.first_step) * self.run.config.recipe.batch_size / seconds
         net = replace(net, steps=self.step, seconds=self._seconds(), processors=self.processors, images_per_s=rate)
@@ -87,6 +87,8 @@ class Attempt:
         seconds_of_all = {} if net.seconds is None else {"seconds": net.seconds}
         self.journal.metrics(self.step, {**measured, "best/step": net.step, **seconds_of_all, "images_per_s": rate})
         self.journal.artifact(weights, "checkpoints")
+        if net.complete:
+            queue_model(self.journal, weights, net, input, self.run.manifest)
         status = "finished" if net.complete else "stopped"
         self.journal.tags({tracking.CHECKPOINT_TAG: net.checkpoint_sha256, tracking.STATUS_TAG: status})
         self.journal.tags({tracking.NET_TAG: net.to_tag()})
@@ -128,7 +130,10 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
         run_tags |= {tracking.SPLIT_TAG: net.split, tracking.NET_TAG: net.to_tag()}
         if config.start.checkpoint:
             run_tags[tracking.CONTINUES_TAG] = config.start.checkpoint
-        journal.begin(run.name, config.data.name, _params(run), {**run_tags, **tags, **machine()})
+        run_tags[tracking.NOTE_TAG] = described.note(run)
+        journal.begin(run.name, config.data.name, described.params(run), {**run_tags, **tags, **machine()})
+        described.write_config(run, claim.require)
+        journal.artifact(run.folder / described.CONFIG, "config")
         attempt.write("running")
         every_s = config.tracking.system_metrics_every_s
         samples = SystemMetrics(journal, every_s) if every_s else None
@@ -142,10 +147,3 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
             claim.secure()
             if shipper is not None:
                 shipper.close()
-
-
-def _params(run: Run) -> dict[str, Any]:
-    """The configuration that decides the result, as MLflow's flat parameters."""
-    values = run.config.to_dict()
-    sections = {name: values[name] for name in ("data", "model", "recipe", "start", "trainer")}
-    return {"seed": run.config.seed, "precision": run.precision, **dict(leaves(sections))}

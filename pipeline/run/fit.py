@@ -98,12 +98,13 @@ def _trained(
     run, attempt, config = beginning.run, beginning.attempt, beginning.run.config
     data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
     model = _initial(run)
-    recorder = Recorder(attempt, run.net, Growth(model), input_of(open_store(store), run.net), report)
+    input = input_of(open_store(store), run.net)
+    recorder = Recorder(attempt, run.net, Growth(model), input, report)
     trainer = _trainer(attempt, [recorder, GracefulStop(recorder.save_last, asked)], ranks)
     attempt.step = attempt.first_step = beginning.step
     classifier = _classifier(beginning, model)
     complete = _train(trainer, classifier, data, recorder, beginning)
-    return attempt.close(recorder.result(complete))
+    return attempt.close(recorder.result(complete), input)
 
 
 def _initial(run: Run) -> torch.nn.Module:

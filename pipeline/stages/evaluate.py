@@ -11,18 +11,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import scratch_folder, write_json
+from pipeline.atomic import replacing, scratch_folder, write_json
 from pipeline.config import NO_GLOBAL_POOL, Config
 from pipeline.ensemble.alternatives import alternatives
-from pipeline.ensemble.build import read_ensemble
+from pipeline.ensemble.build import Ensemble, read_ensemble
+from pipeline.ensemble.card import NAME as CARD
+from pipeline.ensemble.card import card
 from pipeline.ensemble.judge import judge, to_track, write_answers
 from pipeline.ensemble.members import Source
 from pipeline.ensemble.predictions import Images, all_images, validation_images
+from pipeline.ensemble.register import ensemble_key
 from pipeline.ensemble.responses import responses_of
 from pipeline.errors import hint
 from pipeline.record import Net, best_on_validation, from_json
 from pipeline.tracking.location import first_line, require_answer
-from pipeline.tracking.registry import keep_test_errors
+from pipeline.tracking.models import describe
+from pipeline.tracking.registry import keep_files, keep_test_errors
 from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
 
@@ -58,15 +62,22 @@ def run(config: Config, workspace: Workspace) -> None:
     write_json(workspace.scalars("evaluate"), scalars(result), checksum=False)
     write_answers(average, images, workspace.result("evaluate").with_name("confusion.csv"))
     write_json(workspace.result("responses"), responses)
-    _track(source, to_track(result, ensemble), workspace)
+    with replacing(workspace.experiment / CARD) as part:
+        part.write_text(card(ensemble, source.store.manifest, result))
+    keep_test_errors(source.runs, source.store.manifest.name, to_track(result, ensemble))
+    _publish(source, ensemble, workspace)
     show(result)
 
 
-def _track(source: Source, errors: dict[str, tuple[int, dict[str, float]]], workspace: Workspace) -> None:
-    keep_test_errors(source.runs, source.store.manifest.name, errors)
+def _publish(source: Source, ensemble: Ensemble, workspace: Workspace) -> None:
+    """Card, errors and confusion matrix to the ensemble's run; the card describes the registered version, too."""
+    page = workspace.experiment / CARD
+    files = [page, workspace.result("evaluate"), workspace.result("evaluate").with_name("confusion.csv")]
+    keep_files(source.runs, ensemble_key(ensemble.members), dict.fromkeys(files, "evaluation"))
     try:
         sync(source.runs, source.location)
-    except Exception as error:  # MLflow raises many kinds; the journal keeps the errors
+        describe(source.location, ensemble.registered["name"], ensemble.registered["version"], page.read_text())
+    except Exception as error:  # MLflow raises many kinds
         path = workspace.shown(workspace.result("evaluate"))
         log.warning("%s has test errors that MLflow lacks (%s); %s ships them", path, first_line(error), hint("sync"))
 

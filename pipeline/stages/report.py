@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
@@ -15,9 +17,12 @@ from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
 from pipeline.report.inputs import Curve, ReportInputs, data_of, evaluated
 from pipeline.report.page import build_report
-from pipeline.tracking.location import Location, locate, require_answer
-from pipeline.tracking.registry import curves
+from pipeline.tracking.location import Location, first_line, locate, require_answer
+from pipeline.tracking.registry import curves, keep_files
+from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 RECORDED = {"git_commit": "pipeline.commit", "dvc_lock": "pipeline.dvc_lock", "host": "pipeline.hardware"}
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "dvc", "hydra-core")
@@ -28,7 +33,18 @@ def run(config: Config, workspace: Workspace) -> None:
     inputs = gather(config, workspace, location)
     write_curves_csv(inputs.curves, workspace.result("curves").with_suffix(".csv"))
     page = build_report(inputs, workspace.report)
+    _publish(config, page, inputs.evaluation["ensemble"].get("key", ""), location)
     print(f"{page.relative_to(workspace.root)}: {len(inputs.members)} members, {len(inputs.curves)} learning curves")
+
+
+def _publish(config: Config, page: Path, key: str, location: Location) -> None:
+    """The page, which holds its figures, to the ensemble's run in MLflow."""
+    runs = Path(config.paths.runs)
+    keep_files(runs, key, {page: "report"})
+    try:
+        sync(runs, location)
+    except Exception as error:  # MLflow raises many kinds; the journal keeps the page
+        log.warning("MLflow lacks the report (%s); %s ships it", first_line(error), hint("sync"))
 
 
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:

@@ -82,9 +82,16 @@ class Journal:
 
     def artifact(self, path: Path, folder: str) -> None:
         """A file to upload to `folder` of the run's artifacts. One beside the journal moves with it."""
+        self._append({"event": "artifact", "path": self._own(path), "folder": folder})
+
+    def model(self, served: Path, weights: Mapping[str, Path]) -> None:
+        """Files of which MLflow makes a model of the run, see `pipeline.tracking.models.Model`: weights by their sha256."""
+        files = {digest: self._own(path) for digest, path in weights.items()}
+        self._append({"event": "model", "path": self._own(served), "weights": files})
+
+    def _own(self, path: Path) -> str:
         home = self.path.parent
-        own = path.relative_to(home) if path.is_relative_to(home) else path
-        self._append({"event": "artifact", "path": str(own), "folder": folder})
+        return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
     def tags(self, tags: dict[str, str]) -> None:
         self._append({"event": "tags", "tags": tags})
@@ -134,9 +141,9 @@ def marked(path: Path, text: str) -> int:
     return offset if offset <= path.stat().st_size and mark(path, offset) == text else 0
 
 
-def artifact_of(folder: Path, event: dict[str, Any]) -> Path:
-    """The file of an artifact event. Earlier versions wrote absolute paths, which are those of a folder before it was moved."""
-    path = Path(event["path"])
+def file_of(folder: Path, name: str) -> Path:
+    """The file that an event names. Earlier versions wrote absolute paths, which are those of a folder before it was moved."""
+    path = Path(name)
     return folder / path.name if path.parent.name == folder.name else folder / path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import platform
@@ -22,7 +23,17 @@ def machine() -> dict[str, str]:
         "pipeline.host": platform.node(),
         "pipeline.hardware": hardware(),
         "pipeline.python": platform.python_version(),
+        "mlflow.user": _user(),
+        "mlflow.source.name": "pipeline",
+        "mlflow.source.type": "LOCAL",
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # of an id without an account, as in some containers
+        return str(os.getuid())
 
 
 def source(root: Path) -> dict[str, str]:

@@ -1,33 +1,66 @@
-"""Models in MLflow's registry."""
+"""Models in MLflow: that of each training, and the ensembles in its registry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from modulefinder import ModuleFinder
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import numpy as np
 
-from pipeline.atomic import scratch_folder
+from pipeline.atomic import read_json, scratch_folder
 from pipeline.errors import MissingError, PipelineError, hint, printable
 from pipeline.tracking.location import Location, client, first_line
 
 PACKAGE = Path(__file__).resolve().parents[1]
+CODE = PACKAGE / "ensemble" / "model.py"  # gives MLflow its model (`mlflow.models.set_model`), of a net or of several
+DESCRIPTION = "ensemble"  # name of the description among the files; the others are weights by their sha256
+PARAMS = {"pixels": "uint8"}  # that a request may set, with their defaults
+NEEDS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision")  # of CODE and what it imports
+WEIGHTS_TAG, CODE_TAG = "pipeline.checkpoint_sha256", "pipeline.code"  # of a logged model
+OF_RUN = "model"  # name of a training's model: runs:/<id>/model
+_IMPORT = re.compile(rf"^(\s*(?:from|import)\s+){PACKAGE.name}\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model for MLflow's registry."""
+    """A net or an ensemble as a model for MLflow."""
 
-    code: Path  # a module of this package that gives MLflow its model (`mlflow.models.set_model`)
-    artifacts: Mapping[str, Path]  # files by name
+    served: Path  # JSON, see `pipeline.run.served.description`
+    weights: Mapping[str, Path]  # by their sha256
     example: np.ndarray  # (1, H, W, C) uint8, one input; the model takes any number of them
     classes: Sequence[str]  # the model gives each a probability
-    params: Mapping[str, str]  # that a request may set, with their defaults
-    requirements: Sequence[str]  # for pip
+
+
+def net_model(served: Path, weights: Mapping[str, Path]) -> Model:
+    """The model of one net; its example is the mean image."""
+    description = read_json(served)
+    (statistics,) = description["statistics"].values()
+    mean = np.rint(255 * np.array(statistics["mean"])).astype(np.uint8)
+    example = np.broadcast_to(mean, (1, *description["shape"])).copy()
+    return Model(served=served, weights=weights, example=example, classes=description["classes"])
+
+
+def keep(mlflow_client: Any, run_id: str, model: Model) -> None:
+    """Makes `model` the run's own: one that has the same weights stays, another is replaced."""
+    made_of = {WEIGHTS_TAG: ",".join(sorted(model.weights)), CODE_TAG: _code()[0]}
+    experiment, same = mlflow_client.get_run(run_id).info.experiment_id, False
+    for logged in mlflow_client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        if logged.name == OF_RUN and logged.status == "READY" and made_of.items() <= logged.tags.items():
+            same = True
+        else:
+            mlflow_client.delete_logged_model(logged.model_id)  # of other weights, or a call that was cut off
+    if not same:
+        _log(mlflow_client, OF_RUN, run_id, model, made_of)
 
 
 def register(location: Location, name: str, run_id: str, model: Model) -> int:
@@ -42,6 +75,11 @@ def register(location: Location, name: str, run_id: str, model: Model) -> int:
     number = max(ready) if ready else _new_version(mlflow_client, name, run_id, model)
     mlflow_client.set_registered_model_alias(name, "champion", str(number))
     return number
+
+
+def describe(location: Location, name: str, number: int, text: str) -> None:
+    """Sets the description of a registered version; raises whatever MLflow raises."""
+    client(location).update_model_version(name, str(number), text)
 
 
 def load(location: Location, name: str) -> tuple[Any, int]:
@@ -84,18 +122,12 @@ def _has_files(location: Location, version: Any) -> bool:
 
 
 def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> int:
-    from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
     experiment = mlflow_client.get_run(run_id).info.experiment_id
     for cut_off in mlflow_client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         mlflow_client.delete_logged_model(cut_off.model_id)  # by a call that ended before there was a version
-    logged = mlflow_client.create_logged_model(experiment, name=name, source_run_id=run_id)
-    with scratch_folder(next(iter(model.artifacts.values())).with_name("model")) as folder:
-        _save(model, folder, logged, run_id)
-        mlflow_client.log_model_artifacts(logged.model_id, f"{folder}/model")
-    mlflow_client.finalize_logged_model(logged.model_id, "READY")
-    mlflow_client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    logged = _log(mlflow_client, name, run_id, model, {})
     try:
         mlflow_client.create_registered_model(name)
     except MlflowException as error:
@@ -106,33 +138,71 @@ def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> in
     return int(made.version)
 
 
+def _log(mlflow_client: Any, name: str, run_id: str, model: Model, tags: dict[str, str]) -> Any:
+    """MLflow's new model of the run."""
+    from mlflow.entities import LoggedModelOutput
+
+    experiment = mlflow_client.get_run(run_id).info.experiment_id
+    logged = mlflow_client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=tags)
+    with scratch_folder(model.served.with_name("model")) as folder:
+        _save(model, folder, logged, run_id)
+        mlflow_client.log_model_artifacts(logged.model_id, f"{folder}/model")
+    mlflow_client.finalize_logged_model(logged.model_id, "READY")
+    mlflow_client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return logged
+
+
 def _save(model: Model, folder: Path, logged: Any, run_id: str) -> None:
     """Writes the files of MLflow's pyfunc flavour to `folder`/model."""
     import mlflow.models
     from mlflow.pyfunc import save_model
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    for path in imports_of(model.code):
-        copy = folder / path.relative_to(PACKAGE.parent)
+    package, sources = _code()
+    for path, text in sources.items():
+        copy = folder / package / path.relative_to(PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copyfile(path, copy)
+        copy.write_text(text)
     # As objects of any shape: for a narrower type, MLflow converts what a request holds before the model can check it, so
     # that 0.9 becomes 0.
     images = TensorSpec(np.dtype(object), (-1,))
     probabilities = [ColSpec("float", name) for name in model.classes]
-    params = [ParamSpec(name, "string", default) for name, default in model.params.items()]
-    save_model(
-        str(folder / "model"),
-        python_model=model.code,
-        artifacts={name: str(path) for name, path in model.artifacts.items()},
-        code_paths=[str(folder / PACKAGE.name)],
-        pip_requirements=list(model.requirements),
-        signature=mlflow.models.ModelSignature(Schema([images]), Schema([*probabilities]), ParamSchema(params)),
-        input_example=model.example,
-        mlflow_model=mlflow.models.Model(
-            logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id
-        ),
-    )
+    params = [ParamSpec(name, "string", default) for name, default in PARAMS.items()]
+    files = {**model.weights, DESCRIPTION: model.served}
+    with _importable(folder):
+        save_model(
+            str(folder / "model"),
+            python_model=folder / package / CODE.relative_to(PACKAGE),
+            artifacts={name: str(path) for name, path in files.items()},
+            code_paths=[str(folder / package)],
+            pip_requirements=[f"{needed}=={version(needed).split('+')[0]}" for needed in NEEDS],
+            signature=mlflow.models.ModelSignature(Schema([images]), Schema([*probabilities]), ParamSchema(params)),
+            input_example=model.example,
+            mlflow_model=mlflow.models.Model(
+                logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id
+            ),
+        )
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """For the block, in which MLflow runs the code of the model once."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+@cache
+def _code() -> tuple[str, dict[Path, str]]:
+    """The code that a model carries: the name of its package and the text of each file.
+
+    The name is the code's own, so that neither a user's `pipeline.py` nor another version of this project is taken for it.
+    """
+    files = {path: path.read_text() for path in sorted({CODE, *imports_of(CODE)})}
+    package = f"{PACKAGE.name}_{hashlib.sha256(json.dumps([*files.values()]).encode()).hexdigest()[:12]}"
+    return package, {path: _IMPORT.sub(rf"\g<1>{package}", text) for path, text in files.items()}
 
 
 def imports_of(module: Path) -> set[Path]:

@@ -199,6 +199,7 @@ def ensemble_run(
     experiment: str,
     key: str,
     name: str,
+    params: Mapping[str, str],
     tags: Mapping[str, str],
     val_err1: float | None,
     since: float,
@@ -219,13 +220,28 @@ def ensemble_run(
     begins = [event for event in read(folder / NAME)[0] if event["event"] == "begin"]
     if not begins or (begins[-1]["name"], begins[-1]["tags"]) != (name, tags):
         journal = Journal(folder)
-        journal.begin(name, experiment, {}, tags, since)
+        journal.begin(name, experiment, dict(params), tags, since)
         if val_err1 is not None:
             journal.metrics(0, {"val/err1": val_err1})
         journal.end("FINISHED")
     shipped = shipper.ship(folder, location)
     assert shipped is not None  # since the journal has begun
     return shipped.run_id
+
+
+def keep_files(runs: Path, key: str, files: Mapping[Path, str]) -> None:
+    """Notes files as artifacts of the ensemble with this key, to be shipped as its own journal is.
+
+    Args:
+        runs: folder of all runs.
+        files: each with its folder among the artifacts.
+    """
+    folder = runs / f"ensemble-{key}"
+    if not read(folder / NAME)[0]:
+        return  # an ensemble that was made elsewhere
+    journal = Journal(folder)
+    for path, where in files.items():
+        journal.artifact(path.resolve(), where)
 
 
 def keep_test_errors(runs: Path, experiment: str, errors: Mapping[str, tuple[int, Mapping[str, float]]]) -> None:

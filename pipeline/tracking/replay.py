@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.tracking.journal import artifact_of
+from pipeline.tracking.journal import file_of
 
 
 class Point(NamedTuple):
@@ -29,6 +29,7 @@ class Replay:
         status: RUNNING or what the last attempt ended with; None where no attempt begins or ends.
         end_time: of an ended run, in milliseconds since 1970.
         artifacts: files of this machine, each with its folder in MLflow; those that are gone are left out.
+        model: the run's model: what it needs beside its weights, and these by their sha256. None where a file is gone.
     """
 
     first: dict[str, Any] | None = None
@@ -36,6 +37,7 @@ class Replay:
     tags: dict[str, str] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     artifacts: dict[tuple[Path, str], None] = field(default_factory=dict)
+    model: tuple[Path, dict[str, Path]] | None = None
     status: str | None = None
     end_time: int = 0
 
@@ -59,8 +61,12 @@ def replay(events: Iterable[dict[str, Any]], folder: Path) -> Replay:
                 ]
             case "tags":
                 made.tags |= event["tags"]
-            case "artifact" if (path := artifact_of(folder, event)).exists():
+            case "artifact" if (path := file_of(folder, event["path"])).exists():
                 made.artifacts[path, event["folder"]] = None
+            case "model":
+                served = file_of(folder, event["path"])
+                weights = {digest: file_of(folder, name) for digest, name in event["weights"].items()}
+                made.model = (served, weights) if all(map(Path.exists, (served, *weights.values()))) else None
             case "end":
                 made.status, made.end_time = event["status"], event["time"]
     return made

@@ -7,6 +7,7 @@ has taken another one's place. It is asked once; a process that goes on to ship 
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import threading
 import time
@@ -18,11 +19,14 @@ from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.errors import DamagedError, hint
-from pipeline.tracking import database, journal
+from pipeline.tracking import database, journal, models
 from pipeline.tracking.location import (
+    DATA_TAG,
     KEY_TAG,
+    KIND_TAG,
     PARENT_TAG,
     SHIPPED_TAG,
+    SPLIT_TAG,
     Location,
     client,
     experiment_id,
@@ -253,6 +257,8 @@ def _write(mlflow_client: Any, run_id: str, run: Any | None, made: Replay, mark:
         run: as it was, where an attempt begins; None where one goes on.
     """
     params = {key: value for key, value in made.params.items() if run is not None and key not in run.data.params}
+    if run is not None and made.first is not None and not (run.inputs and run.inputs.dataset_inputs):
+        _log_data(mlflow_client, run_id, made.first)
     tags = dict(made.tags)
     if run is not None and PARENT_TAG in tags:
         parent = find_run(mlflow_client, run.info.experiment_id, tags[PARENT_TAG])
@@ -260,15 +266,30 @@ def _write(mlflow_client: Any, run_id: str, run: Any | None, made: Replay, mark:
             tags[MLFLOW_PARENT_TAG] = parent.info.run_id
     if made.status == "RUNNING":
         mlflow_client.update_run(run_id, status="RUNNING")
-    one_call = made.status is None and not made.artifacts
+    one_call = made.status is None and not made.artifacts and not made.model
     _log(mlflow_client, run_id, params, made, tags | mark if one_call else tags)
     if one_call:
         return
     for path, folder in made.artifacts:
         mlflow_client.log_artifact(run_id, str(path), folder)
+    if made.model is not None:
+        models.keep(mlflow_client, run_id, models.net_model(*made.model))
     if made.status not in (None, "RUNNING"):
         mlflow_client.set_terminated(run_id, made.status, end_time=made.end_time)
     _log(mlflow_client, run_id, {}, Replay(), mark)
+
+
+def _log_data(mlflow_client: Any, run_id: str, begin: dict[str, Any]) -> None:
+    """The data set of the run, as MLflow shows it: named by its content, made by the stage preprocess."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    if not (content := begin["tags"].get(DATA_TAG)):
+        return
+    name = begin["experiment"]
+    source = json.dumps({"stage": "preprocess", "path": f"data/store/{name}", "content_hash": content})
+    data = Dataset(name, content[:12], "dvc", source, profile=json.dumps({"split": begin["tags"].get(SPLIT_TAG, "")}))
+    context = InputTag("mlflow.data.context", begin["tags"].get(KIND_TAG, "train"))
+    mlflow_client.log_inputs(run_id, [DatasetInput(data, [context])])
 
 
 def _log(mlflow_client: Any, run_id: str, params: dict[str, str], made: Replay, tags: dict[str, str]) -> None:

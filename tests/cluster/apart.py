@@ -35,8 +35,7 @@ def hosts_apart(root: Path, database: Database, store: Store) -> Iterator[Apart]
         for host in hosts.values():
             host.environment = {**store.environment, "PIPELINE_RUNS": RUNS, "PIPELINE_STORAGE": STORAGE}
         made = Apart(root, hosts, servers)
-        made.ray_head()
-        for name, host in made.workers.items():
+        for host in made.workers.values():
             host.hide(root / "data")
-            made.ray_worker(name)
+        made.ray()
         yield made

@@ -91,9 +91,10 @@ class Cluster:
         return f"{self.hosts['head'].address}:6379"
 
     def ray(self) -> None:
+        """A head and its workers, which have joined."""
         self.ray_head()
-        for name in self.workers:
-            self.ray_worker(name)
+        for node in [self.ray_worker(name) for name in self.workers]:
+            until(lambda node=node: "--block" in node.output, "a worker", 120, LOOK_S)
 
     def ray_head(self) -> Process:
         options = ["--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false"]

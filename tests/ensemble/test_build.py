@@ -73,7 +73,7 @@ def test_publishes_members_weights_and_probabilities(world):
     assert (ensemble.size, ensemble.wanted) == (3, 6)
     hashes = [member.checkpoint_sha256 for member in ensemble.members]
     assert file_names(world.root / "ensemble") == sorted(
-        ["members.json", "served.json", *(f"weights/{h}.safetensors" for h in hashes)]
+        ["card.md", "members.json", "served.json", *(f"weights/{h}.safetensors" for h in hashes)]
         + [f"val_probabilities/{h}.npy" for h in hashes]
     )
     labels, probabilities = validation_images(world.store).labels, val_probabilities(world, ensemble)

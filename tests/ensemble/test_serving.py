@@ -21,8 +21,10 @@ from tiny_world import CLASSES, SIDE, World, choose, val_average, val_pixels
 
 from pipeline.ensemble.build import Ensemble, build_ensemble
 from pipeline.ensemble.predictions import validation_images
-from pipeline.ensemble.register import NEEDS
 from pipeline.run.inputs import Resize, resize_of
+from pipeline.run.weights import BEST
+from pipeline.tracking.location import client, find_run
+from pipeline.tracking.models import NEEDS
 
 MODEL = ROOT / "pipeline/ensemble/model.py"
 # Python imports this before anything else; what installed the repository for development has its finder in place then.
@@ -31,11 +33,11 @@ import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
 """
 PREDICT = """
-import importlib.util, sys
-import mlflow, numpy
-assert importlib.util.find_spec("pipeline") is None
+import sys
+import mlflow, numpy, pipeline
+assert pipeline.MINE
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/resnet-ensemble-tiny@champion")
+model = mlflow.pyfunc.load_model(sys.argv[2])
 model.predict(numpy.load("images.npy")).to_parquet("probabilities.parquet")
 """
 
@@ -48,9 +50,10 @@ def made(world: World) -> Ensemble:
 
 @pytest.fixture
 def elsewhere(tmp_path) -> tuple[Path, dict[str, str]]:
-    """A folder, and the environment of processes there that cannot import the repository."""
+    """A folder with a `pipeline.py` of its user, and the environment of processes there that cannot import the repository."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
+    (folder / "pipeline.py").write_text("MINE = True")
     (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
     return folder, {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
@@ -58,18 +61,36 @@ def elsewhere(tmp_path) -> tuple[Path, dict[str, str]]:
 
 @pytest.mark.slow
 def test_the_registered_model_brings_the_code_that_it_imports_and_no_more(world, elsewhere):
-    ensemble, (folder, environment) = made(world), elsewhere
-    (code,) = world.root.rglob("code/pipeline")
+    ensemble = made(world)
+    (code,) = world.root.rglob("code/pipeline_*")
     carried = {path.relative_to(code) for path in code.rglob("*") if path.is_file()}
-    assert carried == {path.relative_to(ROOT / "pipeline") for path in closure(MODEL) - {MODEL}}
+    assert carried == {path.relative_to(ROOT / "pipeline") for path in closure(MODEL)}
 
+    probabilities = predicted(world, "models:/resnet-ensemble-tiny@champion", elsewhere)
+    np.testing.assert_allclose(probabilities, val_average(world, ensemble), atol=1e-6)
+
+
+def predicted(world: World, model: str, elsewhere: tuple[Path, dict[str, str]]) -> pd.DataFrame:
+    """What the model answers to the validation images where the repository cannot be imported."""
+    folder, environment = elsewhere
     np.save(folder / "images.npy", val_pixels(world))
-    command = [sys.executable, "-c", PREDICT, world.location.uri]
+    command = [sys.executable, "-c", PREDICT, world.location.uri, model]
     child = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     probabilities = pd.read_parquet(folder / "probabilities.parquet")
     assert tuple(probabilities.columns) == CLASSES
-    np.testing.assert_allclose(probabilities, val_average(world, ensemble), atol=1e-6)
+    return probabilities
+
+
+@pytest.mark.slow
+def test_a_training_is_a_model_of_its_run(world, elsewhere):
+    key = world.add_run(0.2, normalize="per_pixel_mean", model=True)
+    run_id = find_run(client(world.location), "1", key).info.run_id
+    (expected,) = [world.source.probabilities(world.runs / key / BEST, validation_images(world.store))]
+    np.testing.assert_allclose(predicted(world, f"runs:/{run_id}/model", elsewhere), expected, atol=1e-6)
+    mlflow.set_tracking_uri(world.location.uri)
+    version = mlflow.register_model(f"runs:/{run_id}/model", "mine")
+    assert (version.run_id, version.version) == (run_id, 1)
 
 
 def test_the_registered_model_requires_the_libraries_that_it_imports():

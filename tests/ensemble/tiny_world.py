@@ -21,6 +21,8 @@ from pipeline.ensemble.members import Source
 from pipeline.ensemble.predictions import validation_images
 from pipeline.learn.models import build_model
 from pipeline.record import Net
+from pipeline.run.inputs import input_of
+from pipeline.run.served import queue_model
 from pipeline.run.weights import BEST, save_weights, snapshot_name
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
@@ -104,6 +106,7 @@ class World:
         crop: int = SIDE,
         normalize: str = "",
         snapshots: int = 0,
+        model: bool = False,
     ) -> str:
         """Key of a new run with an untrained net and a made-up validation error, shipped to MLflow."""
         manifest = self.store.manifest
@@ -148,6 +151,8 @@ class World:
         state = "stopped" if stopped else "finished"
         left = tuple((step, sha256(folder / snapshot_name(step))) for step in range(1, snapshots + 1))
         net = replace(net, checkpoint_sha256=sha256(folder / BEST), snapshots=left)
+        if model:
+            queue_model(journal, folder / BEST, net, input_of(self.store, net), manifest)
         journal.tags({tracking.NET_TAG: net.to_tag(), tracking.STATUS_TAG: state})
         if status:
             journal.end(status)

@@ -1,0 +1,109 @@
+"""The model card of an ensemble: what it is, how it was made, how often it errs, what it is for and what not.
+
+The form follows Mitchell et al. 2019 (arXiv 1810.03993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.store import Manifest
+from pipeline.ensemble.register import model_name
+from pipeline.record import Net
+
+if TYPE_CHECKING:
+    from pipeline.ensemble.build import Ensemble
+
+NAME = "card.md"
+LISTED = 12  # members, and classes; MLflow takes 5,000 characters
+MOST = 5000
+
+
+def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | None = None) -> str:
+    """Markdown of at most MOST characters.
+
+    Args:
+        tested: the content of evaluate.json; None before evaluation.
+    """
+    name, counts = model_name(manifest.name), manifest.counts
+    validation = manifest.split["num_val"]
+    lines = [
+        f"# {name}",
+        "",
+        f"Averages the class probabilities of {_nets(ensemble.size)} (He et al. 2015, arXiv 1512.03385), chosen by "
+        f"`ensemble.selection={ensemble.selection}` on validation images alone.",
+        "",
+        "## Data",
+        "",
+        f"{manifest.name}, content {manifest.content_hash[:12]}: {counts['train']:,} training images, of which {validation:,} "
+        f"validate, and {counts['test']:,} test images. {len(manifest.classes)} classes: {_listed(manifest.classes)}.",
+        "",
+        "## Members",
+        "",
+        "| net | steps | learning rate | seed | weight | validation error | run |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        *(_member(net) for net in ensemble.members[:LISTED]),
+        *([f"and {ensemble.size - LISTED} more"] if ensemble.size > LISTED else []),
+        "",
+        "Each run has its whole configuration as `config/config.yaml` in MLflow.",
+        "",
+        "## Errors",
+        "",
+        f"Validation error of the average: {_percent(ensemble.val_err1)}.",
+        *(
+            _tested(tested)
+            if tested
+            else ["Test images have not been opened yet; `pipeline evaluate` measures the error."]
+        ),
+        "",
+        "## Use",
+        "",
+        "For research on these images, and as an example. An image becomes grey or RGB and is cut and resized as the "
+        "training images were; pixels are integers from 0 to 255.",
+        "",
+        "## Limits",
+        "",
+        "It always names one of its classes, also for an image of none of them. Errors hold for images drawn as the test "
+        "images were; for others they are not known. Probabilities are calibrated only where members have temperatures other "
+        "than 1. Whatever bias the data set has, the nets have too.",
+        "",
+    ]
+    text = "\n".join(lines)
+    return text if len(text) <= MOST else f"{text[: MOST - 4]}...\n"
+
+
+def _nets(count: int) -> str:
+    return "one residual or plain net" if count == 1 else f"{count} nets"
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    rest = len(classes) - LISTED
+    return ", ".join(classes[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _member(net: Net) -> str:
+    rate, seed = ("-" if value is None else f"{value:g}" for value in (net.lr, net.seed))
+    weight = "-" if net.weight is None else f"{net.weight:.2f}"
+    return f"| {net.name} | {net.steps:,} | {rate} | {seed} | {weight} | {_percent(net.val_err1)} | {net.key} |"
+
+
+def _tested(tested: Mapping[str, Any]) -> list[str]:
+    average, data = tested["ensemble"], tested["data"]
+    low, high = average["ci95"]
+    line = (
+        f"Test error on {data['num_test']:,} images ({data['protocol']}): {_percent(average['test_err1'])} "
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
+    )
+    if len(data["classes"]) > 5:
+        low, high = average["ci95_err5"]
+        line += f"; top-5 {_percent(average['test_err5'])} ({100 * low:.2f} to {100 * high:.2f} %)"
+    worst = max(tested["per_class"], key=lambda entry: entry["test_err1"] or 0.0)
+    return [
+        f"{line}.",
+        f"It errs most on {worst['class']}: {_percent(worst['test_err1'])} of {worst['count']:,} images.",
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.2f} %"

@@ -1,0 +1,61 @@
+"""How a training is described in MLflow: the parameters that people compare, its whole configuration, a note in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+import yaml
+
+from pipeline.atomic import replacing
+from pipeline.config.root import leaves
+from pipeline.run.run import Run
+
+CONFIG = "config.yaml"  # in the run's folder and among its artifacts
+SECTIONS = ("data", "model", "recipe", "start", "trainer")
+# Compared between trainings even where all have the default.
+FRONT = ("model.depth", "model.residual", "recipe.lr", "recipe.max_steps", "recipe.batch_size", "trainer.devices")
+
+
+def params(run: Run) -> dict[str, Any]:
+    """MLflow's parameters: FRONT, what the sweep varies, and what differs from the code's defaults. CONFIG has all keys."""
+    config = run.config
+    values = config.to_dict()
+    given = dict(leaves({name: values[name] for name in SECTIONS}))
+    usual = dict(leaves({name: _defaults(getattr(config, name)) for name in SECTIONS}))
+    shown = {*FRONT, *config.sweep.space}
+    chosen = {key: value for key, value in given.items() if key in shown or value != usual[key]}
+    return {"seed": config.seed, "precision": run.precision, **chosen}
+
+
+def write_config(run: Run, require: Callable[[], object]) -> None:
+    """The whole configuration, with which `pipeline train --config` makes the same run."""
+    with replacing(run.folder / CONFIG, require) as part:
+        part.write_text(yaml.safe_dump(run.config.to_dict(), sort_keys=False, allow_unicode=True))
+
+
+def note(run: Run) -> str:
+    """Markdown for the run's page."""
+    net, recipe, config = run.net, run.config.recipe, run.config
+    start = f", from {net.start}" if net.start else ""
+    return (
+        f"{net.name} on {config.data.name} ({net.split} split, content {net.data[:12]}){start}: {recipe.max_steps:,} steps of "
+        f"{recipe.batch_size} images at a learning rate of {recipe.lr:g}, seed {config.seed}, {run.precision}.\n\n"
+        f"`pipeline train --config {CONFIG}` with the file among the artifacts makes the same run, `{run.key}`. "
+        f'`mlflow.pyfunc.load_model("runs:/<this run\'s id>/model")` loads the net once it has finished.'
+    )
+
+
+def _defaults(section: Any) -> dict[str, Any]:
+    """Values of a section's fields where nobody sets them; None for a field that must be set."""
+    values: dict[str, Any] = {}
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if is_dataclass(value):
+            values[field.name] = _defaults(value)
+        elif field.default_factory is not MISSING:
+            values[field.name] = field.default_factory()
+        else:
+            values[field.name] = None if field.default is MISSING else field.default
+    return values

@@ -1,0 +1,36 @@
+"""The model card beside the weights and in MLflow's registry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tiny_world import CLASSES, choose
+
+from pipeline.ensemble.build import build_ensemble
+from pipeline.ensemble.card import MOST, card
+from pipeline.tracking.location import client
+
+
+def test_the_card_names_data_members_and_errors_and_describes_the_registered_version(world):
+    keys = [world.add_run(0.2, depth=14), world.add_run(0.3)]
+    ensemble = build_ensemble(world.source, choose("top_k"), world.root / "ensemble", {})
+    text = (world.root / "ensemble" / "card.md").read_text()
+    assert all(word in text for word in (*keys, *CLASSES, "ResNet-14", "20.00 %", "have not been opened yet"))
+    name, version = ensemble.registered["name"], str(ensemble.registered["version"])
+    assert client(world.location).get_model_version(name, version).description == text
+
+
+def test_a_card_after_evaluation_has_test_errors_with_intervals_and_never_exceeds_what_mlflow_takes(world):
+    world.add_run(0.2)
+    ensemble = build_ensemble(world.source, choose("top_k"), world.root / "ensemble", {})
+    tested = {
+        "data": {"num_test": 1000, "protocol": "single view", "classes": list(CLASSES)},
+        "ensemble": {"test_err1": 0.1, "ci95": [0.08, 0.12], "test_err5": 0.01, "ci95_err5": [0.0, 0.02]},
+        "per_class": [{"class": "a", "test_err1": 0.4, "count": 10}, {"class": "b", "test_err1": None, "count": 0}],
+    }
+    text = card(ensemble, world.store.manifest, tested)
+    assert "Test error on 1,000 images (single view): 10.00 % (95 % interval 8.00 to 12.00 %)" in text
+    assert "errs most on a: 40.00 % of 10 images" in text
+    many = replace(ensemble, members=ensemble.members * 300)
+    named = replace(world.store.manifest, classes=tuple(f"class {number} {'x' * 400}" for number in range(1000)))
+    assert len(card(many, named, tested)) <= MOST
