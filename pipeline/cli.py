@@ -35,6 +35,7 @@ VERBS = {
     "summary": "print members, ensemble and the report's path",
     "publish": "add this result to results/ and to the README's table",
     "predict": "name the classes of images (files, folders, 'globs'), by the registered ensemble or predict.weights",
+    "export": "write a net or the ensemble as ONNX or as a program of torch.export",
     "serve": "answer HTTP requests with the registered ensemble",
     "keys": "explain the configuration: `pipeline keys recipe`, `pipeline keys trainer.compile`, or all of it",
     "completion": "print the script that completes words in a shell: bash, zsh or fish",

@@ -16,6 +16,7 @@ from pipeline.config.stages import (
     DataConfig,
     EnsembleConfig,
     EvaluationConfig,
+    ExportConfig,
     PathsConfig,
     PredictConfig,
     ServeConfig,
@@ -47,6 +48,7 @@ class Config(Section):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 

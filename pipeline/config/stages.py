@@ -150,6 +150,18 @@ class PredictConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportConfig(Section):
+    """A net or an ensemble as a file that other programs run."""
+
+    section: ClassVar[str] = "export"
+
+    # "" for the ensemble of data.name in this workspace; a file, from the current folder on; run:<key or MLflow's id of a run>.
+    weights: str = ""
+    format: Literal["onnx", "pt2"] = "onnx"  # pt2: a program of torch.export
+    path: str = ""  # of the file to write, from the current folder on; "" for a name of its own there
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Section):
     """MLflow."""
 

@@ -47,8 +47,11 @@ class ImageClassifier(nn.Module):
             PipelineError: images of another kind or size.
         """
         self._require(images)
-        inputs = (images.float() - self._mean) * self._scale
-        return class_probabilities(self.net, inputs.contiguous(memory_format=torch.channels_last))
+        return class_probabilities(self.net, self.normalized(images).contiguous(memory_format=torch.channels_last))
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) float32 input of the net, of pixels from 0 to 255."""
+        return (images.float() - self._mean) * self._scale
 
     def _require(self, images: Tensor) -> None:
         wanted = f"(N, {', '.join(map(str, self.shape))})"

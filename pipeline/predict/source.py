@@ -17,7 +17,7 @@ from pipeline.ensemble.pixels import pixels_of
 from pipeline.ensemble.register import model_name
 from pipeline.errors import MissingError, PipelineError, hint, printable
 from pipeline.learn.training.precision import uses_cuda
-from pipeline.predict.net import classifier, stored_in
+from pipeline.predict.net import ImageClassifier, classifier, stored_in
 from pipeline.record import Net
 from pipeline.run import RUN
 from pipeline.run.inputs import Input, Resize, input_of
@@ -46,18 +46,35 @@ def predictor(config: Config, workspace: Workspace) -> Predictor:
         MissingError: no such file or run, or no registered ensemble.
         PipelineError: a run that has not finished, or weights that cannot be used.
     """
-    weights = config.predict.weights
-    if not weights:
+    if not config.predict.weights:
         return _registered(config)
+    device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
+    net = named_net("predict.weights", config.predict.weights, config, workspace).to(device)
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        return net(torch.from_numpy(images).permute(0, 3, 1, 2).to(device)).cpu().numpy()
+
+    return Predictor(f"{net.record.name}, run {net.record.key}", net.classes, net.resize, probabilities)
+
+
+def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> ImageClassifier:
+    """The net of a file, or of run:<key or MLflow's id>.
+
+    Args:
+        key: of the configuration, whose value `weights` is.
+    Raises:
+        MissingError: no such file or run.
+        PipelineError: a run that has not finished, or weights that cannot be used.
+    """
     if not weights.startswith(PREFIX):
-        return _of_file(Path(weights).expanduser(), config, workspace)
+        return net_of_file(Path(weights).expanduser(), config, workspace)
     run = weights.removeprefix(PREFIX)
     folder = Path(config.paths.runs) / run
     if run and ((folder / RUN).is_file() or (folder / BEST).is_file()):
-        _require_ended(weights, read_if_whole(folder / RUN).get("status", "finished"), folder / BEST)
-        return _of_file(folder / BEST, config, workspace)
+        _require_ended(key, weights, read_if_whole(folder / RUN).get("status", "finished"), folder / BEST)
+        return net_of_file(folder / BEST, config, workspace)
     with TemporaryDirectory() as scratch:
-        return _of_file(_downloaded(weights, run, config, Path(scratch)), config, workspace)
+        return net_of_file(_downloaded(key, weights, run, config, Path(scratch)), config, workspace)
 
 
 def _registered(config: Config) -> Predictor:
@@ -77,16 +94,11 @@ def _registered(config: Config) -> Predictor:
     return Predictor(f"{name} version {version}", model.classes, Resize.read(resize), probabilities)
 
 
-def _of_file(path: Path, config: Config, workspace: Workspace) -> Predictor:
+def net_of_file(path: Path, config: Config, workspace: Workspace) -> ImageClassifier:
+    """Of a file of weights, also of an earlier version whose store lies in the workspace."""
     stored = stored_in(path)
     taken = stored.input or _input_of_store(path, stored.net, workspace.store(config.data.name))
-    device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
-    net = classifier(path, stored.state, stored.net, taken).to(device)
-
-    def probabilities(images: np.ndarray) -> np.ndarray:
-        return net(torch.from_numpy(images).permute(0, 3, 1, 2).to(device)).cpu().numpy()
-
-    return Predictor(f"{stored.net.name}, run {stored.net.key}", net.classes, net.resize, probabilities)
+    return classifier(path, stored.state, stored.net, taken)
 
 
 def _input_of_store(path: Path, net: Net, folder: Path) -> Input:
@@ -102,26 +114,26 @@ def _input_of_store(path: Path, net: Net, folder: Path) -> Input:
     return input_of(store, net)
 
 
-def _require_ended(weights: str, status: str, best: Path | None = None) -> None:
+def _require_ended(key: str, weights: str, status: str, best: Path | None = None) -> None:
     if status in ENDED:
         return
-    so_far = f"; predict.weights={best} takes its best weights so far" if best and best.is_file() else ""
+    so_far = f"; {key}={best} takes its best weights so far" if best and best.is_file() else ""
     raise PipelineError(
-        f"predict.weights={printable(weights)}: the run has not finished (its status is {printable(status.lower())}); the "
+        f"{key}={printable(weights)}: the run has not finished (its status is {printable(status.lower())}); the "
         f"command that trains it goes on with it{so_far}"
     )
 
 
-def _downloaded(weights: str, run: str, config: Config, scratch: Path) -> Path:
+def _downloaded(key: str, weights: str, run: str, config: Config, scratch: Path) -> Path:
     """The run's best weights, from MLflow."""
     location = locate(config.tracking.uri, config.paths.mlruns)
-    require_answer(location, f"predict.weights={printable(weights)} is not in {config.paths.runs}")
+    require_answer(location, f"{key}={printable(weights)} is not in {config.paths.runs}")
     try:
         run_id = registry.run_of(location, run)
-        _require_ended(weights, registry.status_of(location, run_id))
+        _require_ended(key, weights, registry.status_of(location, run_id))
         return registry.download(location, run_id, f"checkpoints/{BEST}", scratch)
     except MissingError as error:
         raise MissingError(
-            f"predict.weights={printable(weights)}: {config.paths.runs} has no such run, and {error}; give the key of a run, "
+            f"{key}={printable(weights)}: {config.paths.runs} has no such run, and {error}; give the key of a run, "
             "its id in MLflow, or a file of weights"
         ) from None

@@ -1,0 +1,32 @@
+"""torch.hub: `torch.hub.load(<this repository>, "load_net", path)`, or `"resnet"` for an untrained net.
+
+Needs torch, safetensors and NumPy alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+dependencies = ["torch", "safetensors", "numpy"]
+
+
+def load_net(path: str) -> Any:
+    """The trained net in a file of weights, as `pipeline.predict.load_net`: uint8 images in, probabilities out."""
+    from pipeline.predict import load_net
+
+    return load_net(path)
+
+
+def resnet(depth: int = 20, num_classes: int = 10, in_channels: int = 3, **keys: Any) -> Any:
+    """An untrained net of the paper, a torch module.
+
+    Args:
+        depth: 6n + 2 for images of 32 pixels (Sec. 4.2); 18, 34, 50, 101 or 152 with family="imagenet" (Table 1).
+        keys: other keys of the section `model`, see docs/keys.md: residual=False for a plain net.
+    """
+    from pipeline.config.model import ModelConfig
+    from pipeline.learn.models import build_model
+
+    return build_model(
+        ModelConfig(**{"residual": True, "shortcut": "A", **keys, "depth": depth}), num_classes, in_channels
+    )
