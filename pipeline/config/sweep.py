@@ -142,6 +142,7 @@ class ClusterConfig(Section):
     gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
     max_concurrent: Count = 0  # 0: as resources allow
     max_failures: Count = 2  # of a trial itself; above 0, lost machines do not count
+    dashboard: bool = False  # Ray's pages about the Ray that the sweep starts on this machine; its address is printed
 
     def check(self) -> None:
         require(

@@ -29,7 +29,7 @@ def join(config: Config, **options: Any) -> bool:
     Args:
         options: for ray.init.
     Raises:
-        PipelineError: no cluster answers at the address, or it refuses this machine's token.
+        PipelineError: no cluster answers at the address, it refuses this machine's token, or it has no dashboard to show.
     """
     address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
     if address and "RAY_AUTH_MODE" not in os.environ and _has_token():
@@ -41,19 +41,42 @@ def join(config: Config, **options: Any) -> bool:
         return False
     _pass_no_secrets()
     _keep_traces()
+    if address and config.cluster.dashboard:
+        raise PipelineError(
+            f"cluster.dashboard=true is for a Ray that starts on this machine; the cluster at {address} has its own pages at port "
+            "8265 of its head, if that was started with them (override: cluster.dashboard=false)"
+        )
     if not address:
         options["_temp_dir"] = str(_private_folder() / "ray")
     try:
         # "local": without it ray.init joins whatever cluster this machine last ran, even a dead one.
-        ray.init(address=address or "local", include_dashboard=False, logging_level=logging.ERROR, **options)
+        made = ray.init(
+            address=address or "local",
+            include_dashboard=config.cluster.dashboard,
+            logging_level=logging.ERROR,
+            **options,
+        )
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise PipelineError(
             f"cannot join the Ray cluster at {address} ({error}); check cluster.address, that `ray start --head` runs there, "
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
         ) from error
+    if config.cluster.dashboard:
+        print(_dashboard(made.dashboard_url))
     watch_head(ray.get_runtime_context().gcs_address)
     on_termination(lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return True
+
+
+def _dashboard(url: str) -> str:
+    """The line about Ray's pages; raises PipelineError where Ray lacks the packages for them."""
+    if not url:
+        raise PipelineError(
+            'cluster.dashboard=true, and Ray has no pages to show; install them (pip install "ray[default]"), or do without '
+            "(override: cluster.dashboard=false)"
+        )
+    token = " (its token: ray get-auth-token)" if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+    return f"Ray's dashboard: http://{url}{token}"
 
 
 def _private_folder() -> Path:

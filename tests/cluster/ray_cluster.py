@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 RATES = (0.1, 0.05, 0.02)
 EVERY = 100  # steps between checkpoints
 TRAINING = (
-    *("model.depth=8", "recipe.max_steps=2500", "trainer.accelerator=cpu", "trainer.threads=1"),
+    *("model.depth=8", "recipe.max_steps=1600", "trainer.accelerator=cpu", "trainer.threads=1"),
     *("trainer.log_every_steps=10", "trainer.val_every_epochs=5", f"trainer.checkpoint_every_steps={EVERY}"),
     "tracking.system_metrics_every_s=0",
     "trainer.compile=false",  # auto goes by how busy the machine is, and a compiled net differs in the last bits
