@@ -24,7 +24,8 @@ def params(run: Run) -> dict[str, Any]:
     values = config.to_dict()
     given = dict(leaves({name: values[name] for name in SECTIONS}))
     usual = dict(leaves({name: _defaults(getattr(config, name)) for name in SECTIONS}))
-    shown = {*FRONT, *config.sweep.space}
+    space = config.sweep.space
+    shown = set(FRONT).union(*(space if isinstance(space, list) else [space]))
     chosen = {key: value for key, value in given.items() if key in shown or value != usual[key]}
     return {"seed": config.seed, "precision": run.precision, **chosen}
 
