@@ -32,7 +32,7 @@ from pipeline.ensemble.register import ensemble_key, register
 from pipeline.errors import MissingError, PipelineError, hint
 from pipeline.evaluation.errors import top_k_error
 from pipeline.record import Net, from_json
-from pipeline.tracking import models, registry
+from pipeline.tracking import registry
 from pipeline.tracking.location import DATA_TAG, NOTE_TAG, SPLIT_TAG
 
 MEMBERS = "members.json"
@@ -135,9 +135,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             ),
         )
         ensemble.write(part)
-        text = card(ensemble, manifest)
-        (part / CARD).write_text(text)
-        models.describe(source.location, ensemble.registered["name"], ensemble.registered["version"], text)
+        (part / CARD).write_text(card(ensemble, manifest))
     return ensemble
 
 

@@ -131,7 +131,8 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
         if config.start.checkpoint:
             run_tags[tracking.CONTINUES_TAG] = config.start.checkpoint
         run_tags[tracking.NOTE_TAG] = described.note(run)
-        journal.begin(run.name, config.data.name, described.params(run), {**run_tags, **tags, **machine()})
+        params = described.params(run, tags.get(tracking.VARIED_TAG, ""))
+        journal.begin(run.name, config.data.name, params, {**run_tags, **tags, **machine()})
         described.write_config(run, claim.require)
         journal.artifact(run.folder / described.CONFIG, "config")
         attempt.write("running")

@@ -18,14 +18,17 @@ SECTIONS = ("data", "model", "recipe", "start", "trainer")
 FRONT = ("model.depth", "model.residual", "recipe.lr", "recipe.max_steps", "recipe.batch_size", "trainer.devices")
 
 
-def params(run: Run) -> dict[str, Any]:
-    """MLflow's parameters: FRONT, what the sweep varies, and what differs from the code's defaults. CONFIG has all keys."""
+def params(run: Run, varied: str = "") -> dict[str, Any]:
+    """MLflow's parameters: FRONT, what the sweep varies, and what differs from the code's defaults. CONFIG has all keys.
+
+    Args:
+        varied: keys, with commas between them.
+    """
     config = run.config
     values = config.to_dict()
     given = dict(leaves({name: values[name] for name in SECTIONS}))
     usual = dict(leaves({name: _defaults(getattr(config, name)) for name in SECTIONS}))
-    space = config.sweep.space
-    shown = set(FRONT).union(*(space if isinstance(space, list) else [space]))
+    shown = {*FRONT, *varied.split(",")}
     chosen = {key: value for key, value in given.items() if key in shown or value != usual[key]}
     return {"seed": config.seed, "precision": run.precision, **chosen}
 

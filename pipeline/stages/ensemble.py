@@ -7,9 +7,11 @@ from rich.table import Table
 
 from pipeline.config import Config
 from pipeline.ensemble.build import Ensemble, build_ensemble
+from pipeline.ensemble.card import NAME as CARD
 from pipeline.ensemble.members import Source
 from pipeline.tracking.lineage import lineage
 from pipeline.tracking.location import require_answer
+from pipeline.tracking.models import describe
 from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
 
@@ -19,6 +21,8 @@ def run(config: Config, workspace: Workspace) -> None:
     require_answer(source.location, "ensemble members are runs in MLflow")
     sync(source.runs, source.location)
     ensemble = build_ensemble(source, config.ensemble, workspace.ensemble, lineage(workspace.root))
+    model = ensemble.registered
+    describe(source.location, model["name"], model["version"], (workspace.ensemble / CARD).read_text())
     show(ensemble, config.ensemble.temperature != "none")
 
 

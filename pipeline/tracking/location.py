@@ -45,6 +45,7 @@ NET_TAG = "pipeline.net"  # JSON of `pipeline.record.Net`, set before training a
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
 SOURCE_TAG = "pipeline.source"  # of an adopted net: its file and its weights' fingerprint
 COMPILED_TAG = "pipeline.compiled"  # true or false, what trainer.compile resolved to
+VARIED_TAG = "pipeline.varied"  # of a trial: the keys that its sweep varies
 NOTE_TAG = "mlflow.note.content"  # what MLflow shows as the description
 SHIPPED_TAG = "pipeline.shipped"  # how much of the run's journal MLflow has, see `pipeline.tracking.journal.mark`
 

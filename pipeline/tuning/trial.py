@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.errors import PipelineError
 from pipeline.storage.stores import store_at_hand
-from pipeline.tracking.location import KIND_TAG, PARENT_TAG, SEARCH
+from pipeline.tracking.location import KIND_TAG, PARENT_TAG, SEARCH, VARIED_TAG
 from pipeline.tuning.cluster import on_gpus
 from pipeline.tuning.draining import Draining, Preempted
 from pipeline.tuning.ending import Asked
@@ -89,6 +89,7 @@ def run_trial(
 
     given = from_dict(config)
     changed = trial_config(given, chosen(point))
+    tags = {**tags, VARIED_TAG: ",".join(chosen(point))}
     if given.sweep.searcher == "pbt" and not is_last(given, chosen(point)):
         tags = {**tags, KIND_TAG: SEARCH}
     asked = Asked(Path(stop), given.cluster.storage)

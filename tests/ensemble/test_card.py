@@ -8,16 +8,13 @@ from tiny_world import CLASSES, choose
 
 from pipeline.ensemble.build import build_ensemble
 from pipeline.ensemble.card import MOST, card
-from pipeline.tracking.location import client
 
 
-def test_the_card_names_data_members_and_errors_and_describes_the_registered_version(world):
+def test_the_card_names_data_members_and_errors(world):
     keys = [world.add_run(0.2, depth=14), world.add_run(0.3)]
-    ensemble = build_ensemble(world.source, choose("top_k"), world.root / "ensemble", {})
+    build_ensemble(world.source, choose("top_k"), world.root / "ensemble", {})
     text = (world.root / "ensemble" / "card.md").read_text()
     assert all(word in text for word in (*keys, *CLASSES, "ResNet-14", "20.00 %", "have not been opened yet"))
-    name, version = ensemble.registered["name"], str(ensemble.registered["version"])
-    assert client(world.location).get_model_version(name, version).description == text
 
 
 def test_a_card_after_evaluation_has_test_errors_with_intervals_and_never_exceeds_what_mlflow_takes(world):

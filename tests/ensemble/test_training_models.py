@@ -36,7 +36,7 @@ def test_a_training_has_a_model_with_signature_example_and_class_names(trained):
     info = mlflow.models.get_model_info(f"models:/{model.model_id}")
     assert info.signature.outputs.input_names() == list(CLASSES)
     example = np.array(mlflow.pyfunc.load_model(f"models:/{model.model_id}").input_example)
-    assert example.shape == (1, SIDE, SIDE, 3)
+    assert example.shape == (1, SIDE, SIDE, 1)
 
 
 def test_shipping_again_makes_no_second_model(trained):
