@@ -148,6 +148,11 @@ PBT = (
             "data.labels=a.csv with data.layout=splits, which reads no table",
         ),
         (["data=cifar10", "data.path=/images"], "data.path=/images with data.source=cifar10, which reads no data.path"),
+        (["recipe.augment.mixup=101"], "recipe.augment.mixup=101.0; it must be at least 0 and at most 100"),
+        (
+            ["recipe.augment.cutmix=1", "recipe.batch_size=1"],
+            "mixed with another one of its batch, so take a batch of at least 2 (override: recipe.batch_size=2)",
+        ),
         (["recipe.label_smoothing=1.0"], "recipe.label_smoothing=1.0; it must be at least 0 and below 1"),
         (["trainer.threads=-1"], "trainer.threads=-1; it must be at least 0"),
         (["sweep.reduction_factor=1"], "sweep.reduction_factor=1; 0 turns ASHA off, else at least 2"),

@@ -69,6 +69,7 @@ Pixels = Annotated[int, Range(1, 65500)]  # a JPEG's longest side
 NoPixels = Annotated[int, Range(0, 65500)]  # 0 for a side that is not used
 Rate = Annotated[float, Range(1e-12, 1e6)]  # learning rates, whose quotients float32 holds too
 NoRate = Annotated[float, Range(0, 1e6)]
+Alpha = Annotated[float, Range(0, 100)]  # of a Beta distribution; 0 for none
 Seconds = Annotated[float, Range(1, 1e6)]
 Amount = Annotated[float, Range(0, 1e12, above=True)]
 NoAmount = Annotated[float, Range(0, 1e12)]

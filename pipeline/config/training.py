@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from pipeline.config.section import (
+    Alpha,
     Count,
     Few,
     NoPixels,
@@ -64,6 +65,16 @@ class AugmentConfig(Section):
     max_side: NoPixels = 0  # scale_jitter: see min_side
     pca_std: NoRate = 0.0  # shards: colour shift along the pixels' principal axes, AlexNet's is 0.1; 0 for none
     test_side: NoPixels = 0  # shards: shorter side before the centre crop of a test image
+    # One of 14 operations an image, at a random strength: before the crop of small images, after that of shards
+    # (TrivialAugment, arXiv 2103.10158).
+    trivial_augment: bool = False
+    erasing: Share = 0.0  # of the images have a rectangle of 2 to 33 % replaced by the mean (arXiv 1708.04896)
+    # Averages each image with the one before it in the batch, by weights drawn from Beta(mixup, mixup); labels too
+    # (arXiv 1710.09412); 0 for none.
+    mixup: Alpha = 0.0
+    # Pastes a rectangle of the image before it into each image, of a share drawn from Beta(cutmix, cutmix); labels count by
+    # area (arXiv 1905.04899); 0 for none. With mixup, half of the images take the one, half the other.
+    cutmix: Alpha = 0.0
 
     def check(self) -> None:
         require(
@@ -79,6 +90,11 @@ class AugmentConfig(Section):
                 self.crop <= self.min_side <= self.max_side,
                 f"recipe.augment.kind=scale_jitter with crop={self.crop}, min_side={self.min_side}, max_side={self.max_side}; crop <= min_side <= max_side must hold",
             )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether an image is mixed with another one of its batch."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +146,10 @@ class RecipeConfig(Section):
         require(
             self.small_side == 0 or (8 <= self.small_side < self.augment.crop and 0 < self.small_fraction < 1),
             f"recipe.small_side={self.small_side}, recipe.small_fraction={self.small_fraction} with recipe.augment.crop={self.augment.crop}; take a side from 8 to below the crop and a share of the steps between 0 and 1, or a side of 0 for never",
+        )
+        require(
+            not self.augment.mixes or self.batch_size > 1,
+            f"recipe.augment.mixup={self.augment.mixup}, recipe.augment.cutmix={self.augment.cutmix} with recipe.batch_size={self.batch_size}; an image is mixed with another one of its batch, so take a batch of at least 2 (override: recipe.batch_size=2)",
         )
         require(
             not self.warmup_lr or 0 < self.warmup_until_err < 1,

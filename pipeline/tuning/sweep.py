@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run import LAST
-from pipeline.run.key import code_version, deciding
+from pipeline.run.key import code_version, deciding, recipe_facts
 from pipeline.run.shared import bring
 from pipeline.tracking import location as tracking
 from pipeline.tuning import population
@@ -50,7 +50,7 @@ class Sweep:
         return {
             "data": [config.data.name, self.content_hash],
             "model": asdict(config.model),
-            "recipe": asdict(config.recipe),
+            "recipe": recipe_facts(config.recipe),
             "trainer": deciding(config),
             "seed": config.seed,
             "start": {key: value for key, value in asdict(config.start).items() if key != "checkpoint" or value},

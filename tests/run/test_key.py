@@ -10,6 +10,7 @@ import subprocess
 import pytest
 from runs import composed
 
+from pipeline.config import leaves
 from pipeline.run import key
 from pipeline.run.key import run_key
 
@@ -36,6 +37,19 @@ def test_what_decides_the_result_makes_another_run(workspace, change):
 def test_what_does_not_leaves_it_the_same(workspace, change):
     root = workspace()
     assert run_key(composed(root), "hash", "fp32") == run_key(composed(root, change), "hash", "fp32")
+
+
+def test_a_key_of_the_recipe_that_came_later_counts_once_it_is_used(workspace, monkeypatch):
+    root = workspace()
+    usual = run_key(composed(root), "hash", "fp32")
+    assert usual != run_key(composed(root, "recipe.augment.mixup=0.2"), "hash", "fp32")
+    monkeypatch.setattr(key, "_LATER", set())
+    assert usual != run_key(composed(root), "hash", "fp32")  # as it would be, had the key not been left out
+
+
+def test_later_keys_of_the_recipe_are_keys_of_it(workspace):
+    recipe = {name for name, _ in leaves(composed(workspace()).to_dict()["recipe"])}
+    assert recipe >= key._LATER
 
 
 def test_other_data_or_arithmetic_make_another_run(workspace):

@@ -16,28 +16,43 @@ from torch import Tensor
 from pipeline.config import AugmentConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
 from pipeline.errors import PipelineError, hint
+from pipeline.learn.input.additions import Additions
 from pipeline.learn.input.augment import PAD_CROP_DRAWS, ColourShift, Normalize, PadCrop, mean_of_crops
 from pipeline.learn.input.normalization import channel_constants
+from pipeline.learn.input.trivial import TRIVIAL_DRAWS, trivial_augment
 
 if TYPE_CHECKING:
     from pipeline.learn.input.crops import Crop, View
 
 CHUNK = 16  # JPEGs that a thread decodes at a time
+AHEAD = 4  # batches that threads prepare
 TEST_PIXELS = 128 * 224 * 224  # in a forward pass over test images
 
 
 class ArrayBatches:
-    """Batches of small images: `fetch` makes tensors of the indices, `finish` gathers and augments on the device."""
+    """Batches of small images: `fetch` makes tensors of the indices, `finish` gathers and augments on the device.
 
-    width, ahead = PAD_CROP_DRAWS, 0
+    TrivialAugment works on one image after the other, in threads that fetch, so that these batches hold images.
+    """
 
-    def __init__(self, records: ArrayRecords, augment: PadCrop) -> None:
+    def __init__(self, records: ArrayRecords, augment: PadCrop, additions: Additions, trivial: bool = False) -> None:
         self._images, self._labels = _read_only(records.images), torch.from_numpy(np.array(records.labels))
-        self._augment = augment
+        self._augment, self._additions = augment, additions
+        self._on_disk = self._images if trivial else None
+        self.ahead, self.mixes = AHEAD if trivial else 0, additions.mixes
+        self._ends = np.cumsum([PAD_CROP_DRAWS, TRIVIAL_DRAWS if trivial else 0])
+        self.width = int(self._ends[-1]) + additions.width
 
-    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, Tensor]:
+    def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, ...]:
         rows = torch.from_numpy(indices)
-        return rows, torch.from_numpy(draws) if draws is not None else torch.empty(0)
+        if draws is None:
+            return rows, torch.empty(0)
+        crops, trivial, added = np.split(draws, self._ends, axis=1)
+        ready = torch.cat((torch.from_numpy(crops), self._additions.prepared(added)), 1)
+        if self._on_disk is None:
+            return rows, ready
+        pairs = zip(self._on_disk[rows].permute(0, 3, 1, 2), torch.from_numpy(trivial), strict=True)
+        return rows, ready, torch.stack([trivial_augment(*pair) for pair in pairs]).permute(0, 2, 3, 1)
 
     def to(self, device: torch.device) -> ArrayBatches:
         if self._images.device != device:
@@ -45,17 +60,20 @@ class ArrayBatches:
             self._augment.to(device)
         return self
 
-    def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        rows, draws = batch
+    def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Images and labels, see `Additions.finish`."""
+        rows, draws, *made = batch
         self.to(rows.device)
-        images, labels = self._images[rows], self._labels[rows]
-        return (self._augment.train(images, draws) if draws.numel() else self._augment.test(images)), labels
+        images, labels = made[0] if made else self._images[rows], self._labels[rows]
+        if not draws.numel():
+            return self._augment.test(images), labels
+        return self._additions.finish(self._augment.train(images, draws), labels, draws[:, PAD_CROP_DRAWS:])
 
 
 class ShardBatches:
     """Batches of JPEGs: `fetch` decodes and crops in threads, `finish` normalises on the device."""
 
-    ahead = 4
+    ahead = AHEAD
 
     def __init__(
         self,
@@ -67,22 +85,31 @@ class ShardBatches:
     ) -> None:
         from pipeline.learn.input import crops
 
-        self._colours = colours
-        self.width = crops.CROP_DRAWS + (colours.width if colours else 0)
+        self._colours, self._additions = colours, Additions(augment)
+        self._trivial_draws = TRIVIAL_DRAWS if augment.trivial_augment else 0
+        self._ends = np.cumsum([crops.CROP_DRAWS, colours.width if colours else 0, self._trivial_draws])
+        self.width, self.mixes = int(self._ends[-1]) + self._additions.width, self._additions.mixes
         self._crops, self._records, self._augment, self._normalize = crops, records, augment, normalize
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._thread = threading.local()
 
     def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, ...]:
-        """(B, 3, S, S) uint8 in channels_last memory, (B,) int64 and, with a shift of colours, (B, 3) float32."""
-        shifts: tuple[Tensor, ...] = ()
-        if self._colours and draws is not None:
-            draws, colour_draws = np.split(draws, [self._crops.CROP_DRAWS], axis=1)
-            shifts = (self._colours(colour_draws),)
+        """(B, 3, S, S) uint8 in channels_last memory, (B,) int64; for training, what colours and additions need."""
+        more: tuple[Tensor, ...] = ()
+        if draws is not None:
+            draws, colour_draws, trivial, added = np.split(draws, self._ends, axis=1)
+            more = (self._colours(colour_draws),) if self._colours else ()
+            more += (self._additions.prepared(added),) if self._additions.width else ()
         images = self._cut(indices, partial(self._crop, draws), (self._augment.crop, self._augment.crop))
+        if draws is not None and self._trivial_draws:
+
+            def alter(n: int) -> None:
+                images[n] = trivial_augment(images[n], torch.from_numpy(trivial[n]))
+
+            list(self._pool.map(alter, range(len(images))))
         labels = torch.from_numpy(self._records.labels[indices].astype(np.int64))
-        return images, labels, *shifts
+        return images, labels, *more
 
     def look(self, indices: np.ndarray, view: View, most_pixels: int = TEST_PIXELS) -> list[tuple[np.ndarray, Tensor]]:
         """One view of the images at `indices`, in groups of one size: (n,) positions in `indices`, (n, 3, h, w) uint8.
@@ -128,9 +155,13 @@ class ShardBatches:
         self._normalize.to(device)
         return self
 
-    def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        images, labels, *shifts = batch
-        return self.inputs(images, *shifts), labels
+    def finish(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Images and labels, see `Additions.finish`."""
+        images, labels, *more = batch
+        if not (more and self._additions.width):
+            return self.inputs(images, *more), labels
+        *shifts, draws = more
+        return self._additions.finish(self.inputs(images, *shifts), labels, draws)
 
     def inputs(self, images: Tensor, *shifts: Tensor) -> Tensor:
         """(B, 3, h, w) float32, normalised, from uint8."""
@@ -161,7 +192,8 @@ def batches_of(
         return ShardBatches(records, augment, Normalize(means, std), workers, colours)
     height, width = records.images.shape[1:3]
     mean = torch.from_numpy(statistics.pixel_mean) if per_pixel else mean.expand(height, width, -1).contiguous()
-    return ArrayBatches(records, PadCrop(mean, std, augment.padding, augment.flip, black=augment.pad_with == "black"))
+    crop = PadCrop(mean, std, augment.padding, augment.flip, black=augment.pad_with == "black")
+    return ArrayBatches(records, crop, Additions(augment), augment.trivial_augment)
 
 
 def _required(statistic: np.ndarray | None, key: str) -> np.ndarray:

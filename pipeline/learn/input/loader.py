@@ -20,6 +20,7 @@ class Batches(Protocol):
     """Makes batches; see `pipeline.learn.input.batches`."""
 
     width: int  # draws a sample
+    mixes: bool  # whether an image is mixed with the one before it in the global batch, which then is fetched too
     ahead: int  # batches that threads prepare beyond the one in use; 0 prepares in the caller's thread
 
     def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> Any: ...
@@ -67,12 +68,22 @@ class TrainLoader:
         draws = order.draws(self._num_records, self._batches.width, self._seed, epoch)
 
         def make(batch: int) -> Any:
-            rows = permuted[order.batch_slice(batch, self._batch_size, self._share.rank, self._share.world_size)]
+            rows = permuted[self._places(batch)]
             return self._batches.fetch(rows, draws[rows])
 
         for batch in _prefetched(make, range(start, len(self)), self._batches.ahead):
             self.position += 1
             yield batch
+
+    def _places(self, batch: int) -> np.ndarray:
+        """The rank's places in an epoch's order; the first is that of the image before its own, if images are mixed.
+
+        The one before the first image of the global batch is its last, so that all mix with images of the batch.
+        """
+        own = order.batch_slice(batch, self._batch_size, self._share.rank, self._share.world_size)
+        first, places = batch * self._batch_size, np.arange(own.start, own.stop)
+        before = first + (own.start - 1 - first) % self._batch_size
+        return np.append(before, places) if self._batches.mixes else places
 
     def images(self, position: int) -> np.ndarray:
         """(batch_size,) record indices of all ranks' batch number `position` since the first epoch began."""

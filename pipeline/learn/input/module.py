@@ -20,7 +20,7 @@ EVAL_BATCH = 500  # images a rank and a forward pass
 class ImageData(pl.LightningDataModule):
     """Training and validation batches `(images, labels)`: (B, C, H, W) float32 channels_last, (B,) int64.
 
-    Small images stay memory-mapped (one copy a machine) or on the GPU; a batch travels as indices and draws. Threads
+    With mixup or CutMix, training batches have second labels and shares too, see `additions.Mixing`. Small images stay memory-mapped (one copy a machine) or on the GPU; a batch travels as indices and draws. Threads
     decode and crop JPEGs. Test images cannot be reached from here.
 
     Args:
@@ -58,5 +58,5 @@ class ImageData(pl.LightningDataModule):
             return []
         return EvalLoader(self._val, EVAL_BATCH, self.batches.fetch, self.batches.ahead, self._share)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, ...]:
         return self.batches.finish(batch)

@@ -89,7 +89,7 @@ class Classifier(pl.LightningModule):
         self._backbone_lr = backbone_lr
         drops = any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p for module in model.modules())
         self._seed = seed if drops else None
-        self._finish: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]  # the data module's, once training starts
+        self._finish: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]  # the data module's, once training starts
         self._sums, self._val_sums = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
         self._finite = torch.zeros((), dtype=torch.int64)  # steps before the first loss that is not finite
         self._checked = Counts()
@@ -169,8 +169,8 @@ class Classifier(pl.LightningModule):
 
     def _advance(self, side: int, batch: Sequence[Tensor]) -> None:
         """One optimiser step on images of `side` pixels, from a batch on the device as the data module fetches it."""
-        images, labels = self._finish(batch)
-        loss, logits = self.loss(shrunk(images, side), labels)
+        images, labels, *mixed = self._finish(batch)
+        loss, logits = self.loss(shrunk(images, side), labels, *mixed)
         with torch.no_grad():
             self._count(self._sums, logits, labels, loss * len(labels))
             self._finite.add_(self._sums[0].isfinite())
@@ -181,10 +181,22 @@ class Classifier(pl.LightningModule):
         for optimizer in self.trainer.optimizers:
             optimizer.step()
 
-    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of a batch, and its logits in float32."""
-        logits = self(images).float()
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
+    def loss(
+        self, images: Tensor, labels: Tensor, second: Tensor | None = None, shares: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss of a batch, and its logits in float32.
+
+        Args:
+            second: (B,) labels of the images mixed into these, see `additions.Mixing`.
+            shares: (B,) of the first labels.
+        """
+        logits, smoothing = self(images).float(), self.recipe.label_smoothing
+        if second is None or shares is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing), logits
+        one, two = (
+            F.cross_entropy(logits, each, reduction="none", label_smoothing=smoothing) for each in (labels, second)
+        )
+        return torch.lerp(two, one, shares).mean(), logits
 
     def counts(self) -> Counts:
         """Counts since the first step; every rank calls it."""

@@ -16,7 +16,7 @@ def batch(indices: np.ndarray, draws: np.ndarray | None) -> list[tuple]:
 
 def loader(rank: int = 0, world_size: int = 1, ahead: int = 0) -> TrainLoader:
     indices = np.arange(3, 53)  # 50 of 60 records
-    source = SimpleNamespace(width=3, ahead=ahead, fetch=batch)
+    source = SimpleNamespace(width=3, ahead=ahead, mixes=False, fetch=batch)
     return TrainLoader(indices, 60, 16, 1, source, Share(rank, world_size))
 
 
@@ -50,7 +50,7 @@ def test_a_restored_loader_goes_on_with_the_next_batch_however_many_threads_prep
 
 def test_a_batch_larger_than_the_split_is_refused():
     with pytest.raises(ValueError, match="batch_size=64 is larger than the 50 training images"):
-        TrainLoader(np.arange(50), 60, 64, 0, SimpleNamespace(width=3, ahead=0, fetch=batch))
+        TrainLoader(np.arange(50), 60, 64, 0, SimpleNamespace(width=3, ahead=0, mixes=False, fetch=batch))
 
 
 @pytest.mark.parametrize(("images", "ranks"), [(10, 1), (10, 3), (7, 4), (1, 2)])

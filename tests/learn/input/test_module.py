@@ -24,6 +24,7 @@ JITTER = AugmentConfig(
     kind="scale_jitter", crop=24, padding=0, flip=True, min_side=24, max_side=40, pca_std=0.0, test_side=32
 )
 COLOURED = replace(JITTER, pca_std=0.1)
+ADDITIONS: dict[str, Any] = {"trivial_augment": True, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def module(
     rank: int = 0,
     ranks: int = 1,
 ) -> ImageData:
-    recipe = SimpleNamespace(batch_size=32 if augment is SHIFT else 8, augment=augment, normalize=normalize)
+    recipe = SimpleNamespace(batch_size=32 if augment.kind == "pad_crop" else 8, augment=augment, normalize=normalize)
     made = ImageData(store, split, recipe, seed, workers=2)  # type: ignore[arg-type]
     if ranks > 1:
         made.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)  # type: ignore[assignment]
@@ -80,11 +81,12 @@ def equal(one: list[tuple[torch.Tensor, torch.Tensor]], two: list[tuple[torch.Te
 
 @pytest.mark.parametrize("form", ["arrays", "shards"])
 @pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("additions", [{}, ADDITIONS], ids=["plain", "with additions"])
 def test_ranks_see_together_the_images_and_crops_that_one_process_sees(
-    form: str, ranks: int, store: Path, shards: Path
+    form: str, ranks: int, additions: dict[str, Any], store: Path, shards: Path
 ) -> None:
-    jpegs = {"store": shards, "augment": JITTER, "normalize": "channel"}
-    given: dict[str, Any] = {"store": store} if form == "arrays" else jpegs
+    jpegs = {"store": shards, "augment": replace(COLOURED, **additions), "normalize": "channel"}
+    given: dict[str, Any] = {"store": store, "augment": replace(SHIFT, **additions)} if form == "arrays" else jpegs
     whole = module(**given)
     alone = batches(whole, whole.train_dataloader())
     parts = []
