@@ -148,6 +148,8 @@ PBT = (
             "data.labels=a.csv with data.layout=splits, which reads no table",
         ),
         (["data=cifar10", "data.path=/images"], "data.path=/images with data.source=cifar10, which reads no data.path"),
+        (["recipe.optimizer=adamw"], "recipe.nesterov=true with recipe.optimizer=adamw, which has no momentum of that"),
+        (["recipe.clip_norm=-1"], "recipe.clip_norm=-1.0; it must be at least 0"),
         (["recipe.augment.mixup=101"], "recipe.augment.mixup=101.0; it must be at least 0 and at most 100"),
         (
             ["recipe.augment.cutmix=1", "recipe.batch_size=1"],

@@ -120,10 +120,15 @@ class RecipeConfig(Section):
     cycles: Positive = 1  # cosine: number of cycles; of several, each leaves a snapshot of the weights
     small_side: NoPixels = 0  # training images are shrunk to this side at first, in pixels; 0 for never
     small_fraction: Share = 0.0  # share of max_steps with images of small_side
-    momentum: PartialShare = 0.9  # of SGD and Muon
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # adamw: its second beta is 0.999; lr=0.001 suits it (arXiv 1711.05101)
+    momentum: PartialShare = 0.9  # of SGD and Muon; AdamW's first beta
     nesterov: bool = False  # whether the momentum is Nesterov's
-    muon_lr: NoRate = 0.0  # peak for hidden convolutions, which Muon then optimises; 0 for SGD everywhere
-    weight_decay: NoRate = 1e-4  # for the weights that SGD optimises
+    muon_lr: NoRate = 0.0  # peak for hidden convolutions, which Muon then optimises; 0 for none
+    weight_decay: NoRate = 1e-4  # for the weights that SGD or AdamW optimises
+    # Decay a step of an average of the weights, which is validated and saved in their place: 0.999 for some thousands of
+    # steps; at most (1 + step) / (10 + step); 0 for no average.
+    ema: PartialShare = 0.0
+    clip_norm: NoRate = 0.0  # gradients of a step are scaled down to this norm of all together; 0 for never
     decay_norm: bool = False  # whether batch norm's scale and shift decay too
     label_smoothing: PartialShare = 0.0  # share of each target that is spread over all classes
     # What is subtracted and divided by, see `pipeline.learn.input.normalization`; the paper's is per_pixel_mean.
@@ -137,6 +142,10 @@ class RecipeConfig(Section):
         require(
             not self.nesterov or self.momentum > 0,
             f"recipe.nesterov=true with recipe.momentum={self.momentum}; it needs a momentum above 0 (override: recipe.nesterov=false)",
+        )
+        require(
+            not self.nesterov or self.optimizer == "sgd" or self.muon_lr > 0,
+            f"recipe.nesterov=true with recipe.optimizer={self.optimizer}, which has no momentum of that kind (override: recipe.nesterov=false)",
         )
         require(
             self.milestones == sorted(set(self.milestones)) and all(0 < m < self.max_steps for m in self.milestones),

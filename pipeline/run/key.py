@@ -17,7 +17,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 # launches, logs or tracks a training can change without making it another run.
 _CODE = ("learn", "data/shards.py", "data/splits.py", "data/store.py")
 # Keys of the recipe that came later. At their defaults they change nothing, and so no key of a run.
-_LATER = {"augment.trivial_augment", "augment.erasing", "augment.mixup", "augment.cutmix"}
+_LATER = {
+    *("augment.trivial_augment", "augment.erasing", "augment.mixup", "augment.cutmix"),
+    *("optimizer", "clip_norm", "ema"),
+}
 
 
 def run_key(config: Config, content_hash: str, precision: str, start: str = "") -> str:

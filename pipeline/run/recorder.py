@@ -123,13 +123,13 @@ class Recorder(pl.Callback):
             self.snapshots[step] = sha256(path)
 
     def _save(self, model: Classifier, name: str, net: Net) -> None:
-        save_weights(model.model, self._attempt.run.folder / name, net, self._attempt.require, input=self._input)
+        save_weights(model.result, self._attempt.run.folder / name, net, self._attempt.require, input=self._input)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         # With statistics per rank, each rank's own would validate its share of the images, and rank zero's are saved. The
         # training step that follows takes rank zero's anyway, see DDP's broadcast_buffers.
         if trainer.world_size > 1 and not self._attempt.run.config.trainer.sync_batchnorm:
-            for buffer in pl_module.model.buffers():
+            for buffer in pl_module.result.buffers():
                 dist.broadcast(buffer, src=0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]

@@ -121,9 +121,15 @@ def test_a_training_cut_off_within_a_call_goes_on_from_its_last_checkpoint(
     assert logged(root) == logged(one_by_one)
 
 
-@pytest.mark.parametrize("muon_lr", [0, 0.02])
-def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Workspaces, muon_lr: float) -> None:
-    root, short = workspace(), ("recipe.max_steps=20", f"recipe.muon_lr={muon_lr}")
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("recipe.muon_lr=0", "recipe.muon_lr=0.02"),
+        "recipe.optimizer=adamw recipe.nesterov=false recipe.lr=0.01 recipe.clip_norm=0.3",
+    ],
+)
+def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Workspaces, change: str) -> None:
+    root, short = workspace(), ("recipe.max_steps=20", *change.split())
     train(root, *short, "recipe.precision=fp32", "trainer.steps_per_call=100")
     config = composed(root, *SEVEN, *short)
     recipe = config.recipe
@@ -140,6 +146,8 @@ def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Wo
         images, labels = data.on_after_batch_transfer(batch, 0)
         net.zero_grad()
         F.cross_entropy(net(images), labels, label_smoothing=recipe.label_smoothing).backward()
+        if recipe.clip_norm:
+            assert torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm) > recipe.clip_norm
         for optimiser in both:
             optimiser.step()
     weights = checkpoint(root)["state_dict"]

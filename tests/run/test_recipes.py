@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from processes import train_on_ranks
-from runs import TINY, PowerCut, Workspaces, assert_same_training, checkpoint, cut, train
+from runs import TINY, PowerCut, Workspaces, assert_same_training, checkpoint, cut, metrics, run_folder, same, train
 
 from pipeline.run.recorder import Recorder
+from pipeline.run.weights import load_weights
 
 SHORT = ("recipe.max_steps=20", "recipe.precision=fp32", "recipe.lr=0.01")  # into the second epoch
 RECIPES: dict[str, tuple[str, ...]] = {
@@ -20,6 +21,12 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "CutMix": ("recipe.augment.cutmix=1",),
     "mixup or CutMix": ("recipe.augment.mixup=0.2", "recipe.augment.cutmix=1", "recipe.label_smoothing=0.1"),
     "TrivialAugment": ("recipe.augment.trivial_augment=true",),
+    "average of weights": ("recipe.ema=0.9",),
+    "label smoothing": ("recipe.label_smoothing=0.1",),
+    "gradient clipping": ("recipe.clip_norm=0.5",),
+    # At a low rate: AdamW's step has the rate's length however small the gradient, and so the length of its rounding.
+    "AdamW": ("recipe.optimizer=adamw", "recipe.nesterov=false", "recipe.lr=0.0001"),
+    "AdamW beside Muon": ("recipe.optimizer=adamw", "recipe.lr=0.0001", "recipe.muon_lr=0.002"),
 }
 TOLERANCE = 1e-4  # of test_ddp.py: two ranks add in another order
 
@@ -40,13 +47,15 @@ def trained(workspace: Workspaces) -> Trained:
 
 
 def weights(root: Path) -> dict[str, torch.Tensor]:
-    return checkpoint(root)["state_dict"]
+    """The last ones, with their average where there is one."""
+    last = checkpoint(root)
+    return {**last["state_dict"], **last["classifier"].get("average", {})}
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_changes_the_weights(name: str, trained: Trained) -> None:
-    plain, other = weights(trained("")), weights(trained(name))
-    assert not torch.equal(plain["model.fc.weight"], other["model.fc.weight"])
+def test_it_changes_the_weights_that_are_saved(name: str, trained: Trained) -> None:
+    plain, other = (load_weights(run_folder(root) / "best.safetensors")[0] for root in (trained(""), trained(name)))
+    assert not torch.equal(plain["fc.weight"], other["fc.weight"])
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -63,12 +72,23 @@ def test_broken_off_and_resumed_with_other_workers_it_makes_the_same_bits(
     assert_same_training(broken, whole)
 
 
+def test_the_average_is_validated_and_saved_and_the_checkpoint_has_the_weights_too(trained: Trained) -> None:
+    root, plain = trained("average of weights"), trained("")
+    last = checkpoint(root)
+    assert same(last["state_dict"], weights(plain))  # the training itself is the same
+    saved, net = load_weights(run_folder(root) / "best.safetensors")
+    average = {name.removeprefix("average."): tensor for name, tensor in last["classifier"]["average"].items()}
+    assert net.step == 20 and same(saved, average)
+    assert metrics(root, "val/loss") != metrics(plain, "val/loss")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_ranks_make_the_weights_of_one(name: str, trained: Trained, workspace: Workspaces) -> None:
     root = workspace()
     train_on_ranks(root, *TINY, *SHORT, *RECIPES[name])
-    one, two = checkpoint(trained(name)), checkpoint(root)
-    assert one["run_key"] == two["run_key"] and one["global_step"] == two["global_step"]
-    for name, values in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][name], values, rtol=0, atol=TOLERANCE)
+    assert run_folder(root).name == run_folder(trained(name)).name
+    one, two = weights(trained(name)), weights(root)
+    assert one.keys() == two.keys()
+    for layer, values in one.items():
+        torch.testing.assert_close(two[layer], values, rtol=0, atol=TOLERANCE, msg=f"{layer} differs")

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from pipeline.config import RecipeConfig
 from pipeline.fast.graphs import GraphedStep, pinned
 from pipeline.learn.input.order import noise_seed
+from pipeline.learn.training.averaging import average_of, follow
 from pipeline.learn.training.divergence import DivergedError, diverged, finite
-from pipeline.learn.training.optimisers import optimisers
+from pipeline.learn.training.optimisers import optimisers, settle
 from pipeline.learn.training.schedule import Plateau, lr_at, side_at
 
 # Lightning warns of a training_step that takes an iterator, which this one does to make several steps a call.
@@ -80,6 +81,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.model, self.recipe = model, recipe
+        self.average = average_of(model) if recipe.ema else None
         self.warming, self.plateau = recipe.warmup_lr > 0, Plateau()
         self.rate = 0.0  # learning rate of the last step
         self.val_metrics: dict[str, float] = {}
@@ -98,6 +100,11 @@ class Classifier(pl.LightningModule):
         return self.model(images)
 
     @property
+    def result(self) -> nn.Module:
+        """The net that is validated and saved."""
+        return self.model if self.average is None else self.average
+
+    @property
     def _on_gpu(self) -> bool:
         return next(self.model.parameters()).is_cuda
 
@@ -113,11 +120,7 @@ class Classifier(pl.LightningModule):
         # No checkpoint was saved after a loss that was not finite.
         self._finite = torch.full((), self.global_step, dtype=torch.int64, device=self.device)
         for optimizer in self.trainer.optimizers:
-            for group in optimizer.param_groups:
-                # A checkpoint restores these, perhaps from another device. A recorded step reads its rate from a tensor.
-                if "fused" in group:
-                    group["fused"] = self._on_gpu or None
-                group["lr"] = torch.zeros((), device=self.device) if self._on_gpu else 0.0
+            settle(optimizer, self.device)
         batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]
         self._finish = batches.finish
         if self._on_gpu and self._calls.compiled:  # fuses a dozen small kernels into one or two
@@ -145,6 +148,8 @@ class Classifier(pl.LightningModule):
                 self._graphed(side, batch)
             else:
                 self._advance(side, [pinned(part, self.device).to(self.device, non_blocking=True) for part in batch])
+            if self.average is not None:  # outside of a recorded step, which would keep the first decay
+                follow(self.average, self.model, self.recipe.ema, self.global_step)
             loop.manual_optimization.optim_step_progress.increment_by(1)
         step, last = self.global_step, self.recipe.max_steps
         if step % self.recipe.check_every_steps == 0 or step >= last:
@@ -178,6 +183,8 @@ class Classifier(pl.LightningModule):
             optimizer.zero_grad()
         with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types
             self.manual_backward(loss)
+        if self.recipe.clip_norm:  # of the mean over all ranks, which a backward pass ends with
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         for optimizer in self.trainer.optimizers:
             optimizer.step()
 
@@ -231,7 +238,7 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
         if len(labels):
-            logits = self.model.forward(images).float()  # not compiled: few images, of other shapes
+            logits = self.result.forward(images).float()  # not compiled: few images, of other shapes
             _count(self._val_sums, logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
 
     def on_validation_epoch_end(self) -> None:
@@ -243,9 +250,13 @@ class Classifier(pl.LightningModule):
         sums = torch.as_tensor(self.all_gather(self._sums)).reshape(-1, 4).cpu()  # a row a rank
         state = {"warming": self.warming, "plateau": asdict(self.plateau), "checked": asdict(self._checked)}
         checkpoint["classifier"] = {**state, "sums": sums, "compiled": self._calls.compiled}
+        if self.average is not None:  # apart from the weights, so that others find those alone
+            names = [name for name in checkpoint["state_dict"] if name.startswith("average.")]
+            checkpoint["classifier"]["average"] = {name: checkpoint["state_dict"].pop(name) for name in names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["classifier"]
+        checkpoint["state_dict"] |= state.get("average", {})
         self.warming, self.plateau = state["warming"], Plateau(**state["plateau"])
         self._checked, rows = Counts(**state["checked"]), state["sums"]
         if len(rows) != self.trainer.world_size:  # another number of ranks: the first takes all counts

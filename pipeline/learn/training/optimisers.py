@@ -1,4 +1,4 @@
-"""Optimisers: SGD with momentum (Sec. 3.4) and, if the recipe asks for it, Muon beside it."""
+"""Optimisers: SGD with momentum (Sec. 3.4) or AdamW and, if the recipe asks for it, Muon beside it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
 from pipeline.config import RecipeConfig
 from pipeline.learn.models.mapping import head_name
 
+BETA2 = 0.999  # AdamW's average of squared gradients, as in its paper (Loshchilov and Hutter 2017, arXiv 1711.05101)
 DECAY = 0.1  # Muon's weight decay, times the rate; it bounds the lengths of weights, which batch norm leaves free
 
 
 def optimisers(net: nn.Module, recipe: RecipeConfig, backbone_lr: float = 1.0) -> list[Optimizer]:
-    """SGD for all weights. With recipe.muon_lr, Muon for all convolutions but the first and SGD for the rest.
+    """SGD or AdamW for all weights. With recipe.muon_lr, Muon for all convolutions but the first, and the other for the rest.
 
     A group's rate is its "share" times the schedule's rate. Weights that need no gradient are left out.
 
@@ -39,10 +40,29 @@ def optimisers(net: nn.Module, recipe: RecipeConfig, backbone_lr: float = 1.0) -
             groups.append({"params": params, "weight_decay": decay, "share": share})
     groups = [group for group in groups if group["params"]]
     fused = next(net.parameters()).is_cuda or None  # None leaves the choice to torch
-    sgd = SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
+    first: Optimizer
+    if recipe.optimizer == "adamw":
+        first = AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, BETA2), fused=fused, capturable=bool(fused))
+    else:
+        first = SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
     if not hidden:
-        return [sgd]
-    return [sgd, Muon(hidden, backbone_lr * recipe.muon_lr / recipe.lr, recipe.momentum, recipe.nesterov)]
+        return [first]
+    return [first, Muon(hidden, backbone_lr * recipe.muon_lr / recipe.lr, recipe.momentum, recipe.nesterov)]
+
+
+def settle(optimizer: Optimizer, device: torch.device) -> None:
+    """Makes an optimiser, restored perhaps from a checkpoint of another device, one that steps on `device`."""
+    cuda = device.type == "cuda"
+    for group in optimizer.param_groups:
+        if "fused" in group:
+            group["fused"] = cuda or None  # None leaves the choice to torch
+        if "capturable" in group:
+            group["capturable"] = cuda
+        # A recorded step reads its rate from a tensor.
+        group["lr"] = torch.zeros((), device=device) if cuda else 0.0
+    for state in optimizer.state.values():
+        if "step" in state:  # AdamW's, which torch leaves on the device that it was saved from
+            state["step"] = state["step"].to(device)
 
 
 def freeze_backbone(model: nn.Module) -> None:

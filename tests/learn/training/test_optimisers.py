@@ -12,7 +12,7 @@ from imports import ROOT
 from nets import make_model
 from runs import composed
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
 from pipeline.learn.models import build_model
 from pipeline.learn.training.optimisers import Muon, optimisers, orthogonal
@@ -51,6 +51,17 @@ def test_the_optimiser_is_the_recipes_and_may_decay_all_parameters() -> None:
     assert isinstance(sgd, SGD) and (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, True)
     (group,) = sgd.param_groups
     assert group["weight_decay"] > 0 and len(group["params"]) == len(list(model.parameters()))
+
+
+def test_adamw_takes_the_place_of_sgd_with_the_same_groups() -> None:
+    (adamw,) = made(net(), "recipe.optimizer=adamw", "recipe.nesterov=false", "recipe.momentum=0.8", "recipe.lr=0.001")
+    assert isinstance(adamw, AdamW) and adamw.defaults["betas"] == (0.8, 0.999)
+    (sgd,) = made(net())
+    for one, two in zip(adamw.param_groups, sgd.param_groups, strict=True):
+        assert (one["weight_decay"], one["share"]) == (two["weight_decay"], two["share"])
+        assert len(one["params"]) == len(two["params"])
+    both = made(net(), "recipe.optimizer=adamw", "recipe.muon_lr=0.02")
+    assert [type(optimiser) for optimiser in both] == [AdamW, Muon]
 
 
 @pytest.mark.parametrize("decay_norm", ["true", "false"])
