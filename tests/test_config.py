@@ -148,12 +148,17 @@ PBT = (
             "data.labels=a.csv with data.layout=splits, which reads no table",
         ),
         (["data=cifar10", "data.path=/images"], "data.path=/images with data.source=cifar10, which reads no data.path"),
+        (
+            ["recipe.accumulate=3"],
+            "over 1 ranks (trainer.devices=1 x trainer.num_nodes=1) in recipe.accumulate=3 parts;",
+        ),
+        (["recipe.accumulate=0"], "recipe.accumulate=0; it must be at least 1"),
         (["recipe.optimizer=adamw"], "recipe.nesterov=true with recipe.optimizer=adamw, which has no momentum of that"),
         (["recipe.clip_norm=-1"], "recipe.clip_norm=-1.0; it must be at least 0"),
         (["recipe.augment.mixup=101"], "recipe.augment.mixup=101.0; it must be at least 0 and at most 100"),
         (
             ["recipe.augment.cutmix=1", "recipe.batch_size=1"],
-            "mixed with another one of its batch, so take a batch of at least 2 (override: recipe.batch_size=2)",
+            "mixed with another one of its part of the batch, so take parts of at least 2 (override: recipe.batch_size=2)",
         ),
         (["recipe.label_smoothing=1.0"], "recipe.label_smoothing=1.0; it must be at least 0 and below 1"),
         (["trainer.threads=-1"], "trainer.threads=-1; it must be at least 0"),

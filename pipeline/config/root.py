@@ -61,10 +61,11 @@ class Config(Section):
 
     def _check_ranks(self) -> None:
         batch, ranks, trainer = self.recipe.batch_size, self.trainer.world_size, self.trainer
+        parts = self.recipe.accumulate
         for count in trainer.world_sizes:
             require(
-                batch % count == 0,
-                f"recipe.batch_size={batch} does not divide over {count} ranks (trainer.devices={trainer.devices} x trainer.num_nodes={trainer.num_nodes}{', trainer.elastic=true' if trainer.elastic else ''}); choose a multiple of {math.lcm(*trainer.world_sizes)}",
+                batch % (count * parts) == 0,
+                f"recipe.batch_size={batch} does not divide over {count} ranks (trainer.devices={trainer.devices} x trainer.num_nodes={trainer.num_nodes}{', trainer.elastic=true' if trainer.elastic else ''}){f' in recipe.accumulate={parts} parts' if parts > 1 else ''}; choose a multiple of {parts * math.lcm(*trainer.world_sizes)}",
             )
         require(
             not trainer.elastic or self.model.kind not in OTHER_DEPTHS,
@@ -73,8 +74,8 @@ class Config(Section):
         # A net halves the side 2 (cifar) or 5 times, and batch norm has no variance of one value.
         side, halvings = self._least_side, 2 if self.model.family == "cifar" else 5
         require(
-            batch > ranks or side > 2**halvings,
-            f"recipe.batch_size={batch} over {ranks} ranks with images of {side} pixels leaves batch norm a single value; choose a larger batch (override: recipe.batch_size={2 * ranks})",
+            batch > ranks * parts or side > 2**halvings,
+            f"recipe.batch_size={batch} over {ranks} ranks{f' in recipe.accumulate={parts} parts' if parts > 1 else ''} with images of {side} pixels leaves batch norm a single value; choose a larger batch (override: recipe.batch_size={2 * ranks * parts})",
         )
 
     def _check_views(self) -> None:

@@ -106,7 +106,10 @@ class RecipeConfig(Section):
 
     section: ClassVar[str] = "recipe"
 
-    batch_size: Positive = 128  # global, over all ranks
+    batch_size: Positive = 128  # of an optimiser step; global, over all ranks
+    # Equal parts of a batch, whose gradients a step adds up, one part after the other: for batches that fit into no memory.
+    # Batch norm sees a part at a time.
+    accumulate: Few = 1
     max_steps: Positive = 64000  # steps of the whole training
     lr: Rate = 0.1  # learning rate, before the schedule lowers it
     schedule: Literal["multistep", "plateau", "one_cycle", "cosine"] = "multistep"  # of the learning rate
@@ -157,13 +160,18 @@ class RecipeConfig(Section):
             f"recipe.small_side={self.small_side}, recipe.small_fraction={self.small_fraction} with recipe.augment.crop={self.augment.crop}; take a side from 8 to below the crop and a share of the steps between 0 and 1, or a side of 0 for never",
         )
         require(
-            not self.augment.mixes or self.batch_size > 1,
-            f"recipe.augment.mixup={self.augment.mixup}, recipe.augment.cutmix={self.augment.cutmix} with recipe.batch_size={self.batch_size}; an image is mixed with another one of its batch, so take a batch of at least 2 (override: recipe.batch_size=2)",
+            not self.augment.mixes or self.part_size > 1,
+            f"recipe.augment.mixup={self.augment.mixup}, recipe.augment.cutmix={self.augment.cutmix} with recipe.batch_size={self.batch_size}, recipe.accumulate={self.accumulate}; an image is mixed with another one of its part of the batch, so take parts of at least 2 (override: recipe.batch_size={2 * self.accumulate})",
         )
         require(
             not self.warmup_lr or 0 < self.warmup_until_err < 1,
             f"recipe.warmup_until_err={self.warmup_until_err}; with a warm-up it must lie between 0 and 1",
         )
+
+    @property
+    def part_size(self) -> int:
+        """Images, over all ranks, whose gradients are computed at once."""
+        return self.batch_size // self.accumulate
 
     @property
     def cycle_steps(self) -> int:

@@ -135,7 +135,7 @@ def _compiles(beginning: Beginning, model: torch.nn.Module) -> bool:
     trainer, recipe = run.config.trainer, run.config.recipe
     if trainer.compile == "auto" and trainer.world_size > 1:
         return False
-    shape = (recipe.batch_size // trainer.world_size, run.manifest.channels, recipe.augment.crop, recipe.augment.crop)
+    shape = (recipe.part_size // trainer.world_size, run.manifest.channels, recipe.augment.crop, recipe.augment.crop)
     device = torch.device("cuda" if uses_cuda(trainer.accelerator) else "cpu")
     steps = recipe.max_steps - beginning.step
     return compiles(trainer.compile, model, shape, run.precision, device, steps, beginning.compiled)

@@ -115,7 +115,8 @@ def _require_a_batch(config: Config, manifest: Manifest) -> None:
     images = min(images, config.data.num_train or images)
     batch, ranks = config.recipe.batch_size, config.trainer.world_size
     if batch > images:
-        most = images // ranks * ranks
+        multiple = ranks * config.recipe.accumulate
+        most = images // multiple * multiple
         remedy = f"override: recipe.batch_size={most}" if most else f"there are {ranks} ranks"
         raise PipelineError(
             f"recipe.batch_size={batch} is larger than the {images} training images; choose a smaller one ({remedy})"

@@ -21,6 +21,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "CutMix": ("recipe.augment.cutmix=1",),
     "mixup or CutMix": ("recipe.augment.mixup=0.2", "recipe.augment.cutmix=1", "recipe.label_smoothing=0.1"),
     "TrivialAugment": ("recipe.augment.trivial_augment=true",),
+    "accumulation": ("recipe.accumulate=4",),
+    "accumulation of mixed images": ("recipe.accumulate=2", "recipe.augment.mixup=0.4", "recipe.augment.erasing=0.5"),
     "average of weights": ("recipe.ema=0.9",),
     "label smoothing": ("recipe.label_smoothing=0.1",),
     "gradient clipping": ("recipe.clip_norm=0.5",),

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,17 +47,26 @@ class TrainLoader:
         indices: (n,) int64, the split's record indices.
         num_records: of the whole training set; each record has its row of draws, whatever the split.
         batch_size: global, over all ranks.
+        parts: of a batch, each of which ranks share out among them. Of several, a batch is the tensors of one after those of
+            the other.
     """
 
     def __init__(
-        self, indices: np.ndarray, num_records: int, batch_size: int, seed: int, batches: Batches, share: Share = ALL
+        self,
+        indices: np.ndarray,
+        num_records: int,
+        batch_size: int,
+        seed: int,
+        batches: Batches,
+        share: Share = ALL,
+        parts: int = 1,
     ) -> None:
         if len(indices) < batch_size:
             raise PipelineError(
                 f"recipe.batch_size={batch_size} is larger than the {len(indices)} training images; choose a smaller one"
             )
         self._indices, self._num_records, self._seed = indices, num_records, seed
-        self._batch_size, self._batches, self._share = batch_size, batches, share
+        self._batch_size, self._batches, self._share, self._parts = batch_size, batches, share, parts
         self.position = 0  # batches served since the first epoch began
 
     def __len__(self) -> int:
@@ -68,21 +78,26 @@ class TrainLoader:
         draws = order.draws(self._num_records, self._batches.width, self._seed, epoch)
 
         def make(batch: int) -> Any:
-            rows = permuted[self._places(batch)]
-            return self._batches.fetch(rows, draws[rows])
+            parts = [permuted[self._places(batch * self._parts + part)] for part in range(self._parts)]
+            fetched = [self._batches.fetch(rows, draws[rows]) for rows in parts]
+            return fetched[0] if len(fetched) == 1 else [*chain.from_iterable(fetched)]
 
         for batch in _prefetched(make, range(start, len(self)), self._batches.ahead):
             self.position += 1
             yield batch
 
-    def _places(self, batch: int) -> np.ndarray:
+    def _places(self, part: int) -> np.ndarray:
         """The rank's places in an epoch's order; the first is that of the image before its own, if images are mixed.
 
-        The one before the first image of the global batch is its last, so that all mix with images of the batch.
+        The one before the first image of all ranks' part is its last, so that all mix with images of the part.
+
+        Args:
+            part: number of the part of a batch, since the epoch began.
         """
-        own = order.batch_slice(batch, self._batch_size, self._share.rank, self._share.world_size)
-        first, places = batch * self._batch_size, np.arange(own.start, own.stop)
-        before = first + (own.start - 1 - first) % self._batch_size
+        size = self._batch_size // self._parts
+        own = order.batch_slice(part, size, self._share.rank, self._share.world_size)
+        first, places = part * size, np.arange(own.start, own.stop)
+        before = first + (own.start - 1 - first) % size
         return np.append(before, places) if self._batches.mixes else places
 
     def images(self, position: int) -> np.ndarray:

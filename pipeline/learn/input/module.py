@@ -26,7 +26,7 @@ class ImageData(pl.LightningDataModule):
     Args:
         store: folder that preprocess made.
         split: holdout or full.
-        recipe: gives the global batch size, the augmentation and the normalisation, which uses the split's statistics.
+        recipe: gives the global batch size, its parts, the augmentation and the normalisation, which uses the split's statistics.
         workers: decoding threads a rank; 0 for one per CPU core.
         num_train: how many training images to use; 0 for all.
     """
@@ -38,7 +38,8 @@ class ImageData(pl.LightningDataModule):
         opened = open_store(store)
         self._records, statistics = opened.train(), opened.statistics(split)
         self._train, self._val = opened.split_indices(split, num_train)
-        self._batch_size, self._seed, threads = recipe.batch_size, seed, workers or os.cpu_count() or 1
+        self._batch_size, self._parts, self._seed = recipe.batch_size, recipe.accumulate, seed
+        threads = workers or os.cpu_count() or 1
         self.batches = batches_of(self._records, statistics, recipe.augment, recipe.normalize, threads)
 
     @property
@@ -51,7 +52,7 @@ class ImageData(pl.LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         count = len(self._records.labels)
-        return TrainLoader(self._train, count, self._batch_size, self._seed, self.batches, self._share)
+        return TrainLoader(self._train, count, self._batch_size, self._seed, self.batches, self._share, self._parts)
 
     def val_dataloader(self) -> EvalLoader | list:
         if not self.has_validation:

@@ -174,15 +174,19 @@ class Classifier(pl.LightningModule):
 
     def _advance(self, side: int, batch: Sequence[Tensor]) -> None:
         """One optimiser step on images of `side` pixels, from a batch on the device as the data module fetches it."""
-        images, labels, *mixed = self._finish(batch)
-        loss, logits = self.loss(shrunk(images, side), labels, *mixed)
-        with torch.no_grad():
-            self._count(self._sums, logits, labels, loss * len(labels))
-            self._finite.add_(self._sums[0].isfinite())
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
-        with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types
-            self.manual_backward(loss)
+        count = self.recipe.accumulate
+        tensors = len(batch) // count
+        for part in range(count):
+            images, labels, *mixed = self._finish(batch[part * tensors : (part + 1) * tensors])
+            loss, logits = self.loss(shrunk(images, side), labels, *mixed)
+            with torch.no_grad():
+                self._count(self._sums, logits, labels, loss * len(labels))
+            with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types
+                self.manual_backward(loss / count)
+        with torch.no_grad():
+            self._finite.add_(self._sums[0].isfinite())
         if self.recipe.clip_norm:  # of the mean over all ranks, which a backward pass ends with
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         for optimizer in self.trainer.optimizers:

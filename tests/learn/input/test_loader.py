@@ -14,10 +14,10 @@ def batch(indices: np.ndarray, draws: np.ndarray | None) -> list[tuple]:
     return [(int(i), *(draws[row] if draws is not None else ())) for row, i in enumerate(indices)]
 
 
-def loader(rank: int = 0, world_size: int = 1, ahead: int = 0) -> TrainLoader:
+def loader(rank: int = 0, world_size: int = 1, ahead: int = 0, parts: int = 1, mixes: bool = False) -> TrainLoader:
     indices = np.arange(3, 53)  # 50 of 60 records
-    source = SimpleNamespace(width=3, ahead=ahead, mixes=False, fetch=batch)
-    return TrainLoader(indices, 60, 16, 1, source, Share(rank, world_size))
+    source = SimpleNamespace(width=3, ahead=ahead, mixes=mixes, fetch=batch)
+    return TrainLoader(indices, 60, 16, 1, source, Share(rank, world_size), parts)
 
 
 def served(source: TrainLoader, epochs: int) -> list:
@@ -46,6 +46,25 @@ def test_a_restored_loader_goes_on_with_the_next_batch_however_many_threads_prep
     while len(first) + len(rest) < len(whole):
         rest += list(resumed)
     assert first + rest == whole
+
+
+def test_parts_of_a_batch_have_the_same_images_on_any_number_of_ranks():
+    whole = [[int(sample[0]) for sample in made] for made in loader()]
+    assert [[sample[0] for sample in made] for made in loader(parts=4)] == whole
+    one, two = ([[sample[0] for sample in made] for made in loader(rank, 2, parts=2)] for rank in (0, 1))
+    for both, first, second in zip(whole, one, two, strict=True):
+        assert first == both[:4] + both[8:12] and second == both[4:8] + both[12:]  # each part is shared out
+
+
+def test_an_image_to_mix_with_comes_before_a_ranks_own_and_is_of_the_same_part():
+    whole = [[int(sample[0]) for sample in made] for made in loader()]
+    for rank, ranks, parts, places in (
+        (0, 1, 1, [15, *range(16)]),
+        (1, 2, 1, [7, *range(8, 16)]),
+        (0, 2, 2, [7, *range(4), 15, *range(8, 12)]),
+    ):
+        made = loader(rank, ranks, parts=parts, mixes=True)
+        assert [[sample[0] for sample in one] for one in made] == [[both[at] for at in places] for both in whole]
 
 
 def test_a_batch_larger_than_the_split_is_refused():

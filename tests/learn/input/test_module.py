@@ -58,7 +58,8 @@ def module(
     rank: int = 0,
     ranks: int = 1,
 ) -> ImageData:
-    recipe = SimpleNamespace(batch_size=32 if augment.kind == "pad_crop" else 8, augment=augment, normalize=normalize)
+    size = 32 if augment.kind == "pad_crop" else 8
+    recipe = SimpleNamespace(batch_size=size, accumulate=1, augment=augment, normalize=normalize)
     made = ImageData(store, split, recipe, seed, workers=2)  # type: ignore[arg-type]
     if ranks > 1:
         made.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)  # type: ignore[assignment]
