@@ -48,7 +48,8 @@ class Net:
     steps: int = 0  # of the training; 0: adopted
 
     # Results.
-    complete: bool = False  # trained to the end of the recipe, not stopped by a sweep's scheduler
+    complete: bool = False  # trained to the end of the recipe, `ended` included, not stopped by a sweep's scheduler
+    ended: str = ""  # why it came to its end before recipe.max_steps; "" if it did not
     step: int = 0  # of the best checkpoint
     snapshots: tuple[tuple[int, str], ...] = ()  # step and sha256 of the weights after each cycle of the learning rate
     snapshot: int = 0  # step of the snapshot that this record is of; 0 for the best checkpoint

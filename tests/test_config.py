@@ -153,6 +153,14 @@ PBT = (
             "over 1 ranks (trainer.devices=1 x trainer.num_nodes=1) in recipe.accumulate=3 parts;",
         ),
         (["recipe.accumulate=0"], "recipe.accumulate=0; it must be at least 1"),
+        (
+            ["recipe.stop_patience=1", "data.split=full"],
+            "recipe.stop_patience=1 with data.split=full, which validates on",
+        ),
+        (
+            [*PBT, "recipe.stop_patience=1"],
+            "recipe.stop_patience=1 with sweep.searcher=pbt, where one training goes on",
+        ),
         (["recipe.optimizer=adamw"], "recipe.nesterov=true with recipe.optimizer=adamw, which has no momentum of that"),
         (["recipe.clip_norm=-1"], "recipe.clip_norm=-1.0; it must be at least 0"),
         (["recipe.augment.mixup=101"], "recipe.augment.mixup=101.0; it must be at least 0 and at most 100"),

@@ -57,6 +57,7 @@ class Config(Section):
         self._check_views()
         self._check_sides()
         self._check_plateau()
+        self._check_stop()
         self._check_population()
 
     def _check_ranks(self) -> None:
@@ -121,6 +122,17 @@ class Config(Section):
         require(
             not plateau or self.trainer.val_every_epochs == 1,
             f"recipe.schedule=plateau with trainer.val_every_epochs={self.trainer.val_every_epochs}; recipe.plateau_patience counts epochs, each of which must end in a validation (override: trainer.val_every_epochs=1)",
+        )
+
+    def _check_stop(self) -> None:
+        patience = self.recipe.stop_patience
+        require(
+            not patience or self.data.split == "holdout",
+            f"recipe.stop_patience={patience} with data.split={self.data.split}, which validates on nothing (override: recipe.stop_patience=0)",
+        )
+        require(
+            not patience or (not self.start.checkpoint and self.sweep.searcher != "pbt"),
+            f"recipe.stop_patience={patience} with {f'start.checkpoint={self.start.checkpoint}' if self.start.checkpoint else 'sweep.searcher=pbt'}, where one training goes on from the end of another (override: recipe.stop_patience=0)",
         )
 
     def _check_population(self) -> None:

@@ -116,6 +116,7 @@ class RecipeConfig(Section):
     milestones: list[Positive] = field(default_factory=list)  # multistep: lr is divided by 10 at each
     plateau_patience: Count = 0  # plateau: lr is divided by 10 after this many epochs without a lower validation error
     plateau_margin: PartialShare = 0.0  # plateau: how much lower the error must be, as a fraction of the images
+    stop_patience: Count = 0  # validations in a row without a lower val/err1 after which the training ends; 0 for never
     warmup_lr: NoRate = 0.0  # multistep, plateau: used at first; 0 for no warm-up
     warmup_until_err: Share = 0.8  # warm-up ends when the training error over check_every_steps is below this
     check_every_steps: Positive = 50  # steps between checks of training error (warm-up) and loss (divergence)

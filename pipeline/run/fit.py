@@ -58,7 +58,7 @@ def fit(
     owner: str = "",
     track: bool = True,
 ) -> Net:
-    """Trains to recipe.max_steps, from the run's last checkpoint if there is one; returns a finished run as it is.
+    """Trains to recipe.max_steps, or as long as recipe.stop_patience lets it, from the run's last checkpoint if there is one; returns a finished run as it is.
 
     Every rank calls it. The run's folder is paths.runs/<key>, see `pipeline.run.key`; other ranks than zero need not see it,
     and get their first weights and their checkpoint from rank zero.
@@ -104,7 +104,7 @@ def _trained(
     attempt.step = attempt.first_step = beginning.step
     classifier = _classifier(beginning, model)
     complete = _train(trainer, classifier, data, recorder, beginning)
-    return attempt.close(recorder.result(complete), input)
+    return attempt.close(recorder.result(complete, classifier.ended), input)
 
 
 def _initial(run: Run) -> torch.nn.Module:
@@ -161,7 +161,7 @@ def _train(
         try:
             trainer.fit(classifier, data, ckpt_path=beginning.checkpoint, weights_only=True)
         except Stopped:  # which may come with the last step
-            return trainer.global_step >= recipe.max_steps
+            return trainer.global_step >= recipe.max_steps or bool(classifier.ended)
         except Interrupted:
             ignore_termination()
             raise
@@ -174,6 +174,8 @@ def _train(
                 signs.end()
     if not data.has_validation:  # no errors to choose by: the last weights are the result
         recorder.save_best(classifier, trainer.global_step, {})
+    if classifier.ended and rank() == 0:
+        print(f"{name}: ended at step {trainer.global_step} of {recipe.max_steps}, {classifier.ended}", file=sys.stderr)
     if classifier.warming and rank() == 0:
         print(
             f"{name}: the training error never fell below recipe.warmup_until_err={recipe.warmup_until_err}, so the "

@@ -65,8 +65,9 @@ class Recorder(pl.Callback):
         best = self.best
         return replace(self._net, step=int(best["step"]), val_err1=best.get("val/err1"), val_err5=best.get("val/err5"))
 
-    def result(self, complete: bool) -> Net:
-        return replace(self.net, complete=complete, snapshots=tuple(self.snapshots.items()))
+    def result(self, complete: bool, ended: str) -> Net:
+        """The record at the end of an attempt, see `Net.complete` and `Net.ended`."""
+        return replace(self.net, complete=complete, ended=ended, snapshots=tuple(self.snapshots.items()))
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "snapshots": self.snapshots, "logged": vars(self._logged)}

@@ -11,6 +11,7 @@ import torch
 from processes import train_on_ranks
 from runs import TINY, PowerCut, Workspaces, assert_same_training, checkpoint, cut, metrics, run_folder, same, train
 
+from pipeline.atomic import read_json
 from pipeline.run.recorder import Recorder
 from pipeline.run.weights import load_weights
 
@@ -94,3 +95,14 @@ def test_two_ranks_make_the_weights_of_one(name: str, trained: Trained, workspac
     assert one.keys() == two.keys()
     for layer, values in one.items():
         torch.testing.assert_close(two[layer], values, rtol=0, atol=TOLERANCE, msg=f"{layer} differs")
+
+
+@pytest.mark.slow
+def test_two_ranks_end_early_at_the_step_of_one(workspace: Workspaces) -> None:
+    alone, together = workspace(), workspace()
+    early = ("recipe.max_steps=400", "recipe.stop_patience=2", "recipe.precision=fp32", "recipe.lr=0.0001")
+    net = train(alone, *early)
+    train_on_ranks(together, *TINY, *early)
+    record = read_json(run_folder(together) / "run.json")["net"]
+    assert 0 < net.steps < 400 and net.ended
+    assert (record["steps"], record["ended"]) == (net.steps, net.ended)

@@ -21,7 +21,7 @@ from pipeline.learn.input.order import noise_seed
 from pipeline.learn.training.averaging import average_of, follow
 from pipeline.learn.training.divergence import DivergedError, diverged, finite
 from pipeline.learn.training.optimisers import optimisers, settle
-from pipeline.learn.training.schedule import Plateau, lr_at, side_at
+from pipeline.learn.training.schedule import Patience, Plateau, lr_at, side_at
 
 # Lightning warns of a training_step that takes an iterator, which this one does to make several steps a call.
 warnings.filterwarnings("ignore", message=".*`dataloader_iter`")
@@ -82,7 +82,7 @@ class Classifier(pl.LightningModule):
         self.automatic_optimization = False
         self.model, self.recipe = model, recipe
         self.average = average_of(model) if recipe.ema else None
-        self.warming, self.plateau = recipe.warmup_lr > 0, Plateau()
+        self.warming, self.plateau, self.patience = recipe.warmup_lr > 0, Plateau(), Patience()
         self.rate = 0.0  # learning rate of the last step
         self.val_metrics: dict[str, float] = {}
         self._calls, self._due = calls, tuple(filter(None, (*calls.due, recipe.check_every_steps)))
@@ -105,6 +105,14 @@ class Classifier(pl.LightningModule):
         return self.model if self.average is None else self.average
 
     @property
+    def ended(self) -> str:
+        """Why the training ends before recipe.max_steps; "" if it does not."""
+        waited, most = self.patience.waited, self.recipe.stop_patience
+        if not most or waited < most:
+            return ""
+        return f"{waited} validations without a lower val/err1 than at step {self.patience.step} (recipe.stop_patience={most})"
+
+    @property
     def _on_gpu(self) -> bool:
         return next(self.model.parameters()).is_cuda
 
@@ -121,6 +129,8 @@ class Classifier(pl.LightningModule):
         self._finite = torch.full((), self.global_step, dtype=torch.int64, device=self.device)
         for optimizer in self.trainer.optimizers:
             settle(optimizer, self.device)
+        if self.ended:  # it goes on from its last checkpoint for its result alone
+            self.trainer.should_stop = True
         batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]
         self._finish = batches.finish
         if self._on_gpu and self._calls.compiled:  # fuses a dozen small kernels into one or two
@@ -249,17 +259,24 @@ class Classifier(pl.LightningModule):
         loss, wrong1, wrong5, count = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum").tolist()
         self.val_metrics = {"val/loss": loss / count, "val/err1": wrong1 / count, "val/err5": wrong5 / count}
         self.plateau.update(wrong1 / count, self.recipe)
+        if self.recipe.stop_patience:
+            self.patience.update(wrong1 / count, self.global_step)
+            if self.ended:
+                self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = torch.as_tensor(self.all_gather(self._sums)).reshape(-1, 4).cpu()  # a row a rank
         state = {"warming": self.warming, "plateau": asdict(self.plateau), "checked": asdict(self._checked)}
         checkpoint["classifier"] = {**state, "sums": sums, "compiled": self._calls.compiled}
+        if self.recipe.stop_patience:
+            checkpoint["classifier"]["patience"] = asdict(self.patience)
         if self.average is not None:  # apart from the weights, so that others find those alone
             names = [name for name in checkpoint["state_dict"] if name.startswith("average.")]
             checkpoint["classifier"]["average"] = {name: checkpoint["state_dict"].pop(name) for name in names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["classifier"]
+        self.patience = Patience(**state.get("patience", {}))
         checkpoint["state_dict"] |= state.get("average", {})
         self.warming, self.plateau = state["warming"], Plateau(**state["plateau"])
         self._checked, rows = Counts(**state["checked"]), state["sums"]

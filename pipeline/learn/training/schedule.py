@@ -1,4 +1,4 @@
-"""Learning rate and image side: pure functions of the step and of the training's state (warm-up, drops at a plateau)."""
+"""Learning rate, image side, early end: pure functions of the step and of the training's state (warm-up, drops at a plateau)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,22 @@ class Plateau:
         self.waited += 1
         if self.waited >= recipe.plateau_patience:
             self.waited, self.drops = 0, self.drops + 1
+
+
+@dataclass
+class Patience:
+    """Decides when a training ends since its error has stopped falling; kept in checkpoints."""
+
+    best: float = math.inf  # lowest validation error, a fraction
+    step: int = 0  # at which it was
+    waited: int = 0  # validations since then
+
+    def update(self, error: float, step: int) -> None:
+        """Adds the validation after `step` steps."""
+        if error < self.best:
+            self.best, self.step, self.waited = error, step, 0
+        else:
+            self.waited += 1
 
 
 def lr_at(step: int, recipe: RecipeConfig, warming: bool = False, drops: int = 0) -> float:
