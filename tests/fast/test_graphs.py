@@ -14,6 +14,7 @@ from runs import same
 from tape import TapeRecorder
 
 from benchmarks.synthetic import changed, paper_config, synthetic_store
+from pipeline.config import AugmentConfig
 from pipeline.data.store import Store
 from pipeline.fast import graphs
 from pipeline.learn.input.batches import batches_of
@@ -58,7 +59,17 @@ def assert_equal(one: tuple[dict[str, Any], list[Any]], other: tuple[dict[str, A
     assert one[1] == other[1]
 
 
-@pytest.mark.parametrize("recipe", [{"precision": "fp32"}, {"precision": "bf16"}, {"muon_lr": 0.02}], ids=str)
+MIXED = AugmentConfig(crop=16, erasing=0.5, mixup=0.2, cutmix=1.0, trivial_augment=True)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *({"precision": "fp32"}, {"precision": "bf16"}, {"muon_lr": 0.02}, {"augment": MIXED}),
+        {"accumulate": 2, "clip_norm": 0.3, "ema": 0.9},
+    ],
+    ids=["fp32", "bf16", "Muon", "mixed images", "parts, clipped, averaged"],
+)
 def test_recorded_steps_learn_bit_for_bit_what_plain_ones_do(
     recipe: dict[str, Any], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,7 +128,7 @@ class Classifier(pl.LightningModule):
         # No checkpoint was saved after a loss that was not finite.
         self._finite = torch.full((), self.global_step, dtype=torch.int64, device=self.device)
         for optimizer in self.trainer.optimizers:
-            settle(optimizer, self.device)
+            settle(optimizer, self.device, cuda=self._on_gpu)
         if self.ended:  # it goes on from its last checkpoint for its result alone
             self.trainer.should_stop = True
         batches = self.trainer.datamodule.batches.to(self.device)  # type: ignore[attr-defined]

@@ -50,9 +50,12 @@ def optimisers(net: nn.Module, recipe: RecipeConfig, backbone_lr: float = 1.0) -
     return [first, Muon(hidden, backbone_lr * recipe.muon_lr / recipe.lr, recipe.momentum, recipe.nesterov)]
 
 
-def settle(optimizer: Optimizer, device: torch.device) -> None:
-    """Makes an optimiser, restored perhaps from a checkpoint of another device, one that steps on `device`."""
-    cuda = device.type == "cuda"
+def settle(optimizer: Optimizer, device: torch.device, cuda: bool) -> None:
+    """Makes an optimiser, restored perhaps from a checkpoint of another device, one that steps on `device`.
+
+    Args:
+        cuda: whether that is a CUDA device, whose steps can be recorded.
+    """
     for group in optimizer.param_groups:
         if "fused" in group:
             group["fused"] = cuda or None  # None leaves the choice to torch
