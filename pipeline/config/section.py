@@ -128,6 +128,16 @@ def require(holds: bool, sentence: str) -> None:
         raise PipelineError(sentence)
 
 
+def require_targets(key: str, entries: list[dict[str, Any]], example: str) -> None:
+    """Raises PipelineError unless each entry names what is to be made of it, as Hydra's users write it."""
+    for number, entry in enumerate(entries):
+        target = entry.get("_target_")
+        require(
+            isinstance(target, str) and re.fullmatch(r"\w+(\.\w+)+", target) is not None,
+            f"{key}={shown(entries)}; entry {number} must name a class, with its arguments beside it (override: {key}=[{{_target_: {example}}}])",
+        )
+
+
 def shown(value: Any) -> str:
     """A value as a sentence shows it: as Python writes it, on one line, shortened."""
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pipeline.config.limits import LimitsConfig
-from pipeline.config.section import Count, Pixels, Positive, Range, Section, Seed, Threads, require
+from pipeline.config.section import Count, Pixels, Positive, Range, Section, Seed, Threads, require, require_targets
 
 LONGEST_NAME = 80  # of a data set; file systems take 255 bytes, and files add their own endings
 SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
@@ -163,12 +163,18 @@ class ExportConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Section):
-    """MLflow."""
+    """MLflow, and other loggers beside it."""
 
     section: ClassVar[str] = "tracking"
 
     uri: str = ""  # "" for the SQLite store below paths.mlruns
     system_metrics_every_s: Annotated[int, Range(0, 86400)] = 5  # 0 for none
+    # Lightning's loggers that get a training's metrics too, each by its _target_ and arguments; save_dir is by default the
+    # run's folder.
+    loggers: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self) -> None:
+        require_targets("tracking.loggers", self.loggers, "pytorch_lightning.loggers.CSVLogger")
 
 
 @dataclass(frozen=True, kw_only=True)

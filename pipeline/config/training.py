@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pipeline.config.section import (
     Alpha,
@@ -21,6 +21,7 @@ from pipeline.config.section import (
     Share,
     Threads,
     require,
+    require_targets,
     shown,
 )
 
@@ -225,8 +226,12 @@ class TrainerConfig(Section):
     val_every_epochs: Positive = 1  # between validations; the last step is always validated
     log_every_steps: Positive = 50  # between points of the curves of a training
     checkpoint_every_steps: Count = 0  # between checkpoints inside an epoch; 0 for none but at its end
+    # More callbacks of Lightning's, each by its _target_ and arguments. They may change the weights, so that they make
+    # another run.
+    callbacks: list[dict[str, Any]] = field(default_factory=list)
 
     def check(self) -> None:
+        require_targets("trainer.callbacks", self.callbacks, "pytorch_lightning.callbacks.DeviceStatsMonitor")
         require(
             not self.elastic or self.launcher in ("torchrun", "ray"),
             f"trainer.elastic=true with trainer.launcher={self.launcher}, which starts a fixed number of ranks (override: trainer.launcher=torchrun or trainer.launcher=ray)",

@@ -38,6 +38,7 @@ from pipeline.run.run import Run
 from pipeline.run.signals import ignore_termination
 from pipeline.run.silent import of_a_collective
 from pipeline.run.stop import GracefulStop
+from pipeline.run.targets import blamed, callbacks_of, loggers_of
 from pipeline.tracking.location import COMPILED_TAG
 
 STEPS_PER_CALL = 25  # on a GPU; a CPU's steps take much longer than Lightning's own work between two calls
@@ -87,7 +88,7 @@ def fit(
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
         run = beginning.run
-        with float32_products(run.precision):
+        with float32_products(run.precision), blamed(config):
             net = _trained(store, beginning, report, asked, ranks)
     return run.tracked(net)  # the shipper has ended, so MLflow's id is there
 
@@ -100,11 +101,16 @@ def _trained(
     model = _initial(run)
     input = input_of(open_store(store), run.net)
     recorder = Recorder(attempt, run.net, Growth(model), input, report)
-    trainer = _trainer(attempt, [recorder, GracefulStop(recorder.save_last, asked)], ranks)
+    # The recorder saves after the configuration's own callbacks have done their work.
+    callbacks = [*callbacks_of(config), recorder, GracefulStop(recorder.save_last, asked)]
+    trainer = _trainer(attempt, callbacks, ranks)
     attempt.step = attempt.first_step = beginning.step
     classifier = _classifier(beginning, model)
     complete = _train(trainer, classifier, data, recorder, beginning)
-    return attempt.close(recorder.result(complete, classifier.ended), input)
+    ended = classifier.ended
+    if complete and not ended and trainer.global_step < config.recipe.max_steps:
+        ended = "a callback of trainer.callbacks stopped it"
+    return attempt.close(recorder.result(complete, ended), input)
 
 
 def _initial(run: Run) -> torch.nn.Module:
@@ -218,7 +224,8 @@ def _trainer(attempt: Attempt, callbacks: list[pl.Callback], launched: Launched)
         default_root_dir=run.folder,
         use_distributed_sampler=False,  # loaders take their rank's share themselves
         num_sanity_val_steps=0,
-        logger=False,
+        logger=loggers_of(run.config, str(run.folder)) or False,
+        log_every_n_steps=trainer.log_every_steps,  # of callbacks that log
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

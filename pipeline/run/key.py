@@ -55,7 +55,7 @@ def recipe_facts(recipe: RecipeConfig) -> dict[str, Any]:
     return facts
 
 
-def deciding(config: Config) -> dict[str, int]:
+def deciding(config: Config) -> dict[str, Any]:
     """The parts of trainer.* that change more than rounding."""
     trainer = config.trainer
     return {
@@ -63,6 +63,7 @@ def deciding(config: Config) -> dict[str, int]:
         "statistics_per_rank": 1 if trainer.sync_batchnorm else trainer.world_size,
         # Each rank draws the dropout masks of its own images.
         "dropout_per_rank": trainer.world_size if config.model.kind in OTHER_DEPTHS else 1,
+        **({"callbacks": trainer.callbacks} if trainer.callbacks else {}),  # which may do anything
     }
 
 

@@ -105,7 +105,7 @@ class Recorder(pl.Callback):
         self._attempt.step = step
         if step % self._log_every == 0 or trainer.should_stop:
             counts = pl_module.counts()
-            self._write(step, {**counts.since(self._logged), "lr": pl_module.rate})
+            self._write(trainer, {**counts.since(self._logged), "lr": pl_module.rate})
             self._logged = counts
         if pl_module.recipe.cycles > 1 and step % pl_module.recipe.cycle_steps == 0:
             self._snapshot(step, pl_module)
@@ -136,7 +136,7 @@ class Recorder(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
         pl_module.require_finite()
         step, metrics = trainer.global_step, pl_module.val_metrics
-        self._write(step, metrics)
+        self._write(trainer, metrics)
         if self._attempt.journal is not None:
             self._attempt.journal.metrics(step, self._growth.metrics(pl_module.model))
         self._validated = True
@@ -153,8 +153,10 @@ class Recorder(pl.Callback):
                 self._report(Validated(self._attempt.run.key, step, metrics, dict(self.best)))
         self._validated = False
 
-    def _write(self, step: int, values: dict[str, float]) -> None:
+    def _write(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
         if self._attempt.journal is not None:
-            self._attempt.journal.metrics(step, values)
+            self._attempt.journal.metrics(trainer.global_step, values)
+        for logger in trainer.loggers:  # they see to rank zero themselves
+            logger.log_metrics(values, trainer.global_step)
         if self.progress is not None:
             self.progress.note(" ".join(f"{name} {value:.4g}" for name, value in values.items()))

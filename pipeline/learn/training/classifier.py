@@ -258,6 +258,7 @@ class Classifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         loss, wrong1, wrong5, count = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum").tolist()
         self.val_metrics = {"val/loss": loss / count, "val/err1": wrong1 / count, "val/err5": wrong5 / count}
+        self.log_dict(self.val_metrics, logger=False, sync_dist=True)  # for callbacks that monitor them
         self.plateau.update(wrong1 / count, self.recipe)
         if self.recipe.stop_patience:
             self.patience.update(wrong1 / count, self.global_step)

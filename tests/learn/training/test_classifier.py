@@ -103,8 +103,9 @@ def test_the_warm_up_ends_when_the_error_since_the_last_look_is_below_the_bound(
         assert net.warming is warming
 
 
-def test_a_validation_is_the_mean_over_all_images_of_batches_of_any_size() -> None:
+def test_a_validation_is_the_mean_over_all_images_of_batches_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     net = classifier().eval()
+    monkeypatch.setattr(net, "log_dict", lambda *_, **__: None)  # Lightning's, which needs its trainer
     images = torch.randn(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(7)
     net._trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda sums, reduce_op: sums))  # type: ignore[assignment]
