@@ -1,4 +1,4 @@
-"""What the README tells people to type exists and is understood."""
+"""What README.md and the pages of docs/ tell people to type exists and is understood."""
 
 from __future__ import annotations
 
@@ -10,47 +10,102 @@ import pytest
 import yaml
 from imports import ROOT
 
-README = (ROOT / "README.md").read_text()
-CODE = README.replace("\\\n", " ")  # a command on two lines is one
-COMMANDS = [line.strip().split("  #")[0] for line in CODE.splitlines() if line.startswith("    ")]
-# `pipeline ...`, or whatever starts `-m pipeline ...`
-PIPELINE = [shlex.split(c) for line in COMMANDS for c in re.findall(r"(?:^|&& |-m )(pipeline [^&]+)", line)]
-EXPERIMENTS = [shlex.split(part) for line in COMMANDS for part in line.split(";") if part.startswith("dvc exp run")]
+README = ROOT / "README.md"
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text().replace("\\\n", " ")  # a command on two lines is one
+    for path in (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+LINES = 200  # of README.md
+WALK, STEPS = "From a clone to a served prediction", 8
+PLACEHOLDER = re.compile(r"<|\.\.\.|…|\b[A-Z]{3,}\b")  # such as <name>: the command is no whole one
+FOLDERS = "benchmarks|conf|deploy|docker|docs|pipeline|reliability|results|tests"
+ROOMS = "config|data|ensemble|evaluation|fast|learn|predict|report|run|stages|storage|tracking|tuning"
+MADE_BY_THE_USER = ("docker/secrets", "conf/data/flowers.yaml")
+
+
+def indented(page: str) -> list[str]:
+    """Commands of the indented blocks."""
+    return [line.strip().split("  #")[0] for line in PAGES[page].splitlines() if line.startswith("    ")]
+
+
+def whole_commands(page: str) -> list[str]:
+    """Commands of the indented blocks, and those in the text that leave nothing to fill in."""
+    inline = [" ".join(code.split()) for code in re.findall(r"`(pipeline [^`]+)`", PAGES[page])]
+    return [*indented(page), *(code for code in inline if not PLACEHOLDER.search(code))]
+
+
+def section(page: str, title: str) -> list[str]:
+    """Commands of the indented block under a heading."""
+    text = re.search(rf"^## {title}\n(.*?)^## ", PAGES[page], re.MULTILINE | re.DOTALL)
+    assert text, title
+    return [line.strip() for line in text[1].splitlines() if line.startswith("    ")]
 
 
 def overrides(words: list[str]) -> list[str]:
     return [word for word in words if "=" in word and not word.startswith("-")]
 
 
-def test_its_first_commands_are_the_two_that_do_everything():
-    assert [line.split()[:2] for line in COMMANDS[:2]] == [["make", "repro"], ["make", "test"]]
+# `pipeline ...`, or whatever starts `-m pipeline ...`
+PIPELINE = sorted(
+    {
+        command.strip()
+        for page in PAGES
+        for line in whole_commands(page)
+        for command in re.findall(r"(?:^|&& |-m )(pipeline [^&]+)", line)
+    }
+)
+EXPERIMENTS = sorted(
+    {
+        part.strip()
+        for page in PAGES
+        for line in indented(page)
+        for part in line.split(";")
+        if part.startswith("dvc exp run")
+    }
+)
 
 
-def test_its_make_targets_exist():
+def test_the_first_commands_are_the_two_that_do_everything():
+    assert [line.split()[:2] for line in indented("README.md")[:2]] == [["make", "repro"], ["make", "test"]]
+
+
+def test_the_readme_is_a_page():
+    assert len(README.read_text().splitlines()) <= LINES
+
+
+def test_the_walk_to_a_served_prediction_is_short():
+    commands = section("README.md", WALK)
+    assert commands[0] == "make repro" and any(command.startswith("curl ") for command in commands)
+    assert len(commands) <= STEPS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_make_targets_exist(page: str):
     targets = set(" ".join(re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), re.M)).split())
-    assert set(re.findall(r"(?:`|^    )make ([a-z][\w-]*)", README, re.M)) <= targets
+    assert set(re.findall(r"(?:`|^    )make ([a-z][\w-]*)", PAGES[page], re.M)) <= targets
 
 
-@pytest.mark.parametrize("words", PIPELINE, ids=" ".join)
-def test_its_pipeline_commands_compose(words, monkeypatch):
+@pytest.mark.parametrize("command", PIPELINE)
+def test_pipeline_commands_compose(command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     from pipeline.cli import VERBS
     from pipeline.compose import compose
     from pipeline.config import from_dict
 
+    words = shlex.split(command)
     assert words[1] in VERBS
     from_dict(compose(ROOT, overrides(words)))
 
 
-@pytest.mark.parametrize("words", EXPERIMENTS, ids=" ".join)
-def test_its_experiments_are_choices_that_compose(words, tmp_path):
+@pytest.mark.parametrize("command", EXPERIMENTS)
+def test_experiments_are_choices_that_compose(command: str, tmp_path: Path):
     from pipeline.compose import compose
     from pipeline.config import from_dict
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for key, value in (word.split("=", 1) for word in overrides(words)):
+    for key, value in (word.split("=", 1) for word in overrides(shlex.split(command))):
         *parents, leaf = key.lstrip("+").split(".")
-        assert parents or leaf in params, f"-S {key} needs a + that the README forgets"
+        assert parents or leaf in params, f"-S {key} needs a + that the page forgets"
         node = params
         for parent in parents:
             node = node.setdefault(parent, {})
@@ -60,7 +115,15 @@ def test_its_experiments_are_choices_that_compose(words, tmp_path):
     from_dict(compose(tmp_path, []))
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(?:deploy|docs|docker|results)/[\w./-]*", README))))
-def test_files_it_names_exist(path: str):
-    made_by_the_user = path.startswith("docker/secrets")
-    assert made_by_the_user or (ROOT / path).exists(), Path(path)
+def test_commands_were_found():
+    assert len(PIPELINE) > 50 and len(EXPERIMENTS) > 9
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_it_names_exist(page: str):
+    for path in re.findall(rf"(?<![\w/])(?:{FOLDERS})/[\w./-]*", PAGES[page]):
+        start = path.rstrip("./-")  # the rest of a name may be left open: conf/data/<name>.yaml
+        assert path.startswith(MADE_BY_THE_USER) or any(ROOT.glob(f"{start}*")), path
+    if page in ("docs/architecture.md", "docs/extending.md"):
+        for path in re.findall(rf"(?<![\w/])(?:{ROOMS})/[\w/]+\.py", PAGES[page]):
+            assert (ROOT / "pipeline" / path).is_file(), path

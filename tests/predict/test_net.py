@@ -106,8 +106,10 @@ def test_other_images_are_refused_in_a_sentence(images: Any, sentence: str, phot
         load_net(photos.weights)(images)
 
 
-def test_the_readmes_python_predicts(photos: Any) -> None:
-    (code,) = re.findall(r"^    from pipeline\.predict .*\n(?:    .*\n)+", (ROOT / "README.md").read_text(), re.M)
+def test_the_pages_python_predicts(photos: Any) -> None:
+    (code,) = re.findall(
+        r"^    from pipeline\.predict .*\n(?:    .*\n)+", (ROOT / "docs/ensembles.md").read_text(), re.M
+    )
     values = {"images": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}
     exec(re.sub('load_net\\(".*"\\)', f"load_net({str(photos.weights)!r})", textwrap.dedent(code)), values)
     assert values["probabilities"].shape == (2, len(values["net"].classes))  # type: ignore[attr-defined]
