@@ -9,7 +9,7 @@ DVC_LOCAL := $(VENV)/bin/python -c 'import sys, configobj; \
 	file = configobj.ConfigObj(".dvc/config.local", encoding="utf-8"); \
 	file.setdefault(sys.argv[1], {})[sys.argv[2]] = sys.argv[3]; file.write()'
 
-.PHONY: repro test test-all test-cluster lint ui bench reliability gpu-check lock licences sbom audit pin-images kuberay-crds
+.PHONY: repro test test-all test-cluster lint docs ui bench reliability gpu-check lock licences sbom audit pin-images kuberay-crds
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
@@ -32,6 +32,10 @@ lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
 	mypy
+
+# The pages of docs/ and README.md as a site in site/; broken links are errors.
+docs: $(INSTALLED)
+	mkdocs build --strict --quiet
 
 # MLflow's pages over the local store, for this machine alone. Paths are relative, as those above may hold any character.
 ui: $(INSTALLED)

@@ -30,7 +30,7 @@ def indented(page: str) -> list[str]:
 
 def whole_commands(page: str) -> list[str]:
     """Commands of the indented blocks, and those in the text that leave nothing to fill in."""
-    inline = [" ".join(code.split()) for code in re.findall(r"`(pipeline [^`]+)`", PAGES[page])]
+    inline = [" ".join(code.split()) for code in re.findall(r"`((?:pipeline|dvc exp run) [^`]+)`", PAGES[page])]
     return [*indented(page), *(code for code in inline if not PLACEHOLDER.search(code))]
 
 
@@ -58,7 +58,7 @@ EXPERIMENTS = sorted(
     {
         part.strip()
         for page in PAGES
-        for line in indented(page)
+        for line in whole_commands(page)
         for part in line.split(";")
         if part.startswith("dvc exp run")
     }
