@@ -61,7 +61,8 @@ def paired_bootstrap(
     Two classifiers that err on the same images get (0, 0, 0).
 
     Args:
-        wrong_a, wrong_b: (N,) one entry an image, in the same order.
+        wrong_a: (N,) one entry an image.
+        wrong_b: (N,) for the same images in the same order.
     Raises:
         PipelineError: as `mcnemar_exact`.
     """
@@ -80,7 +81,8 @@ def mcnemar_exact(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> flo
     """Two-sided p-value of McNemar's exact test that a and b err equally often; 1 where they never disagree.
 
     Args:
-        wrong_a, wrong_b: (N,) one entry an image, in the same order.
+        wrong_a: (N,) one entry an image.
+        wrong_b: (N,) for the same images in the same order.
     Raises:
         PipelineError: no image, or different shapes.
     """
