@@ -14,6 +14,8 @@ import pytest
 import yaml
 from imports import ROOT
 
+from pipeline.stages.keys import page as made_page
+
 _spec = importlib.util.spec_from_file_location("site_pages", ROOT / ".ci" / "site.py")
 assert _spec and _spec.loader
 site_pages = importlib.util.module_from_spec(_spec)
@@ -57,7 +59,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing_from_elsewhere(tm
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
 def test_lines_fit_a_screen(page: Path) -> None:
-    text = MADE.sub("", page.read_text())
+    text = MADE.sub("", page.read_text()).replace(made_page(), "")
     assert not [line for line in text.splitlines() if len(line) > WIDTH and not line.startswith(("|", "![", "    "))]
 
 
