@@ -35,7 +35,7 @@ lint: $(INSTALLED)
 
 # The pages of docs/ and README.md as a site in site/; broken links are errors.
 docs: $(INSTALLED)
-	mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 # MLflow's pages over the local store, for this machine alone. Paths are relative, as those above may hold any character.
 ui: $(INSTALLED)
