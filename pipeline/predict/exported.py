@@ -51,7 +51,7 @@ class Averaged(nn.Module):
         """(N, K) float32 probabilities of (N, C, H, W) uint8 images."""
         total: Any = 0.0
         for member, weight, temperature in zip(self.members, self._weights, self._temperatures, strict=True):
-            logits = member.net(member.normalized(images))
+            logits = member.net(member.normalized(images))  # type: ignore[operator]
             total = total + weight * (logits / temperature).softmax(1)
         return total
 

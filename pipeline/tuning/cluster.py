@@ -68,7 +68,7 @@ def join(config: Config, **options: Any) -> bool:
     return True
 
 
-def _dashboard(url: str) -> str:
+def _dashboard(url: str | None) -> str:
     """The line about Ray's pages; raises PipelineError where Ray lacks the packages for them."""
     if not url:
         raise PipelineError(
