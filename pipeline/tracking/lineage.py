@@ -37,11 +37,14 @@ def _user() -> str:
 
 
 def source(root: Path) -> dict[str, str]:
-    """Tags: git commit ("+dirty" if tracked files have changed), dvc.lock's sha256."""
+    """Tags: git commit ("+dirty" if tracked files have changed), dvc.lock's sha256.
+
+    dvc.lock itself is no such change: each stage before a training rewrites it, and it has a tag of its own.
+    """
     tags = {}
     commit = _git(root, "rev-parse", "HEAD")
     if commit:
-        dirty = _git(root, "status", "--porcelain", "--untracked-files=no")
+        dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock")
         tags["mlflow.source.git.commit"] = commit
         tags["pipeline.commit"] = commit + ("+dirty" if dirty else "")
     lock = root / "dvc.lock"

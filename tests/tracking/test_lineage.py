@@ -15,9 +15,15 @@ from pipeline.tracking.lineage import lineage
 def repository(tmp_path: Path) -> Path:
     (tmp_path / "code.py").write_text("x = 1\n")
     git(tmp_path, "init", "--quiet")
-    git(tmp_path, "add", "code.py")
-    git(tmp_path, "-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "--message", "first")
+    committed(tmp_path, "code.py")
     return tmp_path
+
+
+def committed(root: Path, name: str) -> str:
+    """The commit that adds the file."""
+    git(root, "add", name)
+    git(root, "-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "--message", name)
+    return git(root, "rev-parse", "HEAD")
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -30,6 +36,10 @@ def test_tags_name_commit_changes_dvc_lock_and_host(repository: Path) -> None:
     assert tags["mlflow.source.git.commit"] == tags["pipeline.commit"] == commit
     assert tags["pipeline.host"] == platform.node() and tags["pipeline.hardware"].endswith("cores")
     assert "pipeline.dvc_lock" not in tags
+    (repository / "dvc.lock").write_text("schema: '2.0'\n")
+    commit = committed(repository, "dvc.lock")
+    (repository / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")  # as the stages before a training write it
+    assert lineage(repository)["pipeline.commit"] == commit
     (repository / "code.py").write_text("x = 2\n")
     (repository / "dvc.lock").write_bytes(b"schema: '2.0'\n")
     tags = lineage(repository)
