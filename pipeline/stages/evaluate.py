@@ -106,12 +106,17 @@ def _responses(source: Source, nets: Sequence[tuple[Net, Path]]) -> list[dict[st
 
 
 def scalars(result: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """What `dvc exp show` compares: errors of the named run and the ensemble, and the gain over the best member, if any."""
-    average, errors = result["ensemble"], ("val_err1", "test_err1", "test_err5")
-    nets = {"run": result["run"]} if result["run"] else {}
-    metrics = {name: {key: net[key] for key in errors} for name, net in {**nets, "ensemble": average}.items()}
+    """What `dvc exp show` compares: errors of the named run and the ensemble, and the gain over the best member, if any.
+
+    train.json has the named run's validation error.
+    """
+    average, run = result["ensemble"], result["run"]
     gain = average["difference_to_best_member"]
-    return {**metrics, "gain": {"test_err1": gain["estimate"] if gain else None}}
+    return {
+        **({"run": {"test_err1": run["test_err1"]}} if run else {}),
+        "ensemble": {key: average[key] for key in ("val_err1", "test_err1", "test_err5")},
+        "gain": {"test_err1": gain["estimate"] if gain else None},
+    }
 
 
 def show(result: dict[str, Any]) -> None:
