@@ -9,13 +9,24 @@ DVC_LOCAL := $(VENV)/bin/python -c 'import sys, configobj; \
 	file = configobj.ConfigObj(".dvc/config.local", encoding="utf-8"); \
 	file.setdefault(sys.argv[1], {})[sys.argv[2]] = sys.argv[3]; file.write()'
 
-.PHONY: repro test test-all test-cluster lint docs ui bench reliability gpu-check lock licences sbom audit pin-images kuberay-crds
+.PHONY: repro release test test-all test-cluster lint docs ui bench reliability gpu-check lock licences sbom audit pin-images \
+	kuberay-crds
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
 	@test -e .git || $(DVC_LOCAL) core no_scm true # an unpacked archive of the repository
 	dvc repro
 	@pipeline summary
+
+# The results of a commit, for `dvc pull` (docs/dvc.md): dvc.lock names them, DVC's default remote holds them.
+release: $(INSTALLED)
+	@test -z "$$(git status --porcelain --untracked-files=no -- . ':(exclude)dvc.lock')" || { \
+		echo "tracked files differ from the last commit; commit or restore them, since dvc.lock is to name the results of a commit" >&2; exit 2; }
+	@test -n "$$(dvc config core.remote 2>/dev/null)" || { \
+		echo "DVC has no default remote to push to; name one: dvc remote add --default NAME URL" >&2; exit 2; }
+	dvc repro
+	dvc push
+	@echo "then: git commit --message 'Results of the default experiment' dvc.lock"
 
 # A process more than cores, since tests wait for processes of their own; each test file stays in one of them.
 test: $(INSTALLED)

@@ -77,3 +77,21 @@ def test_an_unpacked_archive_of_the_repository_needs_no_git(checkout: Path):
     subprocess.run(["sh", "-ec", script], cwd=checkout, env=environment, check=True)
     assert (checkout / "data" / "store" / "digits" / "manifest.json").is_file()
     assert any((checkout / ".dvc" / "tmp" / "site").iterdir())
+
+
+def test_results_are_released_from_a_commit_and_to_a_remote_alone(checkout: Path) -> None:
+    def refusal() -> str:
+        done = subprocess.run(["make", "release"], cwd=checkout, capture_output=True, text=True, check=False)
+        assert done.returncode != 0 and "Running stage" not in done.stdout
+        return done.stderr
+
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "all"],
+    ):
+        subprocess.run(["git", *command], cwd=checkout, check=True)
+    assert refusal().startswith("DVC has no default remote to push to; name one: dvc remote add --default")
+    (checkout / "dvc.lock").write_text("")  # which is to be made
+    (checkout / "params.yaml").write_text("data: cifar10\n")
+    assert refusal().startswith("tracked files differ from the last commit; commit or restore them")
