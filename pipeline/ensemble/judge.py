@@ -21,6 +21,7 @@ from pipeline.ensemble.forward import running_averages
 from pipeline.ensemble.predictions import Images
 from pipeline.ensemble.register import ensemble_key
 from pipeline.ensemble.selection import all_but_seed, architecture, first_of_each
+from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.errors import (
     Labels,
     Probabilities,
@@ -82,6 +83,7 @@ def judge(
         "others": [_tested(net, values, labels) for net, values in others],
         "per_class": errors_by_class(average, labels, classes),
         "confusion": confusion_matrix(average, labels).tolist(),
+        "calibration": calibration(average, labels),
         "seeds_against_depths": seeds_against_depths([*pairs, *filter(None, [named]), *others], labels),
     }
     return result, average

@@ -77,7 +77,7 @@ class ReportInputs:
     """All values of the report.
 
     data: see `data_of`. evaluation: evaluate.json, with per_class and confusion of the ensemble, else of the named run.
-    leaderboard: leaderboard.json. responses: responses.json.
+    leaderboard: leaderboard.json. responses: responses.json. mistakes: mistakes.json.
     provenance, all keys optional: git_commit, dvc_lock (hash) and host (lists, as the runs recorded them), date (of the
     runs), versions {package: version} (of the report), commands {purpose: command}, tracking_uri; the page shows any
     other key under its own name.
@@ -91,6 +91,7 @@ class ReportInputs:
     leaderboard: Mapping[str, Any] | None = None
     curves: Sequence[Curve] = ()
     responses: Sequence[Mapping[str, Any]] = ()
+    mistakes: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from pipeline.ensemble.card import NAME as CARD
 from pipeline.ensemble.card import card
 from pipeline.ensemble.judge import judge, to_track, write_answers
 from pipeline.ensemble.members import Source
+from pipeline.ensemble.mistakes import confident_mistakes
 from pipeline.ensemble.predictions import Images, all_images, validation_images
 from pipeline.ensemble.register import ensemble_key
 from pipeline.ensemble.responses import responses_of
@@ -62,6 +63,7 @@ def run(config: Config, workspace: Workspace) -> None:
     write_json(workspace.scalars("evaluate"), scalars(result), checksum=False)
     write_answers(average, images, workspace.result("evaluate").with_name("confusion.csv"))
     write_json(workspace.result("responses"), responses)
+    write_json(workspace.result("mistakes"), confident_mistakes(average, images))
     with replacing(workspace.experiment / CARD) as part:
         part.write_text(card(ensemble, source.store.manifest, result))
     keep_test_errors(source.runs, source.store.manifest.name, to_track(result, ensemble))

@@ -68,6 +68,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
         evaluation=evaluation,
         leaderboard=leaderboard,
         responses=workspace.read_result("responses", "evaluate"),
+        mistakes=workspace.read_result("mistakes", "evaluate"),
         curves=[Curve(net=run["net"], points=run["points"]) for run in recorded.values()],
         provenance={
             **_of_the_runs([recorded.get(net.run_id, {}) for net in evaluated(evaluation)]),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from nets import make_net, make_recipe
+from PIL import Image
 
 from pipeline.evaluation.intervals import wilson
 from pipeline.record import Net
@@ -130,7 +133,34 @@ def make_evaluation(name: str, members: Sequence[Net], run: Net | None, classes:
         "others": [],
         "per_class": [{"class": c, "test_err1": 1 - row[i] / sum(row), "count": sum(row)} for c, row, i in names],
         "confusion": confusion,
+        "calibration": make_calibration(n),
     }
+
+
+def make_calibration(n: int) -> dict[str, Any]:
+    """Of a net that is a little too sure, as `pipeline.evaluation.calibration` returns it."""
+    bins = []
+    for place, share in ((5, 0.02), (6, 0.03), (7, 0.05), (8, 0.1), (9, 0.8)):
+        count, sure = round(share * n), place / 10 + 0.06
+        hits = round((sure - 0.04) * count)
+        ci95 = [1 - end for end in reversed(wilson(count - hits, count))]
+        bins.append({"count": count, "confidence": sure, "accuracy": hits / count, "ci95": ci95})
+    return {"confidence": 0.93, "expected_error": 0.04, "bins": bins}
+
+
+def make_mistakes(classes: Sequence[str], colours: int = 3) -> list[dict[str, Any]]:
+    """Twelve, as `pipeline.ensemble.mistakes` returns them."""
+    rng, found = np.random.default_rng(2), []
+    for at in range(12):
+        buffer = io.BytesIO()
+        pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels if colours == 3 else pixels[..., 0]).save(buffer, format="PNG")
+        actual, predicted = classes[at % len(classes)], classes[(at + 1) % len(classes)]
+        png = base64.b64encode(buffer.getvalue()).decode()
+        found.append(
+            {"index": at, "actual": actual, "predicted": predicted, "confidence": 0.999 - at / 100, "png": png}
+        )
+    return found
 
 
 def make_layers(net: Net, std: list[float] | None = None, gradient: list[float] | None = None) -> dict[str, Any]:
@@ -169,6 +199,7 @@ def make_sample(
         leaderboard=make_trials(depths, lrs, steps) if depths else None,
         curves=curves,
         responses=[make_layers(net) for net in [*members, run]],
+        mistakes=make_mistakes(classes),
         provenance={
             "git_commit": "59734c4d0e5f",
             "dvc_lock": "9d1c2b7a",

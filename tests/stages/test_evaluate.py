@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import base64
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from imports import ROOT
+from PIL import Image
 from runs import composed
 
 from pipeline.atomic import read_json, write_json
@@ -158,6 +161,20 @@ def test_confusion_counts_each_test_image_once_and_leaves_out_large_test_sets(ch
     monkeypatch.setattr(judge, "PLOTTED", len(rows) - 1)
     chain.run(evaluate)
     assert path.read_text() == "actual,predicted\n"
+
+
+def test_the_surest_mistakes_are_kept_with_their_images(chain):
+    records, found = open_store(chain.workspace.store("digits")).test(), read_json(chain.workspace.result("mistakes"))
+    confidences = [one["confidence"] for one in found]
+    assert len(found) == 12 and confidences == sorted(confidences, reverse=True)
+    for one in found:
+        assert str(records.labels[one["index"]]) == one["actual"] != one["predicted"]
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["png"]))))
+        assert (pixels == np.asarray(records.images[one["index"]])[..., 0]).all()
+    told, average = chain.result["calibration"], chain.result["ensemble"]
+    assert sum(one["count"] for one in told["bins"]) == len(records)
+    hits = sum(one["count"] * one["accuracy"] for one in told["bins"])
+    assert hits / len(records) == pytest.approx(1 - average["test_err1"])
 
 
 def test_mlflow_gets_test_errors_here_and_once(chain, monkeypatch):
