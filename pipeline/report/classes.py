@@ -9,7 +9,7 @@ from pipeline.evaluation.intervals import wilson
 from pipeline.report import markdown as md
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.lettering import lettering
-from pipeline.report.theme import Draw, Theme, new_figure
+from pipeline.report.theme import Draw, Theme, letters_for, new_figure
 
 MOST_CLASSES = 30  # with more classes, the figure has those with the highest error
 MATRIX_UP_TO = 20  # with more classes, a table of the most frequent confusions replaces the matrix
@@ -65,18 +65,18 @@ def by_class(rows: Sequence[ClassError], overall: float) -> Draw:
     """A bar with its interval for each class, highest error on top, and the error over all classes as a line."""
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(8, 1.1 + 0.28 * len(rows))
+        figure = new_figure(theme, 8, 1.1 + 0.28 * len(rows))
         axes = figure.add_subplot()
         at = range(len(rows))
-        axes.barh(at, [100 * error for _, error, *_ in rows], height=0.66, color=theme.tint(theme.palette[0], 0.5))
+        axes.barh(at, [100 * error for _, error, *_ in rows], height=0.66, color=theme.tint(theme.muted, 0.5))
         for y, (_, _, low, high) in enumerate(rows):
             axes.plot([100 * low, 100 * high], [y, y], color=theme.text, linewidth=1.2)
-        axes.axvline(100 * overall, color=theme.palette[1], linewidth=1.6, linestyle=(0, (4, 2)))
+        axes.axvline(100 * overall, color=theme.text, linewidth=1.6, linestyle=(0, (4, 2)))
         axes.annotate(
             f"all classes {100 * overall:.2f}", (100 * overall, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
-            textcoords="offset points", ha="center", color=theme.palette[1], fontsize=9, fontweight="bold",
+            textcoords="offset points", ha="center", color=theme.text, fontsize=9, fontweight="bold",
         )  # fmt: skip
-        labels, options = lettering([name for name, *_ in rows], 24)
+        labels, options = lettering([name for name, *_ in rows], 12 if theme.narrow else 24)
         axes.set_yticks(at, labels, color=theme.text, **options)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, 105 * max([overall, *(high for *_, high in rows)]))
@@ -89,26 +89,35 @@ def by_class(rows: Sequence[ClassError], overall: float) -> Draw:
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Draw:
-    """Counts by true class (row) and predicted class (column); only the errors are coloured, not the diagonal."""
+    """Counts by true class (row) and predicted class (column); only the errors are shaded, the diagonal is framed."""
 
     def draw(theme: Theme) -> Any:
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.patches import Rectangle
 
         K = len(names)
-        figure = new_figure(2.2 + 0.5 * K, 1.9 + 0.44 * K)
+        figure = new_figure(theme, 2.2 + 0.5 * K, 1.9 + 0.44 * K, 1.4 + 0.26 * K)
         axes = figure.add_subplot()
-        ramp = LinearSegmentedColormap.from_list("errors", [theme.background, theme.palette[1]])
+        ramp = LinearSegmentedColormap.from_list("errors", [theme.background, theme.muted])
         errors = [[0 if i == j else counts[i][j] for j in range(K)] for i in range(K)]
         most = max(map(max, errors)) or 1
         axes.imshow(errors, cmap=ramp, vmin=0, vmax=1.6 * most, aspect="auto")
         for i in range(K):
-            axes.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor=theme.grid, edgecolor="none"))
+            axes.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor=theme.background, edgecolor=theme.muted))
             for j in range(K):
                 text, ink = (f"{counts[i][j]:,}", theme.text) if counts[i][j] else ("·", theme.muted)
                 weight = "bold" if i == j else "normal"
-                axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=8.5, fontweight=weight)
-        labels, options = lettering(names, 14)
+                axes.text(
+                    j,
+                    i,
+                    text,
+                    ha="center",
+                    va="center",
+                    color=ink,
+                    fontsize=letters_for(theme, K + 3, 8.5),
+                    fontweight=weight,
+                )
+        labels, options = lettering(names, 8 if theme.narrow else 14)
         slanted = {} if max(map(len, labels)) <= 4 else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         axes.set_xticks(range(K), labels, color=theme.text, **slanted, **options)
         axes.set_yticks(range(K), labels, color=theme.text, **options)

@@ -206,7 +206,7 @@ def beside_paper(paper: Sequence[Published], ours: Sequence[Net], depths: Sequen
     """Error against depth, residual and plain: lines for the paper, points with intervals for ours."""
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(8, 4.2)
+        figure = new_figure(theme, 8, 4.2, 3.6)
         axes = figure.add_subplot()
         layers = sorted({NETS[result.net].model.depth for result in paper} | {net.model.depth for net in ours})
         at = {depth: i for i, depth in enumerate(layers)}
@@ -228,7 +228,7 @@ def beside_paper(paper: Sequence[Published], ours: Sequence[Net], depths: Sequen
         axes.set_xlim(-0.5, len(layers) - 0.5)
         axes.set_xlabel("layers")
         axes.set_ylabel("top-1 error (%)")
-        legend_above(axes)
+        legend_above(theme, axes)
         return figure
 
     return draw

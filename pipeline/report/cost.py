@@ -16,6 +16,7 @@ from pipeline.report.trainings import at_length, trainings
 
 LARGEST = 700  # area of the net with the most parameters, in square points of 1/72 inch
 MARKERS: dict[Kind, str] = {"residual": "o", "plain": "s", "others": "D"}
+STARTS = ("o", "D", "^", "v", "P", "X")  # marks of initial weights
 ASIDE = 2.5  # points that plain nets shift to the right: the residual net of their depth costs the same (Sec. 3.3)
 
 
@@ -77,7 +78,7 @@ def cost_figure(nets: Sequence[Net], depths: Sequence[int]) -> Draw:
     """A mark for each training, in the colour of its depth; runs of a net share a legend entry."""
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(8, 4.8)
+        figure = new_figure(theme, 8, 4.8, 5.2)
         axes = figure.add_subplot()
         _scale(axes, nets)
         most = max(net.params for net in nets)
@@ -89,7 +90,7 @@ def cost_figure(nets: Sequence[Net], depths: Sequence[int]) -> Draw:
             axes.plot([], [], marker, color=colour, markersize=7, label=name)
         axes.set_xlabel("multiply-adds of one image")
         axes.set_ylabel("top-1 test error (%)")
-        figure.legend(loc="outside right upper")
+        figure.legend(**({"loc": "outside lower left", "ncols": 2} if theme.narrow else {"loc": "outside right upper"}))
         return figure
 
     return draw
@@ -172,7 +173,7 @@ def transfer(inputs: ReportInputs) -> list[md.Block]:
         errors = ", ".join(f"{md.count(p.images)}: {md.percent(p.started.test_err1)}" for p in pairs)
         alt = f"Test error of transferred nets by training images, {errors}"
         caption = "Test error by the number of training images, with 95% intervals."
-        blocks.append(md.Figure("transfer", caption, alt, transfer_figure(pairs)))
+        blocks.append(md.Figure("transfer", caption, alt, transfer_figure(pairs, inputs.depths)))
     return blocks
 
 
@@ -204,28 +205,32 @@ def paired(inputs: ReportInputs) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (*pair.line, pair.images))
 
 
-def transfer_figure(pairs: Sequence[Pair]) -> Draw:
-    """A line for each start, error against images on a logarithmic axis; random weights dashed."""
+def transfer_figure(pairs: Sequence[Pair], depths: Sequence[int]) -> Draw:
+    """A line for each start, error against images on a logarithmic axis, in the colour of its depth; random weights dashed."""
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(8, 4.4)
+        figure = new_figure(theme, 8, 4.4)
         axes = figure.subplots()
         lines = list(dict.fromkeys(pair.line for pair in pairs))
         for at, line in enumerate(lines):
             places = [(pair.images, pair.started) for pair in pairs if pair.line == line]
-            _line(axes, places, color=theme.colour(at, range(len(lines))), label=f"{line[0]} from {line[1]}")
+            colour, marker = theme.colour(places[0][1].model.depth, depths), STARTS[at % len(STARTS)]
+            _line(axes, places, color=colour, marker=marker, label=f"{line[0]} from {line[1]}")
         for name in dict.fromkeys(name for name, _ in lines):
             scratch = {pair.images: pair.scratch for pair in pairs if pair.scratch.name == name}
-            style = {"color": theme.muted, "linestyle": DASHED}
+            style = {"color": theme.muted, "linestyle": DASHED, "marker": "o"}
             _line(axes, sorted(scratch.items()), label=f"{name} from random weights", **style)
         axes.set_xscale("log")
         ticks = sorted({pair.images for pair in pairs})
         axes.set_xticks(ticks, [md.count(tick) for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("training images")
-        axes.set_ylabel("test error (%)")
+        axes.set_ylabel("top-1 test error (%)")
         axes.set_ylim(bottom=0)
-        axes.legend(loc="best")
+        if theme.narrow:
+            figure.legend(loc="outside lower left")
+        else:
+            axes.legend(loc="best")
         return figure
 
     return draw
@@ -236,4 +241,4 @@ def _line(axes: Any, places: Sequence[tuple[int, Net]], **how: Any) -> None:
     ends = [net.ci95 or (0.0, 0.0) for _, net in places]
     below = [y - 100 * low for y, (low, _) in zip(ys, ends, strict=True)]
     above = [100 * high - y for y, (_, high) in zip(ys, ends, strict=True)]
-    axes.errorbar(xs, ys, yerr=[below, above], marker="o", capsize=3, **how)
+    axes.errorbar(xs, ys, yerr=[below, above], capsize=3, **how)

@@ -12,10 +12,9 @@ from typing import Any, Literal
 from pipeline.atomic import replacing
 from pipeline.report import markdown as md
 from pipeline.report.inputs import TRAIN, VAL, Curve, Kind, Layers, ReportInputs, kind_of, origin
-from pipeline.report.theme import Draw, Theme, new_figure
+from pipeline.report.theme import Draw, Theme, new_figure, panels
 
 KINDS: tuple[Kind, ...] = ("plain", "residual", "others")  # a panel each
-TEN_THOUSANDS_FROM = 20_000  # steps; longer axes count in units of 10^4, as the paper's do
 TRAIN_POINTS = 120  # windows that a longer training curve is averaged over
 DASHED = (0, (4, 2))
 APART = 8  # times the median; larger responses need a logarithmic axis
@@ -138,34 +137,35 @@ def learning_curves(curves: Sequence[Curve], depths: Sequence[int]) -> Draw:
     top = top_of_axis(best)
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure({1: 8, 2: 10}.get(len(kinds), 13), 4.6)
-        panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        figure = new_figure(theme, 8 if len(kinds) == 1 else 10, 4.6, 3.4 * len(kinds))
+        axes_of = panels(theme, figure, len(kinds), sharey=True)
         last = max(step for curve in best for metric in (TRAIN, VAL) for step, _ in curve.series(metric))
-        unit = 1e4 if last >= TEN_THOUSANDS_FROM else 1.0
-        for axes, kind in zip(panels, kinds, strict=True):
+        for axes, kind in zip(axes_of, kinds, strict=True):
             for curve in (c for c in curves if kind_of(c.net) == kind and c not in best):
                 colour = theme.colour(curve.net.model.depth, depths)
-                _line(axes, curve.series(VAL), unit, color=colour, linewidth=0.7, alpha=0.45)
+                _line(axes, curve.series(VAL), color=colour, linewidth=0.7, alpha=0.45)
             for curve in (c for c in best if kind_of(c.net) == kind):
                 colour = theme.colour(curve.net.model.depth, depths)
                 train = windows(curve.series(TRAIN))
-                _line(axes, train, unit, color=colour, linewidth=1.1, linestyle=DASHED, alpha=0.9)
+                _line(axes, train, color=colour, linewidth=1.1, linestyle=DASHED, alpha=0.9)
                 label = f"{curve.net.name} ↑" if _end(curve) > top else curve.net.name
-                _line(axes, curve.series(VAL), unit, color=colour, linewidth=2.2, label=label)
+                _line(axes, curve.series(VAL), color=colour, linewidth=2.2, label=label)
             axes.plot([], [], color=theme.muted, linewidth=1.1, linestyle=DASHED, label="train")
             axes.set_title(kind, loc="left")
-            axes.set_xlim(0, last / unit)
+            axes.set_xlim(0, last)
+            axes.xaxis.set_major_formatter(lambda step, _: md.count(step))
             axes.set_ylim(0, 100 * top)
-            axes.set_xlabel("steps (10⁴)" if unit > 1 else "steps")
+            axes.set_xlabel("steps")
             axes.legend(loc="best")
-        panels[0].set_ylabel("top-1 error (%)")
+        for axes in axes_of if theme.narrow else axes_of[:1]:
+            axes.set_ylabel("top-1 error (%)")
         return figure
 
     return draw
 
 
-def _line(axes: Any, values: Sequence[tuple[float, float]], unit: float, **how: Any) -> None:
-    axes.plot([step / unit for step, _ in values], [100 * value for _, value in values], **how)
+def _line(axes: Any, values: Sequence[tuple[float, float]], **how: Any) -> None:
+    axes.plot([step for step, _ in values], [100 * value for _, value in values], **how)
 
 
 def one_of_each(layers: Sequence[Layers]) -> list[Layers]:
@@ -185,7 +185,7 @@ def layer_figure(layers: Sequence[Layers], depths: Sequence[int], what: Literal[
     everything = [value for each in layers for value in getattr(each, what)]
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(9, 0.6 + 2.8 * len(orders))
+        figure = new_figure(theme, 9, 0.6 + 2.8 * len(orders))
         rows = figure.subplots(len(orders), 1, sharey=True, squeeze=False)[:, 0]
         for axes, order in zip(rows, orders, strict=True):
             for each in layers:
@@ -203,7 +203,7 @@ def layer_figure(layers: Sequence[Layers], depths: Sequence[int], what: Literal[
                 axes.set_yscale("log")
             else:
                 axes.set_ylim(0, 1.05 * max(everything))
-        figure.legend(*rows[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
+        figure.legend(*rows[0].get_legend_handles_labels(), loc="outside upper left", ncols=2 if theme.narrow else 6)
         return figure
 
     return draw

@@ -10,7 +10,7 @@ from pipeline.report import markdown as md
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.markdown import interval, percent, table
 from pipeline.report.nets import described
-from pipeline.report.theme import Draw, Theme, new_figure
+from pipeline.report.theme import Draw, Theme, new_figure, panels
 
 
 def gain(inputs: ReportInputs) -> list[md.Block]:
@@ -113,11 +113,11 @@ def by_members(averages: Sequence[Mapping[str, Any]], top5: bool = False) -> Dra
     """
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(8, 3.4)
-        panels = figure.subplots(1, 1 + top5, squeeze=False)[0]
-        sizes, (test, validation) = [average["size"] for average in averages], theme.palette[:2]
+        figure = new_figure(theme, 8, 3.4, 2.9 * (1 + top5))
+        both = panels(theme, figure, 1 + top5)
+        sizes, (test, validation) = [average["size"] for average in averages], (theme.text, theme.muted)
         for axes, name, error, bounds in zip(
-            panels, ("top-1", "top-5"), ("test_err1", "test_err5"), ("ci95", "ci95_err5"), strict=False
+            both, ("top-1", "top-5"), ("test_err1", "test_err5"), ("ci95", "ci95_err5"), strict=False
         ):
             low, high = ([100 * average[bounds][end] for average in averages] for end in (0, 1))
             axes.fill_between(sizes, low, high, color=test, alpha=0.15, linewidth=0)
@@ -129,8 +129,8 @@ def by_members(averages: Sequence[Mapping[str, Any]], top5: bool = False) -> Dra
         validated = [(a["size"], 100 * a["val_err1"]) for a in averages if a["val_err1"] is not None]
         if validated:
             style = {"color": validation, "linewidth": 1.6, "markersize": 4, "label": "validation"}
-            panels[0].plot(*zip(*validated, strict=True), "o--", **style)
-        panels[0].legend(loc="best")
+            both[0].plot(*zip(*validated, strict=True), "o--", **style)
+        both[0].legend(loc="best")
         return figure
 
     return draw

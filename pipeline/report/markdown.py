@@ -168,8 +168,8 @@ def number(value: float | None) -> str:
 
 
 def short(value: float) -> str:
-    """Three digits of a large count, as the paper prints sizes: 40.6M, 3.86×10⁹."""
-    return f"{value / 1e9:.3g}×10⁹" if value >= 999.5e6 else f"{value / 1e6:.3g}M"
+    """Three digits of a large count, in all figures and tables: 0.464M, 500M, 3.86G."""
+    return f"{value / 1e9:.3g}G" if value >= 999.5e6 else f"{value / 1e6:.3g}M"
 
 
 def plural(n: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.record import Net, from_json
 from pipeline.report import markdown as md
 from pipeline.report.inputs import ReportInputs, evaluated, origin, same_training
-from pipeline.report.markdown import Markdown, count, interval, number, percent, table
+from pipeline.report.markdown import Markdown, count, interval, number, percent, short, table
 from pipeline.report.theme import Draw, Theme, new_figure
 
 NARROWEST = 96  # columns of a terminal; a narrower one wraps lines rather than cells
@@ -34,7 +34,7 @@ def _minutes(net: Net) -> str:
 
 
 def _millions(params: int) -> str:
-    return f"{params / 1e6:.2f}M" if params >= 10_000 else count(params)
+    return short(params) if params >= 10_000 else count(params)
 
 
 COLUMNS = {
@@ -131,7 +131,7 @@ def intervals(bars: Sequence[Bar], depths: Sequence[int]) -> Draw:
     """Error and interval of each bar, first on top; the ensemble's interval is shaded behind all of them."""
 
     def draw(theme: Theme) -> Any:
-        figure = new_figure(8, 1.1 + 0.36 * len(bars))
+        figure = new_figure(theme, 8, 1.1 + 0.36 * len(bars), 1.1 + 0.5 * len(bars))
         axes = figure.add_subplot()
         for y, bar in enumerate(bars):
             low, high = (100 * bound for bound in bar.interval)
@@ -144,8 +144,13 @@ def intervals(bars: Sequence[Bar], depths: Sequence[int]) -> Draw:
                 f"{100 * bar.error:.2f}", (high, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9,
                 fontweight=weight,
             )  # fmt: skip
-        axes.set_yticks(range(len(bars)), [bar.label for bar in bars], color=theme.text)
-        axes.set_ylim(len(bars) - 0.4, -0.6)
+        if theme.narrow:  # names stand above their lines
+            axes.set_yticks([])
+            for y, bar in enumerate(bars):
+                axes.text(0, y - 0.3, bar.label, transform=axes.get_yaxis_transform(), fontsize=8.5)
+        else:
+            axes.set_yticks(range(len(bars)), [bar.label for bar in bars], color=theme.text)
+        axes.set_ylim(len(bars) - 0.4, -0.9 if theme.narrow else -0.6)
         axes.grid(False, axis="y")
         axes.margins(x=0.09)
         axes.set_xlabel("top-1 test error (%)")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import re
-import struct
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +16,17 @@ from pipeline.report.classes import classes
 from pipeline.report.comparison import comparison
 from pipeline.report.cost import error_against_cost, transfer
 from pipeline.report.curves import curves, layers
+from pipeline.report.findings import findings
 from pipeline.report.gain import averaging, gain
 from pipeline.report.inputs import ReportInputs, ids
+from pipeline.report.mistakes import confidence, mistakes
 from pipeline.report.nets import nets
 from pipeline.report.paper import PROTOCOLS, TITLE
+from pipeline.report.rendering import to_html
 from pipeline.report.sweep import sweep
-from pipeline.report.theme import DARK, DPI, LIGHT, render
+from pipeline.report.theme import DARK, LIGHT, render
 
-Images = Mapping[str, Mapping[str, bytes]]  # figure -> theme (light, dark) -> PNG
+THEMES = {"light": LIGHT, "dark": DARK, "narrow light": LIGHT.narrowed(), "narrow dark": DARK.narrowed()}
 PROVENANCE = {
     "git_commit": "git commit of the runs",
     "dvc_lock": "dvc.lock at the runs",
@@ -43,19 +42,19 @@ RULES = (
     "the paper's number of steps."
 )
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
-FIGURE = re.compile(r"figures/(.+)\.png")
 
 
 def build_report(inputs: ReportInputs, out: Path) -> Path:
     """Writes the report and returns the path of its index.html.
 
     The folder `out` appears whole or not at all, and whatever stood there is replaced. The same inputs give the same
-    bytes: nothing here reads the clock. In figures/, <name>-dark.png is <name>.png on a dark ground.
+    bytes: nothing here reads the clock. In figures/, <name>-dark.png is <name>.png on a dark ground; the page also holds
+    narrow figures, for phones.
     """
     outcomes = assess(inputs)
     document = compose(inputs, outcomes)
     images = {
-        figure.name: {theme.name: render(figure.draw, theme) for theme in (LIGHT, DARK)}
+        figure.name: {name: render(figure.draw, theme) for name, theme in THEMES.items()}
         for figure in document.figures()
     }
     with replacing(out) as part:
@@ -75,7 +74,7 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> md.Document:
     name = inputs.data["name"]
     title = PROTOCOLS[name].title if name in PROTOCOLS else name
     parts = [
-        ("summary", "Summary", _headline(inputs)),
+        ("summary", "Summary", [*findings(inputs, outcomes), *_headline(inputs)]),
         ("nets", "Nets and ensemble", [*nets(inputs), *averaging(inputs)]),
         ("cost", "Error against cost", error_against_cost(inputs)),
         ("curves", "Learning curves", curves(inputs)),
@@ -83,51 +82,12 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> md.Document:
         ("transfer", "Transfer", transfer(inputs)),
         ("sweep", "Sweep", sweep(inputs)),
         ("classes", "Classes", classes(inputs)),
+        ("mistakes", "Mistakes and confidence", [*mistakes(inputs), *confidence(inputs)]),
         ("paper", "Beside the paper", comparison(inputs)),
         ("claims", "The paper's claims", _claims(inputs, outcomes)),
         ("provenance", "Provenance", _provenance(inputs)),
     ]
     return md.Document(f"ResNet on {title}", f"A reproduction of {TITLE}", [md.Section(*part) for part in parts])
-
-
-def to_html(document: md.Document, images: Images) -> str:
-    """One self-contained file that loads nothing; `images` holds both themes of every figure of the document."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader("pipeline.report", "."), autoescape=True)
-    bodies = {section.anchor: _rendered(section.body, images) for section in document.sections}
-    return environment.get_template("page.html").render(document=document, bodies=bodies, light=LIGHT, dark=DARK)
-
-
-def _rendered(markdown: str, images: Images) -> str:
-    from markdown_it import MarkdownIt
-
-    parser = MarkdownIt("commonmark").enable("table")
-    tokens = parser.parse(markdown)
-    for opening, inline in pairwise(tokens):
-        if inline.type != "inline" or not inline.children:
-            continue
-        children = inline.children
-        picture = FIGURE.fullmatch(str(children[0].attrs.get("src", "")))
-        if picture:
-            children[0].type = "html_inline"
-            children[0].content = _picture(images[picture[1]], children[0].content)
-        elif opening.type == "paragraph_open" and (children[0].type, children[-1].type) == ("em_open", "em_close"):
-            opening.attrSet("class", "caption")
-        for mark, text in pairwise(children):
-            if mark.type == "strong_open" and text.content in STATUSES:
-                mark.attrSet("class", f"verdict {text.content.replace(' ', '-')}")
-    return str(parser.renderer.render(tokens, parser.options, {}))
-
-
-def _picture(themes: Mapping[str, bytes], alt: str) -> str:
-    """Width and height are given so that text is equally large in all figures and nothing moves while loading."""
-    width, height = (round(pixels * 96 / DPI) for pixels in struct.unpack(">II", themes["light"][16:24]))
-    light, dark = ("data:image/png;base64," + base64.b64encode(themes[name]).decode() for name in ("light", "dark"))
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{html.escape(alt)}" width="{width}" height="{height}" style="--natural: {width}px"></picture>'
-    )
 
 
 def _headline(inputs: ReportInputs) -> list[md.Block]:

@@ -19,7 +19,7 @@ def population(told: Mapping[str, Any]) -> list[md.Block]:
     members = 1 + max(segment["member"] for segment in segments)
     caption = (
         f"Learning rates of {md.plural(members, 'member')} of a population. Grey: each member; a vertical line leads from "
-        "the weights that it copied to the rate that it took with them. Coloured: the best member and those that it "
+        "the weights that it copied to the rate that it took with them. Bold: the best member and those that it "
         "descends from, which together are the schedule that was found."
     )
     alt = f"Learning rate from {best[0]['lr']:.4g} to {best[-1]['lr']:.4g} over {md.count(best[-1]['to_step'])} steps"
@@ -46,12 +46,12 @@ def line_of_best(told: Mapping[str, Any]) -> list[Segment]:
 
 def population_figure(told: Mapping[str, Any]) -> Draw:
     def draw(theme: Theme) -> Any:
-        figure = new_figure(8, 4.2)
+        figure = new_figure(theme, 8, 4.2, 3.2)
         axes = figure.subplots()
         by_key = {segment["key"]: segment for segment in told["segments"]}
         for segment in told["segments"]:
             _draw(axes, [*filter(None, [by_key.get(segment["parent"])]), segment][-2:], theme.muted, 0.9)
-        _draw(axes, line_of_best(told), theme.palette[0], 2.4)
+        _draw(axes, line_of_best(told), theme.text, 2.4)
         axes.set_yscale("log")
         axes.set_xlabel("steps")
         axes.set_ylabel("learning rate")

@@ -9,7 +9,7 @@ from pipeline.record import Net
 from pipeline.report import markdown as md
 from pipeline.report.inputs import ReportInputs, Trial, ids, kind_of
 from pipeline.report.population import population
-from pipeline.report.theme import Draw, Theme, legend_above, new_figure
+from pipeline.report.theme import Draw, Theme, legend_above, letters_for, new_figure, panels
 
 DEPTH, LR = "model.depth", "recipe.lr"
 MOST_CELLS = 14  # rows or columns of the grid of numbers; a larger grid is left out
@@ -162,15 +162,16 @@ def sweep_figure(placed: Sequence[Point], key: str | None, depths: Sequence[int]
 
     def draw(theme: Theme) -> Any:
         grid = is_grid(placed)
-        figure = new_figure(10 if grid else 8, max(4.2, 1.6 + 0.36 * len(groups(placed))))
-        panels = figure.subplots(1, 2 if grid else 1, squeeze=False)[0]
-        _lines(panels[0], placed, depths, theme)
-        panels[0].set_xlabel(axis_name(key))
-        panels[0].set_ylabel("top-1 validation error (%)")
-        if grid:
-            _cells(panels[1], placed, theme)
-            panels[1].set_xlabel(axis_name(key))
-            panels[1].set_title("best of each cell (%)", loc="left")
+        height = max(4.2, 1.6 + 0.36 * len(groups(placed)))
+        figure = new_figure(theme, 10 if grid else 8, height, height * (1.8 if grid else 1.0))
+        lines, *cells = panels(theme, figure, 2 if grid else 1)
+        _lines(lines, placed, depths, theme)
+        lines.set_xlabel(axis_name(key))
+        lines.set_ylabel("top-1 validation error (%)")
+        for axes in cells:
+            _cells(axes, placed, theme)
+            axes.set_xlabel(axis_name(key))
+            axes.set_title("best of each cell (%)", loc="left")
         return figure
 
     return draw
@@ -200,7 +201,7 @@ def _lines(axes: Any, placed: Sequence[Point], depths: Sequence[int], theme: The
     axes.set_ylim(100 * max(0.0, low - 0.12 * (top - low)), 100 * (top + 0.04 * (top - low) + 1e-4))
     if any(point.stopped for point in placed):
         axes.plot([], [], "o", color=theme.muted, markerfacecolor=theme.background, label="stopped early")
-    legend_above(axes, 3)
+    legend_above(theme, axes, 3)
 
 
 def _top(placed: Sequence[Point]) -> float:
@@ -226,7 +227,7 @@ def _cells(axes: Any, placed: Sequence[Point], theme: Theme) -> None:
     columns, rows = sorted({point.x for point in placed}), groups(placed)
     finished = [point.error for point in placed if not point.stopped] or [point.error for point in placed]
     low, high = min(finished), max(finished)
-    ramp = LinearSegmentedColormap.from_list("low is strong", [theme.palette[0], theme.background])
+    ramp = LinearSegmentedColormap.from_list("low is strong", [theme.muted, theme.background])
     for y, inside in enumerate(rows.values()):
         for best in best_of_each(inside):
             x = columns.index(best.x)
@@ -238,7 +239,7 @@ def _cells(axes: Any, placed: Sequence[Point], theme: Theme) -> None:
                 )
             )  # fmt: skip
             axes.text(
-                x, y, f"{100 * best.error:.2f}", ha="center", va="center", fontsize=9,
+                x, y, f"{100 * best.error:.2f}", ha="center", va="center", fontsize=letters_for(theme, len(columns) + 2, 9),
                 fontweight="bold" if best.error == low else "normal",
                 bbox={"facecolor": theme.background, "edgecolor": "none", "pad": 1.5} if best.stopped else None,
             )  # fmt: skip

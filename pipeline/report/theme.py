@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 DPI = 160
+NARROW = 3.7  # inches of a narrow figure: a phone's screen of 390 pixels less the page's margins, at 96 pixels an inch
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours. Palettes have a contrast of 3:1 to the background and stay distinct in all colour blindnesses."""
+    """Colours, and whether figures are for a phone.
+
+    In all figures of a report a colour of the palette is a depth. Everything else is black, white or grey: the ensemble
+    has the text's colour, what others published has `muted`. Palettes have a contrast of 3:1 to the background and stay
+    distinct in all colour blindnesses.
+    """
 
     name: str
     background: str
@@ -24,6 +30,10 @@ class Theme:
     holds: str
     fails: str
     palette: tuple[str, ...]
+    narrow: bool = False  # figures are NARROW wide, with their panels below each other
+
+    def narrowed(self) -> Theme:
+        return replace(self, narrow=True)
 
     def tint(self, colour: str, share: float) -> Any:
         """`colour` over the background with this opacity."""
@@ -110,13 +120,29 @@ def _style(theme: Theme) -> dict[str, Any]:
     }
 
 
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure, in inches, whose layout never cuts labels."""
+def new_figure(theme: Theme, width: float, height: float, narrow_height: float = 0.0) -> Any:
+    """An empty figure, in inches, whose layout never cuts labels.
+
+    Args:
+        narrow_height: of a narrow figure; 0 for `height`.
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    size = (min(width, NARROW), narrow_height or height) if theme.narrow else (width, height)
+    return Figure(figsize=size, layout="constrained")
 
 
-def legend_above(axes: Any, columns: int = 4) -> None:
+def panels(theme: Theme, figure: Any, count: int, **how: Any) -> Any:
+    """`count` axes side by side, in a narrow figure below each other."""
+    return figure.subplots(*((count, 1) if theme.narrow else (1, count)), squeeze=False, **how).ravel()
+
+
+def legend_above(theme: Theme, axes: Any, columns: int = 4) -> None:
     """A legend over the axes, where it covers nothing."""
+    columns = 2 if theme.narrow else columns
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.3)
+
+
+def letters_for(theme: Theme, cells: int, size: float) -> float:
+    """Font size, in points, of numbers of three digits in a row of `cells` cells; at most `size`."""
+    return min(size, 110 / cells) if theme.narrow else size

@@ -100,7 +100,8 @@ def test_learning_curves_are_the_papers_figure():
     inputs = make_sample()
     left, right = learning_curves(inputs.curves, inputs.depths)(LIGHT).axes
     assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("plain", "residual")
-    assert left.get_xlabel() == "steps (10⁴)" and right.get_xlim() == (0, 6.4)
+    assert left.get_xlabel() == "steps" and right.get_xlim() == (0, 64_000)
+    assert right.xaxis.get_major_formatter()(20_000, 0) == "20,000"  # as the tables have it
     assert left.get_ylim() == right.get_ylim()
     assert legend(right) == ["ResNet-20", "ResNet-32", "ResNet-44", "ResNet-56", "train"]
     bold = [line for line in right.lines if line.get_linewidth() > 2]

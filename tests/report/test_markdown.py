@@ -17,7 +17,7 @@ from pipeline.report.markdown import (
     points,
     table,
 )
-from pipeline.report.page import to_html
+from pipeline.report.rendering import to_html
 
 
 def as_page(*blocks) -> tuple[str, str]:
@@ -36,7 +36,14 @@ def test_numbers_are_written_as_a_reader_expects():
 def test_table_cells_keep_their_borders_whatever_is_in_them():
     html, markdown = as_page(table(["a|b"], [["x\ny | z"], [code("p | q")]], "l", bold={0}))
     assert {r"| a\|b |", r"| **x y \| z** |", r"| `p \| q` |"} <= set(markdown.splitlines())
-    assert "<td><strong>x y | z</strong></td>" in html and "<td><code>p | q</code></td>" in html
+    assert "><strong>x y | z</strong></td>" in html and "><code>p | q</code></td>" in html
+
+
+def test_cells_know_their_column_and_wide_tables_long_cells_and_slim_tables_apart():
+    header, row = ["net", 'a "b"', "c", "d"], ["x", "y", "z" * 41, ""]
+    html, _ = as_page(table(header, [row], "llrl"), table(header[:2], [row[:2]], "ll"))
+    assert html.count('<table class="wide">') == html.count('<table class="slim">') == 1
+    assert html.count('data-label="a &quot;b&quot;">y</td>') == 2 and re.search(r'class="long"[^>]*>z{41}</td>', html)
 
 
 def test_listings_and_folds_keep_what_they_hold():

@@ -36,7 +36,7 @@ def small():
     """Inputs whose report has few figures, for tests that build several."""
     inputs = make_sample(depths=(20,), plain=(), lrs=(0.1,))
     evaluation = {**inputs.evaluation, "per_class": [], "confusion": []}
-    return replace(inputs, evaluation=evaluation, curves=(), responses=())
+    return replace(inputs, evaluation=evaluation, curves=(), responses=(), mistakes=())
 
 
 class Page(HTMLParser):
@@ -108,11 +108,13 @@ def test_every_figure_is_on_the_page_in_both_themes_and_beside_it_as_a_file(buil
         "sweep",
         "classes",
         "confusion",
+        "mistakes",
+        "reliability",
         "beside-paper",
     ]
     assert files == {f"{name}{theme}.png" for name in names for theme in ("", "-dark")}
     embedded = [a for a in Page((out / "index.html").read_text()).addresses if a.startswith("data:")]
-    assert len(embedded) == len(set(embedded)) == len(files)
+    assert len(embedded) == len(set(embedded)) == 2 * len(files)  # narrow ones too
     links = re.findall(r"\]\((figures/[^)]+)\)", (out / "report.md").read_text())
     assert len(links) == len(names) and all((out / link).is_file() for link in links)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import numpy as np
 import pytest
+from PIL import Image
+from samples import make_sample
+from test_report_population import TOLD
 
-from pipeline.report.classes import by_class
-from pipeline.report.theme import DARK, LIGHT, render
+from pipeline.report.classes import by_class, confusion
+from pipeline.report.gain import by_members
+from pipeline.report.mistakes import reliability
+from pipeline.report.population import population_figure
+from pipeline.report.theme import DARK, DPI, LIGHT, NARROW, render
 
 # Machado, Oliveira, Fernandes 2009, severity 1, on linear RGB.
 BLINDNESS = {
@@ -47,6 +54,28 @@ def test_a_depth_has_one_colour_and_any_number_of_depths_has_different_ones():
         assert len({str(LIGHT.colour(depth, depths)) for depth in depths}) == n
     assert LIGHT.colour(20, [14, 20]) == LIGHT.palette[1]
     assert LIGHT.colour(None, [14, 20]) == LIGHT.text
+
+
+COLOURLESS = {
+    "by class": by_class([("a", 0.1, 0.05, 0.2), ("b", 0.2, 0.1, 0.3)], 0.15),
+    "confusion": confusion([[9, 1], [3, 7]], ["a", "b"]),
+    "by members": by_members([{"size": n, "val_err1": 0.1, "test_err1": 0.2 / n, "ci95": [0.1, 0.3]} for n in (1, 2)]),
+    "reliability": reliability(make_sample().evaluation["calibration"]["bins"]),
+    "population": population_figure(TOLD),
+}
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK, DARK.narrowed()], ids=lambda theme: f"{theme.name} {theme.narrow}")
+@pytest.mark.parametrize("name", COLOURLESS)
+def test_a_colour_is_a_depth_so_that_other_figures_are_grey(name, theme):
+    pixels = np.asarray(Image.open(io.BytesIO(render(COLOURLESS[name], theme))).convert("RGB")).astype(int)
+    depths = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in theme.palette]
+    assert np.ptp(pixels, axis=2).max() < 32 < min(max(rgb) - min(rgb) for rgb in depths)
+
+
+def test_a_narrow_figure_fits_a_phone_with_letters_of_the_same_size():
+    wide, narrow = (Image.open(io.BytesIO(render(COLOURLESS["by class"], t))) for t in (LIGHT, LIGHT.narrowed()))
+    assert narrow.width == round(NARROW * DPI) < wide.width
 
 
 def test_rendering_ignores_the_users_matplotlib_settings():

@@ -1,0 +1,71 @@
+"""The paragraph that says in plain words what was found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from samples import make_sample, unvalidated, with_nets
+
+from pipeline.report.checks import assess
+from pipeline.report.findings import findings
+from pipeline.report.inputs import ReportInputs
+
+
+def told(inputs: ReportInputs) -> str:
+    return str(*findings(inputs, assess(inputs)))
+
+
+def changed(inputs: ReportInputs, **ensemble: object) -> ReportInputs:
+    return replace(inputs, evaluation={**inputs.evaluation, "ensemble": {**inputs.ensemble, **ensemble}})
+
+
+def test_it_counts_mistakes_and_names_the_most_frequent_one():
+    inputs = make_sample()
+    text = told(inputs)
+    assert text.startswith(
+        "The average of 4 nets names 672 (6.72%) of 10,000 test images wrongly; the best of them alone, ResNet-56, 791 (7.91%)."
+    )
+    worst = max(
+        ((n, i, j) for i, row in enumerate(inputs.evaluation["confusion"]) for j, n in enumerate(row) if i != j)
+    )
+    names = inputs.data["classes"]
+    assert f"to take {names[worst[1]]} for {names[worst[2]]} ({worst[0]} times)." in text
+    near = [
+        o
+        for o in assess(inputs)
+        if o.claim.dataset in ("cifar10", "") and (o.runs is not None or o.status == "not measured")
+    ]
+    assert f"that trainings on this data set can test, {sum(o.status == 'holds' for o in near)} hold here" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sentence"),
+    [
+        (-0.02, -0.001, "Averaging helps by more than chance explains."),
+        (-0.02, 0.001, "The difference may be chance."),
+        (0.001, 0.02, "Averaging harms by more than chance explains."),
+    ],
+)
+def test_the_interval_decides_whether_averaging_helps(low, high, sentence):
+    gain = {"estimate": (low + high) / 2, "ci95": [low, high]}
+    assert sentence in told(changed(make_sample(), difference_to_best_member=gain))
+
+
+@pytest.mark.parametrize(
+    ("sure", "words"), [(0.933, "right, as it should be."), (0.99, "too sure of itself."), (0.8, "could be surer.")]
+)
+def test_confidence_is_compared_with_accuracy(sure, words):
+    inputs = make_sample()
+    calibration = {**inputs.evaluation["calibration"], "confidence": sure}
+    text = told(replace(inputs, evaluation={**inputs.evaluation, "calibration": calibration}))
+    assert f"On average the ensemble is {100 * sure:.1f}% sure and 93.3% right" in text and words in text
+
+
+def test_without_an_ensemble_or_a_best_member_it_says_less():
+    inputs = make_sample()
+    assert told(with_nets(inputs, [], inputs.named_run, ensemble=None)).startswith(
+        "ResNet-110 names 655 (6.55%) of 10,000"
+    )
+    assert "the best of them" not in told(unvalidated(inputs))
+    assert findings(with_nets(inputs, [], ensemble=None), []) == []
