@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
@@ -14,7 +15,8 @@ from imports import ROOT, attributes, closure
 from pipeline.config import Config, DataConfig
 from pipeline.stages.compose import READS
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = DVC_YAML["stages"]
 SECTIONS = {field.name for field in fields(Config)} - {"paths", "choices"}  # neither decides a result
 KEYS = {
     section: {field.name for field in fields(types)}
@@ -141,8 +143,7 @@ def test_each_stage_depends_on_its_own_keys_of_the_configuration():
 
 def test_what_the_stages_leave_belongs_to_a_data_set():
     for stage in set(NAMES) - {"compose"}:
-        left = [*STAGES[stage].get("outs", []), *STAGES[stage].get("metrics", [])]
-        assert left and all("${data}" in (out if isinstance(out, str) else next(iter(out))) for out in left)
+        assert outs(STAGES[stage]) and all("${data}" in path for path in outs(STAGES[stage]))
 
 
 def test_each_stage_is_a_verb_of_the_command():
@@ -150,3 +151,34 @@ def test_each_stage_is_a_verb_of_the_command():
 
     assert set(STAGES) <= set(VERBS)
     assert all(stage["cmd"].split()[:4] == ["python", "-m", "pipeline", name] for name, stage in STAGES.items())
+
+
+def outs(stage: dict[str, Any]) -> list[str]:
+    """Paths of what a stage of dvc.yaml leaves, its metrics too."""
+    left = [*stage.get("outs", []), *stage.get("metrics", [])]
+    return [out if isinstance(out, str) else next(iter(out)) for out in left]
+
+
+def test_the_artifacts_are_outs_of_stages():
+    made = {path for stage in STAGES.values() for path in outs(stage)}
+    assert {artifact["path"] for artifact in DVC_YAML["artifacts"].values()} <= made
+
+
+def committed(name: str) -> str:
+    """A file's text in the last commit; "" where it is in none, or git is missing."""
+    shown = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return shown.stdout
+
+
+def test_a_committed_dvc_lock_holds_these_stages_with_these_outs():
+    """Its hashes are of the commit that it was made at: `dvc status` names what has changed since, and repro runs that."""
+    text, remake = committed("dvc.lock"), "dvc.lock is of another dvc.yaml; `make release` makes it anew"
+    if not text:
+        pytest.skip("no dvc.lock is committed; `make release` makes it")
+    locked, data = yaml.safe_load(text)["stages"], yaml.safe_load(committed("params.yaml"))["data"]
+    assert set(locked) == set(STAGES), remake
+    for name, stage in STAGES.items():
+        assert locked[name]["cmd"] == stage["cmd"], remake
+        assert {out["path"] for out in locked[name]["outs"]} == {o.replace("${data}", data) for o in outs(stage)}, (
+            remake
+        )
