@@ -46,6 +46,7 @@ def evaluated(workspace):
     write_json(made.result("evaluate"), evaluation)
     layers = {"std": [0.5, 0.3], "gradient": [0.01, 0.02]}
     write_json(made.result("responses"), [{"run_id": net.run_id, "key": net.key, **layers} for net in nets])
+    write_json(made.result("mistakes"), [])
     write_json(made.leaderboard, {"sweep": "s", "metric": "val/err1", "trials": []})
     return config, made, location
 
