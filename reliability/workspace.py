@@ -31,7 +31,12 @@ MADE = {
     "sweep": ("runs/sweep-*", "runs/ray", "runs/{trials}", f"{RESULTS}/leaderboard.json"),
     "train": ("runs/{named}", f"{RESULTS}/train.json"),
     "ensemble": ("runs/predictions", f"{RESULTS}/ensemble"),
-    "evaluate": ("runs/predictions", f"{RESULTS}/evaluate.json", f"{RESULTS}/responses.json"),
+    "evaluate": (
+        "runs/predictions",
+        f"{RESULTS}/evaluate.json",
+        f"{RESULTS}/responses.json",
+        f"{RESULTS}/mistakes.json",
+    ),
     "report": (f"{RESULTS}/report", f"{RESULTS}/curves.csv"),
 }
 DONE = {
