@@ -31,8 +31,7 @@ def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | Non
     lines = [
         f"# {name}",
         "",
-        f"Averages the class probabilities of {_nets(ensemble.size)} (He et al. 2015, arXiv 1512.03385), chosen by "
-        f"`ensemble.selection={ensemble.selection}` on validation images alone.",
+        f"Averages the class probabilities of {_nets(ensemble.size)} (He et al. 2015, arXiv 1512.03385), {_choice(ensemble)}.",
         "",
         "## Data",
         "",
@@ -74,7 +73,13 @@ def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | Non
 
 
 def _nets(count: int) -> str:
-    return "one residual or plain net" if count == 1 else f"{count} nets"
+    return "one net" if count == 1 else f"{count} nets"
+
+
+def _choice(ensemble: Ensemble) -> str:
+    if ensemble.selection == "listed":
+        return "which a person listed (`ensemble.members`)"
+    return f"chosen by `ensemble.selection={ensemble.selection}` on validation images alone"
 
 
 def _listed(classes: tuple[str, ...]) -> str:

@@ -26,7 +26,7 @@ CODE = PACKAGE / "ensemble" / "model.py"  # gives MLflow its model (`mlflow.mode
 DESCRIPTION = "ensemble"  # name of the description among the files; the others are weights by their sha256
 PARAMS = {"pixels": "uint8"}  # that a request may set, with their defaults
 NEEDS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision")  # of CODE and what it imports
-WEIGHTS_TAG, CODE_TAG = "pipeline.checkpoint_sha256", "pipeline.code"  # of a logged model
+WEIGHTS_TAG = "pipeline.checkpoint_sha256"  # of a logged model
 OF_RUN = "model"  # name of a training's model: runs:/<id>/model
 _IMPORT = re.compile(rf"^(\s*(?:from|import)\s+){PACKAGE.name}\b", re.MULTILINE)
 
@@ -51,8 +51,8 @@ def net_model(served: Path, weights: Mapping[str, Path]) -> Model:
 
 
 def keep(mlflow_client: Any, run_id: str, model: Model) -> None:
-    """Makes `model` the run's own: one that has the same weights stays, another is replaced."""
-    made_of = {WEIGHTS_TAG: ",".join(sorted(model.weights)), CODE_TAG: _code()[0]}
+    """Makes `model` the run's own. One of the same weights stays, whatever its code: it may be registered. Others go."""
+    made_of = {WEIGHTS_TAG: ",".join(sorted(model.weights))}
     experiment, same = mlflow_client.get_run(run_id).info.experiment_id, False
     for logged in mlflow_client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if logged.name == OF_RUN and logged.status == "READY" and made_of.items() <= logged.tags.items():

@@ -28,6 +28,9 @@ def test_a_card_after_evaluation_has_test_errors_with_intervals_and_never_exceed
     text = card(ensemble, world.store.manifest, tested)
     assert "Test error on 1,000 images (single view): 10.00 % (95 % interval 8.00 to 12.00 %)" in text
     assert "errs most on a: 40.00 % of 10 images" in text
+    assert "on validation images alone" in text
+    listed = card(replace(ensemble, selection="listed"), world.store.manifest)
+    assert "a person listed" in listed and "validation images alone" not in listed
     many = replace(ensemble, members=ensemble.members * 300)
     named = replace(world.store.manifest, classes=tuple(f"class {number} {'x' * 400}" for number in range(1000)))
     assert len(card(many, named, tested)) <= MOST
