@@ -109,8 +109,8 @@ def _pt2(program: torch.export.ExportedProgram, net: Averaged, path: Path, image
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """For the block, torch's exporter says nothing about its own operators and deprecations."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    """For the block, torch's exporter says nothing about its operators, its rewriting and its deprecations."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -32,13 +32,17 @@ def answered(path: Path, images: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("form", exported.SUFFIXES)
-def test_a_net_answers_as_in_torch_whatever_the_number_of_images(form: str, reference: Path, tmp_path: Path) -> None:
+def test_a_net_answers_as_in_torch_whatever_the_number_of_images(
+    form: str, reference: Path, tmp_path: Path, caplog: Any
+) -> None:
+    caplog.set_level("INFO")
     net, path = load_net(run_folder(reference) / BEST), tmp_path / f"net{exported.SUFFIXES[form]}"
     assert export(Averaged([net]), path, form) <= CLOSE
     for count in COUNTS:
         images = images_for(net, count)
         np.testing.assert_allclose(answered(path, images), net(images), atol=CLOSE)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert not caplog.records  # the exporter's own steps are no news to the user
 
 
 @pytest.mark.slow
