@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -20,43 +19,53 @@ class Cost:
     macs: int  # multiply-adds of convolutions and fc for one image: the paper's "FLOPs (multiply-adds)", Table 1
 
 
-# Only the convolutions need to run, for the sizes of their maps. The other layers would take most of the time on the
-# meta device, whose kernels for them are Python; skipping batch norm also leaves its running statistics alone.
+# Only the sizes of maps are needed, for which no layer has to compute; skipping batch norm also leaves its running statistics
+# alone.
 _STAND_INS: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.BatchNorm2d: lambda x: x,
     nn.AdaptiveAvgPool2d: lambda x: x[:, :, :1, :1],
     nn.Linear: lambda x: x,
+    nn.Dropout: lambda x: x,  # draws no random numbers
 }
 
 
 def count_cost(model: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
-    """Cost of a net of this package for one image of (C, H, W), by one forward pass on the net's own device.
+    """Cost of a net of this package for one image of (C, H, W), by one forward pass of maps of zeros.
 
-    The net stays as it was. On the meta device nothing is computed, so the deepest net takes a moment.
+    The net stays as it was, and may be on the meta device. The maps are on the CPU, since kernels of the meta device import SymPy,
+    which takes half a second of each training.
     """
     weighted = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     macs = sum(module.weight.numel() for module in weighted.values() if isinstance(module, nn.Linear))
 
-    def add_macs(conv: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def counted(conv: nn.Conv2d, x: Tensor) -> Tensor:
         nonlocal macs
+        output = x.new_zeros(len(x), conv.out_channels, *_map_size(conv, x))
         # Each number of the output is a sum over one filter: C x k x k terms.
-        assert isinstance(conv, nn.Conv2d)
         macs += output.numel() * conv.weight[0].numel()
+        return output
 
-    handles = [module.register_forward_hook(add_macs) for module in weighted.values() if isinstance(module, nn.Conv2d)]
-    skipped = [module for module in model.modules() if type(module) in _STAND_INS]
-    for module in skipped:
-        module.forward = _STAND_INS[type(module)]
+    replaced = [module for module in model.modules() if isinstance(module, nn.Conv2d) or type(module) in _STAND_INS]
+    for module in replaced:
+        module.forward = partial(counted, module) if isinstance(module, nn.Conv2d) else _STAND_INS[type(module)]
     try:
         with torch.no_grad():
-            model(next(model.parameters()).new_zeros(1, *image_shape))
+            model(torch.zeros(1, *image_shape, device="cpu"))
     finally:
-        for module in skipped:
+        for module in replaced:
             del module.forward
-        for handle in handles:
-            handle.remove()
     layers = sum("downsample" not in name.split(".") for name in weighted)
     return Cost(layers=layers, params=sum(p.numel() for p in model.parameters()), macs=macs)
+
+
+def _map_size(conv: nn.Conv2d, x: Tensor) -> list[int]:
+    """Height and width of the convolution's output, in pixels."""
+    assert not isinstance(conv.padding, str)
+    sizes = zip(x.shape[2:], conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+    return [
+        (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for side, kernel, stride, padding, dilation in sizes
+    ]
 
 
 @cache

@@ -19,30 +19,13 @@ from pipeline.config import RecipeConfig
 from pipeline.fast.graphs import GraphedStep, pinned
 from pipeline.learn.input.order import noise_seed
 from pipeline.learn.training.averaging import average_of, follow
+from pipeline.learn.training.counts import Counts, add_batch
 from pipeline.learn.training.divergence import DivergedError, diverged, finite
 from pipeline.learn.training.optimisers import optimisers, settle
 from pipeline.learn.training.schedule import Patience, Plateau, lr_at, side_at
 
 # Lightning warns of a training_step that takes an iterator, which this one does to make several steps a call.
 warnings.filterwarnings("ignore", message=".*`dataloader_iter`")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Sums over the training images of all ranks since the first step."""
-
-    loss: float = 0.0
-    wrong1: float = 0.0  # top-1 errors
-    wrong5: float = 0.0
-    images: float = 0.0
-
-    def since(self, earlier: Counts) -> dict[str, float]:
-        """Mean loss and top-1 error (a fraction) of the images counted after `earlier`, of which there must be one."""
-        images = self.images - earlier.images
-        return {
-            "train/loss": (self.loss - earlier.loss) / images,
-            "train/err1": (self.wrong1 - earlier.wrong1) / images,
-        }
 
 
 @dataclass(frozen=True)
@@ -87,7 +70,7 @@ class Classifier(pl.LightningModule):
         self.val_metrics: dict[str, float] = {}
         self._calls, self._due = calls, tuple(filter(None, (*calls.due, recipe.check_every_steps)))
         self._graphed: GraphedStep | None = None
-        self._count = _count
+        self._count = add_batch
         self._backbone_lr = backbone_lr
         drops = any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p for module in model.modules())
         self._seed = seed if drops else None
@@ -135,7 +118,7 @@ class Classifier(pl.LightningModule):
         self._finish = batches.finish
         if self._on_gpu and self._calls.compiled:  # fuses a dozen small kernels into one or two
             self._finish = torch.compile(batches.finish, dynamic=False)
-            self._count = torch.compile(_count, dynamic=False)
+            self._count = torch.compile(add_batch, dynamic=False)
         alone = isinstance(self.trainer.strategy, SingleDeviceStrategy)
         if self._calls.graphs and self._on_gpu and alone:
             self._graphed = GraphedStep(self._advance, self.device)
@@ -253,7 +236,7 @@ class Classifier(pl.LightningModule):
         images, labels = batch
         if len(labels):
             logits = self.result.forward(images).float()  # not compiled: few images, of other shapes
-            _count(self._val_sums, logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
+            add_batch(self._val_sums, logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
 
     def on_validation_epoch_end(self) -> None:
         loss, wrong1, wrong5, count = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum").tolist()
@@ -291,17 +274,3 @@ def shrunk(images: Tensor, side: int) -> Tensor:
     if images.shape[-1] == side:
         return images
     return F.interpolate(images, size=(side, side), mode="bilinear").contiguous(memory_format=torch.channels_last)
-
-
-def _count(sums: Tensor, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-    """Adds a batch to (4,) float64 sums: loss, top-1 errors, top-5 errors, images.
-
-    An image is a top-k error if k or more other classes do not score lower than its own. Ties count as errors, as in
-    `pipeline.evaluation.errors`, and so do NaN scores.
-    """
-    lower = (logits < logits.gather(1, labels[:, None])).sum(1)
-    classes = logits.shape[1]
-    sums[0].add_(loss)
-    sums[1].add_((lower < classes - 1).sum())
-    sums[2].add_((lower < classes - 5).sum())
-    sums[3].add_(len(labels))

@@ -1,7 +1,11 @@
 """Conformance: sizes and costs of the paper's nets, to the unit where an independent count exists."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from imports import ROOT
 from nets import make_model
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -97,8 +101,22 @@ def test_multiply_adds_are_half_of_torchs_flop_count(name):
 @pytest.mark.parametrize("family", ["cifar", "alexnet_small"])
 def test_counting_leaves_the_net_as_it_was(family):
     net = build_model(make_model(8, family=family), 10)
-    before = {key: value.clone() for key, value in net.state_dict().items()}
+    before, drawn = {key: value.clone() for key, value in net.state_dict().items()}, torch.get_rng_state()
     first = count_cost(net, (3, 32, 32))
     assert count_cost(net, (3, 32, 32)) == first
     assert net.training and all(torch.equal(before[key], value) for key, value in net.state_dict().items())
     assert not any("forward" in vars(m) or m._forward_hooks for m in net.modules())
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_counting_imports_nothing_that_takes_time():
+    code = """
+import sys, torch
+from pipeline.config import ModelConfig
+from pipeline.learn.models import build_model
+from pipeline.learn.models.cost import count_cost
+with torch.device("meta"):
+    count_cost(build_model(ModelConfig(depth=20, residual=True, shortcut="A"), 10), (3, 32, 32))
+assert "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

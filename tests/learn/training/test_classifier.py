@@ -16,7 +16,8 @@ from runs import composed
 from pipeline.config import RecipeConfig
 from pipeline.evaluation.errors import wrong
 from pipeline.learn.models import build_model
-from pipeline.learn.training.classifier import Classifier, Counts, _count
+from pipeline.learn.training.classifier import Classifier
+from pipeline.learn.training.counts import Counts, add_batch
 from pipeline.learn.training.divergence import DivergedError, finite
 
 WARM = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_until_err=0.8", "recipe.warmup_fraction=0")
@@ -34,7 +35,7 @@ def classifier(*overrides: str) -> Classifier:
 def errors(logits: list[list[float]], labels: list[int]) -> tuple[int, int, int]:
     """Top-1 errors, top-5 errors and images."""
     sums = torch.zeros(4, dtype=torch.float64)
-    _count(sums, torch.tensor(logits), torch.tensor(labels), torch.tensor(0.0))
+    add_batch(sums, torch.tensor(logits), torch.tensor(labels), torch.tensor(0.0))
     _, wrong1, wrong5, count = sums.tolist()
     return int(wrong1), int(wrong5), int(count)
 
