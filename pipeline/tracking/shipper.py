@@ -7,7 +7,6 @@ has taken another one's place. It is asked once; a process that goes on to ship 
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import threading
 import time
@@ -19,31 +18,27 @@ from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.errors import DamagedError, hint
-from pipeline.tracking import database, journal, models
+from pipeline.tracking import database, journal
 from pipeline.tracking.location import (
-    DATA_TAG,
     KEY_TAG,
-    KIND_TAG,
-    PARENT_TAG,
     SHIPPED_TAG,
-    SPLIT_TAG,
     Location,
     client,
     experiment_id,
-    find_run,
     first_line,
+    is_deleted,
+    search,
 )
-from pipeline.tracking.replay import Replay, replay
+from pipeline.tracking.replay import replay
 from pipeline.tracking.system_metrics import PREFIX, SystemMetrics
+from pipeline.tracking.writer import write
 
 log = logging.getLogger(__name__)
 
 STATE = "shipped.json"  # {"uri", "store_id", "run_id"}: the run, for those who do not ask MLflow
-MLFLOW_PARENT_TAG = "mlflow.parentRunId"
 PERIOD_S = 3.0
 LOOK_S = 0.2  # between looks for the first metrics, or for a turn to ship
 TURN_S = 20.0  # shipping twice does no harm, not shipping does
-MOST_PARAMS, MOST_METRICS = 100, 900  # that a call may hold; with tags, of which it takes 100, at most 1,000
 # What MLflow answers where the run, or its experiment, is no longer there.
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
 
@@ -198,22 +193,24 @@ def _ship(
     if until == 0:
         return shipped
     run: Any = None
+    experiment = ""
     if shipped is None or shipped.offset > path.stat().st_size:
         begin = journal.begin_of(path)
         if begin is None:
             _require_empty(folder)
             return None
-        run = _run_of(mlflow_client, begin, location)
+        experiment = experiment_id(mlflow_client, begin["experiment"], location)
+        run = _run_of(mlflow_client, experiment, begin["tags"][KEY_TAG], location)
         shipped = Shipped(run.info.run_id, shipped_bytes(run, path)) if run else Shipped("", 0)
     events, end = journal.read(path, shipped.offset, until)
     if events:
         made = replay(events, folder)
         if made.first is not None and run is None:
             known = shipped.run_id
-            run = mlflow_client.get_run(known) if known else _create(mlflow_client, made.first, location)
+            run = mlflow_client.get_run(known) if known else _create(mlflow_client, experiment, made.first)
         shipped = Shipped(shipped.run_id or run.info.run_id, end)
         keep_run_id(folder, location, shipped.run_id)  # trials wait for their parent's run, not for its content
-        _write(mlflow_client, shipped.run_id, run, made, {SHIPPED_TAG: journal.mark(path, end)})
+        write(mlflow_client, shipped.run_id, run, made, {SHIPPED_TAG: journal.mark(path, end)})
     keep_run_id(folder, location, shipped.run_id)
     return shipped
 
@@ -232,75 +229,14 @@ def shipped_bytes(run: Any, path: Path) -> int:
     return journal.marked(path, run.data.tags.get(SHIPPED_TAG, ""))
 
 
-def _run_of(mlflow_client: Any, begin: dict[str, Any], location: Location) -> Any | None:
-    """The run of a begin event, restored if it was deleted; None where MLflow has none."""
-    experiment, key = experiment_id(mlflow_client, begin["experiment"], location), begin["tags"][KEY_TAG]
-    run = find_run(mlflow_client, experiment, key)
-    if run is not None:
-        return run
-    run = find_run(mlflow_client, experiment, key, deleted=True)
-    if run is not None:
-        mlflow_client.restore_run(run.info.run_id)
+def _run_of(mlflow_client: Any, experiment: str, key: str, location: Location) -> Any | None:
+    """The run with this key, restored if it was deleted; None where MLflow has none."""
+    runs = list(search(mlflow_client, [experiment], f"tags.`{KEY_TAG}` = '{key}'", deleted=True))
+    if runs and all(is_deleted(run.info) for run in runs):
+        mlflow_client.restore_run(runs[0].info.run_id)
         log.warning("run %s was deleted in MLflow at %s; it is restored", key, location.uri)
-    return run
+    return next((run for run in runs if not is_deleted(run.info)), next(iter(runs), None))
 
 
-def _create(mlflow_client: Any, begin: dict[str, Any], location: Location) -> Any:
-    experiment = experiment_id(mlflow_client, begin["experiment"], location)
+def _create(mlflow_client: Any, experiment: str, begin: dict[str, Any]) -> Any:
     return mlflow_client.create_run(experiment, begin["time"], begin["tags"], run_name=begin["name"])
-
-
-def _write(mlflow_client: Any, run_id: str, run: Any | None, made: Replay, mark: dict[str, str]) -> None:
-    """Writes to the run what events came to, and at last the tag that says so.
-
-    Args:
-        run: as it was, where an attempt begins; None where one goes on.
-    """
-    params = {key: value for key, value in made.params.items() if run is not None and key not in run.data.params}
-    if run is not None and made.first is not None and not (run.inputs and run.inputs.dataset_inputs):
-        _log_data(mlflow_client, run_id, made.first)
-    tags = dict(made.tags)
-    if run is not None and PARENT_TAG in tags:
-        parent = find_run(mlflow_client, run.info.experiment_id, tags[PARENT_TAG])
-        if parent is not None:
-            tags[MLFLOW_PARENT_TAG] = parent.info.run_id
-    if made.status == "RUNNING":
-        mlflow_client.update_run(run_id, status="RUNNING")
-    one_call = made.status is None and not made.artifacts and not made.model
-    _log(mlflow_client, run_id, params, made, tags | mark if one_call else tags)
-    if one_call:
-        return
-    for path, folder in made.artifacts:
-        mlflow_client.log_artifact(run_id, str(path), folder)
-    if made.model is not None:
-        models.keep(mlflow_client, run_id, models.net_model(*made.model))
-    if made.status not in (None, "RUNNING"):
-        mlflow_client.set_terminated(run_id, made.status, end_time=made.end_time)
-    _log(mlflow_client, run_id, {}, Replay(), mark)
-
-
-def _log_data(mlflow_client: Any, run_id: str, begin: dict[str, Any]) -> None:
-    """The data set of the run, as MLflow shows it: named by its content, made by the stage preprocess."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    if not (content := begin["tags"].get(DATA_TAG)):
-        return
-    name = begin["experiment"]
-    source = json.dumps({"stage": "preprocess", "path": f"data/store/{name}", "content_hash": content})
-    data = Dataset(name, content[:12], "dvc", source, profile=json.dumps({"split": begin["tags"].get(SPLIT_TAG, "")}))
-    context = InputTag("mlflow.data.context", begin["tags"].get(KIND_TAG, "train"))
-    mlflow_client.log_inputs(run_id, [DatasetInput(data, [context])])
-
-
-def _log(mlflow_client: Any, run_id: str, params: dict[str, str], made: Replay, tags: dict[str, str]) -> None:
-    """In as few calls as MLflow's limits allow; the tags come with the last one."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    entries = [Param(*item) for item in params.items()]
-    for start in range(0, len(entries), MOST_PARAMS):
-        mlflow_client.log_batch(run_id, params=entries[start : start + MOST_PARAMS])
-    points = [Metric(*point) for point in made.points]
-    while len(points) > MOST_METRICS:
-        mlflow_client.log_batch(run_id, metrics=points[:MOST_METRICS])
-        points = points[MOST_METRICS:]
-    mlflow_client.log_batch(run_id, metrics=points, tags=[RunTag(*tag) for tag in tags.items()])

@@ -29,7 +29,8 @@ from pipeline.tracking.location import (
     search,
 )
 from pipeline.tracking.replay import Replay, replay
-from pipeline.tracking.shipper import MLFLOW_PARENT_TAG, Shipped, keep_run_id, ship, shipped_bytes
+from pipeline.tracking.shipper import Shipped, keep_run_id, ship, shipped_bytes
+from pipeline.tracking.writer import MLFLOW_PARENT_TAG
 
 log = logging.getLogger(__name__)
 

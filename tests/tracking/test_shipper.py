@@ -18,7 +18,7 @@ from runs import TINY, assert_tracked_as, events, last_step, metrics, run_folder
 from pipeline.cli import USER_ERROR
 from pipeline.tracking import shipper
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.location import KEY_TAG, Location, client, find_run, locate
+from pipeline.tracking.location import KEY_TAG, Location, client, locate, search
 from pipeline.tracking.shipper import STATE, Shipper, run_id, ship
 
 STEPS = [0, 1, 2, 3, 4]
@@ -122,12 +122,12 @@ def test_a_connection_that_breaks_anywhere_leaves_nothing_out_and_nothing_twice(
 
 
 def test_two_shippers_of_one_journal_make_one_run(tmp_path, location, monkeypatch):
-    def slowly(*arguments: Any, **named: Any) -> Any:
-        run = find_run(*arguments, **named)
+    def slowly(*arguments: Any, **named: Any) -> list[Any]:
+        runs = list(search(*arguments, **named))
         time.sleep(0.3)  # long enough for both to find no run
-        return run
+        return runs
 
-    monkeypatch.setattr(shipper, "find_run", slowly)
+    monkeypatch.setattr(shipper, "search", slowly)
     journal(tmp_path / "k")
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: ship(tmp_path / "k", location), range(2)))
