@@ -24,6 +24,7 @@ def database() -> Iterator[Database]:
     try:
         with postgres_folder(PASSWORD) as folder, closing(Database(folder)) as made:
             made.on()
+            made.make_empty()
             yield made
     except NoServerError as error:
         pytest.skip(str(error))

@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 RATES = (0.1, 0.05, 0.02)
 EVERY = 100  # steps between checkpoints
 TRAINING = (
-    *("model.depth=8", "recipe.max_steps=1600", "trainer.accelerator=cpu", "trainer.threads=1"),
+    *("model.depth=8", "recipe.max_steps=1000", "trainer.accelerator=cpu", "trainer.threads=1"),
     *("trainer.log_every_steps=10", "trainer.val_every_epochs=5", f"trainer.checkpoint_every_steps={EVERY}"),
     "tracking.system_metrics_every_s=0",
     "trainer.compile=false",  # auto goes by how busy the machine is, and a compiled net differs in the last bits
@@ -30,6 +30,7 @@ SPACE = f"sweep.space={{recipe.lr:[{','.join(map(str, RATES))}]}}"
 # By default Ray waits about a minute for a node that does not answer.
 RAY = {"RAY_health_check_timeout_ms": "5000", "RAY_health_check_failure_threshold": "3"}
 PASSWORD = "mlflow"
+EMPTY = "empty"  # an MLflow database with its tables and nothing in them, which cases copy: making one takes seconds
 
 
 @dataclass
@@ -43,6 +44,23 @@ class Database:
 
     def on(self) -> None:
         self._process = self._open.enter_context(postgres_serving(self.folder, self.port))
+
+    def uri(self, name: str) -> str:
+        return f"postgresql+psycopg://mlflow:{PASSWORD}@127.0.0.1:{self.port}/{name}"
+
+    def make_empty(self) -> None:
+        self.run(f"CREATE DATABASE {EMPTY}")
+        code = "import sys; from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as S; S(*sys.argv[1:])"
+        command = [sys.executable, "-c", code, self.uri(EMPTY), str(self.folder)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def run(self, *statements: str) -> None:
+        import psycopg
+
+        address = self.uri("postgres").replace("+psycopg", "")
+        with psycopg.connect(address, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[arg-type]
 
     def kill(self) -> None:
         assert self._process
@@ -67,8 +85,7 @@ class Servers:
         return f"http://{SWITCH_ADDRESS}:{self.port}"
 
     def on(self) -> None:
-        backend = f"postgresql+psycopg://mlflow:{PASSWORD}@127.0.0.1:{self.database.port}/mlflow"
-        self._open.enter_context(mlflow_server(SWITCH_ADDRESS, self.port, backend, self.folder))
+        self._open.enter_context(mlflow_server(SWITCH_ADDRESS, self.port, self.database.uri("mlflow"), self.folder))
 
     def off(self) -> None:
         self._open.close()
@@ -155,13 +172,7 @@ class Cluster:
 
 @contextmanager
 def mlflow_servers(database: Database, folder: Path) -> Iterator[Servers]:
-    import psycopg
-
-    with psycopg.connect(
-        f"postgresql://mlflow:{PASSWORD}@127.0.0.1:{database.port}/postgres", autocommit=True
-    ) as connection:
-        connection.execute("DROP DATABASE IF EXISTS mlflow WITH (FORCE)")
-        connection.execute("CREATE DATABASE mlflow")
+    database.run("DROP DATABASE IF EXISTS mlflow WITH (FORCE)", f"CREATE DATABASE mlflow TEMPLATE {EMPTY}")
     servers = Servers(database, folder)
     servers.on()
     try:
