@@ -1,10 +1,13 @@
-"""torch.hub: `torch.hub.load(<this repository>, "load_net", path)`, or `"resnet"` for an untrained net.
+"""torch.hub: `torch.hub.load(<this repository>, "published", "cifar10-resnet20")` for a net trained here.
+
+"load_net" takes a file of weights, "resnet" makes an untrained net.
 
 Needs torch, safetensors and NumPy alone.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 dependencies = ["torch", "safetensors", "numpy"]
@@ -15,6 +18,14 @@ def load_net(path: str) -> Any:
     from pipeline.predict import load_net
 
     return load_net(path)
+
+
+def published(name: str) -> Any:
+    """The net of published weights (results/weights), as `load_net`."""
+    from pipeline.predict import load_net
+    from pipeline.run.sources import published
+
+    return load_net(published(name, Path(__file__).resolve().parent))
 
 
 def resnet(depth: int = 20, num_classes: int = 10, in_channels: int = 3, **keys: Any) -> Any:

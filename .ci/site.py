@@ -16,7 +16,14 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
-BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "deploy/*/README.md", "results/README.md", "results/*/*.png")
+BESIDE = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "deploy/*/README.md",
+    "results/README.md",
+    "results/*/*.png",
+    "results/weights/*.md",
+)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
 ITEM = re.compile(r"(- |\d+\. )")
 

@@ -21,33 +21,8 @@ from pipeline.credentials import RedactingFormatter
 from pipeline.errors import MissingError, PipelineError, printable, running
 from pipeline.parent import dvc_arguments, end_with_dvc
 from pipeline.run import Interrupted
+from pipeline.verbs import VERBS, help_for, help_for_all
 
-VERBS = {
-    "compose": "check conf/, params.yaml and overrides; write composed.yaml",
-    "fetch": "download or locate the published files and verify them -> data/raw/<name>/",
-    "preprocess": "make arrays or shards, splits and statistics -> data/store/<name>/",
-    "train": "start or resume one training -> experiments/<name>/train.json",
-    "sweep": "search sweep.space with Ray Tune -> experiments/<name>/leaderboard.json",
-    "adopt": "register weights from elsewhere (start.weights) as a run that ensembles may take",
-    "ensemble": "average the best runs in MLflow -> experiments/<name>/ensemble/",
-    "evaluate": "measure test errors of members and ensemble -> experiments/<name>/evaluate.json",
-    "report": "write figures, tables and claims -> experiments/<name>/report/index.html",
-    "summary": "print members, ensemble and the report's path",
-    "publish": "add this result to results/ and to the README's table",
-    "predict": "name the classes of images (files, folders, 'globs'), by the registered ensemble or predict.weights",
-    "export": "write a net or the ensemble as ONNX or as a program of torch.export",
-    "serve": "answer HTTP requests with the registered ensemble",
-    "keys": "explain the configuration: `pipeline keys recipe`, `pipeline keys trainer.compile`, or all of it",
-    "completion": "print the script that completes words in a shell: bash, zsh or fish",
-    "sync": "make MLflow have all that the journals hold; restore runs that were deleted there",
-}
-ACTIONS = {  # words after a verb, with the module of pipeline.stages that has the function of that name
-    "sweep": {
-        "status": ("watch", "print what the running sweep, or the last one, came to"),
-        "stop": ("watch", "ask the running sweep to end; it can be resumed"),
-        "retry": ("watch", "run the last sweep again for its failed trials"),
-    },
-}
 FILES = ("predict",)  # verbs whose words are files
 
 
@@ -58,7 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(package())
         return 0
     if options.help or options.verb is None:
-        print(_help(options.verb, options.config_dir))
+        try:
+            print(_help(options.verb, options.config_dir), flush=True)
+        except BrokenPipeError:  # its reader, head for example, has seen enough
+            _drop_output()
         return 0 if options.help else USER_ERROR
     end_with_dvc()
     handler = logging.StreamHandler(sys.stderr)
@@ -107,12 +85,13 @@ def _parser() -> argparse.ArgumentParser:
 def _words(verb: str, arguments: list[str]) -> tuple[list[str], list[str]]:
     """The words that belong to the verb, and what is left: overrides and unknown options.
 
-    Words of ACTIONS, keys and completion follow their verb at once; files stand anywhere.
+    Actions, and the words of keys and completion, follow their verb at once; files stand anywhere.
     """
     if verb in FILES:
         return [word for word in arguments if not _is_no_file(word)], [word for word in arguments if _is_no_file(word)]
     first = next((at for at, word in enumerate(arguments) if "=" in word or word[:1] in "-~"), len(arguments))
-    return (arguments[:first], arguments[first:]) if verb in (*ACTIONS, "keys", "completion") else ([], arguments)
+    takes = bool(VERBS[verb].words or VERBS[verb].actions)
+    return (arguments[:first], arguments[first:]) if takes else ([], arguments)
 
 
 def _is_no_file(word: str) -> bool:
@@ -132,12 +111,13 @@ def _function(verb: str, words: list[str]) -> Callable[..., None]:
     if not words:
         return importlib.import_module(f"pipeline.stages.{verb}").run
     action, *names = words
-    if action not in ACTIONS[verb] or len(names) > 1:
+    actions = VERBS[verb].actions
+    if action not in actions or len(names) > 1:
         raise PipelineError(
-            f"`pipeline {verb} {printable(' '.join(words))}`: after {verb} comes one of {', '.join(ACTIONS[verb])}, with the name "
-            "of a sweep if you like, or overrides such as seed=1"
+            f"`pipeline {verb} {printable(' '.join(words))}`: after {verb} comes one of {', '.join(actions)}, with a "
+            "name if you like, or overrides such as seed=1"
         )
-    module = importlib.import_module(f"pipeline.stages.{ACTIONS[verb][action][0]}")
+    module = importlib.import_module(f"pipeline.stages.{actions[action][0]}")
     return partial(getattr(module, action), name=names[0] if names else "")
 
 
@@ -158,7 +138,7 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
         from pipeline.compose import choices
 
         importlib.import_module("pipeline.stages.completion").show(
-            words, VERBS, ACTIONS, choices(root, options.config_dir)
+            words, {name: verb.actions for name, verb in VERBS.items()}, choices(root, options.config_dir)
         )
         return 0
     _require_own_code(root, options.verb, [*words, *_given(options, overrides)])
@@ -168,6 +148,10 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
 
         print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
         return 0
+    if config.trainer.debug and options.verb != "train":
+        raise PipelineError(
+            f"trainer.debug={config.trainer.debug} with `pipeline {options.verb}`; only `pipeline train` debugs (override: trainer.debug='')"
+        )
     _quiet()
     function = _function(options.verb, words)
     # composed.yaml keeps paths relative, so that it is the same in every clone.
@@ -237,34 +221,14 @@ def _quiet() -> None:
 
 
 def _help(verb: str | None, own: Path | None) -> str:
-    actions: dict[str, str] = {}
-    for name in VERBS if verb is None else [verb]:
-        actions[name] = VERBS[name]
-        actions |= {f"{name} {word}": about for word, (_, about) in ACTIONS.get(name, {}).items()}
-    lines = [
-        "usage: pipeline VERB [WORD ...] [key=value ...] [--config-dir DIR | --config FILE] [--cfg job] [--debug]",
-        "",
-        *(f"  {name:<13} {text}" for name, text in actions.items()),
-        "",
-        "  --cfg job         print the composed configuration and stop",
-        "  --config-dir DIR  add files of your own to the choices: DIR/data/*.yaml, DIR/recipe/*.yaml and so on",
-        "  --config FILE     read a composed configuration (composed.yaml) instead of conf/, params.yaml and overrides",
-        "  --debug           print tracebacks",
-        "  --version         print the version",
-        "",
-        "choices:",
-    ]
-    try:
-        from pipeline.compose import choices
+    from pipeline.compose import choices
 
-        lines += [f"  {group}={'|'.join(names)}" for group, names in choices(_root(), own).items()]
+    try:
+        found = choices(_root(), own)
     except FileNotFoundError as error:
-        lines.append(f"  ({error})")
-    lines += [
-        "",
-        "single values: model.depth=56 recipe.lr=0.05 trainer.devices=2 seed=1; all keys: pipeline keys",
-    ]
-    return "\n".join(lines)
+        print(error, file=sys.stderr)
+        found = {}
+    return help_for_all(found) if verb is None else help_for(verb, found)
 
 
 if __name__ == "__main__":

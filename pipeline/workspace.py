@@ -57,6 +57,11 @@ class Workspace:
         return self.experiment / "metrics" / f"{stage}.json"
 
     @property
+    def trace(self) -> Path:
+        """What trainer.debug=profile records."""
+        return self.experiment / "trace.json"
+
+    @property
     def leaderboard(self) -> Path:
         return self.experiment / "leaderboard.json"
 

@@ -147,7 +147,7 @@ def test_what_the_stages_leave_belongs_to_a_data_set():
 
 
 def test_each_stage_is_a_verb_of_the_command():
-    from pipeline.cli import VERBS
+    from pipeline.verbs import VERBS
 
     assert set(STAGES) <= set(VERBS)
     assert all(stage["cmd"].split()[:4] == ["python", "-m", "pipeline", name] for name, stage in STAGES.items())

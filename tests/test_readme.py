@@ -88,9 +88,9 @@ def test_its_make_targets_exist(page: str):
 @pytest.mark.parametrize("command", PIPELINE)
 def test_pipeline_commands_compose(command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    from pipeline.cli import VERBS
     from pipeline.compose import compose
     from pipeline.config import from_dict
+    from pipeline.verbs import VERBS
 
     words = shlex.split(command)
     assert words[1] in VERBS

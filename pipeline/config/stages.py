@@ -26,7 +26,7 @@ class DataConfig(Section):
     mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
     # Of a folder or archive: train/<class>/* and the like, <class>/* without splits, or recognised by its files.
     layout: Literal["auto", "splits", "classes"] = "auto"
-    labels: str = ""  # name of the CSV with the labels in that folder or archive; "" to look for one
+    labels: str = ""  # name of the table with the labels in that folder or archive; "" to look for one
     format: Literal["arrays", "shards"] = "arrays"  # arrays: small images of one size; shards: JPEGs of any size
     image_size: Pixels = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
     # Images drawn for testing where no test set is published, stratified by class (digits, folder); 0 for a fifth (folder).
@@ -143,7 +143,8 @@ class PredictConfig(Section):
 
     section: ClassVar[str] = "predict"
 
-    # "" for the registered ensemble of data.name; a file, from the current folder on; run:<key or MLflow's id of a run>.
+    # "" for the registered ensemble of data.name; a file, from the current folder on; run:<key or MLflow's id of a
+    # run>; published:<name>.
     weights: str = ""
     output: Literal["table", "csv", "json"] = "table"  # json: a line for each image
     top: Annotated[int, Range(1, 100)] = 5  # classes of an image, the most probable first
@@ -155,7 +156,8 @@ class ExportConfig(Section):
 
     section: ClassVar[str] = "export"
 
-    # "" for the ensemble of data.name in this workspace; a file, from the current folder on; run:<key or MLflow's id of a run>.
+    # "" for the ensemble of data.name in this workspace; a file, from the current folder on; run:<key or MLflow's id of a
+    # run>; published:<name>.
     weights: str = ""
     format: Literal["onnx", "pt2"] = "onnx"  # pt2: a program of torch.export
     path: str = ""  # of the file to write, from the current folder on; "" for a name of its own there

@@ -32,7 +32,7 @@ class StartConfig(Section):
 
     section: ClassVar[str] = "start"
 
-    weights: str = ""  # a file, run:<key or MLflow id>, torchvision:<name>; "" for random weights
+    weights: str = ""  # a file, run:<key or MLflow id>, published:<name>, torchvision:<name>; "" for random weights
     head: Literal["new", "kept"] = "new"  # the last layer: drawn anew, for other classes, or loaded too
     backbone_lr: NoRate = 1.0  # factor of the learning rate for all other layers; 0 freezes them
     # Key of a finished run whose last checkpoint the training goes on from, with its weights, optimiser state and step; ""
@@ -226,6 +226,9 @@ class TrainerConfig(Section):
     val_every_epochs: Positive = 1  # between validations; the last step is always validated
     log_every_steps: Positive = 50  # between points of the curves of a training
     checkpoint_every_steps: Count = 0  # between checkpoints inside an epoch; 0 for none but at its end
+    # A short training that keeps no run. fast: a few steps of everything; overfit: learns one batch by heart; profile: writes
+    # where the time of a step goes.
+    debug: Literal["", "fast", "overfit", "profile"] = ""
     # More callbacks of Lightning's, each by its _target_ and arguments. They may change the weights, so that they make
     # another run.
     callbacks: list[dict[str, Any]] = field(default_factory=list)

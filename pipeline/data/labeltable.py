@@ -1,12 +1,14 @@
-"""A CSV of labels beside images, as on Kaggle: one column names the image, one the label, perhaps one the split.
+"""A table of labels beside images, as on Kaggle: one column names the image, one the label, perhaps one the split.
 
-The image's column is the one whose values name images, whatever its title; the extension may be omitted.
+The image's column is the one whose values name images, whatever its title; the extension may be omitted. In place of the label's
+column, each class may have one, with a single 1 in a row. A table is a CSV, or JSON lines as in Hugging Face's metadata.jsonl.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +22,13 @@ from pipeline.errors import PipelineError, printable
 _LABEL = "label"  # the title that always means the label
 _LABELS = ("labels", "class", "class_name", "category", "target", "breed", "species", "diagnosis")
 _SPLITS = ("split", "subset", "set", "data set", "data_set")
+_ON, _OFF = ("1", "1.0"), ("0", "0.0")  # in the columns of classes
 _GUESSES = "submission"  # in the name of a table whose labels are an example of what to hand in
 SHOWN, TABLES_SHOWN = 20, 3  # columns and tables in an error
 
 
 class Table(NamedTuple):
-    """The rows of a CSV that name images."""
+    """The rows of a table that name images."""
 
     entry: Entry
     folder: str  # where it lies, "" at the top
@@ -81,7 +84,7 @@ def tables(listing: Listing, labels: str = "") -> list[Table]:
     """Tables at the top or in a folder there, of which one column names images; with `labels`, that one alone.
 
     Raises:
-        PipelineError: a table is no CSV; `labels` is not among them.
+        PipelineError: a table is no CSV or JSON lines; `labels` is not among them.
     """
     candidates = []
     for entry in listing.tables:
@@ -137,6 +140,9 @@ def _table(listing: Listing, entry: Entry, index: _Index) -> Iterator[Table]:
 
 def _rows(entry: Entry, path: Path) -> Iterator[list[str]]:
     """The header and the rows, all of its length."""
+    if entry.name.lower().endswith(".jsonl"):
+        yield from _json_lines(entry, path)
+        return
     try:
         text = entry.read().decode("utf-8-sig")
         first = text.partition("\n")[0]
@@ -158,11 +164,31 @@ def _rows(entry: Entry, path: Path) -> Iterator[list[str]]:
         ) from None
 
 
+def _json_lines(entry: Entry, path: Path) -> Iterator[list[str]]:
+    """The keys of the first line, then the values of each line as texts; a key that a line lacks is an empty text."""
+    titles: list[str] = []
+    for number, line in enumerate(entry.read().decode("utf-8-sig", "replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            row = error
+        if not isinstance(row, dict):
+            raise PipelineError(
+                f"line {number} of {printable(entry.name)} in {path} is no JSON object ({printable(row)}); write one a line"
+            )
+        if not titles:
+            titles = list(row)
+            yield titles
+        yield ["" if (value := row.get(title)) is None else str(value).strip() for title in titles]
+
+
 def labelled(listing: Listing, found: list[Table]) -> tuple[list[Labelled], Account]:
     """The images that tables label, and the files left out.
 
     Args:
-        found: one table; or one of each role, of which those without the training table's label column label nothing.
+        found: one table; or one of each role, of which those without the training table's label columns label nothing.
     Raises:
         PipelineError: several tables could be meant, the label's column is unclear, a row names no image or several, an
             image has no label or two.
@@ -175,11 +201,11 @@ def labelled(listing: Listing, found: list[Table]) -> tuple[list[Labelled], Acco
             f"labels (override: data.labels={one} or data.labels={other})"
         )
     first = by_role.get("train", found[0])
-    title = first.titles[_label(first)]
+    titles = [first.titles[column] for column in _label_columns(first)]
     images: dict[int, Labelled] = {}
     for table in found:
-        if title in table.titles:
-            _take(listing, table, table.titles.index(title), images)
+        if set(titles) <= set(table.titles):
+            _take(listing, table, [table.titles.index(title) for title in titles], images)
     account = listing.account([table.entry for table in found])
     for at, entry in enumerate(listing.images):
         if at not in images:
@@ -187,11 +213,15 @@ def labelled(listing: Listing, found: list[Table]) -> tuple[list[Labelled], Acco
     return [images[at] for at in sorted(images)], account
 
 
-def _take(listing: Listing, table: Table, label: int, images: dict[int, Labelled]) -> None:
-    """Adds the images of a table to `images`, by their place in the listing."""
+def _take(listing: Listing, table: Table, label: list[int], images: dict[int, Labelled]) -> None:
+    """Adds the images of a table to `images`, by their place in the listing.
+
+    Args:
+        label: the label's column, or one of each class.
+    """
     split = _split(table)
     for row in table.rows:
-        value, cls = row[table.images], row[label]
+        value, cls = row[table.images], _class(table, row, label)
         part = role(row[split]) if split is not None else table.role
         places = table.places.find(value, table.folder, part or "train")
         if len(places) != 1:
@@ -219,18 +249,34 @@ def _split(table: Table) -> int | None:
     return None
 
 
-def _label(table: Table) -> int:
-    """The column of the label.
+def _class(table: Table, row: list[str], label: list[int]) -> str:
+    """The class of a row, "" for none. See `_take`."""
+    if len(label) == 1:
+        return row[label[0]]
+    return next((table.titles[column] for column in label if row[column] in _ON), "")
+
+
+def _label_columns(table: Table) -> list[int]:
+    """The column of the label; or of each class one, with a single 1 in a row.
 
     Raises:
         PipelineError: several could be meant, or none.
     """
     others = [at for at, title in enumerate(table.titles) if title and at not in (table.images, _split(table))]
     if (column := label_column(table.titles, others)) is not None:
-        return column
+        return [column]
+    if table.rows and all({row[at] for at in others} <= {*_ON, *_OFF} for row in table.rows):
+        for row in table.rows:
+            if sum(row[at] in _ON for at in others) != 1:
+                raise PipelineError(
+                    f"{printable(row[table.images])} of {table.name}, which has a column for each class, is not of exactly one; "
+                    "each image needs one class"
+                )
+        return others
     titles = ", ".join(printable(title, 40) for title in table.titles[:SHOWN])
     raise PipelineError(
-        f"{table.name} has the columns {titles}, of which several could be the label; call the one that is meant {_LABEL}"
+        f"{table.name} has the columns {titles}, of which several could be the label; call the one that is meant {_LABEL}, or "
+        "write a column for each class with a single 1 in a row"
     )
 
 

@@ -23,7 +23,7 @@ UNREAD = (
     *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpf", ".dng"),
     *(".cr2", ".cr3", ".nef", ".arw", ".tga", ".exr", ".psd", ".ico", ".svg"),
 )
-TABLES = (".csv", ".tsv")
+TABLES = (".csv", ".tsv", ".jsonl")
 COLUMNS = (".arrow", ".parquet")
 ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet
 

@@ -20,6 +20,22 @@ LISTED = 12  # members, and classes; MLflow takes 5,000 characters
 MOST = 5000
 
 
+_USE = (
+    "",
+    "## Use",
+    "",
+    "For research on these images, and as an example. An image becomes grey or RGB and is cut and resized as the training "
+    "images were; pixels are integers from 0 to 255.",
+    "",
+    "## Limits",
+    "",
+)
+_LIMITS = (
+    "It always names one of its classes, also for an image of none of them. Errors hold for images drawn as the test images "
+    "were; for others they are not known. Whatever bias the data set has, the nets have too."
+)
+
+
 def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | None = None) -> str:
     """Markdown of at most MOST characters.
 
@@ -55,21 +71,49 @@ def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | Non
             if tested
             else ["Test images have not been opened yet; `pipeline evaluate` measures the error."]
         ),
-        "",
-        "## Use",
-        "",
-        "For research on these images, and as an example. An image becomes grey or RGB and is cut and resized as the "
-        "training images were; pixels are integers from 0 to 255.",
-        "",
-        "## Limits",
-        "",
-        "It always names one of its classes, also for an image of none of them. Errors hold for images drawn as the test "
-        "images were; for others they are not known. Probabilities are calibrated only where members have temperatures other "
-        "than 1. Whatever bias the data set has, the nets have too.",
+        *_USE,
+        f"{_LIMITS} Probabilities are calibrated only where members have temperatures other than 1.",
         "",
     ]
     text = "\n".join(lines)
     return text if len(text) <= MOST else f"{text[: MOST - 4]}...\n"
+
+
+def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[str, Any], manifest: Manifest) -> str:
+    """Markdown about the published weights `title`.
+
+    Args:
+        errors: of the net, as `judge.errors_of` gives them.
+        data: what evaluate.json says of the test images.
+    """
+    counts, recipe = manifest.counts, net.recipe
+    trained = counts["train"] - (manifest.split["num_val"] if net.split == "holdout" else 0)
+    made = f", learning rate {net.lr:g}, {recipe.schedule} schedule, batches of {recipe.batch_size}" if recipe else ""
+    lines = [
+        f"# {title}",
+        "",
+        f"{net.name} (He et al. 2015, arXiv 1512.03385), {net.params:,} parameters, trained by this project. "
+        f"`start.weights=published:{title}` starts a training from it, `predict.weights=published:{title}` predicts by it.",
+        "",
+        "## Data",
+        "",
+        f"{manifest.name}, content {manifest.content_hash[:12]}: {net.num_train or trained:,} training images, "
+        f"{len(manifest.classes)} classes: {_listed(manifest.classes)}.",
+        "",
+        "## Training",
+        "",
+        f"Run {net.key}, seed {net.seed}: {net.steps:,} steps{made}. The file's header has the "
+        "whole recipe. The weights are those of the least validation error.",
+        "",
+        "## Errors",
+        "",
+        f"Validation error: {_percent(net.val_err1)}.",
+        _test_error(errors, data),
+        *_USE,
+        f"{_LIMITS} Probabilities are not calibrated.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _nets(count: int) -> str:
@@ -94,20 +138,23 @@ def _member(net: Net) -> str:
 
 
 def _tested(tested: Mapping[str, Any]) -> list[str]:
-    average, data = tested["ensemble"], tested["data"]
-    low, high = average["ci95"]
+    worst = max(tested["per_class"], key=lambda entry: entry["test_err1"] or 0.0)
+    return [
+        _test_error(tested["ensemble"], tested["data"]),
+        f"It errs most on {worst['class']}: {_percent(worst['test_err1'])} of {worst['count']:,} images.",
+    ]
+
+
+def _test_error(errors: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    low, high = errors["ci95"]
     line = (
-        f"Test error on {data['num_test']:,} images ({data['protocol']}): {_percent(average['test_err1'])} "
+        f"Test error on {data['num_test']:,} images ({data['protocol']}): {_percent(errors['test_err1'])} "
         f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
     )
     if len(data["classes"]) > 5:
-        low, high = average["ci95_err5"]
-        line += f"; top-5 {_percent(average['test_err5'])} ({100 * low:.2f} to {100 * high:.2f} %)"
-    worst = max(tested["per_class"], key=lambda entry: entry["test_err1"] or 0.0)
-    return [
-        f"{line}.",
-        f"It errs most on {worst['class']}: {_percent(worst['test_err1'])} of {worst['count']:,} images.",
-    ]
+        low, high = errors["ci95_err5"]
+        line += f"; top-5 {_percent(errors['test_err5'])} ({100 * low:.2f} to {100 * high:.2f} %)"
+    return f"{line}."
 
 
 def _percent(value: float | None) -> str:

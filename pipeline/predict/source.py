@@ -21,6 +21,7 @@ from pipeline.predict.net import ImageClassifier, classifier, stored_in
 from pipeline.record import Net
 from pipeline.run import RUN
 from pipeline.run.inputs import Input, Resize, input_of
+from pipeline.run.sources import PUBLISHED, published
 from pipeline.run.sources import RUN as PREFIX
 from pipeline.run.weights import BEST
 from pipeline.tracking import models, registry
@@ -58,7 +59,7 @@ def predictor(config: Config, workspace: Workspace) -> Predictor:
 
 
 def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> ImageClassifier:
-    """The net of a file, or of run:<key or MLflow's id>.
+    """The net of a file, of published:<name>, or of run:<key or MLflow's id>.
 
     Args:
         key: of the configuration, whose value `weights` is.
@@ -66,6 +67,8 @@ def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> I
         MissingError: no such file or run.
         PipelineError: a run that has not finished, or weights that cannot be used.
     """
+    if weights.startswith(PUBLISHED):
+        return net_of_file(published(weights.removeprefix(PUBLISHED), workspace.root), config, workspace)
     if not weights.startswith(PREFIX):
         return net_of_file(Path(weights).expanduser(), config, workspace)
     run = weights.removeprefix(PREFIX)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -58,6 +58,7 @@ def fit(
     launched: Launched | None = None,
     owner: str = "",
     track: bool = True,
+    watch: Sequence[pl.Callback] = (),
 ) -> Net:
     """Trains to recipe.max_steps, or as long as recipe.stop_patience lets it, from the run's last checkpoint if there is one; returns a finished run as it is.
 
@@ -73,6 +74,7 @@ def fit(
         owner: whoever starts attempts at runs, a sweep for example; see `claim.claimed`. With one, an attempt of another
             owner is waited for; without, it is refused while it lives.
         track: whether the journal is shipped to MLflow.
+        watch: callbacks beside those of trainer.callbacks, which leave the weights alone.
     Returns:
         The net's record; `complete` is false if `report` stopped the training.
     Raises:
@@ -89,12 +91,17 @@ def fit(
             torch.set_num_threads(config.trainer.threads)
         run = beginning.run
         with float32_products(run.precision), blamed(config):
-            net = _trained(store, beginning, report, asked, ranks)
+            net = _trained(store, beginning, report, asked, ranks, watch)
     return run.tracked(net)  # the shipper has ended, so MLflow's id is there
 
 
 def _trained(
-    store: Path, beginning: Beginning, report: Report | None, asked: Callable[[], bool], ranks: Launched
+    store: Path,
+    beginning: Beginning,
+    report: Report | None,
+    asked: Callable[[], bool],
+    ranks: Launched,
+    watch: Sequence[pl.Callback],
 ) -> Net:
     run, attempt, config = beginning.run, beginning.attempt, beginning.run.config
     data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
@@ -102,7 +109,7 @@ def _trained(
     input = input_of(open_store(store), run.net)
     recorder = Recorder(attempt, run.net, Growth(model), input, report)
     # The recorder saves after the configuration's own callbacks have done their work.
-    callbacks = [*callbacks_of(config), recorder, GracefulStop(recorder.save_last, asked)]
+    callbacks = [*callbacks_of(config), *watch, recorder, GracefulStop(recorder.save_last, asked)]
     trainer = _trainer(attempt, callbacks, ranks)
     attempt.step = attempt.first_step = beginning.step
     classifier = _classifier(beginning, model)

@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 
 from pipeline.atomic import sha256
-from pipeline.learn.training.classifier import Classifier, Counts
+from pipeline.learn.training.classifier import Classifier
+from pipeline.learn.training.counts import Counts
 from pipeline.progress import Progress
 from pipeline.record import Net
 from pipeline.run import LAST

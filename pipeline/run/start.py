@@ -18,7 +18,7 @@ from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.learn.models.mapping import mapped
 from pipeline.record import Net
 from pipeline.run.foreign import header_of, read_weights
-from pipeline.run.sources import RUN, TORCHVISION
+from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION
 from pipeline.run.weights import BEST, HEADER, fingerprint, recorded
 from pipeline.tracking.location import Location, require_answer
 
@@ -186,4 +186,4 @@ def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> P
 
 
 def _allowed() -> str:
-    return f"give a file, {RUN}<key or MLflow's id of a run>, or {TORCHVISION}<name>"
+    return f"give a file, {RUN}<key or MLflow's id of a run>, {PUBLISHED}<name>, or {TORCHVISION}<name>"

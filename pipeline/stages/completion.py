@@ -33,14 +33,13 @@ SCRIPTS = {
 
 def show(
     shells: Sequence[str],
-    verbs: Iterable[str],
-    actions: Mapping[str, Iterable[str]],
+    verbs: Mapping[str, Iterable[str]],
     choices: Mapping[str, Sequence[str]],
 ) -> None:
     """Prints the script for one shell.
 
     Args:
-        actions: words that may follow a verb.
+        verbs: words that may follow each verb.
         choices: files of conf/ by group.
     Raises:
         PipelineError: no shell, or one that has no script.
@@ -51,7 +50,7 @@ def show(
             f'`pipeline completion` takes one of {", ".join(SCRIPTS)}, not {given}; write `eval "$(pipeline completion bash)"` '
             "into ~/.bashrc"
         )
-    words = [*OPTIONS, *(word for follow in actions.values() for word in follow)]
+    words = [*OPTIONS, *(word for follow in verbs.values() for word in follow)]
     words += [f"{group}={name}" for group, names in choices.items() for name in names]
     for key in (key for part in parts() for key in part.keys if part.name):
         words += [f"{key.name}={value}" for value in key.choices] or [f"{key.name}="]

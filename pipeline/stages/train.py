@@ -9,6 +9,7 @@ from pipeline.config import Config
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
 from pipeline.run import Interrupted
+from pipeline.run.debug import debug
 from pipeline.run.fit import fit
 from pipeline.run.launch import rank, reports
 from pipeline.run.meeting import RefusedByRankZero, SilentRanks
@@ -22,7 +23,10 @@ SCALARS = ("val_err1", "steps", "seconds")  # what `dvc exp show` compares; trai
 
 def run(config: Config, workspace: Workspace) -> None:
     try:
-        net = _train(config, workspace)
+        if config.trainer.debug:
+            debug(_anchored(config, workspace), workspace.store(config.data.name), workspace.trace)
+            return
+        net = _train(_anchored(config, workspace), workspace)
     except (Interrupted, DivergedError, RefusedByRankZero) as error:
         # All ranks raise these together. The others end without an error, or launchers would kill rank zero before it
         # has informed MLflow and the user.
@@ -38,9 +42,11 @@ def run(config: Config, workspace: Workspace) -> None:
         print(f"{run_name(config)}: {net.steps:,} steps, validation error {shown}, run {net.key}")
 
 
+def _anchored(config: Config, workspace: Workspace) -> Config:
+    return replace(config, start=replace(config.start, weights=anchored(config.start.weights, workspace.root)))
+
+
 def _train(config: Config, workspace: Workspace) -> Net:
-    start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
-    config = replace(config, start=start)
     store, tags = workspace.store(config.data.name), source(workspace.root)
     if config.trainer.launcher != "ray":
         return fit(config, store, tags=tags)

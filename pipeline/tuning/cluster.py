@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, printable
 from pipeline.run.signals import on_termination
 from pipeline.tracking.location import Location
 from pipeline.tuning.head import watch_head
@@ -29,7 +29,8 @@ def join(config: Config, **options: Any) -> bool:
     Args:
         options: for ray.init.
     Raises:
-        PipelineError: no cluster answers at the address, it refuses this machine's token, or it has no dashboard to show.
+        PipelineError: no cluster answers at the address, it refuses this machine's token, or it has no dashboard to show; or Ray
+            does not start here in time.
     """
     address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
     if address and "RAY_AUTH_MODE" not in os.environ and _has_token():
@@ -60,6 +61,13 @@ def join(config: Config, **options: Any) -> bool:
         raise PipelineError(
             f"cannot join the Ray cluster at {address} ({error}); check cluster.address, that `ray start --head` runs there, "
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
+        ) from error
+    except Exception as error:  # Ray has no class for this
+        if "timed out" not in str(error).lower():
+            raise
+        raise PipelineError(
+            f"Ray did not start on this machine in time ({printable(error)}); end programs that keep it busy and run the same command "
+            "again"
         ) from error
     if config.cluster.dashboard:
         print(_dashboard(made.dashboard_url))

@@ -190,5 +190,5 @@ def _print_changes(sweep: Sweep) -> None:
         old, new = dict(leaves(earlier)), dict(leaves(sweep.facts))
         keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         changes = "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys)
-        print(f"a new {sweep.role}; changed since the last: {changes}")
+        print(f"a new {sweep.role}; changed since the last: {changes or 'nothing, but that one has no trials'}")
     write_json(latest, sweep.facts)

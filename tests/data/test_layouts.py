@@ -31,6 +31,10 @@ def table(*rows: str, by: str = ",") -> bytes:
     return written.getvalue().encode()
 
 
+def lines(*rows: dict) -> bytes:
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
 def parquet(labels: list, names: list[str] | None = None, titles: tuple[str, ...] = ("image", "label")) -> bytes:
     written = pa.BufferOutputStream()
     pq.write_table(_rows(labels, names, titles), written)
@@ -226,6 +230,23 @@ READ = {
         {},
         (CATS_AND_DOGS, ["cat/train/1.png", "dog/train/2.png"], [], ["dog/test/1.png"]),
     ),
+    "metadata.jsonl in each split's folder": (
+        {
+            **files("train/1.png", "train/2.png", "test/1.png"),
+            "train/metadata.jsonl": lines({"file_name": "1.png", "label": 0}, {"file_name": "2.png", "label": 1}),
+            "test/metadata.jsonl": lines({"file_name": "1.png", "label": 1, "note": "no class"}),
+        },
+        {},
+        (["0", "1"], ["0/train/1.png", "1/train/2.png"], [], ["1/test/1.png"]),
+    ),
+    "a column for each class": (
+        {
+            **files("images/1.png", "images/2.png", "images/3.png"),
+            "train.csv": table("image_id split cat dog", "1 train 1 0", "2 train 0.0 1.0", "3 test 1 0"),
+        },
+        {},
+        (CATS_AND_DOGS, ["cat/images/1.png", "dog/images/2.png"], [], ["cat/images/3.png"]),
+    ),
     "one of two tables": (
         {
             **files("images/1.png", "images/2.png", "images/3.png"),
@@ -366,6 +387,16 @@ REFUSED = {
         IMAGES | {"a.csv": table("id label", "1 cat", "2")},
         {},
         r"line 3 of a\.csv .* has 1 values",
+    ),
+    "an image of two classes": (
+        IMAGES | {"a.csv": table("id cat dog", "1 1 0", "2 1 1")},
+        {},
+        r"2 of a\.csv, which has a column for each class, is not of exactly one; each image needs one class",
+    ),
+    "no JSON lines": (
+        IMAGES | {"a.jsonl": b'{"file_name": "1.png", "label": "cat"}\n[2, "dog"]\n'},
+        {},
+        r"line 2 of a\.jsonl in .* is no JSON object",
     ),
     "no CSV": (IMAGES | {"a.csv": b"id,label\n\xff,1"}, {}, r"a\.csv in .* is no CSV in UTF-8"),
     "labels that are no table": (

@@ -22,9 +22,9 @@ ENTRYPOINT = yaml.safe_load((DEPLOY / "kuberay" / "sweep" / "rayjob.yaml").read_
 @pytest.mark.parametrize("command", [*COMMANDS, ENTRYPOINT], ids=str)
 def test_its_commands_compose(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    from pipeline.cli import VERBS
     from pipeline.compose import compose
     from pipeline.config import from_dict
+    from pipeline.verbs import VERBS
 
     verb, *overrides = command.split()
     assert verb in VERBS

@@ -45,4 +45,4 @@ def test_a_shell_completes(
 
 def test_another_shell_is_refused() -> None:
     with pytest.raises(PipelineError, match="takes one of bash, zsh, fish, not tcsh"):
-        show(["tcsh"], [], {}, {})
+        show(["tcsh"], {}, {})

@@ -1,0 +1,72 @@
+"""trainer.debug: what each short training shows, and that it keeps no run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+
+NET = ("data=digits", "model.depth=8", "trainer.accelerator=cpu", "trainer.compile=false")
+
+
+@pytest.fixture
+def root(workspace, monkeypatch) -> Path:
+    monkeypatch.chdir(made := workspace())
+    return made
+
+
+def kept(root: Path) -> list[Path]:
+    """Runs, results and metrics that lie in the clone."""
+    return [path for folder in ("runs", "experiments") for path in (root / folder).rglob("*") if path.is_file()]
+
+
+def test_fast_goes_through_all_of_a_training_and_keeps_no_run(root, capsys):
+    assert main(["train", *NET, "trainer.debug=fast", "trainer.val_every_epochs=3"]) == 0
+    assert "10 steps went through, validation error " in capsys.readouterr().out
+    assert kept(root) == []
+
+
+def test_a_schedule_of_many_steps_is_no_obstacle(root):
+    for schedule in (
+        ["recipe.schedule=one_cycle", "recipe.milestones=[]", "recipe.warmup_fraction=0.2"],
+        ["recipe.schedule=plateau", "recipe.milestones=[]", "recipe.plateau_patience=2", "trainer.val_every_epochs=1"],
+        ["recipe.stop_patience=1"],
+    ):
+        assert main(["train", *NET, "trainer.debug=fast", *schedule]) == 0
+
+
+def test_a_net_that_learns_knows_a_batch_by_heart(root, capsys):
+    assert main(["train", *NET, "trainer.debug=overfit", "recipe.batch_size=32", "recipe.augment.erasing=0.5"]) == 0
+    printed = capsys.readouterr().out
+    assert "knows 32 images by heart after " in printed
+    assert kept(root) == []
+
+
+def test_a_net_that_cannot_learn_is_a_sentence_and_an_error(root, capsys):
+    assert main(["train", *NET, "trainer.debug=overfit", "recipe.batch_size=32", "recipe.lr=1e-9"]) == 2
+    assert "after 400 steps on the same 32 images it still errs on " in capsys.readouterr().err
+    assert kept(root) == []
+
+
+def test_profile_writes_a_trace_of_operations_and_a_table(root, capsys):
+    assert main(["train", *NET, "trainer.debug=profile"]) == 0
+    trace = root / "experiments" / "digits" / "trace.json"
+    assert kept(root) == [trace]
+    printed = capsys.readouterr().out
+    assert f"20 steps; {trace} opens in" in printed and "convolution" in printed
+    assert any("conv" in event.get("name", "") for event in json.loads(trace.read_text())["traceEvents"])
+
+
+@pytest.mark.parametrize("verb", ["sweep", "compose", "evaluate"])
+def test_other_verbs_refuse_it(verb, root, capsys):
+    assert main([verb, "trainer.debug=fast"]) == 2
+    assert "only `pipeline train` debugs (override: trainer.debug='')" in capsys.readouterr().err
+    assert main([verb, "trainer.debug=''", "--cfg", "job"]) == 0  # the remedy composes
+
+
+def test_ray_is_left_out(root, capsys):
+    assert main(["train", *NET, "trainer.debug=fast", "trainer.launcher=ray"]) == 2
+    assert "(override: trainer.launcher=lightning)" in capsys.readouterr().err
