@@ -141,13 +141,16 @@ def simulated(
     from ray import tune
 
     from pipeline.config import from_dict
-    from pipeline.run.attempt import attempt_on
-    from pipeline.run.claim import claimed
-    from pipeline.run.run import identify
-    from pipeline.run.weights import BEST
     from pipeline.tracking.location import PARENT_TAG
     from pipeline.tuning.space import chosen
+    from pipeline.tuning.starting import turn
     from pipeline.tuning.trial import trial_config
+
+    with turn():
+        from pipeline.run.attempt import attempt_on
+        from pipeline.run.claim import claimed
+        from pipeline.run.run import identify
+        from pipeline.run.weights import BEST
 
     begun, changed = time.monotonic(), trial_config(from_dict(config), chosen(point))
     run = identify(changed, Path(store), precision="fp32")

@@ -80,12 +80,15 @@ def run_trial(
     """
     from ray import tune
 
-    from pipeline.learn.training.divergence import DivergedError
-    from pipeline.record import Net
-    from pipeline.run import Interrupted
-    from pipeline.run.fit import Stopped, fit
-    from pipeline.run.recorder import Validated
-    from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
+    from pipeline.tuning.starting import turn
+
+    with turn():
+        from pipeline.learn.training.divergence import DivergedError
+        from pipeline.record import Net
+        from pipeline.run import Interrupted
+        from pipeline.run.fit import Stopped, fit
+        from pipeline.run.recorder import Validated
+        from pipeline.tuning.ranks import epoch_steps, fit_on_ray, reported
 
     given = from_dict(config)
     changed = trial_config(given, chosen(point))
