@@ -86,9 +86,9 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
         errors: of the net, as `judge.errors_of` gives them.
         data: what evaluate.json says of the test images.
     """
-    counts, recipe = manifest.counts, net.recipe
+    counts = manifest.counts
     trained = counts["train"] - (manifest.split["num_val"] if net.split == "holdout" else 0)
-    made = f", learning rate {net.lr:g}, {recipe.schedule} schedule, batches of {recipe.batch_size}" if recipe else ""
+    rate = "" if net.lr is None else f", learning rate {net.lr:g}"
     lines = [
         f"# {title}",
         "",
@@ -102,7 +102,7 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
         "",
         "## Training",
         "",
-        f"Run {net.key}, seed {net.seed}: {net.steps:,} steps{made}. The file's header has the "
+        f"Run {net.key}, seed {net.seed}: {net.steps:,} steps{rate}. The file's header has the "
         "whole recipe. The weights are those of the least validation error.",
         "",
         "## Errors",

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch.profiler import ProfilerActivity, profile
 
 from pipeline.atomic import replacing
-from pipeline.config import Config
+from pipeline.config import Config, SweepConfig
 from pipeline.data.store import Manifest, open_store
 from pipeline.errors import PipelineError
 from pipeline.learn.training.classifier import Classifier
@@ -46,10 +46,11 @@ def debug(config: Config, store: Path, trace: Path) -> None:
         )
     with TemporaryDirectory(prefix="pipeline-debug-") as runs:
         trainer = replace(config.trainer, debug="", log_every_steps=HEART_CHECK, checkpoint_every_steps=0)
-        changes: dict[str, Any] = {"trainer": trainer, "paths": replace(config.paths, runs=runs)}
-        if config.sweep.searcher == "pbt":  # whose rules hold for all steps of a member
-            changes["sweep"] = replace(config.sweep, searcher="grid")
-        _MODES[mode](replace(config, **changes), store, trace)
+        # No sweep's rules for numbers of steps hold here.
+        alone = replace(
+            config, trainer=trainer, paths=replace(config.paths, runs=runs), sweep=SweepConfig(space={"seed": [0]})
+        )
+        _MODES[mode](alone, store, trace)
 
 
 def _fast(config: Config, store: Path, trace: Path) -> None:
@@ -68,7 +69,14 @@ def _overfit(config: Config, store: Path, trace: Path) -> None:
     manifest = open_store(store).manifest
     wanted = max(config.recipe.batch_size, len(manifest.classes))
     few = _few(manifest, "full", wanted)
-    still: dict[str, Any] = {"flip": False, "pca_std": 0.0, "trivial_augment": False, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+    still: dict[str, Any] = {
+        "flip": False,
+        "pca_std": 0.0,
+        "trivial_augment": False,
+        "erasing": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+    }
     augment = config.recipe.augment
     if augment.kind == "pad_crop":
         still["padding"] = 0

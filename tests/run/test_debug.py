@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
+from pipeline.run import debug
 
 NET = ("data=digits", "model.depth=8", "trainer.accelerator=cpu", "trainer.compile=false")
 
@@ -45,9 +46,10 @@ def test_a_net_that_learns_knows_a_batch_by_heart(root, capsys):
     assert kept(root) == []
 
 
-def test_a_net_that_cannot_learn_is_a_sentence_and_an_error(root, capsys):
+def test_a_net_that_cannot_learn_is_a_sentence_and_an_error(root, capsys, monkeypatch):
+    monkeypatch.setattr(debug, "HEART_STEPS", 40)
     assert main(["train", *NET, "trainer.debug=overfit", "recipe.batch_size=32", "recipe.lr=1e-9"]) == 2
-    assert "after 400 steps on the same 32 images it still errs on " in capsys.readouterr().err
+    assert "after 40 steps on the same 32 images it still errs on " in capsys.readouterr().err
     assert kept(root) == []
 
 
