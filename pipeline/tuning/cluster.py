@@ -70,21 +70,22 @@ def join(config: Config, **options: Any) -> bool:
             "again"
         ) from error
     if config.cluster.dashboard:
-        print(_dashboard(made.dashboard_url))
+        print(_dashboard(made.dashboard_url, ray.get_runtime_context().gcs_address))
     watch_head(ray.get_runtime_context().gcs_address)
     on_termination(lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return True
 
 
-def _dashboard(url: str | None) -> str:
-    """The line about Ray's pages; raises PipelineError where Ray lacks the packages for them."""
+def _dashboard(url: str | None, head: str) -> str:
+    """The lines about Ray's pages and its own command; raises PipelineError where Ray lacks the packages for them."""
     if not url:
         raise PipelineError(
             'cluster.dashboard=true, and Ray has no pages to show; install them (pip install "ray[default]"), or do without '
             "(override: cluster.dashboard=false)"
         )
-    token = " (its token: ray get-auth-token)" if os.environ.get("RAY_AUTH_MODE") == "token" else ""
-    return f"Ray's dashboard: http://{url}{token}"
+    secret = os.environ.get("RAY_AUTH_MODE") == "token"
+    token, mode = (" (its token: ray get-auth-token)", "RAY_AUTH_MODE=token ") if secret else ("", "")
+    return f"Ray's dashboard: http://{url}{token}\nRay's own account: {mode}ray status --address {head}"
 
 
 def _private_folder() -> Path:

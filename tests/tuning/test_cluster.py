@@ -10,7 +10,7 @@ from processes import Command
 from runs import Workspaces, composed
 
 from pipeline.config import Config
-from pipeline.tuning.cluster import check_precision, on_gpus, side_by_side
+from pipeline.tuning.cluster import _dashboard, check_precision, on_gpus, side_by_side
 from pipeline.tuning.sweep import Sweep
 from pipeline.tuning.trial import trial_resources
 
@@ -108,3 +108,12 @@ def test_a_place_with_too_long_a_name_for_sockets_is_a_sentence_before_ray_start
         f"{place}/ray-{os.getuid()}, where Ray keeps its sockets" in command.output
         and "RAY_TMPDIR=/tmp" in command.output
     )
+
+
+def test_rays_pages_and_account_are_printed_with_what_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    pages, account = _dashboard("127.0.0.1:8265", "10.0.0.1:6379").splitlines()
+    assert pages == "Ray's dashboard: http://127.0.0.1:8265 (its token: ray get-auth-token)"
+    assert account.endswith("RAY_AUTH_MODE=token ray status --address 10.0.0.1:6379")
+    with pytest.raises(ValueError, match=r"override: cluster\.dashboard=false"):
+        _dashboard(None, "10.0.0.1:6379")
