@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 PORT ?= 5000# of `make ui`
+TORCH ?=# PyTorch's build of another backend than CUDA's: cpu, or what else `uv pip install --torch-backend` takes
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
+UV := $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 # `dvc config --local`, which fails where a path of this checkout is not ASCII (DVC 3.67).
 DVC_LOCAL := $(VENV)/bin/python -c 'import sys, configobj; \
 	file = configobj.ConfigObj(".dvc/config.local", encoding="utf-8"); \
@@ -68,12 +70,19 @@ gpu-check: $(INSTALLED)
 	pytest -m gpu tests/gpu
 	python -m benchmarks gpu
 
+# By the locked versions and hashes. PyTorch keeps its other builds apart, where uv finds them; the lock has no hashes of those.
 $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.txt
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+ifeq ($(TORCH),)
+	$(UV) --compile-bytecode --require-hashes -r requirements.txt
+else
+	awk '/^[a-z]/ { drop = /^(torch|torchvision|triton|cuda-[a-z-]+|nvidia-[a-z0-9-]+)==/ } !drop' requirements.txt > $(VENV)/requirements.txt
+	$(UV) --compile-bytecode --require-hashes --no-deps -r $(VENV)/requirements.txt
+	$(UV) --compile-bytecode --torch-backend=$(TORCH) $$(grep --only-matching --extended-regexp '^(torch|torchvision)==[0-9.]+' requirements.txt)
+endif
+	$(UV) --no-deps --no-build-isolation -e .
 	mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/tmp/site
 	$(DVC_LOCAL) core site_cache_dir "$$(pwd)/.dvc/tmp/site" # by default /var/tmp/dvc, open to all
 	touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -95,3 +96,33 @@ def test_results_are_released_from_a_commit_and_to_a_remote_alone(checkout: Path
     (checkout / "dvc.lock").write_text("")  # which is to be made
     (checkout / "params.yaml").write_text("data: cifar10\n")
     assert refusal().startswith("tracked files differ from the last commit; commit or restore them")
+
+
+def test_another_build_of_torch_leaves_out_what_cudas_alone_needs(checkout: Path):
+    (checkout / ".venv" / ".installed").unlink()
+    lines = subprocess.check_output(
+        ["make", "-n", "TORCH=cpu", ".venv/.installed"], cwd=checkout, text=True
+    ).splitlines()
+    (chosen,) = (line for line in lines if line.startswith("awk "))
+    subprocess.run(["sh", "-ec", chosen], cwd=checkout, check=True)
+    needed_by, kept = (_needed_by(checkout / name) for name in ("requirements.txt", ".venv/requirements.txt"))
+    left_out = needed_by.keys() - kept.keys()
+    assert {"torch", "torchvision"} < left_out and kept == {name: needed_by[name] for name in kept}
+    assert all(needed_by[name] <= left_out for name in left_out - {"torch", "torchvision"})
+    assert not [name for name in kept if name.startswith(("nvidia", "cuda", "triton"))]
+    (torch,) = (line for line in lines if "--torch-backend=cpu" in line)
+    command = f"echo {torch.partition('--torch-backend=cpu ')[2]}"
+    named = subprocess.check_output(["sh", "-ec", command], cwd=checkout, text=True).split()
+    locked = re.findall(r"^(?:torch|torchvision)==\S+", (checkout / "requirements.txt").read_text(), re.M)
+    assert named == locked and len(named) == 2
+
+
+def _needed_by(lock: Path) -> dict[str, set[str]]:
+    """Package -> the packages that need it, by the lock's comments."""
+    found: dict[str, set[str]] = {}
+    for line in lock.read_text().splitlines():
+        if name := re.match(r"[a-z0-9][\w.-]*(?===)", line):
+            needing = found[name[0]] = set()
+        elif (other := re.match(r"    #(?: via)? +([\w.-]+)$", line)) and other[1] != "via":
+            needing.add(other[1])
+    return found

@@ -58,7 +58,7 @@ def _fast(config: Config, store: Path, trace: Path) -> None:
     few = _few(manifest, config.data.split, BATCHES * batch)
     images = few or _available(manifest, config.data.split)
     steps = 2 * max(1, images // batch)
-    recipe = replace(config.recipe, **_constant(steps), stop_patience=0)
+    recipe = replace(config.recipe, **_constant(steps))
     trainer = replace(config.trainer, val_every_epochs=1)
     net = fit(_with(config, recipe, config.data.split, few, trainer=trainer), store, track=False)
     shown = "" if net.val_err1 is None else f", validation error {100 * net.val_err1:.1f} %"
@@ -85,7 +85,6 @@ def _overfit(config: Config, store: Path, trace: Path) -> None:
     recipe = replace(
         config.recipe,
         **_constant(HEART_STEPS),
-        stop_patience=0,
         small_side=0,
         small_fraction=0.0,
         ema=0.0,
@@ -105,7 +104,7 @@ def _overfit(config: Config, store: Path, trace: Path) -> None:
 
 
 def _profile(config: Config, store: Path, trace: Path) -> None:
-    recipe = replace(config.recipe, **_constant(WARM_STEPS + PROFILED_STEPS), stop_patience=0)
+    recipe = replace(config.recipe, **_constant(WARM_STEPS + PROFILED_STEPS))
     watch = _Profile(trace)
     fit(_with(config, recipe, "full", config.data.num_train), store, track=False, watch=[watch])
     _print(
@@ -117,7 +116,7 @@ _MODES: dict[str, Callable[[Config, Path, Path], None]] = {"fast": _fast, "overf
 
 
 def _constant(steps: int) -> dict[str, Any]:
-    """Keys of a recipe of `steps` steps at the rate recipe.lr."""
+    """Keys of a recipe of `steps` steps at the rate recipe.lr, none of which ends it early."""
     return {
         "max_steps": steps,
         "schedule": "multistep",
@@ -126,6 +125,7 @@ def _constant(steps: int) -> dict[str, Any]:
         "warmup_fraction": 0.0,
         "plateau_patience": 0,
         "plateau_margin": 0.0,
+        "stop_patience": 0,
     }
 
 
