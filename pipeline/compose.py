@@ -24,7 +24,7 @@ SHORT = {"model": "family", "ensemble": "selection", "evaluation": "views"}  # m
 CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "evaluation", "cluster", "tracking")
 AUTO = "auto"  # in params.yaml: conf/ decides
 NAME = "name"  # in params.yaml: the key of a section that names the file of conf/
-OWN = "folder"  # conf/data/folder.yaml serves any data set, which takes its name from data.path
+OWN = ("folder", "boxes")  # files of conf/data/ that serve any data set, which takes its name from data.path
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
 _KEY = re.compile(rf"(?<=[\[,\s])({KEY.pattern})(?=[\],\s])")  # not in quotes
 _GRAMMAR = re.compile(r"""["'\\]|\$\{""")  # quotes, escapes and interpolations
@@ -274,4 +274,4 @@ def _unmarked(value: Any, literals: list[Any]) -> Any:
 
 def _data_name(choice: str, data: dict[str, Any]) -> str:
     path = str(data.get("path") or "")
-    return _ARCHIVE.sub("", Path(path).name) if choice == OWN and path else choice
+    return _ARCHIVE.sub("", Path(path).name) if choice in OWN and path else choice

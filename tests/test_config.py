@@ -18,14 +18,14 @@ DATA = choices(ROOT)["data"]
 
 
 def values(*overrides: str) -> dict:
-    path = ["data.path=/images"] if {"data=folder", "data=imagenet"} & set(overrides) else []
+    path = ["data.path=/images"] if {"data=folder", "data=boxes", "data=imagenet"} & set(overrides) else []
     return compose(ROOT, [*overrides, *path])
 
 
 @pytest.mark.parametrize("data", DATA)
 def test_every_data_set_composes_with_what_suits_it(data):
     config = from_dict(values(f"data={data}"))
-    assert config.data.name == ("images" if data == "folder" else data)
+    assert config.data.name == ("images" if data in ("folder", "boxes") else data)
     assert config.recipe.augment.crop <= config.data.image_size or config.data.format == "shards"
 
 
@@ -72,7 +72,7 @@ PBT = (
     ("overrides", "sentence"),
     [
         (["model.depht=20"], "model.depht is no key of the configuration"),
-        (["data=cifar11"], "data=cifar11: there is no conf/data/cifar11.yaml; choose one of cifar10, cifar100, digits"),
+        (["data=cifar11"], "data=cifar11: there is no conf/data/cifar11.yaml; choose one of boxes, cifar10, cifar100, coco"),
         (["model.depth=21"], "model.depth=21 is not 6n+2"),
         (["data=imagenette", "model=vgg", "evaluation=multi_scale"], "which has no fully convolutional form"),
         (["data=imagenette", "model.depth=20"], "which is not in Table 1; ImageNet nets are 18"),
@@ -132,11 +132,11 @@ PBT = (
         (["data=digits", "data.image_size=16"], "(override: data.format=arrays data.image_size=8)"),
         (
             ["data.num_test=0"],
-            "data.num_test=0 with data.source=digits; digits, which are published without a test set",
+            "data.num_test=0 with data.source=digits; digits and digit_scenes, which are published without a test set",
         ),
         (
             ["data=cifar10", "data.num_test=9"],
-            "data.num_test=9 with data.source=cifar10; digits, which are published with",
+            "data.num_test=9 with data.source=cifar10; digits and digit_scenes, which are published with",
         ),
         (
             ["data=imagenet", "data.path=/x", "data.layout=classes"],

@@ -10,6 +10,7 @@ from pipeline.config.model import CIFAR_DEPTHS, IMAGENET_DEPTHS, LARGE_STEM, NO_
 from pipeline.config.root import Config, defaults, filled, from_dict, leaves, with_overrides
 from pipeline.config.space import kind_of
 from pipeline.config.stages import (
+    ANNOTATED,
     SIDES,
     DataConfig,
     EnsembleConfig,
@@ -24,6 +25,7 @@ from pipeline.config.sweep import BudgetConfig, ClusterConfig, SearchConfig, Swe
 from pipeline.config.training import AugmentConfig, RecipeConfig, StartConfig, TrainerConfig
 
 __all__ = [
+    "ANNOTATED",
     "CIFAR_DEPTHS",
     "IMAGENET_DEPTHS",
     "LARGE_STEM",

@@ -10,7 +10,8 @@ from pipeline.config.limits import LimitsConfig
 from pipeline.config.section import Count, Pixels, Positive, Range, Section, Seed, Threads, require, require_targets
 
 LONGEST_NAME = 80  # of a data set; file systems take 255 bytes, and files add their own endings
-SIDES = {"digits": 8, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
+ANNOTATED = ("boxes", "coco", "voc")  # sources whose objects have boxes, in files beside the images
+SIDES = {"digits": 8, "digit_scenes": 128, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,20 +21,23 @@ class DataConfig(Section):
     section: ClassVar[str] = "data"
 
     name: str  # of the data set, its folders and its models in MLflow
-    # What is read: a data set by its name, or the class folders of data.path.
-    source: Literal["digits", "cifar10", "cifar100", "folder", "imagenet"] = "folder"
-    path: str = ""  # folder or archive that the user supplies (folder, imagenet); "" otherwise
+    # What is read: a data set by its name, the class folders of data.path, or its images with boxes in COCO's format.
+    source: Literal["digits", "digit_scenes", "cifar10", "cifar100", "folder", "imagenet", "boxes", "coco", "voc"] = (
+        "folder"
+    )
+    path: str = ""  # folder or archive that the user supplies (folder, imagenet, boxes, coco, voc); "" otherwise
     mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
     # Of a folder or archive: train/<class>/* and the like, <class>/* without splits, or recognised by its files.
     layout: Literal["auto", "splits", "classes"] = "auto"
     labels: str = ""  # name of the table with the labels in that folder or archive; "" to look for one
     format: Literal["arrays", "shards"] = "arrays"  # arrays: small images of one size; shards: JPEGs of any size
     image_size: Pixels = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
-    # Images drawn for testing where no test set is published, stratified by class (digits, folder); 0 for a fifth (folder).
+    # Images drawn for testing where no test set is published, stratified by class (digits, folder), at random (boxes), or made
+    # (digit_scenes); 0 for a fifth (folder, boxes).
     num_test: Count = 0
     num_val: Positive = 500  # images carved from train for validation, by class, where no validation split is published
     num_train: Count = 0  # images of the split that are trained on, stratified by class; 0 for all
-    split_seed: Seed = 0  # draws the validation images
+    split_seed: Seed = 0  # draws the validation images, and makes the scenes of digit_scenes
     split: Literal["holdout", "full"] = "holdout"  # full: train on every image but the test set's, select nothing
     skip_corrupt: bool = False  # leave out images that cannot be decoded; false: refuse the data set and name them
     workers: Threads = 0  # parallel decoders; 0 means one per CPU core
@@ -44,18 +48,20 @@ class DataConfig(Section):
             len(self.name) <= LONGEST_NAME and re.fullmatch(r"\w[\w-]*", self.name) is not None,
             f"data.name={self.name!r}; it names folders and a model in MLflow's registry: at most {LONGEST_NAME} letters, digits, _ and - (override: data.name={_nearest(self.name)})",
         )
-        needs_path = self.source in ("folder", "imagenet")
+        needs_path, may_have_path = self.source in ("folder", "imagenet", "boxes"), self.source in ("coco", "voc")
         require(
             not needs_path or bool(self.path or self.mirror),
             f"data.source={self.source} without data.path; name the folder or archive that holds the images (override: data.path=/my/images)",
         )
         require(
-            needs_path or not self.path,
+            needs_path or may_have_path or not self.path,
             f"data.path={self.path} with data.source={self.source}, which reads no data.path; leave it empty (override: data.path='') and name a folder that holds the published archive in data.mirror",
         )
         require(
-            self.num_test > 0 if self.source == "digits" else self.num_test == 0 or self.source == "folder",
-            f"data.num_test={self.num_test} with data.source={self.source}; digits, which are published without a test set, take a number above 0, a folder any number, every other source 0",
+            self.num_test > 0
+            if self.source in ("digits", "digit_scenes")
+            else self.num_test == 0 or self.source in ("folder", "boxes"),
+            f"data.num_test={self.num_test} with data.source={self.source}; digits and digit_scenes, which are published without a test set, take a number above 0, folder and boxes any number, every other source 0",
         )
         for key, value, default in (("layout", self.layout, "auto"), ("labels", self.labels, "")):
             require(
@@ -65,6 +71,10 @@ class DataConfig(Section):
         require(
             not self.labels or self.layout == "auto",
             f"data.labels={self.labels} with data.layout={self.layout}, which reads no table; leave one of them out",
+        )
+        require(
+            self.source not in ANNOTATED or self.format == "shards",
+            f"data.format={self.format} with data.source={self.source}, whose images keep their shape (override: data.format=shards)",
         )
         side = SIDES.get(self.source, self.image_size)
         require(

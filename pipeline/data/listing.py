@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config import DataConfig
+from pipeline.config import ANNOTATED, DataConfig
 from pipeline.data.archives import DEPTH, Container, Entry, Visible
 from pipeline.data.records import Account
 from pipeline.data.roles import ROLES, role
@@ -46,7 +46,12 @@ def visible(data: DataConfig) -> Visible:
     def chosen(names: list[str]) -> list[str]:
         names = [name for name in names if not _hidden([name])]
         splits = sorted((name for name in names if role(name)), key=lambda name: ROLES.index(role(name)))
-        if data.layout == "classes" or data.labels or not {"train"} < {role(name) for name in splits}:
+        if (
+            data.source in ANNOTATED
+            or data.layout == "classes"
+            or data.labels
+            or not {"train"} < {role(name) for name in splits}
+        ):
             return names
         return splits + [name for name in names if is_table(name)]
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline.atomic import replacing, sha256, write_json
 from pipeline.config import SIDES, DataConfig
+from pipeline.data.boxes import Boxes, BoxTable
 from pipeline.data.readers import decode, open_published
 from pipeline.data.records import Published, Record
 from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
@@ -103,6 +104,7 @@ def _write(
     writer: AbstractContextManager[Any] = (ShardWriter if data.format == "shards" else ArrayWriter)(part, split)
     finish = _finisher(data)
     usable: list[Record] = []
+    boxes: list[Boxes] = []
     with writer as images, progress(f"{split} images of {data.name}", len(records), "images") as bar:
         converted = ordered_map(lambda record: _convert(record, finish, data.limits.megapixels), records, workers)
         for record, image in zip(records, converted, strict=True):
@@ -111,9 +113,23 @@ def _write(
                 rejected[f"{'val' if record.val else split}/{record.name}"] = image.reason
                 continue
             images.append(image, record.label, record.name)
+            if record.boxes is not None:
+                boxes.append(record.boxes.resized(*_size(image)))
             usable.append(record)
     np.save(part / f"{split}_labels.npy", _labels(usable))
+    if boxes:
+        BoxTable.write(part, split, boxes)
     return usable
+
+
+def _size(stored: bytes | np.ndarray) -> tuple[int, int]:
+    """Width and height in pixels."""
+    import simplejpeg
+
+    height, width = (
+        stored.shape[:2] if isinstance(stored, np.ndarray) else simplejpeg.decode_jpeg_header(stored, strict=False)[:2]
+    )
+    return width, height
 
 
 def _labels(records: list[Record]) -> np.ndarray:
@@ -152,7 +168,17 @@ def _finisher(data: DataConfig) -> Finish:
 def _convert(record: Record, finish: Finish, megapixels: float) -> bytes | np.ndarray | Rejected:
     if isinstance(record.image, np.ndarray):
         return record.image
-    return converted(record.image.read(), finish, megapixels)
+    if record.boxes is None:
+        return converted(record.image.read(), finish, megapixels)
+    annotated = record.boxes.size
+
+    def checked(encoded: bytes, image: Image) -> bytes | np.ndarray:
+        if image.size != annotated:
+            sizes = (f"{width}x{height}" for width, height in (image.size, annotated))
+            raise PipelineError("{} pixels instead of the {} of its annotations".format(*sizes))
+        return finish(encoded, image)
+
+    return converted(record.image.read(), checked, megapixels)
 
 
 def converted(encoded: bytes, finish: Finish, megapixels: float) -> Any:
@@ -177,7 +203,7 @@ def _require_classes(published: Published, usable: list[Record], tested: list[Re
     """
     classes = published.classes
     least = 1 if any(record.val for record in published.train) else 2  # of which one validates
-    counts = Counter(record.label for record in usable if not record.val)
+    counts = Counter(label for record in usable if not record.val for label in record.labels)
     for label, name in enumerate(classes):
         if counts[label] < least:
             need = "one to train and one to validate" if least == 2 else "one"
@@ -185,12 +211,16 @@ def _require_classes(published: Published, usable: list[Record], tested: list[Re
                 f"class {printable(name)} has {'one usable training image' if counts[label] else 'no usable training image'}; "
                 f"each class needs {need}: add images, or remove the class"
             )
-    lost = sorted({record.label for record in published.test} - {record.label for record in tested})
+    lost = sorted(_shown(published.test) - _shown(tested))
     if lost or not tested:
         named = f"class {printable(classes[lost[0]])}" if lost else "any class"
         raise PipelineError(
             f"no usable test image of {named} is left ({len(lost)} classes in all); repair or replace its test images"
         )
+
+
+def _shown(records: list[Record]) -> set[int]:
+    return set().union(*(record.labels for record in records))
 
 
 def square(image: Image, side: int, resize: bool) -> np.ndarray:

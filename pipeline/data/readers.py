@@ -18,15 +18,21 @@ import numpy as np
 from pipeline.config import DataConfig, LimitsConfig
 from pipeline.data.archives import Container, open_container
 from pipeline.data.cifar import cifar
+from pipeline.data.coco import coco
 from pipeline.data.imagenet import ilsvrc
 from pipeline.data.layouts import read_layout
 from pipeline.data.listing import FORMATS, visible
 from pipeline.data.records import Published, Record
 from pipeline.data.roles import draw_test
+from pipeline.data.scenes import TRAIN, scenes
+from pipeline.data.voc import voc
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+DIGITS_TESTED = 599  # of 1,797, which scenes for testing show
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConf
         containers = [
             stack.enter_context(open_container(p, scratch, data.limits, visible(data)))
             for p in paths
-            if layout != "digits"
+            if layout not in ("digits", "digit-scenes")
         ]
 
         def temporary() -> IO[bytes]:
@@ -53,8 +59,11 @@ def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConf
 
         readers: dict[str, Callable[[], Published]] = {
             "digits": lambda: _digits(paths[0], data.num_test),
+            "digit-scenes": lambda: _digit_scenes(paths[0], data),
             "cifar-pickles": lambda: cifar(containers[0]),
             "class-folders": lambda: _folders(containers[0], temporary, data),
+            "coco": lambda: coco(containers, data.num_test),
+            "voc": lambda: voc(containers),
             "ilsvrc-tars": lambda: ilsvrc(containers),
         }
         published = readers[layout]()
@@ -97,6 +106,17 @@ def _digits(path: Path, num_test: int) -> Published:
     records = [Record(f"{label}/{at:04d}", int(label), pixels[at]) for at, label in enumerate(labels)]
     train, test = draw_test(records, num_test)
     return Published([str(digit) for digit in range(10)], train, test)
+
+
+def _digit_scenes(path: Path, data: DataConfig) -> Published:
+    """Scenes for testing show digits that no other scene shows."""
+    digits = _digits(path, DIGITS_TESTED)
+
+    def made(records: list[Record], count: int, split: str) -> list[Record]:
+        images = np.stack([np.asarray(record.image)[..., 0] for record in records])
+        return scenes(images, np.array([record.label for record in records]), count, data.split_seed, split)
+
+    return Published(digits.classes, made(digits.train, TRAIN, "train"), made(digits.test, data.num_test, "test"))
 
 
 def _folders(container: Container, temporary: Callable[[], IO[bytes]], data: DataConfig) -> Published:

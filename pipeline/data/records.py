@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data.archives import Entry
+from pipeline.data.boxes import Boxes
 from pipeline.errors import PipelineError, printable
 
 MOST_KINDS = 20  # of files left out that are told apart
@@ -21,9 +22,15 @@ _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 class Record(NamedTuple):
     name: str  # class/file
-    label: int
+    label: int  # of the image; 0 if its objects have boxes
     image: Entry | np.ndarray  # an encoded image, or pixels (H, W, C) uint8
     val: bool = False  # held out for validation by whoever published it
+    boxes: Boxes | None = None  # in pixels of the published image
+
+    @property
+    def labels(self) -> set[int]:
+        """Of all that the image shows."""
+        return {self.label} if self.boxes is None else set(self.boxes.labels.tolist())
 
 
 class LeftOut(NamedTuple):

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.atomic import read_if_whole, read_json, replacing, write_json
-from pipeline.config import DataConfig
+from pipeline.config import ANNOTATED, DataConfig
 from pipeline.data.archives import SUFFIXES, Folder
 from pipeline.data.download import PATIENCE, Patience, UnavailableError, digest, digests, download
 from pipeline.data.listing import visible
@@ -25,6 +26,8 @@ from pipeline.errors import MissingError, PipelineError, hint
 MANIFEST = "manifest.json"
 _WEB = ("http://", "https://")
 _KRIZ = "https://www.cs.toronto.edu/~kriz/"
+_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC/"
+_COCO = "http://images.cocodataset.org/"
 
 
 class Official(NamedTuple):
@@ -39,15 +42,38 @@ OFFICIAL = {
     "cifar100": Official(
         "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", _KRIZ + "cifar-100-python.tar.gz"
     ),
+    "voc2007-trainval": Official(
+        "VOCtrainval_06-Nov-2007.tar",
+        "c52e279531787c972589f7e41ab4ae64",
+        _VOC + "voc2007/VOCtrainval_06-Nov-2007.tar",
+    ),
+    "voc2007-test": Official(
+        "VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f", _VOC + "voc2007/VOCtest_06-Nov-2007.tar"
+    ),
+    "voc2012-trainval": Official(
+        "VOCtrainval_11-May-2012.tar",
+        "6cd6e144f989b92b3379bac3b3de84fd",
+        _VOC + "voc2012/VOCtrainval_11-May-2012.tar",
+    ),
+    # COCO publishes no MD5; these are the ones that PaddleDetection and MLPerf's scripts compare.
+    "coco-train": Official("train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", _COCO + "zips/train2017.zip"),
+    "coco-val": Official("val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", _COCO + "zips/val2017.zip"),
+    "coco-annotations": Official(
+        "annotations_trainval2017.zip",
+        "f4bbac642086de4f52a3fdda2de5fa2c",
+        _COCO + "annotations/annotations_trainval2017.zip",
+    ),
     "imagenet-train": Official("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e"),
     "imagenet-val": Official("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622"),
     "imagenet-devkit": Official("ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf"),
 }
+COCO = ("coco-train", "coco-val", "coco-annotations")
+VOC = ("voc2007-trainval", "voc2007-test", "voc2012-trainval")
 ILSVRC = ("imagenet-train", "imagenet-val", "imagenet-devkit")
 
 
 class Located(NamedTuple):
-    layout: str  # digits, cifar-pickles, ilsvrc-tars, or class-folders for all of layouts.py: how readers.py reads the paths
+    layout: str  # digits, digit-scenes, cifar-pickles, ilsvrc-tars, coco, voc, or class-folders for all of layouts.py: how readers.py reads the paths
     places: list[tuple[Path, str]]  # a file or folder, and the address or place it came from
 
 
@@ -136,16 +162,24 @@ class _Search:
     patience: Patience
 
     def locate(self) -> Located:
-        searches = {"digits": self._digits, "folder": self._folder, "imagenet": self._imagenet}
+        searches: dict[str, Callable[[], Located]] = {
+            "digits": partial(self._digits, "digits"),
+            "digit_scenes": partial(self._digits, "digit-scenes"),
+            "folder": self._folder,
+            "imagenet": self._imagenet,
+            "boxes": self._boxes,
+            "coco": partial(self._annotated, COCO, ("annotations",)),
+            "voc": partial(self._annotated, VOC, ("VOC2007", "VOC2012", "VOCdevkit")),
+        }
         return searches.get(self.data.source, self._cifar)()
 
-    def _digits(self) -> Located:
+    def _digits(self, layout: str) -> Located:
         from sklearn.datasets import load_digits
 
         published, path = load_digits(), self.out / "digits.npz"
         with replacing(path) as part, part.open("wb") as file:
             np.savez(file, images=published.images.astype(np.uint8), labels=published.target.astype(np.int64))
-        return Located("digits", [(path, "scikit-learn: sklearn.datasets.load_digits")])
+        return Located(layout, [(path, "scikit-learn: sklearn.datasets.load_digits")])
 
     def _cifar(self) -> Located:
         source, official = self.data.source, self.official[self.data.source]
@@ -173,6 +207,27 @@ class _Search:
         return Located(
             "class-folders", [self._first(f"data set {self.data.name}", [(place, "") for place in places], advice)]
         )
+
+    def _boxes(self) -> Located:
+        return self._folder()._replace(layout="coco")
+
+    def _annotated(self, archives: tuple[str, ...], folders: tuple[str, ...]) -> Located:
+        """A folder that holds one of `folders`, or else the official archives."""
+        source, path = self.data.source, self.data.path
+        if path:
+            place = self._absolute(path)
+            if not any((place / name).is_dir() for name in folders):
+                raise MissingError(
+                    f"{place} holds no {' or '.join(f'{name}/' for name in folders)}; name the folder that does (override: "
+                    f"data.path=/my/{source}), or none to download {source} (override: data.path='')"
+                )
+            return Located(source, [(place, str(place))])
+        advice = "put it into a folder and name that folder (override: data.mirror=/my/downloads)"
+        places = []
+        for official in map(self.official.__getitem__, archives):
+            candidates = [(place, official.md5) for place in (*self._in_mirror(official.file), official.url)]
+            places.append(self._first(f"{source} ({official.file})", candidates, advice))
+        return Located(source, places)
 
     def _imagenet(self) -> Located:
         path, files = self.data.path, [self.official[key].file for key in ILSVRC]
@@ -210,7 +265,7 @@ class _Search:
             raise UnavailableError("no such file")
         if not path.is_dir() and not path.is_file():  # reading a pipe or a device may never end
             raise UnavailableError("neither a folder nor a plain file")
-        if path.is_dir() and self.data.source != "folder" and not (path / "train").is_dir():
+        if path.is_dir() and self.data.source not in ("folder", *ANNOTATED) and not (path / "train").is_dir():
             raise UnavailableError("no train/ in it")
         if path.is_dir() and not visible(self.data)(os.listdir(path)):
             raise UnavailableError("an empty folder")

@@ -86,8 +86,7 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
         errors: of the net, as `judge.errors_of` gives them.
         data: what evaluate.json says of the test images.
     """
-    counts = manifest.counts
-    trained = counts["train"] - (manifest.split["num_val"] if net.split == "holdout" else 0)
+    trained = net.num_train or manifest.num_training(net.split)
     rate = "" if net.lr is None else f", learning rate {net.lr:g}"
     lines = [
         f"# {title}",
@@ -97,7 +96,7 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
         "",
         "## Data",
         "",
-        f"{manifest.name}, content {manifest.content_hash[:12]}: {net.num_train or trained:,} training images, "
+        f"{manifest.name}, content {manifest.content_hash[:12]}: {trained:,} training images, "
         f"{len(manifest.classes)} classes: {_listed(manifest.classes)}.",
         "",
         "## Training",

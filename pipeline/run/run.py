@@ -95,11 +95,12 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
         track: whether MLflow follows the run. MLflow also gives a starting run that is not in paths.runs.
     Raises:
         PipelineError: bad start.weights or start.checkpoint, see `pipeline.run.start` and `continuing`, a precision this
-            hardware lacks, or fewer training images than a batch.
+            hardware lacks, images with boxes in place of labels, or fewer training images than a batch.
     """
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None
     manifest = open_store(store).manifest
+    manifest.require_labels()
     _require_a_batch(config, manifest)
     start = starting_point(config.start.weights, Path(config.paths.runs), location)
     if start is not None:
@@ -111,7 +112,7 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
 
 def _require_a_batch(config: Config, manifest: Manifest) -> None:
     """Before anything is built or timed: a batch of a million images would occupy the machine for minutes."""
-    images = manifest.counts["train"] - (manifest.split["num_val"] if config.data.split == "holdout" else 0)
+    images = manifest.num_training(config.data.split)
     images = min(images, config.data.num_train or images)
     batch, ranks = config.recipe.batch_size, config.trainer.world_size
     if batch > images:

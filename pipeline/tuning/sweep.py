@@ -156,11 +156,12 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
     """The sweep of config.sweep.space; nothing has started yet.
 
     Raises:
-        PipelineError: a space that cannot be searched, or a point that cannot be trained.
+        PipelineError: images without labels, a space that cannot be searched, or a point that cannot be trained.
     """
     if config.sweep.searcher == "pbt":
         config = population.population_config(config)
     opened = open_store(store)
+    opened.manifest.require_labels()
     train, val = opened.split_indices("holdout", config.data.num_train)
     content_hash = opened.manifest.content_hash
     images = {"num_train": len(train), "num_val": len(val)}

@@ -15,8 +15,9 @@ import torch
 from processes import Command
 from runs import EPOCH, TINY, Workspaces, assert_same_training, checkpoint, events, metrics, run_folder, tracked, train
 
-from pipeline.atomic import read_json
+from pipeline.atomic import read_json, sha256, write_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
+from pipeline.data.boxes import Boxes, BoxTable
 from pipeline.learn.training import classifier
 from pipeline.learn.training.classifier import Classifier
 from pipeline.learn.training.divergence import DivergedError
@@ -192,3 +193,19 @@ def test_a_run_names_the_machine_that_trained_it(workspace: Workspaces) -> None:
     train(root, "recipe.max_steps=2")
     tags = events(root)[0]["tags"]
     assert tags["pipeline.host"] == platform.node() and tags["pipeline.hardware"].endswith("cores")
+
+
+def test_images_with_boxes_in_place_of_labels_are_refused(workspace: Workspaces) -> None:
+    root = workspace()
+    store = root / "data" / "store" / "digits"
+    manifest = read_json(store / "manifest.json", "")
+    boxes = Boxes.make((8, 8), [((1, 1, 5, 5), 3, False)])
+    for split, count in manifest["counts"].items():
+        BoxTable.write(store, split, [boxes] * count)
+    for path in store.glob("*_box*.npy"):
+        manifest["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    write_json(store / "manifest.json", manifest)
+    for verb, space in (("train", []), ("sweep", ["sweep.space={model.depth:[8]}"])):
+        command = Command(root, verb, *TINY, *space)
+        assert command.wait() == USER_ERROR
+        assert "digits has boxes of objects, and the nets here learn one label an image" in command.output

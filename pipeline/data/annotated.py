@@ -1,0 +1,118 @@
+"""What readers of annotated objects share: from the objects that annotations name to records with boxes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.data.archives import Entry
+from pipeline.data.boxes import Boxes
+from pipeline.data.records import Account, Published, Record
+from pipeline.data.roles import TESTED, draw_test
+from pipeline.errors import PipelineError, printable
+
+FEWEST = 3  # images of a data set without a published test set
+
+
+class Thing(NamedTuple):
+    """An object as annotated."""
+
+    cls: str
+    corners: tuple[float, float, float, float]  # pixels: left, top, right, bottom
+    ignored: bool
+    what: str  # names it in errors, such as "annotation 17"
+
+
+@dataclass
+class Picture:
+    """An image with its objects."""
+
+    role: str  # train, test or val
+    image: Entry
+    size: tuple[int, int]  # width and height in pixels, as annotated
+    things: list[Thing] = field(default_factory=list)
+
+
+def published(
+    path: Path, pictures: list[Picture], classes: Iterable[str], num_test: int, account: Account
+) -> Published:
+    """The data set. Its classes are those with a box in train, in the order of `classes`.
+
+    Roles mean what they mean for class folders, see `roles.assign`. A box that sticks out of its image is cut off there, and
+    one without area, of which COCO has a few, is left out; both are counted.
+
+    Args:
+        path: named in errors.
+        num_test: images to draw where no test set is published, 0 for one in TESTED.
+        account: of the files left out, to which boxes are added.
+    Raises:
+        PipelineError: no box in train, a class that has none there, a box that lies outside of its image, too few images.
+    """
+    shown = {thing.cls for picture in pictures if picture.role == "train" for thing in picture.things}
+    labels = {cls: label for label, cls in enumerate(cls for cls in classes if cls in shown)}
+    if not labels:
+        raise PipelineError(f"{path} has no box in its training images; detectors learn from boxes")
+    counts = Counter(picture.role for picture in pictures)
+    tested = "test" if counts["test"] else "val"
+    records: dict[bool, list[Record]] = {False: [], True: []}  # by whether they are tested
+    for picture in pictures:
+        boxes, val = _boxes(path, picture, labels, account), picture.role == "val" and tested == "test"
+        records[picture.role == tested].append(Record(picture.image.name, 0, picture.image, val, boxes))
+    train, test, notes = records[False], records[True], []
+    if test and num_test:
+        raise PipelineError(
+            f"data.num_test={num_test}, but {path} has a test set of {len(test):,} images; take that (override: data.num_test=0)"
+        )
+    if unused := [cls for cls in classes if cls not in labels]:
+        named = ", ".join(printable(cls, 60) for cls in unused[:5])
+        notes.append(f"{len(unused)} classes have no box in train and are left out, such as {named}")
+    if not test:
+        if len(train) < FEWEST:
+            raise PipelineError(
+                f"{path} has {len(train)} images; it takes {FEWEST}, one to train, to validate and to test"
+            )
+        train.sort(key=lambda record: record.name)
+        train, test = draw_test(train, num_test or max(len(train) // TESTED, 1))
+        notes.append(
+            f"no test set is published, so {len(test):,} of {len(train) + len(test):,} images, drawn with a fixed seed, are the "
+            "test set (data.num_test)"
+        )
+    elif tested == "val":
+        notes.append("val is the test set, since there is no test; data.num_val images of train validate")
+    elif counts["val"]:
+        notes.append(
+            f"the {counts['val']:,} images of val are the validation split; data.num_val and data.split_seed do not apply"
+        )
+    return Published(list(labels), train, test, account.left_out(), notes)
+
+
+def _boxes(path: Path, picture: Picture, labels: dict[str, int], account: Account) -> Boxes:
+    width, height = picture.size
+    rows: list[tuple[tuple[float, ...], int, bool]] = []
+    for cls, corners, ignored, what in picture.things:
+        name = picture.image.name
+        if cls not in labels:
+            raise PipelineError(
+                f"{what} of {printable(name)} in {path} is of class {printable(cls)}, which has no box in train; remove it, or add "
+                "training images of that class"
+            )
+        left, top, right, bottom = corners
+        if not np.isfinite(corners).all() or left >= width or top >= height or right <= 0 or bottom <= 0:
+            shown = ", ".join(f"{side:g}" for side in corners)
+            raise PipelineError(
+                f"{what} of {printable(name)} in {path} lies outside of its {width}x{height} pixels (left, top, right, bottom: "
+                f"{shown}); mend or remove it"
+            )
+        if right <= left or bottom <= top:
+            account.add("boxes without area", f"{what} of {name}")
+            continue
+        inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+        if inside != corners:
+            account.add("parts of boxes outside of their images", f"{what} of {name}")
+        rows.append((inside, labels[cls], ignored))
+    return Boxes.make(picture.size, rows)
