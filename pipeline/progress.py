@@ -24,6 +24,11 @@ class Progress(ABC):
         self.done += amount
         self.update()
 
+    def skip(self, amount: float) -> None:
+        """Counts units that an earlier run completed; the rate leaves them out."""
+        self.done, self._first = self.done + amount, self._first + amount
+        self.update()
+
     def note(self, text: str) -> None:
         """Sets the text beside the count, for example the latest loss."""
         self.text = text
@@ -76,6 +81,11 @@ class _Bar(Progress):
     def note(self, text: str) -> None:
         super().note(text)
         self._bar.update(self._task, note=text)
+
+    def skip(self, amount: float) -> None:
+        super().skip(amount)
+        # rich forgets its samples, among which the jump would count as speed.
+        self._bar.reset(self._task, total=self.total, completed=int(self.done), count=self.count, note=self.text)
 
     def update(self) -> None:
         self._bar.update(self._task, completed=self.done, count=self.count)

@@ -35,6 +35,20 @@ def test_what_an_earlier_run_had_made_counts_as_done_and_not_as_speed(capsys: py
     assert float(re.findall(r"([\d,.]+) steps/s", line)[0].replace(",", "")) < 100
 
 
+def test_what_turns_out_to_be_made_counts_as_done_and_not_as_speed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        with progress("steps", 1000, "steps") as bar:
+            bar.skip(999)
+            assert bar.rate == 0
+            time.sleep(0.02)
+            bar.advance()
+            assert bar.done == 1000 and 0 < bar.rate < 100
+        assert "1,000/1,000" in "".join(capsys.readouterr())
+
+
 def test_what_takes_hours_shows_its_parts_and_is_counted_by_the_hour(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("sweep", 4, "trials") as bar:
         time.sleep(0.02)

@@ -28,6 +28,7 @@ class Validated:
     """Argument of a report callback, which is called after a validation once the checkpoint is on disk."""
 
     key: str
+    first_step: int  # at which this attempt began
     step: int
     metrics: dict[str, float]  # val/loss, val/err1, val/err5
     best: dict[str, float]  # the same at the best step, and "step"
@@ -151,7 +152,8 @@ class Recorder(pl.Callback):
             self._attempt.write("running")
             if self._report is not None:
                 step, metrics = trainer.global_step, dict(pl_module.val_metrics)
-                self._report(Validated(self._attempt.run.key, step, metrics, dict(self.best)))
+                attempt = self._attempt
+                self._report(Validated(attempt.run.key, attempt.first_step, step, metrics, dict(self.best)))
         self._validated = False
 
     def _write(self, trainer: pl.Trainer, values: dict[str, float]) -> None:

@@ -58,6 +58,7 @@ class TrialLines(Callback):
         self._update(trials)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
+        self._skip([trial])
         self._shares[trial.trial_id] = 1.0  # Tune sets the status only after this call
         self._update(trials)
         if (
@@ -86,17 +87,30 @@ class TrialLines(Callback):
 
     def _update(self, trials: list) -> None:
         if self._bar is not None:
+            self._skip(trials)
             before, self._done = self._done, self._sum(trials)
             errors = [error for trial in trials if (error := (trial.last_result or {}).get("best/err1")) is not None]
             if errors:
                 self._bar.note(f"best validation error {100 * min(errors):.2f} %")
             self._bar.advance(self._done - before)
 
+    def _skip(self, trials: list) -> None:
+        """Leaves out of the rate what runs had made before this sweep, or this part of it, took them up."""
+        for trial in trials:
+            made = (trial.last_result or {}).get("from_step", 0)
+            if self._bar is not None and made and not self._shares.get(trial.trial_id):
+                self._shares[trial.trial_id] = min(made / self._steps(trial), 1.0)
+                self._bar.skip(self._shares[trial.trial_id])
+                self._done += self._shares[trial.trial_id]
+
+    def _steps(self, trial: Any) -> int:
+        return chosen(trial.config).get("recipe.max_steps", self._max_steps)
+
     def _sum(self, trials: list) -> float:
         """Trials that have ended plus the other trials' shares of their steps; never lower than before."""
         for trial in trials:
-            steps = chosen(trial.config).get("recipe.max_steps", self._max_steps)
-            share = 1.0 if trial.is_finished() else min((trial.last_result or {}).get("step", 0) / steps, 1.0)
+            step = (trial.last_result or {}).get("step", 0)
+            share = 1.0 if trial.is_finished() else min(step / self._steps(trial), 1.0)
             self._shares[trial.trial_id] = max(share, self._shares.get(trial.trial_id, 0.0))
         return self._earlier + sum(self._shares.values())
 

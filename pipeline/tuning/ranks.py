@@ -163,7 +163,8 @@ def epoch_steps(config: Config, store: Path) -> int:
 def reported(validated: Validated, epoch_steps: int) -> dict[str, Any]:
     """What is reported to Ray Tune after a validation."""
     epoch, best = -(-validated.step // epoch_steps), validated.best["val/err1"]
-    return {"epoch": epoch, "step": validated.step, "key": validated.key, "best/err1": best, **validated.metrics}
+    steps = {"from_step": validated.first_step, "step": validated.step}
+    return {"epoch": epoch, **steps, "key": validated.key, "best/err1": best, **validated.metrics}
 
 
 def _rank(work: dict[str, Any]) -> dict[str, str]:

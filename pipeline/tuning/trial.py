@@ -115,7 +115,8 @@ def run_trial(
     def on_finished(net: Net) -> None:
         """Reports a run that another sweep or the train stage finished before."""
         metrics = {"val/err1": net.val_err1, "val/err5": net.val_err5, "best/err1": net.val_err1}
-        tune.report({"epoch": -(-net.steps // steps), "step": net.steps, "key": net.key, **metrics})
+        made = {"from_step": net.steps, "step": net.steps}
+        tune.report({"epoch": -(-net.steps // steps), **made, "key": net.key, **metrics})
 
     try:
         if changed.trainer.launcher == "ray":

@@ -71,6 +71,17 @@ def test_what_an_earlier_part_of_the_sweep_made_counts_from_the_start(capsys: py
     assert capsys.readouterr().err.startswith("sweep: 1.50/3 trials, 0.0 trials/h")
 
 
+def test_what_runs_had_made_before_the_sweep_took_them_up_is_no_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [make_trial("a"), make_trial("b")]
+    lines = display(trials, total=2)
+    trials[0].last_result |= {"step": 1_000, "from_step": 1_000}  # a finished run
+    lines.on_trial_complete(0, trials, trials[0])
+    trials[1].last_result |= {"step": 600, "from_step": 600}
+    lines.on_trial_result(0, trials, trials[1], {})
+    lines.on_experiment_end(trials)
+    assert capsys.readouterr().err.startswith("sweep: 1.60/2 trials, 0.0 trials/h")
+
+
 def test_tune_can_save_it_while_it_is_shown() -> None:
     lines = display([make_trial("a")], total=1)
     copy = pickle.loads(pickle.dumps(lines))
