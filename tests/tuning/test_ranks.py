@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from processes import Command, execute, free_port, until
@@ -74,6 +75,23 @@ def test_a_training_on_ray_is_stopped_by_a_signal_and_goes_on(workspace: Workspa
     assert list(begun(root).values()) == [2]
     (tracked_run,) = tracked(root)
     assert tracked_run.info.status == "FINISHED"
+
+
+def test_ranks_one_of_which_is_killed_while_they_start_start_again(workspace: Workspaces, address: str) -> None:
+    root = workspace()
+    command = train(root, "trainer.launcher=ray", f"cluster.address={address}")
+    until(starting_rank, "a starting rank", pause_s=0.02).kill()
+    command.succeed()
+    assert checkpoint(root)["global_step"] == 34
+    assert list(begun(root).values()) == [1]  # the killed rank had not begun to train
+
+
+def starting_rank() -> psutil.Process | None:
+    """A worker that Ray Train is making: later its title names what it executes."""
+    for process in psutil.process_iter(["cmdline"]):
+        if "RayTrainWorker" in " ".join(process.info["cmdline"] or ()):
+            return process
+    return None
 
 
 def test_more_ranks_than_the_cluster_holds_are_refused(workspace: Workspaces, address: str) -> None:

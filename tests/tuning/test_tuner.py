@@ -154,7 +154,7 @@ def test_a_sweep_killed_before_its_first_trial_starts_again_whole(workspace):
 def test_one_sweep_is_written_by_one_process_and_a_signal_leaves_it_resumable(workspace):
     root, long = workspace(), "recipe.max_steps=3400"  # to outlast the signal
     first = start(root, TWO_RATES, IN_TURN, long)
-    wait(first, lambda: any((root / "runs").glob("sweep-*/lock")), "the sweep's lock")
+    wait(first, lambda: any((root / "runs").glob("sweep-*/attempts/*")), "the sweep's attempt")
     assert "is being written by process" in run(root, TWO_RATES, IN_TURN, long, code=2)
     wait(first, lambda: begun(root), "a first run")
     first.signal(signal.SIGTERM)
