@@ -11,7 +11,7 @@ DVC_LOCAL := $(VENV)/bin/python -c 'import sys, configobj; \
 	file = configobj.ConfigObj(".dvc/config.local", encoding="utf-8"); \
 	file.setdefault(sys.argv[1], {})[sys.argv[2]] = sys.argv[3]; file.write()'
 
-.PHONY: repro release test test-all test-cluster lint docs ui bench reliability gpu-check lock licences sbom audit pin-images \
+.PHONY: repro release test test-long test-all test-cluster lint docs ui bench reliability gpu-check lock licences sbom audit pin-images \
 	kuberay-crds
 
 # The whole experiment on the embedded default; dvc.yaml is the graph.
@@ -31,8 +31,13 @@ release: $(INSTALLED)
 	@echo "then: git commit --message 'Results of the default experiment' dvc.lock"
 
 # A process more than cores, since tests wait for processes of their own; each test file stays in one of them.
+PYTEST = pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))") --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)
-	pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))") --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not cluster"
+	$(PYTEST) -m "not long and not slow and not gpu and not cluster"
+
+# Tests of trainings, sweeps and pictures that take seconds each.
+test-long: $(INSTALLED)
+	$(PYTEST) -m "long and not slow and not gpu and not cluster"
 
 test-all: $(INSTALLED)
 	pytest -m "not cluster"

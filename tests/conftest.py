@@ -109,6 +109,48 @@ def reference(workspace: Callable[[], Path]) -> Path:
     return root
 
 
+LONG = Path(__file__).with_name("long.txt")
+LONG_S = 1.5  # of a core, from which a test is long
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--measure", type=Path, help="write the names of tests that take more than LONG_S of a core")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if path := config.getoption("--measure"):
+        config.pluginmanager.register(Stopwatch(path))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sweeps first: they take the longest, and at the end one process would run them while the others wait."""
+    """Marks what tests/long.txt lists. Sweeps come first: at the end one process would run them while the others wait."""
+    long = set(LONG.read_text().split())
+    for item in items:
+        if function_of(item) in long:
+            item.add_marker("long")
     items.sort(key=lambda item: item.path.parent.name != "tuning")
+
+
+def function_of(item: pytest.Item) -> str:
+    """The name of a test with its file, without its parameters."""
+    return item.nodeid.partition("[")[0]
+
+
+class Stopwatch:
+    """Measures the processor time of each test, with that of its children that have ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seconds: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        before = sum(os.times()[:4])
+        result = yield
+        name, seconds = function_of(item), sum(os.times()[:4]) - before
+        self._seconds[name] = max(seconds, self._seconds.get(name, 0.0))
+        return result
+
+    def pytest_sessionfinish(self) -> None:
+        long = sorted(name for name, seconds in self._seconds.items() if seconds > LONG_S)
+        self._path.write_text("".join(f"{name}\n" for name in long))

@@ -37,3 +37,14 @@ def test_the_dev_container_is_pinned_and_installs_the_locked_environment() -> No
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     assert re.fullmatch(r"python:3\.11-bookworm@sha256:[0-9a-f]{64}", container["image"])
     assert container["postCreateCommand"] == "make .venv/.installed"
+
+
+def test_every_long_test_exists() -> None:
+    for name in (ROOT / "tests" / "long.txt").read_text().split():
+        path, _, function = name.partition("::")
+        assert re.search(rf"^ *def {re.escape(function.rpartition('::')[2])}\(", (ROOT / path).read_text(), re.M), name
+
+
+def test_what_is_long_is_tested_by_ci() -> None:
+    commands = (ROOT / ".ci/run").read_text().splitlines()
+    assert commands.index("make test-long") == commands.index("make test") + 1
