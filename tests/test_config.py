@@ -72,7 +72,10 @@ PBT = (
     ("overrides", "sentence"),
     [
         (["model.depht=20"], "model.depht is no key of the configuration"),
-        (["data=cifar11"], "data=cifar11: there is no conf/data/cifar11.yaml; choose one of boxes, cifar10, cifar100, coco"),
+        (
+            ["data=cifar11"],
+            "data=cifar11: there is no conf/data/cifar11.yaml; choose one of boxes, cifar10, cifar100, coco",
+        ),
         (["model.depth=21"], "model.depth=21 is not 6n+2"),
         (["data=imagenette", "model=vgg", "evaluation=multi_scale"], "which has no fully convolutional form"),
         (["data=imagenette", "model.depth=20"], "which is not in Table 1; ImageNet nets are 18"),
