@@ -45,7 +45,7 @@ VERBS = {
             "pipeline train data=cifar10 trainer.debug=overfit",
         ),
         keys="trainer",
-        sections=_TRAINING,
+        sections=(*_TRAINING, "cluster"),
     ),
     "sweep": Verb(
         "search sweep.space with Ray Tune -> experiments/<name>/leaderboard.json",
@@ -132,6 +132,7 @@ VERBS = {
         "make MLflow have all that the journals hold; restore runs that were deleted there",
         ("pipeline sync",),
         keys="tracking",
+        sections=("cluster",),
     ),
 }
 OPTIONS = {

@@ -30,7 +30,7 @@ def test_help_imports_nothing_heavy():
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert printed.splitlines()[-1] == "[]"
     assert all(verb in printed for verb in VERBS)
-    assert "data=cifar10|cifar100|digits" in printed and "ensemble=best_per_depth|" in printed
+    assert "data=boxes|cifar10|cifar100|" in printed and "ensemble=best_per_depth|" in printed
 
 
 def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):

@@ -33,6 +33,16 @@ def test_params_yaml_chooses_and_the_command_line_wins(tmp_path):
     assert (given.data.name, given.model.depth, given.seed) == ("cifar100", 56, 4)
 
 
+def test_cluster_ray_names_the_cluster_of_the_environment_or_of_this_machine(monkeypatch):
+    monkeypatch.delenv("PIPELINE_STORAGE", raising=False)
+    cluster = from_dict(compose(ROOT, ["cluster=ray"])).cluster
+    assert (cluster.address, cluster.storage) == ("auto", "")  # "" would start Ray on this machine
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setenv("PIPELINE_STORAGE", "s3://bucket/folder")
+    cluster = from_dict(compose(ROOT, ["cluster=ray"])).cluster
+    assert (cluster.address, cluster.storage) == ("head:6379", "s3://bucket/folder")
+
+
 WORDS = (
     "` $ $HOME ${seed} $$ ${ } { (x) a,b a=b a:b ~ + ++x @ % # ! & * | > - ? true False yes null None 1 "
     "0x1f 1e3 -0.5 nan inf 1_000 2024-01-01 007 ??? //"

@@ -62,7 +62,9 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     """
     began, start = monotonic(), starting_point(config.start.weights, source.runs, source.location)
     if start is None:
-        raise PipelineError("adopt needs weights: start.weights=FILE, run:<key> or torchvision:<name>")
+        raise PipelineError(
+            "adopt needs weights: start.weights=FILE, run:<key>, published:<name> or torchvision:<name>"
+        )
     start.check(config, source.store.manifest.content_hash, frozen=True)
     net = _record(config, source.store, start)
     folder = source.runs / net.key

@@ -49,7 +49,7 @@ def trial_resources(config: Config, nodes: list[dict[str, float]]) -> dict[str, 
         if amount > max(have, default=0):
             raise PipelineError(
                 f"a trial needs {amount:g} {resource} on one machine; the largest of the Ray cluster's {len(nodes)} has "
-                f"{max(have, default=0):g}, all together have {sum(have):g}; lower sweep.{resource.lower()}s_per_trial, or "
+                f"{max(have, default=0):g}, all together have {sum(have):g}; lower cluster.{resource.lower()}s_per_trial, or "
                 "name a cluster of larger machines in cluster.address"
             )
     if not any(all(node.get(resource, 0) >= amount for resource, amount in needs.items()) for node in nodes):

@@ -24,7 +24,7 @@ def test_a_trial_asks_for_a_gpu_where_there_are_any_so_that_they_do_not_share_th
     assert trial_resources(composed(root, "trainer.accelerator=cpu"), GPUS)["GPU"] == 0
     assert trial_resources(composed(root, "cluster.gpus_per_trial=0.5"), GPUS)["GPU"] == 0.5
     with pytest.raises(
-        ValueError, match=r"64 GPU on one machine.* has 8, all together have 8; lower sweep\.gpus_per_trial"
+        ValueError, match=r"64 GPU on one machine.* has 8, all together have 8; lower cluster\.gpus_per_trial"
     ):
         trial_resources(composed(root, "cluster.gpus_per_trial=64"), GPUS)
 
