@@ -22,6 +22,17 @@ def values(*overrides: str) -> dict:
     return compose(ROOT, [*overrides, *path])
 
 
+def test_a_ray_cluster_is_that_of_the_environment_or_of_this_machine(monkeypatch):
+    for name in ("RAY_ADDRESS", "PIPELINE_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    own = from_dict(values("cluster=ray")).cluster
+    assert (own.address, own.storage, own.max_failures) == ("auto", "", 5)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setenv("PIPELINE_STORAGE", "s3://bucket/folder")
+    named = from_dict(values("cluster=ray")).cluster
+    assert (named.address, named.storage) == ("head:6379", "s3://bucket/folder")
+
+
 @pytest.mark.parametrize("data", DATA)
 def test_every_data_set_composes_with_what_suits_it(data):
     config = from_dict(values(f"data={data}"))
@@ -72,7 +83,10 @@ PBT = (
     ("overrides", "sentence"),
     [
         (["model.depht=20"], "model.depht is no key of the configuration"),
-        (["data=cifar11"], "data=cifar11: there is no conf/data/cifar11.yaml; choose one of boxes, cifar10, cifar100, coco"),
+        (
+            ["data=cifar11"],
+            "data=cifar11: there is no conf/data/cifar11.yaml; choose one of boxes, cifar10, cifar100, coco",
+        ),
         (["model.depth=21"], "model.depth=21 is not 6n+2"),
         (["data=imagenette", "model=vgg", "evaluation=multi_scale"], "which has no fully convolutional form"),
         (["data=imagenette", "model.depth=20"], "which is not in Table 1; ImageNet nets are 18"),
