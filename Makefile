@@ -17,6 +17,7 @@ DVC_LOCAL := $(VENV)/bin/python -c 'import sys, configobj; \
 # The whole experiment on the embedded default; dvc.yaml is the graph.
 repro: $(INSTALLED)
 	@test -e .git || $(DVC_LOCAL) core no_scm true # an unpacked archive of the repository
+	@python -m pipeline.parent # removes a lock of DVC that a kill left torn
 	dvc repro
 	@pipeline summary
 

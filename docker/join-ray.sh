@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command on a node of its own in the Ray cluster: join-ray.sh dvc repro
+# Runs a command on a node of its own in the Ray cluster: join-ray.sh dvc exp run -S tracking=server
 # A Ray driver has to run on a node. This one offers no CPU and no GPU, so that the trials go to the workers, and it
 # leaves the cluster when the container ends.
 set -eu

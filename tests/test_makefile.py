@@ -66,6 +66,17 @@ def test_a_port_that_is_in_use_is_one_sentence(checkout: Path) -> None:
     assert not (checkout / "mlruns").exists()
 
 
+def test_a_lock_that_a_kill_left_torn_is_removed_before_dvc_runs(checkout: Path) -> None:
+    lines = subprocess.check_output(["make", "-n", "repro"], cwd=checkout, text=True).splitlines()
+    (mend,) = (line for line in lines[: lines.index("dvc repro")] if "pipeline.parent" in line)
+    lock = checkout / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("")
+    environment = {**os.environ, "PATH": f"{checkout}/.venv/bin:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-ec", mend], cwd=checkout, env=environment, check=True)
+    assert not lock.exists()
+
+
 @pytest.mark.slow
 def test_an_unpacked_archive_of_the_repository_needs_no_git(checkout: Path):
     (checkout / ".venv" / ".installed").unlink()

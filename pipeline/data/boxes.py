@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.data.store import Store
+from pipeline.data.verified import verify
+
 # Corners in pixels from the image's upper left corner, not rounded: COCO's are fractions.
 SIDES = ("left", "top", "right", "bottom")
 BOX = np.dtype([*((side, "<f4") for side in SIDES), ("label", "<i4"), ("ignored", "?")])
@@ -74,3 +77,14 @@ class BoxTable:
             images[at] = (end, *size)
         np.save(folder / f"{split}_boxes.npy", rows)
         np.save(folder / f"{split}_boxed.npy", images)
+
+
+def boxes_of(store: Store, split: str) -> BoxTable:
+    """Of the images of train or test, where the data set has them.
+
+    Raises:
+        DamagedError: the files are not those that preprocess wrote.
+    """
+    names = (f"{split}_boxes.npy", f"{split}_boxed.npy")
+    verify(store.path, {name: store.manifest.files[name]["sha256"] for name in names})
+    return BoxTable(store.path, split)

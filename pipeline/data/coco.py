@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.config.section import shown
 from pipeline.data.annotated import Picture, Thing, published
 from pipeline.data.archives import Container, Entry
 from pipeline.data.listing import is_image, kind
@@ -21,6 +22,8 @@ from pipeline.errors import PipelineError, printable
 
 PARTS = ("images", "annotations", "categories")
 INSTANCES = "instances_"
+MOST = 2**31 - 1  # pixels of a side
+Id = int | float | str
 # The published lists of 2014, by which trainval35k trains and minival tests: the same images as train and val of 2017.
 _LISTS = {"valminusminival": "train", "minival": "test"}
 
@@ -48,19 +51,20 @@ def coco(containers: list[Container], num_test: int) -> Published:
         else:
             account.add(kind(last), entry.name)
     pictures: list[Picture] = []
-    classes: dict[int, str] = {}
+    classes: dict[Id, str] = {}
     for split, entry in _annotations(path, files, account):
         document = _document(entry)
         for number, name in _categories(entry, document).items():
             if classes.setdefault(number, name) != name:
                 raise _error(
-                    entry, f"calls category {number} {printable(name)}, and another file {printable(classes[number])}"
+                    entry,
+                    f"calls category {printable(number)} {printable(name)}, and another file {printable(classes[number])}",
                 )
         pictures += _pictures(split, entry, document, images, classes)
     annotated = {id(picture.image) for picture in pictures}
     for entry in (entry for entries in images.values() for entry in entries if id(entry) not in annotated):
         account.add("images that no annotations name", entry.name)
-    return published(path, pictures, [classes[number] for number in sorted(classes)], num_test, account)
+    return published(path, pictures, [classes[number] for number in sorted(classes, key=_order)], num_test, account)
 
 
 def _annotations(path: Path, files: list[Entry], account: Account) -> list[tuple[str, Entry]]:
@@ -107,14 +111,14 @@ def _role(entry: Entry) -> str:
 def _document(entry: Entry) -> dict[str, Any]:
     try:
         document = json.loads(entry.read())
-    except ValueError as error:  # no JSON, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without an end
         raise _error(entry, f"is no JSON ({error})") from None
     if not isinstance(document, dict) or not all(isinstance(document.get(part), list) for part in PARTS):
         raise _error(entry, f"lacks one of the lists {', '.join(PARTS)}")
     return document
 
 
-def _categories(entry: Entry, document: dict[str, Any]) -> dict[int, str]:
+def _categories(entry: Entry, document: dict[str, Any]) -> dict[Id, str]:
     found = {number: str(row["name"]) for number, row in _by_id(entry, document, "categories", "name").items()}
     names = list(found.values())
     if twice := [name for name in names if names.count(name) > 1]:
@@ -122,33 +126,42 @@ def _categories(entry: Entry, document: dict[str, Any]) -> dict[int, str]:
     return found
 
 
-def _by_id(entry: Entry, document: dict[str, Any], part: str, *keys: str) -> dict[int, dict[str, Any]]:
+def _order(number: Id) -> tuple[bool, Id]:
+    return isinstance(number, str), number
+
+
+def _by_id(entry: Entry, document: dict[str, Any], part: str, *keys: str) -> dict[Id, dict[str, Any]]:
     """The rows of a list, by their ids; each has these keys."""
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[Id, dict[str, Any]] = {}
     for at, row in enumerate(document[part]):
         if not isinstance(row, dict) or not {"id", *keys} <= row.keys():
             raise _error(entry, f"has an entry of {part}, number {at}, without {' or '.join(('id', *keys))}")
+        if not isinstance(row["id"], Id):
+            raise _error(entry, f"has an entry of {part}, number {at}, whose id is no number and no text")
         if row["id"] in rows:
-            raise _error(entry, f"has two entries of {part} with the id {row['id']}")
+            raise _error(entry, f"has two entries of {part} with the id {printable(row['id'])}")
         rows[row["id"]] = row
     return rows
 
 
 def _pictures(
-    split: str, entry: Entry, document: dict[str, Any], images: dict[str, list[Entry]], classes: dict[int, str]
+    split: str, entry: Entry, document: dict[str, Any], images: dict[str, list[Entry]], classes: dict[Id, str]
 ) -> list[Picture]:
     pictures = {}
     for number, row in _by_id(entry, document, "images", "file_name", "width", "height").items():
         width, height = row["width"], row["height"]
-        if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
-            raise _error(entry, f"gives image {number} the size {width!r} x {height!r}; it takes pixels")
+        if not (
+            isinstance(width, int) and isinstance(height, int) and 0 < min(width, height) <= max(width, height) <= MOST
+        ):
+            raise _error(
+                entry, f"gives image {printable(number)} the size {shown(width)} x {shown(height)}; it takes pixels"
+            )
         pictures[number] = Picture(split, _located(entry, split, str(row["file_name"]), images), (width, height))
     for number, row in _by_id(entry, document, "annotations", "image_id", "category_id", "bbox").items():
-        what = f"annotation {number}"
-        if row["image_id"] not in pictures:
-            raise _error(entry, f"has {what} of image {row['image_id']}, which it does not list")
-        if row["category_id"] not in classes:
-            raise _error(entry, f"has {what} of category {row['category_id']}, which it does not list")
+        what = f"annotation {printable(number)}"
+        for title, key, listed in (("image", "image_id", pictures), ("category", "category_id", classes)):
+            if not isinstance(row[key], Id) or row[key] not in listed:
+                raise _error(entry, f"has {what} of {title} {shown(row[key])}, which it does not list")
         left, top, width, height = _numbers(entry, what, row["bbox"])
         corners = (left, top, left + width, top + height)
         crowd = bool(row.get("iscrowd") or row.get("ignore"))
@@ -159,9 +172,9 @@ def _pictures(
 def _numbers(entry: Entry, what: str, box: Any) -> list[float]:
     try:
         left, top, width, height = map(float, box)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _error(
-            entry, f"has {what} with the bbox {box!r}; it takes four numbers: left, top, width, height"
+            entry, f"has {what} with the bbox {shown(box)}; it takes four numbers: left, top, width, height"
         ) from None
     return [left, top, width, height]
 
@@ -169,7 +182,8 @@ def _numbers(entry: Entry, what: str, box: Any) -> list[float]:
 def _located(entry: Entry, split: str, name: str, images: dict[str, list[Entry]]) -> Entry:
     """The image of that name: below the annotations' own folder, in one of the split's name, or the only one."""
     parts = PurePosixPath(name).parts
-    found = [each for each in images[parts[-1]] if PurePosixPath(each.name).parts[-len(parts) :] == parts]
+    named = images.get(parts[-1], []) if parts else []
+    found = [each for each in named if PurePosixPath(each.name).parts[-len(parts) :] == parts]
     folder = PurePosixPath(entry.name).parent
     for chosen in (
         [each for each in found if PurePosixPath(each.name).is_relative_to(folder)] if str(folder) != "." else [],

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.atomic import read_json
-from pipeline.data.boxes import BoxTable
 from pipeline.data.shards import ShardRecords
 from pipeline.data.splits import SPLITS, stratified
 from pipeline.data.verified import verify
@@ -57,23 +56,6 @@ class Manifest:
         """A manifest with the content hash of the other fields."""
         text = json.dumps({key: value for key, value in values.items() if key != "name"}, sort_keys=True)
         return cls(**values, content_hash=hashlib.sha256(text.encode()).hexdigest())
-
-    @property
-    def boxed(self) -> bool:
-        """Whether objects have boxes, and classes are theirs; labels of images then mean nothing."""
-        return "train_boxes.npy" in self.files
-
-    def num_training(self, split: str) -> int:
-        """Training images of `split`, holdout or full."""
-        return self.counts["train"] - (self.split["num_val"] if split == "holdout" else 0)
-
-    def require_labels(self) -> None:
-        """Raises PipelineError if its images have boxes in place of labels."""
-        if self.boxed:
-            raise PipelineError(
-                f"{self.name} has boxes of objects, and the nets here learn one label an image; choose labelled images "
-                "(override: data=digits)"
-            )
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -180,11 +162,6 @@ class Store:
     def test(self) -> ArrayRecords | ShardRecords:
         """Every test image. Code that selects must not call this."""
         return self._records("test")
-
-    def boxes(self, split: str) -> BoxTable:
-        """Of the images of train or test, where the data set has them."""
-        self._verify(f"{split}_boxes.npy", f"{split}_boxed.npy")
-        return BoxTable(self.path, split)
 
     def _opened(self, name: str) -> Any:
         self._verify(name)

@@ -19,6 +19,7 @@ CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
+MOST = 2**31 - 1  # pixels of a side
 SETS = ("trainval", "test", "train", "val")
 
 
@@ -54,7 +55,7 @@ def voc(containers: list[Container]) -> Published:
 def _listed(files: dict[str, Entry], name: str) -> list[str]:
     """The images of a set, in its order."""
     entry = files.get(f"ImageSets/Main/{name}.txt")
-    return entry.read().decode().split() if entry else []
+    return entry.read().decode(errors="replace").split() if entry else []
 
 
 def _annotated(files: dict[str, Entry], name: str) -> bool:
@@ -72,9 +73,9 @@ def _picture(files: dict[str, Entry], year: str, name: str, role: str) -> Pictur
         ) from None
     try:
         root = ElementTree.fromstring(annotations.read())
-        size = (int(_text(root, "size/width")), int(_text(root, "size/height")))
+        size = (_pixels(root, "size/width"), _pixels(root, "size/height"))
         things = [_thing(number, each) for number, each in enumerate(root.iter("object"), 1)]
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last for an encoding that nobody knows
         raise PipelineError(
             f"{printable(annotations.name)} in {annotations.container.path} is damaged ({error}); unpack or download it again"
         ) from None
@@ -86,6 +87,13 @@ def _thing(number: int, element: ElementTree.Element) -> Thing:
     # Pixels are counted from 1, and the last one belongs to the box.
     difficult = element.findtext("difficult", "0").strip() == "1"
     return Thing(_text(element, "name"), (left - 1, top - 1, right, bottom), difficult, f"object {number}")
+
+
+def _pixels(element: ElementTree.Element, path: str) -> int:
+    text = _text(element, path)
+    if not 0 < (pixels := int(text)) <= MOST:
+        raise ValueError(f"{path} is {printable(text)}")
+    return pixels
 
 
 def _text(element: ElementTree.Element, path: str) -> str:

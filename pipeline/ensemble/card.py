@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.facts import num_training
 from pipeline.data.store import Manifest
 from pipeline.ensemble.register import model_name
 from pipeline.record import Net
@@ -86,7 +87,7 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
         errors: of the net, as `judge.errors_of` gives them.
         data: what evaluate.json says of the test images.
     """
-    trained = net.num_train or manifest.num_training(net.split)
+    trained = net.num_train or num_training(manifest, net.split)
     rate = "" if net.lr is None else f", learning rate {net.lr:g}"
     lines = [
         f"# {title}",

@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pipeline.atomic import replacing
 from pipeline.config import Config, SweepConfig
+from pipeline.data.facts import num_training
 from pipeline.data.store import Manifest, open_store
 from pipeline.errors import PipelineError
 from pipeline.learn.training.classifier import Classifier
@@ -56,7 +57,7 @@ def debug(config: Config, store: Path, trace: Path) -> None:
 def _fast(config: Config, store: Path, trace: Path) -> None:
     manifest, batch = open_store(store).manifest, config.recipe.batch_size
     few = _few(manifest, config.data.split, BATCHES * batch)
-    images = few or manifest.num_training(config.data.split)
+    images = few or num_training(manifest, config.data.split)
     steps = 2 * max(1, images // batch)
     recipe = replace(config.recipe, **_constant(steps))
     trainer = replace(config.trainer, val_every_epochs=1)
@@ -94,7 +95,7 @@ def _overfit(config: Config, store: Path, trace: Path) -> None:
     )
     watch = _ByHeart()
     fit(_with(config, recipe, "full", few), store, track=False, watch=[watch])
-    name, images = run_name(config), few or manifest.num_training("full")
+    name, images = run_name(config), few or num_training(manifest, "full")
     if watch.error:
         raise PipelineError(
             f"{name}: after {watch.step} steps on the same {images} images it still errs on {100 * watch.error:.1f} % of them; a net "
@@ -138,7 +139,7 @@ def _few(manifest: Manifest, split: str, wanted: int) -> int:
     """data.num_train for `wanted` images, one of each class at least; 0, for all, where there are not so many."""
     classes = len(manifest.classes)
     wanted = max(wanted, classes)
-    return wanted if wanted <= manifest.num_training(split) - classes else 0
+    return wanted if wanted <= num_training(manifest, split) - classes else 0
 
 
 def _print(text: str) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.atomic import read_if_whole
 from pipeline.config import Config
+from pipeline.data.facts import num_training, require_labels
 from pipeline.data.store import Manifest, open_store
 from pipeline.errors import PipelineError
 from pipeline.learn.models import build_model
@@ -100,7 +101,7 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None
     manifest = open_store(store).manifest
-    manifest.require_labels()
+    require_labels(manifest)
     _require_a_batch(config, manifest)
     start = starting_point(config.start.weights, Path(config.paths.runs), location)
     if start is not None:
@@ -112,7 +113,7 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
 
 def _require_a_batch(config: Config, manifest: Manifest) -> None:
     """Before anything is built or timed: a batch of a million images would occupy the machine for minutes."""
-    images = manifest.num_training(config.data.split)
+    images = num_training(manifest, config.data.split)
     images = min(images, config.data.num_train or images)
     batch, ranks = config.recipe.batch_size, config.trainer.world_size
     if batch > images:

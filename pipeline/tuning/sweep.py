@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config import Config
+from pipeline.data.facts import require_labels
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run import LAST
@@ -161,7 +162,7 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
     if config.sweep.searcher == "pbt":
         config = population.population_config(config)
     opened = open_store(store)
-    opened.manifest.require_labels()
+    require_labels(opened.manifest)
     train, val = opened.split_indices("holdout", config.data.num_train)
     content_hash = opened.manifest.content_hash
     images = {"num_train": len(train), "num_val": len(val)}

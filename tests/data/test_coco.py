@@ -12,6 +12,8 @@ from photos import encoded, noise
 from test_layouts import packed
 
 from pipeline.config import DataConfig
+from pipeline.data.boxes import boxes_of
+from pipeline.data.facts import boxed
 from pipeline.data.preprocess import preprocess
 from pipeline.data.readers import open_published
 from pipeline.data.sources import fetch
@@ -136,6 +138,13 @@ REFUSED = {
     "no size": (one(images=[{"id": 10, "file_name": "a.jpg", "width": "wide", "height": 30}]), "gives image 10 the size 'wide' x 30; it takes pixels"),
     "a box outside": (one({"category_id": 3, "bbox": [41, 0, 5, 5]}), r"annotation 102 of train/a\.jpg in .* lies outside of its 40x30 pixels \(left, top, right, bottom: 41, 0, 46, 5\)"),
     "a box at no place": (one({"category_id": 3, "bbox": [float("nan"), 0, 5, 5]}), "lies outside of its 40x30 pixels"),
+    "nested without an end": ({**ONE, "train.json": b"[" * 100_000}, "is no JSON"),
+    "an id that is a list": (one(images=[{"id": [1], "file_name": "a.jpg", "width": 40, "height": 30}]), "has an entry of images, number 0, whose id is no number and no text"),
+    "an image that is a list": (one(annotations=[{"id": 1, "image_id": [5], **CAT}]), r"has annotation 1 of image \[5\], which it does not list"),
+    "a class that is a mapping": (one({"category_id": {}, "bbox": [0, 0, 1, 1]}), "has annotation 102 of category {}, which it does not list"),
+    "an image without a name": (one(images=[{"id": 10, "file_name": "", "width": 40, "height": 30}]), "names , which is not there"),
+    "a size beyond any": (one(images=[{"id": 10, "file_name": "a.jpg", "width": 10**400, "height": 30}]), "gives image 10 the size 1000.* x 30; it takes pixels"),
+    "a number beyond any": (one({"category_id": 3, "bbox": [10**400, 0, 1, 1]}), "it takes four numbers"),
     "no box in train": ({**ONE, **TEST, "train.json": document({"a.jpg": []})}, "has no box in its training images"),
     "a class in test alone": ({**ONE, "train.json": document({"a.jpg": [CAT]}), "test.json": document({"c.jpg": [DOG]})}, "is of class dog, which has no box in train"),
 }  # fmt: skip
@@ -167,14 +176,14 @@ def test_the_store_keeps_boxes_in_pixels_of_its_own_images(tmp_path):
         **files("train/a.jpg", "train/b.jpg", "train/c.jpg", "test/d.jpg"),
     }  # fmt: skip
     store = build(tmp_path, content, image_size=15)  # half of the published height
-    assert store.manifest.boxed and store.manifest.classes == ("cat", "dog")
-    boxes = store.boxes("train")
+    assert boxed(store.manifest) and store.manifest.classes == ("cat", "dog")
+    boxes = boxes_of(store, "train")
     assert len(boxes) == 3 and len(boxes[1].labels) == 0 and boxes[1].corners.shape == (0, 4)
     assert boxes[0].size == (20, 15) and boxes[0].ignored.tolist() == [False, True]
     np.testing.assert_array_equal(boxes[0].corners, np.array([[0.75, 1, 5.75, 11], [0, 0, 20, 15]], np.float32))
     np.testing.assert_array_equal(boxes[2].corners, np.array([[0, 0, 20, 15], [0, 10, 5, 15]], np.float32))
     assert boxes[2].labels.tolist() == [1, 0]
-    assert store.boxes("test")[0].labels.tolist() == [0]
+    assert boxes_of(store, "test")[0].labels.tolist() == [0]
     with pytest.raises(IndexError, match="image 3 of 3"):
         boxes[3]
     train, val = store.split_indices("holdout")
@@ -191,6 +200,12 @@ def test_what_is_cut_off_or_left_out_is_counted(tmp_path):
             "images that no annotations name": 1,
             "files that end in .txt": 1,
         }
+
+
+def test_ids_may_be_numbers_and_texts(tmp_path):
+    content = one({"category_id": "b", "bbox": [0, 0, 1, 1]}, categories=[{"id": "b", "name": "bird"}, *CATEGORIES])
+    with open_published("coco", [packed("folder", tmp_path, content)], tmp_path, config()) as published:
+        assert published.classes == ["cat", "dog", "bird"]
 
 
 def test_classes_without_a_box_are_left_out_and_noted(tmp_path):

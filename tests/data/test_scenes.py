@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import DataConfig
+from pipeline.data.boxes import boxes_of
 from pipeline.data.preprocess import preprocess
 from pipeline.data.scenes import INK, MOST, OVERLAP, SIDE, scenes
 from pipeline.data.sources import fetch
@@ -61,7 +62,7 @@ def store(tmp_path_factory):
 def test_the_data_set_shows_every_digit_in_every_split_and_is_the_same_everywhere(store):
     assert store.manifest.counts == {"train": 2000, "test": 500} and store.manifest.classes == tuple("0123456789")
     for split, indices in (("train", store.split_indices("holdout")[1]), ("test", range(500))):
-        boxes = store.boxes(split)
+        boxes = boxes_of(store, split)
         labels = np.concatenate([boxes[at].labels for at in indices])
         assert (np.bincount(labels, minlength=10) > 20).all()
     bytes_ = b"".join(store.train().images[at].tobytes() for at in range(0, 2000, 100))

@@ -77,6 +77,10 @@ REFUSED = {
     "no XML": ({"VOCdevkit/VOC2007/Annotations/2.xml": b"<annotation>"}, r"Annotations/2\.xml in .* is damaged \("),
     "no size": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(size="")}, r"is damaged \(size/width is missing\)"),
     "no number": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(thing("dog", 1, 2, 3, "x"))}, r"is damaged \(could not convert"),
+    "a size of none": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(size="<size><width>0</width><height>9</height></size>")}, r"is damaged \(size/width is 0\)"),
+    "a size beyond any": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(size=f"<size><width>9</width><height>{'9' * 400}</height></size>")}, r"is damaged \(size/height is 999"),
+    "an encoding that nobody knows": ({"VOCdevkit/VOC2007/Annotations/2.xml": b'<?xml version="1.0" encoding="utf-77"?><annotation/>'}, r"is damaged \(unknown encoding"),
+    "a list that is no UTF-8": ({"VOCdevkit/VOC2007/ImageSets/Main/trainval.txt": b"\xff"}, "lists image .* of VOC2007, but"),
     "outside": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(thing("dog", 50, 2, 60, 3))}, r"object 1 of .*2\.jpg in .* lies outside of its 40x30 pixels"),
 }  # fmt: skip
 
