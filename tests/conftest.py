@@ -110,11 +110,11 @@ def reference(workspace: Callable[[], Path]) -> Path:
 
 
 LONG = Path(__file__).with_name("long.txt")
-LONG_S = 1.5  # of a core, from which a test is long
+LONG_S, LASTING_S = 1.5, 8.0  # of a core, or on the clock, from which a test is long
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--measure", type=Path, help="write the names of tests that take more than LONG_S of a core")
+    parser.addoption("--measure", type=Path, help="write the names of tests that take more than LONG_S or LASTING_S")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -137,20 +137,23 @@ def function_of(item: pytest.Item) -> str:
 
 
 class Stopwatch:
-    """Measures the processor time of each test, with that of its children that have ended."""
+    """Measures each test's processor time, with that of its children that have ended, and its time on the clock.
+
+    The clock counts commands that a server of processes starts, which are no children of the test.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seconds: dict[str, float] = {}
+        self._long: set[str] = set()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        before = sum(os.times()[:4])
+        before = os.times()
         result = yield
-        name, seconds = function_of(item), sum(os.times()[:4]) - before
-        self._seconds[name] = max(seconds, self._seconds.get(name, 0.0))
+        after = os.times()
+        if sum(after[:4]) - sum(before[:4]) > LONG_S or after.elapsed - before.elapsed > LASTING_S:
+            self._long.add(function_of(item))
         return result
 
     def pytest_sessionfinish(self) -> None:
-        long = sorted(name for name, seconds in self._seconds.items() if seconds > LONG_S)
-        self._path.write_text("".join(f"{name}\n" for name in long))
+        self._path.write_text("".join(f"{name}\n" for name in sorted(self._long)))
