@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.archives import Entry
 from pipeline.data.boxes import Boxes
 from pipeline.data.records import Account, Published, Record
-from pipeline.data.roles import TESTED, draw_test
+from pipeline.data.roles import TESTED, draw_test, notes_of, require_no_draw
 from pipeline.errors import PipelineError, printable
 
 FEWEST = 3  # images of a data set without a published test set
@@ -64,10 +64,7 @@ def published(
         boxes, val = _boxes(path, picture, labels, account), picture.role == "val" and tested == "test"
         records[picture.role == tested].append(Record(picture.image.name, 0, picture.image, val, boxes))
     train, test, notes = records[False], records[True], []
-    if test and num_test:
-        raise PipelineError(
-            f"data.num_test={num_test}, but {path} has a test set of {len(test):,} images; take that (override: data.num_test=0)"
-        )
+    require_no_draw(path, len(test), num_test)
     if unused := [cls for cls in classes if cls not in labels]:
         named = ", ".join(printable(cls, 60) for cls in unused[:5])
         notes.append(f"{len(unused)} classes have no box in train and are left out, such as {named}")
@@ -82,12 +79,8 @@ def published(
             f"no test set is published, so {len(test):,} of {len(train) + len(test):,} images, drawn with a fixed seed, are the "
             "test set (data.num_test)"
         )
-    elif tested == "val":
-        notes.append("val is the test set, since there is no test; data.num_val images of train validate")
-    elif counts["val"]:
-        notes.append(
-            f"the {counts['val']:,} images of val are the validation split; data.num_val and data.split_seed do not apply"
-        )
+    else:
+        notes += notes_of(counts)
     return Published(list(labels), train, test, account.left_out(), notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,10 +70,7 @@ def assign(path: Path, images: list[Labelled], num_test: int | None, account: Ac
         record = Record(image.name, labels[image.cls], image.image, val=image.role == "val" and tested == "test")
         records[image.role == tested].append(record)
     train, test, notes = records[False], records[True], []
-    if test and num_test:
-        raise PipelineError(
-            f"data.num_test={num_test}, but {path} has a test set of {len(test):,} images; take that (override: data.num_test=0)"
-        )
+    require_no_draw(path, len(test), num_test)
     if not test and num_test is None:
         raise PipelineError(
             f"{path} holds no images in test/<class>/* or val/<class>/*; arrange them like this and fetch again"
@@ -91,13 +89,28 @@ def assign(path: Path, images: list[Labelled], num_test: int | None, account: Ac
             f"no test set is published, so {len(test):,} of {len(train) + len(test):,} images, drawn by class with a fixed "
             "seed, are the test set (data.num_test)"
         )
-    elif tested == "val":
-        notes.append("val is the test set, since there is no test; data.num_val images of train validate")
-    elif counts["val"]:
-        notes.append(
-            f"the {counts['val']:,} images of val are the validation split; data.num_val and data.split_seed do not apply"
-        )
+    else:
+        notes += notes_of(counts)
     return Published(classes, train, test, account.left_out(), notes)
+
+
+def require_no_draw(path: Path, published: int, num_test: int | None) -> None:
+    """Raises PipelineError if data.num_test asks for a draw where `published` test images are there."""
+    if published and num_test:
+        raise PipelineError(
+            f"data.num_test={num_test}, but {path} has a test set of {published:,} images; take that (override: data.num_test=0)"
+        )
+
+
+def notes_of(counts: Mapping[str, int]) -> list[str]:
+    """What val is, given the images of each role, of which test or val has some."""
+    if not counts["test"]:
+        return ["val is the test set, since there is no test; data.num_val images of train validate"]
+    if counts["val"]:
+        return [
+            f"the {counts['val']:,} images of val are the validation split; data.num_val and data.split_seed do not apply"
+        ]
+    return []
 
 
 def draw_test(records: list[Record], count: int) -> tuple[list[Record], list[Record]]:
