@@ -29,7 +29,7 @@ release: $(INSTALLED)
 		echo "DVC has no default remote to push to; name one: dvc remote add --default NAME URL" >&2; exit 2; }
 	dvc repro
 	dvc push
-	@echo "then: git commit --message 'Results of the default experiment' dvc.lock"
+	@echo "then: git add dvc.lock && git commit --message 'Results of the default experiment'"
 
 # A process more than cores, since tests wait for processes of their own; each test file stays in one of them.
 PYTEST = pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))") --dist loadfile --no-loadscope-reorder

@@ -100,7 +100,7 @@ def _write_journal(
     journal = Journal(folder)
     journal.begin(made.name, config.data.name, params, tags, began)
     if net.val_err1 is not None:
-        journal.metrics(0, {"best/err1": made.val_err1, "best/err5": made.val_err5})
+        journal.metrics(0, {"best_val_err1": made.val_err1, "best_val_err5": made.val_err5})
     journal.artifact(folder / BEST, "checkpoints")
     queue_model(journal, folder / BEST, net, input_of(source.store, net), source.store.manifest)
     journal.tags({CHECKPOINT_TAG: net.checkpoint_sha256, STATUS_TAG: "finished"})

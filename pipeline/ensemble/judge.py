@@ -229,6 +229,6 @@ def to_track(result: dict[str, Any], ensemble: Ensemble) -> dict[str, tuple[int,
     tested = {net["key"]: (net["steps"], net) for net in nets if not net["snapshot"]}
     tested[ensemble_key(ensemble.members)] = (0, result["ensemble"])
     return {
-        key: (step, {"test/err1": net["test_err1"], "test/err5": net["test_err5"]})
+        key: (step, {"test_err1": net["test_err1"], "test_err5": net["test_err5"]})
         for key, (step, net) in tested.items()
     }

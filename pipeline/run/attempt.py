@@ -82,10 +82,10 @@ class Attempt:
             return net
         weights = self.run.folder / BEST
         net = replace(net, checkpoint_sha256=sha256(weights))
-        errors = {"best/err1": net.val_err1, "best/err5": net.val_err5}
+        errors = {"best_val_err1": net.val_err1, "best_val_err5": net.val_err5}
         measured = {name: value for name, value in errors.items() if value is not None}
         seconds_of_all = {} if net.seconds is None else {"seconds": net.seconds}
-        self.journal.metrics(self.step, {**measured, "best/step": net.step, **seconds_of_all, "images_per_s": rate})
+        self.journal.metrics(self.step, {**measured, "best_step": net.step, **seconds_of_all, "images_per_s": rate})
         self.journal.artifact(weights, "checkpoints")
         if net.complete:
             queue_model(self.journal, weights, net, input, self.run.manifest)

@@ -107,7 +107,7 @@ class Recorder(pl.Callback):
         self._attempt.step = step
         if step % self._log_every == 0 or trainer.should_stop:
             counts = pl_module.counts()
-            self._write(trainer, {**counts.since(self._logged), "lr": pl_module.rate})
+            self._write(trainer, {**counts.since(self._logged), "train/lr": pl_module.rate})
             self._logged = counts
         if pl_module.recipe.cycles > 1 and step % pl_module.recipe.cycle_steps == 0:
             self._snapshot(step, pl_module)

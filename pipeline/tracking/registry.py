@@ -32,7 +32,7 @@ from pipeline.tracking.location import (
 
 log = logging.getLogger(__name__)
 
-CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "lr")
+CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "train/lr")
 TRAINED = ("train", ADOPTED)  # kinds of runs that are nets
 NAMED = 3  # runs that a line about several names
 _KEY, _DIGEST = re.compile(r"\w[\w.-]*"), re.compile("[0-9a-f]{64}")
@@ -222,7 +222,7 @@ def ensemble_run(
         journal = Journal(folder)
         journal.begin(name, experiment, dict(params), tags, since)
         if val_err1 is not None:
-            journal.metrics(0, {"val/err1": val_err1})
+            journal.metrics(0, {"val_err1": val_err1})
         journal.end("FINISHED")
     shipped = shipper.ship(folder, location)
     assert shipped is not None  # since the journal has begun

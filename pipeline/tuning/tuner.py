@@ -112,7 +112,7 @@ def _journaled(
             raise PipelineError(stuck)
         _check_complete(sweep, trials, ending)
         if board["trials"] and (best := board["trials"][0]["val_err1"]) is not None:
-            journal.metrics(trials.done, {"best/err1": best})
+            journal.metrics(trials.done, {"best_val_err1": best})
         status = "FINISHED"
         return board
     finally:

@@ -68,7 +68,7 @@ def test_weights_that_were_trained_on_the_validation_images_are_never_chosen(wor
     assert "no selection chooses it" in out
     assert "This error is high" in out and "recipe.normalize=per_pixel_mean" in out  # untrained, the net guesses
     (run,) = tracked(root)
-    assert "best/err1" not in run.metrics
+    assert "best_val_err1" not in run.metrics
     manifest = open_store(root / "data/store/digits").manifest
     nets = {
         split: trained_nets(locate("", root / "mlruns"), "digits", manifest.content_hash, split)

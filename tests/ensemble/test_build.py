@@ -93,7 +93,7 @@ def test_the_run_in_mlflow_holds_the_lineage(world):
     assert json.loads(tags["pipeline.members"]) == [member.run_id for member in ensemble.members]
     assert json.loads(tags["pipeline.member_checkpoints"]) == [m.checkpoint_sha256 for m in ensemble.members]
     assert json.loads(tags["pipeline.member_weights"]) == [0.5, 0.5]
-    assert run.data.metrics["val/err1"] == ensemble.val_err1
+    assert run.data.metrics["val_err1"] == ensemble.val_err1
     assert run.info.status == "FINISHED" and run.outputs.model_outputs
     assert run.info.end_time - run.info.start_time > 10  # ms, since the members were chosen
 

@@ -142,7 +142,7 @@ class World:
             tracking.SPLIT_TAG: split,
         }
         journal.begin(f"{net.name}, seed {seed}", manifest.name, {}, tags)
-        journal.metrics(100, {"best/err1": error, "best/err5": error / 5})
+        journal.metrics(100, {"best_val_err1": error, "best_val_err5": error / 5})
         journal.artifact(folder / BEST, "checkpoints")
         for step in range(1, snapshots + 1):
             torch.manual_seed(100 * step + seed)

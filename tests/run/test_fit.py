@@ -13,7 +13,19 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from processes import Command
-from runs import EPOCH, TINY, Workspaces, assert_same_training, checkpoint, events, metrics, run_folder, tracked, train
+from runs import (
+    EPOCH,
+    TINY,
+    Workspaces,
+    assert_same_training,
+    checkpoint,
+    events,
+    metrics,
+    metrics_in,
+    run_folder,
+    tracked,
+    train,
+)
 
 from pipeline.atomic import read_json, sha256, write_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
@@ -117,6 +129,15 @@ def test_weights_that_are_no_numbers_are_never_saved(workspace: Workspaces, monk
     with pytest.raises(DivergedError, match=f"weights or the optimiser's state are not finite at step {EPOCH}"):
         train(root)
     assert not {path.name for path in run_folder(root).iterdir()} & {LAST, BEST}
+
+
+def test_curves_have_a_section_in_mlflow_and_single_values_none(reference: Path) -> None:
+    # MLflow draws sections by name, then what has none, then the system's.
+    measured = metrics_in(run_folder(reference))
+    single = {name for name, points in measured.items() if len(points) == 1 and not name.startswith("system/")}
+    assert single == {name for name in measured if "/" not in name}
+    assert single == {"best_val_err1", "best_val_err5", "best_step", "seconds", "images_per_s"}
+    assert {"train/loss", "train/err1", "train/lr", "val/loss", "val/err1"} <= set(measured)
 
 
 def test_every_validation_is_reported_once_its_checkpoint_is_on_disk(workspace: Workspaces, reference: Path) -> None:

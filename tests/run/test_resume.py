@@ -86,7 +86,7 @@ def test_no_moment_is_a_bad_one_to_lose_power(
         train(root, f"trainer.checkpoint_every_steps={EPOCH}")
     assert train(root, f"trainer.checkpoint_every_steps={EPOCH}").complete
     assert_same_training(root, reference)
-    for key in ("val/err1", "train/loss", "best/err1", "weights/growth_median", "weights/growth_first"):
+    for key in ("val/err1", "train/loss", "best_val_err1", "weights/growth_median", "weights/growth_first"):
         assert metrics(root, key) == metrics(reference, key)
 
 

@@ -59,7 +59,7 @@ class Chain:
         """Test error in MLflow by run id."""
         experiment = self.mlflow.get_experiment_by_name("digits")
         runs = self.mlflow.search_runs([experiment.experiment_id])
-        return {run.info.run_id: run.data.metrics.get("test/err1") for run in runs}
+        return {run.info.run_id: run.data.metrics.get("test_err1") for run in runs}
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_mlflow_gets_test_errors_here_and_once(chain, monkeypatch):
     chain.run(evaluate)
     assert chain.workspace.result("evaluate").read_text() == text
     for run_id in chain.tracked():
-        assert len(chain.mlflow.get_metric_history(run_id, "test/err1")) == 1
+        assert len(chain.mlflow.get_metric_history(run_id, "test_err1")) == 1
 
 
 def test_without_mlflow_evaluate_warns_and_ensemble_refuses(chain, caplog):
@@ -211,10 +211,10 @@ def test_test_errors_that_mlflow_missed_are_shipped_by_sync(chain, tmp_path, mlf
     runs = other.search_runs([other.get_experiment_by_name("digits").experiment_id])
     average = chain.result["ensemble"]["test_err1"]
     errors = [member["test_err1"] for member in chain.result["members"]]
-    assert sorted(run.data.metrics["test/err1"] for run in runs) == sorted([*errors, average])
+    assert sorted(run.data.metrics["test_err1"] for run in runs) == sorted([*errors, average])
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
-        assert len(other.get_metric_history(run.info.run_id, "test/err1")) == 1
+        assert len(other.get_metric_history(run.info.run_id, "test_err1")) == 1
     report.run(chain.config(f"paths.mlruns={tmp_path}/other"), chain.workspace)  # whose ids of runs are others
     curves = chain.workspace.result("curves").with_suffix(".csv").read_text()
     assert all(member["key"] in curves for member in chain.result["members"])

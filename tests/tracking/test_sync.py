@@ -51,7 +51,7 @@ def root(tmp_path: Path, workspace: Callable[[], Path], mlflow_database: Path) -
     journal(root / "runs" / CHILD, CHILD, **{PARENT_TAG: PARENT}).artifact(
         root / "runs" / CHILD / ARTIFACT, "checkpoints"
     )
-    keep_test_errors(root / "runs", "digits", {CHILD: (5, {"test/err1": 0.25})})
+    keep_test_errors(root / "runs", "digits", {CHILD: (5, {"test_err1": 0.25})})
     assert sync(root / "runs", at(root)).shipped == 3
     return root
 
@@ -81,7 +81,7 @@ def assert_whole(root: Path, location: Location | None = None) -> dict[str, Any]
         assert run_id(root / "runs" / key, here) == run.info.run_id
     child = runs[CHILD]
     assert child.data.tags["mlflow.parentRunId"] == runs[PARENT].info.run_id
-    assert child.data.metrics["test/err1"] == 0.25
+    assert child.data.metrics["test_err1"] == 0.25
     copy = Path(mlflow.download_artifacts(child.info.run_id, f"checkpoints/{ARTIFACT}", str(root)))
     assert copy.read_bytes() == b"weights"
     if location is None:

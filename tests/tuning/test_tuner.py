@@ -240,7 +240,7 @@ def test_a_budget_ends_a_sweep_with_the_best_so_far_and_a_larger_one_goes_on(wor
     assert "sweep.budget.trials=1 is spent; 3 of 4 trials are left" in output
     assert [trial["status"] for trial in trials(root)] == ["finished", *["unfinished"] * 3]
     (parent,) = [run for run in tracked(root) if run.data.tags["pipeline.kind"] == "sweep"]
-    assert parent.info.status == "FINISHED" and parent.data.metrics["best/err1"] == trials(root)[0]["val_err1"]
+    assert parent.info.status == "FINISHED" and parent.data.metrics["best_val_err1"] == trials(root)[0]["val_err1"]
     before = state(root)
     assert "is spent" in run(root, *sweep, "sweep.budget.trials=1") and state(root) == before  # Ray is not started
     # One trial of 34 steps is done; the limit is met while the third one trains, which may just come to its end.
