@@ -22,6 +22,7 @@ OWNERS = {
     "pyarrow": ("data/", "storage/"),
     "cv2": ("data/", "learn/input/"),
     "simplejpeg": ("data/", "learn/input/"),
+    "pycocotools": ("evaluation/",),
 }
 
 

@@ -1,0 +1,284 @@
+"""Average precision (AP) of object detectors, as COCO and as PASCAL VOC define it, and how far it depends on the images.
+
+N images, K classes, T = 10 thresholds of IoU from 0.5 to 0.95, R = 101 recalls from 0 to 1, S samples of the images. AP is
+a fraction. An object that is ignored (`Boxes.ignored`) counts as a crowd in COCO's metric and as difficult in VOC's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.boxes import Boxes
+from pipeline.errors import PipelineError
+from pipeline.evaluation.intervals import LEVEL
+from pipeline.evaluation.matching import AREAS, RECALLS, THRESHOLDS, Counts, Floats, ranked_matches
+
+VOC_THRESHOLD = 0.5
+MOST_ELEMENTS = 2**22  # of the largest array while samples are computed, 32 MiB
+
+
+class Detections(NamedTuple):
+    """What a detector found in one image, highest score first."""
+
+    corners: np.ndarray  # (n, 4) float32, pixels of the original image, as in `Boxes`: left, top, right, bottom
+    scores: np.ndarray  # (n,) float32, only their order counts
+    labels: np.ndarray  # (n,) int64
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """COCO's six APs and that of each class; None where no object counts."""
+
+    ap: float | None  # mean over the thresholds of IoU
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    per_class: tuple[float | None, ...]  # (K,) as `ap`
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % confidence interval over images."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class Gain(NamedTuple):
+    """What the other detector gains over the one, positive where the other is better."""
+
+    relative: Interval | None  # fraction of the one's AP; None where that is 0
+    difference: Interval  # of AP
+
+
+class CocoMatches:
+    """Which detections pycocotools matches to which objects, found once; AP of the images and of samples of them.
+
+    As in COCO's metric, the 100 best detections of each class count in an image. An object is small, medium or large by
+    the area of its box. COCO's annotations have the area within the outline instead, which `Boxes` does not keep: on
+    COCO's images ap_small, ap_medium and ap_large differ from published ones, the other APs do not.
+    """
+
+    def __init__(self, truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int) -> None:
+        """From the objects and the detections of each image, in the same order.
+
+        Raises:
+            ValueError: different numbers of images, or labels outside 0..num_classes-1.
+            PipelineError: a score or a corner that is not finite.
+        """
+        _require_comparable(truth, detections, num_classes)
+        self.num_images, self.num_classes = len(truth), num_classes
+        self._ranked = ranked_matches(truth, detections, num_classes)
+
+    @property
+    def objects(self) -> NDArray[np.int64]:
+        """(N, K) number of objects that count."""
+        columns = [ranked.objects for ranked in self._ranked["all"]]
+        return np.stack(columns, axis=1) if columns else np.zeros((self.num_images, 0), np.int64)
+
+    def scores(self) -> CocoScores:
+        """Exactly pycocotools' numbers."""
+        once = np.ones((1, self.num_images), np.int64)
+        everything, small, medium, large = (self._precision(once, area=area)[0] for area in AREAS)
+        return CocoScores(
+            ap=_mean(everything),
+            ap50=_mean(everything[_threshold(0.5)]),
+            ap75=_mean(everything[_threshold(0.75)]),
+            ap_small=_mean(small),
+            ap_medium=_mean(medium),
+            ap_large=_mean(large),
+            per_class=tuple(_mean(everything[:, :, label]) for label in range(self.num_classes)),
+        )
+
+    def resampled(self, counts: Counts, iou: float | None = None) -> float:
+        """AP of the sample in which image i occurs counts[i] times; counts of 1 give exactly that of `scores`.
+
+        It equals pycocotools' AP of images that are literally repeated, unless an image has detections of one class
+        with equal scores, whose order is arbitrary: there all copies of the first come before those of the second.
+
+        Args:
+            counts: (N,) not negative.
+            iou: one of `THRESHOLDS`; None for the mean over them.
+        Returns:
+            NaN where the sample has no object.
+        Raises:
+            ValueError: counts of another shape or below 0, or no such threshold.
+        """
+        return float(self.resampled_often(np.asarray(counts)[None], iou)[0])
+
+    def resampled_often(self, counts: Counts, iou: float | None = None) -> Floats:
+        """(S,) as `resampled`, for (S, N) counts."""
+        if counts.ndim != 2 or counts.shape[1] != self.num_images or (counts < 0).any():
+            raise ValueError(f"counts of shape {counts.shape}; need (S, {self.num_images}), none below 0")
+        thresholds = slice(None) if iou is None else _threshold(iou)
+        most = max([self.num_classes * THRESHOLDS.size * RECALLS.size, *(r.images.size for r in self._ranked["all"])])
+        step = max(1, MOST_ELEMENTS // max(1, most))
+        means = [
+            _mean(precision)
+            for start in range(0, len(counts), step)
+            for precision in self._precision(counts[start : start + step], thresholds)
+        ]
+        return np.array([np.nan if mean is None else mean for mean in means], np.float64)
+
+    def _precision(self, counts: Counts, thresholds: slice = slice(None), area: str = "all") -> Floats:
+        """(S, T, R, K)"""
+        shape = (len(counts), len(THRESHOLDS[thresholds]), len(RECALLS), self.num_classes)
+        result = np.empty(shape)
+        for label, ranked in enumerate(self._ranked[area]):
+            result[..., label] = ranked.precision(counts, thresholds)
+        return result
+
+
+def interval(matches: CocoMatches, seed: int, samples: int = 1000, iou: float | None = None) -> Interval:
+    """AP with a percentile bootstrap interval over the images; `iou` as in `CocoMatches.resampled`.
+
+    Raises:
+        PipelineError: no image has an object.
+    """
+    estimate, drawn = _bootstrap(matches, seed, samples, iou)
+    return Interval(estimate, *_percentiles(drawn))
+
+
+def relative_gain(
+    one: CocoMatches, other: CocoMatches, seed: int, samples: int = 1000, iou: float | None = None
+) -> Gain:
+    """What the other gains over the one, with percentile bootstrap intervals; each sample has the same images of both.
+
+    Raises:
+        ValueError: they are not of the same images.
+        PipelineError: no image has an object.
+    """
+    if not np.array_equal(one.objects, other.objects):
+        raise ValueError(
+            "the detectors were not given the same images and objects, so they cannot be compared in pairs"
+        )
+    (a, drawn_a), (b, drawn_b) = (_bootstrap(matches, seed, samples, iou) for matches in (one, other))
+    difference = Interval(b - a, *_percentiles(drawn_b - drawn_a))
+    if a == 0:
+        return Gain(None, difference)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Gain(Interval((b - a) / a, *_percentiles((drawn_b - drawn_a) / drawn_a)), difference)
+
+
+def voc_ap(
+    truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int, points: Literal["07", "area"]
+) -> tuple[float | None, ...]:
+    """(K,) AP of each class at an IoU of 0.5 or more as VOC's development kit computes it; None without an object.
+
+    A detection belongs to the object with which it overlaps most. Of those that belong to one object, the one with the
+    highest score is right and the others are false. One that belongs to a difficult object is neither.
+
+    The kit's corners are pixels that belong to the box, from 1, and it adds 1 to each difference of them. `Boxes` ends
+    where such a pixel ends, so right - left here is xmax - xmin + 1 there, and the IoU is the same.
+
+    Args:
+        points: "07" for the mean precision at eleven recalls (VOC 2007), "area" for that below the curve (from 2010).
+    Raises:
+        As `CocoMatches`.
+    """
+    _require_comparable(truth, detections, num_classes)
+    average = {"07": _eleven_points, "area": _area}[points]
+    result: list[float | None] = []
+    for label in range(num_classes):
+        objects = sum(int(((boxes.labels == label) & ~boxes.ignored).sum()) for boxes in truth)
+        parts = [_voc_outcomes(*pair, label) for pair in zip(truth, detections, strict=True)]
+        none = (np.empty(0), np.empty(0, bool), np.empty(0, bool))
+        scores, right, wrong = (np.concatenate(part) for part in zip(none, *parts, strict=True))
+        order = np.argsort(-scores, kind="stable")
+        found, false = np.cumsum(right[order]), np.cumsum(wrong[order])
+        # Before the first detection that counts, as after one of a difficult object, the kit divides 0 by 0.
+        precision = found / np.maximum(found + false, 1)
+        result.append(average(found / objects, precision) if objects else None)
+    return tuple(result)
+
+
+def _threshold(iou: float) -> slice:
+    at = np.flatnonzero(np.isclose(THRESHOLDS, iou))
+    if not at.size:
+        raise ValueError(f"an IoU of {iou}; COCO's are {', '.join(f'{each:.2f}' for each in THRESHOLDS)}")
+    return slice(int(at[0]), int(at[0]) + 1)
+
+
+def _mean(precision: Floats) -> float | None:
+    """Over all that is not NaN, as COCOeval.summarize over all that is not -1; None if nothing is left."""
+    present = precision[~np.isnan(precision)]
+    return float(present.mean()) if present.size else None
+
+
+def _bootstrap(matches: CocoMatches, seed: int, samples: int, iou: float | None) -> tuple[float, Floats]:
+    """AP of the images, and (S,) of samples that are the same for detectors with the same seed."""
+    n = matches.num_images
+    if not matches.objects.sum():
+        raise PipelineError(f"none of the {n} images has an object of a class that counts; average precision needs one")
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)
+    return matches.resampled(np.ones(n, np.int64), iou), matches.resampled_often(counts, iou)
+
+
+def _percentiles(drawn: Floats) -> tuple[float, float]:
+    """Of the samples that have a value: not those without an object, nor 0 / 0."""
+    tail = (1 - LEVEL) / 2
+    # One of the samples' own values, since a gain over 0 is infinite and nothing lies between infinity and a number.
+    low, high = np.quantile(drawn[~np.isnan(drawn)], [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _voc_outcomes(boxes: Boxes, found: Detections, label: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Score of each detection of this class in an image, whether it is right, and whether it is wrong."""
+    ours, theirs = boxes.labels == label, found.labels == label
+    order = np.argsort(-found.scores[theirs], kind="stable")
+    scores, corners = found.scores[theirs][order].astype(np.float64), found.corners[theirs][order]
+    right, wrong = np.zeros(len(scores), bool), np.ones(len(scores), bool)
+    if not ours.any():
+        return scores, right, wrong
+    overlaps, difficult = _overlaps(corners, boxes.corners[ours]), boxes.ignored[ours]
+    taken = np.zeros(len(difficult), bool)
+    for at, mine in enumerate(overlaps.argmax(axis=1)):
+        if overlaps[at, mine] >= VOC_THRESHOLD:
+            right[at] = not difficult[mine] and not taken[mine]
+            wrong[at] = not difficult[mine] and taken[mine]
+            taken[mine] = True
+    return scores, right, wrong
+
+
+def _overlaps(a: NDArray, b: NDArray) -> Floats:
+    """(n, m) IoU of n with m boxes, each left, top, right, bottom."""
+    a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    common = np.maximum(sides, 0).prod(axis=-1)
+    union = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - common
+    return common / np.maximum(union, np.finfo(np.float64).tiny)
+
+
+def _eleven_points(recall: Floats, precision: Floats) -> float:
+    # MATLAB's 0:0.1:1 counts from both ends, so 0.3 is 3 * 0.1, which is more than 3 / 10: three of ten do not reach it.
+    steps = np.arange(11)
+    recalls = np.where(steps < 6, steps * 0.1, 1 - (10 - steps) * 0.1)
+    return float(sum(precision[recall >= least].max(initial=0) for least in recalls) / 11)
+
+
+def _area(recall: Floats, precision: Floats) -> float:
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((np.diff(recall, prepend=0) * best).sum())
+
+
+def _require_comparable(truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int) -> None:
+    if len(truth) != len(detections):
+        raise ValueError(f"objects of {len(truth)} images and detections of {len(detections)}")
+    for image, (boxes, found) in enumerate(zip(truth, detections, strict=True)):
+        labels = np.concatenate([boxes.labels, found.labels])
+        if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+            raise ValueError(
+                f"labels {labels.min()} to {labels.max()} in image {image}; there are {num_classes} classes"
+            )
+        # NaN compares false with everything, so what a diverged net finds would have an order of its own.
+        if not (np.isfinite(found.scores).all() and np.isfinite(found.corners).all()):
+            raise PipelineError(
+                f"detections in image {image} hold NaN or infinity: the net has diverged, and it cannot be judged"
+            )
