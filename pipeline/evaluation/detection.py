@@ -141,8 +141,8 @@ def interval(matches: CocoMatches, seed: int, samples: int = 1000, iou: float | 
 
     AP takes the best precision at a recall or above it, so the fewer the images, the higher it is by chance; samples of
     the images have fewer different ones. The interval thus lies high, and covers the AP of all images of a kind less
-    often than 95 times of 100, the less often the more classes share the images. A gain is hardly affected, since both
-    detectors are.
+    often than 95 times of 100, the less often the more classes share the images. A gain is less affected, since both
+    detectors are: compare detectors by `relative_gain`, not by two intervals.
 
     Raises:
         PipelineError: no image has an object.
