@@ -33,7 +33,9 @@ class Net:
     normalize: str
     augment: AugmentConfig
     params: int = 0  # parameters
-    macs: int = 0  # multiply-adds for one image of the training size
+    macs: int = (
+        0  # multiply-adds for one image of the training size; of a detector, those of its backbone as a classifier
+    )
     checkpoint_sha256: str = ""  # of the file of weights, whose own header leaves it out
 
     # Training.

@@ -11,7 +11,7 @@ from imports import ROOT, attributes
 
 from pipeline.anchor import anchor
 from pipeline.compose import choices, compose
-from pipeline.config import LARGE_STEM, from_dict, with_overrides
+from pipeline.config import DETECTORS, LARGE_STEM, from_dict, with_overrides
 from pipeline.errors import PipelineError
 
 DATA = choices(ROOT)["data"]
@@ -37,7 +37,9 @@ def test_every_choice_composes(group, name, monkeypatch):
     large = name.startswith("imagenet") or name in ("ten_crop", "multi_scale", *LARGE_STEM)
     members = ["ensemble.members=[0123456789ab]"] if name == "listed" else []
     recipe = ["recipe=cifar_constant"] if name == "cifar_pbt" else []  # the one without a schedule of its own
-    from_dict(values("data=imagenette" if large else "data=cifar10", f"{group}={name}", *members, *recipe))
+    detects = name.startswith(("detection", *DETECTORS))
+    data = "imagenette" if large else "digit_scenes" if detects else "cifar10"
+    from_dict(values(f"data={data}", f"{group}={name}", *members, *recipe))
 
 
 def keys(config: object, section: str = "config") -> set[tuple[str, str]]:

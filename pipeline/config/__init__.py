@@ -6,7 +6,15 @@ combination are errors, raised before anything heavy is imported.
 """
 
 from pipeline.config.limits import LimitsConfig
-from pipeline.config.model import CIFAR_DEPTHS, IMAGENET_DEPTHS, LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig
+from pipeline.config.model import (
+    CIFAR_DEPTHS,
+    DETECTORS,
+    IMAGENET_DEPTHS,
+    LARGE_STEM,
+    NO_GLOBAL_POOL,
+    OTHER_DEPTHS,
+    ModelConfig,
+)
 from pipeline.config.root import Config, defaults, filled, from_dict, leaves, with_overrides
 from pipeline.config.space import kind_of
 from pipeline.config.stages import (
@@ -27,6 +35,7 @@ from pipeline.config.training import AugmentConfig, RecipeConfig, StartConfig, T
 __all__ = [
     "ANNOTATED",
     "CIFAR_DEPTHS",
+    "DETECTORS",
     "IMAGENET_DEPTHS",
     "LARGE_STEM",
     "NO_GLOBAL_POOL",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from pipeline.config.section import Positive, Section, require
+from pipeline.config.section import Positive, Section, require, shown
 
 # Two families of the paper: Table 1 (ImageNet) and Sec. 4.2 (CIFAR, 6n + 2 layers).
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
@@ -15,6 +16,9 @@ OTHER_DEPTHS = {"alexnet": (8,), "vgg": (11, 13, 16, 19), "googlenet": (22,)}
 NO_GLOBAL_POOL = ("alexnet", "vgg", "vgg_bn")  # they pool any map to one size, so have no fully convolutional form
 LARGE_STEM = ("alexnet", "vgg", "vgg_bn", "googlenet")  # they halve the map until little is left of a small image
 _PREDECESSORS = {"vgg": "VGG", "alexnet": "AlexNet", "googlenet": "GoogLeNet"}
+DETECTORS = ("faster_rcnn", "faster_rcnn_fpn")
+DECIDED = ("depth", "residual", "shortcut")  # keys that a detector's backbone decides
+_BACKBONE = re.compile(r"(?P<kind>resnet|plain|vgg)(?P<depth>[1-9]\d{0,3})(?P<marks>(_bn)?(_small)?)")
 _USUAL_DEPTH = {"cifar": 20, "imagenet": 18, "alexnet": 8, "vgg": 16, "googlenet": 22}
 
 
@@ -30,6 +34,25 @@ def family_defaults(family: str) -> dict[str, Any]:
     return {"depth": _USUAL_DEPTH[kind], "residual": kind not in OTHER_DEPTHS, "shortcut": shortcut}
 
 
+def backbone_facts(backbone: str) -> dict[str, Any]:
+    """family and the keys of `DECIDED` of a detector's backbone: resnet101, plain20, vgg16, vgg16_bn_small.
+
+    resnet and plain with a number of layers of Table 1 are ImageNet's nets, with any other number CIFAR's.
+
+    Raises:
+        PipelineError: no such name.
+    """
+    name = _BACKBONE.fullmatch(backbone)
+    require(
+        name is not None and (name["kind"] == "vgg" or not name["marks"]),
+        f"model.backbone={shown(backbone)} names no net; give resnet or plain with a number of layers (resnet101, plain20), or vgg16, vgg16_bn, vgg16_small (override: model.backbone=resnet20)",
+    )
+    assert name is not None
+    depth, kind = int(name["depth"]), name["kind"]
+    family = f"vgg{name['marks']}" if kind == "vgg" else "imagenet" if depth in IMAGENET_DEPTHS else "cifar"
+    return {**family_defaults(family), "family": family, "depth": depth, "residual": kind == "resnet"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
     """A residual or plain net of the paper, or one of its predecessors; `build_model` builds it.
@@ -37,11 +60,13 @@ class ModelConfig(Section):
     vgg needs a learning rate below 0.1 (recipe.lr=0.01); vgg_bn has batch norm. alexnet is that of Krizhevsky 2014
     ("one weird trick"), googlenet has batch norm and no auxiliary classifiers, both as torchvision builds them.
     The _small nets have a small stem and classifier, for images of 32 pixels.
+    faster_rcnn detects objects with the net that backbone names (Sec. 4.3).
     """
 
     section: ClassVar[str] = "model"
 
     # cifar and imagenet: the paper's residual and plain nets (Sec. 4.2, Table 1); the others are its predecessors.
+    # faster_rcnn: a detector whose last stage sees regions (appendix A), faster_rcnn_fpn: one with a feature pyramid.
     family: Literal[
         "cifar",
         "imagenet",
@@ -53,7 +78,12 @@ class ModelConfig(Section):
         "vgg_bn_small",
         "googlenet",
         "googlenet_small",
+        "faster_rcnn",
+        "faster_rcnn_fpn",
     ] = "cifar"
+    # detectors: resnet101, plain20, vgg16 and so on; decides depth, residual and shortcut
+    backbone: str = ""
+    anchor: Positive = 64  # detectors: side of the smallest anchor in pixels; others are 2, 4 and 8 times as large
     depth: Positive  # the family decides the default of this key and the next two: `family_defaults`
     residual: bool  # false: a plain net, the same layers without shortcuts (Sec. 3.3); always so for predecessors
     shortcut: Literal["A", "B", "C"]  # Sec. 4.1; a plain net ignores it
@@ -65,18 +95,33 @@ class ModelConfig(Section):
     norm_scale: Literal["one", "zero_last", "uniform"] = "one"
 
     @property
+    def detects(self) -> bool:
+        """Whether it finds objects and their boxes, rather than the class of an image."""
+        return self.family in DETECTORS
+
+    @property
+    def net(self) -> ModelConfig:
+        """The net that classifies: a detector's backbone, or the net itself."""
+        return (
+            replace(self, **backbone_facts(self.backbone), backbone="", anchor=ModelConfig.anchor)
+            if self.detects
+            else self
+        )
+
+    @property
     def kind(self) -> str:
-        """The family without its variants: vgg of vgg_bn_small."""
-        return self.family.split("_")[0]
+        """The family without its variants: vgg of vgg_bn_small; of a detector, its backbone's."""
+        return self.net.family.split("_")[0]
 
     @property
     def small(self) -> bool:
         """Whether the net is made for images of CIFAR's size."""
-        return self.family == "cifar" or self.family.endswith("_small")
+        family = self.net.family
+        return family == "cifar" or family.endswith("_small")
 
     @property
     def bottleneck(self) -> bool:
-        return self.family == "imagenet" and self.depth >= 50
+        return self.net.family == "imagenet" and self.depth >= 50
 
     @property
     def name(self) -> str:
@@ -85,6 +130,8 @@ class ModelConfig(Section):
         In brackets stands what the number of layers leaves open: the option of 18 and 34 layers (Tables 2 and 3), an
         option other than the paper's, torchvision's stride ("v1.5"), a CIFAR net as deep as one of Table 1.
         """
+        if self.detects:
+            return f"{self.net.name} {'FPN' if self.family.endswith('_fpn') else 'Faster R-CNN'}"
         kind, *marks = self.family.split("_")
         if kind in _PREDECESSORS:
             title = _PREDECESSORS[kind] + (f"-{self.depth}" if kind == "vgg" else "")
@@ -99,6 +146,17 @@ class ModelConfig(Section):
         return _marked(f"{'ResNet' if self.residual else 'plain'}-{self.depth}", marks)
 
     def check(self) -> None:
+        require(
+            self.detects or not self.backbone,
+            f"model.backbone={shown(self.backbone)} with model.family={self.family}, which is no detector (override: model=faster_rcnn)",
+        )
+        if self.detects:
+            self.net.check()
+            require(
+                self.family == "faster_rcnn" or self.net.family in ("cifar", "imagenet"),
+                f"model.family={self.family} with model.backbone={self.backbone}; a feature pyramid takes residual and plain nets (override: model=faster_rcnn)",
+            )
+            return
         require(
             self.norm_scale != "zero_last" or self.residual,
             f"model.norm_scale=zero_last with {self.name}, whose layers would pass no signal without shortcuts; choose one or uniform",

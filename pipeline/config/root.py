@@ -9,7 +9,16 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass,
 from functools import cache
 from typing import Any, get_type_hints
 
-from pipeline.config.model import LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig, family_defaults
+from pipeline.config.model import (
+    DECIDED,
+    DETECTORS,
+    LARGE_STEM,
+    NO_GLOBAL_POOL,
+    OTHER_DEPTHS,
+    ModelConfig,
+    backbone_facts,
+    family_defaults,
+)
 from pipeline.config.section import Section, Seed, require, shown
 from pipeline.config.space import no_key, typed_space
 from pipeline.config.stages import (
@@ -54,8 +63,11 @@ class Config(Section):
 
     def check(self) -> None:
         self._check_ranks()
-        self._check_views()
-        self._check_sides()
+        if self.model.detects:
+            self._check_detector()
+        else:
+            self._check_views()
+            self._check_sides()
         self._check_plateau()
         self._check_stop()
         self._check_population()
@@ -75,7 +87,7 @@ class Config(Section):
         # A net halves the side 2 (cifar) or 5 times, and batch norm has no variance of one value.
         side, halvings = self._least_side, 2 if self.model.family == "cifar" else 5
         require(
-            batch > ranks * parts or side > 2**halvings,
+            self.model.detects or batch > ranks * parts or side > 2**halvings,
             f"recipe.batch_size={batch} over {ranks} ranks{f' in recipe.accumulate={parts} parts' if parts > 1 else ''} with images of {side} pixels leaves batch norm a single value; choose a larger batch (override: recipe.batch_size={2 * ranks * parts})",
         )
 
@@ -111,6 +123,43 @@ class Config(Section):
         require(
             small or augment.crop <= augment.test_side,
             f"recipe.augment.crop={augment.crop} with test_side={augment.test_side}; a test image's shorter side must be at least the crop (override: recipe.augment.test_side={augment.crop * 8 // 7})",
+        )
+
+    def _check_detector(self) -> None:
+        recipe, start = self.recipe, self.start
+        require(
+            recipe.augment.kind == "whole",
+            f"recipe.augment.kind={recipe.augment.kind} with model={self.model.family}; detectors see whole images (override: recipe.augment.kind=whole)",
+        )
+        require(
+            self.data.format == "arrays" or recipe.augment.test_side > 0,
+            f"recipe.augment.test_side=0 with data.format={self.data.format}; give the shorter side that images are tested at (override: recipe.augment.test_side=600)",
+        )
+        require(
+            recipe.normalize != "per_pixel_mean",
+            f"recipe.normalize=per_pixel_mean with model={self.model.family}, whose images differ in size (override: recipe.normalize=half)",
+        )
+        # What classifiers alone have, by key: a value that says it, and the value that turns it off.
+        others: dict[str, tuple[bool, str]] = {
+            "recipe.warmup_lr": (recipe.warmup_lr > 0, "0"),
+            "recipe.small_side": (recipe.small_side > 0, "0"),
+            "recipe.label_smoothing": (recipe.label_smoothing > 0, "0"),
+            "recipe.muon_lr": (recipe.muon_lr > 0, "0"),
+            "start.backbone_lr": (start.backbone_lr != 1, "1"),
+            "trainer.compile": (self.trainer.compile is True, "auto"),
+            "trainer.cuda_graphs": (self.trainer.cuda_graphs, "false"),
+            "evaluation.views": (self.evaluation.views != "single", "single"),
+            "evaluation.batchnorm": (self.evaluation.batchnorm != "running", "running"),
+        }
+        for key, (used, off) in others.items():
+            require(
+                not used,
+                f"{key} with model={self.model.family}; only classifiers have it (override: {key}={off})",
+            )
+        decided = [f"model.{key}" for key in DECIDED if f"model.{key}" in self.sweep.space]
+        require(
+            not decided,
+            f"sweep.space holds {' and '.join(decided)} with model={self.model.family}, whose net model.backbone names (override: ++sweep.space.model.backbone=[resnet20,plain20])",
         )
 
     def _check_plateau(self) -> None:
@@ -207,12 +256,20 @@ def filled(values: dict[str, Any]) -> dict[str, Any]:
     """`values` with the defaults that depend on another key: the family's net, the crop of small images."""
     data, model, recipe = values.get("data"), values.get("model"), values.get("recipe")
     if isinstance(model, dict):
-        values = {**values, "model": {**family_defaults(str(model.get("family", "cifar"))), **model}}
+        values = {**values, "model": _filled_model(model)}
     augment = recipe.get("augment", {}) if isinstance(recipe, dict) else None
     if isinstance(data, dict) and isinstance(augment, dict):
         side = data.get("image_size", DataConfig.image_size)
         values = {**values, "recipe": {**recipe, "augment": {"crop": side, **augment}}}  # type: ignore[dict-item]
     return values
+
+
+def _filled_model(model: dict[str, Any]) -> dict[str, Any]:
+    family = str(model.get("family", "cifar"))
+    if family not in DETECTORS:
+        return {**family_defaults(family), **model}
+    facts = backbone_facts(str(model.get("backbone", "")))
+    return {**model, **{key: facts[key] for key in DECIDED}}
 
 
 def _sentences(errors: Sequence[Any]) -> str:

@@ -50,22 +50,33 @@ class StartConfig(Section):
         )
 
 
+_NOT_WHOLE = ("pca_std", "trivial_augment", "erasing", "mixup", "cutmix")  # of images without boxes alone
+
+
+def _off(value: Any) -> str:
+    return "false" if value is True else "0"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Section):
     """Training-time augmentation; every draw is a function of (seed, epoch, sample)."""
 
     section: ClassVar[str] = "recipe.augment"
 
-    # pad_crop: for arrays (Sec. 4.2); scale_jitter: for shards, the paper's (Sec. 3.4); random_resized_crop: GoogLeNet's.
-    kind: Literal["pad_crop", "random_resized_crop", "scale_jitter"] = "pad_crop"
+    # pad_crop: for arrays (Sec. 4.2); scale_jitter: for shards, the paper's (Sec. 3.4); random_resized_crop: GoogLeNet's;
+    # whole: for detectors, which see whole images.
+    kind: Literal["pad_crop", "random_resized_crop", "scale_jitter", "whole"] = "pad_crop"
     crop: Pixels  # side in pixels of the square that the net sees; by default the side of small images
     padding: NoPixels = 4  # pad_crop: pixels added on each side
     pad_with: Literal["mean", "black"] = "mean"  # pad_crop: zeros after the mean is subtracted, or before
     flip: bool = True  # half of the images are mirrored
-    min_side: NoPixels = 0  # scale_jitter: shorter side drawn from [min_side, max_side]
+    min_side: NoPixels = (
+        0  # scale_jitter: shorter side drawn from [min_side, max_side]; whole: so in training, or test_side
+    )
     max_side: NoPixels = 0  # scale_jitter: see min_side
     pca_std: NoRate = 0.0  # shards: colour shift along the pixels' principal axes, AlexNet's is 0.1; 0 for none
-    test_side: NoPixels = 0  # shards: shorter side before the centre crop of a test image
+    # shards: shorter side before the centre crop of a test image; whole: of all test images, whose longer side is at most 5/3 of it
+    test_side: NoPixels = 0
     # One of 14 operations an image, at a random strength: before the crop of small images, after that of shards
     # (TrivialAugment, arXiv 2103.10158).
     trivial_augment: bool = False
@@ -86,6 +97,16 @@ class AugmentConfig(Section):
             self.pca_std == 0 or self.kind != "pad_crop",
             f"recipe.augment.pca_std={self.pca_std} with kind={self.kind}; 0 for none, or above 0 for images kept as shards",
         )
+        if self.kind == "whole":
+            given = [key for key in _NOT_WHOLE if getattr(self, key)]
+            require(
+                not given,
+                f"recipe.augment.{' and recipe.augment.'.join(given)} with recipe.augment.kind=whole, which flips and scales alone (override: {' '.join(f'recipe.augment.{key}={_off(getattr(self, key))}' for key in given)})",
+            )
+            require(
+                self.min_side <= self.max_side,
+                f"recipe.augment.kind=whole with min_side={self.min_side}, max_side={self.max_side}; min_side <= max_side must hold",
+            )
         if self.kind == "scale_jitter":
             require(
                 self.crop <= self.min_side <= self.max_side,
@@ -136,6 +157,7 @@ class RecipeConfig(Section):
     clip_norm: NoRate = 0.0  # gradients of a step are scaled down to this norm of all together; 0 for never
     decay_norm: bool = False  # whether batch norm's scale and shift decay too
     label_smoothing: PartialShare = 0.0  # share of each target that is spread over all classes
+    rois: Positive = 128  # detectors: regions of an image that the second stage learns from, a quarter of them objects
     # What is subtracted and divided by, see `pipeline.learn.input.normalization`; the paper's is per_pixel_mean.
     normalize: Literal["per_pixel_mean", "channel", "imagenet", "cifar10_public", "cifar100_public", "half", "unit"] = (
         "per_pixel_mean"

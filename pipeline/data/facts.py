@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.config import ModelConfig
 from pipeline.data.store import Manifest
 from pipeline.errors import PipelineError
 
@@ -16,10 +17,15 @@ def boxed(manifest: Manifest) -> bool:
     return "train_boxes.npy" in manifest.files
 
 
-def require_labels(manifest: Manifest) -> None:
-    """Raises PipelineError if its images have boxes in place of labels."""
-    if boxed(manifest):
+def require_task(manifest: Manifest, model: ModelConfig) -> None:
+    """Raises PipelineError if the images have boxes and the net learns labels, or the other way round."""
+    if boxed(manifest) and not model.detects:
         raise PipelineError(
-            f"{manifest.name} has boxes of objects, and the nets here learn one label an image; choose labelled images "
-            "(override: data=digits)"
+            f"{manifest.name} has boxes of objects, and {model.name} learns one label an image; choose a detector "
+            "(override: model=faster_rcnn model.backbone=resnet20) or labelled images (override: data=digits)"
+        )
+    if model.detects and not boxed(manifest):
+        raise PipelineError(
+            f"{manifest.name} has labels of images, and {model.name} learns boxes of objects; choose a net that classifies "
+            "(override: model=cifar) or images with boxes (override: data=digit_scenes)"
         )

@@ -11,7 +11,7 @@ from time import monotonic
 
 from pipeline.atomic import sha256
 from pipeline.config import Config
-from pipeline.data.facts import require_labels
+from pipeline.data.facts import require_task
 from pipeline.data.store import Store
 from pipeline.ensemble.members import Source
 from pipeline.ensemble.predictions import validation_images
@@ -66,7 +66,11 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
         raise PipelineError(
             "adopt needs weights: start.weights=FILE, run:<key>, published:<name> or torchvision:<name>"
         )
-    require_labels(source.store.manifest)
+    if config.model.detects:
+        raise PipelineError(
+            f"adopt with {config.model.name}; it takes nets that classify, and a detector trains from them (`pipeline train` with start.weights)"
+        )
+    require_task(source.store.manifest, config.model)
     start.check(config, source.store.manifest.content_hash, frozen=True)
     net = _record(config, source.store, start)
     folder = source.runs / net.key

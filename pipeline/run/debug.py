@@ -16,8 +16,8 @@ from pipeline.config import Config, SweepConfig
 from pipeline.data.facts import num_training
 from pipeline.data.store import Manifest, open_store
 from pipeline.errors import PipelineError
-from pipeline.learn.training.classifier import Classifier
-from pipeline.learn.training.counts import Counts
+from pipeline.learn.training.counts import Counts, Errors
+from pipeline.learn.training.module import TrainingModule
 from pipeline.run.fit import fit
 from pipeline.run.launch import rank
 from pipeline.run.run import run_name
@@ -151,9 +151,10 @@ class _ByHeart(pl.Callback):
     """Ends a training when no image of the last `HEART_CHECK` steps was an error."""
 
     def __init__(self) -> None:
-        self.step, self.error, self._before = 0, 1.0, Counts()
+        self.step, self.error = 0, 1.0
+        self._before: Counts = Errors()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: TrainingModule, *_: Any) -> None:  # type: ignore[override]
         if trainer.global_step - self.step < HEART_CHECK:
             return
         counts = pl_module.counts()
@@ -171,7 +172,7 @@ class _Profile(pl.Callback):
         self._trace, self._first = trace, 0
         self._profile: profile | None = None
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: TrainingModule, *_: Any) -> None:  # type: ignore[override]
         if self._profile is None and trainer.global_step >= WARM_STEPS and trainer.is_global_zero:
             cuda = [ProfilerActivity.CUDA] if pl_module.device.type == "cuda" else []
             self._profile, self._first = profile(activities=[ProfilerActivity.CPU, *cuda]), trainer.global_step

@@ -20,7 +20,8 @@ from pipeline.fast.batchnorm import CpuLayerSync
 from pipeline.fast.compiled import compile_net, compiles
 from pipeline.learn.input.module import ImageData
 from pipeline.learn.models import build_model
-from pipeline.learn.training.classifier import Calls, Classifier
+from pipeline.learn.tasks import task_of
+from pipeline.learn.training.module import Calls, TrainingModule
 from pipeline.learn.training.optimisers import freeze_backbone
 from pipeline.learn.training.precision import float32_products, uses_cuda
 from pipeline.progress import progress
@@ -78,7 +79,7 @@ def fit(
     Returns:
         The net's record; `complete` is false if `report` stopped the training.
     Raises:
-        PipelineError: bad configuration, a folder in use by another process, a diverged loss (`classifier.DivergedError`).
+        PipelineError: bad configuration, a folder in use by another process, a diverged loss (`divergence.DivergedError`).
         stop.Interrupted: after a signal, or because `asked`; the next call goes on from there.
     """
     config = replace(config, trainer=present(config.trainer))
@@ -104,7 +105,8 @@ def _trained(
     watch: Sequence[pl.Callback],
 ) -> Net:
     run, attempt, config = beginning.run, beginning.attempt, beginning.run.config
-    data = ImageData(store, config.data.split, config.recipe, config.seed, config.data.workers, config.data.num_train)
+    task, facts = task_of(config.model), config.data
+    data = ImageData(store, facts.split, config.recipe, config.seed, facts.workers, facts.num_train, task)
     model = _initial(run)
     input = input_of(open_store(store), run.net)
     recorder = Recorder(attempt, run.net, Growth(model), input, report)
@@ -112,9 +114,9 @@ def _trained(
     callbacks = [*callbacks_of(config), *watch, recorder, GracefulStop(recorder.save_last, asked)]
     trainer = _trainer(attempt, callbacks, ranks)
     attempt.step = attempt.first_step = beginning.step
-    classifier = _classifier(beginning, model)
-    complete = _train(trainer, classifier, data, recorder, beginning)
-    ended = classifier.ended
+    module = _training(beginning, model)
+    complete = _train(trainer, module, data, recorder, beginning)
+    ended = module.ended
     if complete and not ended and trainer.global_step < config.recipe.max_steps:
         ended = "a callback of trainer.callbacks stopped it"
     return attempt.close(recorder.result(complete, ended), input)
@@ -124,29 +126,34 @@ def _initial(run: Run) -> torch.nn.Module:
     """The net with its first weights: drawn from the seed, or those of start.weights."""
     config, manifest = run.config, run.manifest
     torch.manual_seed(config.seed)
-    model = build_model(config.model, len(manifest.classes), manifest.channels)
-    if run.start is not None:  # on rank zero; DDP gives the others its weights
-        run.start.load_into(model, head=config.start.head == "kept")
+
+    def start(net: torch.nn.Module) -> None:
+        if run.start is not None:  # on rank zero; DDP gives the others its weights
+            run.start.load_into(net, head=config.start.head == "kept")
+
+    model = build_model(config.model, len(manifest.classes), manifest.channels, config.recipe.rois, start)
     if config.start.weights and config.start.backbone_lr == 0:
         freeze_backbone(model)
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
-def _classifier(beginning: Beginning, model: torch.nn.Module) -> Classifier:
+def _training(beginning: Beginning, model: torch.nn.Module) -> TrainingModule:
     """The module to train, its net compiled if trainer.compile says so."""
     config = beginning.run.config
     compiled = _compiles(beginning, model)
     if compiled:
         compile_net(model)
         beginning.attempt.tag({COMPILED_TAG: "true"})
-    return Classifier(model, config.recipe, _calls(config, compiled), config.seed, config.start.backbone_lr)
+    training = task_of(config.model).training()
+    return training(model, config.recipe, _calls(config, compiled), config.seed, config.start.backbone_lr)
 
 
 def _compiles(beginning: Beginning, model: torch.nn.Module) -> bool:
-    """What trainer.compile comes to. auto is false for several ranks, which would disturb each other's timings."""
+    """What trainer.compile comes to. auto is false for detectors, whose shapes vary, and for several ranks, which would disturb
+    each other's timings."""
     run = beginning.run
     trainer, recipe = run.config.trainer, run.config.recipe
-    if trainer.compile == "auto" and trainer.world_size > 1:
+    if run.config.model.detects or (trainer.compile == "auto" and trainer.world_size > 1):
         return False
     shape = (recipe.part_size // trainer.world_size, run.manifest.channels, recipe.augment.crop, recipe.augment.crop)
     device = torch.device("cuda" if uses_cuda(trainer.accelerator) else "cpu")
@@ -165,16 +172,16 @@ def _calls(config: Config, compiled: bool) -> Calls:
 
 
 def _train(
-    trainer: pl.Trainer, classifier: Classifier, data: ImageData, recorder: Recorder, beginning: Beginning
+    trainer: pl.Trainer, module: TrainingModule, data: ImageData, recorder: Recorder, beginning: Beginning
 ) -> bool:
     """Whether the training came to its end; false if a report stopped it."""
-    recipe, name = classifier.recipe, recorder.run_name
+    recipe, name = module.recipe, recorder.run_name
     bar = progress(name, recipe.max_steps, "steps", beginning.step) if rank() == 0 else nullcontext()
     with bar as recorder.progress:
         try:
-            trainer.fit(classifier, data, ckpt_path=beginning.checkpoint, weights_only=True)
+            trainer.fit(module, data, ckpt_path=beginning.checkpoint, weights_only=True)
         except Stopped:  # which may come with the last step
-            return trainer.global_step >= recipe.max_steps or bool(classifier.ended)
+            return trainer.global_step >= recipe.max_steps or bool(module.ended)
         except Interrupted:
             ignore_termination()
             raise
@@ -182,14 +189,14 @@ def _train(
             _raise_if_silent(trainer.strategy, error)
             raise
         finally:
-            classifier.release()
+            module.release()
             if (signs := getattr(trainer.strategy, "signs", None)) is not None:
                 signs.end()
     if not data.has_validation:  # no errors to choose by: the last weights are the result
-        recorder.save_best(classifier, trainer.global_step, {})
-    if classifier.ended and rank() == 0:
-        print(f"{name}: ended at step {trainer.global_step} of {recipe.max_steps}, {classifier.ended}", file=sys.stderr)
-    if classifier.warming and rank() == 0:
+        recorder.save_best(module, trainer.global_step, {})
+    if module.ended and rank() == 0:
+        print(f"{name}: ended at step {trainer.global_step} of {recipe.max_steps}, {module.ended}", file=sys.stderr)
+    if module.warming and rank() == 0:
         print(
             f"{name}: the training error never fell below recipe.warmup_until_err={recipe.warmup_until_err}, so the "
             f"learning rate stayed at recipe.warmup_lr={recipe.warmup_lr} to the end",
@@ -210,11 +217,14 @@ def _trainer(attempt: Attempt, callbacks: list[pl.Callback], launched: Launched)
     run = attempt.run
     trainer = run.config.trainer
     cuda, ranks = uses_cuda(trainer.accelerator), trainer.world_size
-    sync = trainer.sync_batchnorm and ranks > 1
+    frozen = run.config.model.detects  # batch norm then has nothing to share
+    sync = trainer.sync_batchnorm and ranks > 1 and not frozen
     layer_sync = (CpuLayerSync(),) if sync and not cuda else ()
     # Synchronised statistics are the same on all ranks; broadcasting them at each step would cost as much as a layer.
     timeout = timedelta(seconds=trainer.timeout_s)
-    ddp = PrivateDDP(launched.meeting, gradient_as_bucket_view=True, broadcast_buffers=not sync, timeout=timeout)
+    ddp = PrivateDDP(
+        launched.meeting, gradient_as_bucket_view=True, broadcast_buffers=not (sync or frozen), timeout=timeout
+    )
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
         devices="auto" if launched.strategy else trainer.devices,

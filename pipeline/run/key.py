@@ -19,7 +19,7 @@ _CODE = ("learn", "data/shards.py", "data/splits.py", "data/store.py")
 # Keys of the recipe that came later. At their defaults they change nothing, and so no key of a run.
 _LATER = {
     *("augment.trivial_augment", "augment.erasing", "augment.mixup", "augment.cutmix"),
-    *("optimizer", "clip_norm", "ema", "accumulate", "stop_patience"),
+    *("optimizer", "clip_norm", "ema", "accumulate", "stop_patience", "rois"),
 }
 
 

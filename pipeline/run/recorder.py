@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed as dist
 
 from pipeline.atomic import sha256
-from pipeline.learn.training.classifier import Classifier
-from pipeline.learn.training.counts import Counts
+from pipeline.learn.training.module import TrainingModule
 from pipeline.progress import Progress
 from pipeline.record import Net
 from pipeline.run import LAST
@@ -54,7 +53,7 @@ class Recorder(pl.Callback):
         self.progress: Progress | None = None
         self.best: dict[str, float] = {}
         self.snapshots: dict[int, str] = {}  # step -> sha256 of the weights
-        self._logged = Counts()  # at the last log line
+        self._logged: dict[str, float] = {}  # the counts at the last log line
         self._validated = False
 
     @property
@@ -72,10 +71,10 @@ class Recorder(pl.Callback):
         return replace(self.net, complete=complete, ended=ended, snapshots=tuple(self.snapshots.items()))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "snapshots": self.snapshots, "logged": vars(self._logged)}
+        return {"best": self.best, "snapshots": self.snapshots, "logged": self._logged}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.snapshots, self._logged = state["best"], state["snapshots"], Counts(**state["logged"])
+        self.best, self.snapshots, self._logged = state["best"], state["snapshots"], state["logged"]
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -91,7 +90,7 @@ class Recorder(pl.Callback):
         trainer.lightning_module.require_finite()  # type: ignore[operator]
         trainer.save_checkpoint(self._attempt.run.folder / LAST, weights_only=False)
 
-    def save_best(self, model: Classifier, step: int, metrics: dict[str, float]) -> None:
+    def save_best(self, model: TrainingModule, step: int, metrics: dict[str, float]) -> None:
         """Saves the current weights as the run's result."""
         self.best = {"step": step, **metrics}
         if self._attempt.journal is not None:
@@ -100,15 +99,16 @@ class Recorder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._attempt.begin(trainer.global_step, processors(trainer.world_size, gpus=pl_module.device.type == "cuda"))
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Classifier, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: TrainingModule, *_: Any) -> None:  # type: ignore[override]
         step = trainer.global_step
         if self.progress is not None:
             self.progress.advance(step - self._attempt.step)
         self._attempt.step = step
         if step % self._log_every == 0 or trainer.should_stop:
             counts = pl_module.counts()
-            self._write(trainer, {**counts.since(self._logged), "train/lr": pl_module.rate})
-            self._logged = counts
+            earlier = pl_module.counted(**self._logged)
+            self._write(trainer, {**counts.since(earlier), "train/lr": pl_module.rate})
+            self._logged = asdict(counts)
         if pl_module.recipe.cycles > 1 and step % pl_module.recipe.cycle_steps == 0:
             self._snapshot(step, pl_module)
         # A run resumed from an epoch's last batch would skip the validation that follows it.
@@ -116,7 +116,7 @@ class Recorder(pl.Callback):
         if self._checkpoint_every and step % self._checkpoint_every == 0 and not ending:
             self.save_last(trainer)
 
-    def _snapshot(self, step: int, model: Classifier) -> None:
+    def _snapshot(self, step: int, model: TrainingModule) -> None:
         model.require_finite()
         if self._attempt.journal is not None:
             path = self._attempt.run.folder / snapshot_name(step)
@@ -125,17 +125,17 @@ class Recorder(pl.Callback):
             self._attempt.journal.artifact(path, "checkpoints")
             self.snapshots[step] = sha256(path)
 
-    def _save(self, model: Classifier, name: str, net: Net) -> None:
+    def _save(self, model: TrainingModule, name: str, net: Net) -> None:
         save_weights(model.result, self._attempt.run.folder / name, net, self._attempt.require, input=self._input)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         # With statistics per rank, each rank's own would validate its share of the images, and rank zero's are saved. The
         # training step that follows takes rank zero's anyway, see DDP's broadcast_buffers.
         if trainer.world_size > 1 and not self._attempt.run.config.trainer.sync_batchnorm:
             for buffer in pl_module.result.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         pl_module.require_finite()
         step, metrics = trainer.global_step, pl_module.val_metrics
         self._write(trainer, metrics)
@@ -145,7 +145,7 @@ class Recorder(pl.Callback):
         if not self.best or metrics["val/err1"] < self.best["val/err1"]:
             self.save_best(pl_module, step, metrics)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         self.save_last(trainer)
         if self._validated:
             # run.json is up to date at each validation, so a kill loses at most the seconds since then.

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.atomic import read_if_whole
 from pipeline.config import Config
-from pipeline.data.facts import num_training, require_labels
+from pipeline.data.facts import num_training, require_task
 from pipeline.data.store import Manifest, open_store
 from pipeline.errors import PipelineError
 from pipeline.learn.models import build_model
@@ -50,7 +50,8 @@ class Run:
         config, content_hash = self.config, self.manifest.content_hash
         classes, channels, side = len(self.manifest.classes), self.manifest.channels, config.recipe.augment.crop
         with torch.device("meta"):
-            cost = count_cost(build_model(config.model, classes, channels), (channels, side, side))
+            cost = count_cost(build_model(config.model.net, classes, channels), (channels, side, side))
+            params = sum(each.numel() for each in build_model(config.model, classes, channels).parameters())
         seen = {*(self.start.seen if self.start else ()), *([content_hash] if config.data.split == "full" else [])}
         return Net(
             key=self.key,
@@ -59,7 +60,7 @@ class Run:
             in_channels=channels,
             normalize=config.recipe.normalize,
             augment=config.recipe.augment,
-            params=cost.params,
+            params=params,
             macs=cost.macs,
             data=content_hash,
             split=config.data.split,
@@ -96,16 +97,17 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
         track: whether MLflow follows the run. MLflow also gives a starting run that is not in paths.runs.
     Raises:
         PipelineError: bad start.weights or start.checkpoint, see `pipeline.run.start` and `continuing`, a precision this
-            hardware lacks, images with boxes in place of labels, or fewer training images than a batch.
+            hardware lacks, images with boxes for a net that classifies or with labels
+            for a detector, or fewer training images than a batch.
     """
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None
     manifest = open_store(store).manifest
-    require_labels(manifest)
+    require_task(manifest, config.model)
     _require_a_batch(config, manifest)
     start = starting_point(config.start.weights, Path(config.paths.runs), location)
     if start is not None:
-        start.check(config, manifest.content_hash, frozen=config.start.backbone_lr == 0)
+        start.check(config, manifest.content_hash, frozen=config.start.backbone_lr == 0 or config.model.detects)
     check_predecessor(config, manifest.content_hash, precision)
     key = run_key(config, manifest.content_hash, precision, start.fingerprint if start else "")
     return Run(config=config, manifest=manifest, precision=precision, start=start, location=location, key=key)

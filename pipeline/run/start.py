@@ -58,9 +58,11 @@ class Start:
 
         Args:
             content_hash: of the store that they are to be validated on.
-            frozen: whether layers keep their weights, so that pixels must be normalised as in their training.
+            frozen: whether layers keep their weights, or batch norm its statistics, so that pixels must be normalised as in their training.
         """
-        title, model = f"start.weights={self.source}", config.model
+        title, model = f"start.weights={self.source}", config.model.net
+        if self.net and self.net.model.detects:
+            raise PipelineError(f"{title} are a detector's; start from a net that classifies, its backbone")
         if self.net and _wiring(self.net.model) != _wiring(model):
             theirs = [(key, getattr(self.net.model, key)) for key in WIRING]
             choice = " ".join(f"model.{key}={_word(value)}" for key, value in theirs if value != getattr(model, key))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config import Config
-from pipeline.data.facts import require_labels
+from pipeline.data.facts import require_task
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run import LAST
@@ -157,12 +157,12 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
     """The sweep of config.sweep.space; nothing has started yet.
 
     Raises:
-        PipelineError: images without labels, a space that cannot be searched, or a point that cannot be trained.
+        PipelineError: images with labels for a detector or boxes for another net, a space that cannot be searched, or a point that cannot be trained.
     """
     if config.sweep.searcher == "pbt":
         config = population.population_config(config)
     opened = open_store(store)
-    require_labels(opened.manifest)
+    require_task(opened.manifest, config.model)
     train, val = opened.split_indices("holdout", config.data.num_train)
     content_hash = opened.manifest.content_hash
     images = {"num_train": len(train), "num_val": len(val)}

@@ -229,4 +229,4 @@ def test_images_with_boxes_in_place_of_labels_are_refused(workspace: Workspaces)
     for verb, space in (("train", []), ("sweep", ["sweep.space={model.depth:[8]}"])):
         command = Command(root, verb, *TINY, *space)
         assert command.wait() == USER_ERROR
-        assert "digits has boxes of objects, and the nets here learn one label an image" in command.output
+        assert "digits has boxes of objects, and ResNet-8 learns one label an image" in command.output

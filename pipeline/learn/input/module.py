@@ -11,14 +11,13 @@ from torch import Tensor
 
 from pipeline.config import RecipeConfig
 from pipeline.data.store import open_store
-from pipeline.learn.input.batches import batches_of
 from pipeline.learn.input.loader import EvalLoader, Share, TrainLoader
-
-EVAL_BATCH = 500  # images a rank and a forward pass
+from pipeline.learn.tasks import CLASSIFICATION, Task
 
 
 class ImageData(pl.LightningDataModule):
-    """Training and validation batches `(images, labels)`: (B, C, H, W) float32 channels_last, (B,) int64.
+    """Training and validation batches, normalised, as the task makes them: of classifiers `(images, labels)`,
+    (B, C, H, W) float32 channels_last, (B,) int64.
 
     With mixup or CutMix, training batches have second labels and shares too, see `additions.Mixing`. Small images stay memory-mapped (one copy a machine) or on the GPU; a batch travels as indices and draws. Threads
     decode and crop JPEGs. Test images cannot be reached from here.
@@ -29,18 +28,26 @@ class ImageData(pl.LightningDataModule):
         recipe: gives the global batch size, its parts, the augmentation and the normalisation, which uses the split's statistics.
         workers: decoding threads a rank; 0 for one per CPU core.
         num_train: how many training images to use; 0 for all.
+        task: makes the batches.
     """
 
     def __init__(
-        self, store: Path, split: str, recipe: RecipeConfig, seed: int, workers: int = 0, num_train: int = 0
+        self,
+        store: Path,
+        split: str,
+        recipe: RecipeConfig,
+        seed: int,
+        workers: int = 0,
+        num_train: int = 0,
+        task: Task = CLASSIFICATION,
     ) -> None:
         super().__init__()
         opened = open_store(store)
-        self._records, statistics = opened.train(), opened.statistics(split)
+        self._count = opened.manifest.counts["train"]
         self._train, self._val = opened.split_indices(split, num_train)
         self._batch_size, self._parts, self._seed = recipe.batch_size, recipe.accumulate, seed
         threads = workers or os.cpu_count() or 1
-        self.batches = batches_of(self._records, statistics, recipe.augment, recipe.normalize, threads)
+        self.batches, self._eval_batch = task.batches(opened, split, recipe, threads), task.eval_batch
 
     @property
     def has_validation(self) -> bool:
@@ -51,13 +58,14 @@ class ImageData(pl.LightningDataModule):
         return Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
 
     def train_dataloader(self) -> TrainLoader:
-        count = len(self._records.labels)
-        return TrainLoader(self._train, count, self._batch_size, self._seed, self.batches, self._share, self._parts)
+        return TrainLoader(
+            self._train, self._count, self._batch_size, self._seed, self.batches, self._share, self._parts
+        )
 
     def val_dataloader(self) -> EvalLoader | list:
         if not self.has_validation:
             return []
-        return EvalLoader(self._val, EVAL_BATCH, self.batches.fetch, self.batches.ahead, self._share)
+        return EvalLoader(self._val, self._eval_batch, self.batches.fetch, self.batches.ahead, self._share)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, ...]:
         return self.batches.finish(batch)

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums over the training images of all ranks since the first step."""
+    """Sums over the training images of all ranks since the first step; the last field counts the images."""
+
+    means: ClassVar[dict[str, str]]  # field -> metric, its mean over images
 
     loss: float = 0.0
+
+    def since(self, earlier: Counts) -> dict[str, float]:
+        """Means over the images counted after `earlier`, of which there must be one."""
+        now, then = asdict(self), asdict(earlier)
+        images = now["images"] - then["images"]
+        return {metric: (now[field] - then[field]) / images for field, metric in self.means.items()}
+
+
+@dataclass(frozen=True)
+class Errors(Counts):
+    """Of nets that name the class of an image."""
+
+    means: ClassVar = {"loss": "train/loss", "wrong1": "train/err1"}
+
     wrong1: float = 0.0  # top-1 errors
     wrong5: float = 0.0
     images: float = 0.0
 
-    def since(self, earlier: Counts) -> dict[str, float]:
-        """Mean loss and top-1 error (a fraction) of the images counted after `earlier`, of which there must be one."""
-        images = self.images - earlier.images
-        return {
-            "train/loss": (self.loss - earlier.loss) / images,
-            "train/err1": (self.wrong1 - earlier.wrong1) / images,
-        }
+
+@dataclass(frozen=True)
+class Losses(Counts):
+    """Of detectors: the loss, and its two parts."""
+
+    means: ClassVar = {
+        "loss": "train/loss",
+        "proposals": "train/loss_proposals",
+        "regions": "train/loss_regions",
+    }
+
+    proposals: float = 0.0  # of the network that proposes regions
+    regions: float = 0.0  # of the classes and boxes of regions
+    images: float = 0.0
 
 
 def add_batch(sums: Tensor, logits: Tensor, labels: Tensor, loss: Tensor) -> None:

@@ -17,7 +17,7 @@ from pipeline.config import RecipeConfig
 from pipeline.evaluation.errors import wrong
 from pipeline.learn.models import build_model
 from pipeline.learn.training.classifier import Classifier
-from pipeline.learn.training.counts import Counts, add_batch
+from pipeline.learn.training.counts import Errors, add_batch
 from pipeline.learn.training.divergence import DivergedError, finite
 
 WARM = ("recipe.schedule=multistep", "recipe.warmup_lr=0.01", "recipe.warmup_until_err=0.8", "recipe.warmup_fraction=0")
@@ -59,7 +59,7 @@ def test_ties_are_errors_as_they_are_when_a_run_is_evaluated() -> None:
     assert 0 < expected[1] < expected[0] < 200
 
 
-def after(net: Classifier, loss: float, wrong1: float, images: float = 100.0) -> Counts:
+def after(net: Classifier, loss: float, wrong1: float, images: float = 100.0) -> Errors:
     """Counts of a net that has seen so much more, looked at as its training does, on one process."""
     strategy = SimpleNamespace(reduce=lambda sums, reduce_op: sums, all_gather=lambda tensor, *_, **__: tensor)
     loader = SimpleNamespace(images=lambda position: np.arange(position, position + 20))
@@ -73,7 +73,7 @@ def after(net: Classifier, loss: float, wrong1: float, images: float = 100.0) ->
 def test_metrics_are_means_over_the_images_since_an_earlier_look() -> None:
     net = classifier()
     first = after(net, loss=250.0, wrong1=40.0)
-    assert first.since(Counts()) == {"train/loss": 2.5, "train/err1": 0.4}
+    assert first.since(Errors()) == {"train/loss": 2.5, "train/err1": 0.4}
     assert after(net, loss=50.0, wrong1=10.0).since(first) == {"train/loss": 0.5, "train/err1": 0.1}
     assert net.counts() == net.counts()
 

@@ -1,0 +1,181 @@
+"""Faster R-CNN over the nets of this package, of torchvision's parts (Sec. 4.3 and appendix A).
+
+`faster_rcnn` has the C4 form: the convolutions up to the last stage make one map, on which regions are proposed, and the last
+stage sees each region (for VGG-16, its fully connected layers do). `faster_rcnn_fpn` has a feature pyramid (Lin et al. 2017).
+Batch norm keeps the statistics, scales and shifts that it starts with, as appendix A has it.
+
+Axes: B images, C channels, H x W pixels. Class 0 is the background; classes of the data set begin at 1 inside, at 0 outside.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from pipeline.config.model import ModelConfig
+
+SCALES = 4  # anchors have the side model.anchor, and 2, 4 and 8 times as much; in a pyramid each level has its own
+RATIOS = (0.5, 1.0, 2.0)  # height over width of anchors (Ren et al. 2015)
+MOST_FOUND = 100  # objects in an image: what COCO's metric counts
+LEAST_SCORE = 0.05  # of an object
+REGION, SMALL_REGION = 14, 8  # side of a region's map before a residual net's last stage; of small nets
+VGG_REGION = 7
+PYRAMID, SMALL_PYRAMID = 256, 64  # channels of a feature pyramid; of small nets
+
+
+class Detector(FasterRCNN):
+    """Training: images and targets -> losses by name. Evaluation: images -> boxes, labels and scores of each.
+
+    Images are normalised (C, H, W) float32 of any sizes. A target holds boxes (n, 4) float32 in pixels, labels (n,) int64 from 1, and
+    seeds, two whole numbers: of the draws of anchors and of regions.
+    """
+
+    num_classes: int  # of the data set
+
+    def train(self, mode: bool = True) -> Detector:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]] | None = None) -> Any:
+        if targets is not None:
+            for position, sampler in enumerate((self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler)):
+                sampler.seeds = [target["seeds"][position] for target in targets]
+            targets = [{key: target[key] for key in ("boxes", "labels")} for target in targets]
+        return super().forward(list(images), targets)
+
+
+class SeededSampler(BalancedPositiveNegativeSampler):
+    """Draws each image's anchors or regions from a seed of its own, so that neither ranks nor restarts change them."""
+
+    seeds: Sequence[int] = ()
+
+    def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        positive, negative = [], []
+        for seed, matched in zip(self.seeds, matched_idxs, strict=True):
+            torch.manual_seed(seed)
+            (ours,), (theirs,) = super().__call__([matched])
+            positive.append(ours)
+            negative.append(theirs)
+        return positive, negative
+
+
+class _AsGiven(GeneralizedRCNNTransform):
+    """Batches images that have their size and are normalised."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(0, 0, [0.0] * channels, [1.0] * channels)
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        return image, target
+
+
+class _Body(nn.Sequential):
+    """Layers whose number of channels torchvision asks for."""
+
+    def __init__(self, layers: OrderedDict[str, nn.Module]) -> None:
+        super().__init__(layers)
+        self.out_channels = _width(self)
+
+
+class _Pooled(nn.Sequential):
+    """Layers, then the mean over the map: (R, C, h, w) -> (R, D)."""
+
+    def forward(self, regions: Tensor) -> Tensor:
+        return super().forward(regions).mean((2, 3))
+
+
+def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channels: int, rois: int = 128) -> Detector:
+    """A detector in training mode that has taken over the layers of `net`; the new ones are freshly initialised.
+
+    Args:
+        net: the classifier that `model.net` describes.
+        rois: regions of an image that the second stage learns from.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+    parts = _vgg_parts(net) if model.kind == "vgg" else _residual_parts(net, model)
+    body, region = parts.body, parts.region
+    head: nn.Module | None = parts.head
+    small, pyramid = model.small, model.family.endswith("_fpn")
+    names, anchors = ["0"], [tuple(model.anchor * 2**scale for scale in range(SCALES))]
+    if pyramid:
+        body, names = _pyramid(body, parts.head, SMALL_PYRAMID if small else PYRAMID)
+        anchors = [(model.anchor * 2**level,) for level in range(len(names) + 1)]
+        head, region = None, VGG_REGION
+    detector = Detector(
+        body,
+        num_classes + 1 if head is None else None,
+        rpn_anchor_generator=AnchorGenerator(tuple(anchors), (RATIOS,) * len(anchors)),
+        box_roi_pool=MultiScaleRoIAlign(names, region, 2),
+        box_head=head,
+        box_predictor=None if head is None else FastRCNNPredictor(parts.width, num_classes + 1),
+        box_score_thresh=LEAST_SCORE,
+        box_detections_per_img=MOST_FOUND,
+        box_batch_size_per_image=rois,
+        min_size=1,
+    )
+    detector.num_classes = num_classes
+    detector.transform = _AsGiven(in_channels)
+    for part in (detector.rpn, detector.roi_heads):
+        usual = part.fg_bg_sampler
+        part.fg_bg_sampler = SeededSampler(usual.batch_size_per_image, usual.positive_fraction)
+    return detector.train()
+
+
+class _Parts(NamedTuple):
+    """A net's layers as the C4 form divides them."""
+
+    body: nn.Module  # makes the map of an image
+    head: nn.Module  # sees a region's map
+    width: int  # of the head's output
+    region: int  # side of a region's map
+
+
+def _residual_parts(net: Any, model: ModelConfig) -> _Parts:
+    """The head is the last stage."""
+    layers = OrderedDict((name, layer) for name, layer in net.named_children() if name not in ("avgpool", "fc"))
+    last = max(name for name in layers if name.startswith("layer"))
+    head = _Pooled(OrderedDict({last: layers.pop(last)}))
+    return _Parts(_Body(layers), head, net.fc.in_features, SMALL_REGION if model.small else REGION)
+
+
+def _vgg_parts(net: Any) -> _Parts:
+    """The body is all convolutions without the last pooling, the head the hidden fully connected layers."""
+    body = _Body(OrderedDict(features=net.features[:-1]))
+    hidden = net.classifier[:-1]
+    head = nn.Sequential(OrderedDict(avgpool=net.avgpool, flatten=nn.Flatten(), classifier=hidden))
+    width = [layer.out_features for layer in hidden if isinstance(layer, nn.Linear)][-1]
+    return _Parts(body, head, width, VGG_REGION)
+
+
+def _pyramid(body: nn.Module, head: nn.Module, channels: int) -> tuple[nn.Module, list[str]]:
+    """A residual net's stages under a feature pyramid, and the names of the maps that regions are cut from."""
+    stages = OrderedDict((*body.named_children(), *head.named_children()))
+    names = [name for name in stages if name.startswith("layer")]
+    widths = [_width(stages[name]) for name in names]
+    taken = {name: str(level) for level, name in enumerate(names)}
+    whole = nn.Sequential(stages)
+    pyramid = BackboneWithFPN(whole, taken, widths, channels, extra_blocks=LastLevelMaxPool())
+    return pyramid, [*taken.values()]
+
+
+def _width(layers: nn.Module) -> int:
+    """Channels of the last convolution that is no shortcut's projection."""
+    named = [(name, m) for name, m in layers.named_modules() if isinstance(m, nn.Conv2d)]
+    return [m.out_channels for name, m in named if "downsample" not in name.split(".")][-1]

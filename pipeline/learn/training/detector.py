@@ -1,0 +1,82 @@
+"""What a net that finds objects learns (Sec. 4.3): one joint loss of regions proposed, classified and refined."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipeline.evaluation.detection import CocoMatches, Detections
+from pipeline.learn.training.counts import Losses
+from pipeline.learn.training.module import TrainingModule
+
+PROPOSALS = ("loss_objectness", "loss_rpn_box_reg")  # torchvision's losses of the network that proposes regions
+
+
+class DetectorTraining(TrainingModule):
+    """Trains a `Detector` on batches of `scenes.SceneBatches`.
+
+    val/err1 is 1 - AP, COCO's average precision over IoU from .5 to .95, and val/err5 is 1 - AP at IoU .5, so that the lowest
+    error is the best, as everywhere.
+    """
+
+    counted = Losses
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._detected: dict[int, Detections] = {}  # by record
+
+    def _loss(self, side: int, *batch: Any) -> Tensor:
+        _, images, targets = batch
+        losses = self.model(images, targets)
+        proposals = sum(losses[name] for name in PROPOSALS)
+        loss = sum(losses.values())
+        with torch.no_grad():
+            parts = torch.stack([loss, proposals, loss - proposals, torch.ones_like(loss)]).double()
+            self._sums.add_(parts * len(images))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self._detected = {}
+
+    def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
+        indices, images, _ = batch
+        if len(images):
+            found = detections(self.result.forward(images), images, [self._boxes[row].size for row in indices.tolist()])
+            self._detected |= dict(zip(indices.tolist(), found, strict=True))
+
+    def on_validation_epoch_end(self) -> None:
+        shares: list[Any] = [self._detected]
+        if self.trainer.world_size > 1:
+            shares = [None] * self.trainer.world_size
+            dist.all_gather_object(shares, self._detected)
+        detected = {row: found for share in shares for row, found in share.items()}
+        rows = sorted(detected)
+        truth = [self._boxes[row] for row in rows]
+        scores = CocoMatches(truth, [detected[row] for row in rows], int(self.model.num_classes)).scores()  # type: ignore[arg-type]
+        values = {"ap": scores.ap, "ap50": scores.ap50, "ap75": scores.ap75}
+        metrics = {f"val/{name}": value or 0.0 for name, value in values.items()}
+        self._validated({"val/err1": 1 - metrics["val/ap"], "val/err5": 1 - metrics["val/ap50"], **metrics})
+
+    @property
+    def _boxes(self) -> Any:
+        return self.trainer.datamodule.batches.boxes  # type: ignore[attr-defined]
+
+
+def detections(found: list[dict[str, Tensor]], images: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
+    """What a `Detector` found, in pixels of the stored images.
+
+    Args:
+        found: of each image.
+        images: (C, h, w) as the net saw them.
+        sizes: width and height of the stored images, in pixels.
+    """
+    made = []
+    for each, image, (width, height) in zip(found, images, sizes, strict=True):
+        across, down = width / image.shape[2], height / image.shape[1]
+        corners = each["boxes"].float().cpu().numpy() * np.array([across, down, across, down], np.float32)
+        made.append(Detections(corners, each["scores"].float().cpu().numpy(), each["labels"].cpu().numpy() - 1))
+    return made
