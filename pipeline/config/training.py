@@ -70,9 +70,8 @@ class AugmentConfig(Section):
     padding: NoPixels = 4  # pad_crop: pixels added on each side
     pad_with: Literal["mean", "black"] = "mean"  # pad_crop: zeros after the mean is subtracted, or before
     flip: bool = True  # half of the images are mirrored
-    min_side: NoPixels = (
-        0  # scale_jitter: shorter side drawn from [min_side, max_side]; whole: so in training, or test_side
-    )
+    # scale_jitter: shorter side drawn from [min_side, max_side]; whole: that of training images, test_side if max_side is 0
+    min_side: NoPixels = 0
     max_side: NoPixels = 0  # scale_jitter: see min_side
     pca_std: NoRate = 0.0  # shards: colour shift along the pixels' principal axes, AlexNet's is 0.1; 0 for none
     # shards: shorter side before the centre crop of a test image; whole: of all test images, whose longer side is at most 5/3 of it
