@@ -1,0 +1,1 @@
+"""What trained detectors find: their detections on a store's images, ensembles of them, and what both are worth."""

@@ -1,0 +1,147 @@
+"""Detections that trained detectors make on a store's images; made once, then cached beside the runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from pipeline.atomic import replacing, sha256
+from pipeline.data.boxes import Boxes, boxes_of
+from pipeline.data.store import Store
+from pipeline.detection.joint import JointDetector, detector_from
+from pipeline.errors import PipelineError
+from pipeline.evaluation.detection import CocoMatches, Detections
+from pipeline.learn.input.loader import EvalLoader
+from pipeline.learn.input.scenes import SceneBatches
+from pipeline.learn.training.detector import detections
+from pipeline.progress import progress
+from pipeline.run.key import code_version
+from pipeline.run.weights import load_weights
+
+FOLDER = "detections"  # below paths.runs
+BATCH = 8  # images in a forward pass
+DIGEST = hashlib.sha256().digest_size
+_ROOT = Path(__file__).resolve().parents[1]
+_CODE = ("detection/joint.py", "detection/found.py", "run/weights.py")  # beside the training code
+_FOUND = np.dtype([("image", "<i8"), ("corners", "<f4", 4), ("score", "<f4"), ("label", "<i4")])
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The images that select (val) or test, in the store's order, with the boxes of their objects."""
+
+    which: Literal["val", "test"]
+    store: Store
+
+    @cached_property
+    def indices(self) -> np.ndarray:
+        """(N,) int64, into the records of the training or of the test set."""
+        if self.which == "val":
+            return self.store.split_indices("holdout")[1]
+        return np.arange(self.store.manifest.counts["test"])
+
+    @cached_property
+    def truth(self) -> list[Boxes]:
+        table = boxes_of(self.store, self._split)
+        return [table[index] for index in self.indices.tolist()]
+
+    @property
+    def _split(self) -> str:
+        return "test" if self.which == "test" else "train"
+
+    def batches(self, net_split: str, augment: object, normalize: str) -> SceneBatches:
+        records = self.store.test() if self.which == "test" else self.store.train()
+        boxes, statistics = boxes_of(self.store, self._split), self.store.statistics(net_split)
+        return SceneBatches(records, boxes, statistics, augment, normalize)  # type: ignore[arg-type]
+
+    def matches(self, found: Sequence[Detections]) -> CocoMatches:
+        return CocoMatches(self.truth, found, len(self.store.manifest.classes))
+
+
+def found_by(weights: Sequence[Path], scenes: Scenes, cache: Path, device: torch.device) -> list[Detections]:
+    """What one detector finds, or several as one (`JointDetector`), in each of the N images.
+
+    Args:
+        weights: files that training wrote, at least one.
+        cache: folder of earlier results, which are not computed again.
+    Raises:
+        PipelineError: weights of another data set, or detectors that see images of different sizes.
+    """
+    path = cache / _name([sha256(file) for file in weights], scenes)
+    if path.is_file() and (kept := _read(path, len(scenes.indices))) is not None:
+        return kept
+    found = _forward(weights, scenes, device)
+    _write(path, found)
+    return found
+
+
+def _name(checkpoints: Sequence[str], scenes: Scenes) -> str:
+    """A file name for what decides the result: the weights, the images, the code."""
+    sources = [(_ROOT / name).read_bytes() for name in _CODE]
+    code = hashlib.sha256(b"".join([code_version().encode(), *sources])).hexdigest()[:12]
+    nets = hashlib.sha256("".join(sorted(checkpoints)).encode()).hexdigest()[:16]
+    return f"{nets}-{scenes.store.manifest.content_hash[:16]}-{scenes.which}-{code}.npy"
+
+
+def _forward(weights: Sequence[Path], scenes: Scenes, device: torch.device) -> list[Detections]:
+    detectors, batches, records = [], [], []
+    for file in sorted(weights, key=sha256):  # so that an ensemble's order is of no account
+        state, record = load_weights(file)
+        content = scenes.store.manifest.content_hash
+        if record.data != content:
+            raise PipelineError(
+                f"{file} was trained on data {record.data[:12]}, the store holds {content[:12]}; train it again on the present store"
+            )
+        records.append(record)
+        detectors.append(detector_from(record, state))
+        batches.append(scenes.batches(record.split, record.augment, record.normalize))
+    if len(sides := sorted({record.augment.test_side for record in records})) > 1:
+        raise PipelineError(
+            f"the members see images of different sizes (recipe.augment.test_side={sides}); train them alike, or list members that were (ensemble=listed)"
+        )
+    joint = JointDetector(detectors).to(device)
+    sizes = [boxes.size for boxes in scenes.truth]
+    found: list[Detections] = []
+    title = f"{scenes.which} images, {' + '.join(record.name for record in records)}"
+    with progress(title, len(sizes), "images") as bar:
+        for fetched in EvalLoader(scenes.indices, BATCH, batches[0].fetch, batches[0].ahead):
+            parts = tuple(part.to(device) for part in fetched)
+            images = [each.finish(parts)[1] for each in batches]
+            if images[0]:
+                found += detections(joint(images), images[0], sizes[len(found) : len(found) + len(images[0])])
+            bar.advance(len(images[0]))
+    return found
+
+
+def _write(path: Path, found: Sequence[Detections]) -> None:
+    rows = np.empty(sum(len(each.scores) for each in found), _FOUND)
+    end = 0
+    for image, each in enumerate(found):
+        part = rows[end : end + len(each.scores)]
+        part["image"], part["corners"], part["score"], part["label"] = image, each.corners, each.scores, each.labels
+        end += len(each.scores)
+    content = BytesIO()
+    np.save(content, rows)
+    content.write(hashlib.sha256(content.getbuffer()).digest())
+    with replacing(path) as part_file:
+        part_file.write_bytes(content.getbuffer())
+
+
+def _read(path: Path, count: int) -> list[Detections] | None:
+    """The detections of `count` images; None if the file is damaged."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
+        return None
+    rows = np.load(BytesIO(content[:-DIGEST]))
+    ends = np.searchsorted(rows["image"], np.arange(count), side="right")
+    return [
+        Detections(part["corners"], part["score"], part["label"].astype(np.int64)) for part in np.split(rows, ends[:-1])
+    ]

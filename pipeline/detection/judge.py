@@ -1,0 +1,212 @@
+"""From detections on test images to what evaluation publishes: AP of nets and ensemble, and what a net gains over another.
+
+AP is a fraction; test_err1 is 1 - AP, test_err5 is 1 - AP at an IoU of 0.5. Intervals are at 95 %.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data.store import ArrayRecords
+from pipeline.detection.found import Scenes
+from pipeline.ensemble.build import Ensemble
+from pipeline.ensemble.register import ensemble_key
+from pipeline.evaluation.detection import CocoMatches, Detections, interval, relative_gain, voc_ap
+from pipeline.record import Net, best_on_validation
+
+SEED = 0  # of the bootstrap
+SHOWN, SIDE = 12, 512  # pictures on the report's page, and their longest side in pixels
+SURE = 0.5  # least score of a detection that is shown
+# Two-sided quantiles of Student's t at 95 %, by degrees of freedom; for more of them, the last.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+class Judged(NamedTuple):
+    """A net with its detections on the test images, and which of them match objects."""
+
+    net: Net
+    found: Sequence[Detections]
+    matches: CocoMatches
+
+
+def judge(
+    ensemble: Ensemble,
+    scenes: Scenes,
+    joint: Sequence[Detections],
+    members: Sequence[Judged],
+    named: Judged | None = None,
+    others: Sequence[Judged] = (),
+) -> dict[str, Any]:
+    """The content of evaluate.json.
+
+    Args:
+        joint: what the ensemble finds.
+        named: the run of the train stage.
+        others: nets that are neither members nor the named run.
+    """
+    manifest, matches = scenes.store.manifest, scenes.matches(joint)
+    every = {judged.net.checkpoint_sha256: judged for judged in (*members, *filter(None, [named]), *others)}
+    best, difference = best_on_validation([judged.net for judged in members]), None
+    if best is not None and len(members) > 1:
+        gain = relative_gain(every[best.checkpoint_sha256].matches, matches, SEED).difference
+        difference = {"estimate": -gain.estimate, "ci95": [-gain.high, -gain.low]}
+    return {
+        "task": "detection",
+        "data": {
+            "name": manifest.name,
+            "content_hash": manifest.content_hash,
+            "num_test": len(scenes.indices),
+            "classes": list(manifest.classes),
+        },
+        "classes": list(manifest.classes),
+        "members": [tested(judged, scenes) for judged in members],
+        "ensemble": {
+            "key": ensemble_key(ensemble.members),
+            "size": ensemble.size,
+            "selection": ensemble.selection,
+            "val_err1": ensemble.val_err1,
+            **measured(matches, joint, scenes),
+            "difference_to_best_member": difference,
+        },
+        "run": tested(named, scenes) if named else None,
+        "others": [tested(judged, scenes) for judged in others],
+        "gains": gains(list(every.values())),
+    }
+
+
+def tested(judged: Judged, scenes: Scenes) -> dict[str, Any]:
+    return {**judged.net.to_json(), **measured(judged.matches, judged.found, scenes)}
+
+
+def measured(matches: CocoMatches, found: Sequence[Detections], scenes: Scenes) -> dict[str, Any]:
+    """COCO's scores, VOC's, and the errors that stand for them in the record of a net."""
+    scores, spread = asdict(matches.scores()), interval(matches, SEED)
+    classes = len(scenes.store.manifest.classes)
+    per_class = scores.pop("per_class")
+    voc = {points: _mean(voc_ap(scenes.truth, found, classes, points)) for points in ("07", "area")}  # type: ignore[arg-type]
+    return {
+        "test_err1": 1 - spread.estimate,
+        "test_err5": 1 - (scores["ap50"] or 0.0),
+        "ci95": [1 - min(spread.high, 1.0), 1 - max(spread.low, 0.0)],
+        "scores": scores,
+        "per_class": list(per_class),
+        "voc": voc,
+    }
+
+
+def gains(nets: Sequence[Judged]) -> list[dict[str, Any]]:
+    """What residual nets gain as backbones over plain nets of their depth and over VGG nets: "the same detector" (Sec. 4.3).
+
+    Each backbone trains at the learning rate that is best for it on validation images, over its seeds. Two backbones are
+    compared by the seeds that both have.
+    """
+    by_backbone: dict[str, dict[float, dict[int, Judged]]] = {}
+    for judged in nets:
+        net = judged.net
+        if net.complete and net.val_err1 is not None and net.recipe is not None:
+            rates = by_backbone.setdefault(net.model.backbone, {})
+            rates.setdefault(net.recipe.lr, {})[net.seed or 0] = judged
+    chosen = {backbone: min(rates.values(), key=_validation) for backbone, rates in by_backbone.items()}
+    rows = []
+    for theirs in chosen.values():
+        for ours in chosen.values():
+            seeds = sorted(set(theirs) & set(ours))
+            if seeds and _swaps(ours[seeds[0]].net, theirs[seeds[0]].net):
+                rows.append(_gain([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]))
+    return rows
+
+
+def _validation(seeds: dict[int, Judged]) -> float:
+    return mean(judged.net.val_err1 or 0.0 for judged in seeds.values())
+
+
+def _swaps(base: Net, net: Net) -> bool:
+    """Whether only the net was swapped, and for one that has what the base lacks: shortcuts."""
+    one, other = base.model.net, net.model.net
+    alike = replace(base.recipe, lr=net.lr) == net.recipe and base.model.family == net.model.family  # type: ignore[type-var]
+    old = one.kind == "vgg" or (one.depth == other.depth and one.family == other.family)
+    return alike and old and other.residual and not one.residual
+
+
+def _gain(base: Sequence[Judged], net: Sequence[Judged]) -> dict[str, Any]:
+    """A row of `gains`; intervals are over images and, of several seeds, over both."""
+    gain = relative_gain([each.matches for each in base], [each.matches for each in net], SEED)
+    pairs = [(_ap(one), _ap(other)) for one, other in zip(base, net, strict=True)]
+    differences = [other - one for one, other in pairs]
+    row = {
+        "net": net[0].net.model.net.name,
+        "base": base[0].net.model.net.name,
+        "seeds": [each.net.seed for each in net],
+        "base_ap": mean(one for one, _ in pairs),
+        "net_ap": mean(other for _, other in pairs),
+        "difference": _both(gain.difference, differences),
+        "relative": None,
+    }
+    if gain.relative is not None and all(one for one, _ in pairs):
+        row["relative"] = _both(gain.relative, [(other - one) / one for one, other in pairs])
+    return row
+
+
+def _both(over_images: Any, by_seed: Sequence[float]) -> dict[str, Any]:
+    """Images and seeds vary independently, so half widths add as squares."""
+    estimate, low, high = over_images
+    runs = len(by_seed)
+    half = T_95[min(runs - 2, len(T_95) - 1)] * stdev(by_seed) / math.sqrt(runs) if runs > 1 else 0.0
+    return {
+        "estimate": estimate,
+        "ci95": [estimate - math.hypot(estimate - low, half), estimate + math.hypot(high - estimate, half)],
+    }
+
+
+def _ap(judged: Judged) -> float:
+    return judged.matches.scores().ap or 0.0
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return mean(present) if present else None
+
+
+def pictures(scenes: Scenes, found: Sequence[Detections]) -> list[dict[str, Any]]:
+    """Test images from all over the set, as PNG in base64, with their objects and what was found in them."""
+    count = len(scenes.indices)
+    places = np.unique(np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int)).tolist()
+    return [
+        {
+            "index": int(scenes.indices[at]),
+            "size": list(scenes.truth[at].size),
+            "png": base64.b64encode(_png(scenes, int(scenes.indices[at]))).decode(),
+            "truth": [
+                {"corners": corners.tolist(), "label": int(label), "ignored": bool(ignored)}
+                for corners, label, ignored in zip(*scenes.truth[at][1:], strict=True)
+            ],
+            "found": [
+                {"corners": corners.tolist(), "label": int(label), "score": float(score)}
+                for corners, score, label in zip(*found[at], strict=True)
+                if score >= SURE
+            ],
+        }
+        for at in places
+    ]
+
+
+def _png(scenes: Scenes, index: int) -> bytes:
+    records = scenes.store.test()
+    if isinstance(records, ArrayRecords):
+        pixels = np.asarray(records.images[index])
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    else:
+        image = Image.open(io.BytesIO(records.jpeg(index)))
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
