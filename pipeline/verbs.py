@@ -37,6 +37,12 @@ VERBS = {
         ("pipeline preprocess data=cifar10",),
         keys="data",
     ),
+    "pretrain": Verb(
+        "train the nets that start.weights=sweep:NAME starts from -> experiments/<name>/pretrained.json",
+        ("pipeline pretrain data=digit_scenes start.weights=sweep:digit_objects",),
+        keys="start",
+        sections=("data", "trainer", "tracking", "cluster"),
+    ),
     "train": Verb(
         "start or resume one training -> experiments/<name>/train.json",
         (

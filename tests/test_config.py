@@ -137,11 +137,11 @@ PBT = (
         (["data=digits", "data.image_size=16"], "(override: data.format=arrays data.image_size=8)"),
         (
             ["data.num_test=0"],
-            "data.num_test=0 with data.source=digits; digits and digit_scenes, which are published without a test set",
+            "data.num_test=0 with data.source=digits; digits, digit_scenes, digit_objects, which are published without a test set",
         ),
         (
             ["data=cifar10", "data.num_test=9"],
-            "data.num_test=9 with data.source=cifar10; digits and digit_scenes, which are published with",
+            "data.num_test=9 with data.source=cifar10; digits, digit_scenes, digit_objects, which are published with",
         ),
         (
             ["data=imagenet", "data.path=/x", "data.layout=classes"],

@@ -80,10 +80,14 @@ def keys_read(stage: str) -> set[str]:
     """Keys such as recipe.lr and seed that the stage's code reads, whole sections where it takes them so."""
     # Only train and sweep call what these packages do with a configuration; others use their small parts.
     trains = stage in ("train", "sweep")
+    # Of pretrain, the stages that it runs read configurations of their own, which composed/pretrain.yaml holds beside the
+    # keys from which pretraining.py makes them.
+    own = ("pretraining.py",) if stage == "pretrain" else ()
     files = [
         path
         for path in sources(stage)
-        if path.parent != ROOT / CONFIG
+        if (not own or path.name in own)
+        and path.parent != ROOT / CONFIG
         and path.name != "record.py"
         and (trains or path.relative_to(ROOT).parts[1] not in ("learn", "run"))
     ]

@@ -90,6 +90,7 @@ WITHOUT = {
     "pipeline.ensemble.selection": {"torch", "mlflow"},
     "pipeline.config": {"torch", "numpy", "yaml", "pydantic"},
     "pipeline.stages.sweep": {"torch", "pytorch_lightning", "lightning_fabric", "ray", "optuna", "mlflow"},
+    "pipeline.stages.pretrain": {"torch", "pytorch_lightning", "ray", "optuna", "mlflow", "sklearn", "numpy", "PIL"},
     "pipeline.tuning.trial": {"torch", "pytorch_lightning", "lightning_fabric", "ray", "optuna", "mlflow"},
     # The process of a trial that only waits for its ranks, on the head node.
     "pipeline.tuning.ranks": {"pytorch_lightning", "lightning_fabric", "torchvision", "ray", "optuna", "mlflow"},

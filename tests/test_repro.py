@@ -24,7 +24,7 @@ from pipeline.config import leaves
 pytestmark = pytest.mark.slow
 
 OUT = Path("experiments/digits")
-AFTER_DATA = ("sweep", "train", "ensemble", "evaluate", "report")  # import pipeline.data and pipeline.learn
+AFTER_DATA = ("pretrain", "sweep", "train", "ensemble", "evaluate", "report")  # import pipeline.data and pipeline.learn
 SMALL = {"model.depth": 8, "recipe.max_steps": 170, "sweep.space": {"model.depth": [8], "recipe.lr": [0.1, 0.05]}}
 METRICS = {
     *("val_err1", "steps", "seconds", "run.test_err1", "gain.test_err1"),
@@ -147,7 +147,7 @@ def test_a_comment_in_conf_composes_and_no_more(done):
         ("pipeline/report/theme.py", '"""', '"""Again. ', {"report"}),
         ("pipeline/learn/training/schedule.py", '"""', '"""Again. ', {*AFTER_DATA}),
         ("pipeline/data/archives.py", '"""', '"""Again. ', {"fetch", "preprocess", *AFTER_DATA}),
-        ("pipeline/tuning/space.py", '"""', '"""Again. ', {"sweep", "train"}),
+        ("pipeline/tuning/space.py", '"""', '"""Again. ', {"pretrain", "sweep", "train"}),
     ],
 )
 def test_a_change_reaches_exactly_the_stages_that_read_it(done, file, old, new, stages):

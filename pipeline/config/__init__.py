@@ -30,7 +30,7 @@ from pipeline.config.stages import (
     TrackingConfig,
 )
 from pipeline.config.sweep import BudgetConfig, ClusterConfig, SearchConfig, SweepConfig
-from pipeline.config.training import AugmentConfig, RecipeConfig, StartConfig, TrainerConfig
+from pipeline.config.training import SWEEP, AugmentConfig, RecipeConfig, StartConfig, TrainerConfig
 
 __all__ = [
     "ANNOTATED",
@@ -41,6 +41,7 @@ __all__ = [
     "NO_GLOBAL_POOL",
     "OTHER_DEPTHS",
     "SIDES",
+    "SWEEP",
     "AugmentConfig",
     "BudgetConfig",
     "ClusterConfig",

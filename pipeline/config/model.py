@@ -109,6 +109,13 @@ class ModelConfig(Section):
         )
 
     @property
+    def short(self) -> str:
+        """The net as model.backbone names it: resnet101, plain20, vgg16_bn."""
+        marks = self.net.family.partition("_")[2]
+        kind = "vgg" if self.kind == "vgg" else "resnet" if self.residual else "plain"
+        return f"{kind}{self.depth}{f'_{marks}' if marks else ''}"
+
+    @property
     def kind(self) -> str:
         """The family without its variants: vgg of vgg_bn_small; of a detector, its backbone's."""
         return self.net.family.split("_")[0]

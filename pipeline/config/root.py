@@ -32,7 +32,7 @@ from pipeline.config.stages import (
     TrackingConfig,
 )
 from pipeline.config.sweep import ClusterConfig, SweepConfig
-from pipeline.config.training import RecipeConfig, StartConfig, TrainerConfig
+from pipeline.config.training import SWEEP, RecipeConfig, StartConfig, TrainerConfig
 from pipeline.credentials import refusal
 from pipeline.errors import PipelineError, printable
 
@@ -62,6 +62,7 @@ class Config(Section):
     paths: PathsConfig = field(default_factory=PathsConfig)
 
     def check(self) -> None:
+        self._check_start()
         self._check_ranks()
         if self.model.detects:
             self._check_detector()
@@ -71,6 +72,18 @@ class Config(Section):
         self._check_plateau()
         self._check_stop()
         self._check_population()
+
+    def _check_start(self) -> None:
+        for name in self.start_sweeps:
+            weights = f"start.weights={SWEEP}{printable(name)}"
+            require(
+                re.fullmatch(r"\w[\w-]*", name) is not None,
+                f"{weights}; it takes the name of a data set, for example {SWEEP}digit_objects",
+            )
+            require(
+                name != self.data.name,
+                f"{weights} with data.name={name}; a training starts from the sweep of another data set, or from run:<key>",
+            )
 
     def _check_ranks(self) -> None:
         batch, ranks, trainer = self.recipe.batch_size, self.trainer.world_size, self.trainer
@@ -205,6 +218,15 @@ class Config(Section):
     def _least_side(self) -> int:
         """Side in pixels of the smallest images that the net trains on."""
         return self.recipe.small_side or self.recipe.augment.crop
+
+    @property
+    def start_sweeps(self) -> list[str]:
+        """Names of the data sets whose sweeps start.weights names, in sweep.space too."""
+        grids = self.sweep.space if isinstance(self.sweep.space, list) else [self.sweep.space]
+        listed = [grid.get("start.weights") for grid in grids]
+        given = [self.start.weights, *(value for values in listed if isinstance(values, list) for value in values)]
+        names = [str(value).removeprefix(SWEEP) for value in given if str(value).startswith(SWEEP)]
+        return list(dict.fromkeys(names))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

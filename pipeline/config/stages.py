@@ -11,7 +11,18 @@ from pipeline.config.section import Count, Pixels, Positive, Range, Section, See
 
 LONGEST_NAME = 80  # of a data set; file systems take 255 bytes, and files add their own endings
 ANNOTATED = ("boxes", "coco", "voc")  # sources whose objects have boxes, in files beside the images
-SIDES = {"digits": 8, "digit_scenes": 128, "cifar10": 32, "cifar100": 32}  # of published images, in pixels
+SIDES = {
+    "digits": 8,
+    "digit_scenes": 128,
+    "digit_objects": 32,
+    "cifar10": 32,
+    "cifar100": 32,
+}  # of published images, in pixels
+DIGITS = (
+    "digits",
+    "digit_scenes",
+    "digit_objects",
+)  # sources made of scikit-learn's digits, without a published test set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +33,18 @@ class DataConfig(Section):
 
     name: str  # of the data set, its folders and its models in MLflow
     # What is read: a data set by its name, the class folders of data.path, or its images with boxes in COCO's format.
-    source: Literal["digits", "digit_scenes", "cifar10", "cifar100", "folder", "imagenet", "boxes", "coco", "voc"] = (
-        "folder"
-    )
+    source: Literal[
+        "digits",
+        "digit_scenes",
+        "digit_objects",
+        "cifar10",
+        "cifar100",
+        "folder",
+        "imagenet",
+        "boxes",
+        "coco",
+        "voc",
+    ] = "folder"
     path: str = ""  # folder or archive that the user supplies (folder, imagenet, boxes, coco, voc); "" otherwise
     mirror: str = ""  # folder or URL prefix searched before the official address; "" for none
     # Of a folder or archive: train/<class>/* and the like, <class>/* without splits, or recognised by its files.
@@ -33,11 +53,11 @@ class DataConfig(Section):
     format: Literal["arrays", "shards"] = "arrays"  # arrays: small images of one size; shards: JPEGs of any size
     image_size: Pixels = 32  # arrays: side of the square image; shards: longest shorter side kept, in pixels
     # Images drawn for testing where no test set is published, stratified by class (digits, folder), at random (boxes), or made
-    # (digit_scenes); 0 for a fifth (folder, boxes).
+    # (digit_scenes, digit_objects); 0 for a fifth (folder, boxes).
     num_test: Count = 0
     num_val: Positive = 500  # images carved from train for validation, by class, where no validation split is published
     num_train: Count = 0  # images of the split that are trained on, stratified by class; 0 for all
-    split_seed: Seed = 0  # draws the validation images, and makes the scenes of digit_scenes
+    split_seed: Seed = 0  # draws the validation images, and makes the scenes of digit_scenes and digit_objects
     split: Literal["holdout", "full"] = "holdout"  # full: train on every image but the test set's, select nothing
     skip_corrupt: bool = False  # leave out images that cannot be decoded; false: refuse the data set and name them
     workers: Threads = 0  # parallel decoders; 0 means one per CPU core
@@ -58,10 +78,8 @@ class DataConfig(Section):
             f"data.path={self.path} with data.source={self.source}, which reads no data.path; leave it empty (override: data.path='') and name a folder that holds the published archive in data.mirror",
         )
         require(
-            self.num_test > 0
-            if self.source in ("digits", "digit_scenes")
-            else self.num_test == 0 or self.source in ("folder", "boxes"),
-            f"data.num_test={self.num_test} with data.source={self.source}; digits and digit_scenes, which are published without a test set, take a number above 0, folder and boxes any number, every other source 0",
+            self.num_test > 0 if self.source in DIGITS else self.num_test == 0 or self.source in ("folder", "boxes"),
+            f"data.num_test={self.num_test} with data.source={self.source}; {', '.join(DIGITS)}, which are published without a test set, take a number above 0, folder and boxes any number, every other source 0",
         )
         for key, value, default in (("layout", self.layout, "auto"), ("labels", self.labels, "")):
             require(

@@ -25,6 +25,8 @@ from pipeline.config.section import (
     shown,
 )
 
+SWEEP = "sweep:"  # start.weights of the runs of another data set's sweep
+
 
 @dataclass(frozen=True, kw_only=True)
 class StartConfig(Section):
@@ -32,7 +34,9 @@ class StartConfig(Section):
 
     section: ClassVar[str] = "start"
 
-    weights: str = ""  # a file, run:<key or MLflow id>, published:<name>, torchvision:<name>; "" for random weights
+    # A file, run:<key or MLflow id>, published:<name>, torchvision:<name>; "" for random weights. Of several runs,
+    # run:<key>,<key>, that of the same net, and of its seed if there is one; sweep:<data set> names those of its sweep.
+    weights: str = ""
     head: Literal["new", "kept"] = "new"  # the last layer: drawn anew, for other classes, or loaded too
     backbone_lr: NoRate = 1.0  # factor of the learning rate for all other layers; 0 freezes them
     # Key of a finished run whose last checkpoint the training goes on from, with its weights, optimiser state and step; ""

@@ -24,7 +24,7 @@ from pipeline.data.layouts import read_layout
 from pipeline.data.listing import FORMATS, visible
 from pipeline.data.records import Published, Record
 from pipeline.data.roles import draw_test
-from pipeline.data.scenes import TRAIN, scenes
+from pipeline.data.scenes import TRAIN, TRAIN_OBJECTS, objects, scenes
 from pipeline.data.voc import voc
 from pipeline.errors import PipelineError
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 DIGITS_TESTED = 599  # of 1,797, which scenes for testing show
+DIGITS = ("digits", "digit-scenes", "digit-objects")  # layouts that are made of scikit-learn's digits
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConf
         containers = [
             stack.enter_context(open_container(p, scratch, data.limits, visible(data)))
             for p in paths
-            if layout not in ("digits", "digit-scenes")
+            if layout not in DIGITS
         ]
 
         def temporary() -> IO[bytes]:
@@ -59,7 +60,8 @@ def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConf
 
         readers: dict[str, Callable[[], Published]] = {
             "digits": lambda: _digits(paths[0], data.num_test),
-            "digit-scenes": lambda: _digit_scenes(paths[0], data),
+            "digit-scenes": lambda: _of_digits(scenes, TRAIN, paths[0], data),
+            "digit-objects": lambda: _of_digits(objects, TRAIN_OBJECTS, paths[0], data),
             "cifar-pickles": lambda: cifar(containers[0]),
             "class-folders": lambda: _folders(containers[0], temporary, data),
             "coco": lambda: coco(containers, data.num_test),
@@ -108,15 +110,15 @@ def _digits(path: Path, num_test: int) -> Published:
     return Published([str(digit) for digit in range(10)], train, test)
 
 
-def _digit_scenes(path: Path, data: DataConfig) -> Published:
-    """Scenes for testing show digits that no other scene shows."""
+def _of_digits(make: Callable[..., list[Record]], train: int, path: Path, data: DataConfig) -> Published:
+    """`train` scenes or objects, and those for testing, which show digits that no other one shows."""
     digits = _digits(path, DIGITS_TESTED)
 
     def made(records: list[Record], count: int, split: str) -> list[Record]:
         images = np.stack([np.asarray(record.image)[..., 0] for record in records])
-        return scenes(images, np.array([record.label for record in records]), count, data.split_seed, split)
+        return make(images, np.array([record.label for record in records]), count, data.split_seed, split)
 
-    return Published(digits.classes, made(digits.train, TRAIN, "train"), made(digits.test, data.num_test, "test"))
+    return Published(digits.classes, made(digits.train, train, "train"), made(digits.test, data.num_test, "test"))
 
 
 def _folders(container: Container, temporary: Callable[[], IO[bytes]], data: DataConfig) -> Published:

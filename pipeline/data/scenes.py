@@ -1,12 +1,15 @@
 """digit_scenes: scikit-learn's digits at random sizes and places on a canvas with clutter, with exact boxes.
 
-A small data set for detectors that needs no download. Each scene is a function of the seed, its split and its number, in
-integers alone, so that every machine makes the same bytes.
+A small data set for detectors that needs no download, and digit_objects: the objects of further scenes, cut out, for the
+classifiers that detectors start from. Each scene is a function of the seed, its split and its number, in integers alone, so
+that every machine makes the same bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count as numbers
+from itertools import islice
 
 import numpy as np
 from PIL import Image
@@ -16,6 +19,10 @@ from pipeline.data.records import Record
 
 SIDE = 128  # pixels of a scene
 TRAIN = 2000  # scenes; data.num_test others are for testing
+TRAIN_OBJECTS = 5000  # of digit_objects; data.num_test others are for testing
+OBJECT_SIDE = 32  # pixels of an object that is cut out
+MARGIN = 5  # an object's longer side has a fifth of it as context at each end
+SPLITS = ("train", "test", "train objects", "test objects")  # in the order of their seeds: no two show the same scene
 MOST = 6  # digits of a scene
 SMALLEST, LARGEST = 14, 52  # side of a digit in pixels, before its margin is cut off
 INK = 64  # brightness from which a pixel belongs to a digit, and to its box
@@ -33,8 +40,38 @@ def scenes(images: np.ndarray, labels: np.ndarray, count: int, seed: int, split:
         labels: (N,) int64.
         split: train or test, whose scenes differ.
     """
-    made = [_scene(images, labels, _Draws(seed, split == "test", number)) for number in range(count)]
+    made = [_scene(images, labels, _Draws(seed, SPLITS.index(split), number)) for number in range(count)]
     return [Record(f"{split}/{at:05d}", 0, pixels[..., None], boxes=boxes) for at, (pixels, boxes) in enumerate(made)]
+
+
+def objects(images: np.ndarray, labels: np.ndarray, count: int, seed: int, split: str) -> list[Record]:
+    """`count` digits of scenes that `scenes` never makes, each in the middle of its square, with what is around it.
+
+    Args:
+        images, labels: as for `scenes`.
+        split: train or test.
+    """
+    found = _objects(images, labels, seed, SPLITS.index(f"{split} objects"))
+    return [
+        Record(f"{label}/{at:05d}", label, pixels[..., None]) for at, (pixels, label) in enumerate(islice(found, count))
+    ]
+
+
+def _objects(images: np.ndarray, labels: np.ndarray, seed: int, split: int) -> Iterator[tuple[np.ndarray, int]]:
+    for number in numbers():
+        canvas, boxes = _scene(images, labels, _Draws(seed, split, number))
+        for corners, label in zip(boxes.corners.astype(int).tolist(), boxes.labels.tolist(), strict=True):
+            yield _cut_out(canvas, corners), label
+
+
+def _cut_out(canvas: np.ndarray, box: list[int]) -> np.ndarray:
+    """The square around a box (left, top, right, bottom), resized; beyond the canvas it is black."""
+    left, top, right, bottom = box
+    longer = max(right - left, bottom - top)
+    side = longer + 2 * (longer // MARGIN)
+    left, top = (left + right - side) // 2, (top + bottom - side) // 2
+    square = Image.fromarray(canvas).crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((OBJECT_SIDE, OBJECT_SIDE), Image.Resampling.BILINEAR))
 
 
 class _Draws:

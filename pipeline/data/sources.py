@@ -73,7 +73,7 @@ ILSVRC = ("imagenet-train", "imagenet-val", "imagenet-devkit")
 
 
 class Located(NamedTuple):
-    layout: str  # digits, digit-scenes, cifar-pickles, ilsvrc-tars, coco, voc, or class-folders for all of layouts.py: how readers.py reads the paths
+    layout: str  # digits, digit-scenes, digit-objects, cifar-pickles, ilsvrc-tars, coco, voc, or class-folders for all of layouts.py: how readers.py reads the paths
     places: list[tuple[Path, str]]  # a file or folder, and the address or place it came from
 
 
@@ -165,6 +165,7 @@ class _Search:
         searches: dict[str, Callable[[], Located]] = {
             "digits": partial(self._digits, "digits"),
             "digit_scenes": partial(self._digits, "digit-scenes"),
+            "digit_objects": partial(self._digits, "digit-objects"),
             "folder": self._folder,
             "imagenet": self._imagenet,
             "boxes": self._boxes,

@@ -92,7 +92,7 @@ def measured(matches: CocoMatches, found: Sequence[Detections], scenes: Scenes) 
     scores, spread = asdict(matches.scores()), interval(matches, SEED)
     classes = len(scenes.store.manifest.classes)
     per_class = scores.pop("per_class")
-    voc = {points: _mean(voc_ap(scenes.truth, found, classes, points)) for points in ("07", "area")}  # type: ignore[arg-type]
+    voc = {points: _mean(voc_ap(scenes.truth, found, classes, points)) for points in ("07", "area")}
     return {
         "test_err1": 1 - spread.estimate,
         "test_err5": 1 - (scores["ap50"] or 0.0),

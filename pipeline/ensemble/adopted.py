@@ -61,7 +61,8 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
     Raises:
         PipelineError: no weights, or weights that cannot be read or do not fit.
     """
-    began, start = monotonic(), starting_point(config.start.weights, source.runs, source.location)
+    began = monotonic()
+    start = starting_point(config.start.weights, source.runs, source.location, config.model, config.seed)
     if start is None:
         raise PipelineError(
             "adopt needs weights: start.weights=FILE, run:<key>, published:<name> or torchvision:<name>"

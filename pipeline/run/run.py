@@ -105,7 +105,7 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
     manifest = open_store(store).manifest
     require_task(manifest, config.model)
     _require_a_batch(config, manifest)
-    start = starting_point(config.start.weights, Path(config.paths.runs), location)
+    start = starting_point(config.start.weights, Path(config.paths.runs), location, config.model, config.seed)
     if start is not None:
         start.check(config, manifest.content_hash, frozen=config.start.backbone_lr == 0 or config.model.detects)
     check_predecessor(config, manifest.content_hash, precision)

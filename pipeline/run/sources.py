@@ -5,23 +5,54 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.errors import MissingError, printable
+from pipeline.atomic import read_if_whole, read_json
+from pipeline.config import SWEEP
+from pipeline.errors import MissingError, PipelineError, hint, printable
+from pipeline.workspace import Workspace
 
 RUN, TORCHVISION, PUBLISHED = "run:", "torchvision:", "published:"  # what is no file
 FOLDER = Path("results/weights")  # of published weights, below the repository's root
 
 
-def anchored(weights: str, root: Path) -> str:
-    """start.weights with an absolute path, if it is a file or published, in which ~ is the user's home: ranks and trials run in other folders.
+def anchored(weights: str, workspace: Workspace) -> str:
+    """start.weights for ranks and trials, which run in other folders: the runs of a sweep by their keys, a file or published
+    weights by an absolute path, in which ~ is the user's home.
 
     Raises:
-        MissingError: no such published weights.
+        MissingError: no such published weights, or no sweep of this data set.
+        PipelineError: no trial of the sweep has finished.
     """
     if not weights or weights.startswith((RUN, TORCHVISION)):
         return weights
     if weights.startswith(PUBLISHED):
-        return str(published(weights.removeprefix(PUBLISHED), root))
-    return str((root / os.path.expanduser(weights)).resolve())
+        return str(published(weights.removeprefix(PUBLISHED), workspace.root))
+    if weights.startswith(SWEEP):
+        return RUN + ",".join(_finished(weights.removeprefix(SWEEP), workspace))
+    return str((workspace.root / os.path.expanduser(weights)).resolve())
+
+
+def weights_title(weights: str) -> str:
+    """Of start.weights in tables: a path is shown by its file's name, several runs by their number."""
+    runs = weights.removeprefix(RUN).split(",") if weights.startswith(RUN) else []
+    return f"one of {len(runs)} runs" if len(runs) > 1 else weights.rsplit("/", 1)[-1]
+
+
+def _finished(name: str, workspace: Workspace) -> list[str]:
+    """Keys of the finished trials of the sweep on the data set `name`, the best first."""
+    path, made = Workspace(workspace.root, name).leaderboard, workspace.result("pretrained")
+    if path.is_file():
+        trials = read_json(path, f"`pipeline sweep data={name}` writes it again")["trials"]
+        keys = [trial["key"] for trial in trials if trial["status"] == "finished"]
+    else:  # in a clone or a copy where DVC has brought the pretrain stage's result alone
+        keys = [run["key"] for run in read_if_whole(made).get("runs", []) if run["data"] == name]
+        if not keys:
+            shown = workspace.shown(path)
+            raise MissingError(f"start.weights={SWEEP}{name}: {shown} is missing; {hint('pretrain')} trains these nets")
+    if not keys:
+        raise PipelineError(
+            f"start.weights={SWEEP}{name}: no trial of that sweep has finished; `pipeline sweep data={name}` goes on with it"
+        )
+    return keys
 
 
 def published(name: str, root: Path) -> Path:

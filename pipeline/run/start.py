@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import pickle
 import shutil
 import sys
@@ -13,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config, ModelConfig, StartConfig
-from pipeline.errors import DamagedError, MissingError, PipelineError
+from pipeline.config import SWEEP, Config, ModelConfig, StartConfig
+from pipeline.errors import DamagedError, MissingError, PipelineError, printable
 from pipeline.learn.models.mapping import mapped
-from pipeline.record import Net
+from pipeline.record import Net, from_json
 from pipeline.run.foreign import header_of, read_weights
-from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION
-from pipeline.run.weights import BEST, HEADER, fingerprint, recorded
+from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION, weights_title
+from pipeline.run.weights import AGAIN, BEST, HEADER, fingerprint, recorded
 from pipeline.tracking.location import Location, require_answer
 
 WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zeros")
@@ -33,7 +35,7 @@ def start_title(start: StartConfig) -> str:
         return ""
     path = Path(start.weights)
     # All runs use the same file name, so the folder is part of the title.
-    name = f"{path.parent.name}/{path.name}" if path.name == BEST else path.name
+    name = f"{path.parent.name}/{path.name}" if path.name == BEST else weights_title(start.weights)
     if start.backbone_lr != 1:
         name += f", backbone at {start.backbone_lr:g} of the rate" if start.backbone_lr else ", frozen"
     return name + (", with its head" if start.head == "kept" else "")
@@ -64,9 +66,7 @@ class Start:
         if self.net and self.net.model.detects:
             raise PipelineError(f"{title} are a detector's; start from a net that classifies, its backbone")
         if self.net and _wiring(self.net.model) != _wiring(model):
-            theirs = [(key, getattr(self.net.model, key)) for key in WIRING]
-            choice = " ".join(f"model.{key}={_word(value)}" for key, value in theirs if value != getattr(model, key))
-            raise PipelineError(f"{title} are those of another net (override: {choice})")
+            raise PipelineError(f"{title} are those of another net (override: {_choice(self.net.model, config.model)})")
         bottlenecks = model.family == "imagenet" and model.depth >= 50
         if self.source.startswith(TORCHVISION) and bottlenecks and model.stride_on != "3x3":
             raise PipelineError(f"{title} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
@@ -99,15 +99,19 @@ class Start:
             raise PipelineError(f"start.weights={self.source} do not fit the net: {error}") from None
 
 
-def starting_point(source: str, runs: Path, location: Location | None) -> Start | None:
+def starting_point(
+    source: str, runs: Path, location: Location | None, model: ModelConfig | None = None, seed: int | None = None
+) -> Start | None:
     """The weights that start.weights names; None for "".
 
     Args:
         runs: folder of all runs, paths.runs.
         location: of MLflow, which gives a run that is not in `runs`.
+        model, seed: of the net that starts, by which one of several runs is taken; None: whatever their nets or seeds are.
     Raises:
         MissingError: no such file or run.
-        PipelineError: the file holds no weights, or none that can be read without running its code.
+        PipelineError: the file holds no weights, or none that can be read without running its code; none of several runs is
+            of this net.
     """
     if not source:
         return None
@@ -120,6 +124,8 @@ def starting_point(source: str, runs: Path, location: Location | None) -> Start 
         if not path.exists():
             raise MissingError(f"start.weights={source}: no such file; {_allowed()}")
         return _start(source, path)
+    if "," in source:
+        source = RUN + _one_of(source.removeprefix(RUN).split(","), runs, location, model, seed)
     run = source.removeprefix(RUN)
     local = runs / run / BEST
     if run and local.is_file():
@@ -140,6 +146,52 @@ def _start(source: str, path: Path) -> Start:
         return Start(source, tensors)
     state, net, _ = recorded(header, tensors, path)
     return Start(source, state, net.normalize, net)
+
+
+def _one_of(
+    given: list[str], runs: Path, location: Location | None, model: ModelConfig | None, seed: int | None
+) -> str:
+    """Of several runs, that of this net and this seed; without one, the first of the best on validation images."""
+    nets = {run: _record(run, runs, location) for run in given}
+    alike = [run for run, net in nets.items() if model is None or _wiring(net.model) == _wiring(model.net)]
+    if model is not None and not alike:
+        names = ", ".join(dict.fromkeys(net.name for net in nets.values()))
+        nearest = min((_choice(net.model, model) for net in nets.values()), key=len)
+        raise PipelineError(
+            f"none of the {len(nets)} runs that start.weights names is of {model.net.name}; they are of {names} "
+            f"(override: {nearest})"
+        )
+
+    def order(run: str) -> tuple[bool, float]:
+        error = nets[run].val_err1
+        return nets[run].seed != seed, math.inf if error is None else error
+
+    return min(alike, key=order)
+
+
+def _record(run: str, runs: Path, location: Location | None) -> Net:
+    """Of the run's best weights, or in MLflow."""
+    local = runs / run / BEST
+    if run and local.is_file():
+        try:
+            return from_json(json.loads(header_of(local, HEADER) or ""))
+        except ValueError as error:
+            if location is None:
+                raise DamagedError(f"{local} holds no record of a net ({printable(error)}); {AGAIN}") from None
+    if location is None:
+        raise MissingError(f"{local} is missing; {_allowed()}")
+    from pipeline.tracking import registry
+
+    require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
+    return registry.record_of(location, run)
+
+
+def _choice(theirs: ModelConfig, model: ModelConfig) -> str:
+    """The overrides that make `model`, or the net of the detector `model`, the net that `theirs` is."""
+    if model.detects:
+        return f"model.backbone={theirs.short}"
+    values = [(key, getattr(theirs, key)) for key in WIRING]
+    return " ".join(f"model.{key}={_word(value)}" for key, value in values if value != getattr(model, key))
 
 
 def _word(value: Any) -> str:
@@ -188,4 +240,6 @@ def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> P
 
 
 def _allowed() -> str:
-    return f"give a file, {RUN}<key or MLflow's id of a run>, {PUBLISHED}<name>, or {TORCHVISION}<name>"
+    return (
+        f"give a file, {RUN}<key or MLflow's id of a run>, {SWEEP}<data set>, {PUBLISHED}<name>, or {TORCHVISION}<name>"
+    )

@@ -15,7 +15,7 @@ POOR = 0.5  # of the error of guessing; a trained net above it takes other pixel
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
+    start = replace(config.start, weights=anchored(config.start.weights, workspace))
     source = Source.configured(config, workspace.store(config.data.name))
     made = adopt(replace(config, start=start), source, lineage(workspace.root))
     print(f"{made.name}: validation error {100 * made.val_err1:.2f} %, run {made.net.key}")

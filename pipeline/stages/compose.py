@@ -14,6 +14,7 @@ from pipeline.atomic import replacing
 from pipeline.config import Config
 from pipeline.documents import KEY, with_checksum
 from pipeline.errors import PipelineError
+from pipeline.pretraining import pretrainings
 from pipeline.workspace import Workspace
 
 _TRAINS = ("seed", "data.name", "data.num_train", "data.workers", "model", "recipe", "start", "trainer", "tracking")
@@ -23,6 +24,16 @@ READS = {  # tests/test_dvc.py holds these to the keys that a stage's code reads
     "preprocess": (
         *("data.name", "data.source", "data.layout", "data.labels", "data.format", "data.image_size", "data.num_test"),
         *("data.num_val", "data.split_seed", "data.skip_corrupt"),
+    ),
+    # And, of the data sets whose sweeps it runs, what these three stages read.
+    "pretrain": (
+        "data.name",
+        "data.mirror",
+        "start.weights",
+        "trainer.accelerator",
+        "trainer.threads",
+        "tracking",
+        "cluster",
     ),
     "sweep": (*_TRAINS, "sweep", "cluster"),
     "train": (
@@ -37,6 +48,7 @@ READS = {  # tests/test_dvc.py holds these to the keys that a stage's code reads
     "evaluate": (*_PREDICTS, "evaluation"),
     "report": ("data.name", "data.split", "tracking"),
 }
+_PRETRAINS = (*READS["fetch"], *READS["preprocess"], *READS["sweep"])
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -52,13 +64,15 @@ def run(config: Config, workspace: Workspace) -> None:
             f'conf/data/{name}.yaml with the three lines "# @package _global_", "defaults: [{choice}, _self_]" and '
             f'"data: {{path: {config.data.path or "..."}}}", and choose it (override: data={name})'
         )
-    values = config.to_dict()
+    values, sweeps = config.to_dict(), [theirs.to_dict() for theirs in pretrainings(config, workspace.root)]
     with replacing(workspace.composed) as part:
         part.write_text(_yaml(values), encoding="utf-8")
     with replacing(workspace.composed.with_suffix("")) as part:
         part.mkdir()
         for stage, keys in READS.items():
             read = {key: _at(values, key) for key in keys}
+            if stage == "pretrain":
+                read["sweeps"] = [{key: _at(theirs, key) for key in _PRETRAINS} for theirs in sweeps]
             (part / f"{stage}.yaml").write_text(_yaml(read), encoding="utf-8")
     print(f"composed.yaml: {name}, {config.model.name}")
 

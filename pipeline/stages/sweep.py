@@ -14,8 +14,8 @@ from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    start = replace(config.start, weights=anchored(config.start.weights, workspace.root))
-    space = mapped(config.sweep.space, "start.weights", lambda weights: anchored(weights, workspace.root))
+    start = replace(config.start, weights=anchored(config.start.weights, workspace))
+    space = mapped(config.sweep.space, "start.weights", lambda weights: anchored(weights, workspace))
     config = replace(config, start=start, sweep=replace(config.sweep, space=space))
     if config.data.split != "holdout":
         print(

@@ -43,7 +43,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
 
 def _anchored(config: Config, workspace: Workspace) -> Config:
-    return replace(config, start=replace(config.start, weights=anchored(config.start.weights, workspace.root)))
+    return replace(config, start=replace(config.start, weights=anchored(config.start.weights, workspace)))
 
 
 def _train(config: Config, workspace: Workspace) -> Net:

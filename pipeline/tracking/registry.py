@@ -171,6 +171,23 @@ def run_of(location: Location, run: str) -> str:
     return there.info.run_id
 
 
+def record_of(location: Location, run: str) -> Net:
+    """The record of the run with this key or id.
+
+    Raises:
+        MissingError: as `run_of`.
+        PipelineError: it has no record that this version can read.
+    """
+    try:
+        return net_of(client(location).get_run(run_of(location, run)))
+    except MissingError:
+        raise
+    except PipelineError as error:
+        raise PipelineError(
+            f"run {printable(run)} in MLflow at {location.uri} is not the training of a net: {error}"
+        ) from None
+
+
 def status_of(location: Location, run_id: str) -> str:
     """MLflow's word for how a run is: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED."""
     return str(client(location).get_run(run_id).info.status)

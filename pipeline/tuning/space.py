@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.config import Config, with_overrides
 from pipeline.errors import PipelineError
+from pipeline.run.sources import weights_title
 
 Space = dict[str, Any] | list[dict[str, Any]]  # one grid, or several grids whose points are trials of one sweep
 POINT = "point"
@@ -141,9 +142,7 @@ def trial_name(point: dict[str, Any], config: Config) -> str:
     """The net's display name where the point chooses the net, then the other choices: ResNet-20, lr 0.1."""
 
     def short(value: Any) -> str:
-        return (
-            f"{value:g}" if isinstance(value, float) else str(value).rsplit("/", 1)[-1]
-        )  # a path is shown by its file name
+        return f"{value:g}" if isinstance(value, float) else weights_title(str(value))
 
     net = [with_overrides(config, point).model.name] if any(key in NAMED for key in point) else []
     others = [f"{key.split('.')[-1]} {short(value)}" for key, value in point.items() if key not in NAMED]

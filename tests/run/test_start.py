@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from nets import make_model
-from runs import a_net, composed, run_folder, train
+from runs import TINY, a_net, composed, run_folder, train
 from safetensors.torch import save_file
 
-from pipeline.config import with_overrides
-from pipeline.errors import DamagedError
+from pipeline.atomic import write_json
+from pipeline.config import StartConfig, with_overrides
+from pipeline.errors import DamagedError, PipelineError
 from pipeline.learn.models import build_model
 from pipeline.record import Net
-from pipeline.run.sources import anchored
-from pipeline.run.start import Start, read_weights, starting_point
+from pipeline.run.sources import anchored, weights_title
+from pipeline.run.start import Start, read_weights, start_title, starting_point
 from pipeline.run.weights import BEST, load_weights, save_weights
-from pipeline.tracking.location import Location
+from pipeline.tracking.location import Location, locate
+from pipeline.workspace import Workspace
 
 
 @pytest.fixture
@@ -100,10 +103,81 @@ def test_published_weights_saw_all_of_imagenets_training_images(workspace):
 
 
 def test_a_relative_file_is_the_repositorys(tmp_path: Path):
-    assert anchored("a/b.pth", tmp_path) == str(tmp_path / "a/b.pth")
-    assert anchored("~/b.pth", tmp_path) == str(Path.home() / "b.pth")
-    for kept in ("", "run:abc", "torchvision:resnet18", "/a/b.pth"):
-        assert anchored(kept, tmp_path) == kept
+    workspace = Workspace(tmp_path, "digits")
+    assert anchored("a/b.pth", workspace) == str(tmp_path / "a/b.pth")
+    assert anchored("~/b.pth", workspace) == str(Path.home() / "b.pth")
+    for kept in ("", "run:abc", "run:abc,def", "torchvision:resnet18", "/a/b.pth"):
+        assert anchored(kept, workspace) == kept
+
+
+def test_a_sweep_is_its_finished_trials_wherever_they_are_listed(tmp_path: Path):
+    workspace, other = Workspace(tmp_path, "digits"), Workspace(tmp_path, "others")
+    with pytest.raises(FileNotFoundError, match=r"experiments/others/leaderboard.json is missing; `pipeline pretrain`"):
+        anchored("sweep:others", workspace)
+    listed = [{"data": "others", "key": "c"}, {"data": "more", "key": "d"}]
+    write_json(workspace.result("pretrained"), {"runs": listed})  # as DVC brings it, without the leaderboard
+    assert anchored("sweep:others", workspace) == "run:c"
+    statuses = {"b": "finished", "x": "stopped", "": "unfinished", "a": "finished"}
+    trials = [{"key": key, "status": status} for key, status in statuses.items()]
+    write_json(other.leaderboard, {"trials": trials})
+    assert anchored("sweep:others", workspace) == "run:b,a"
+    write_json(other.leaderboard, {"trials": trials[1:3]})
+    with pytest.raises(PipelineError, match="no trial of that sweep has finished; `pipeline sweep data=others`"):
+        anchored("sweep:others", workspace)
+
+
+def several(runs: Path, config) -> str:
+    """start.weights of runs of two nets, of which the plain one has two seeds."""
+    residual, plain = config.model, replace(config.model, residual=False)
+    errors = [(plain, 0, 0.03), (residual, 0, 0.02), (plain, 3, 0.04), (plain, 4, 0.01)]
+    for at, (model, seed, error) in enumerate(errors):
+        state = build_model(model, 10, 1)
+        save_weights(state, runs / f"run{at}" / BEST, a_net(model=model, seed=seed, val_err1=error, key=f"run{at}"))
+    return "run:" + ",".join(f"run{at}" for at in range(len(errors)))
+
+
+def test_of_several_runs_the_one_of_this_net_and_seed_is_taken_else_the_best(workspace, tmp_path: Path):
+    config = composed(workspace(), "model.depth=8")
+    source, plain = several(tmp_path, config), replace(config.model, residual=False)
+    for model, seed, key in ((plain, 0, "run0"), (plain, 3, "run2"), (plain, 9, "run3"), (config.model, 9, "run1")):
+        found = starting_point(source, tmp_path, None, model, seed)
+        assert found and found.source == f"run:{key}" and found.net.model == model
+    assert starting_point(source, tmp_path, None).source == "run:run3"  # for any net
+
+
+def test_where_no_run_is_of_this_net_their_nets_are_named_and_the_remedy_works(workspace, tmp_path: Path):
+    config = composed(workspace(), "model.depth=14")
+    source = several(tmp_path, composed(workspace(), "model.depth=8"))
+    with pytest.raises(
+        PipelineError, match=r"none of the 4 runs .* of ResNet-14; they are of plain-8, ResNet-8"
+    ) as told:
+        starting_point(source, tmp_path, None, config.model, 0)
+    (words,) = re.findall(r"\(override: (.*)\)", str(told.value))
+    assert starting_point(source, tmp_path, None, composed(workspace(), *words.split()).model, 0).source == "run:run1"
+    with pytest.raises(FileNotFoundError, match=r"gone/best.safetensors is missing"):
+        starting_point(f"{source},gone", tmp_path, None, config.model, 0)
+
+
+def test_a_damaged_run_among_several_is_named(workspace, tmp_path: Path):
+    config = composed(workspace(), "model.depth=8")
+    source, damaged = several(tmp_path, config), tmp_path / "run2" / BEST
+    damaged.write_bytes(damaged.read_bytes().replace(b"num_classes", b"num_glasses"))
+    with pytest.raises(DamagedError, match=rf"run2/{BEST} holds no record of a net .*; copy the file again"):
+        starting_point(source, tmp_path, None, config.model, 0)
+
+
+def test_of_several_runs_mlflow_knows_those_whose_weights_are_elsewhere(reference: Path, tmp_path: Path):
+    config = composed(reference, *TINY)
+    key, location = run_folder(reference).name, locate("", reference / "mlruns")
+    save_weights(build_model(make_model(14), 10, 1), tmp_path / "here" / BEST, a_net(model=make_model(14), key="here"))
+    found = starting_point(f"run:here,{key}", tmp_path, location, config.model, 0)
+    assert found and (found.source, found.net.key) == (f"run:{key}", key)
+
+
+def test_several_runs_have_a_short_title():
+    assert weights_title("run:a,b") == "one of 2 runs"
+    assert start_title(StartConfig(weights="run:a,b,c", backbone_lr=0)) == "one of 3 runs, frozen"
+    assert start_title(StartConfig(weights="run:a")) == "run:a"
 
 
 def trained(root: Path, *overrides: str) -> tuple[dict, Net]:

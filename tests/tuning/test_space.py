@@ -59,6 +59,7 @@ def test_a_trial_is_named_after_its_net_and_its_other_choices(workspace):
     assert name({"model.depth": 56, "recipe.lr": 0.1}) == "ResNet-56, lr 0.1"
     assert name({"seed": 1, "model.residual": False}) == "plain-20, seed 1"
     assert name({"start.weights": "/a/b/net.pth", "recipe.lr": 0.05}) == "weights net.pth, lr 0.05"
+    assert name({"start.weights": "run:0a,1b", "seed": 0}) == "weights one of 2 runs, seed 0"
 
 
 GRIDS = [{"model.residual": [False, True], "model.depth": [20, 56]}, {"model.depth": [110], "seed": [0, 1, 2]}]

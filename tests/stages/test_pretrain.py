@@ -1,0 +1,113 @@
+"""pretrain: the nets that start.weights=sweep:NAME names are trained, once, and a training starts from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from processes import Command
+from runs import TINY
+
+from pipeline.atomic import read_json
+from pipeline.cli import main
+
+STROKES = """# @package _global_
+defaults: [digits, _self_]
+data: {source: digits, num_test: 960, num_val: 287}
+model: {depth: 8}
+recipe: {max_steps: 20}
+sweep: {space: [{model.residual: [true, false]}]}
+ensemble: {selection: top_k}
+"""
+FROM_STROKES = (*TINY, "start.weights=sweep:strokes")
+
+
+@pytest.fixture
+def root(workspace, monkeypatch: pytest.MonkeyPatch) -> Path:
+    made: Path = workspace()
+    (made / "conf/data/strokes.yaml").write_text(STROKES)
+    monkeypatch.chdir(made)
+    return made
+
+
+def runs(root: Path) -> list[dict]:
+    return read_json(root / "experiments/digits/pretrained.json")["runs"]
+
+
+def began(root: Path) -> int:
+    journals = [
+        path.read_text() for path in (root / "runs").glob("*/journal.jsonl") if "sweep-" not in path.parent.name
+    ]
+    return sum(text.count('"event": "begin"') for text in journals)
+
+
+@pytest.mark.parametrize("weights", ["", "run:0123456789ab"])
+def test_without_a_sweep_there_is_nothing_to_train(weights: str, root: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["pretrain", f"start.weights={weights}"]) == 0
+    assert "names no sweep, so there is nothing to train" in capsys.readouterr().out and runs(root) == []
+
+
+def test_a_training_starts_from_the_net_of_its_own_wiring_which_is_trained_once(root: Path):
+    missing = Command(root, "train", *FROM_STROKES, "model.residual=false")
+    assert missing.wait() == 2 and "`pipeline pretrain" in missing.output
+    Command(root, "pretrain", *FROM_STROKES).succeed()
+    made = {run["net"]: run for run in runs(root)}
+    assert made.keys() == {"ResNet-8", "plain-8"} and made["plain-8"]["data"] == "strokes"
+    assert all(0 <= run["val_err1"] < 1 and run["seed"] == 0 for run in made.values()) and began(root) == 2
+    before = runs(root)
+    Command(root, "pretrain", *FROM_STROKES).succeed()
+    assert runs(root) == before and began(root) == 2
+    Command(root, "train", *FROM_STROKES, "model.residual=false").succeed()
+    assert read_json(root / "experiments/digits/train.json")["start"] == "one of 2 runs"
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        (
+            "sweep:strikes",
+            "conf/data/strikes.yaml alone: data=strikes: there is no conf/data/strikes.yaml; choose one of",
+        ),
+        ("sweep:imagenet", "takes the values of conf/data/imagenet.yaml alone: data.source=imagenet without data.path"),
+        (
+            "sweep:digits",
+            "start.weights=sweep:digits with data.name=digits; a training starts from the sweep of another",
+        ),
+        ("sweep:", "start.weights=sweep:; it takes the name of a data set, for example sweep:digit_objects"),
+        ("sweep:second", "conf/data/second.yaml starts from a sweep itself; run `pipeline pretrain data=second`"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_starts(
+    weights: str, sentence: str, root: Path, capsys: pytest.CaptureFixture[str]
+):
+    (root / "conf/data/second.yaml").write_text(f"{STROKES}start: {{weights: sweep:strokes}}\n")
+    for verb in ("compose", "pretrain"):
+        assert main([verb, f"start.weights={weights}"]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_compose_writes_what_decides_the_pretrained_nets(root: Path):
+    def composed(*overrides: str) -> dict:
+        assert main(["compose", *overrides]) == 0
+        return yaml.safe_load((root / "composed/pretrain.yaml").read_text())
+
+    assert composed()["sweeps"] == []
+    first = composed(
+        "start.weights=sweep:strokes", "trainer.accelerator=cpu", "cluster.max_concurrent=1", "recipe.lr=0.3"
+    )
+    (theirs,) = first["sweeps"]
+    assert theirs["data.name"] == "strokes" and theirs["recipe"]["max_steps"] == 20 and theirs["recipe"]["lr"] != 0.3
+    assert theirs["trainer"]["accelerator"] == "cpu" and theirs["cluster"]["max_concurrent"] == 1
+    path = root / "conf/data/strokes.yaml"
+    path.write_text(path.read_text().replace("max_steps: 20", "max_steps: 24"))
+    again = composed(
+        "start.weights=sweep:strokes", "trainer.accelerator=cpu", "cluster.max_concurrent=1", "recipe.lr=0.3"
+    )
+    assert again["sweeps"][0]["recipe"].pop("max_steps") == 24 and theirs["recipe"].pop("max_steps") == 20
+    assert again == first
+
+
+def test_a_sweep_that_only_the_space_names_is_trained_too(root: Path):
+    assert main(["compose", "sweep.space={start.weights:['',sweep:strokes]}"]) == 0
+    assert len(yaml.safe_load((root / "composed/pretrain.yaml").read_text())["sweeps"]) == 1
