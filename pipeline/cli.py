@@ -24,6 +24,7 @@ from pipeline.run import Interrupted
 from pipeline.verbs import VERBS, help_for, help_for_all
 
 FILES = ("predict",)  # verbs whose words are files
+DETECTING = ("ensemble", "evaluate", "report")  # verbs that do other work for detectors, in pipeline/stages/detection/
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,14 +101,19 @@ def _is_no_file(word: str) -> bool:
     return "=" in first or (word[:1] in "-~+" and first != "~")
 
 
-def _function(verb: str, words: list[str]) -> Callable[..., None]:
+def _function(verb: str, words: list[str], detects: bool = False) -> Callable[..., None]:
     """What runs `verb`, with the words after it bound.
+
+    Args:
+        detects: whether the net is a detector, for which some verbs have functions of their own.
 
     Raises:
         PipelineError: words that the verb does not know.
     """
     if verb in FILES:
         return partial(importlib.import_module(f"pipeline.stages.{verb}").run, images=words)
+    if detects and verb in DETECTING:
+        return importlib.import_module(f"pipeline.stages.detection.{verb}").run
     if not words:
         return importlib.import_module(f"pipeline.stages.{verb}").run
     action, *names = words
@@ -153,7 +159,7 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
             f"trainer.debug={config.trainer.debug} with `pipeline {options.verb}`; only `pipeline train` debugs (override: trainer.debug='')"
         )
     _quiet()
-    function = _function(options.verb, words)
+    function = _function(options.verb, words, config.model.detects)
     # composed.yaml keeps paths relative, so that it is the same in every clone.
     function(config if options.verb == "compose" else anchor(config, root), Workspace(root, config.data.name))
     return 0

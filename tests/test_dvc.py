@@ -54,7 +54,8 @@ def declared_params(stage: str) -> set[str]:
 
 
 def sources(stage: str) -> set[Path]:
-    return {path for path in closure(ROOT / f"pipeline/stages/{stage}.py") if path.stat().st_size}
+    files = [ROOT / "pipeline" / "stages" / folder / f"{stage}.py" for folder in ("", "detection")]
+    return {path for file in files if file.is_file() for path in closure(file) if path.stat().st_size}
 
 
 @pytest.mark.parametrize("stage", NAMES)

@@ -152,6 +152,10 @@ class ModelConfig(Section):
             marks.append("v1.5")
         return _marked(f"{'ResNet' if self.residual else 'plain'}-{self.depth}", marks)
 
+    def score(self, error: float) -> str:
+        """An error in percent, or the AP of a detector, whose error is 1 - AP."""
+        return f"AP {100 * (1 - error):.1f} %" if self.detects else f"error {100 * error:.2f} %"
+
     def check(self) -> None:
         require(
             self.detects or not self.backbone,

@@ -131,7 +131,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             val_err1_by_size=by_size,
             members=members,
             registered=register(
-                source.location, _run(source, config, members, by_size[-1], tags, began), members, images, part
+                source.location, tracked_run(source, config, members, by_size[-1], tags, began), members, images, part
             ),
         )
         ensemble.write(part)
@@ -217,7 +217,7 @@ def _keep(folder: Path, members: list[Net], predictions: list[NDArray[np.float32
         np.save(folder / "val_probabilities" / f"{net.checkpoint_sha256}.npy", values)
 
 
-def _run(
+def tracked_run(
     source: Source,
     config: EnsembleConfig,
     members: list[Net],

@@ -44,9 +44,9 @@ READS = {  # tests/test_dvc.py holds these to the keys that a stage's code reads
         "cluster.max_failures",
         "cluster.storage",
     ),
-    "ensemble": (*_PREDICTS, "ensemble"),
-    "evaluate": (*_PREDICTS, "evaluation"),
-    "report": ("data.name", "data.split", "tracking"),
+    "ensemble": (*_PREDICTS, "model.family", "ensemble"),
+    "evaluate": (*_PREDICTS, "model.family", "evaluation"),
+    "report": ("data.name", "data.split", "model.family", "tracking"),
 }
 _PRETRAINS = (*READS["fetch"], *READS["preprocess"], *READS["sweep"])
 

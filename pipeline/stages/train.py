@@ -36,10 +36,10 @@ def run(config: Config, workspace: Workspace) -> None:
     if rank() == 0:
         write_json(workspace.result("train"), net.to_json())
         write_json(workspace.scalars("train"), {key: getattr(net, key) for key in SCALARS}, checksum=False)
-        shown = "none (no validation split)"
+        shown = "error none (no validation split)"
         if net.val_err1 is not None:
-            shown = f"{100 * net.val_err1:.2f} % at step {net.step:,}"
-        print(f"{run_name(config)}: {net.steps:,} steps, validation error {shown}, run {net.key}")
+            shown = f"{net.model.score(net.val_err1)} at step {net.step:,}"
+        print(f"{run_name(config)}: {net.steps:,} steps, validation {shown}, run {net.key}")
 
 
 def _anchored(config: Config, workspace: Workspace) -> Config:

@@ -1,0 +1,1 @@
+"""The verbs that do other work for detectors."""

@@ -1,0 +1,81 @@
+"""evaluate, for detectors: AP of the ensemble, its members, the named run and, if asked for, all other runs on test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import replacing, scratch_folder, write_json
+from pipeline.config import Config
+from pipeline.detection.card import card
+from pipeline.detection.found import FOLDER, Scenes, found_by
+from pipeline.detection.judge import Judged, judge, pictures
+from pipeline.ensemble.build import read_ensemble
+from pipeline.ensemble.card import NAME as CARD
+from pipeline.ensemble.judge import to_track
+from pipeline.ensemble.members import Source
+from pipeline.ensemble.register import ensemble_key
+from pipeline.record import Net
+from pipeline.stages.evaluate import scalars
+from pipeline.tracking.location import require_answer
+from pipeline.tracking.registry import keep_files, keep_test_errors
+from pipeline.tracking.sync import sync
+from pipeline.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    source = Source.configured(config, workspace.store(config.data.name))
+    made = read_ensemble(workspace.ensemble, source.store.manifest.content_hash)
+    named = source.named(workspace.result("train"))
+    if config.evaluation.runs == "all":
+        require_answer(source.location, "evaluation.runs=all tests every finished run in MLflow")
+        sync(source.runs, source.location)
+    scenes = Scenes("test", source.store)
+    with scratch_folder(source.runs / "evaluate") as folder:
+
+        def judged(net: Net, files: Path) -> Judged:
+            found = found_by([source.fetch(net, files)], scenes, source.runs / FOLDER, source.device)
+            return Judged(net, found, scenes.matches(found))
+
+        members = [judged(net, workspace.ensemble) for net in made.members]
+        run = judged(named, folder) if named else None
+        taken = {net.checkpoint_sha256 for net in (*made.members, *([named] if named else []))}
+        rest = source.finished() if config.evaluation.runs == "all" else []
+        others = [judged(net, folder) for net in rest if net.checkpoint_sha256 not in taken]
+        files = [source.fetch(net, workspace.ensemble) for net in made.members]
+        joint = found_by(files, scenes, source.runs / FOLDER, source.device)
+    result = judge(made, scenes, joint, members, run, others)
+    write_json(workspace.result("evaluate"), result)
+    write_json(workspace.scalars("evaluate"), scalars(result), checksum=False)
+    write_json(workspace.result("mistakes"), {"scenes": pictures(scenes, joint)})
+    write_json(workspace.result("responses"), [])  # of layers, which classifiers alone have, as these files
+    with replacing(workspace.result("confusion").with_suffix(".csv")) as part:
+        part.write_text("actual,predicted\n")
+    with replacing(workspace.experiment / CARD) as part:
+        part.write_text(card(made, source.store.manifest, result))
+    keep_test_errors(source.runs, source.store.manifest.name, to_track(result, made))
+    files_of_run = [workspace.experiment / CARD, workspace.result("evaluate")]
+    keep_files(source.runs, ensemble_key(made.members), dict.fromkeys(files_of_run, "evaluation"))
+    sync(source.runs, source.location)
+    show(result)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints AP, and what one net gains over another."""
+    nets: Sequence[dict[str, Any]] = [*result["others"], *result["members"]]
+    for net in (*nets, *([result["run"]] if result["run"] else [])):
+        print(f"{net['name']}, lr {net['recipe']['lr']:g}, seed {net['seed']} {net['key']}: {_interval(net)}")
+    print(f"ensemble of {result['ensemble']['size']}: {_interval(result['ensemble'])}")
+    for gain in result["gains"]:
+        if gain["relative"] is not None:
+            low, high = gain["relative"]["ci95"]
+            print(
+                f"{gain['net']} in place of {gain['base']}: {100 * gain['relative']['estimate']:+.1f} % of its AP "
+                f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f} %, {len(gain['seeds'])} seeds)"
+            )
+
+
+def _interval(net: dict[str, Any]) -> str:
+    low, high = (100 * (1 - bound) for bound in reversed(net["ci95"]))
+    return f"test AP {100 * (1 - net['test_err1']):.1f} % (95 % interval {low:.1f} to {high:.1f}), AP50 {100 * net['scores']['ap50']:.1f} %"
