@@ -25,6 +25,7 @@ from pipeline.verbs import VERBS, help_for, help_for_all
 
 FILES = ("predict",)  # verbs whose words are files
 DETECTING = ("ensemble", "evaluate", "report")  # verbs that do other work for detectors, in pipeline/stages/detection/
+CLASSIFYING = ("adopt", "export", "publish", "serve")  # verbs for nets that classify alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,6 +113,11 @@ def _function(verb: str, words: list[str], detects: bool = False) -> Callable[..
     """
     if verb in FILES:
         return partial(importlib.import_module(f"pipeline.stages.{verb}").run, images=words)
+    if detects and verb in CLASSIFYING:
+        raise PipelineError(
+            f"`pipeline {verb}` with a detector; it takes nets that classify (override: model=cifar). `pipeline predict` shows what a "
+            "detector finds"
+        )
     if detects and verb in DETECTING:
         return importlib.import_module(f"pipeline.stages.detection.{verb}").run
     if not words:

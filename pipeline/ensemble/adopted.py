@@ -67,10 +67,6 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
         raise PipelineError(
             "adopt needs weights: start.weights=FILE, run:<key>, published:<name> or torchvision:<name>"
         )
-    if config.model.detects:
-        raise PipelineError(
-            f"adopt with {config.model.name}; it takes nets that classify, and a detector trains from them (`pipeline train` with start.weights)"
-        )
     require_task(source.store.manifest, config.model)
     start.check(config, source.store.manifest.content_hash, frozen=True)
     net = _record(config, source.store, start)

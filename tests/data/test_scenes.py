@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config import DataConfig
 from pipeline.data.boxes import boxes_of
-from pipeline.data.facts import require_labels
+from pipeline.data.facts import boxed
 from pipeline.data.preprocess import preprocess
 from pipeline.data.readers import DIGITS_TESTED, open_published
 from pipeline.data.scenes import INK, MOST, OBJECT_SIDE, OVERLAP, SIDE, objects, scenes
@@ -101,7 +101,7 @@ def test_objects_are_a_labelled_data_set_that_is_the_same_everywhere(tmp_path):
     fetch(data, tmp_path / "raw", tmp_path)
     preprocess(data, tmp_path / "raw", tmp_path / "store")
     store = open_store(tmp_path / "store")
-    require_labels(store.manifest)
+    assert not boxed(store.manifest)
     assert store.manifest.counts == {"train": 5000, "test": 300} and store.manifest.classes == tuple("0123456789")
     assert (np.bincount(store.train().labels, minlength=10) > 400).all()
     bytes_ = store.train().images[::100].tobytes()

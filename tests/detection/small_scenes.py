@@ -1,0 +1,97 @@
+"""A store of small scenes, and detectors in the folders of their runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.atomic import sha256, write_json
+from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
+from pipeline.data.boxes import Boxes, BoxTable
+from pipeline.data.splits import array_statistics, make_splits
+from pipeline.data.store import Manifest, Store, open_store
+from pipeline.learn.models import build_model
+from pipeline.record import Net
+from pipeline.run.inputs import input_of
+from pipeline.run.weights import BEST, save_weights
+
+SIDE, NUM_TRAIN, NUM_VAL, NUM_TEST = 40, 20, 6, 8
+CLASSES = ("tall", "wide")
+AUGMENT = AugmentConfig(kind="whole", crop=SIDE, flip=False)
+RECIPE = RecipeConfig(augment=AUGMENT, batch_size=4, max_steps=4, normalize="half", rois=16)
+
+
+def write_store(folder: Path, name: str = "scenes") -> Store:
+    """Dark images of 40x40 grey pixels, each with a bright bar, tall or wide."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
+        images, boxes = np.zeros((count, SIDE, SIDE, 1), np.uint8), []
+        for image in images:
+            label, left, top = (int(value) for value in rng.integers(0, (2, 18, 18)))
+            width, height = ((8, 20), (20, 8))[label]
+            image[top : top + height, left : left + width] = 200
+            boxes.append(Boxes.make((SIDE, SIDE), [((left, top, left + width, top + height), label, False)]))
+        np.save(folder / f"{split}_images.npy", images)
+        np.save(folder / f"{split}_labels.npy", np.zeros(count, np.int64))
+        BoxTable.write(folder, split, boxes)
+    splits = make_splits(np.zeros(NUM_TRAIN, np.int64), NUM_VAL, 0)
+    np.savez(folder / "splits.npz", **splits)
+    pixels = np.load(folder / "train_images.npy")
+    measured = {
+        f"{split}_{key}": value
+        for split in ("holdout", "full")
+        for key, value in array_statistics(pixels, splits[f"{split}_train"]).items()
+    }
+    np.savez(folder / "statistics.npz", **measured)
+    manifest = Manifest.make(
+        name=name,
+        format="arrays",
+        classes=CLASSES,
+        counts={"train": NUM_TRAIN, "test": NUM_TEST},
+        channels=1,
+        height=SIDE,
+        width=SIDE,
+        image_size=SIDE,
+        split={"num_val": NUM_VAL, "seed": 0},
+        skipped=(),
+        files={path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())},
+    )
+    write_json(folder / "manifest.json", asdict(manifest))
+    return open_store(folder)
+
+
+def model(backbone: str = "resnet8") -> ModelConfig:
+    residual = backbone.startswith("resnet")
+    return ModelConfig(family="faster_rcnn", backbone=backbone, anchor=4, depth=8, residual=residual, shortcut="A")
+
+
+def save_detector(runs: Path, store: Store, seed: int, backbone: str = "resnet8", val_err1: float = 0.5) -> Net:
+    """A detector of random weights, sure of something, as a finished run; its record has the file's hash."""
+    torch.manual_seed(seed)
+    net = build_model(model(backbone), len(CLASSES), 1)
+    torch.nn.init.normal_(net.roi_heads.box_predictor.cls_score.weight, std=0.5)
+    record = Net(
+        key=f"{seed:012x}",
+        model=model(backbone),
+        num_classes=len(CLASSES),
+        in_channels=1,
+        normalize="half",
+        augment=AUGMENT,
+        data=store.manifest.content_hash,
+        split="holdout",
+        recipe=RECIPE,
+        seed=seed,
+        steps=4,
+        step=4,
+        complete=True,
+        val_err1=val_err1,
+        val_err5=val_err1 / 2,
+    )
+    path = runs / record.key / BEST
+    path.parent.mkdir(parents=True)
+    save_weights(net, path, record, input=input_of(store, record))
+    return replace(record, checkpoint_sha256=sha256(path))

@@ -1,0 +1,129 @@
+"""What evaluation publishes of detectors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_scenes import CLASSES, RECIPE, model, save_detector, write_store
+
+from pipeline.data.store import Store
+from pipeline.detection.found import Scenes
+from pipeline.detection.judge import Judged, gains, judge, pictures
+from pipeline.ensemble.build import Ensemble
+from pipeline.evaluation.detection import Detections
+from pipeline.record import Net, from_json
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    return Scenes("test", write_store(tmp_path_factory.mktemp("data") / "store"))
+
+
+@pytest.fixture(scope="module")
+def net(scenes: Scenes, tmp_path_factory: pytest.TempPathFactory) -> Net:
+    return save_detector(tmp_path_factory.mktemp("runs"), scenes.store, 1)
+
+
+def exact(scenes: Scenes, missed: int = 0, off: float = 0.0) -> list[Detections]:
+    """The objects themselves, `off` pixels to the right; none in the first `missed` images."""
+    found = []
+    for at, boxes in enumerate(scenes.truth):
+        shifted = boxes.corners + np.float32([off, 0, off, 0])
+        kept = slice(0) if at < missed else slice(None)
+        found.append(Detections(shifted[kept], np.ones(1, np.float32)[kept], boxes.labels[kept]))
+    return found
+
+
+def judged(
+    net: Net, scenes: Scenes, backbone: str = "resnet8", seed: int = 0, lr: float = 0.1, **found: float
+) -> Judged:
+    changes = {"model": model(backbone), "seed": seed, "checkpoint_sha256": f"{backbone}{seed}{lr}"}
+    detections = exact(scenes, **found)  # type: ignore[arg-type]
+    return Judged(replace(net, recipe=replace(RECIPE, lr=lr), **changes), detections, scenes.matches(detections))
+
+
+def ensemble_of(*members: Net) -> Ensemble:
+    return Ensemble(
+        selection="top_k",
+        wanted=len(members),
+        data="scenes",
+        content_hash="",
+        val_err1=0.4,
+        val_err1_by_size=[0.5] * len(members),
+        members=list(members),
+        registered={},
+    )
+
+
+def test_errors_stand_for_average_precision(scenes: Scenes, net: Net) -> None:
+    one, other = judged(net, scenes, missed=4), judged(net, scenes, seed=1, missed=2)
+    joint = exact(scenes)
+    result = judge(ensemble_of(one.net, other.net), scenes, joint, [one, other], named=one)
+    assert (result["ensemble"]["test_err1"], result["ensemble"]["test_err5"]) == (0, 0)
+    assert result["ensemble"]["scores"]["ap"] == 1 and result["ensemble"]["voc"] == {"07": 1, "area": 1}
+    first, second = result["members"]
+    ap = scenes.matches(one.found).scores().ap
+    assert 0.3 < ap < 0.7 and first["test_err1"] == pytest.approx(1 - ap) and result["run"] == first
+    assert first["ci95"][0] <= first["test_err1"] <= first["ci95"][1]
+    assert first["test_err1"] > second["test_err1"] and from_json(first).test_err1 == first["test_err1"]
+    difference = result["ensemble"]["difference_to_best_member"]
+    assert difference["estimate"] < 0 and difference["ci95"][1] <= 0
+    assert len(first["per_class"]) == len(CLASSES)
+
+
+def test_a_residual_net_is_compared_with_the_plain_net_of_its_depth_by_the_seeds_that_both_have(
+    scenes: Scenes, net: Net
+) -> None:
+    nets = [judged(net, scenes, "resnet8", seed) for seed in (0, 1, 2)]
+    nets += [judged(net, scenes, "plain8", seed, missed=4) for seed in (0, 1)]
+    (row,) = gains(nets)
+    assert (row["net"], row["base"], row["seeds"]) == ("ResNet-8", "plain-8", [0, 1])
+    assert row["net_ap"] == 1 and row["relative"]["estimate"] == pytest.approx(1 / row["base_ap"] - 1)
+    low, high = row["relative"]["ci95"]
+    assert 0 < low < row["relative"]["estimate"] < high
+
+
+def test_seeds_that_disagree_widen_the_interval(scenes: Scenes, net: Net) -> None:
+    plain = [judged(net, scenes, "plain8", seed, missed=2) for seed in (0, 1, 2)]
+    alike = [judged(net, scenes, "resnet8", seed, missed=1) for seed in (0, 1, 2)]
+    apart = [judged(net, scenes, "resnet8", seed, missed=missed) for seed, missed in ((0, 0), (1, 1), (2, 2))]
+    widths = []
+    for residual in (alike, apart):
+        (row,) = gains([*plain, *residual])
+        low, high = row["difference"]["ci95"]
+        widths.append(high - low)
+    assert widths[1] > 1.2 * widths[0]
+
+
+def test_each_backbone_is_taken_at_its_best_rate_on_validation_images(scenes: Scenes, net: Net) -> None:
+    best = judged(replace(net, val_err1=0.2), scenes, lr=0.1, missed=3)
+    worse = judged(replace(net, val_err1=0.3), scenes, lr=0.2)
+    plain = judged(net, scenes, "plain8", missed=4)
+    (row,) = gains([worse, best, plain])
+    assert row["net_ap"] == best.matches.scores().ap
+
+
+@pytest.mark.parametrize("other", ["plain14", "resnet14"])
+def test_nets_of_other_depths_are_no_pair(other: str, scenes: Scenes, net: Net) -> None:
+    nets = [judged(net, scenes, "resnet8"), judged(net, scenes)]
+    deeper = replace(nets[1].net, model=replace(model(other), depth=14))
+    assert gains([nets[0], nets[1]._replace(net=deeper)]) == []
+
+
+def test_pictures_show_objects_and_what_is_sure(scenes: Scenes) -> None:
+    found = exact(scenes)
+    found[0] = found[0]._replace(scores=np.float32([0.4]))
+    shown = pictures(scenes, found)
+    assert len(shown) == len(scenes.truth) and shown[0]["size"] == [40, 40]
+    assert [len(each["found"]) for each in shown[:2]] == [0, 1]
+    assert shown[1]["truth"][0]["corners"] == shown[1]["found"][0]["corners"]
+
+
+def test_a_store_is_what_evaluation_names(scenes: Scenes, net: Net) -> None:
+    store: Store = scenes.store
+    one = judged(net, scenes)
+    result = judge(ensemble_of(one.net), scenes, one.found, [one])
+    assert result["data"]["content_hash"] == store.manifest.content_hash and result["classes"] == list(CLASSES)
+    assert result["ensemble"]["difference_to_best_member"] is None and result["run"] is None
