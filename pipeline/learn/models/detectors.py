@@ -30,7 +30,7 @@ SCALES = 4  # anchors have the side model.anchor, and 2, 4 and 8 times as much; 
 RATIOS = (0.5, 1.0, 2.0)  # height over width of anchors (Ren et al. 2015)
 MOST_FOUND = 100  # objects in an image: what COCO's metric counts
 LEAST_SCORE = 0.05  # of an object
-REGION, SMALL_REGION = 14, 8  # side of a region's map before a residual net's last stage; of small nets
+REGION = 14  # side of a region's map before a residual net's last stage, which halves it
 VGG_REGION = 7
 PYRAMID, SMALL_PYRAMID = 256, 64  # channels of a feature pyramid; of small nets
 
@@ -109,7 +109,7 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.requires_grad_(False)
-    parts = _vgg_parts(net) if model.kind == "vgg" else _residual_parts(net, model)
+    parts = _vgg_parts(net) if model.kind == "vgg" else _residual_parts(net)
     body, region = parts.body, parts.region
     head: nn.Module | None = parts.head
     small, pyramid = model.small, model.family.endswith("_fpn")
@@ -147,12 +147,12 @@ class _Parts(NamedTuple):
     region: int  # side of a region's map
 
 
-def _residual_parts(net: Any, model: ModelConfig) -> _Parts:
+def _residual_parts(net: Any) -> _Parts:
     """The head is the last stage."""
     layers = OrderedDict((name, layer) for name, layer in net.named_children() if name not in ("avgpool", "fc"))
     last = max(name for name in layers if name.startswith("layer"))
     head = _Pooled(OrderedDict({last: layers.pop(last)}))
-    return _Parts(_Body(layers), head, net.fc.in_features, SMALL_REGION if model.small else REGION)
+    return _Parts(_Body(layers), head, net.fc.in_features, REGION)
 
 
 def _vgg_parts(net: Any) -> _Parts:
