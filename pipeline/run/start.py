@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config, ModelConfig, StartConfig
+from pipeline.config.model import DECIDED, backbone_name
 from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.learn.models.mapping import mapped
 from pipeline.record import Net
@@ -22,7 +23,7 @@ from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION
 from pipeline.run.weights import BEST, HEADER, fingerprint, recorded
 from pipeline.tracking.location import Location, require_answer
 
-WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zeros")
+WIRING = ("family", *DECIDED, "stride_on", "shortcut_zeros")
 
 
 def start_title(start: StartConfig) -> str:
@@ -64,9 +65,7 @@ class Start:
         if self.net and self.net.model.detects:
             raise PipelineError(f"{title} are a detector's; start from a net that classifies, its backbone")
         if self.net and _wiring(self.net.model) != _wiring(model):
-            theirs = [(key, getattr(self.net.model, key)) for key in WIRING]
-            choice = " ".join(f"model.{key}={_word(value)}" for key, value in theirs if value != getattr(model, key))
-            raise PipelineError(f"{title} are those of another net (override: {choice})")
+            raise PipelineError(f"{title} are those of another net ({_choice(self.net.model, config.model)})")
         bottlenecks = model.family == "imagenet" and model.depth >= 50
         if self.source.startswith(TORCHVISION) and bottlenecks and model.stride_on != "3x3":
             raise PipelineError(f"{title} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
@@ -140,6 +139,18 @@ def _start(source: str, path: Path) -> Start:
         return Start(source, tensors)
     state, net, _ = recorded(header, tensors, path)
     return Start(source, state, net.normalize, net)
+
+
+def _choice(theirs: ModelConfig, model: ModelConfig) -> str:
+    """What to say of the net that weights are of, where `model` is another: the keys that choose it."""
+    net, keys, words = model.net, WIRING, []
+    if model.detects:
+        if not (name := backbone_name(theirs)):
+            return f"they are of {theirs.name}, which no detector is built over"
+        keys, words = WIRING[len(DECIDED) + 1 :], [f"model.backbone={name}"] if name != model.backbone else []
+    values = [(key, getattr(theirs, key)) for key in keys]
+    words += [f"model.{key}={_word(value)}" for key, value in values if value != getattr(net, key)]
+    return f"override: {' '.join(words)}"
 
 
 def _word(value: Any) -> str:
