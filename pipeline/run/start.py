@@ -143,13 +143,14 @@ def _start(source: str, path: Path) -> Start:
 
 def _choice(theirs: ModelConfig, model: ModelConfig) -> str:
     """What to say of the net that weights are of, where `model` is another: the keys that choose it."""
-    net, keys, words = model.net, WIRING, []
+    keys: tuple[str, ...] = WIRING
+    words: list[str] = []
     if model.detects:
         if not (name := backbone_name(theirs)):
             return f"they are of {theirs.name}, which no detector is built over"
         keys, words = WIRING[len(DECIDED) + 1 :], [f"model.backbone={name}"] if name != model.backbone else []
     values = [(key, getattr(theirs, key)) for key in keys]
-    words += [f"model.{key}={_word(value)}" for key, value in values if value != getattr(net, key)]
+    words += [f"model.{key}={_word(value)}" for key, value in values if value != getattr(model.net, key)]
     return f"override: {' '.join(words)}"
 
 
