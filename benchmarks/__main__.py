@@ -26,6 +26,7 @@ from pipeline.run import Interrupted
 # Each is a function of benchmarks.<module> that takes a Bench and returns rows.
 SECTIONS = {
     "training": "training.step_rates",
+    "detection": "detection.section",
     "loop": "training.loop_cost",
     "evaluation": "evaluation.section",
     "startup": "startup.section",

@@ -66,13 +66,13 @@ def bare_rate(config: Config, store: Store, device: torch.device) -> float:
     with float32_products(precision):
         for step in range(recipe.max_steps):
             if step == warm:
-                start = _now(device)
+                start = now(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 logits = net(images)
             optimiser.zero_grad()
             F.cross_entropy(logits.float(), labels).backward()
             optimiser.step()
-    return (recipe.max_steps - warm) / (_now(device) - start)
+    return (recipe.max_steps - warm) / (now(device) - start)
 
 
 def ready_to_train(config: Config, store: Store, device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:
@@ -93,17 +93,17 @@ def batch_rate(config: Config, store: Store, device: torch.device, batches: int)
     start = 0.0
     for batch in range(-max(1, batches // WARM_UP), batches):
         if batch == 0:
-            start = _now(device)
+            start = now(device)
         data.on_after_batch_transfer(tuple(part.to(device) for part in next(endless)), 0)
-    return batches * recipe.batch_size / (_now(device) - start)
+    return batches * recipe.batch_size / (now(device) - start)
 
 
 def probabilities_rate(weights: Path, images: Images, device: torch.device) -> float:
     """Images a second of the call that ensemble and evaluation make, with reading weights and writing results."""
     with TemporaryDirectory() as cache:
-        start = _now(device)
+        start = now(device)
         probabilities(weights, images, Path(cache), device)
-        return len(images.indices) / (_now(device) - start)
+        return len(images.indices) / (now(device) - start)
 
 
 @torch.inference_mode()
@@ -116,10 +116,10 @@ def forward_rate(config: Config, store: Store, device: torch.device, images: int
     net = ready(new_net(config, store).eval(), device)
     inputs = batch_of(BATCH, store, device)
     with float32_products("fp32"):
-        start = _now(device)
+        start = now(device)
         for done in range(0, images, BATCH):
             net(inputs[: images - done])
-        return images / (_now(device) - start)
+        return images / (now(device) - start)
 
 
 def lasting(config: Config, store: Store, device: torch.device, seconds: float) -> Config:
@@ -203,7 +203,7 @@ def _endless(loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
         yield from loader
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
     """Seconds, once the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

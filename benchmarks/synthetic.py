@@ -20,6 +20,7 @@ from pipeline.config import (
     SweepConfig,
     TrackingConfig,
 )
+from pipeline.data.boxes import Boxes, BoxTable
 from pipeline.data.splits import SPLITS, make_splits
 from pipeline.data.store import MANIFEST, Manifest, Store, open_store
 
@@ -39,24 +40,62 @@ def synthetic_store(
     rng = np.random.default_rng(0)
     labels = np.sort(np.arange(images) % classes)
     np.save(folder / "train_images.npy", rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8))
+    return _finished(folder, labels, "synthetic", (side, 3), classes, num_val, repeats)
+
+
+def boxed_store(
+    folder: Path, *, side: int = 64, classes: int = 3, images: int = 24, num_val: int = 8, channels: int = 1
+) -> Store:
+    """A store in arrays of bright squares on dim noise, with their boxes; brightness tells the class. The first has none.
+
+    Args:
+        folder: made, or reused when empty.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, made = np.random.default_rng(0), []
+    pixels = rng.integers(0, 64, (images, side, side, channels), dtype=np.uint8)
+    for at in range(images):
+        rows = []
+        for label in rng.integers(0, classes, min(at, 1 + at % 3)).tolist():
+            width = int(rng.integers(side // 6, side // 2))
+            left, top = rng.integers(0, side - width + 1, 2).tolist()
+            pixels[at, top : top + width, left : left + width] = 255 - label * (160 // classes)
+            rows.append(((left, top, left + width, top + width), label, False))
+        made.append(Boxes.make((side, side), rows))
+    np.save(folder / "train_images.npy", pixels)
+    BoxTable.write(folder, "train", made)
+    return _finished(folder, np.zeros(images, np.int64), "squares", (side, channels), classes, num_val)
+
+
+def _finished(
+    folder: Path,
+    labels: np.ndarray,
+    name: str,
+    shape: tuple[int, int],
+    classes: int,
+    num_val: int,
+    repeats: int = 1,
+) -> Store:
+    """The store of the images in `folder`: with labels, splits, statistics and manifest."""
+    side, channels = shape
     np.save(folder / "train_labels.npy", labels)
     splits: dict[str, Any] = make_splits(labels, num_val, 0)
     splits["full_train"] = np.tile(splits["full_train"], repeats)
     np.savez(folder / "splits.npz", **splits)
     moments: dict[str, Any] = {
-        "mean": np.full(3, _MEAN, np.float32),
-        "std": np.full(3, _STD, np.float32),
-        "pixel_mean": np.full((side, side, 3), _MEAN, np.float32),
+        "mean": np.full(channels, _MEAN, np.float32),
+        "std": np.full(channels, _STD, np.float32),
+        "pixel_mean": np.full((side, side, channels), _MEAN, np.float32),
     }
     statistics = {f"{split}_{key}": value for split in SPLITS for key, value in moments.items()}
     np.savez(folder / "statistics.npz", **statistics)
     files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
     manifest = Manifest.make(
-        name="synthetic",
+        name=name,
         format="arrays",
         classes=tuple(f"class {k}" for k in range(classes)),
-        counts={"train": images, "test": 0},
-        channels=3,
+        counts={"train": len(labels), "test": 0},
+        channels=channels,
         height=side,
         width=side,
         image_size=side,

@@ -124,7 +124,7 @@ def loop_row(config: Config, store: Store, device: torch.device, per_call: int) 
 def net_of_nothing() -> Iterator[None]:
     """Nets built within the block are one linear layer over the channels' means."""
 
-    def build(_: ModelConfig, num_classes: int, in_channels: int) -> nn.Module:
+    def build(_: ModelConfig, num_classes: int, in_channels: int, *others: object) -> nn.Module:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes))
 
     with patch("pipeline.run.fit.build_model", build), patch("benchmarks.rates.build_model", build):

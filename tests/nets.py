@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.config import IMAGENET_DEPTHS, AugmentConfig, ModelConfig, RecipeConfig
-from pipeline.config.model import family_defaults
+from pipeline.config.model import DECIDED, backbone_facts, family_defaults
 from pipeline.evaluation.intervals import wilson
 from pipeline.record import Net
 from pipeline.report.paper import PROTOCOLS
@@ -20,6 +20,14 @@ def make_model(depth: int = 20, residual: bool | None = None, family: str = "", 
     if residual is not None:
         values["residual"] = residual
     return ModelConfig(**{**values, **changes})
+
+
+def make_detector(
+    backbone: str = "resnet8", family: str = "faster_rcnn", anchor: int = 4, **changes: Any
+) -> ModelConfig:
+    """A detector over a net that model.backbone names."""
+    decided = {key: backbone_facts(backbone)[key] for key in DECIDED}
+    return ModelConfig(family=family, backbone=backbone, anchor=anchor, **decided, **changes)  # type: ignore[arg-type]
 
 
 def make_recipe(dataset: str = "cifar10", steps: int = 64_000, **changes: Any) -> RecipeConfig:

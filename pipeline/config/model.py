@@ -50,7 +50,22 @@ def backbone_facts(backbone: str) -> dict[str, Any]:
     assert name is not None
     depth, kind = int(name["depth"]), name["kind"]
     family = f"vgg{name['marks']}" if kind == "vgg" else "imagenet" if depth in IMAGENET_DEPTHS else "cifar"
+    numbers = _listed(OTHER_DEPTHS["vgg"] if kind == "vgg" else tuple(sorted((*IMAGENET_DEPTHS, *CIFAR_DEPTHS))))
+    require(
+        depth in OTHER_DEPTHS["vgg"] if kind == "vgg" else family == "imagenet" or _of_cifar(depth),
+        f"model.backbone={shown(backbone)} names no net; {kind} has {numbers} layers{'' if kind == 'vgg' else ', or another 6n+2'} (override: model.backbone={kind}{16 if kind == 'vgg' else 20}{name['marks']})",
+    )
     return {**family_defaults(family), "family": family, "depth": depth, "residual": kind == "resnet"}
+
+
+def backbone_name(net: ModelConfig) -> str:
+    """What model.backbone calls a net that classifies; "" for one that no detector is built over."""
+    kind, *marks = net.family.split("_")
+    title = kind if kind not in ("cifar", "imagenet") else "resnet" if net.residual else "plain"
+    name = "_".join([f"{title}{net.depth}", *marks])
+    if kind in ("alexnet", "googlenet"):
+        return ""
+    return name if all(getattr(net, key) == value for key, value in backbone_facts(name).items()) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +122,6 @@ class ModelConfig(Section):
             if self.detects
             else self
         )
-
-    @property
-    def short(self) -> str:
-        """The net as model.backbone names it: resnet101, plain20, vgg16_bn."""
-        marks = self.net.family.partition("_")[2]
-        kind = "vgg" if self.kind == "vgg" else "resnet" if self.residual else "plain"
-        return f"{kind}{self.depth}{f'_{marks}' if marks else ''}"
 
     @property
     def kind(self) -> str:
@@ -174,7 +182,7 @@ class ModelConfig(Section):
         )
         if self.family == "cifar":
             require(
-                8 <= self.depth <= DEEPEST and (self.depth - 2) % 6 == 0,
+                _of_cifar(self.depth),
                 f"model.depth={self.depth} is not 6n+2 from 8 to {DEEPEST:,}; the paper's CIFAR nets are {_listed(CIFAR_DEPTHS)} (override: model.depth=56)",
             )
             require(
@@ -192,6 +200,10 @@ class ModelConfig(Section):
                 self.depth in depths and not self.residual,
                 f"model.family={self.family} with model.depth={self.depth}, model.residual={self.residual}; it has {_listed(depths)} layers and no shortcuts (override: model.depth={depths[-1]} model.residual=false)",
             )
+
+
+def _of_cifar(depth: int) -> bool:
+    return 8 <= depth <= DEEPEST and (depth - 2) % 6 == 0
 
 
 def _listed(depths: tuple[int, ...]) -> str:

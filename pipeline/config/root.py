@@ -152,12 +152,17 @@ class Config(Section):
             recipe.normalize != "per_pixel_mean",
             f"recipe.normalize=per_pixel_mean with model={self.model.family}, whose images differ in size (override: recipe.normalize=half)",
         )
+        require(
+            self.trainer.debug != "overfit",
+            f"trainer.debug=overfit with model={self.model.family}, which has no training error that could fall to zero (override: trainer.debug=fast)",
+        )
         # What classifiers alone have, by key: a value that says it, and the value that turns it off.
         others: dict[str, tuple[bool, str]] = {
             "recipe.warmup_lr": (recipe.warmup_lr > 0, "0"),
             "recipe.small_side": (recipe.small_side > 0, "0"),
             "recipe.label_smoothing": (recipe.label_smoothing > 0, "0"),
             "recipe.muon_lr": (recipe.muon_lr > 0, "0"),
+            "start.head": (start.head != "new", "new"),
             "start.backbone_lr": (start.backbone_lr != 1, "1"),
             "trainer.compile": (self.trainer.compile is True, "auto"),
             "trainer.cuda_graphs": (self.trainer.cuda_graphs, "false"),
@@ -169,11 +174,16 @@ class Config(Section):
                 not used,
                 f"{key} with model={self.model.family}; only classifiers have it (override: {key}={off})",
             )
-        decided = [f"model.{key}" for key in DECIDED if f"model.{key}" in self.sweep.space]
-        require(
-            not decided,
-            f"sweep.space holds {' and '.join(decided)} with model={self.model.family}, whose net model.backbone names (override: ++sweep.space.model.backbone=[resnet20,plain20])",
-        )
+        sweep, search = self.sweep, self.sweep.search
+        for name, keys, off in (
+            ("sweep.space", sweep.keys, ""),
+            ("sweep.search.space", search.space if search else (), " sweep.search=null"),
+        ):
+            decided = sorted({*keys} & {f"model.{key}" for key in DECIDED})
+            require(
+                not decided,
+                f"{name} holds {' and '.join(decided)} with model={self.model.family}, whose net model.backbone names; vary that (override: sweep.space={{model.backbone:[resnet20,plain20]}}{off})",
+            )
 
     def _check_plateau(self) -> None:
         plateau = self.recipe.schedule == "plateau"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import SWEEP, Config, ModelConfig, StartConfig
+from pipeline.config.model import DECIDED, backbone_name
 from pipeline.errors import DamagedError, MissingError, PipelineError, printable
 from pipeline.learn.models.mapping import mapped
 from pipeline.record import Net, from_json
@@ -24,7 +25,7 @@ from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION, weights_title
 from pipeline.run.weights import AGAIN, BEST, HEADER, fingerprint, recorded
 from pipeline.tracking.location import Location, require_answer
 
-WIRING = ("family", "depth", "residual", "shortcut", "stride_on", "shortcut_zeros")
+WIRING = ("family", *DECIDED, "stride_on", "shortcut_zeros")
 
 
 def start_title(start: StartConfig) -> str:
@@ -66,7 +67,7 @@ class Start:
         if self.net and self.net.model.detects:
             raise PipelineError(f"{title} are a detector's; start from a net that classifies, its backbone")
         if self.net and _wiring(self.net.model) != _wiring(model):
-            raise PipelineError(f"{title} are those of another net (override: {_choice(self.net.model, config.model)})")
+            raise PipelineError(f"{title} are those of another net ({_choice(self.net.model, config.model)})")
         bottlenecks = model.family == "imagenet" and model.depth >= 50
         if self.source.startswith(TORCHVISION) and bottlenecks and model.stride_on != "3x3":
             raise PipelineError(f"{title} have a bottleneck's stride on its 3x3 (override: model.stride_on=3x3)")
@@ -159,7 +160,7 @@ def _one_of(
         nearest = min((_choice(net.model, model) for net in nets.values()), key=len)
         raise PipelineError(
             f"none of the {len(nets)} runs that start.weights names is of {model.net.name}; they are of {names} "
-            f"(override: {nearest})"
+            f"({nearest})"
         )
 
     def order(run: str) -> tuple[bool, float]:
@@ -187,11 +188,16 @@ def _record(run: str, runs: Path, location: Location | None) -> Net:
 
 
 def _choice(theirs: ModelConfig, model: ModelConfig) -> str:
-    """The overrides that make `model`, or the net of the detector `model`, the net that `theirs` is."""
+    """What to say of the net that weights are of, where `model` is another: the keys that choose it."""
+    keys: tuple[str, ...] = WIRING
+    words: list[str] = []
     if model.detects:
-        return f"model.backbone={theirs.short}"
-    values = [(key, getattr(theirs, key)) for key in WIRING]
-    return " ".join(f"model.{key}={_word(value)}" for key, value in values if value != getattr(model, key))
+        if not (name := backbone_name(theirs)):
+            return f"they are of {theirs.name}, which no detector is built over"
+        keys, words = WIRING[len(DECIDED) + 1 :], [f"model.backbone={name}"] if name != model.backbone else []
+    values = [(key, getattr(theirs, key)) for key in keys]
+    words += [f"model.{key}={_word(value)}" for key, value in values if value != getattr(model.net, key)]
+    return f"override: {' '.join(words)}"
 
 
 def _word(value: Any) -> str:

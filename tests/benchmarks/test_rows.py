@@ -12,7 +12,7 @@ import torch
 from imports import ROOT
 
 from benchmarks import __main__ as command
-from benchmarks import evaluation, gpu, rates, training
+from benchmarks import detection, evaluation, gpu, rates, training
 from benchmarks.harness import Bench, Effort
 from benchmarks.synthetic import changed, paper_config, synthetic_store
 from pipeline.atomic import write_json
@@ -106,6 +106,13 @@ def test_the_loop_costs_microseconds_by_steps_a_call(bench: Callable[..., Bench]
     assert ["1 a call" in rows[0].name, "25 a call" in rows[1].name] == [True, True]
     assert all(row.ours > 0 < row.reference for row in rows)
     assert rates.build_model is build_model  # the net of nothing is gone
+
+
+def test_steps_of_a_detector_are_timed_against_a_loop_of_the_same_net(bench: Callable[..., Bench]) -> None:
+    (row,) = detection.section(bench(), backbone="resnet8", side=64, batch_size=2)
+    assert row.name == "training step rate, ResNet-8 Faster R-CNN, 64x64, batch 2"
+    assert (row.unit, row.bar, row.judged) == ("steps/s", 0.9, "ratio >=")
+    assert row.ours > 0 < row.reference
 
 
 @pytest.mark.slow

@@ -80,7 +80,8 @@ class SceneBatches:
             image = image.flip(2)
             left, top, right, bottom = corners.unbind(1)
             corners = torch.stack([image.shape[2] - right, top, image.shape[2] - left, bottom], 1)
-        return image, corners, labels
+        real = (corners[:, 2:] > corners[:, :2]).all(1)  # float32 may round the sides of a tiny box to one place
+        return image, corners[real], labels[real]
 
     def _pixels(self, index: int) -> np.ndarray:
         """(H, W, C) uint8."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
@@ -32,6 +32,7 @@ MOST_FOUND = 100  # objects in an image: what COCO's metric counts
 LEAST_SCORE = 0.05  # of an object
 REGION = 14  # side of a region's map before a residual net's last stage, which halves it
 VGG_REGION = 7
+HIDDEN = 1024  # width of the layers that see a region of a pyramid
 PYRAMID, SMALL_PYRAMID = 256, 64  # channels of a feature pyramid; of small nets
 
 
@@ -74,6 +75,28 @@ class SeededSampler(BalancedPositiveNegativeSampler):
         return positive, negative
 
 
+class _Anchors(AnchorGenerator):
+    """In float32 whatever the maps have: bfloat16 would put them a pixel or two beside their places."""
+
+    def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
+        return super().forward(image_list, [each.float() for each in feature_maps])
+
+
+class _Coder(BoxCoder):
+    """Boxes in float32 from offsets of any type, for the same reason."""
+
+    def decode(self, rel_codes: Tensor, boxes: list[Tensor]) -> Tensor:
+        return super().decode(rel_codes.float(), boxes)
+
+
+class _Predictor(FastRCNNPredictor):
+    """Scores in float32, so that few of them are equal."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores, deltas = super().forward(x)
+        return scores.float(), deltas
+
+
 class _AsGiven(GeneralizedRCNNTransform):
     """Batches images that have their size and are normalised."""
 
@@ -112,19 +135,19 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
     parts = _vgg_parts(net) if model.kind == "vgg" else _residual_parts(net)
     body, region = parts.body, parts.region
     head: nn.Module | None = parts.head
+    width = parts.width
     small, pyramid = model.small, model.family.endswith("_fpn")
     names, anchors = ["0"], [tuple(model.anchor * 2**scale for scale in range(SCALES))]
     if pyramid:
         body, names = _pyramid(body, parts.head, SMALL_PYRAMID if small else PYRAMID)
         anchors = [(model.anchor * 2**level,) for level in range(len(names) + 1)]
-        head, region = None, VGG_REGION
+        head, region, width = None, VGG_REGION, HIDDEN  # torchvision's two layers
     detector = Detector(
         body,
-        num_classes + 1 if head is None else None,
-        rpn_anchor_generator=AnchorGenerator(tuple(anchors), (RATIOS,) * len(anchors)),
+        rpn_anchor_generator=_Anchors(tuple(anchors), (RATIOS,) * len(anchors)),
         box_roi_pool=MultiScaleRoIAlign(names, region, 2),
         box_head=head,
-        box_predictor=None if head is None else FastRCNNPredictor(parts.width, num_classes + 1),
+        box_predictor=_Predictor(width, num_classes + 1),
         box_score_thresh=LEAST_SCORE,
         box_detections_per_img=MOST_FOUND,
         box_batch_size_per_image=rois,
@@ -135,6 +158,7 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
     for part in (detector.rpn, detector.roi_heads):
         usual = part.fg_bg_sampler
         part.fg_bg_sampler = SeededSampler(usual.batch_size_per_image, usual.positive_fraction)
+        part.box_coder = _Coder(part.box_coder.weights)
     return detector.train()
 
 

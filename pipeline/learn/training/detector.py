@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from torch import Tensor
 from pipeline.evaluation.detection import CocoMatches, Detections
 from pipeline.learn.training.counts import Losses
 from pipeline.learn.training.module import TrainingModule
+
+# Lightning warns of modules in eval mode when training starts; batch norm is meant to be.
+warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
 
 PROPOSALS = ("loss_objectness", "loss_rpn_box_reg")  # torchvision's losses of the network that proposes regions
 

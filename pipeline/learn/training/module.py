@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
@@ -107,6 +108,9 @@ class TrainingModule(pl.LightningModule, ABC):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()  # Lightning gives each module its own mode back after validation
         self._sums = self._sums.to(self.device)
+        if self.trainer.world_size > 1:  # DDP that exchanges none in a step gives none at the start either
+            for buffer in self.buffers():
+                dist.broadcast(buffer, src=0)
         # No checkpoint was saved after a loss that was not finite.
         self._finite = torch.full((), self.global_step, dtype=torch.int64, device=self.device)
         for optimizer in self.trainer.optimizers:
