@@ -30,7 +30,14 @@ COMMON = (
     *("recipe.batch_size=4", f"recipe.max_steps={STEPS}", "tracking.system_metrics_every_s=0"),
 )
 DETECTOR = (
-    *("data=digit_scenes", "model.backbone=resnet8", "model.anchor=4", "recipe.rois=16", "recipe.augment.flip=true"),
+    *(
+        "data=digit_scenes",
+        "start.weights=''",
+        "model.backbone=resnet8",
+        "model.anchor=4",
+        "recipe.rois=16",
+        "recipe.augment.flip=true",
+    ),
     *COMMON,
 )
 
