@@ -57,6 +57,8 @@ def write_page(document: md.Document, outcomes: Sequence[Outcome], dataset: str,
         for name, themes in images.items():
             (part / "figures" / f"{name}.png").write_bytes(themes["light"])
             (part / "figures" / f"{name}-dark.png").write_bytes(themes["dark"])
+        for drawing in document.drawings():
+            (part / "figures" / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
         (part / "index.html").write_text(to_html(document, images), encoding="utf-8")
         (part / "report.md").write_text(str(document), encoding="utf-8")
         claims = [outcome.to_json() for outcome in outcomes]
