@@ -17,7 +17,7 @@ from pipeline.report.paper import CLAIMS, DETECTION, Claim
 from pipeline.report.trainings import FULL_LENGTH, LEAST
 
 ABOVE_ZERO: Bounds = (0.0, math.inf)
-METRICS = {"ap": "AP", "ap50": "AP50", "voc07": "mAP"}
+METRICS = {"ap": "AP", "ap50": "AP50", "voc07": "mAP, 2007", "voc12": "mAP, 2012"}
 
 
 def assess_detectors(inputs: DetectionInputs) -> list[Outcome]:

@@ -46,7 +46,7 @@ def by_class(rows: Sequence[tuple[str, float]], overall: float) -> Draw:
         axes.barh(at, [100 * ap for _, ap in rows], height=0.66, color=theme.tint(theme.muted, 0.5))
         for y, (_, ap) in enumerate(rows):
             axes.annotate(
-                f"{100 * ap:.1f}", (100 * ap, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5
+                f"{100 * ap:.1f}", (0, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5
             )
         axes.axvline(100 * overall, color=theme.text, linewidth=1.6, linestyle=(0, (4, 2)))
         axes.annotate(
@@ -56,7 +56,7 @@ def by_class(rows: Sequence[tuple[str, float]], overall: float) -> Draw:
         labels, options = lettering([name for name, _ in rows], 12 if theme.narrow else 24)
         axes.set_yticks(at, labels, color=theme.text, **options)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, 112 * max([overall, *(ap for _, ap in rows)], default=1.0) or 1.0)
+        axes.set_xlim(0, 105 * max([overall, *(ap for _, ap in rows)], default=1.0) or 1.0)
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("AP on test images (%)")

@@ -61,10 +61,10 @@ def learning_curves(curves: Sequence[Curve], best: Sequence[Curve], depths: Sequ
             axes.plot([], [], color=theme.muted, linewidth=1.1, linestyle=DASHED, label="AP50")
             axes.set_title(kind, loc="left")
             axes.set_xlim(left=0)
-            axes.set_ylim(bottom=0)
             axes.xaxis.set_major_formatter(lambda step, _: md.count(step))
             axes.set_xlabel("steps")
             axes.legend(loc="best")
+        axes_of[0].set_ylim(bottom=0)  # of all: they share it
         for axes in axes_of if theme.narrow else axes_of[:1]:
             axes.set_ylabel("AP on validation images (%)")
         return figure

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pipeline.report import markdown as md
 from pipeline.report.check_detectors import ABOVE_ZERO, METRICS, over
-from pipeline.report.claims import placed
+from pipeline.report.claims import Status, placed
 from pipeline.report.detector_nets import shown_ap
 from pipeline.report.detectors import DetectionInputs
 from pipeline.report.paper import CLAIMS, DETECTION, Claim
@@ -23,31 +23,36 @@ def detector_gain(inputs: DetectionInputs) -> list[md.Block]:
     if not inputs.gains:
         return [md.paragraph("No two nets were trained alike, so none can be compared."), _table(inputs)]
     lead = "Only the net within the detector differs; data, recipe, steps and seeds are the same. "
-    return [md.paragraph(lead, " ".join(map(told, inputs.gains))), _figure(inputs), _table(inputs)]
+    return [md.paragraph(lead, " ".join(map(_verdict, inputs.gains))), _figure(inputs), _table(inputs)]
 
 
 def told(gain: Mapping[str, Any]) -> str:
-    """The gain in a sentence, and one on what its interval allows to say."""
-    net, base = gain["net"], gain["base"]
-    first = f"{net} in place of {base}: AP {shown_ap(gain['net_ap'])} in place of {shown_ap(gain['base_ap'])}"
-    relative = gain["relative"]
-    share = (
-        f", {md.signed(100 * relative['estimate'])}% of it (95% interval {md.interval(relative['ci95'])} over {over(gain)})"
-        if relative
-        else ""
-    )
-    return f"{first}{share}. {_verdict(gain)}"
+    """The gain in a sentence, with what its interval allows to say."""
+    verdict = {"holds": "more than chance explains", "fails": "a loss", "inconclusive": "which may be chance"}
+    relative, status = gain["relative"], verdict[_status(gain)]
+    first = f"With {gain['net']} in place of {gain['base']}, AP goes from {shown_ap(gain['base_ap'])} to {shown_ap(gain['net_ap'])}"
+    if relative is None:
+        return f"{first}, {status}."
+    share, bounds = md.signed(100 * relative["estimate"]), md.interval(relative["ci95"])
+    return f"{first}, a relative change of {share}% (95% interval {bounds} over {over(gain)}), {status}."
+
+
+def _status(gain: Mapping[str, Any]) -> Status:
+    low, high = gain["difference"]["ci95"]
+    return placed((low, high), ABOVE_ZERO)
 
 
 def _verdict(gain: Mapping[str, Any]) -> str:
-    low, high = gain["difference"]["ci95"]
-    status = placed((low, high), ABOVE_ZERO)
-    bounds = f"the difference in AP is {md.points(gain['difference']['estimate'])} points, 95% interval {md.points(low)} to {md.points(high)}"
+    status, (low, high) = _status(gain), gain["difference"]["ci95"]
+    bounds = (
+        f"with {gain['net']} in place of {gain['base']}, AP differs by {md.points(gain['difference']['estimate'])} points, "
+        f"95% interval {md.points(low)} to {md.points(high)} over {over(gain)}"
+    )
     if status == "holds":
         return f"The gain is more than chance explains: {bounds}."
     if status == "fails":
         return f"The gain does not hold here, {gain['net']} detects worse: {bounds}."
-    return f"Whether there is a gain stays inconclusive: {bounds}, which includes zero."
+    return f"Whether there is a gain is inconclusive: {bounds}, which includes zero."
 
 
 def _table(inputs: DetectionInputs) -> md.Block:
@@ -79,10 +84,14 @@ def _ours(gain: Mapping[str, Any]) -> list[str]:
 
 def _theirs(claim: Claim) -> list[str]:
     (base, before), (net, after) = claim.paper.items()
-    place = "PASCAL VOC 2012" if claim.check == "not_public" else DETECTION[claim.dataset].title
-    metric = METRICS.get(claim.metric, "mAP")
-    relative = f"{md.signed(100 * (after - before) / before)}%"
-    return [f"{claim.reference}, {place}", metric, net, base, f"{after:.1f}%", f"{before:.1f}%", md.signed(after - before), "–", relative, "–"]  # fmt: skip
+    where, metric = f"{claim.reference}, {DETECTION[claim.dataset].title}", METRICS[claim.metric]
+    gained, relative = _tenths(after - before), f"{_tenths(100 * (after - before) / before)}%"
+    return [where, metric, net, base, f"{after:.1f}%", f"{before:.1f}%", gained, "–", relative, "–"]
+
+
+def _tenths(value: float) -> str:
+    """With its sign and as many digits as the paper prints."""
+    return f"{value:+.1f}".replace("-", "−")
 
 
 class Line(NamedTuple):
@@ -124,7 +133,7 @@ def gains(lines: Sequence[Line]) -> Draw:
             face = ink if line.interval else theme.background
             axes.plot(100 * line.share, y, "D", color=ink, markersize=7.5, markerfacecolor=face)
             axes.annotate(
-                f"{100 * line.share:+.1f}".replace("-", "−"), (high, y), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9,
+                _tenths(100 * line.share), (high, y), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9,
             )  # fmt: skip
         if theme.narrow:  # names stand above their lines
             axes.set_yticks([])

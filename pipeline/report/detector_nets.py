@@ -13,7 +13,7 @@ from pipeline.report.sweep import trials_table
 SCORES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
 MEANING = (
     "AP is COCO's average precision over ten thresholds of IoU from 0.5 to 0.95, AP50 and AP75 that at one of them, and "
-    "small, medium and large that of objects below 32x32, below 96x96, and of more pixels."
+    "small, medium and large that of objects below 32x32, below 96x96, and of more pixels; on val: AP on validation images."
 )
 HIGH = (
     "Intervals are over test images (percentile bootstrap). That of one AP lies high, since samples of the images repeat "
@@ -38,12 +38,24 @@ def detectors(inputs: DetectionInputs) -> list[md.Block]:
 
 
 def _table(inputs: DetectionInputs) -> md.Block:
-    header = ["net", *SCORES.values(), "95% interval of AP", "validation AP", "lr", "seed", "steps", "parameters"]
+    ap, *others = SCORES
+    header = [
+        "net",
+        SCORES[ap],
+        "95% interval",
+        *(SCORES[key] for key in others),
+        "on val",
+        "lr",
+        "seed",
+        "steps",
+        "parameters",
+    ]
     rows = [
         [
             _row_name(each, inputs),
-            *(shown_ap(each.scores[key]) for key in SCORES),
+            shown_ap(each.scores[ap]),
             shown_interval(ap_interval(each.net.ci95)),
+            *(shown_ap(each.scores[key]) for key in others),
             shown_ap(ap_of(each.net.val_err1)),
             md.number(each.net.lr),
             md.number(each.net.seed),
@@ -54,9 +66,9 @@ def _table(inputs: DetectionInputs) -> md.Block:
     ]
     caption = f"Detectors by the net within; {MEANING} {HIGH}"
     if ensemble := inputs.ensemble:
-        scores = [shown_ap(ensemble["scores"][key]) for key in SCORES]
-        ours = [shown_interval(ap_interval(ensemble["ci95"])), shown_ap(ap_of(ensemble["val_err1"]))]
-        rows.append([_ensemble_name(ensemble), *scores, *ours, "", "", "", ""])
+        first, *rest = (shown_ap(ensemble["scores"][key]) for key in SCORES)
+        bounds, validation = shown_interval(ap_interval(ensemble["ci95"])), shown_ap(ap_of(ensemble["val_err1"]))
+        rows.append([_ensemble_name(ensemble), first, bounds, *rest, validation, "", "", "", ""])
         caption += f" Members were selected by {ensemble['selection'].replace('_', ' ')}."
     return md.table(header, rows, "l" + "r" * (len(header) - 1), caption, {len(rows) - 1} if inputs.ensemble else ())
 

@@ -82,7 +82,9 @@ Check = Literal[
     "ensemble_gain", "falls", "comparable", "gains", "reaches", "at_least", "at_most", "seeds", "warm_up", "cold_start", "throughout", "gradients",
     "not_public", "not_built", "detects_better", "detects_by", "size", "smaller", "below", "share", "same", "doubled", "projections",
 ]  # fmt: skip
-Metric = Literal["test", "top5", "validation", "train", "early", "responses", "macs", "params", "ap", "ap50", "voc07"]
+Metric = Literal[
+    "test", "top5", "validation", "train", "early", "responses", "macs", "params", "ap", "ap50", "voc07", "voc12"
+]
 
 
 @dataclass(frozen=True, kw_only=True)

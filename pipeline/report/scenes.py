@@ -49,34 +49,34 @@ def drawn(scene: Mapping[str, Any], classes: Sequence[str]) -> str:
     width, height = scene["size"]
     scale = SIDE / width
     high = scale * height
-    boxes = [
-        *(_object(each, scale, high, classes) for each in scene["truth"]),
-        *(_detection(each, scale, high, classes) for each in sorted(scene["found"], key=lambda each: each["score"])),
-    ]
+    objects = [_object(each, scale, high, classes) for each in scene["truth"]]
+    found = [_detection(each, scale, classes) for each in sorted(scene["found"], key=lambda each: each["score"])]
+    boxes, labels = zip(("", ""), *objects, *found, strict=True)
     title = f"{md.plural(len(scene['truth']), 'object')}, {len(scene['found'])} found"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIDE} {_n(high + STRIP)}" role="img" '
         f'aria-label="{html.escape(_told(scene, classes))}" font-family="sans-serif" font-size="{LETTERS}">'
         f'<image href="data:image/png;base64,{html.escape(scene["png"])}" width="{SIDE}" height="{_n(high)}" '
-        f'preserveAspectRatio="none"/>{"".join(boxes)}'
+        f'preserveAspectRatio="none"/>{"".join(boxes + labels)}'
         # Grey letters are seen on light and dark pages, and where the file is opened alone.
         f'<text x="0" y="{_n(high + STRIP - 5)}" fill="#767d87">Image {scene["index"]}: {title}</text></svg>'
     )
 
 
-def _object(each: Mapping[str, Any], scale: float, high: float, classes: Sequence[str]) -> str:
+def _object(each: Mapping[str, Any], scale: float, high: float, classes: Sequence[str]) -> tuple[str, str]:
+    """Box and label; labels lie above all boxes."""
     left, top, right, bottom = (scale * corner for corner in each["corners"])
     name = shorten(classes[each["label"]], MOST_LETTERS)
     dashes = DOTS if each["ignored"] else DASHES
     lines = _box(left, top, right, bottom, BLACK, 3.5, "") + _box(left, top, right, bottom, WHITE, 2, dashes)
-    return lines + _label(name, left, min(bottom, high - LETTERS - 4), WHITE, BLACK)
+    return lines, _label(name, left, min(bottom, high - LETTERS - 4), WHITE, BLACK)
 
 
-def _detection(each: Mapping[str, Any], scale: float, high: float, classes: Sequence[str]) -> str:
+def _detection(each: Mapping[str, Any], scale: float, classes: Sequence[str]) -> tuple[str, str]:
     left, top, right, bottom = (scale * corner for corner in each["corners"])
     name = f"{shorten(classes[each['label']], MOST_LETTERS)} {100 * each['score']:.0f}%"
     lines = _box(left, top, right, bottom, WHITE, 4.5, "") + _box(left, top, right, bottom, BLACK, 2, "")
-    return lines + _label(name, left, max(top - LETTERS - 4, 0), BLACK, WHITE)
+    return lines, _label(name, left, max(top - LETTERS - 4, 0), BLACK, WHITE)
 
 
 def _box(left: float, top: float, right: float, bottom: float, colour: str, width: float, dashes: str) -> str:
