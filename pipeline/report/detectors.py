@@ -41,6 +41,10 @@ class DetectionInputs(Results):
 
     scenes: Sequence[Mapping[str, Any]] = ()
 
+    def _read(self) -> None:
+        super()._read()
+        _ = self.detectors
+
     @cached_property
     def detectors(self) -> list[Detector]:
         """Every evaluated training once, in the order of `nets`."""

@@ -93,9 +93,13 @@ class Results:
 
     def __post_init__(self) -> None:
         try:
-            _ = self.nets, self.trials
+            self._read()
         except (KeyError, TypeError, ValueError) as error:
             raise PipelineError(f"evaluate.json or leaderboard.json is of another version ({error}); {hint('evaluate')} writes it anew") from None  # fmt: skip
+
+    def _read(self) -> None:
+        """Reads every record, so that one of another version is found before anything is drawn."""
+        _ = self.nets, self.trials
 
     @cached_property
     def members(self) -> list[Net]:

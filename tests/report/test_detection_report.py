@@ -20,7 +20,7 @@ from detector_samples import (
     make_scene,
     with_evaluation,
 )
-from nets import make_model
+from nets import make_model, make_net
 from pages import figures, is_picture, texts
 from PIL import Image
 from samples import make_sample
@@ -218,6 +218,8 @@ def test_missing_parts_become_sentences():
     assert "No detector was evaluated." in empty and "No AP by class" in empty
     with pytest.raises(PipelineError, match="evaluate"):
         with_evaluation(inputs, members=[{"key": "x"}])
+    with pytest.raises(PipelineError, match="evaluate"):  # a classifier's
+        with_evaluation(inputs, members=[make_net(20).to_json()])
 
 
 def test_figures_draw_in_every_theme():
