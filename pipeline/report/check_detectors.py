@@ -116,10 +116,12 @@ def _bounds(gain: Mapping[str, Any], what: str) -> str:
 
 
 def not_built(claim: Claim, inputs: DetectionInputs) -> Outcome:
+    """Table 9's improvements on the baseline."""
     return unmeasured(claim, "The detectors here are the paper's baseline: this improvement on it is not built.")
 
 
 def not_public(claim: Claim, inputs: DetectionInputs) -> Outcome:
+    """What only a test server can measure: VOC 2012's test set, COCO's test-dev."""
     return unmeasured(claim, "The labels of the test server's images are not public.")
 
 

@@ -14,6 +14,7 @@ from pipeline.report.theme import Draw, Theme, new_figure
 
 
 def detector_classes(inputs: DetectionInputs) -> list[md.Block]:
+    """The figure; classes without an object among the test images are named in its caption."""
     owner, values, overall = _owner(inputs)
     names = inputs.data["classes"]
     rows = [(name, ap) for name, ap in zip(names, values, strict=False) if ap is not None]

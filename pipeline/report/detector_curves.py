@@ -16,6 +16,7 @@ AP, AP50 = "val/ap", "val/ap50"
 
 
 def detector_curves(inputs: DetectionInputs) -> list[md.Block]:
+    """The figure, drawn like Fig. 6; a sentence where no run recorded AP."""
     shown = [curve for curve in inputs.curves if curve.series(AP)]
     if not shown:
         return [md.paragraph("No learning curves: no run has recorded AP on validation images.")]

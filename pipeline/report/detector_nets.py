@@ -109,6 +109,7 @@ def _voc(inputs: DetectionInputs) -> md.Block:
 
 
 def detector_sweep(inputs: DetectionInputs) -> list[md.Block]:
+    """The trials by AP on validation images; a sentence where there was no sweep."""
     if not inputs.trials:
         return [md.paragraph("No sweep: leaderboard.json was not among the inputs, or it holds no trial.")]
     shown: Callable[[float | None], str] = lambda error: shown_ap(ap_of(error))  # noqa: E731

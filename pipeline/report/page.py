@@ -117,6 +117,7 @@ def _headline(inputs: ReportInputs) -> list[md.Block]:
 
 
 def training_runs(inputs: Results) -> tuple[str, str, str]:
+    """The headline number of trainings: label, value, detail."""
     swept = {name for trial in inputs.trials for name in ids(trial)}
     apart = [net for net in inputs.nets if not ids(net) & swept]
     stopped = sum(trial.stopped_early for trial in inputs.trials)

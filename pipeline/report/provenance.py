@@ -20,6 +20,7 @@ PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def provenance(inputs: Results) -> list[md.Block]:
+    """Tables and commands; addresses lose their passwords, and what was not recorded is named."""
     facts = {key: _without_passwords(value) for key, value in inputs.provenance.items()}
     makers, versions = facts.pop("commands", None), facts.pop("versions", None)
     rows = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]

@@ -25,6 +25,7 @@ DASHES, DOTS = "6 4", "1.5 4"
 
 
 def scenes(inputs: DetectionInputs) -> list[md.Block]:
+    """The gallery; a sentence where no image was kept."""
     if not inputs.scenes:
         return [md.paragraph("No detections to show: no test image was kept.")]
     classes = inputs.data["classes"]
