@@ -7,32 +7,39 @@ nets trained for the paper's steps; it is reached where our interval ends below 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from pipeline.evaluation.estimates import Estimate
 from pipeline.report.check_nets import bounded, compare_nets, reaches, seeds
 from pipeline.report.check_training import cold_start, gradients, throughout, warm_up
-from pipeline.report.claims import BELOW_ZERO, Outcome, applies, corrected, difference_text, judged, unmeasured
+from pipeline.report.claims import (
+    BELOW_ZERO,
+    Outcome,
+    applies,
+    difference_text,
+    elsewhere,
+    finished,
+    judged,
+    unmeasured,
+)
 from pipeline.report.counts import COUNTS
 from pipeline.report.inputs import FEWEST_CLASSES, ReportInputs
 from pipeline.report.markdown import percent
-from pipeline.report.paper import CLAIMS, PROTOCOLS, Claim
+from pipeline.report.paper import CLAIMS, Claim
 from pipeline.report.trainings import seeds_of
 
 
 def assess(inputs: ReportInputs) -> list[Outcome]:
     """Every claim of the paper, in its order."""
-    made_by = inputs.provenance.get("commands", {}).get("the whole experiment", "")
-    outcomes = corrected([_assess(claim, inputs) for claim in CLAIMS])
-    return [replace(outcome, command=made_by) if outcome.runs else outcome for outcome in outcomes]
+    return finished([_assess(claim, inputs) for claim in CLAIMS], inputs.provenance)
 
 
 def _assess(claim: Claim, inputs: ReportInputs) -> Outcome:
     if claim.check in COUNTS:
         return COUNTS[claim.check](claim)
     if not applies(claim, inputs.data["name"]):
-        where = PROTOCOLS[claim.dataset].title
-        return unmeasured(claim, f"The paper makes this claim on {where}; these runs are on {inputs.data['name']}.")
+        return elsewhere(claim, inputs.data["name"])
+    if claim.check not in CHECKS:
+        return unmeasured(claim, "A claim about detectors; these nets classify.")
     return CHECKS[claim.check](claim, inputs)
 
 

@@ -8,13 +8,13 @@ edge, or where no interval can be computed, the verdict is inconclusive.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pipeline.evaluation.estimates import Estimate, holm
 from pipeline.report.markdown import points
-from pipeline.report.paper import Claim
+from pipeline.report.paper import Claim, title_of
 
 Status = Literal["holds", "fails", "inconclusive", "not measured"]
 STATUSES: tuple[Status, ...] = ("holds", "fails", "inconclusive", "not measured")
@@ -53,6 +53,11 @@ def unmeasured(claim: Claim, reason: str) -> Outcome:
     return Outcome(claim=claim, status="not measured", evidence=reason)
 
 
+def elsewhere(claim: Claim, dataset: str) -> Outcome:
+    """Of a claim about another data set than that of the runs."""
+    return unmeasured(claim, f"This claim is about {title_of(claim.dataset)}; these runs are on {dataset}.")
+
+
 def exact(claim: Claim, holds: bool, evidence: str, **facts: Any) -> Outcome:
     """A verdict on counted numbers, which no chance decides."""
     return Outcome(claim=claim, status="holds" if holds else "fails", evidence=evidence, **facts)
@@ -69,16 +74,20 @@ def judged(claim: Claim, estimate: Estimate, region: Bounds, evidence: str, **fa
             **facts,
         )
     low, high = estimate.interval
-    status: Status = "inconclusive"
-    if region[0] < high < region[1] and region[0] < low:
-        status = "holds"
-    elif high < region[0] or low > region[1]:
-        status = "fails"
+    status = placed(estimate.interval, region)
     distance = min(abs(estimate.value - edge) for edge in region if math.isfinite(edge))
     if status == "inconclusive":
         evidence += f"; {estimate.settled_by(distance)}"
     facts = {"value": estimate.value, "interval": (low, high), "p": estimate.p(distance), **facts}
     return Outcome(claim=claim, status=status, evidence=evidence, **facts)
+
+
+def placed(interval: Bounds, region: Bounds) -> Status:
+    """Whether an interval lies in a region."""
+    low, high = interval
+    if region[0] < high < region[1] and region[0] < low:
+        return "holds"
+    return "fails" if high < region[0] or low > region[1] else "inconclusive"
 
 
 def difference_text(estimate: Estimate) -> str:
@@ -107,6 +116,12 @@ def _corrected(outcome: Outcome, p_holm: float, tests: int) -> Outcome:
     return replace(outcome, p_holm=p_holm, status="inconclusive", evidence=outcome.evidence + doubt)
 
 
+def finished(outcomes: Sequence[Outcome], provenance: Mapping[str, Any]) -> list[Outcome]:
+    """The outcomes after Holm's correction, with the command that made their runs."""
+    made_by = provenance.get("commands", {}).get("the whole experiment", "")
+    return [replace(outcome, command=made_by) if outcome.runs else outcome for outcome in corrected(outcomes)]
+
+
 def applies(claim: Claim, dataset: str) -> bool:
     """Whether the paper makes the claim on this data set, or on none in particular."""
     return claim.dataset in ("", dataset)
@@ -116,6 +131,6 @@ def commands(claims: Iterable[Claim]) -> str:
     """Each command once, under the claims that it would measure."""
     missing: dict[str, list[str]] = {}
     for claim in claims:
-        if claim.command:
+        if claim.command and claim.check != "not_built":
             missing.setdefault(claim.command, []).append(claim.id)
     return "\n\n".join(f"# {', '.join(ids)}\n{command}" for command, ids in missing.items())

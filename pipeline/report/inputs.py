@@ -73,11 +73,10 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportInputs:
-    """All values of the report.
+class Results:
+    """What a report of any nets shows.
 
-    data: see `data_of`. evaluation: evaluate.json, with per_class and confusion of the ensemble, else of the named run.
-    leaderboard: leaderboard.json. responses: responses.json. mistakes: mistakes.json.
+    data: see `data_of`. evaluation: evaluate.json. leaderboard: leaderboard.json.
     provenance, all keys optional: git_commit, dvc_lock (hash) and host (lists, as the runs recorded them), date (of the
     runs), versions {package: version} (of the report), commands {purpose: command}, tracking_uri; the page shows any
     other key under its own name.
@@ -90,15 +89,17 @@ class ReportInputs:
     evaluation: Mapping[str, Any]
     leaderboard: Mapping[str, Any] | None = None
     curves: Sequence[Curve] = ()
-    responses: Sequence[Mapping[str, Any]] = ()
-    mistakes: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
-            _ = self.nets, self.trials
+            self._read()
         except (KeyError, TypeError, ValueError) as error:
             raise PipelineError(f"evaluate.json or leaderboard.json is of another version ({error}); {hint('evaluate')} writes it anew") from None  # fmt: skip
+
+    def _read(self) -> None:
+        """Reads every record, so that one of another version is found before anything is drawn."""
+        _ = self.nets, self.trials
 
     @cached_property
     def members(self) -> list[Net]:
@@ -118,11 +119,6 @@ class ReportInputs:
         return evaluated(self.evaluation)
 
     @property
-    def views(self) -> str | None:
-        """Views of a test image, by the protocols' names, for example 10-crop."""
-        return (self.evaluation.get("data") or {}).get("protocol")
-
-    @property
     def on_all_images(self) -> list[Net]:
         """The nets of data.split=full."""
         return [net for net in self.nets if net.val_err1 is None]
@@ -136,6 +132,38 @@ class ReportInputs:
     def gain(self) -> Mapping[str, Any] | None:
         """The ensemble's error minus the best member's on the same images; negative if the ensemble is better."""
         return self.ensemble.get("difference_to_best_member") if self.ensemble and self.best_member else None
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        names = {each.name for each in fields(Trial)}
+        trials = self.leaderboard["trials"] if self.leaderboard else []
+        return [Trial(**{key: value for key, value in trial.items() if key in names}) for trial in trials]
+
+    @property
+    def num_test(self) -> int:
+        return int(self.data["counts"].get("test", 0))
+
+    @property
+    def depths(self) -> list[int]:
+        """All depths in the report: every figure gives a depth the same colour."""
+        return sorted({net.model.depth for net in (*self.nets, *(curve.net for curve in self.curves))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs(Results):
+    """All values of a report of classifiers.
+
+    evaluation has per_class and confusion of the ensemble, else of the named run. responses: responses.json. mistakes:
+    mistakes.json.
+    """
+
+    responses: Sequence[Mapping[str, Any]] = ()
+    mistakes: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def views(self) -> str | None:
+        """Views of a test image, by the protocols' names, for example 10-crop."""
+        return (self.evaluation.get("data") or {}).get("protocol")
 
     @property
     def against_members(self) -> list[tuple[Net, Mapping[str, Any]]]:
@@ -155,12 +183,6 @@ class ReportInputs:
             return self.best_member, self.ensemble.get(f"difference_to_best_member{end}")
         against = [(member, comparison[f"difference{end}"]) for member, comparison in self.against_members]
         return max(against, key=lambda pair: pair[1]["estimate"], default=None)
-
-    @cached_property
-    def trials(self) -> list[Trial]:
-        names = {each.name for each in fields(Trial)}
-        trials = self.leaderboard["trials"] if self.leaderboard else []
-        return [Trial(**{key: value for key, value in trial.items() if key in names}) for trial in trials]
 
     @cached_property
     def by_id(self) -> dict[str, Net]:
@@ -186,15 +208,6 @@ class ReportInputs:
     def top5_tells(self) -> bool:
         """Whether there are so many classes that a top-5 error tells something."""
         return len(self.data["classes"]) >= FEWEST_CLASSES
-
-    @property
-    def num_test(self) -> int:
-        return int(self.data["counts"].get("test", 0))
-
-    @property
-    def depths(self) -> list[int]:
-        """All depths in the report: every figure gives a depth the same colour."""
-        return sorted({net.model.depth for net in (*self.nets, *(curve.net for curve in self.curves))})
 
 
 def data_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,8 +263,8 @@ def origin(net: Net) -> str:
 
 
 def kind_of(net: Net) -> Kind:
-    """Whether a net is plain, residual, or one of the other systems that the paper compares."""
-    if net.model.family not in ("cifar", "imagenet"):
+    """Whether a net, or a detector's, is plain, residual, or one of the other systems that the paper compares."""
+    if net.model.net.family not in ("cifar", "imagenet"):
         return "others"
     return "residual" if net.model.residual else "plain"
 

@@ -28,7 +28,24 @@ class Figure:
     draw: Callable[[Any], Any]
 
 
-Block = Markdown | Figure
+@dataclass(frozen=True)
+class Drawing:
+    """svg: a picture that looks right on light and dark pages; it lies in the page itself and in a file."""
+
+    name: str
+    alt: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Drawings beside and below each other, as many as the screen has room for."""
+
+    caption: str
+    drawings: Sequence[Drawing]
+
+
+Block = Markdown | Figure | Gallery
 
 
 @dataclass(frozen=True)
@@ -53,8 +70,14 @@ class Document:
         for section in self.sections:
             yield from (block for block in section.blocks if isinstance(block, Figure))
 
+    def drawings(self) -> Iterator[Drawing]:
+        """Those of every gallery, in reading order."""
+        for section in self.sections:
+            for block in section.blocks:
+                yield from block.drawings if isinstance(block, Gallery) else ()
+
     def __str__(self) -> str:
-        """The whole document; its figures are links to figures/<name>.png."""
+        """The whole document; its pictures are links to figures/<name>.png and .svg."""
         parts = [f"# {escape(self.title)}", escape(self.subtitle)]
         for section in self.sections:
             parts += [f"## {escape(section.title)}", section.body]
@@ -64,6 +87,9 @@ class Document:
 def _written(block: Block) -> str:
     if isinstance(block, Figure):
         return picture(f"figures/{block.name}.png", block.alt, block.caption)
+    if isinstance(block, Gallery):
+        links = (f"![{escape(each.alt)}](figures/{each.name}.svg)" for each in block.drawings)
+        return "\n".join(links) + f"\n\n*{escape(block.caption)}*"
     return block
 
 

@@ -127,7 +127,7 @@ def _interval_figure(inputs: ReportInputs) -> md.Figure:
     return md.Figure("members", caption, alt, intervals(bars, inputs.depths))
 
 
-def intervals(bars: Sequence[Bar], depths: Sequence[int]) -> Draw:
+def intervals(bars: Sequence[Bar], depths: Sequence[int], what: str = "top-1 test error") -> Draw:
     """Error and interval of each bar, first on top; the ensemble's interval is shaded behind all of them."""
 
     def draw(theme: Theme) -> Any:
@@ -153,7 +153,7 @@ def intervals(bars: Sequence[Bar], depths: Sequence[int]) -> Draw:
         axes.set_ylim(len(bars) - 0.4, -0.9 if theme.narrow else -0.6)
         axes.grid(False, axis="y")
         axes.margins(x=0.09)
-        axes.set_xlabel("top-1 test error (%)")
+        axes.set_xlabel(f"{what} (%)")
         axes.tick_params(axis="y", length=0)
         return figure
 

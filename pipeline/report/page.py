@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.atomic import replacing, write_json
 from pipeline.report import markdown as md
@@ -18,22 +15,16 @@ from pipeline.report.cost import error_against_cost, transfer
 from pipeline.report.curves import curves, layers
 from pipeline.report.findings import findings
 from pipeline.report.gain import averaging, gain
-from pipeline.report.inputs import ReportInputs, ids
+from pipeline.report.inputs import ReportInputs, Results, ids
 from pipeline.report.mistakes import confidence, mistakes
 from pipeline.report.nets import nets
-from pipeline.report.paper import PROTOCOLS, TITLE
+from pipeline.report.paper import TITLE, title_of
+from pipeline.report.provenance import provenance
 from pipeline.report.rendering import to_html
 from pipeline.report.sweep import sweep
 from pipeline.report.theme import DARK, LIGHT, render
 
 THEMES = {"light": LIGHT, "dark": DARK, "narrow light": LIGHT.narrowed(), "narrow dark": DARK.narrowed()}
-PROVENANCE = {
-    "git_commit": "git commit of the runs",
-    "dvc_lock": "dvc.lock at the runs",
-    "date": "date of the runs",
-    "host": "hardware of the runs",
-    "tracking_uri": "tracking server",
-}
 RULES = (
     "A claim holds or fails where the whole 95% interval says so, and is inconclusive where the interval includes both "
     "answers. Intervals are over images and, between nets, over seeds: by the spread of their runs, or for single runs by "
@@ -41,7 +32,6 @@ RULES = (
     "of a kind that the same runs test. A comparison takes nets that trained equally long. A published error needs nets trained for "
     "the paper's number of steps."
 )
-PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def build_report(inputs: ReportInputs, out: Path) -> Path:
@@ -53,6 +43,11 @@ def build_report(inputs: ReportInputs, out: Path) -> Path:
     """
     outcomes = assess(inputs)
     document = compose(inputs, outcomes)
+    return write_page(document, outcomes, inputs.data["name"], out)
+
+
+def write_page(document: md.Document, outcomes: Sequence[Outcome], dataset: str, out: Path) -> Path:
+    """Writes a report with its verdicts as claims.json, whole or not at all, and returns the path of its index.html."""
     images = {
         figure.name: {name: render(figure.draw, theme) for name, theme in THEMES.items()}
         for figure in document.figures()
@@ -62,17 +57,17 @@ def build_report(inputs: ReportInputs, out: Path) -> Path:
         for name, themes in images.items():
             (part / "figures" / f"{name}.png").write_bytes(themes["light"])
             (part / "figures" / f"{name}-dark.png").write_bytes(themes["dark"])
+        for drawing in document.drawings():
+            (part / "figures" / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
         (part / "index.html").write_text(to_html(document, images), encoding="utf-8")
         (part / "report.md").write_text(str(document), encoding="utf-8")
         claims = [outcome.to_json() for outcome in outcomes]
-        write_json(part / "claims.json", {"data": inputs.data["name"], "claims": claims})
+        write_json(part / "claims.json", {"data": dataset, "claims": claims})
     return Path(out) / "index.html"
 
 
 def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> md.Document:
     """The report before it is written."""
-    name = inputs.data["name"]
-    title = PROTOCOLS[name].title if name in PROTOCOLS else name
     parts = [
         ("summary", "Summary", [*findings(inputs, outcomes), *_headline(inputs)]),
         ("nets", "Nets and ensemble", [*nets(inputs), *averaging(inputs)]),
@@ -84,10 +79,14 @@ def compose(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> md.Document:
         ("classes", "Classes", classes(inputs)),
         ("mistakes", "Mistakes and confidence", [*mistakes(inputs), *confidence(inputs)]),
         ("paper", "Beside the paper", comparison(inputs)),
-        ("claims", "The paper's claims", _claims(inputs, outcomes)),
-        ("provenance", "Provenance", _provenance(inputs)),
+        ("claims", "The paper's claims", claims(outcomes, inputs.data["name"])),
+        ("provenance", "Provenance", provenance(inputs)),
     ]
-    return md.Document(f"ResNet on {title}", f"A reproduction of {TITLE}", [md.Section(*part) for part in parts])
+    return md.Document(
+        f"ResNet on {title_of(inputs.data['name'])}",
+        f"A reproduction of {TITLE}",
+        [md.Section(*part) for part in parts],
+    )
 
 
 def _headline(inputs: ReportInputs) -> list[md.Block]:
@@ -113,11 +112,12 @@ def _headline(inputs: ReportInputs) -> list[md.Block]:
     counts = ", ".join(f"{md.count(size)} {split}" for split, size in inputs.data["counts"].items())
     split = "; nets of data.split=full train on val too" if inputs.on_all_images else ""
     detail = f"{md.plural(len(inputs.data['classes']), 'class')}; {counts}{split}"
-    numbers += [_runs(inputs), ("Data set", inputs.data["name"], detail)]
+    numbers += [training_runs(inputs), ("Data set", inputs.data["name"], detail)]
     return [md.tiles(numbers), *gain(inputs)]
 
 
-def _runs(inputs: ReportInputs) -> tuple[str, str, str]:
+def training_runs(inputs: Results) -> tuple[str, str, str]:
+    """The headline number of trainings: label, value, detail."""
     swept = {name for trial in inputs.trials for name in ids(trial)}
     apart = [net for net in inputs.nets if not ids(net) & swept]
     stopped = sum(trial.stopped_early for trial in inputs.trials)
@@ -126,12 +126,13 @@ def _runs(inputs: ReportInputs) -> tuple[str, str, str]:
     return "Training runs", md.count(len(inputs.trials) + len(apart)), "; ".join(parts) or "no sweep"
 
 
-def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[md.Block]:
-    near = [outcome for outcome in outcomes if applies(outcome.claim, inputs.data["name"])]
+def claims(outcomes: Sequence[Outcome], dataset: str, rules: str = RULES) -> list[md.Block]:
+    """A table of the verdicts on this data set, the commands that would measure the rest, and the other claims."""
+    near = [outcome for outcome in outcomes if applies(outcome.claim, dataset)]
     far = [outcome for outcome in outcomes if outcome not in near]
     tally = ", ".join(f"{status}: {sum(o.status == status for o in near)}" for status in STATUSES)
     blocks: list[md.Block] = [
-        md.paragraph(f"Each verdict is computed from the runs above ({tally}). ", RULES),
+        md.paragraph(f"Each verdict is computed from the runs above ({tally}). ", rules),
         _claims_table(near),
     ]
     if missing := commands(outcome.claim for outcome in near if outcome.status == "not measured"):
@@ -159,55 +160,3 @@ def _runs_behind(outcome: Outcome) -> str:
     if outcome.runs is None or not outcome.seeds:
         return md.count(outcome.runs)
     return f"{md.count(outcome.runs)} (seed{'s' * (len(outcome.seeds) > 1)} {', '.join(map(str, outcome.seeds))})"
-
-
-def _provenance(inputs: ReportInputs) -> list[md.Block]:
-    facts = {key: _without_passwords(value) for key, value in inputs.provenance.items()}
-    makers, versions = facts.pop("commands", None), facts.pop("versions", None)
-    rows = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]
-    rows.append(["content of the data store", md.code(inputs.data.get("content_hash", "unknown"))])
-    order = sorted(facts, key=lambda key: (list(PROVENANCE).index(key) if key in PROVENANCE else 99, key))
-    rows += [[PROVENANCE.get(key, key), md.code(_plain(facts[key]))] for key in order]
-    if versions:
-        packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        rows.append(["versions, of this report", packages])
-    blocks: list[md.Block] = [md.table(["what", "value"], rows, "ll")]
-    if absent := [label for key, label in PROVENANCE.items() if key not in facts]:
-        blocks.append(md.paragraph(f"Not recorded: {', '.join(absent)}."))
-    if makers:
-        lines = [f"# {what}\n{command}" for what, command in makers.items()]
-        blocks += [md.paragraph("To repeat it, in the repository's root:"), md.listing("\n\n".join(lines))]
-    else:
-        blocks.append(md.paragraph("The commands behind this report were not recorded."))
-    if inputs.nets:
-        runs = [
-            [n.name, md.code(n.run_id or "unknown"), md.code(n.checkpoint_sha256 or "unknown")] for n in inputs.nets
-        ]
-        blocks.append(
-            md.fold("Runs and checkpoints", md.table(["net", "run", "sha256 of the checkpoint"], runs, "lll"))
-        )
-    return blocks
-
-
-def _splits(inputs: ReportInputs) -> str:
-    full = ", ".join(net.name for net in inputs.on_all_images)
-    if full and len(inputs.on_all_images) == len(inputs.nets):
-        return "split full"
-    return f"split holdout; split full: {full}" if full else "split holdout"
-
-
-def _without_passwords(value: Any) -> Any:
-    """`value` without the user names and passwords that addresses may hold."""
-    if isinstance(value, str):
-        return PASSWORD.sub("", value)
-    if isinstance(value, dict):
-        return {key: _without_passwords(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_passwords(inner) for inner in value]
-    return value
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(inner, str) for inner in value):
-        return "; ".join(value)
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -39,6 +39,15 @@ class Protocol:
         return key not in self.recipe or self.recipe[key] == (list(value) if isinstance(value, tuple) else value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """How detectors are trained and tested on a data set."""
+
+    title: str
+    run: str  # the command that trains and tests its detectors
+    steps: int = 0  # of the paper; 0: not told
+
+
 NETS = {net.name: net for net in zoo.NETS}  # nets of ours, by display name
 
 
@@ -71,9 +80,11 @@ class Published:
 
 Check = Literal[
     "ensemble_gain", "falls", "comparable", "gains", "reaches", "at_least", "at_most", "seeds", "warm_up", "cold_start", "throughout", "gradients",
-    "not_public", "size", "smaller", "below", "share", "same", "doubled", "projections",
+    "not_public", "not_built", "detects_better", "detects_by", "size", "smaller", "below", "share", "same", "doubled", "projections",
 ]  # fmt: skip
-Metric = Literal["test", "top5", "validation", "train", "early", "responses", "macs", "params"]
+Metric = Literal[
+    "test", "top5", "validation", "train", "early", "responses", "macs", "params", "ap", "ap50", "voc07", "voc12"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,27 +94,36 @@ class Claim:
     id: str
     statement: str
     reference: str
-    check: Check  # see `pipeline.report.checks`
+    check: Check  # see `pipeline.report.checks`, of detectors `pipeline.report.check_detectors`
     dataset: str = ""  # "": any
     metric: Metric = "test"
     nets: tuple[str, ...] = ()  # display names; for "falls", in order of falling value
     length: float = 0.0  # "falls", "comparable": multiple of the paper's steps that it needs; 0: an eighth suffices
     views: str = ""  # views of a test image behind the paper's number; "": any
-    margin: float = 0.0  # "comparable", "gains": largest difference from zero or from the paper's gain, in points
+    margin: float = (
+        0.0  # "comparable", "gains", "detects_by": largest difference from zero or from the paper's gain, in points
+    )
     paper: dict[str, float] = field(default_factory=dict)  # its numbers, by net or by meaning; errors in percent
     run: str = ""  # the command that tests it; "": the protocol's
     target: Published | None = None  # "reaches"
 
     @property
     def command(self) -> str:
-        return self.run or (PROTOCOLS[self.dataset].run if self.dataset else "")
+        return self.run or (STUDIED[self.dataset].run if self.dataset else "")
 
 
 _VALUES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text(encoding="utf-8"))
 TITLE: str = _VALUES["title"]
 PROTOCOLS = {name: Protocol(**values) for name, values in _VALUES["protocols"].items()}
+DETECTION = {name: Detection(**values) for name, values in _VALUES["detection"].items()}
+STUDIED: dict[str, Protocol | Detection] = {**PROTOCOLS, **DETECTION}
 PUBLISHED = tuple(Published(**values) for values in _VALUES["results"])
 PAPER_ENSEMBLE = Published(**_VALUES["ensemble"])
+
+
+def title_of(dataset: str) -> str:
+    """The data set's name as the paper writes it; its own name where the paper has none."""
+    return STUDIED[dataset].title if dataset in STUDIED else dataset
 
 
 def _reaches(result: Published, metric: Literal["test", "top5"]) -> Claim:

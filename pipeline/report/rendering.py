@@ -16,6 +16,7 @@ from pipeline.report.theme import DARK, DPI, LIGHT
 
 Images = Mapping[str, Mapping[str, bytes]]  # figure -> light, dark, narrow light, narrow dark -> PNG
 FIGURE = re.compile(r"figures/(.+)\.png")
+DRAWING = re.compile(r"figures/(.+)\.svg")
 PHONE = "(max-width: 40rem)"  # page.html has the same
 CARDS_FROM = 4  # columns; on a phone, a row of such a table is a card
 LONG = 40  # characters; a cell with more takes a line of its card for itself
@@ -26,11 +27,12 @@ def to_html(document: md.Document, images: Images) -> str:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("pipeline.report", "."), autoescape=True)
-    bodies = {section.anchor: _rendered(section.body, images) for section in document.sections}
+    drawings = {drawing.name: drawing.svg for drawing in document.drawings()}
+    bodies = {section.anchor: _rendered(section.body, images, drawings) for section in document.sections}
     return environment.get_template("page.html").render(document=document, bodies=bodies, light=LIGHT, dark=DARK)
 
 
-def _rendered(markdown: str, images: Images) -> str:
+def _rendered(markdown: str, images: Images, drawings: Mapping[str, str]) -> str:
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark").enable("table")
@@ -44,6 +46,11 @@ def _rendered(markdown: str, images: Images) -> str:
         if picture:
             children[0].type = "html_inline"
             children[0].content = _picture(images[picture[1]], children[0].content)
+        elif DRAWING.fullmatch(str(children[0].attrs.get("src", ""))):
+            opening.attrSet("class", "gallery")
+            for child in children:
+                if drawing := DRAWING.fullmatch(str(child.attrs.get("src", ""))):
+                    child.type, child.content = "html_inline", drawings[drawing[1]]
         elif opening.type == "paragraph_open" and (children[0].type, children[-1].type) == ("em_open", "em_close"):
             opening.attrSet("class", "caption")
         for mark, text in pairwise(children):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.record import Net
@@ -60,7 +60,7 @@ def sweep(inputs: ReportInputs) -> list[md.Block]:
         blocks.append(md.paragraph(f"The sweep ended before its last trial: {ended}."))
     if without := [trial.name for trial in inputs.trials if trial.val_err1 is None]:
         blocks.append(md.paragraph(f"Without a validation error: {', '.join(without)}."))
-    return [*blocks, _trials_table(inputs.trials)]
+    return [*blocks, trials_table(inputs.trials)]
 
 
 def _search_table(search: Mapping[str, Any]) -> md.Block:
@@ -80,21 +80,30 @@ def _search_table(search: Mapping[str, Any]) -> md.Block:
     return md.table(header, rows, align, caption, bold=bold)
 
 
-def _trials_table(trials: list[Trial]) -> md.Block:
+def trials_table(
+    trials: list[Trial], title: str = "validation", shown: Callable[[float | None], str] = md.percent
+) -> md.Block:
+    """The best trials.
+
+    Args:
+        title: of the column with the validation error, or with what `shown` makes of it.
+    """
     ranked = sorted(trials, key=lambda t: (t.val_err1 is None, t.val_err1 or 0.0, t.name))
     keys = sorted({key for trial in trials for key in trial.config}, key=lambda k: (k != DEPTH, k))
     rows = [
         [
             *(_value(trial.config.get(key)) for key in keys),
             md.count(trial.steps),
-            md.percent(trial.val_err1),
+            shown(trial.val_err1),
             "stopped early" if trial.stopped_early else trial.status,
         ]
         for trial in ranked[:MOST_TRIALS]
     ]
     hidden = len(ranked) - len(rows)
-    caption = "Trials by validation error" + (f"; {hidden} more are in leaderboard.json." if hidden else ".")
-    return md.table([*keys, "steps", "validation", "status"], rows, "l" * len(keys) + "rrl", caption)
+    caption = "Trials, the best on validation images first" + (
+        f"; {hidden} more are in leaderboard.json." if hidden else "."
+    )
+    return md.table([*keys, "steps", title, "status"], rows, "l" * len(keys) + "rrl", caption)
 
 
 def _value(value: Any) -> str:

@@ -25,9 +25,10 @@ FRAME = """<!DOCTYPE html><body style="margin: 0"><iframe src="index.html" style
 window.onload = () => {{
   const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
   page.querySelectorAll("details").forEach((fold) => {{ fold.open = true; }});
-  const parts = [...page.querySelectorAll("table, th, td, img, pre, p, li")].map((part) => ({{
+  const parts = [...page.querySelectorAll("table, th, td, img, svg, pre, p, li")].map((part) => ({{
     name: part.tagName.toLowerCase(), text: part.textContent.trim().slice(0, 60) || (part.alt || "").slice(0, 60),
     hidden: part.scrollWidth - part.clientWidth, right: part.getBoundingClientRect().right, shown: part.currentSrc ? part.width : 0,
+    broad: part.getBoundingClientRect().width,
     letters: parseFloat(page.defaultView.getComputedStyle(part).fontSize),
   }}));
   const facts = {{ wide: root.scrollWidth, room: root.clientWidth, high: root.scrollHeight, parts: parts }};
@@ -37,7 +38,7 @@ window.onload = () => {{
 
 
 def measured(page: Path, width: int) -> dict[str, Any]:
-    """wide, room and high (pixels of the whole page), and of its parts name, text, hidden and right (pixels), letters."""
+    """wide, room and high (pixels of the whole page), and of its parts name, text, hidden, right and broad (pixels), letters."""
     with served(page, width, 800) as address:
         dumped = chromium("--dump-dom", address)
     return json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", dumped, re.DOTALL)[1]))

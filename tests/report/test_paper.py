@@ -11,6 +11,7 @@ from nets import make_model
 from pipeline.compose import compose
 from pipeline.config import from_dict, with_overrides
 from pipeline.learn.models import build_model
+from pipeline.report.check_detectors import DETECTOR_CHECKS
 from pipeline.report.checks import CHECKS
 from pipeline.report.counts import COUNTS
 from pipeline.report.paper import CLAIMS, NETS, PUBLISHED, Claim
@@ -61,7 +62,7 @@ BOTTLENECKS = {"plain-50", "plain-101"}  # footnote 4's, in no table
 def test_claims_name_nets_and_checks_that_exist():
     nets = {*NETS, *BOTTLENECKS}
     for claim in CLAIMS:
-        assert claim.check in {**CHECKS, **COUNTS}
+        assert claim.check in {**CHECKS, **COUNTS, **DETECTOR_CHECKS}
         assert set(claim.nets) <= nets | {"best member", "ensemble", "best", "mean", "std", "runs"}
         assert claim.check not in ("falls", "reaches", "size", "smaller") or set(claim.nets) <= nets
         assert claim.command or not claim.dataset
@@ -81,12 +82,12 @@ def test_plain_bottlenecks_can_be_built():
 
 
 def trained_by(config) -> set[str]:
-    """Names of the nets that the sweep and the named run of a configuration train."""
+    """Names of the nets that the sweep and the named run of a configuration train, alone or in a detector."""
     points = [{}, *example_points(config.sweep.space)]
     # Of one grid, each key's examples come alone: its points are all their combinations.
     if isinstance(config.sweep.space, dict):
         points += [dict(zip(config.sweep.space, p, strict=True)) for p in product(*config.sweep.space.values())]
-    return {with_overrides(config, point).model.name for point in points}
+    return {with_overrides(config, point).model.net.name for point in points}
 
 
 def test_a_claims_command_composes_and_trains_its_nets(tmp_path):

@@ -1,0 +1,133 @@
+"""How claims about detectors are checked: by the gain of one net in place of another, over images and seeds.
+
+The gain in AP has an interval, computed where detectors are evaluated. Other metrics have none, and stay inconclusive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.evaluation.estimates import Estimate
+from pipeline.report.claims import Bounds, Outcome, applies, elsewhere, finished, placed, unmeasured
+from pipeline.report.detectors import DetectionInputs, Detector
+from pipeline.report.markdown import count, interval, percent, points
+from pipeline.report.paper import CLAIMS, DETECTION, Claim
+from pipeline.report.trainings import FULL_LENGTH, LEAST
+
+ABOVE_ZERO: Bounds = (0.0, math.inf)
+METRICS = {"ap": "AP", "ap50": "AP50", "voc07": "mAP, 2007", "voc12": "mAP, 2012"}
+
+
+def assess_detectors(inputs: DetectionInputs) -> list[Outcome]:
+    """Every claim about detectors, in the order of paper.yaml."""
+    about = [claim for claim in CLAIMS if claim.dataset in DETECTION]
+    return finished([_assess(claim, inputs) for claim in about], inputs.provenance)
+
+
+def _assess(claim: Claim, inputs: DetectionInputs) -> Outcome:
+    if not applies(claim, inputs.data["name"]):
+        return elsewhere(claim, inputs.data["name"])
+    return DETECTOR_CHECKS[claim.check](claim, inputs)
+
+
+def swapped(claim: Claim, inputs: DetectionInputs) -> Outcome:
+    """What the claim's second net gains in place of the first: more than nothing, or about the printed share."""
+    base, net = claim.nets
+    gain = next((gain for gain in inputs.gains if (gain["base"], gain["net"]) == (base, net)), None)
+    if gain is None:
+        return unmeasured(claim, f"{net} was not compared with {base}: it takes both, trained alike.")
+    length = _length(claim, inputs, gain)
+    if length is not None and length < FULL_LENGTH * LEAST:
+        text = (
+            f"The trainings have {percent(length, 1)} of the paper's steps; the comparison needs {percent(LEAST, 1)}."
+        )
+        return unmeasured(claim, text)
+    sides = [inputs.compared(gain, name) for name in (base, net)]
+    facts = {"runs": sum(map(len, sides)), "seeds": tuple(sorted(gain["seeds"])), "length": length}
+    if claim.check == "detects_by":
+        return _by_share(claim, gain, facts)
+    if claim.metric != "ap":
+        return _without_interval(claim, sides, facts)
+    evidence = (
+        f"{base} {percent(gain['base_ap'], 1)}, {net} {percent(gain['net_ap'], 1)} on {count(inputs.num_test)} test images; "
+        f"difference {points(gain['difference']['estimate'])} points, 95% interval {_bounds(gain, 'difference')} over {over(gain)}"
+    )
+    return _judged(claim, gain["difference"], ABOVE_ZERO, evidence, facts)
+
+
+def over(gain: Mapping[str, Any]) -> str:
+    """What a gain's interval covers."""
+    return "images and seeds" if len(gain["seeds"]) > 1 else "images"
+
+
+def _by_share(claim: Claim, gain: Mapping[str, Any], facts: Mapping[str, Any]) -> Outcome:
+    printed, relative = claim.paper["gain"], gain["relative"]
+    if relative is None:
+        return unmeasured(claim, f"{gain['base']} has an AP of 0, of which there is no share.")
+    region = ((printed - claim.margin) / 100, (printed + claim.margin) / 100)
+    evidence = (
+        f"{percent(relative['estimate'], 1)} of the AP of {gain['base']}, 95% interval {interval(relative['ci95'])} over "
+        f"{over(gain)}; the claim: {printed:g} ± {claim.margin:g}%"
+    )
+    return _judged(claim, relative, region, evidence, facts)
+
+
+def _without_interval(claim: Claim, sides: list[list[Detector]], facts: Mapping[str, Any]) -> Outcome:
+    means = [_mean([_score(each, claim.metric) for each in side]) for side in sides]
+    if None in means:
+        return unmeasured(claim, f"evaluate.json holds no {METRICS[claim.metric]} of both nets.")
+    told = ", ".join(f"{name} {percent(mean, 1)}" for name, mean in zip(claim.nets, means, strict=True))
+    evidence = f"{told} ({METRICS[claim.metric]}); no interval: evaluation computes that of the gain in AP alone"
+    value = (means[1] or 0.0) - (means[0] or 0.0)
+    return Outcome(claim=claim, status="inconclusive", evidence=evidence, value=value, **facts)
+
+
+def _score(detector: Detector, metric: str) -> float | None:
+    return detector.voc["07"] if metric == "voc07" else detector.scores[metric]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present and len(present) == len(values) else None
+
+
+def _length(claim: Claim, inputs: DetectionInputs, gain: Mapping[str, Any]) -> float | None:
+    """Steps of the shortest training behind a gain, as a share of the paper's; None where the paper tells none."""
+    steps = [each.net.steps for name in claim.nets for each in inputs.compared(gain, name)]
+    paper = DETECTION[claim.dataset].steps
+    return min(steps) / paper if paper and steps else None
+
+
+def _judged(
+    claim: Claim, estimate: Mapping[str, Any], region: Bounds, evidence: str, facts: Mapping[str, Any]
+) -> Outcome:
+    value, bounds = estimate["estimate"], (estimate["ci95"][0], estimate["ci95"][1])
+    distance = min(abs(value - edge) for edge in region if math.isfinite(edge))
+    p = Estimate(value, bounds).p(distance)
+    status = placed(bounds, region)
+    return Outcome(claim=claim, status=status, evidence=evidence, value=value, interval=bounds, p=p, **facts)
+
+
+def _bounds(gain: Mapping[str, Any], what: str) -> str:
+    low, high = gain[what]["ci95"]
+    return f"{points(low)} to {points(high)}"
+
+
+def not_built(claim: Claim, inputs: DetectionInputs) -> Outcome:
+    """Table 9's improvements on the baseline."""
+    return unmeasured(claim, "The detectors here are the paper's baseline: this improvement on it is not built.")
+
+
+def not_public(claim: Claim, inputs: DetectionInputs) -> Outcome:
+    """What only a test server can measure: VOC 2012's test set, COCO's test-dev."""
+    return unmeasured(claim, "The labels of the test server's images are not public.")
+
+
+DETECTOR_CHECKS: dict[str, Callable[[Claim, DetectionInputs], Outcome]] = {
+    "detects_better": swapped,
+    "detects_by": swapped,
+    "not_built": not_built,
+    "not_public": not_public,
+}

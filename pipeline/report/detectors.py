@@ -1,0 +1,79 @@
+"""The inputs of a report of object detectors: evaluate.json, leaderboard.json and mistakes.json of such nets.
+
+AP is a fraction. In the records of detectors an error is 1 - AP (val_err1, test_err1), or 1 - AP50 (val_err5, test_err5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pipeline.record import Net
+from pipeline.report.inputs import Results, same_training
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """An evaluated detector and what its test images show."""
+
+    net: Net
+    scores: Mapping[str, float | None]  # ap, ap50, ap75, ap_small, ap_medium, ap_large; None where no object counts
+    per_class: Sequence[float | None]
+    voc: Mapping[str, float | None]  # mAP of "07" and of "area", see `pipeline.evaluation.detection.voc_ap`
+
+    @property
+    def name(self) -> str:
+        """That of the net within, since all have the same head: ResNet-20."""
+        return self.net.model.net.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionInputs(Results):
+    """All values of a report of detectors.
+
+    evaluation has the intervals, classes and gains too. scenes: those of mistakes.json, each with index, size (width and
+    height), png (base64), truth and found; corners are in pixels of `size`.
+    """
+
+    scenes: Sequence[Mapping[str, Any]] = ()
+
+    def _read(self) -> None:
+        super()._read()
+        _ = self.detectors
+
+    @cached_property
+    def detectors(self) -> list[Detector]:
+        """Every evaluated training once, in the order of `nets`."""
+        told = self.evaluation
+        entries = [*told["members"], *filter(None, [told.get("run")]), *told.get("others", [])]
+        kept = {(entry["key"], entry.get("snapshot", 0)): entry for entry in reversed(entries)}
+        picked = [(net, kept[net.key, net.snapshot]) for net in self.nets]
+        return [Detector(net=net, **{key: e[key] for key in ("scores", "per_class", "voc")}) for net, e in picked]
+
+    @property
+    def best(self) -> Detector | None:
+        """The best member on validation images; without members, the named run."""
+        best = self.best_member or (None if self.members else self.named_run)
+        return next((each for each in self.detectors if best and same_training(each.net, best)), None)
+
+    @property
+    def gains(self) -> Sequence[Mapping[str, Any]]:
+        """Of one net in place of another, each with net, base, seeds, their mean APs, relative and difference."""
+        return self.evaluation.get("gains", [])
+
+    def compared(self, gain: Mapping[str, Any], name: str) -> list[Detector]:
+        """The detectors with this net that a gain is computed from."""
+        return [each for each in self.detectors if each.name == name and each.net.seed in gain["seeds"]]
+
+
+def ap_of(error: float | None) -> float | None:
+    return None if error is None else 1 - error
+
+
+def ap_interval(bounds: Sequence[float] | None) -> Interval | None:
+    """Of AP, from that of 1 - AP."""
+    return None if bounds is None else (1 - bounds[1], 1 - bounds[0])

@@ -1,0 +1,72 @@
+"""Where a report's numbers come from: data, commits, hardware, versions, commands, runs and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pipeline.report import markdown as md
+from pipeline.report.inputs import Results
+
+PROVENANCE = {
+    "git_commit": "git commit of the runs",
+    "dvc_lock": "dvc.lock at the runs",
+    "date": "date of the runs",
+    "host": "hardware of the runs",
+    "tracking_uri": "tracking server",
+}
+PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def provenance(inputs: Results) -> list[md.Block]:
+    """Tables and commands; addresses lose their passwords, and what was not recorded is named."""
+    facts = {key: _without_passwords(value) for key, value in inputs.provenance.items()}
+    makers, versions = facts.pop("commands", None), facts.pop("versions", None)
+    rows = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]
+    rows.append(["content of the data store", md.code(inputs.data.get("content_hash", "unknown"))])
+    order = sorted(facts, key=lambda key: (list(PROVENANCE).index(key) if key in PROVENANCE else 99, key))
+    rows += [[PROVENANCE.get(key, key), md.code(_plain(facts[key]))] for key in order]
+    if versions:
+        packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        rows.append(["versions, of this report", packages])
+    blocks: list[md.Block] = [md.table(["what", "value"], rows, "ll")]
+    if absent := [label for key, label in PROVENANCE.items() if key not in facts]:
+        blocks.append(md.paragraph(f"Not recorded: {', '.join(absent)}."))
+    if makers:
+        lines = [f"# {what}\n{command}" for what, command in makers.items()]
+        blocks += [md.paragraph("To repeat it, in the repository's root:"), md.listing("\n\n".join(lines))]
+    else:
+        blocks.append(md.paragraph("The commands behind this report were not recorded."))
+    if inputs.nets:
+        runs = [
+            [n.name, md.code(n.run_id or "unknown"), md.code(n.checkpoint_sha256 or "unknown")] for n in inputs.nets
+        ]
+        blocks.append(
+            md.fold("Runs and checkpoints", md.table(["net", "run", "sha256 of the checkpoint"], runs, "lll"))
+        )
+    return blocks
+
+
+def _splits(inputs: Results) -> str:
+    full = ", ".join(net.name for net in inputs.on_all_images)
+    if full and len(inputs.on_all_images) == len(inputs.nets):
+        return "split full"
+    return f"split holdout; split full: {full}" if full else "split holdout"
+
+
+def _without_passwords(value: Any) -> Any:
+    """`value` without the user names and passwords that addresses may hold."""
+    if isinstance(value, str):
+        return PASSWORD.sub("", value)
+    if isinstance(value, dict):
+        return {key: _without_passwords(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(inner) for inner in value]
+    return value
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(inner, str) for inner in value):
+        return "; ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,149 @@
+"""Made-up inputs of a report of detectors."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from nets import make_model, make_net
+from PIL import Image
+
+from pipeline.record import Net
+from pipeline.report.detectors import DetectionInputs
+from pipeline.report.inputs import Curve
+
+DIGITS = [str(digit) for digit in range(10)]
+
+
+def make_detector(residual: bool, ap: float, seed: int = 0, **changes: Any) -> Net:
+    """A Faster R-CNN of 20 layers with this AP on the test images."""
+    backbone = "resnet20" if residual else "plain20"
+    model = changes.pop("model", None) or make_model(
+        20, residual, family="faster_rcnn", backbone=backbone, anchor=8, shortcut="A"
+    )
+    values = {"val_err1": 1 - ap - 0.01, "test_err1": 1 - ap, "test_err5": 0.7 * (1 - ap), "ci95_err5": None}
+    values["ci95"] = (1 - ap - 0.0213, 1 - ap + 0.0197)
+    return make_net(model=model, seed=seed, steps=450, residual=residual, **{**values, **changes})
+
+
+def make_entry(net: Net, classes: Sequence[str] = DIGITS) -> dict[str, Any]:
+    """A detector in evaluate.json; small objects and the last class have no AP."""
+    ap = 1 - (net.test_err1 or 0.0)
+    return {**net.to_json(), **make_scores(ap, classes)}
+
+
+def make_scores(ap: float, classes: Sequence[str] = DIGITS) -> dict[str, Any]:
+    per_class = [round(ap + 0.02 * (at % 5 - 2), 4) for at in range(len(classes) - 1)]
+    scores = {"ap": ap, "ap50": ap + 0.3011, "ap75": ap + 0.0712, "ap_small": None}
+    scores |= {"ap_medium": ap - 0.0323, "ap_large": ap + 0.0634}
+    return {"scores": scores, "per_class": [*per_class, None], "voc": {"07": ap + 0.2857, "area": ap + 0.2949}}
+
+
+def make_gain(low: float, estimate: float, high: float, base_ap: float = 0.4012, **changes: Any) -> dict[str, Any]:
+    """low, estimate, high: of AP."""
+    relative = {"estimate": estimate / base_ap, "ci95": [low / base_ap, high / base_ap]}
+    values = {"net": "ResNet-20", "base": "plain-20", "seeds": [0, 1, 2], "net_ap": base_ap + estimate}
+    values |= {"base_ap": base_ap, "relative": relative, "difference": {"estimate": estimate, "ci95": [low, high]}}
+    return {**values, **changes}
+
+
+def make_scene(index: int = 7, size: tuple[int, int] = (128, 128)) -> dict[str, Any]:
+    """An image of noise with three objects, one of them ignored, and three detections, one of them wrong."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(index).integers(0, 256, (size[1], size[0]), np.uint8)
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    corners = [[8.0, 10.0, 40.0, 60.0], [70.0, 20.0, 120.0, 75.0], [50.0, 80.0, 90.0, 127.0]]
+    truth = [{"corners": box, "label": at + 1, "ignored": at == 2} for at, box in enumerate(corners)]
+    found = [
+        {"corners": [side + 1.5 for side in box], "label": at + 1, "score": 0.983 - at / 10}
+        for at, box in enumerate([*corners[:2], [2.0, 90.0, 30.0, 120.0]])
+    ]
+    return {
+        "index": index,
+        "size": list(size),
+        "png": base64.b64encode(buffer.getvalue()).decode(),
+        "truth": truth,
+        "found": found,
+    }
+
+
+def make_ap_curve(net: Net, steps: int = 450) -> Curve:
+    last = 0.99 - (net.val_err1 or 0.0)
+    at = [steps * part // 6 for part in range(1, 7)]
+    ap = [(step, last * (step / steps) ** 0.5) for step in at]
+    points = {"val/ap": ap, "val/ap50": [(step, value + 0.3) for step, value in ap]}
+    return Curve(net=net, points={**points, "train/loss": [(step, 2 - step / steps) for step in at]})
+
+
+def make_detection_sample(
+    gains: Sequence[dict[str, Any]] = (make_gain(0.0089, 0.0301, 0.0527),),
+    scenes: Sequence[dict[str, Any]] | None = None,
+    classes: Sequence[str] = DIGITS,
+    name: str = "digit_scenes",
+) -> DetectionInputs:
+    """Inputs with everything in them: three seeds of two nets, the best of each in the ensemble."""
+    nets = {
+        residual: [make_detector(residual, ap + 0.0049 * seed, seed, key=f"{int(residual)}{seed}") for seed in range(3)]
+        for residual, ap in ((True, 0.4265), (False, 0.3964))
+    }
+    members = [nets[True][2], nets[False][2]]
+    others = [net for side in nets.values() for net in side[:2]]
+    ensemble = {
+        "key": "e",
+        "size": 2,
+        "selection": "best_per_depth",
+        "val_err1": 0.5417,
+        "test_err1": 0.5523,
+        "test_err5": 0.2541,
+        "ci95": [0.5329, 0.5718],
+        **make_scores(0.4477, classes),
+        "difference_to_best_member": {"estimate": -0.0114, "ci95": [-0.0213, -0.0021]},
+    }
+    trials = [
+        {
+            "name": net.name,
+            "config": {"model.backbone": net.model.backbone, "seed": net.seed},
+            "val_err1": net.val_err1,
+            "steps": 450,
+            "stopped_early": False,
+            "status": "finished",
+            "run_id": net.run_id,
+            "key": net.key,
+        }
+        for side in nets.values()
+        for net in side
+    ]
+    return DetectionInputs(
+        data={
+            "name": name,
+            "classes": list(classes),
+            "counts": {"train": 1800, "val": 200, "test": 500},
+            "content_hash": "39e8" * 16,
+        },
+        evaluation={
+            "task": "detection",
+            "data": {"name": name, "content_hash": "39e8" * 16},
+            "ensemble": ensemble,
+            "members": [make_entry(net, classes) for net in members],
+            "run": make_entry(nets[True][0], classes),
+            "others": [make_entry(net, classes) for net in others[1:]],
+            "gains": list(gains),
+            "classes": list(classes),
+        },
+        leaderboard={"metric": "val/err1", "trials": trials},
+        curves=[make_ap_curve(net) for side in nets.values() for net in side],
+        scenes=[make_scene(index) for index in (3, 7)] if scenes is None else scenes,
+        provenance={
+            "git_commit": ["59734c4d0e5f"],
+            "date": "2025-03-14",
+            "commands": {"the whole experiment": "dvc exp run -S data=digit_scenes"},
+        },
+    )
+
+
+def with_evaluation(inputs: DetectionInputs, **changes: Any) -> DetectionInputs:
+    return dataclasses.replace(inputs, evaluation={**inputs.evaluation, **changes})
