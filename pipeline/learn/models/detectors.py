@@ -118,10 +118,12 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
         body, names = _pyramid(body, parts.head, SMALL_PYRAMID if small else PYRAMID)
         anchors = [(model.anchor * 2**level,) for level in range(len(names) + 1)]
         head, region = None, VGG_REGION
+    with torch.device("cpu"):  # anchors are no weights, which a net on the meta device gets later
+        generator = AnchorGenerator(tuple(anchors), (RATIOS,) * len(anchors))
     detector = Detector(
         body,
         num_classes + 1 if head is None else None,
-        rpn_anchor_generator=AnchorGenerator(tuple(anchors), (RATIOS,) * len(anchors)),
+        rpn_anchor_generator=generator,
         box_roi_pool=MultiScaleRoIAlign(names, region, 2),
         box_head=head,
         box_predictor=None if head is None else FastRCNNPredictor(parts.width, num_classes + 1),
