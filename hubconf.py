@@ -2,7 +2,7 @@
 
 "load_net" takes a file of weights, "resnet" makes an untrained net.
 
-Needs torch, safetensors and NumPy alone.
+Needs torch, safetensors and NumPy alone; detectors need torchvision too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ dependencies = ["torch", "safetensors", "numpy"]
 
 
 def load_net(path: str) -> Any:
-    """The trained net in a file of weights, as `pipeline.predict.load_net`: uint8 images in, probabilities out."""
+    """The trained net in a file of weights, as `pipeline.predict.load_net`: uint8 images in, probabilities or boxes out."""
     from pipeline.predict import load_net
 
     return load_net(path)

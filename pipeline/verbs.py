@@ -103,10 +103,11 @@ VERBS = {
         },
     ),
     "predict": Verb(
-        "name the classes of images (files, folders, 'globs'), by the registered ensemble or predict.weights",
+        "name the classes of images (files, folders, 'globs') or find objects, by the registered ensemble or predict.weights",
         (
             "pipeline predict photos/ data=cifar10",
             "pipeline predict cat.png dog.png predict.weights=best.safetensors predict.output=json",
+            "pipeline predict photos/ predict.weights=run:93c0a5577484 predict.draw=boxes/",
         ),
         words="IMAGE ...",
         keys="predict",

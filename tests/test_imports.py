@@ -85,7 +85,7 @@ WITHOUT = {
     "pipeline.ensemble.predictions": {"pytorch_lightning", "lightning_fabric", "mlflow", "torchvision", "cv2"},
     "pipeline.predict": {
         *("pytorch_lightning", "lightning_fabric", "torchvision", "cv2", "simplejpeg", "PIL", "pandas", "pyarrow"),
-        *("mlflow", "ray", "hydra", "omegaconf", "dvc", "pydantic", "yaml", "rich"),
+        *("mlflow", "ray", "hydra", "omegaconf", "dvc", "pydantic", "yaml", "rich", "pycocotools"),
     },
     "pipeline.ensemble.selection": {"torch", "mlflow"},
     "pipeline.config": {"torch", "numpy", "yaml", "pydantic"},

@@ -167,7 +167,7 @@ class ServeConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(Section):
-    """What names the classes of image files, and how the answers are written."""
+    """What names the classes of image files, or the objects in them, and how the answers are written."""
 
     section: ClassVar[str] = "predict"
 
@@ -175,7 +175,10 @@ class PredictConfig(Section):
     # run>; published:<name>.
     weights: str = ""
     output: Literal["table", "csv", "json"] = "table"  # json: a line for each image
-    top: Annotated[int, Range(1, 100)] = 5  # classes of an image, the most probable first
+    top: Annotated[int, Range(1, 100)] = 5  # nets that classify: classes of an image, the most probable first
+    score: Annotated[float, Range(0, 1)] = 0.5  # detectors: the least score of an object that is shown
+    # Detectors: a folder, from the current one on, in which each image is written with its boxes; "" for none.
+    draw: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

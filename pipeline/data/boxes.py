@@ -43,6 +43,18 @@ class Boxes(NamedTuple):
         return self._replace(size=(width, height), corners=corners)
 
 
+class Detections(NamedTuple):
+    """What a detector found in one image, highest score first."""
+
+    corners: np.ndarray  # (n, 4) float32, pixels of the original image, as in `Boxes`: left, top, right, bottom
+    scores: np.ndarray  # (n,) float32, only their order counts
+    labels: np.ndarray  # (n,) int64
+
+    def resized(self, across: float, down: float) -> Detections:
+        """Those of the image whose width and height are this many times as large."""
+        return self._replace(corners=self.corners * np.array([across, down, across, down], np.float32))
+
+
 class BoxTable:
     """The boxes of a split's N images, memory-mapped."""
 

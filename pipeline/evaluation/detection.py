@@ -13,21 +13,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.boxes import Boxes
+from pipeline.data.boxes import Boxes, Detections
 from pipeline.errors import PipelineError
 from pipeline.evaluation.intervals import LEVEL
 from pipeline.evaluation.matching import AREAS, RECALLS, THRESHOLDS, Counts, Floats, ranked_matches
 
 VOC_THRESHOLD = 0.5
 MOST_ELEMENTS = 2**22  # of the largest array while samples are computed, 32 MiB
-
-
-class Detections(NamedTuple):
-    """What a detector found in one image, highest score first."""
-
-    corners: np.ndarray  # (n, 4) float32, pixels of the original image, as in `Boxes`: left, top, right, bottom
-    scores: np.ndarray  # (n,) float32, only their order counts
-    labels: np.ndarray  # (n,) int64
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
-from pipeline.data.boxes import Boxes
-
-if TYPE_CHECKING:
-    from pipeline.evaluation.detection import Detections
+from pipeline.data.boxes import Boxes, Detections
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.integer]

@@ -1,4 +1,4 @@
-"""From image files to answers, batch by batch, and how answers are written."""
+"""From image files to the classes of images, batch by batch, and how answers are written."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,21 +38,29 @@ class Answer(NamedTuple):
 
 def answers(files: Sequence[Path], predictor: Predictor, config: Config) -> Iterator[Answer]:
     """Answers in the files' order; a file that cannot be read as an image has none and is named in a warning."""
-    workers = config.data.workers or os.cpu_count() or 1
     read = partial(pixels_of_file, resize=predictor.resize, megapixels=config.data.limits.megapixels)
-    with progress(predictor.title, len(files), "images") as bar:
+    for batch in readable(files, read, predictor.title, config, BATCH):
+        values = predictor.probabilities(np.stack([pixels for _, pixels in batch]))
+        for (file, _), row in zip(batch, values, strict=True):
+            yield Answer(file, _top(row, predictor.classes, config.predict.top))
+
+
+def readable(
+    files: Sequence[Path], read: Callable[[Path], Any], title: str, config: Config, size: int
+) -> Iterator[list[tuple[Path, Any]]]:
+    """Files and what `read` gives of them, at most `size` at once, with progress; a warning names each `Rejected` one."""
+    workers = config.data.workers or os.cpu_count() or 1
+    with progress(title, len(files), "images") as bar:
         pairs = zip(files, ordered_map(read, files, workers), strict=True)
-        while batch := list(islice(pairs, BATCH)):
+        while batch := list(islice(pairs, size)):
             good = []
-            for file, pixels in batch:
-                if isinstance(pixels, Rejected):
-                    log.warning("%s cannot be read: %s", printable(file, LONGEST), pixels.reason)
+            for file, image in batch:
+                if isinstance(image, Rejected):
+                    log.warning("%s cannot be read: %s", printable(file, LONGEST), image.reason)
                 else:
-                    good.append((file, pixels))
+                    good.append((file, image))
             if good:
-                values = predictor.probabilities(np.stack([pixels for _, pixels in good]))
-                for (file, _), row in zip(good, values, strict=True):
-                    yield Answer(file, _top(row, predictor.classes, config.predict.top))
+                yield good
             bar.advance(len(batch))
 
 

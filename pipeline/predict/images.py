@@ -1,19 +1,26 @@
-"""Image files as users name them, and their pixels as the nets' training data had them."""
+"""Image files as users name them, and their pixels as the nets' test data had them.
+
+Axes: H x W pixels of the net's input, C channels.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pipeline.data.listing import EXTENSIONS, is_image
 from pipeline.data.preprocess import Finish, Rejected, converted, square
 from pipeline.data.shards import as_jpeg
 from pipeline.errors import MissingError, PipelineError, printable
+from pipeline.learn.input.scenes import decoded
+from pipeline.predict.detector import as_tested
 from pipeline.run.inputs import Resize
 
 if TYPE_CHECKING:
@@ -55,17 +62,44 @@ def _images_below(folder: Path) -> list[Path]:
     return files
 
 
+class Scene(NamedTuple):
+    """A whole image, as detectors see it."""
+
+    image: Tensor  # (C, H, W) uint8
+    size: tuple[int, int]  # width and height of the image in the file, in pixels
+
+
+def scene_of_file(file: Path, resize: Resize, megapixels: float) -> Scene | Rejected:
+    """The whole image, or why the file gives none; otherwise as `pixels_of_file`."""
+    return _read(file, _whole(resize), megapixels)
+
+
 def pixels_of_file(file: Path, resize: Resize, megapixels: float) -> np.ndarray | Rejected:
     """(H, W, C) uint8 of resize.shape, or why the file gives none.
 
     Args:
         megapixels: the most that is decoded, in 1e6 pixels.
     """
+    return _read(file, _square(resize) if resize.format == "arrays" else _centre(resize), megapixels)
+
+
+def _read(file: Path, finish: Any, megapixels: float) -> Any:
     try:
         encoded = file.read_bytes()
     except OSError as error:
         return Rejected(error.strerror or type(error).__name__)
-    return converted(encoded, _square(resize) if resize.format == "arrays" else _centre(resize), megapixels)
+    return converted(encoded, finish, megapixels)
+
+
+def _whole(resize: Resize) -> Callable[[bytes, Image], Scene]:
+    def finish(encoded: bytes, image: Image) -> Scene:
+        if resize.format == "shards":
+            pixels = decoded(as_jpeg(encoded, image, resize.image_size))
+        else:
+            pixels = np.atleast_3d(np.array(image.convert("L" if resize.shape[2] == 1 else "RGB")))
+        return Scene(as_tested(torch.from_numpy(pixels).permute(2, 0, 1), resize), image.size)
+
+    return finish
 
 
 def _square(resize: Resize) -> Finish:

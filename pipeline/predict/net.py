@@ -1,4 +1,7 @@
-"""A net from its file of weights: images in, probabilities of named classes out. Needs torch, safetensors and NumPy alone."""
+"""A net from its file of weights: images in, probabilities of named classes out. Needs torch, safetensors and NumPy alone.
+
+Detectors need torchvision too, see `pipeline.predict.detector`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.ensemble.forward import class_probabilities, ready, trained
 from pipeline.errors import MissingError, PipelineError, printable
+from pipeline.predict.detector import ImageDetector
 from pipeline.record import Net
 from pipeline.run.inputs import Input
 from pipeline.run.weights import BEST, Stored, load_stored
@@ -68,8 +72,10 @@ class ImageClassifier(nn.Module):
             raise PipelineError(f"images of shape {tuple(images.shape)}; this net takes {wanted}; {remedy}")
 
 
-def load_net(path: str | os.PathLike[str]) -> ImageClassifier:
+def load_net(path: str | os.PathLike[str]) -> ImageClassifier | ImageDetector:
     """The net in a file of weights (best.safetensors or a snapshot), on the CPU; `.to(device)` moves it.
+
+    A detector's file (`record.model.detects`) gives an ImageDetector, any other an ImageClassifier.
 
     Raises:
         MissingError: no such file.
@@ -82,7 +88,7 @@ def load_net(path: str | os.PathLike[str]) -> ImageClassifier:
             f"{printable(path)} was written by an earlier version, which kept normalisation and class names in the data "
             "store alone; `pipeline predict` takes such a file where that store is (predict.weights=FILE data=NAME)"
         )
-    return classifier(path, stored.state, stored.net, stored.input)
+    return net_in(path, stored.state, stored.net, stored.input)
 
 
 def stored_in(path: Path) -> Stored:
@@ -92,7 +98,7 @@ def stored_in(path: Path) -> Stored:
     return load_stored(path)
 
 
-def classifier(path: Path, state: dict[str, Tensor], record: Net, input: Input) -> ImageClassifier:
+def net_in(path: Path, state: dict[str, Tensor], record: Net, input: Input) -> ImageClassifier | ImageDetector:
     """The net of the file `path`.
 
     Raises:
@@ -103,4 +109,4 @@ def classifier(path: Path, state: dict[str, Tensor], record: Net, input: Input) 
     except RuntimeError as error:
         reason = printable(str(error).splitlines()[-1].strip())
         raise PipelineError(f"{printable(path)}: its weights do not fit {record.name}, its record ({reason})") from None
-    return ImageClassifier(net, record, input)
+    return (ImageDetector if record.model.detects else ImageClassifier)(net, record, input)

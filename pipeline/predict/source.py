@@ -9,15 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.atomic import read_if_whole
 from pipeline.config import Config
+from pipeline.data.boxes import Detections
 from pipeline.data.store import MANIFEST, open_store
 from pipeline.ensemble.pixels import pixels_of
 from pipeline.ensemble.register import model_name
 from pipeline.errors import MissingError, PipelineError, hint, printable
 from pipeline.learn.training.precision import uses_cuda
-from pipeline.predict.net import ImageClassifier, classifier, stored_in
+from pipeline.predict.detector import ImageDetector
+from pipeline.predict.net import ImageClassifier, net_in, stored_in
 from pipeline.record import Net
 from pipeline.run import RUN
 from pipeline.run.inputs import Input, Resize, input_of
@@ -40,7 +43,16 @@ class Predictor(NamedTuple):
     probabilities: Callable[[np.ndarray], np.ndarray]  # (N, H, W, C) uint8 -> (N, K) float32
 
 
-def predictor(config: Config, workspace: Workspace) -> Predictor:
+class Finder(NamedTuple):
+    """Finds objects of K classes in images."""
+
+    title: str
+    classes: Sequence[str]
+    resize: Resize
+    found: Callable[[Tensor], Detections]  # in a (C, H, W) uint8 image, boxes in its pixels
+
+
+def predictor(config: Config, workspace: Workspace) -> Predictor | Finder:
     """What predict.weights names.
 
     Raises:
@@ -51,14 +63,17 @@ def predictor(config: Config, workspace: Workspace) -> Predictor:
         return _registered(config)
     device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
     net = named_net("predict.weights", config.predict.weights, config, workspace).to(device)
+    title = f"{net.record.name}, run {net.record.key}"
+    if isinstance(net, ImageDetector):
+        return Finder(title, net.classes, net.resize, lambda image: net([image.to(device)])[0])
 
     def probabilities(images: np.ndarray) -> np.ndarray:
         return net(torch.from_numpy(images).permute(0, 3, 1, 2).to(device)).cpu().numpy()
 
-    return Predictor(f"{net.record.name}, run {net.record.key}", net.classes, net.resize, probabilities)
+    return Predictor(title, net.classes, net.resize, probabilities)
 
 
-def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> ImageClassifier:
+def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> ImageClassifier | ImageDetector:
     """The net of a file, of published:<name>, or of run:<key or MLflow's id>.
 
     Args:
@@ -80,7 +95,12 @@ def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> I
         return net_of_file(_downloaded(key, weights, run, config, Path(scratch)), config, workspace)
 
 
-def _registered(config: Config) -> Predictor:
+def _registered(config: Config) -> Predictor | Finder:
+    if config.model.detects:
+        raise PipelineError(
+            "predict without predict.weights takes the registered ensemble, and ensembles of detectors are not registered; "
+            "name a run or a file of weights (override: predict.weights=run:KEY)"
+        )
     location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
     require_answer(location, "the registered ensemble is in MLflow")
     model, version = models.load(location, name)
@@ -97,11 +117,11 @@ def _registered(config: Config) -> Predictor:
     return Predictor(f"{name} version {version}", model.classes, Resize.read(resize), probabilities)
 
 
-def net_of_file(path: Path, config: Config, workspace: Workspace) -> ImageClassifier:
+def net_of_file(path: Path, config: Config, workspace: Workspace) -> ImageClassifier | ImageDetector:
     """Of a file of weights, also of an earlier version whose store lies in the workspace."""
     stored = stored_in(path)
     taken = stored.input or _input_of_store(path, stored.net, workspace.store(config.data.name))
-    return classifier(path, stored.state, stored.net, taken)
+    return net_in(path, stored.state, stored.net, taken)
 
 
 def _input_of_store(path: Path, net: Net, folder: Path) -> Input:

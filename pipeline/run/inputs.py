@@ -31,12 +31,19 @@ class Resize:
     arrays: the largest central square becomes `image_size` x `image_size` (bicubic, antialiased).
     shards: the store kept images as JPEGs whose shorter side is at most `image_size` (bicubic). The shorter side becomes
     `test_side` (bilinear, antialiased), and the centre of `shape` is cut out.
+
+    Detectors see whole images instead, see `whole_side`.
     """
 
     format: Literal["arrays", "shards"]
     image_size: int
     test_side: int
     shape: tuple[int, int, int]  # (H, W, C) of the net's input; C is 1 for grey images, 3 for RGB
+
+    @property
+    def whole_side(self) -> int:
+        """To which `learn.input.scenes.scaled` brings the shorter side of a whole image."""
+        return self.image_size if self.format == "arrays" else self.test_side
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Resize:

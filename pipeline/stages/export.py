@@ -8,7 +8,10 @@ from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.ensemble.build import read_ensemble
 from pipeline.ensemble.members import weights_file
+from pipeline.errors import PipelineError
+from pipeline.predict.detector import ImageDetector
 from pipeline.predict.exported import SUFFIXES, Averaged, export
+from pipeline.predict.net import ImageClassifier
 from pipeline.predict.source import named_net, net_of_file
 from pipeline.workspace import Workspace
 
@@ -21,7 +24,7 @@ def run(config: Config, workspace: Workspace) -> None:
     """
     if weights := config.export.weights:
         net = named_net("export.weights", weights, config, workspace)
-        made, name = Averaged([net]), f"{net.record.name.lower()}-{net.record.key}"
+        made, name = Averaged([_classifier(net)]), f"{net.record.name.lower()}-{net.record.key}"
     else:
         made, name = _ensemble(config, workspace), f"{config.data.name}-ensemble"
     form = config.export.format
@@ -39,5 +42,17 @@ def _ensemble(config: Config, workspace: Workspace) -> Averaged:
     ensemble = read_ensemble(workspace.ensemble, store.manifest.content_hash)
     nets = [net_of_file(workspace.ensemble / weights_file(net), config, workspace) for net in ensemble.members]
     return Averaged(
-        nets, [net.weight or 0.0 for net in ensemble.members], [net.temperature for net in ensemble.members]
+        [_classifier(net) for net in nets],
+        [net.weight or 0.0 for net in ensemble.members],
+        [net.temperature for net in ensemble.members],
     )
+
+
+def _classifier(net: ImageClassifier | ImageDetector) -> ImageClassifier:
+    """`net`; raises PipelineError if it is no such net."""
+    if not isinstance(net, ImageClassifier):
+        raise PipelineError(
+            f"{net.record.name} finds objects, and exports are of nets that classify; `pipeline predict` finds objects in "
+            "image files, and pipeline.predict.load_net does in Python"
+        )
+    return net

@@ -8,14 +8,16 @@ import pytest
 import torch
 from PIL import Image
 from runs import a_net
+from untrained import save_detector
 
 from pipeline.config import AugmentConfig, DataConfig, ModelConfig
+from pipeline.data.boxes import Boxes, BoxTable
 from pipeline.data.preprocess import preprocess
 from pipeline.data.sources import fetch
-from pipeline.data.store import Store, open_store
+from pipeline.data.store import ArrayRecords, Store, open_store
 from pipeline.learn.models import build_model
 from pipeline.record import Net
-from pipeline.run.inputs import input_of
+from pipeline.run.inputs import Resize, input_of
 from pipeline.run.weights import BEST, save_weights
 
 CROP, TEST_SIDE, LONGEST = 32, 36, 40  # pixels
@@ -61,3 +63,32 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
     built(torch.randn(16, 3, CROP, CROP))  # gives batch norm statistics
     save_weights(built, root / BEST, net, input=input_of(store, net))
     return Photos(root / "photos" / "test", store, root / BEST, net)
+
+
+SCENE = 64  # pixels
+
+
+class Scenes(NamedTuple):
+    """Grey scenes as a store's arrays, as files, and weights of a detector for them."""
+
+    folder: Path  # files of the scenes
+    records: ArrayRecords
+    boxes: BoxTable
+    weights: Path
+    net: Net
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    root = tmp_path_factory.mktemp("scenes")
+    images = np.random.default_rng(0).integers(0, 256, (3, SCENE, SCENE, 1), dtype=np.uint8)
+    np.save(root / "test_images.npy", images)
+    np.save(root / "test_labels.npy", np.zeros(len(images), np.int64))
+    BoxTable.write(root, "test", [Boxes.make((SCENE, SCENE), []) for _ in images])
+    (root / "files").mkdir()
+    for at, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(root / "files" / f"{at}.png")
+    augment = AugmentConfig(kind="whole", crop=SCENE, flip=False)
+    resize = Resize(format="arrays", image_size=SCENE, test_side=0, shape=(SCENE, SCENE, 1))
+    net = save_detector(root / BEST, 1, augment, resize)
+    return Scenes(root / "files", ArrayRecords(root, "test"), BoxTable(root, "test"), root / BEST, net)

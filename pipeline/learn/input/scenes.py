@@ -1,4 +1,4 @@
-"""Batches of whole images with the boxes of their objects, for detectors; stores of either format.
+"""Batches of whole images with the boxes of their objects, for detectors, and what these find; stores of either format.
 
 Axes: B images, H x W pixels, C channels, M objects of all images.
 """
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config import AugmentConfig
-from pipeline.data.boxes import BoxTable
+from pipeline.data.boxes import BoxTable, Detections
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
 from pipeline.learn.input.normalization import channel_constants
 
@@ -73,7 +73,7 @@ class SceneBatches:
         corners, labels = torch.from_numpy(boxes.corners[kept]), torch.from_numpy(boxes.labels[kept])
         height, width = image.shape[1:]
         if (size := self._size(height, width, draws[SIDE], test)) != (height, width):
-            image = _resized(image, size)
+            image = resized(image, size)
             across, down = size[1] / width, size[0] / height
             corners = corners * torch.tensor([across, down, across, down])
         if self._augment.flip and not test and draws[FLIP] < 0.5:
@@ -87,9 +87,7 @@ class SceneBatches:
         """(H, W, C) uint8."""
         if isinstance(self._records, ArrayRecords):
             return np.array(self._records.images[index])
-        import simplejpeg  # here, since small images need no JPEG library
-
-        return simplejpeg.decode_jpeg(self._records.jpeg(index))
+        return decoded(self._records.jpeg(index))
 
     def _size(self, height: int, width: int, draw: float, test: bool) -> tuple[int, int]:
         """Height and width of the net's input."""
@@ -107,8 +105,8 @@ class SceneBatches:
         """Record indices (B,), images as B tensors (C, h, w) float32 of their own sizes, and B targets, see `Detector`."""
         indices, images, sizes, corners, labels, counts, seeds = batch
         self.to(images.device)
-        normalised = (images.float() / 255.0 - self._mean[:, None, None]) / self._std[:, None, None]
-        whole = [image[:, :height, :width] for image, (height, width) in zip(normalised, sizes.tolist(), strict=True)]
+        values = normalised(images, self._mean, self._std)
+        whole = [image[:, :height, :width] for image, (height, width) in zip(values, sizes.tolist(), strict=True)]
         parts = counts.tolist()
         targets = [
             {"boxes": box, "labels": label + 1, "seeds": seed}
@@ -123,6 +121,34 @@ def scaled(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def decoded(jpeg: bytes | memoryview) -> np.ndarray:
+    """(H, W, 3) uint8 of a JPEG as stores of shards keep them."""
+    import simplejpeg  # here, since small images need no JPEG library
+
+    return simplejpeg.decode_jpeg(jpeg)
+
+
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(..., C, H, W) float32 of uint8 pixels; mean and std are (C,) of pixels in [0, 1]."""
+    return (images.float() / 255.0 - mean[:, None, None]) / std[:, None, None]
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(C, *size) uint8, bilinear and antialiased."""
     return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+
+
+def detections(found: list[dict[str, Tensor]], images: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
+    """What a `Detector` found, in pixels of the stored images.
+
+    Args:
+        found: of each image.
+        images: (C, h, w) as the net saw them.
+        sizes: width and height of the stored images, in pixels.
+    """
+    made = []
+    for each, image, (width, height) in zip(found, images, sizes, strict=True):
+        boxes, scores = (each[key].float().cpu().numpy() for key in ("boxes", "scores"))
+        seen = Detections(boxes, scores, each["labels"].cpu().numpy() - 1)
+        made.append(seen.resized(width / image.shape[2], height / image.shape[1]))
+    return made

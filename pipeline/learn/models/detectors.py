@@ -142,9 +142,11 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
         body, names = _pyramid(body, parts.head, SMALL_PYRAMID if small else PYRAMID)
         anchors = [(model.anchor * 2**level,) for level in range(len(names) + 1)]
         head, region, width = None, VGG_REGION, HIDDEN  # torchvision's two layers
+    with torch.device("cpu"):  # anchors are no weights, which a net on the meta device gets later
+        generator = _Anchors(tuple(anchors), (RATIOS,) * len(anchors))
     detector = Detector(
         body,
-        rpn_anchor_generator=_Anchors(tuple(anchors), (RATIOS,) * len(anchors)),
+        rpn_anchor_generator=generator,
         box_roi_pool=MultiScaleRoIAlign(names, region, 2),
         box_head=head,
         box_predictor=_Predictor(width, num_classes + 1),

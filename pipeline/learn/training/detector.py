@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.evaluation.detection import CocoMatches, Detections
+from pipeline.data.boxes import Detections
+from pipeline.evaluation.detection import CocoMatches
+from pipeline.learn.input.scenes import detections
 from pipeline.learn.training.counts import Losses
 from pipeline.learn.training.module import TrainingModule
 
@@ -68,19 +69,3 @@ class DetectorTraining(TrainingModule):
     @property
     def _boxes(self) -> Any:
         return self.trainer.datamodule.batches.boxes  # type: ignore[attr-defined]
-
-
-def detections(found: list[dict[str, Tensor]], images: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
-    """What a `Detector` found, in pixels of the stored images.
-
-    Args:
-        found: of each image.
-        images: (C, h, w) as the net saw them.
-        sizes: width and height of the stored images, in pixels.
-    """
-    made = []
-    for each, image, (width, height) in zip(found, images, sizes, strict=True):
-        across, down = width / image.shape[2], height / image.shape[1]
-        corners = each["boxes"].float().cpu().numpy() * np.array([across, down, across, down], np.float32)
-        made.append(Detections(corners, each["scores"].float().cpu().numpy(), each["labels"].cpu().numpy() - 1))
-    return made
