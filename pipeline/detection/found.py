@@ -16,12 +16,13 @@ import torch
 from pipeline.atomic import replacing, sha256
 from pipeline.data.boxes import Boxes, boxes_of
 from pipeline.data.store import Store
-from pipeline.detection.joint import JointDetector, detector_from
+from pipeline.detection.joint import JointDetector
+from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detection import CocoMatches, Detections
 from pipeline.learn.input.loader import EvalLoader
-from pipeline.learn.input.scenes import SceneBatches
-from pipeline.learn.training.detector import detections
+from pipeline.learn.input.scenes import SceneBatches, detections
+from pipeline.learn.models.detectors import Detector
 from pipeline.progress import progress
 from pipeline.run.key import code_version
 from pipeline.run.weights import load_weights
@@ -101,7 +102,9 @@ def _forward(weights: Sequence[Path], scenes: Scenes, device: torch.device) -> l
                 f"{file} was trained on data {record.data[:12]}, the store holds {content[:12]}; train it again on the present store"
             )
         records.append(record)
-        detectors.append(detector_from(record, state))
+        net = trained(record.model, record.num_classes, record.in_channels, state)
+        assert isinstance(net, Detector)
+        detectors.append(net)
         batches.append(scenes.batches(record.split, record.augment, record.normalize))
     if len(sides := sorted({record.augment.test_side for record in records})) > 1:
         raise PipelineError(

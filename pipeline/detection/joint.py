@@ -5,15 +5,13 @@ B images, R regions, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.learn.models import build_model
 from pipeline.learn.models.detectors import Detector
-from pipeline.record import Net
 
 
 class JointDetector(nn.Module):
@@ -58,15 +56,3 @@ class JointDetector(nn.Module):
             mean, torch.stack(moves).mean(0), regions, batch.image_sizes
         )
         return [dict(zip(("boxes", "scores", "labels"), each, strict=True)) for each in zip(*found, strict=True)]
-
-
-def detector_from(record: Net, state: Mapping[str, Tensor]) -> Detector:
-    """The trained detector of a file of weights, in evaluation mode.
-
-    Raises:
-        RuntimeError: weights of another net.
-    """
-    detector = build_model(record.model, record.num_classes, record.in_channels)
-    assert isinstance(detector, Detector)
-    detector.load_state_dict(state)
-    return detector.eval()

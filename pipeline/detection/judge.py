@@ -151,7 +151,7 @@ def _gain(base: Sequence[Judged], net: Sequence[Judged]) -> dict[str, Any]:
         "difference": _both(gain.difference, differences),
         "relative": None,
     }
-    if gain.relative is not None and all(one for one, _ in pairs):
+    if gain.relative is not None and math.isfinite(gain.relative.high) and all(one for one, _ in pairs):
         row["relative"] = _both(gain.relative, [(other - one) / one for one, other in pairs])
     return row
 

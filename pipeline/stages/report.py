@@ -33,11 +33,11 @@ def run(config: Config, workspace: Workspace) -> None:
     inputs = gather(config, workspace, location)
     write_curves_csv(inputs.curves, workspace.result("curves").with_suffix(".csv"))
     page = build_report(inputs, workspace.report)
-    _publish(config, page, inputs.evaluation["ensemble"].get("key", ""), location)
+    publish(config, page, inputs.evaluation["ensemble"].get("key", ""), location)
     print(f"{page.relative_to(workspace.root)}: {len(inputs.members)} members, {len(inputs.curves)} learning curves")
 
 
-def _publish(config: Config, page: Path, key: str, location: Location) -> None:
+def publish(config: Config, page: Path, key: str, location: Location) -> None:
     """The page, which holds its figures, to the ensemble's run in MLflow."""
     runs = Path(config.paths.runs)
     keep_files(runs, key, {page: "report"})
@@ -49,6 +49,13 @@ def _publish(config: Config, page: Path, key: str, location: Location) -> None:
 
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:
     """The report's inputs, from files of the workspace and MLflow."""
+    found = results(config, workspace, location)
+    responses, mistakes = (workspace.read_result(name, "evaluate") for name in ("responses", "mistakes"))
+    return ReportInputs(**found, responses=responses, mistakes=mistakes)
+
+
+def results(config: Config, workspace: Workspace, location: Location) -> dict[str, Any]:
+    """What the report of any kind of net says, by field of `Results`."""
     require_answer(location, "the learning curves come from MLflow")
     store = open_store(workspace.store(config.data.name))
     evaluation = workspace.read_result("evaluate", "evaluate")
@@ -63,14 +70,12 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
     nets = (*evaluation["members"], *filter(None, [evaluation["run"]]), *evaluation.get("others", []), *trials)
     keys = {net["run_id"]: net["key"] for net in nets if net["run_id"]}
     recorded = {run["run_id"]: run for run in curves(location, store.manifest.name, keys)}
-    return ReportInputs(
-        data=data_of(asdict(store.manifest)),
-        evaluation=evaluation,
-        leaderboard=leaderboard,
-        responses=workspace.read_result("responses", "evaluate"),
-        mistakes=workspace.read_result("mistakes", "evaluate"),
-        curves=[Curve(net=run["net"], points=run["points"]) for run in recorded.values()],
-        provenance={
+    return {
+        "data": data_of(asdict(store.manifest)),
+        "evaluation": evaluation,
+        "leaderboard": leaderboard,
+        "curves": [Curve(net=run["net"], points=run["points"]) for run in recorded.values()],
+        "provenance": {
             **_of_the_runs([recorded.get(net.run_id, {}) for net in evaluated(evaluation)]),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "commands": {
@@ -80,7 +85,7 @@ def gather(config: Config, workspace: Workspace, location: Location) -> ReportIn
             },
             "tracking_uri": location.uri,
         },
-    )
+    }
 
 
 def _require_same_data(evaluation: Mapping[str, Any], content_hash: str, workspace: Workspace) -> None:

@@ -32,7 +32,7 @@ from pipeline.tracking.location import (
 
 log = logging.getLogger(__name__)
 
-CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "train/lr")
+CURVES = ("train/loss", "train/err1", "val/loss", "val/err1", "val/ap", "val/ap50", "train/lr")
 TRAINED = ("train", ADOPTED)  # kinds of runs that are nets
 NAMED = 3  # runs that a line about several names
 _KEY, _DIGEST = re.compile(r"\w[\w.-]*"), re.compile("[0-9a-f]{64}")

@@ -12,7 +12,7 @@ from small_scenes import NUM_TEST, NUM_VAL, save_detector, write_store
 from pipeline.data.store import Store
 from pipeline.detection import found
 from pipeline.detection.found import Scenes, found_by
-from pipeline.detection.joint import detector_from
+from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
 from pipeline.run.weights import BEST, load_weights
 
@@ -38,7 +38,7 @@ def test_detections_are_those_of_the_net_and_are_kept(store: Store, tmp_path: Pa
     state, record = load_weights(file)
     image = torch.from_numpy(np.array(store.test().images[3])).permute(2, 0, 1)
     with torch.no_grad():
-        (alone,) = detector_from(record, state)([(image / 255 - 0.5) / 0.5])
+        (alone,) = trained(record.model, record.num_classes, record.in_channels, state)([(image / 255 - 0.5) / 0.5])
     assert len(alone["boxes"]) == len(detections[3].scores) > 0
     np.testing.assert_allclose(detections[3].corners, alone["boxes"].numpy(), atol=1e-3)
     np.testing.assert_array_equal(detections[3].labels, alone["labels"].numpy() - 1)

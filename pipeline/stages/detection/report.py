@@ -1,0 +1,21 @@
+"""report, for detectors: AP, what one net gains over another, claims, and pictures of what was found."""
+
+from __future__ import annotations
+
+from pipeline.config import Config
+from pipeline.report.curves import write_curves_csv
+from pipeline.report.detection import build_detection_report
+from pipeline.report.detectors import DetectionInputs
+from pipeline.stages.report import publish, results
+from pipeline.tracking.location import locate
+from pipeline.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    location = locate(config.tracking.uri, config.paths.mlruns)
+    scenes = workspace.read_result("mistakes", "evaluate")["scenes"]
+    inputs = DetectionInputs(**results(config, workspace, location), scenes=scenes)
+    write_curves_csv(inputs.curves, workspace.result("curves").with_suffix(".csv"))
+    page = build_detection_report(inputs, workspace.report)
+    publish(config, page, inputs.evaluation["ensemble"]["key"], location)
+    print(f"{page.relative_to(workspace.root)}: {len(inputs.detectors)} detectors, {len(scenes)} pictures")
