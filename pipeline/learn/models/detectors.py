@@ -61,7 +61,10 @@ class Detector(FasterRCNN):
 
 
 class SeededSampler(BalancedPositiveNegativeSampler):
-    """Draws each image's anchors or regions from a seed of its own, so that neither ranks nor restarts change them."""
+    """Draws each image's anchors or regions from a seed of its own, so that neither ranks nor restarts change them.
+
+    Where images differ in size, ranks do: anchors on the padding are among those drawn from, and a rank pads its own images.
+    """
 
     seeds: Sequence[int] = ()
 
