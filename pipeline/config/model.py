@@ -99,6 +99,8 @@ class ModelConfig(Section):
     # detectors: resnet101, plain20, vgg16 and so on; decides depth, residual and shortcut
     backbone: str = ""
     anchor: Positive = 64  # detectors: side of the smallest anchor in pixels; others are 2, 4 and 8 times as large
+    # detectors: what the last stage sees of the whole image stands beside each region (appendix B)
+    context: bool = False
     depth: Positive  # the family decides the default of this key and the next two: `family_defaults`
     residual: bool  # false: a plain net, the same layers without shortcuts (Sec. 3.3); always so for predecessors
     shortcut: Literal["A", "B", "C"]  # Sec. 4.1; a plain net ignores it
@@ -118,7 +120,7 @@ class ModelConfig(Section):
     def net(self) -> ModelConfig:
         """The net that classifies: a detector's backbone, or the net itself."""
         return (
-            replace(self, **backbone_facts(self.backbone), backbone="", anchor=ModelConfig.anchor)
+            replace(self, **backbone_facts(self.backbone), backbone="", anchor=ModelConfig.anchor, context=False)
             if self.detects
             else self
         )
@@ -168,6 +170,10 @@ class ModelConfig(Section):
         require(
             self.detects or not self.backbone,
             f"model.backbone={shown(self.backbone)} with model.family={self.family}, which is no detector (override: model=faster_rcnn)",
+        )
+        require(
+            self.detects or not self.context,
+            f"model.context=true with model.family={self.family}, which is no detector (override: model.context=false)",
         )
         if self.detects:
             self.net.check()

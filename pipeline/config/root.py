@@ -107,6 +107,10 @@ class Config(Section):
     def _check_views(self) -> None:
         small, views = self.data.format == "arrays", self.evaluation.views
         require(
+            not (self.evaluation.refine or self.evaluation.scales),
+            f"evaluation.refine={str(self.evaluation.refine).lower()}, evaluation.scales={self.evaluation.scales} with model.family={self.model.family}; only detectors have them (override: evaluation.refine=false evaluation.scales=[])",
+        )
+        require(
             not small or views == "single",
             f"evaluation.views={views} with data.format=arrays; small images have a single view (override: evaluation.views=single)",
         )

@@ -148,6 +148,11 @@ class EvaluationConfig(Section):
     views: Literal["single", "ten_crop", "multi_scale"] = "single"
     # Statistics: the running ones of training, or means taken over training images after it.
     batchnorm: Literal["running", "averaged"] = "running"
+    # Detectors: boxes found are regions once more, and boxes of a class vote on its place (appendix B).
+    refine: bool = False
+    scales: list[Pixels] = field(
+        default_factory=list
+    )  # detectors: shorter sides that regions are seen at; [] for one scale
     # The members and the named run, or every finished training on these images as well.
     runs: Literal["members", "all"] = "members"
 

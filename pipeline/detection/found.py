@@ -16,7 +16,7 @@ import torch
 from pipeline.atomic import replacing, sha256
 from pipeline.data.boxes import Boxes, boxes_of
 from pipeline.data.store import Store
-from pipeline.detection.joint import JointDetector
+from pipeline.detection.joint import BASELINE, JointDetector, Manner
 from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detection import CocoMatches, Detections
@@ -31,7 +31,12 @@ FOLDER = "detections"  # below paths.runs
 BATCH = 8  # images in a forward pass
 DIGEST = hashlib.sha256().digest_size
 _ROOT = Path(__file__).resolve().parents[1]
-_CODE = ("detection/joint.py", "detection/found.py", "run/weights.py")  # beside the training code
+_CODE = (
+    "detection/joint.py",
+    "detection/scales.py",
+    "detection/found.py",
+    "run/weights.py",
+)  # beside the training code
 _FOUND = np.dtype([("image", "<i8"), ("corners", "<f4", 4), ("score", "<f4"), ("label", "<i4")])
 
 
@@ -67,7 +72,9 @@ class Scenes:
         return CocoMatches(self.truth, found, len(self.store.manifest.classes))
 
 
-def found_by(weights: Sequence[Path], scenes: Scenes, cache: Path, device: torch.device) -> list[Detections]:
+def found_by(
+    weights: Sequence[Path], scenes: Scenes, cache: Path, device: torch.device, manner: Manner = BASELINE
+) -> list[Detections]:
     """What one detector finds, or several as one (`JointDetector`), in each of the N images.
 
     Args:
@@ -76,23 +83,24 @@ def found_by(weights: Sequence[Path], scenes: Scenes, cache: Path, device: torch
     Raises:
         PipelineError: weights of another data set, or detectors that see images of different sizes.
     """
-    path = cache / _name([sha256(file) for file in weights], scenes)
+    path = cache / _name([sha256(file) for file in weights], scenes, manner)
     if path.is_file() and (kept := _read(path, len(scenes.indices))) is not None:
         return kept
-    found = _forward(weights, scenes, device)
+    found = _forward(weights, scenes, device, manner)
     _write(path, found)
     return found
 
 
-def _name(checkpoints: Sequence[str], scenes: Scenes) -> str:
+def _name(checkpoints: Sequence[str], scenes: Scenes, manner: Manner) -> str:
     """A file name for what decides the result: the weights, the images, the code."""
     sources = [(_ROOT / name).read_bytes() for name in _CODE]
     code = hashlib.sha256(b"".join([code_version().encode(), *sources])).hexdigest()[:12]
-    nets = hashlib.sha256("".join(sorted(checkpoints)).encode()).hexdigest()[:16]
+    how = "" if manner == BASELINE else repr(manner)
+    nets = hashlib.sha256("".join([*sorted(checkpoints), how]).encode()).hexdigest()[:16]
     return f"{nets}-{scenes.store.manifest.content_hash[:16]}-{scenes.which}-{code}.npy"
 
 
-def _forward(weights: Sequence[Path], scenes: Scenes, device: torch.device) -> list[Detections]:
+def _forward(weights: Sequence[Path], scenes: Scenes, device: torch.device, manner: Manner) -> list[Detections]:
     detectors, batches, records = [], [], []
     for file in sorted(weights, key=sha256):  # so that an ensemble's order is of no account
         state, record = load_weights(file)
@@ -110,7 +118,7 @@ def _forward(weights: Sequence[Path], scenes: Scenes, device: torch.device) -> l
         raise PipelineError(
             f"the members see images of different sizes (recipe.augment.test_side={sides}); train them alike, or list members that were (ensemble=listed)"
         )
-    joint = JointDetector(detectors).to(device)
+    joint = JointDetector(detectors, manner).to(device)
     sizes = [boxes.size for boxes in scenes.truth]
     found: list[Detections] = []
     title = f"{scenes.which} images, {' + '.join(record.name for record in records)}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from torchvision.ops import box_iou
 
 from pipeline.config import ModelConfig
-from pipeline.detection.joint import JointDetector
+from pipeline.detection.joint import JointDetector, Manner
+from pipeline.detection.scales import Look, _pairs, looks_at, seen
 from pipeline.learn.models import build_model
 
 RESNET = ModelConfig(family="faster_rcnn", backbone="resnet8", anchor=4, depth=8, residual=True, shortcut="A")
@@ -55,3 +59,54 @@ def test_probabilities_are_averaged_over_the_union_of_regions() -> None:
     (found, _) = JointDetector([one, other])([scenes(), scenes()])
     of_class_2 = found["scores"][found["labels"] == 2]
     assert len(of_class_2) and torch.allclose(of_class_2, torch.full_like(of_class_2, 0.7))
+
+
+def test_refined_boxes_lie_where_those_around_them_vote() -> None:
+    one = detector(0)
+    plain, refined = JointDetector([one]), JointDetector([one], Manner(refine=True))
+    found, again = plain([scenes()])[0], refined([scenes()])[0]
+    assert len(again["boxes"]) and again["boxes"].shape[1] == 4
+    assert one.roi_heads.nms_thresh == 0.5  # as before
+    # A vote among boxes that overlap by half moves none far.
+    overlaps = box_iou(again["boxes"], torch.cat([found["boxes"], again["boxes"]]))
+    assert (overlaps.max(1).values > 0.5).all() and (again["boxes"][:, 2:] > again["boxes"][:, :2]).all()
+
+
+def test_one_scale_that_is_the_images_own_changes_nothing() -> None:
+    one = detector(0)
+    images = [scenes()[0]]
+    assert same(JointDetector([one], Manner(scales=(32,)))([images]), JointDetector([one])([images]))
+
+
+def test_regions_are_seen_at_the_two_scales_at_which_they_are_as_large_as_classified_images() -> None:
+    looks = [Look({}, [(0, 0)], [factor]) for factor in (0.5, 1.0, 2.0, 4.0)]
+    sides = [8.0, 17.0, 30.0, 64.0, 100.0]  # classified at 32
+    regions = torch.tensor([[0.0, 0.0, side, side] for side in sides])
+    assert _pairs(looks, [regions], 32).tolist() == [[3, 2], [2, 1], [1, 2], [0, 1], [0, 1]]
+
+
+def test_more_scales_give_the_larger_of_two_numbers() -> None:
+    one = detector(0)
+    images = [scenes()[0]]
+    _, _, looks = looks_at(one, images, (32, 64))
+    regions = [torch.tensor([[2.0, 2.0, 22.0, 22.0]])]
+    alone = [
+        seen(one, [look._replace(factors=[1.0])], [regions[0] * factor])
+        for look, factor in zip(looks, (1, 2), strict=True)
+    ]
+    assert torch.allclose(seen(one, looks, regions), torch.maximum(*alone), atol=1e-5)
+
+
+def test_context_stands_beside_each_region() -> None:
+    torch.manual_seed(0)
+    made = build_model(replace(RESNET, context=True), 3, 1)
+    targets = [{"boxes": torch.tensor([[4.0, 4, 20, 20]]), "labels": torch.tensor([1]), "seeds": (1, 2)}] * 2
+    sum(made(scenes(), targets).values()).backward()
+    assert all(each.grad is not None for each in made.roi_heads.box_head.parameters() if each.requires_grad)
+    made.eval()
+    maps = {"0": made.backbone(torch.stack([scenes()[0]] * 2))}
+    regions = [torch.tensor([[1.0, 1, 9, 9], [3.0, 3, 30, 30]]), torch.tensor([[0.0, 0, 32, 32]])]
+    numbers = made.roi_heads.box_head(made.roi_heads.box_roi_pool(maps, regions, [(32, 32)] * 2))
+    width = numbers.shape[1] // 2
+    assert torch.allclose(numbers[0, width:], numbers[1, width:]) and not torch.allclose(numbers[0], numbers[1])
+    assert torch.allclose(numbers[2, :width], numbers[2, width:])  # a region that is the whole image

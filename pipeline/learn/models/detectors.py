@@ -19,7 +19,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
@@ -44,6 +44,7 @@ class Detector(FasterRCNN):
     """
 
     num_classes: int  # of the data set
+    small: bool  # whether its net is made for images of CIFAR's size
 
     def train(self, mode: bool = True) -> Detector:
         super().train(mode)
@@ -118,6 +119,30 @@ class _Body(nn.Sequential):
         self.out_channels = _width(self)
 
 
+class _ContextPool(MultiScaleRoIAlign):
+    """Maps of all regions, and behind them those of the B whole images."""
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        self.counts = [len(each) for each in boxes]
+        whole = [
+            each.new_tensor([[0, 0, width, height]]) for each, (height, width) in zip(boxes, image_shapes, strict=True)
+        ]
+        return torch.cat([super().forward(x, boxes, image_shapes), super().forward(x, whole, image_shapes)])
+
+
+class _ContextHead(nn.Module):
+    """Puts what the head sees of the whole image beside what it sees of each region (appendix B): (R + B, ...) -> (R, 2 D)."""
+
+    def __init__(self, head: nn.Module, pool: _ContextPool) -> None:
+        super().__init__()
+        self.head, self._pool = head, (pool,)  # a tuple hides it, since it is the heads' already
+
+    def forward(self, maps: Tensor) -> Tensor:
+        counts = self._pool[0].counts
+        regions, context = self.head(maps).split([sum(counts), len(counts)])
+        return torch.cat([regions, context.repeat_interleave(torch.tensor(counts, device=maps.device), 0)], 1)
+
+
 class _Pooled(nn.Sequential):
     """Layers, then the mean over the map: (R, C, h, w) -> (R, D)."""
 
@@ -137,20 +162,27 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
             module.requires_grad_(False)
     parts = _vgg_parts(net) if model.kind == "vgg" else _residual_parts(net)
     body, region = parts.body, parts.region
-    head: nn.Module | None = parts.head
-    width = parts.width
+    head, width = parts.head, parts.width
     small, pyramid = model.small, model.family.endswith("_fpn")
     names, anchors = ["0"], [tuple(model.anchor * 2**scale for scale in range(SCALES))]
     if pyramid:
         body, names = _pyramid(body, parts.head, SMALL_PYRAMID if small else PYRAMID)
         anchors = [(model.anchor * 2**level,) for level in range(len(names) + 1)]
-        head, region, width = None, VGG_REGION, HIDDEN  # torchvision's two layers
+        head, region, width = (
+            TwoMLPHead((SMALL_PYRAMID if small else PYRAMID) * VGG_REGION**2, HIDDEN),
+            VGG_REGION,
+            HIDDEN,
+        )
+    pool = MultiScaleRoIAlign(names, region, 2)
+    if model.context:
+        pool = _ContextPool(names, region, 2)
+        head, width = _ContextHead(head, pool), 2 * width
     with torch.device("cpu"):  # anchors are no weights, which a net on the meta device gets later
         generator = _Anchors(tuple(anchors), (RATIOS,) * len(anchors))
     detector = Detector(
         body,
         rpn_anchor_generator=generator,
-        box_roi_pool=MultiScaleRoIAlign(names, region, 2),
+        box_roi_pool=pool,
         box_head=head,
         box_predictor=_Predictor(width, num_classes + 1),
         box_score_thresh=LEAST_SCORE,
@@ -158,7 +190,7 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
         box_batch_size_per_image=rois,
         min_size=1,
     )
-    detector.num_classes = num_classes
+    detector.num_classes, detector.small = num_classes, small
     detector.transform = _AsGiven(in_channels)
     for part in (detector.rpn, detector.roi_heads):
         usual = part.fg_bg_sampler

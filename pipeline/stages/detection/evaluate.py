@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline.atomic import replacing, scratch_folder, write_json
 from pipeline.config import Config
 from pipeline.detection.card import card
 from pipeline.detection.found import FOLDER, Scenes, found_by
+from pipeline.detection.joint import Manner
 from pipeline.detection.judge import Judged, judge, pictures
 from pipeline.ensemble.build import read_ensemble
 from pipeline.ensemble.card import NAME as CARD
@@ -32,10 +34,11 @@ def run(config: Config, workspace: Workspace) -> None:
         require_answer(source.location, "evaluation.runs=all tests every finished run in MLflow")
         sync(source.runs, source.location)
     scenes = Scenes("test", source.store)
+    manner = Manner(refine=config.evaluation.refine, scales=tuple(config.evaluation.scales))
     with scratch_folder(source.runs / "evaluate") as folder:
 
         def judged(net: Net, files: Path) -> Judged:
-            found = found_by([source.fetch(net, files)], scenes, source.runs / FOLDER, source.device)
+            found = found_by([source.fetch(net, files)], scenes, source.runs / FOLDER, source.device, manner)
             return Judged(net, found, scenes.matches(found))
 
         members = [judged(net, workspace.ensemble) for net in made.members]
@@ -44,8 +47,9 @@ def run(config: Config, workspace: Workspace) -> None:
         rest = source.finished() if config.evaluation.runs == "all" else []
         others = [judged(net, folder) for net in rest if net.checkpoint_sha256 not in taken]
         files = [source.fetch(net, workspace.ensemble) for net in made.members]
-        joint = found_by(files, scenes, source.runs / FOLDER, source.device)
+        joint = found_by(files, scenes, source.runs / FOLDER, source.device, manner)
     result = judge(made, scenes, joint, members, run, others)
+    result["data"] |= asdict(manner)
     write_json(workspace.result("evaluate"), result)
     write_json(workspace.scalars("evaluate"), scalars(result), checksum=False)
     write_json(workspace.result("mistakes"), {"scenes": pictures(scenes, joint)})
