@@ -119,7 +119,7 @@ def test_a_training_that_is_cut_off_ends_as_the_unbroken_one(
         assert metrics(root, key) == metrics(whole, key)
 
 
-def test_accumulated_parts_and_clipping_train_the_same_images(boxed: Boxed, whole: Path) -> None:
+def test_accumulated_parts_train_the_same_images(boxed: Boxed, whole: Path) -> None:
     root = boxed()
     train(root, "recipe.accumulate=2")
     for step, loss in metrics(whole, "train/loss").items():
@@ -229,7 +229,7 @@ def test_a_detectors_weights_are_no_backbone(boxed: Boxed, whole: Path) -> None:
         train(boxed(), f"start.weights={run_folder(whole) / BEST}")
 
 
-def test_fast_and_profile_show_how_a_detector_trains(boxed: Boxed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fast_shows_whether_a_detector_trains(boxed: Boxed, capsys: pytest.CaptureFixture[str]) -> None:
     root = boxed()
     store = root / "data/store/digit_scenes"
     debug(composed(root, *DETECTOR, "trainer.debug=fast"), store, root / "trace.json")
