@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -103,26 +103,58 @@ def measured(matches: CocoMatches, found: Sequence[Detections], scenes: Scenes) 
     }
 
 
+def improvements(
+    baseline: CocoMatches, improved: Mapping[str, CocoMatches], nets: Sequence[Judged]
+) -> list[dict[str, Any]]:
+    """What each of Table 9's improvements adds to AP, by its key.
+
+    Args:
+        baseline: of the ensemble on images looked at as in validation.
+        improved: of the ensemble, by the one key that differs.
+        nets: of which some may have been trained with `model.context`, and others without.
+    """
+    rows = [(key, [baseline], [matches]) for key, matches in improved.items()]
+    by_backbone = _chosen(nets)
+    for (backbone, context), theirs in by_backbone.items():
+        ours = by_backbone.get((backbone, False), {})
+        seeds = sorted(set(theirs) & set(ours)) if context else []
+        if seeds and replace(ours[seeds[0]].net.model, context=True) == theirs[seeds[0]].net.model:
+            without, with_it = ([judged[seed].matches for seed in seeds] for judged in (ours, theirs))
+            rows.append(("model.context", without, with_it))
+    return [
+        {
+            "key": key,
+            "ap": [mean(each.scores().ap or 0.0 for each in side) for side in (before, after)],
+            "difference": _both(relative_gain(before, after, SEED).difference, []),
+        }
+        for key, before, after in rows
+    ]
+
+
 def gains(nets: Sequence[Judged]) -> list[dict[str, Any]]:
     """What residual nets gain as backbones over plain nets of their depth and over VGG nets: "the same detector" (Sec. 4.3).
 
     Each backbone trains at the learning rate that is best for it on validation images, over its seeds. Two backbones are
     compared by the seeds that both have.
     """
-    by_backbone: dict[str, dict[float, dict[int, Judged]]] = {}
-    for judged in nets:
-        net = judged.net
-        if net.complete and net.val_err1 is not None and net.recipe is not None:
-            rates = by_backbone.setdefault(net.model.backbone, {})
-            rates.setdefault(net.recipe.lr, {})[net.seed or 0] = judged
-    chosen = {backbone: min(rates.values(), key=_validation) for backbone, rates in by_backbone.items()}
-    rows = []
+    chosen, rows = _chosen(nets), []
     for theirs in chosen.values():
         for ours in chosen.values():
             seeds = sorted(set(theirs) & set(ours))
             if seeds and _swaps(ours[seeds[0]].net, theirs[seeds[0]].net):
                 rows.append(_gain([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]))
     return rows
+
+
+def _chosen(nets: Sequence[Judged]) -> dict[tuple[str, bool], dict[int, Judged]]:
+    """By backbone, and whether it has context, the detector of each seed at the rate that is best on validation images."""
+    by_backbone: dict[tuple[str, bool], dict[float, dict[int, Judged]]] = {}
+    for judged in nets:
+        net = judged.net
+        if net.complete and net.val_err1 is not None and net.recipe is not None:
+            rates = by_backbone.setdefault((net.model.backbone, net.model.context), {})
+            rates.setdefault(net.recipe.lr, {})[net.seed or 0] = judged
+    return {backbone: min(rates.values(), key=_validation) for backbone, rates in by_backbone.items()}
 
 
 def _validation(seeds: dict[int, Judged]) -> float:
@@ -132,7 +164,8 @@ def _validation(seeds: dict[int, Judged]) -> float:
 def _swaps(base: Net, net: Net) -> bool:
     """Whether only the net was swapped, and for one that has what the base lacks: shortcuts."""
     one, other = base.model.net, net.model.net
-    alike = replace(base.recipe, lr=net.lr) == net.recipe and base.model.family == net.model.family  # type: ignore[type-var]
+    alike = replace(base.recipe, lr=net.lr) == net.recipe  # type: ignore[type-var]
+    alike &= (base.model.family, base.model.context) == (net.model.family, net.model.context)
     old = one.kind == "vgg" or (one.depth == other.depth and one.family == other.family)
     return alike and old and other.residual and not one.residual
 

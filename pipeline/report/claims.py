@@ -131,6 +131,6 @@ def commands(claims: Iterable[Claim]) -> str:
     """Each command once, under the claims that it would measure."""
     missing: dict[str, list[str]] = {}
     for claim in claims:
-        if claim.command and claim.check != "not_built":
+        if claim.command:
             missing.setdefault(claim.command, []).append(claim.id)
     return "\n\n".join(f"# {', '.join(ids)}\n{command}" for command, ids in missing.items())

@@ -80,7 +80,7 @@ class Published:
 
 Check = Literal[
     "ensemble_gain", "falls", "comparable", "gains", "reaches", "at_least", "at_most", "seeds", "warm_up", "cold_start", "throughout", "gradients",
-    "not_public", "not_built", "detects_better", "detects_by", "size", "smaller", "below", "share", "same", "doubled", "projections",
+    "not_public", "refines", "sees_context", "sees_scales", "detects_better", "detects_by", "size", "smaller", "below", "share", "same", "doubled", "projections",
 ]  # fmt: skip
 Metric = Literal[
     "test", "top5", "validation", "train", "early", "responses", "macs", "params", "ap", "ap50", "voc07", "voc12"

@@ -10,7 +10,7 @@ from small_scenes import CLASSES, RECIPE, model, save_detector, write_store
 
 from pipeline.data.store import Store
 from pipeline.detection.found import Scenes
-from pipeline.detection.judge import Judged, gains, judge, pictures
+from pipeline.detection.judge import Judged, gains, improvements, judge, pictures
 from pipeline.ensemble.build import Ensemble
 from pipeline.evaluation.detection import Detections
 from pipeline.record import Net, from_json
@@ -110,6 +110,17 @@ def test_nets_of_other_depths_are_no_pair(other: str, scenes: Scenes, net: Net) 
     nets = [judged(net, scenes, "resnet8"), judged(net, scenes)]
     deeper = replace(nets[1].net, model=replace(model(other), depth=14))
     assert gains([nets[0], nets[1]._replace(net=deeper)]) == []
+
+
+def test_improvements_are_measured_against_the_same_without_them(scenes: Scenes, net: Net) -> None:
+    without, with_it = judged(net, scenes, missed=4), judged(net, scenes, missed=1)
+    context = with_it._replace(net=replace(with_it.net, model=replace(with_it.net.model, context=True)))
+    refined, learned = improvements(without.matches, {"evaluation.refine": with_it.matches}, [without, context])
+    assert (refined["key"], learned["key"]) == ("evaluation.refine", "model.context")
+    for row in (refined, learned):
+        before, after = row["ap"]
+        assert row["difference"]["estimate"] == pytest.approx(after - before) and row["difference"]["ci95"][0] > 0
+    assert gains([without, context]) == []
 
 
 def test_pictures_show_objects_and_what_is_sure(scenes: Scenes) -> None:

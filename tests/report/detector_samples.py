@@ -21,7 +21,7 @@ DIGITS = [str(digit) for digit in range(10)]
 
 def make_detector(residual: bool, ap: float, seed: int = 0, **changes: Any) -> Net:
     """A Faster R-CNN of 20 layers with this AP on the test images."""
-    backbone = "resnet20" if residual else "plain20"
+    backbone = "resnet14" if residual else "plain14"
     model = changes.pop("model", None) or make_model(
         20, residual, family="faster_rcnn", backbone=backbone, anchor=8, shortcut="A"
     )
@@ -46,7 +46,7 @@ def make_scores(ap: float, classes: Sequence[str] = DIGITS) -> dict[str, Any]:
 def make_gain(low: float, estimate: float, high: float, base_ap: float = 0.4012, **changes: Any) -> dict[str, Any]:
     """low, estimate, high: of AP."""
     relative = {"estimate": estimate / base_ap, "ci95": [low / base_ap, high / base_ap]}
-    values = {"net": "ResNet-20", "base": "plain-20", "seeds": [0, 1, 2], "net_ap": base_ap + estimate}
+    values = {"net": "ResNet-14", "base": "plain-14", "seeds": [0, 1, 2], "net_ap": base_ap + estimate}
     values |= {"base_ap": base_ap, "relative": relative, "difference": {"estimate": estimate, "ci95": [low, high]}}
     return {**values, **changes}
 

@@ -106,13 +106,13 @@ def test_the_page_loads_nothing_and_escapes_names(built):
 def test_numbers_on_the_page_are_the_inputs():
     text = written(make_detection_sample())
     # AP, its interval, AP50, AP75, no small object, medium, large, validation, lr, seed, steps, parameters
-    best = "ResNet-20 | 43.6% | 41.7 to 45.8% | 73.7% | 50.7% | – | 40.4% | 50.0% | 44.6% | 0.1 | 2 | 450 | 0.32M |"
+    best = "ResNet-14 | 43.6% | 41.7 to 45.8% | 73.7% | 50.7% | – | 40.4% | 50.0% | 44.6% | 0.1 | 2 | 450 | 0.32M |"
     assert best in text
     assert "**ensemble of 2** | **44.8%** | **42.8 to 46.7%** | **74.9%** | **51.9%** | **–**" in text
-    assert "ResNet-20 (named run) | 42.6%" in text and "plain-20 | 39.6%" in text
+    assert "ResNet-14 (named run) | 42.6%" in text and "plain-14 | 39.6%" in text
     assert "- Ensemble, AP\n  **44.8%**" in text and "- Best member, AP\n  **43.6%**" in text
     assert (
-        "- Relative gain in AP\n  **+7.50%**\n  ResNet-20 for plain-20, 95% interval 2.22 to 13.14%; the paper 28%"
+        "- Relative gain in AP\n  **+7.50%**\n  ResNet-14 for plain-14, 95% interval 2.22 to 13.14%; the paper 28%"
         in text
     )
     assert "AP goes from 40.1% to 43.1%, a relative change of +7.50%" in text
@@ -147,7 +147,7 @@ def test_the_papers_tables_stand_beside_our_gain():
     [
         (MORE, "holds", "The gain is more than chance explains"),
         (UNSURE, "inconclusive", "Whether there is a gain is inconclusive"),
-        (LESS, "fails", "The gain does not hold here, ResNet-20 detects worse"),
+        (LESS, "fails", "The gain does not hold here, ResNet-14 detects worse"),
     ],
 )
 def test_a_gains_interval_decides_the_claim_and_the_words(gain, status, sentence):
@@ -175,7 +175,7 @@ def test_claims_of_the_papers_data_sets_are_not_measured_on_digit_scenes(built):
     assert "This claim is about COCO; these runs are on digit_scenes." in {claim["evidence"] for claim in others}
 
 
-def test_on_coco_the_swap_is_judged_and_what_is_not_built_is_not():
+def test_on_coco_the_swap_is_judged():
     inputs = of_coco()
     found = {result.claim.id: result for result in assess_detectors(inputs) if result.claim.dataset == "coco"}
     assert found["coco-ap"].status == "holds" and found["coco-ap"].length == 1
@@ -184,16 +184,26 @@ def test_on_coco_the_swap_is_judged_and_what_is_not_built_is_not():
     rest = {name: result.status for name, result in found.items() if name[5:] not in ("ap", "ap50", "relative-gain")}
     assert len(rest) == 4 and set(rest.values()) == {"not measured"}
     body = written(inputs)
-    assert "is not built" in body and "# coco-box-refinement" not in body  # no command would measure it
+    assert "Not part of these runs; evaluate with evaluation.refine=true." in body
     small = make_gain(0.001, 0.005, 0.009, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0])
     assert outcome(of_coco(small), "coco-relative-gain").status == "fails"
+
+
+@pytest.mark.parametrize(("low", "status"), [(0.01, "holds"), (-0.01, "inconclusive")])
+def test_an_improvement_is_judged_by_what_it_adds(low, status):
+    inputs = of_coco()
+    row = {"key": "evaluation.refine", "ap": [0.272, 0.299], "difference": {"estimate": 0.027, "ci95": [low, 0.04]}}
+    inputs.evaluation["improvements"] = [row]
+    refined = outcome(inputs, "coco-box-refinement")
+    assert refined.status == status and "27.2% without, 29.9% with it" in refined.evidence
+    assert outcome(inputs, "coco-multi-scale-testing").status == "not measured"
 
 
 def test_short_trainings_and_missing_nets_measure_nothing():
     short = outcome(of_coco(steps=30_000), "coco-ap")
     assert short.status == "not measured" and "9.4% of the paper's steps" in short.evidence
     none = make_detection_sample(gains=())
-    assert "ResNet-20 was not compared with plain-20" in outcome(none, CLAIM).evidence
+    assert "ResNet-14 was not compared with plain-14" in outcome(none, CLAIM).evidence
     assert "none can be compared" in written(none)
 
 
@@ -213,7 +223,7 @@ def test_missing_parts_become_sentences():
     text = written(bare)
     for sentence in ("No sweep", "No learning curves", "No detections to show", "were not recorded"):
         assert sentence in text
-    assert "- Named run, AP\n  **42.6%**" in text and "ResNet-20 in Faster R-CNN reaches an AP of 42.6%" in text
+    assert "- Named run, AP\n  **42.6%**" in text and "ResNet-14 in Faster R-CNN reaches an AP of 42.6%" in text
     empty = written(with_evaluation(bare, run=None))
     assert "No detector was evaluated." in empty and "No AP by class" in empty
     with pytest.raises(PipelineError, match="evaluate"):

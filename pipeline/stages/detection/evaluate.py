@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from pipeline.atomic import replacing, scratch_folder, write_json
 from pipeline.config import Config
 from pipeline.detection.card import card
 from pipeline.detection.found import FOLDER, Scenes, found_by
-from pipeline.detection.joint import Manner
-from pipeline.detection.judge import Judged, judge, pictures
+from pipeline.detection.joint import BASELINE, Manner
+from pipeline.detection.judge import Judged, improvements, judge, pictures
 from pipeline.ensemble.build import read_ensemble
 from pipeline.ensemble.card import NAME as CARD
 from pipeline.ensemble.judge import to_track
 from pipeline.ensemble.members import Source
 from pipeline.ensemble.register import ensemble_key
+from pipeline.evaluation.detection import Detections
 from pipeline.record import Net
 from pipeline.stages.evaluate import scalars
 from pipeline.tracking.location import require_answer
@@ -47,9 +48,20 @@ def run(config: Config, workspace: Workspace) -> None:
         rest = source.finished() if config.evaluation.runs == "all" else []
         others = [judged(net, folder) for net in rest if net.checkpoint_sha256 not in taken]
         files = [source.fetch(net, workspace.ensemble) for net in made.members]
-        joint = found_by(files, scenes, source.runs / FOLDER, source.device, manner)
+
+        def together(manner: Manner) -> list[Detections]:
+            return found_by(files, scenes, source.runs / FOLDER, source.device, manner)
+
+        joint, baseline = together(manner), together(BASELINE)
+        single = {
+            "evaluation.refine": replace(BASELINE, refine=manner.refine),
+            "evaluation.scales": replace(BASELINE, scales=manner.scales),
+        }
+        improved = {key: scenes.matches(together(each)) for key, each in single.items() if each != BASELINE}
     result = judge(made, scenes, joint, members, run, others)
     result["data"] |= asdict(manner)
+    nets = [*members, *([run] if run else []), *others]
+    result["improvements"] = improvements(scenes.matches(baseline), improved, nets)
     write_json(workspace.result("evaluate"), result)
     write_json(workspace.scalars("evaluate"), scalars(result), checksum=False)
     write_json(workspace.result("mistakes"), {"scenes": pictures(scenes, joint)})
@@ -71,6 +83,9 @@ def show(result: dict[str, Any]) -> None:
     for net in (*nets, *([result["run"]] if result["run"] else [])):
         print(f"{net['name']}, lr {net['recipe']['lr']:g}, seed {net['seed']} {net['key']}: {_interval(net)}")
     print(f"ensemble of {result['ensemble']['size']}: {_interval(result['ensemble'])}")
+    for row in result["improvements"]:
+        before, after = row["ap"]
+        print(f"{row['key']}: AP {100 * before:.1f} % without, {100 * after:.1f} % with it")
     for gain in result["gains"]:
         if gain["relative"] is not None:
             low, high = gain["relative"]["ci95"]
