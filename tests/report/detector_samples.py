@@ -20,10 +20,10 @@ DIGITS = [str(digit) for digit in range(10)]
 
 
 def make_detector(residual: bool, ap: float, seed: int = 0, **changes: Any) -> Net:
-    """A Faster R-CNN of 20 layers with this AP on the test images."""
+    """A Faster R-CNN of 14 layers with this AP on the test images."""
     backbone = "resnet14" if residual else "plain14"
     model = changes.pop("model", None) or make_model(
-        20, residual, family="faster_rcnn", backbone=backbone, anchor=8, shortcut="A"
+        14, residual, family="faster_rcnn", backbone=backbone, anchor=8, shortcut="A"
     )
     values = {"val_err1": 1 - ap - 0.01, "test_err1": 1 - ap, "test_err5": 0.7 * (1 - ap), "ci95_err5": None}
     values["ci95"] = (1 - ap - 0.0213, 1 - ap + 0.0197)
