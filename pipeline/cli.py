@@ -24,8 +24,13 @@ from pipeline.run import Interrupted
 from pipeline.verbs import VERBS, help_for, help_for_all
 
 FILES = ("predict",)  # verbs whose words are files
-DETECTING = ("ensemble", "evaluate", "report")  # verbs that do other work for detectors, in pipeline/stages/detection/
-CLASSIFYING = ("adopt", "export", "publish", "serve")  # verbs for nets that classify alone
+DETECTING = (
+    "ensemble",
+    "evaluate",
+    "report",
+    "serve",
+)  # verbs that do other work for detectors, in pipeline/stages/detection/
+CLASSIFYING = ("adopt", "export", "publish")  # verbs for nets that classify alone
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,7 @@
-"""From MLflow's runs to a published ensemble of detectors; the folder is that of `pipeline.ensemble.build`, without probabilities."""
+"""From MLflow's runs to a published, registered ensemble of detectors.
+
+The folder is that of `pipeline.ensemble.build`, without probabilities.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,28 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
+
 from pipeline.atomic import replacing
 from pipeline.config import EnsembleConfig
+from pipeline.data.store import ArrayRecords
 from pipeline.detection.card import card
 from pipeline.detection.found import FOLDER, Scenes, found_by
 from pipeline.ensemble import selection
 from pipeline.ensemble.build import Ensemble, tracked_run
 from pipeline.ensemble.card import NAME as CARD
 from pipeline.ensemble.members import Source
+from pipeline.ensemble.register import register_with
 from pipeline.errors import PipelineError
+from pipeline.learn.input.scenes import decoded
 
 
 def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict[str, str]) -> Ensemble:
-    """Chooses members by their AP on validation images, measures them as one, and publishes `out`, whole or not at all.
+    """Chooses members by their AP on validation images, measures them as one, registers the model in MLflow and publishes
+    `out`, whole or not at all.
 
-    Members are equal. Their detections on validation images choose nothing further.
+    Members are equal. Their detections on validation images choose nothing further. The same members give the same MLflow run and the
+    same version of the registered model.
 
     Args:
         tags: lineage, for the MLflow run.
@@ -44,6 +54,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
         joint = found_by(files, scenes, source.runs / FOLDER, source.device)
         unseen = all(net.val_err1 is not None for net in members)
         val_err1 = 1 - (scenes.matches(joint).scores().ap or 0.0) if unseen else None
+        run_id = tracked_run(source, config, members, val_err1, tags, began)
         ensemble = Ensemble(
             selection=config.selection,
             wanted=config.size,
@@ -52,12 +63,16 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             val_err1=val_err1,
             val_err1_by_size=[*([None] * (len(members) - 1)), val_err1],
             members=members,
-            registered={
-                "name": "",
-                "version": 0,
-                "run_id": tracked_run(source, config, members, val_err1, tags, began),
-            },
+            registered=register_with(source.location, run_id, members, source.store, _example(scenes), part),
         )
         ensemble.write(part)
         (part / CARD).write_text(card(ensemble, manifest))
     return ensemble
+
+
+def _example(scenes: Scenes) -> np.ndarray:
+    """(1, H, W, C) uint8: the first image as the store has it."""
+    records, index = scenes.store.train(), int(scenes.indices[0])
+    if isinstance(records, ArrayRecords):
+        return np.array(records.images[index])[None]
+    return decoded(records.jpeg(index))[None]

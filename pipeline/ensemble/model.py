@@ -15,17 +15,13 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
-from safetensors.torch import load_file
 
-from pipeline.atomic import read_json, sha256
-from pipeline.config.model import ModelConfig
-from pipeline.ensemble.forward import average, class_probabilities, ready, tempered, trained
+from pipeline.ensemble.carried import description_in, members_in
+from pipeline.ensemble.forward import average, class_probabilities, ready, tempered
 from pipeline.ensemble.pixels import BYTES, pixels_of
-from pipeline.errors import DamagedError, PipelineError
+from pipeline.errors import PipelineError
 from pipeline.learn.input.augment import PadCrop
 
-DESCRIPTION = "ensemble"  # artifact: JSON with classes, statistics and members; the others are weights by hash
-REMEDY = "delete it in MLflow; `pipeline ensemble` registers an ensemble again, `pipeline sync` the model of a training"
 BATCH = 128  # images in a forward pass
 
 
@@ -40,23 +36,16 @@ class EnsembleModel(PythonModel):
             raise MlflowException.invalid_parameter_value(str(error)) from None
 
     def _load(self, context: Any) -> None:
-        description = read_json(context.artifacts[DESCRIPTION], REMEDY)
+        description = description_in(context.artifacts)
         self.classes, self.shape = tuple(description["classes"]), tuple(description["shape"])
         self.resize = description["resize"]  # see `pipeline.run.inputs.Resize`
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._weights = [member["weight"] for member in description["members"]]
         self._temperatures = [member["temperature"] for member in description["members"]]
         self._nets, self._inputs = [], []
-        for member in description["members"]:
-            weights = context.artifacts[member["checkpoint_sha256"]]
-            if sha256(weights) != member["checkpoint_sha256"]:
-                raise DamagedError(f"{weights} is damaged; {REMEDY}")
-            state = {name: tensor for name, tensor in load_file(weights).items() if name not in description["beside"]}
-            net = trained(ModelConfig(**member["model"]), member["num_classes"], member["in_channels"], state)
-            self._nets.append(ready(net, self._device))
-            statistics = description["statistics"][member["statistics"]]
-            mean, std = (torch.tensor(statistics[name], dtype=torch.float32) for name in ("mean", "std"))
-            self._inputs.append(PadCrop(mean, std, padding=0, flip=False).to(self._device))
+        for member in members_in(context.artifacts):
+            self._nets.append(ready(member.net, self._device))
+            self._inputs.append(PadCrop(member.mean, member.std, padding=0, flip=False).to(self._device))
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """(N, K) float32 probabilities of N images; the columns are the names of the classes.

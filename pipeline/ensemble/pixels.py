@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
 from itertools import chain
 from typing import Any
@@ -38,18 +39,26 @@ def pixels_of(images: Any, shape: Sequence[int], pixels: str = BYTES) -> torch.T
     Raises:
         PipelineError: anything else, or no image.
     """
-    if pixels not in PIXELS:
-        raise PipelineError(f'"pixels" is {printable(repr(pixels))}; choose "uint8" or "unit"')
+    require_known(pixels)
     if isinstance(images, np.ndarray) and images.dtype != object:
         return _from_array(images, shape, pixels)
     images = images.tolist() if isinstance(images, np.ndarray) else images
     if not isinstance(images, list) or not images:
         raise PipelineError(f"no images; send a list of one or more, each {_shape(shape)}")
     if all(isinstance(image, str) for image in images):
-        return torch.from_numpy(np.stack([_decoded(image, i, shape) for i, image in enumerate(images)]))
+        require = partial(_require_size, shape=shape)
+        return torch.from_numpy(
+            np.stack([decoded(image, i, shape[2], require, _shape(shape)) for i, image in enumerate(images)])
+        )
     if all(isinstance(image, np.ndarray) for image in images):
         return torch.cat([_from_array(image[None], shape, pixels) for image in images])
     return _from_array(_array(images, shape, pixels), shape, pixels)
+
+
+def require_known(pixels: Any) -> None:
+    """Raises PipelineError if `pixels` is none of PIXELS."""
+    if pixels not in PIXELS:
+        raise PipelineError(f'"pixels" is {printable(repr(pixels))}; choose "uint8" or "unit"')
 
 
 def _array(images: list[Any], shape: Sequence[int], pixels: str) -> np.ndarray:
@@ -89,28 +98,38 @@ def _from_array(images: np.ndarray, shape: Sequence[int], pixels: str) -> torch.
     return torch.from_numpy((images.astype(np.float64) * 255).astype(np.float32))
 
 
-def _decoded(text: str, index: int, shape: Sequence[int]) -> np.ndarray:
-    """(H, W, C) uint8 of an encoded image, whose size is known before its pixels are decoded."""
-    height, width, channels = shape
+def _require_size(width: int, height: int, index: int, shape: Sequence[int]) -> None:
+    if (height, width) != tuple(shape[:2]):
+        raise PipelineError(f"image {index} has {width} x {height} pixels; the nets take {shape[1]} x {shape[0]}")
+
+
+def decoded(text: str, index: int, channels: int, require: Callable[[int, int, int], None], numbers: str) -> np.ndarray:
+    """(H, W, C) uint8 of an encoded image.
+
+    Args:
+        index: of the image in its request.
+        require: raises PipelineError for a width and a height that are not taken, before pixels are decoded; its third
+            argument is the index.
+        numbers: what an image is that comes as numbers, for the error.
+    Raises:
+        PipelineError: anything else than a PNG or JPEG, grey or RGB as `channels` asks for.
+    """
     try:
         encoded = base64.b64decode(text, validate=True)
         image = Image.open(BytesIO(encoded), formats=("PNG", "JPEG"))
-        if image.size != (width, height):
-            raise PipelineError(
-                f"image {index} has {image.width} x {image.height} pixels; the nets take {width} x {height}"
-            )
+        require(image.width, image.height, index)
         if image.mode not in _MODES[channels] or "transparency" in image.info or getattr(image, "is_animated", False):
             raise PipelineError(
                 f"image {index} is {image.format} of mode {image.mode}; send {'grey' if channels == 1 else 'grey or RGB'} "
                 "with 8 bits a channel, without transparency or animation"
             )
-        return np.array(image.convert(_MODES[channels][0])).reshape(shape)
+        return np.array(image.convert(_MODES[channels][0])).reshape(image.height, image.width, channels)
     except (binascii.Error, ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         if isinstance(error, PipelineError):
             raise
         raise PipelineError(
             f"image {index} is a text that holds no whole PNG or JPEG in base64 ({printable(error, 80)}); "
-            f"send one, or {_shape(shape)} numbers in nested lists"
+            f"send one, or {numbers} numbers in nested lists"
         ) from None
 
 

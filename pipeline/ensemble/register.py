@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.atomic import write_json
-from pipeline.data.store import ArrayRecords
+from pipeline.data.store import ArrayRecords, Store
 from pipeline.ensemble.members import weights_file
 from pipeline.ensemble.predictions import Images
 from pipeline.errors import PipelineError
@@ -36,13 +36,18 @@ def register(location: Location, run_id: str, members: list[Net], images: Images
     Raises:
         PipelineError: members that see crops of different sizes.
     """
-    manifest = images.store.manifest
-    example = _example(images, members)
-    taken = [(net, input_of(images.store, net)) for net in members]
-    write_json(folder / SERVED, description(manifest, taken))
+    return register_with(location, run_id, members, images.store, _example(images, members), folder)
+
+
+def register_with(
+    location: Location, run_id: str, members: list[Net], store: Store, example: np.ndarray, folder: Path
+) -> dict[str, Any]:
+    """`register`, of members that take one kind of images, with (1, H, W, C) uint8 as the input example."""
+    taken = [(net, input_of(store, net)) for net in members]
+    write_json(folder / SERVED, description(store.manifest, taken))
     weights = {net.checkpoint_sha256: folder / weights_file(net) for net in members}
-    model = models.Model(served=folder / SERVED, weights=weights, example=example, classes=manifest.classes)
-    name = model_name(manifest.name)
+    model = models.Model(served=folder / SERVED, weights=weights, example=example)
+    name = model_name(store.manifest.name)
     return {"name": name, "version": models.register(location, name, run_id, model), "run_id": run_id}
 
 

@@ -1,6 +1,6 @@
-"""The registered ensemble over HTTP, with limits: MLflow's own server has none, and answers 500 where JSON nests too deep.
+"""A registered model over HTTP, with limits: MLflow's own server has none, and answers 500 where JSON nests too deep.
 
-POST /invocations takes and answers JSON as MLflow's server does:
+POST /invocations takes and answers JSON as MLflow's server does; a prediction is a row of the model's table:
     {"inputs": [image, ...], "params": {"pixels": "uint8"}}  ->  {"predictions": [{class: probability, ...}, ...]}
 GET / says what an image is and what the limits are. Whatever is refused gets a status of 4xx and {"message": one sentence}.
 """
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 from pydantic_core import from_json, to_json
@@ -29,7 +29,22 @@ READ_S = 30.0  # for a request to arrive in full
 FORM = '{"inputs": [image, ...]}, and "params": {"pixels": "unit"} where numbers are from 0 to 1'
 
 
-def server(model: Any, name: str, serve: ServeConfig) -> uvicorn.Server:
+class Served(NamedTuple):
+    """A registered model, as the server asks it."""
+
+    about: Mapping[str, Any]  # classes, and what an image is, for GET /
+    answer: Callable[[Any, str], Any]  # from images as JSON holds them, and what their numbers mean, to a data frame
+
+
+def classifier(model: Any) -> Served:
+    """An `ensemble.model.EnsembleModel`: a row for each image, a column for each class."""
+    return Served(
+        {"classes": model.classes, "shape": model.shape},
+        lambda images, pixels: model.probabilities(pixels_of(images, model.shape, pixels)),
+    )
+
+
+def server(model: Served, name: str, serve: ServeConfig) -> uvicorn.Server:
     """`run` of it answers requests until a signal comes; see `application`."""
     config = uvicorn.Config(
         application(model, name, serve),
@@ -61,11 +76,10 @@ def listening(serve: ServeConfig) -> socket.socket:
         ) from None
 
 
-def application(model: Any, name: str, serve: ServeConfig) -> Starlette:
+def application(model: Served, name: str, serve: ServeConfig) -> Starlette:
     """The ASGI application.
 
     Args:
-        model: an `ensemble.model.EnsembleModel`.
         name: of the registered model and its version.
     """
     # One thread: nets use all cores for one request, and many requests at once would only need more memory.
@@ -77,7 +91,7 @@ def application(model: Any, name: str, serve: ServeConfig) -> Starlette:
         return Response(answer, media_type="application/json")
 
     async def contract(request: Request) -> Response:
-        about = {"model": name, "classes": model.classes, "request": FORM, "shape": model.shape, "pixels": PIXELS}
+        about = {"model": name, **model.about, "request": FORM, "pixels": PIXELS}
         return _json({**about, "most_images": serve.max_images, "most_bytes": serve.max_bytes})
 
     async def alive(request: Request) -> Response:
@@ -125,7 +139,7 @@ async def _body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def _predict(model: Any, body: bytes, most_images: int) -> bytes:
+def _predict(model: Served, body: bytes, most_images: int) -> bytes:
     """The answer to a request, as JSON.
 
     Raises:
@@ -142,5 +156,5 @@ def _predict(model: Any, body: bytes, most_images: int) -> bytes:
         raise PipelineError(f'"params" is {printable(repr(params), 80)}; it may hold "pixels" alone; send {FORM}')
     if isinstance(images, list) and len(images) > most_images:
         raise PipelineError(f"{len(images):,} images; send at most {most_images:,} at once")
-    table = model.probabilities(pixels_of(images, model.shape, params.get("pixels", BYTES)))
+    table = model.answer(images, params.get("pixels", BYTES))
     return to_json({"predictions": table.to_dict("records")})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -96,11 +96,6 @@ def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> I
 
 
 def _registered(config: Config) -> Predictor | Finder:
-    if config.model.detects:
-        raise PipelineError(
-            "predict without predict.weights takes the registered ensemble, and ensembles of detectors are not registered; "
-            "name a run or a file of weights (override: predict.weights=run:KEY)"
-        )
     location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
     require_answer(location, "the registered ensemble is in MLflow")
     model, version = models.load(location, name)
@@ -110,11 +105,22 @@ def _registered(config: Config) -> Predictor | Finder:
             f"{name} version {version} was registered by an earlier version of this project, without the rule by which images "
             f"are resized; {hint('ensemble')} registers it anew"
         )
+    make = _finder if hasattr(model, "found") else _predictor
+    return make(model, f"{name} version {version}", Resize.read(resize))
+
+
+def _finder(model: Any, title: str, resize: Resize) -> Finder:
+    """Of a `detection.model.DetectorModel`."""
+    return Finder(title, model.classes, resize, lambda image: Detections(*model.found(image)))
+
+
+def _predictor(model: Any, title: str, resize: Resize) -> Predictor:
+    """Of an `ensemble.model.EnsembleModel`."""
 
     def probabilities(images: np.ndarray) -> np.ndarray:
         return model.probabilities(pixels_of(images, model.shape)).to_numpy()
 
-    return Predictor(f"{name} version {version}", model.classes, Resize.read(resize), probabilities)
+    return Predictor(title, model.classes, resize, probabilities)
 
 
 def net_of_file(path: Path, config: Config, workspace: Workspace) -> ImageClassifier | ImageDetector:

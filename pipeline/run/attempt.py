@@ -87,7 +87,7 @@ class Attempt:
         seconds_of_all = {} if net.seconds is None else {"seconds": net.seconds}
         self.journal.metrics(self.step, {**measured, "best_step": net.step, **seconds_of_all, "images_per_s": rate})
         self.journal.artifact(weights, "checkpoints")
-        if net.complete and not net.model.detects:  # MLflow's model names the class of an image
+        if net.complete:
             queue_model(self.journal, weights, net, input, self.run.manifest)
         status = "finished" if net.complete else "stopped"
         self.journal.tags({tracking.CHECKPOINT_TAG: net.checkpoint_sha256, tracking.STATUS_TAG: status})

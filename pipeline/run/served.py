@@ -1,6 +1,6 @@
 """What MLflow's model of a net, or of an ensemble, reads beside the weights: JSON with classes, resizing, normalisation, members.
 
-`pipeline.ensemble.model` is the model.
+`pipeline.ensemble.model` is the model of nets that classify, `pipeline.detection.model` that of detectors.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ SPLIT = "holdout"  # whose statistics need no name
 
 
 def description(manifest: Manifest, members: Sequence[tuple[Net, Input]]) -> dict[str, Any]:
-    """What `ensemble.model.EnsembleModel` reads; means have the shape (H, W, C) or (1, 1, C), floats survive JSON exactly.
+    """What `ensemble.carried` reads; means have the shape (H, W, C) or (1, 1, C), floats survive JSON exactly.
 
     Args:
-        members: take images of one kind.
+        members: take images of one kind, and all classify, or all detect.
     """
     first = members[0][1]
     statistics = {_normalization(net): input for net, input in members}
     return {
         "data": manifest.name,
         "content_hash": manifest.content_hash,
+        "detects": members[0][0].model.detects,
         "classes": list(first.classes),
         "shape": first.resize.shape,
         "resize": asdict(first.resize),

@@ -67,14 +67,14 @@ def run(config: Config, workspace: Workspace) -> None:
     with replacing(workspace.experiment / CARD) as part:
         part.write_text(card(ensemble, source.store.manifest, result))
     keep_test_errors(source.runs, source.store.manifest.name, to_track(result, ensemble))
-    _publish(source, ensemble, workspace)
+    publish(source, ensemble, workspace, workspace.result("evaluate").with_name("confusion.csv"))
     show(result)
 
 
-def _publish(source: Source, ensemble: Ensemble, workspace: Workspace) -> None:
-    """Card, errors and confusion matrix to the ensemble's run; the card describes the registered version, too."""
+def publish(source: Source, ensemble: Ensemble, workspace: Workspace, *others: Path) -> None:
+    """Card, errors and other files to the ensemble's run; the card describes the registered version, too."""
     page = workspace.experiment / CARD
-    files = [page, workspace.result("evaluate"), workspace.result("evaluate").with_name("confusion.csv")]
+    files = [page, workspace.result("evaluate"), *others]
     keep_files(source.runs, ensemble_key(ensemble.members), dict.fromkeys(files, "evaluation"))
     try:
         sync(source.runs, source.location)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pipeline.config import Config
 from pipeline.ensemble import server
 from pipeline.ensemble.register import model_name
@@ -11,9 +14,18 @@ from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
+    serve(config, server.classifier)
+
+
+def serve(config: Config, served: Callable[[Any], server.Served]) -> None:
+    """Prints the address once requests can arrive.
+
+    Args:
+        served: of the model that MLflow loads.
+    """
     location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
     require_answer(location, "the registered ensemble is in MLflow")
     model, version = models.load(location, name)
     listening = server.listening(config.serve)
     print(f"{name} version {version} at http://{config.serve.host}:{config.serve.port}/invocations", flush=True)
-    server.server(model, f"{name} version {version}", config.serve).run(sockets=[listening])
+    server.server(served(model), f"{name} version {version}", config.serve).run(sockets=[listening])

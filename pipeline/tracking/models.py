@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,13 +19,11 @@ import numpy as np
 
 from pipeline.atomic import read_json, scratch_folder
 from pipeline.errors import MissingError, PipelineError, hint, printable
+from pipeline.tracking.kinds import PACKAGE, kind_of
 from pipeline.tracking.location import Location, client, first_line
 
-PACKAGE = Path(__file__).resolve().parents[1]
-CODE = PACKAGE / "ensemble" / "model.py"  # gives MLflow its model (`mlflow.models.set_model`), of a net or of several
 DESCRIPTION = "ensemble"  # name of the description among the files; the others are weights by their sha256
 PARAMS = {"pixels": "uint8"}  # that a request may set, with their defaults
-NEEDS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision")  # of CODE and what it imports
 WEIGHTS_TAG = "pipeline.checkpoint_sha256"  # of a logged model
 OF_RUN = "model"  # name of a training's model: runs:/<id>/model
 _IMPORT = re.compile(rf"^(\s*(?:from|import)\s+){PACKAGE.name}\b", re.MULTILINE)
@@ -33,12 +31,11 @@ _IMPORT = re.compile(rf"^(\s*(?:from|import)\s+){PACKAGE.name}\b", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A net or an ensemble as a model for MLflow."""
+    """A net or an ensemble as a model for MLflow, of the kind that its description names."""
 
     served: Path  # JSON, see `pipeline.run.served.description`
     weights: Mapping[str, Path]  # by their sha256
     example: np.ndarray  # (1, H, W, C) uint8, one input; the model takes any number of them
-    classes: Sequence[str]  # the model gives each a probability
 
 
 def net_model(served: Path, weights: Mapping[str, Path]) -> Model:
@@ -47,7 +44,7 @@ def net_model(served: Path, weights: Mapping[str, Path]) -> Model:
     (statistics,) = description["statistics"].values()
     mean = np.rint(255 * np.array(statistics["mean"])).astype(np.uint8)
     example = np.broadcast_to(mean, (1, *description["shape"])).copy()
-    return Model(served=served, weights=weights, example=example, classes=description["classes"])
+    return Model(served=served, weights=weights, example=example)
 
 
 def keep(mlflow_client: Any, run_id: str, model: Model) -> None:
@@ -158,7 +155,9 @@ def _save(model: Model, folder: Path, logged: Any, run_id: str) -> None:
     from mlflow.pyfunc import save_model
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    package, sources = _code()
+    description = read_json(model.served)
+    kind = kind_of(description)
+    package, sources = _code(kind.code)
     for path, text in sources.items():
         copy = folder / package / path.relative_to(PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -166,17 +165,17 @@ def _save(model: Model, folder: Path, logged: Any, run_id: str) -> None:
     # As objects of any shape: for a narrower type, MLflow converts what a request holds before the model can check it, so
     # that 0.9 becomes 0.
     images = TensorSpec(np.dtype(object), (-1,))
-    probabilities = [ColSpec("float", name) for name in model.classes]
+    answer = [ColSpec(type_, name) for name, type_ in kind.columns(description["classes"]).items()]
     params = [ParamSpec(name, "string", default) for name, default in PARAMS.items()]
     files = {**model.weights, DESCRIPTION: model.served}
     with _importable(folder):
         save_model(
             str(folder / "model"),
-            python_model=folder / package / CODE.relative_to(PACKAGE),
+            python_model=folder / package / kind.code.relative_to(PACKAGE),
             artifacts={name: str(path) for name, path in files.items()},
             code_paths=[str(folder / package)],
-            pip_requirements=[f"{needed}=={version(needed).split('+')[0]}" for needed in NEEDS],
-            signature=mlflow.models.ModelSignature(Schema([images]), Schema([*probabilities]), ParamSchema(params)),
+            pip_requirements=[f"{needed}=={version(needed).split('+')[0]}" for needed in kind.needs],
+            signature=mlflow.models.ModelSignature(Schema([images]), Schema([*answer]), ParamSchema(params)),
             input_example=model.example,
             mlflow_model=mlflow.models.Model(
                 logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id
@@ -195,12 +194,12 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 @cache
-def _code() -> tuple[str, dict[Path, str]]:
-    """The code that a model carries: the name of its package and the text of each file.
+def _code(module: Path) -> tuple[str, dict[Path, str]]:
+    """The code that a model carries, `module` and what this imports: the name of its package and the text of each file.
 
     The name is the code's own, so that neither a user's `pipeline.py` nor another version of this project is taken for it.
     """
-    files = {path: path.read_text() for path in sorted({CODE, *imports_of(CODE)})}
+    files = {path: path.read_text() for path in sorted({module, *imports_of(module)})}
     package = f"{PACKAGE.name}_{hashlib.sha256(json.dumps([*files.values()]).encode()).hexdigest()[:12]}"
     return package, {path: _IMPORT.sub(rf"\g<1>{package}", text) for path, text in files.items()}
 

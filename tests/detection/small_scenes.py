@@ -16,7 +16,11 @@ from pipeline.data.store import Manifest, Store, open_store
 from pipeline.learn.models import build_model
 from pipeline.record import Net
 from pipeline.run.inputs import input_of
+from pipeline.run.served import queue_model
 from pipeline.run.weights import BEST, save_weights
+from pipeline.tracking import location as tracking
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.shipper import ship
 
 SIDE, NUM_TRAIN, NUM_VAL, NUM_TEST = 40, 20, 6, 8
 CLASSES = ("tall", "wide")
@@ -95,3 +99,19 @@ def save_detector(runs: Path, store: Store, seed: int, backbone: str = "resnet8"
     path.parent.mkdir(parents=True)
     save_weights(net, path, record, input=input_of(store, record))
     return replace(record, checkpoint_sha256=sha256(path))
+
+
+def track_detector(runs: Path, store: Store, location: tracking.Location, seed: int, val_err1: float = 0.5) -> Net:
+    """`save_detector`, shipped to MLflow with its model as training does it."""
+    net, manifest = save_detector(runs, store, seed, val_err1=val_err1), store.manifest
+    weights = runs / net.key / BEST
+    journal = Journal(weights.parent)
+    tags = {tracking.KEY_TAG: net.key, tracking.KIND_TAG: "train", tracking.DATA_TAG: net.data}
+    journal.begin(net.name, manifest.name, {}, {**tags, tracking.SPLIT_TAG: net.split})
+    journal.metrics(net.steps, {"best_val_err1": val_err1, "best_val_err5": val_err1 / 2})
+    journal.artifact(weights, "checkpoints")
+    queue_model(journal, weights, net, input_of(store, net), manifest)
+    journal.tags({tracking.NET_TAG: net.to_tag(), tracking.STATUS_TAG: "finished"})
+    journal.end("FINISHED")
+    ship(weights.parent, location)
+    return net

@@ -19,7 +19,7 @@ from tiny_world import CLASSES, SIDE, choose, val_average, val_pixels
 from pipeline.compose import compose
 from pipeline.config import ServeConfig, from_dict
 from pipeline.ensemble.build import build_ensemble
-from pipeline.ensemble.server import listening, server
+from pipeline.ensemble.server import classifier, listening, server
 from pipeline.errors import MissingError, PipelineError
 from pipeline.stages import serve
 from pipeline.tracking import models
@@ -36,7 +36,7 @@ def served(world):
     model, version = models.load(world.location, "resnet-ensemble-tiny")
     assert version == ensemble.registered["version"]
     port = free_port()
-    web = server(model, "tiny", ServeConfig(port=port, max_bytes=MOST_BYTES, max_images=MOST_IMAGES))
+    web = server(classifier(model), "tiny", ServeConfig(port=port, max_bytes=MOST_BYTES, max_images=MOST_IMAGES))
     thread = threading.Thread(target=web.run)
     thread.start()
     until(lambda: web.started, "the server")

@@ -23,8 +23,8 @@ from pipeline.ensemble.build import Ensemble, build_ensemble
 from pipeline.ensemble.predictions import validation_images
 from pipeline.run.inputs import Resize, resize_of
 from pipeline.run.weights import BEST
+from pipeline.tracking.kinds import CLASSIFIER
 from pipeline.tracking.location import client, find_run
-from pipeline.tracking.models import NEEDS
 
 MODEL = ROOT / "pipeline/ensemble/model.py"
 # Python imports this before anything else; what installed the repository for development has its finder in place then.
@@ -98,7 +98,7 @@ def test_the_registered_model_requires_the_libraries_that_it_imports():
     checking = {"pydantic", "pydantic_core"}  # checks values that a user wrote; a model has none
     libraries = {"PIL": "pillow"}
     names = {libraries.get(name, name) for name in names - sys.stdlib_module_names - {"pipeline"} - checking}
-    assert names == set(NEEDS)
+    assert names == set(CLASSIFIER.needs)
 
 
 def loaded(world: World, name: str):

@@ -156,7 +156,6 @@ def test_drawings_of_nets_that_classify_are_refused(files: Path, photos: Any, fo
     [
         (["predict.draw=in"], "predict.draw=in: drawings would replace the images themselves; name another folder"),
         (["predict.draw=in/a.png"], "predict.draw=in/a.png is a file; name a folder"),
-        (["predict.weights=", "data=digit_scenes"], "ensembles of detectors are not registered; name a run or a file"),
         (["predict.score=1.5"], "predict.score"),
     ],
 )

@@ -17,12 +17,11 @@ from pipeline.ensemble.build import read_ensemble
 from pipeline.ensemble.card import NAME as CARD
 from pipeline.ensemble.judge import to_track
 from pipeline.ensemble.members import Source
-from pipeline.ensemble.register import ensemble_key
 from pipeline.evaluation.detection import Detections
 from pipeline.record import Net
-from pipeline.stages.evaluate import scalars
+from pipeline.stages.evaluate import publish, scalars
 from pipeline.tracking.location import require_answer
-from pipeline.tracking.registry import keep_files, keep_test_errors
+from pipeline.tracking.registry import keep_test_errors
 from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
 
@@ -71,9 +70,7 @@ def run(config: Config, workspace: Workspace) -> None:
     with replacing(workspace.experiment / CARD) as part:
         part.write_text(card(made, source.store.manifest, result))
     keep_test_errors(source.runs, source.store.manifest.name, to_track(result, made))
-    files_of_run = [workspace.experiment / CARD, workspace.result("evaluate")]
-    keep_files(source.runs, ensemble_key(made.members), dict.fromkeys(files_of_run, "evaluation"))
-    sync(source.runs, source.location)
+    publish(source, made, workspace)
     show(result)
 
 
