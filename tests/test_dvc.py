@@ -43,7 +43,8 @@ NOT_READ = {
         "ensemble.selection",
         "ensemble.size",
         "ensemble.members",
-    },  # of the ensemble that was made, not of the configuration
+        "model.context",
+    },  # of the ensemble that was made and of the records of nets, not of the configuration
     # Of the record of each net (`pipeline.record.Net`), not of the configuration.
     "report": {f"{section}.{key}" for section in ("model", "recipe") for key in KEYS[section]},
 }
