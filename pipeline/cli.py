@@ -24,12 +24,8 @@ from pipeline.run import Interrupted
 from pipeline.verbs import VERBS, help_for, help_for_all
 
 FILES = ("predict",)  # verbs whose words are files
-DETECTING = (
-    "ensemble",
-    "evaluate",
-    "report",
-    "serve",
-)  # verbs that do other work for detectors, in pipeline/stages/detection/
+# Verbs that do other work for detectors, in pipeline/stages/detection/.
+DETECTING = ("ensemble", "evaluate", "report", "serve")
 CLASSIFYING = ("adopt", "export", "publish")  # verbs for nets that classify alone
 
 
