@@ -177,9 +177,10 @@ class RecipeConfig(Section):
             not self.nesterov or self.optimizer == "sgd" or self.muon_lr > 0,
             f"recipe.nesterov=true with recipe.optimizer={self.optimizer}, which has no momentum of that kind (override: recipe.nesterov=false)",
         )
+        rising = [step for step in sorted(set(self.milestones)) if step < self.max_steps]
         require(
-            self.milestones == sorted(set(self.milestones)) and all(0 < m < self.max_steps for m in self.milestones),
-            f"recipe.milestones={self.milestones}; they must be rising steps between 0 and recipe.max_steps={self.max_steps}",
+            self.milestones == rising,
+            f"recipe.milestones={self.milestones}; they must be rising steps between 0 and recipe.max_steps={self.max_steps} (override: recipe.milestones=[{','.join(map(str, rising))}])",
         )
         self._check_schedule()
         require(

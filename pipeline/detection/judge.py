@@ -20,12 +20,11 @@ from pipeline.data.store import ArrayRecords
 from pipeline.detection.found import Scenes
 from pipeline.ensemble.build import Ensemble
 from pipeline.ensemble.register import ensemble_key
-from pipeline.evaluation.detection import CocoMatches, Detections, interval, relative_gain, voc_ap
+from pipeline.evaluation.detection import SURE, CocoMatches, Detections, interval, relative_gain, voc_ap
 from pipeline.record import Net, best_on_validation
 
 SEED = 0  # of the bootstrap
 SHOWN, SIDE = 12, 512  # pictures on the report's page, and their longest side in pixels
-SURE = 0.5  # least score of a detection that is shown
 # Two-sided quantiles of Student's t at 95 %, by degrees of freedom; for more of them, the last.
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 

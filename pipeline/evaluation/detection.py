@@ -19,6 +19,7 @@ from pipeline.evaluation.intervals import LEVEL
 from pipeline.evaluation.matching import AREAS, RECALLS, THRESHOLDS, Counts, Floats, ranked_matches
 
 VOC_THRESHOLD = 0.5
+SURE = 0.5  # least score of a detection that pictures show; AP counts all of them
 MOST_ELEMENTS = 2**22  # of the largest array while samples are computed, 32 MiB
 
 

@@ -13,6 +13,8 @@ from pipeline.report.theme import Draw, Theme, new_figure
 
 NARROWEST = 96  # columns of a terminal; a narrower one wraps lines rather than cells
 REPORTED = ("parameters", "lr", "seed", "steps", "weight", "validation", "test", "ci95", "top5", "ci95_err5")
+SUMMARISED = ("lr", "seed", "steps", "validation", "test", "ci95")
+DETECTED = ("lr", "seed", "steps", "validation_ap", "test_ap", "ci95_ap", "test_ap50")  # of detectors
 
 
 class Column(NamedTuple):
@@ -37,6 +39,14 @@ def _millions(params: int) -> str:
     return short(params) if params >= 10_000 else count(params)
 
 
+def _ap(error: float | None) -> str:
+    return percent(None if error is None else 1 - error, 1)
+
+
+def _aps(errors: Sequence[float] | None) -> str:
+    return interval(errors and tuple(1 - error for error in reversed(errors)))
+
+
 COLUMNS = {
     "parameters": Column("parameters", lambda net: _millions(net.params)),
     "lr": Column("lr", lambda net: number(net.lr)),
@@ -48,6 +58,10 @@ COLUMNS = {
     "test": Column("test error", lambda net: percent(net.test_err1), lambda e: percent(e["test_err1"])),
     "ci95": Column("95% interval", lambda net: interval(net.ci95), lambda e: interval(e["ci95"])),
     "top5": Column("top-5", lambda net: percent(net.test_err5), lambda e: percent(e["test_err5"])),
+    "validation_ap": Column("validation", lambda net: _ap(net.val_err1), lambda e: _ap(e["val_err1"])),
+    "test_ap": Column("test AP", lambda net: _ap(net.test_err1), lambda e: _ap(e["test_err1"])),
+    "ci95_ap": Column("95% interval", lambda net: _aps(net.ci95), lambda e: _aps(e["ci95"])),
+    "test_ap50": Column("AP50", lambda net: _ap(net.test_err5), lambda e: _ap(e["test_err5"])),
     "ci95_err5": Column("95% interval", lambda net: interval(net.ci95_err5), lambda e: interval(e.get("ci95_err5"))),
 }
 
@@ -170,7 +184,7 @@ def summary_table(evaluation: Mapping[str, Any], leaderboard: Mapping[str, Any] 
     if leaderboard and leaderboard["trials"]:
         stopped = sum(trial["stopped_early"] for trial in leaderboard["trials"])
         grid.caption = f"sweep: {len(leaderboard['trials'])} trials, {stopped} stopped early"
-    header, rows = net_rows(evaluation, ("lr", "seed", "steps", "validation", "test", "ci95"))
+    header, rows = net_rows(evaluation, DETECTED if _detects(evaluation) else SUMMARISED)
     for name in header:
         grid.add_column(name, justify="left" if name == "net" else "right")
     for i, row in enumerate(rows, 1):
@@ -188,4 +202,9 @@ def summary_table(evaluation: Mapping[str, Any], leaderboard: Mapping[str, Any] 
 def _title(evaluation: Mapping[str, Any]) -> str:
     data = evaluation.get("data", {})
     n = data.get("num_test") or sum(entry["count"] for entry in evaluation.get("per_class", []))
-    return f"{data.get('name', 'test')}: error on {count(n)} test images" if n else "test errors"
+    measure, short_title = ("AP", "test AP") if _detects(evaluation) else ("error", "test errors")
+    return f"{data.get('name', 'test')}: {measure} on {count(n)} test images" if n else short_title
+
+
+def _detects(evaluation: Mapping[str, Any]) -> bool:
+    return evaluation.get("task") == "detection"

@@ -11,6 +11,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.evaluation.detection import SURE
 from pipeline.report import markdown as md
 from pipeline.report.detectors import DetectionInputs
 from pipeline.report.lettering import shorten
@@ -32,7 +33,7 @@ def scenes(inputs: DetectionInputs) -> list[md.Block]:
     drawings = [md.Drawing(f"scene-{one['index']}", _told(one, classes), drawn(one, classes)) for one in inputs.scenes]
     caption = (
         "Test images. Dashed boxes with white labels at their lower edge are the objects; solid boxes with black labels at "
-        "their upper edge are what the ensemble found, with its score."
+        f"their upper edge are what the ensemble found, with its score. What scores less than {SURE} counts for AP and is not drawn."
     )
     if any(each["ignored"] for one in inputs.scenes for each in one["truth"]):
         caption += " Dotted: objects that do not count, neither as missed nor as wrong if found."

@@ -21,6 +21,7 @@ from pipeline.learn.training.module import TrainingModule
 from pipeline.run.fit import fit
 from pipeline.run.launch import rank
 from pipeline.run.run import run_name
+from pipeline.run.sources import RUN
 
 BATCHES = 5  # of an epoch of fast
 HEART_STEPS, HEART_CHECK = 400, 10  # steps of overfit at most, and between its looks at the error
@@ -47,6 +48,7 @@ def debug(config: Config, store: Path, trace: Path) -> None:
         )
     with TemporaryDirectory(prefix="pipeline-debug-") as runs:
         trainer = replace(config.trainer, debug="", log_every_steps=HEART_CHECK, checkpoint_every_steps=0)
+        _link(config, Path(runs))
         # No sweep's rules for numbers of steps hold here.
         alone = replace(
             config, trainer=trainer, paths=replace(config.paths, runs=runs), sweep=SweepConfig(space={"seed": [0]})
@@ -62,7 +64,7 @@ def _fast(config: Config, store: Path, trace: Path) -> None:
     recipe = replace(config.recipe, **_constant(steps))
     trainer = replace(config.trainer, val_every_epochs=1)
     net = fit(_with(config, recipe, config.data.split, few, trainer=trainer), store, track=False)
-    shown = "" if net.val_err1 is None else f", validation error {100 * net.val_err1:.1f} %"
+    shown = "" if net.val_err1 is None else f", validation {net.model.score(net.val_err1)}"
     _print(f"{run_name(config)}: {net.steps} steps went through{shown}; no run was kept")
 
 
@@ -114,6 +116,15 @@ def _profile(config: Config, store: Path, trace: Path) -> None:
 
 
 _MODES: dict[str, Callable[[Config, Path, Path], None]] = {"fast": _fast, "overfit": _overfit, "profile": _profile}
+
+
+def _link(config: Config, runs: Path) -> None:
+    """Makes `runs` hold the runs that start.weights names, which are searched beside the training's own."""
+    given = config.start.weights
+    for key in given.removeprefix(RUN).split(",") if given.startswith(RUN) else ():
+        run = Path(config.paths.runs).absolute() / key
+        if key == run.name and run.is_dir() and not (runs / key).exists():
+            (runs / key).symlink_to(run)
 
 
 def _constant(steps: int) -> dict[str, Any]:

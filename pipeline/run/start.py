@@ -119,7 +119,7 @@ def starting_point(
     if source.startswith(TORCHVISION):
         # torchvision's GoogLeNet turns ImageNet's normalisation into [-1, 1] before its first layer.
         normalize = "half" if "googlenet" in source.lower() else "imagenet"
-        return Start(source, _published(source.removeprefix(TORCHVISION)), normalize)
+        return Start(source, _published(source.removeprefix(TORCHVISION), model), normalize)
     if not source.startswith(RUN):
         path = Path(source)
         if not path.exists():
@@ -195,7 +195,8 @@ def _choice(theirs: ModelConfig, model: ModelConfig) -> str:
         if not (name := backbone_name(theirs)):
             return f"they are of {theirs.name}, which no detector is built over"
         keys, words = WIRING[len(DECIDED) + 1 :], [f"model.backbone={name}"] if name != model.backbone else []
-    values = [(key, getattr(theirs, key)) for key in keys]
+    used = {"stride_on": theirs.bottleneck, "shortcut_zeros": theirs.residual and theirs.shortcut == "A"}
+    values = [(key, getattr(theirs, key)) for key in keys if used.get(key, True)]
     words += [f"model.{key}={_word(value)}" for key, value in values if value != getattr(model.net, key)]
     return f"override: {' '.join(words)}"
 
@@ -210,7 +211,8 @@ def _wiring(model: ModelConfig) -> tuple[str, str]:
     return model.name, model.shortcut_zeros if padded else ""
 
 
-def _published(name: str) -> dict[str, Tensor]:
+def _published(name: str, model: ModelConfig | None) -> dict[str, Tensor]:
+    """torchvision's weights, which are downloaded only if they are those of the net that starts."""
     from torchvision.models import get_model_weights, get_weight, list_models
 
     try:
@@ -221,6 +223,12 @@ def _published(name: str) -> dict[str, Tensor]:
             f"start.weights={TORCHVISION}{name}: torchvision has no such weights; a model ({models}) or a name such as "
             "ResNet50_Weights.IMAGENET1K_V1"
         ) from None
+    if model is not None and name.lower().split("_weights")[0] != (wanted := _torchvisions(model.net)):
+        raise PipelineError(
+            f"start.weights={TORCHVISION}{name} are not those of {model.net.name}"
+            f"{'' if wanted else ', which torchvision does not have'} (override: "
+            f"start.weights={TORCHVISION + wanted if wanted else ''})"
+        )
     try:
         return dict(
             torch.hub.load_state_dict_from_url(weights.url, map_location="cpu", check_hash=True, weights_only=True)
@@ -229,6 +237,18 @@ def _published(name: str) -> dict[str, Tensor]:
         raise PipelineError(
             f"{weights.url} cannot be fetched ({error}); download it elsewhere and name the file"
         ) from None
+
+
+def _torchvisions(net: ModelConfig) -> str:
+    """torchvision's name of the net; "" for one that it has no weights of."""
+    kind, *marks = net.family.split("_")
+    if net.small or (kind == "imagenet" and not net.residual):
+        return ""
+    return (
+        kind
+        if kind in ("alexnet", "googlenet")
+        else "_".join([f"{'vgg' if kind == 'vgg' else 'resnet'}{net.depth}", *marks])
+    )
 
 
 def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> Path:

@@ -10,6 +10,7 @@ from pipeline.workspace import Workspace
 
 def run(config: Config, workspace: Workspace) -> None:
     evaluation = workspace.read_result("evaluate", "evaluate")
-    print(summary_table(evaluation, workspace.read_result("leaderboard", "sweep")))
+    swept = workspace.leaderboard.is_file()  # a single training is a result too
+    print(summary_table(evaluation, workspace.read_result("leaderboard", "sweep") if swept else None))
     print(f"report  {workspace.report / 'index.html'}")
     print(f"MLflow  {locate(config.tracking.uri, config.paths.mlruns).uri}  (make ui)")

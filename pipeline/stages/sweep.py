@@ -24,4 +24,4 @@ def run(config: Config, workspace: Workspace) -> None:
         )
     board = tune_sweep(config, workspace.store(config.data.name), workspace.root)
     write_json(workspace.leaderboard, board)
-    show(board)
+    show(board, config.model)

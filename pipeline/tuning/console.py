@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +29,13 @@ class TrialLines(Callback):
         done: trials that an earlier attempt brought to their end; Tune does not know them.
         max_steps: steps of a trial whose point does not choose recipe.max_steps.
         needs: what Ray sets aside for a trial.
+        score: how a trial's error is told, see `ModelConfig.score`.
     """
 
-    def __init__(self, title: str, total: int, done: int, max_steps: int, needs: dict[str, float]) -> None:
+    def __init__(
+        self, title: str, total: int, done: int, max_steps: int, needs: dict[str, float], score: Callable[[float], str]
+    ) -> None:
+        self._score = score
         self._title, self._total, self._earlier, self._max_steps, self._needs = title, total, done, max_steps, needs
         self._busy = time.monotonic()  # when a trial last ran, or a line last said that none does
         self._open = ExitStack()
@@ -64,9 +69,7 @@ class TrialLines(Callback):
         if (
             error := trial.last_result.get("best/err1")
         ) is not None:  # the sweep may have ended before its first report
-            print(
-                f"{trial}: validation error {100 * error:.2f} % after {trial.last_result['step']:,} steps", flush=True
-            )
+            print(f"{trial}: validation {self._score(error)} after {trial.last_result['step']:,} steps", flush=True)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
         what = "was moved from its machine" if failure(trial).drained else "failed"
@@ -91,7 +94,7 @@ class TrialLines(Callback):
             before, self._done = self._done, self._sum(trials)
             errors = [error for trial in trials if (error := (trial.last_result or {}).get("best/err1")) is not None]
             if errors:
-                self._bar.note(f"best validation error {100 * min(errors):.2f} %")
+                self._bar.note(f"best validation {self._score(min(errors))}")
             self._bar.advance(self._done - before)
 
     def _skip(self, trials: list) -> None:

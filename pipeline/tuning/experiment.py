@@ -62,7 +62,7 @@ def tuner(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[s
             failure_config=tune.FailureConfig(max_failures=config.cluster.max_failures),
             stop=recording,
             callbacks=[
-                TrialLines(sweep.role, most, trials.done, config.recipe.max_steps, room.resources),
+                TrialLines(sweep.role, most, trials.done, config.recipe.max_steps, room.resources, config.model.score),
                 recording,
             ],
             verbose=0,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import Config
+from pipeline.config import Config, ModelConfig
 from pipeline.errors import PipelineError
 from pipeline.run.cut_off import end_cut_off
 from pipeline.tracking import journal
@@ -64,17 +64,22 @@ def _parent(path: Path) -> str | None:
     return begins[-1]["tags"].get(PARENT_TAG) if begins else None
 
 
-def show(leaderboard: dict[str, Any]) -> None:
-    """Prints the leaderboard as a table."""
+def show(leaderboard: dict[str, Any], model: ModelConfig) -> None:
+    """Prints the leaderboard as a table.
+
+    Args:
+        model: tells whether trials are measured by error or by AP.
+    """
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"sweep {leaderboard['sweep']}")
-    for column in ("trial", "validation error", "steps", "status", "run"):
-        justify: Literal["left", "right"] = "right" if column in ("validation error", "steps") else "left"
+    measure = f"validation {model.score(0.0).split()[0]}"
+    for column in ("trial", measure, "steps", "status", "run"):
+        justify: Literal["left", "right"] = "right" if column in (measure, "steps") else "left"
         table.add_column(column, justify=justify, overflow="fold")  # names stay whole
     for trial in leaderboard["trials"]:
-        error = "-" if trial["val_err1"] is None else f"{100 * trial['val_err1']:.2f} %"
+        error = "-" if trial["val_err1"] is None else model.score(trial["val_err1"]).split(maxsplit=1)[1]
         table.add_row(trial["name"], error, f"{trial['steps']:,}", trial["status"], trial["key"])
     Console().print(table)
     if population := leaderboard.get("population"):

@@ -34,6 +34,7 @@ from pipeline.report.detector_classes import detector_classes
 from pipeline.report.detector_curves import detector_curves
 from pipeline.report.detector_gain import detector_gain
 from pipeline.report.detector_nets import detectors
+from pipeline.report.nets import summary_table
 from pipeline.report.paper import CLAIMS, DETECTION
 from pipeline.report.scenes import drawn, scenes
 from pipeline.report.theme import DARK, LIGHT
@@ -279,3 +280,22 @@ def test_nothing_is_cut_off(built, width):
     assert min(part["letters"] for part in facts["parts"] if part["name"] != "svg") >= 12
     # Letters of a scene grow with it: its 320 units stand on about as many pixels.
     assert all(280 <= part["broad"] <= 400 for part in facts["parts"] if part["name"] == "svg")
+
+
+def test_the_summary_of_detectors_has_their_ap():
+    evaluation = {**make_detection_sample().evaluation, "data": {"name": "walls", "num_test": 15}}
+    text, net = summary_table(evaluation), evaluation["members"][0]
+    for words in (
+        "walls: AP on 15 test images",
+        "test AP",
+        "AP50",
+        f"{100 * (1 - net['test_err1']):.1f}%",
+        f"{100 * (1 - net['ci95'][1]):.2f} to ",
+    ):
+        assert words in text
+    assert "error" not in text
+
+
+def test_the_pictures_say_which_detections_they_leave_out():
+    (gallery,) = scenes(make_detection_sample())
+    assert "scores less than 0.5 counts for AP and is not drawn" in gallery.caption

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from nets import make_model
+from nets import make_detector, make_model
 from runs import TINY, a_net, composed, run_folder, train
 from safetensors.torch import save_file
 
 from pipeline.atomic import write_json
-from pipeline.config import StartConfig, with_overrides
+from pipeline.config import ModelConfig, StartConfig, with_overrides
 from pipeline.errors import DamagedError, PipelineError
 from pipeline.learn.models import build_model
 from pipeline.record import Net
@@ -49,6 +49,31 @@ def test_what_is_not_there_is_named_with_what_may_be_given(tmp_path: Path):
     assert starting_point("", tmp_path, None) is None
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "advice"),
+    [
+        (make_detector("resnet18"), "resnet101", "torchvision:resnet18"),
+        (make_detector("vgg16_bn"), "VGG16_Weights.IMAGENET1K_V1", "torchvision:vgg16_bn"),
+        (make_model(50), "ResNet18_Weights.DEFAULT", "torchvision:resnet50"),
+        (make_model(8, family="alexnet", residual=False), "vgg11", "torchvision:alexnet"),
+        (make_model(18, residual=False), "resnet18", ""),
+        (make_detector("plain20"), "resnet18", ""),
+    ],
+)
+def test_published_weights_of_another_net_are_not_downloaded(
+    model: ModelConfig, given: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def loaded(url: str, **_: object) -> dict[str, torch.Tensor]:
+        raise OSError(f"{url} was asked for")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", loaded)
+    with pytest.raises(ValueError, match=re.escape(f"(override: start.weights={advice})")):
+        starting_point(f"torchvision:{given}", tmp_path, None, model)
+    if advice:
+        with pytest.raises(ValueError, match="was asked for"):
+            starting_point(advice, tmp_path, None, model)
+
+
 def kept(net, path: Path, **facts) -> Start:
     save_weights(net, path, a_net(**facts))
     return starting_point(str(path), path.parent, None)
@@ -66,6 +91,20 @@ def test_weights_that_fit_another_wiring_are_refused(workspace, net, tmp_path: P
     plain = kept(net, tmp_path / "plain.safetensors", model=replace(config.model, residual=False))
     unpadded = with_overrides(config, {"model.residual": False, "model.shortcut_zeros": "around"})
     plain.check(unpadded, "hash", frozen=False)  # a plain net pads nothing
+
+
+def test_advice_names_only_the_wiring_that_a_net_has(workspace, tmp_path: Path):
+    theirs = make_model(18, shortcut="B")
+    start = Start("run:abc", {}, net=a_net(model=theirs))
+    wanted = (
+        "data=imagenet",
+        "data.path=/images",
+        "model.depth=34",
+        "model.stride_on=3x3",
+        "model.shortcut_zeros=around",
+    )
+    with pytest.raises(ValueError, match=re.escape("another net (override: model.depth=18)")):
+        start.check(composed(workspace(), *wanted), "hash", frozen=False)
 
 
 def test_pixels_of_layers_that_stay_are_normalised_as_they_were(workspace, net, tmp_path: Path):

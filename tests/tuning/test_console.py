@@ -4,9 +4,11 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
+from nets import make_detector, make_model
 
 from pipeline.tuning import console
 from pipeline.tuning.console import TrialLines
+from pipeline.tuning.leaderboard import show
 from pipeline.tuning.space import POINT
 
 
@@ -27,7 +29,7 @@ def make_trial(name: str, *, step: int = 0, status: str = "RUNNING", **point: ob
 
 
 def display(trials: list[Trial], *, total: int, done: int = 0) -> TrialLines:
-    lines = TrialLines("sweep", total, done, 1_000, {"CPU": 2, "GPU": 0})
+    lines = TrialLines("sweep", total, done, 1_000, {"CPU": 2, "GPU": 0}, make_model(8).score)
     lines.on_step_begin(0, trials)
     return lines
 
@@ -103,3 +105,16 @@ def test_a_sweep_that_waits_for_room_says_so_each_minute(
         lines.on_step_begin(0, trials)
         said += [now[0]] * capsys.readouterr().out.count("a trial needs 2 CPU on one machine; free are 1 CPU, 0 GPU\n")
     assert said == [60, 170, 230]
+
+
+@pytest.mark.parametrize(
+    ("model", "column", "value"),
+    [(make_model(8), "validation error", "88.86 %"), (make_detector(), "validation AP", "11.1 %")],
+)
+def test_trials_are_told_by_error_or_by_ap(model, column, value, capsys):
+    trial = {"name": "lr 0.1", "val_err1": 0.8886, "steps": 60, "status": "finished", "key": "0" * 12}
+    show({"sweep": "sweep-1", "trials": [trial, {**trial, "val_err1": None}]}, model)
+    table = capsys.readouterr().out
+    assert column in table and value in table
+    TrialLines("sweep", 1, 0, 60, {}, model.score).on_trial_complete(0, [], ended := make_trial("lr 0.1", step=60))
+    assert f"{ended}: {column} {model.score(0.2).split(maxsplit=1)[1]} after 60 steps" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nets import make_model
 
 from pipeline.atomic import write_json
 from pipeline.run import RUN
@@ -107,6 +108,6 @@ def test_a_lost_machine_is_no_failure_of_its_trial(text, allowed, host, why, tmp
     Recording(trials, None, patient=True).on_trial_recover(0, [trial], trial)
     assert trial.max_failures == allowed
     assert why in trials.of(POINTS[0]).failure and trials.of(POINTS[0]).host == host
-    TrialLines("sweep", 1, 0, 1_000, {}).on_trial_recover(0, [trial], trial)
+    TrialLines("sweep", 1, 0, 1_000, {}, make_model(8).score).on_trial_recover(0, [trial], trial)
     line = capsys.readouterr().out
     assert f"failed on {host}: " in line and why in line and line.endswith("goes on from its last checkpoint\n")

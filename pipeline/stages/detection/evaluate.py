@@ -77,7 +77,8 @@ def run(config: Config, workspace: Workspace) -> None:
 def show(result: dict[str, Any]) -> None:
     """Prints AP, and what one net gains over another."""
     nets: Sequence[dict[str, Any]] = [*result["others"], *result["members"]]
-    for net in (*nets, *([result["run"]] if result["run"] else [])):
+    run, listed = result["run"], {net["checkpoint_sha256"] for net in nets}
+    for net in (*nets, *([run] if run and run["checkpoint_sha256"] not in listed else [])):
         print(f"{net['name']}, lr {net['recipe']['lr']:g}, seed {net['seed']} {net['key']}: {_interval(net)}")
     print(f"ensemble of {result['ensemble']['size']}: {_interval(result['ensemble'])}")
     for row in result["improvements"]:
