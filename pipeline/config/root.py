@@ -146,7 +146,7 @@ class Config(Section):
         recipe, start = self.recipe, self.start
         require(
             recipe.augment.kind == "whole",
-            f"recipe.augment.kind={recipe.augment.kind} with model={self.model.family}; detectors see whole images (override: recipe.augment.kind=whole)",
+            f"recipe.augment.kind={recipe.augment.kind} with model={self.model.family}; detectors see whole images, and so do their recipes, such as recipe=detection_voc (override: recipe.augment.kind=whole)",
         )
         require(
             self.data.format == "arrays" or recipe.augment.test_side > 0,

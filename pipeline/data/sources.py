@@ -138,8 +138,8 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
     if manifest["source"] != data.source:
         raise PipelineError(
             f"{raw} holds {manifest['source']}, but data.source={data.source}; run {hint('fetch')}, or give this "
-            f"data set a file of its own: copy conf/data/{data.name}.yaml to conf/data/birds.yaml, change the name in "
-            "it, and choose it (override: data=birds)"
+            f"data set another name (override: data.name={data.name}_{data.source}). For DVC, the name is that of a file: "
+            f"conf/data/{data.name}_{data.source}.yaml"
         )
     for entry in manifest["files"]:
         path = raw / entry["path"]

@@ -56,6 +56,7 @@ class About:
     size: int = 0  # trials of the whole sweep
     max_steps: int = 0  # of a trial whose point does not choose recipe.max_steps
     num_val: int = 0  # validation images
+    detects: bool = False  # whether trials train detectors, whose error is 1 - AP
 
 
 @dataclass(frozen=True, kw_only=True)

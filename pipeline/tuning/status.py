@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 
 from pipeline.errors import MissingError, hint, printable
 from pipeline.evaluation.intervals import wilson
-from pipeline.tuning.state import BEAT_S, DONE, NAME, State, Trial, read
+from pipeline.tuning.state import BEAT_S, DONE, NAME, About, State, Trial, read
 
 SILENT_S = 6 * BEAT_S  # without a sign of life a sweep on another machine is taken for ended
 MOST = 10  # failures that are listed
@@ -84,7 +84,7 @@ def lines(sweep: Watched) -> Iterator[str]:
     listed = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
     yield f"  trials    {sum(trial.status in DONE for trial in state.trials)} of {state.about.size} done: {listed}"
     if (best := _best(state.trials)) is not None:
-        yield f"  best      {_result(best, state.about.num_val)}"
+        yield f"  best      {_result(best, state.about)}"
     if sweep.runs_now and (speed := _speed(state)):
         yield f"  speed     {speed}"
     if attempt.budget:
@@ -124,13 +124,15 @@ def _best(trials: Sequence[Trial]) -> Trial | None:
     return min(measured, key=lambda trial: trial.val_err1 or 0.0, default=None)
 
 
-def _result(trial: Trial, num_val: int) -> str:
+def _result(trial: Trial, about: About) -> str:
     error = trial.val_err1 or 0.0
-    text = f"{trial.name or trial.key}: validation error {100 * error:.2f} %"
-    if num_val:
+    text, num_val = f"error {100 * error:.2f} %", about.num_val
+    if about.detects:  # AP is no share of the images, so that it has no interval of that kind
+        text = f"AP {100 * (1 - error):.1f} %"
+    elif num_val:
         low, high = wilson(round(error * num_val), num_val)
         text += f" (95 % interval {100 * low:.2f} to {100 * high:.2f} %, of {num_val:,} images)"
-    return f"{text} after {trial.steps:,} steps, run {trial.key}"
+    return f"{trial.name or trial.key}: validation {text} after {trial.steps:,} steps, run {trial.key}"
 
 
 def _speed(state: State) -> str:

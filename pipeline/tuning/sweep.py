@@ -115,6 +115,7 @@ class Sweep:
             size=self.size,
             max_steps=self.config.recipe.max_steps,
             num_val=self.num_val,
+            detects=self.config.model.detects,
         )
 
     def trials(self, require: Callable[[], object] = lambda: None) -> Trials:

@@ -235,4 +235,6 @@ def test_a_touched_file_is_hashed_again_and_a_changed_one_or_another_source_refu
     with pytest.raises(FileNotFoundError, match="is gone"):
         fetched(imagenet, tmp_path / "raw")
     with pytest.raises(ValueError, match=r"holds imagenet, but data\.source=digits; run `pipeline fetch`"):
-        fetched(config("digits"), tmp_path / "raw")
+        fetched(digits := config("digits"), tmp_path / "raw")
+    with pytest.raises(ValueError, match=rf"\(override: data\.name={digits.name}_digits\)"):
+        fetched(digits, tmp_path / "raw")

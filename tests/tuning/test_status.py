@@ -26,9 +26,11 @@ from pipeline.tuning.trials import Trials
 POINTS = [{"recipe.lr": 0.01 * (at + 1)} for at in range(6)]
 
 
-def begun(runs: Path, name: str, data: str = "digits", budget: dict[str, float] | None = None) -> Trials:
+def begun(
+    runs: Path, name: str, data: str = "digits", budget: dict[str, float] | None = None, detects: bool = False
+) -> Trials:
     """A sweep of six trials that this process runs: one has finished, one failed, one trains."""
-    of = About(sweep=name, data=data, size=6, max_steps=100, num_val=150)
+    of = About(sweep=name, data=data, size=6, max_steps=100, num_val=150, detects=detects)
     trials = Trials(runs / name, POINTS, runs, of)
     trials.open(budget or {})
     for at, steps in ((0, 100), (1, 0), (2, 50)):
@@ -62,6 +64,11 @@ def test_it_tells_trials_by_state_the_best_with_its_interval_and_failures_with_t
     ended = printed(tmp_path)
     assert "ended 0 s ago" in ended and "sweep.budget.hours=2 is spent" in ended
     assert "1 interrupted" in ended and "an hour" not in ended and "CPU" not in ended
+
+
+def test_detectors_are_told_by_ap(tmp_path: Path):
+    begun(tmp_path, "sweep-1", detects=True)
+    assert "lr 2: validation AP 90.0 % after 50 steps" in printed(tmp_path)
 
 
 def test_a_sweep_whose_process_was_killed_or_is_silent_elsewhere_does_not_run(tmp_path: Path):
