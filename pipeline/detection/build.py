@@ -15,7 +15,7 @@ from pipeline.atomic import replacing
 from pipeline.config import EnsembleConfig
 from pipeline.data.store import ArrayRecords
 from pipeline.detection.card import card
-from pipeline.detection.found import FOLDER, Scenes, found_by
+from pipeline.detection.found import FOLDER, Scenes, found_by, validation_scenes
 from pipeline.ensemble import selection
 from pipeline.ensemble.build import Ensemble, tracked_run
 from pipeline.ensemble.card import NAME as CARD
@@ -48,7 +48,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
     candidates = source.listed(config.members) if listed else source.candidates()
     members = candidates if listed else selection.RULES[config.selection](candidates, config.size)
     members = [replace(net, weight=1 / len(members)) for net in members]
-    scenes = Scenes("val", source.store)
+    scenes = validation_scenes(source.store)
     with replacing(out) as part:
         files = [source.fetch(net, part) for net in members]
         joint = found_by(files, scenes, source.runs / FOLDER, source.device)
@@ -72,7 +72,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
 
 def _example(scenes: Scenes) -> np.ndarray:
     """(1, H, W, C) uint8: the first image as the store has it."""
-    records, index = scenes.store.train(), int(scenes.indices[0])
+    records, index = scenes.records, int(scenes.indices[0])
     if isinstance(records, ArrayRecords):
         return np.array(records.images[index])[None]
     return decoded(records.jpeg(index))[None]

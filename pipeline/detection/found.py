@@ -15,7 +15,7 @@ import torch
 
 from pipeline.atomic import replacing, sha256
 from pipeline.data.boxes import Boxes, boxes_of
-from pipeline.data.store import Store
+from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.detection.joint import BASELINE, JointDetector, Manner
 from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
@@ -46,13 +46,8 @@ class Scenes:
 
     which: Literal["val", "test"]
     store: Store
-
-    @cached_property
-    def indices(self) -> np.ndarray:
-        """(N,) int64, into the records of the training or of the test set."""
-        if self.which == "val":
-            return self.store.split_indices("holdout")[1]
-        return np.arange(self.store.manifest.counts["test"])
+    records: ArrayRecords | ShardRecords
+    indices: np.ndarray  # (N,) int64, into records
 
     @cached_property
     def truth(self) -> list[Boxes]:
@@ -64,12 +59,21 @@ class Scenes:
         return "test" if self.which == "test" else "train"
 
     def batches(self, net_split: str, augment: object, normalize: str) -> SceneBatches:
-        records = self.store.test() if self.which == "test" else self.store.train()
         boxes, statistics = boxes_of(self.store, self._split), self.store.statistics(net_split)
-        return SceneBatches(records, boxes, statistics, augment, normalize)  # type: ignore[arg-type]
+        return SceneBatches(self.records, boxes, statistics, augment, normalize)  # type: ignore[arg-type]
 
     def matches(self, found: Sequence[Detections]) -> CocoMatches:
         return CocoMatches(self.truth, found, len(self.store.manifest.classes))
+
+
+def validation_scenes(store: Store) -> Scenes:
+    """The images held out of training; members are chosen on them."""
+    return Scenes("val", store, store.train(), store.split_indices("holdout")[1])
+
+
+def all_scenes(store: Store, records: ArrayRecords | ShardRecords) -> Scenes:
+    """Every test image; `records` are the store's, which evaluation alone opens."""
+    return Scenes("test", store, records, np.arange(len(records)))
 
 
 def found_by(

@@ -232,7 +232,7 @@ def pictures(scenes: Scenes, found: Sequence[Detections]) -> list[dict[str, Any]
 
 
 def _png(scenes: Scenes, index: int) -> bytes:
-    records = scenes.store.test()
+    records = scenes.records
     if isinstance(records, ArrayRecords):
         pixels = np.asarray(records.images[index])
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

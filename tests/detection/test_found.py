@@ -11,7 +11,7 @@ from small_scenes import NUM_TEST, NUM_VAL, save_detector, write_store
 
 from pipeline.data.store import Store
 from pipeline.detection import found
-from pipeline.detection.found import Scenes, found_by
+from pipeline.detection.found import all_scenes, found_by, validation_scenes
 from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
 from pipeline.run.weights import BEST, load_weights
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_scenes_are_the_validation_or_the_test_images_with_their_objects(store: Store) -> None:
-    val, test = Scenes("val", store), Scenes("test", store)
+    val, test = validation_scenes(store), all_scenes(store, store.test())
     assert (len(val.truth), len(test.truth)) == (NUM_VAL, NUM_TEST)
     assert set(val.indices) == set(store.split_indices("holdout")[1])
     assert all(len(boxes.labels) == 1 for boxes in (*val.truth, *test.truth))
@@ -33,7 +33,7 @@ def test_scenes_are_the_validation_or_the_test_images_with_their_objects(store: 
 
 def test_detections_are_those_of_the_net_and_are_kept(store: Store, tmp_path: Path) -> None:
     net = save_detector(tmp_path / "runs", store, 1)
-    file, scenes = tmp_path / "runs" / net.key / BEST, Scenes("test", store)
+    file, scenes = tmp_path / "runs" / net.key / BEST, all_scenes(store, store.test())
     detections = found_by([file], scenes, tmp_path / "cache", CPU)
     state, record = load_weights(file)
     image = torch.from_numpy(np.array(store.test().images[3])).permute(2, 0, 1)
@@ -54,7 +54,7 @@ def test_detections_are_those_of_the_net_and_are_kept(store: Store, tmp_path: Pa
 
 def test_a_damaged_file_of_detections_is_made_again(store: Store, tmp_path: Path) -> None:
     net = save_detector(tmp_path / "runs", store, 1)
-    files, scenes = [tmp_path / "runs" / net.key / BEST], Scenes("val", store)
+    files, scenes = [tmp_path / "runs" / net.key / BEST], validation_scenes(store)
     detections = found_by(files, scenes, tmp_path / "cache", CPU)
     (kept,) = (tmp_path / "cache").iterdir()
     whole = kept.read_bytes()
@@ -66,7 +66,8 @@ def test_a_damaged_file_of_detections_is_made_again(store: Store, tmp_path: Path
 
 def test_detectors_of_other_images_are_refused(store: Store, tmp_path: Path) -> None:
     net = save_detector(tmp_path / "runs", store, 1)
-    other = Scenes("test", write_store(tmp_path / "other", name="scenes"))
-    other.store.manifest.__dict__["content_hash"] = "0" * 64
+    elsewhere = write_store(tmp_path / "other", name="scenes")
+    other = all_scenes(elsewhere, elsewhere.test())
+    elsewhere.manifest.__dict__["content_hash"] = "0" * 64
     with pytest.raises(PipelineError, match=r"was trained on data .* train it again"):
         found_by([tmp_path / "runs" / net.key / BEST], other, tmp_path / "cache", CPU)

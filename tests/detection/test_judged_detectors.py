@@ -9,7 +9,7 @@ import pytest
 from small_scenes import CLASSES, RECIPE, model, save_detector, write_store
 
 from pipeline.data.store import Store
-from pipeline.detection.found import Scenes
+from pipeline.detection.found import Scenes, all_scenes
 from pipeline.detection.judge import Judged, gains, improvements, judge, pictures
 from pipeline.ensemble.build import Ensemble
 from pipeline.evaluation.detection import Detections
@@ -18,7 +18,8 @@ from pipeline.record import Net, from_json
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    return Scenes("test", write_store(tmp_path_factory.mktemp("data") / "store"))
+    store = write_store(tmp_path_factory.mktemp("data") / "store")
+    return all_scenes(store, store.test())
 
 
 @pytest.fixture(scope="module")

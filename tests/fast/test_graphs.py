@@ -18,8 +18,9 @@ from pipeline.config import AugmentConfig
 from pipeline.data.store import Store
 from pipeline.fast import graphs
 from pipeline.learn.input.batches import batches_of
-from pipeline.learn.training import classifier
+from pipeline.learn.training import module
 from pipeline.learn.training.classifier import Classifier
+from pipeline.learn.training.counts import add_batch
 from pipeline.run.fit import fit
 from pipeline.tracking import journal
 
@@ -49,7 +50,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
     """Trainings choose what they choose on a CUDA device; recorded steps go through a tape."""
     recorder = TapeRecorder()
     monkeypatch.setattr(Classifier, "_on_gpu", property(lambda _: True))
-    monkeypatch.setattr(classifier, "GraphedStep", partial(graphs.GraphedStep, recorder=recorder))
+    monkeypatch.setattr(module, "GraphedStep", partial(graphs.GraphedStep, recorder=recorder))
     return recorder
 
 
@@ -122,7 +123,7 @@ def test_compiled_batches_and_counts_are_the_plain_ones_bit_for_bit(store: Store
     """As a compiled training on a GPU makes them; the GPU's code is other code from the same description."""
     config = paper_config(store, tmp_path)
     batches = batches_of(store.train(), store.statistics("full"), config.recipe.augment, config.recipe.normalize, 1)
-    finish, count = (torch.compile(each, dynamic=False) for each in (batches.finish, classifier._count))
+    finish, count = (torch.compile(each, dynamic=False) for each in (batches.finish, add_batch))
     chance = np.random.default_rng(0)
     compiled, plain = torch.zeros(2, 4, dtype=torch.float64)
     for _ in range(3):
@@ -133,5 +134,5 @@ def test_compiled_batches_and_counts_are_the_plain_ones_bit_for_bit(store: Store
         logits = torch.randn(16, 4).round(decimals=1)
         with torch.no_grad():
             count(compiled, logits, labels, torch.tensor(1.5))
-        classifier._count(plain, logits, labels, torch.tensor(1.5))
+        add_batch(plain, logits, labels, torch.tensor(1.5))
     assert torch.equal(compiled, plain)

@@ -18,7 +18,7 @@ from pipeline.atomic import read_json
 from pipeline.cli import main
 from pipeline.data.boxes import BoxTable
 from pipeline.data.store import Store, open_store
-from pipeline.detection.found import Scenes
+from pipeline.detection.found import all_scenes
 from pipeline.stages import summary
 from pipeline.stages.detection.evaluate import show
 from pipeline.tracking.location import client, locate
@@ -189,7 +189,8 @@ def test_what_is_found_in_files_lies_inside_of_them_and_is_drawn(
 
 
 def test_crowds_and_boxes_that_stick_out_reach_what_ap_is_measured_by(walk: Walk) -> None:
-    truth = Scenes("test", open_store(walk.workspace.store(NAME))).truth
+    store = open_store(walk.workspace.store(NAME))
+    truth = all_scenes(store, store.test()).truth
     assert sorted(len(boxes.labels) for boxes in truth) == [0, 2, 2, 2]
     assert sum(int(boxes.ignored.sum()) for boxes in truth) == 1
     for boxes in truth:

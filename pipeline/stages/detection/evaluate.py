@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.atomic import replacing, scratch_folder, write_json
 from pipeline.config import Config
 from pipeline.detection.card import card
-from pipeline.detection.found import FOLDER, Scenes, found_by
+from pipeline.detection.found import FOLDER, all_scenes, found_by
 from pipeline.detection.joint import BASELINE, Manner
 from pipeline.detection.judge import Judged, improvements, judge, pictures
 from pipeline.ensemble.build import read_ensemble
@@ -33,7 +33,7 @@ def run(config: Config, workspace: Workspace) -> None:
     if config.evaluation.runs == "all":
         require_answer(source.location, "evaluation.runs=all tests every finished run in MLflow")
         sync(source.runs, source.location)
-    scenes = Scenes("test", source.store)
+    scenes = all_scenes(source.store, source.store.test())
     manner = Manner(refine=config.evaluation.refine, scales=tuple(config.evaluation.scales))
     with scratch_folder(source.runs / "evaluate") as folder:
 
