@@ -116,7 +116,7 @@ def _function(verb: str, words: list[str], detects: bool = False) -> Callable[..
         return partial(importlib.import_module(f"pipeline.stages.{verb}").run, images=words)
     if detects and verb in CLASSIFYING:
         raise PipelineError(
-            f"`pipeline {verb}` with a detector; it takes nets that classify (override: model=cifar). `pipeline predict` shows what a "
+            f"`pipeline {verb}` with a detector; it takes nets that classify. `pipeline predict` shows what a "
             "detector finds"
         )
     if detects and verb in DETECTING:

@@ -74,20 +74,21 @@ def compose_conf(
     except (HydraException, OmegaConfBaseException, RecursionError, ValueError, TypeError) as error:
         # The latter two are what OmegaConf lets through where a value stands in place of a section.
         raise PipelineError(first_lines(error)) from None
-    _require_one_name(values["model"], {*(literal or {}), *(given or {})})
+    _require_one_name(values["model"], {**(literal or {}), **(given or {})})
     values["data"].setdefault("name", _data_name(choices["data"], values["data"]))
     return {**values, "choices": choices}
 
 
-def _require_one_name(model: dict[str, Any], keys: set[str]) -> None:
-    """Raises PipelineError if keys give a detector's net in other words than model.backbone, which would win in silence."""
+def _require_one_name(model: dict[str, Any], keys: dict[str, Any]) -> None:
+    """Raises PipelineError if single values give a detector's net in other words than model.backbone, which would win in silence."""
     from pipeline.config.model import DECIDED, DETECTORS
 
-    given = sorted(keys & {f"model.{key}" for key in DECIDED})
+    given = sorted(keys.keys() & {f"model.{key}" for key in DECIDED})
     if model.get("family") in DETECTORS and given:
+        kind = "plain" if keys.get("model.residual") is False else "resnet"
         raise PipelineError(
             f"{' and '.join(given)} with model={model['family']}, whose net model.backbone names; give that alone "
-            "(override: model.backbone=resnet56)"
+            f"(override: model.backbone={kind}{keys.get('model.depth', 56)})"
         )
 
 
