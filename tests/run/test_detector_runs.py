@@ -233,7 +233,7 @@ def test_fast_shows_whether_a_detector_trains(boxed: Boxed, capsys: pytest.Captu
     root = boxed()
     store = root / "data/store/digit_scenes"
     debug(composed(root, *DETECTOR, "trainer.debug=fast"), store, root / "trace.json")
-    assert "8 steps went through, validation error" in capsys.readouterr().out
+    assert "8 steps went through, validation AP" in capsys.readouterr().out
     assert not list((root / "runs").glob("*"))
 
 

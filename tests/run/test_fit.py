@@ -30,7 +30,7 @@ from runs import (
 from pipeline.atomic import read_json, sha256, write_json
 from pipeline.cli import INTERRUPTED, USER_ERROR
 from pipeline.data.boxes import Boxes, BoxTable
-from pipeline.learn.training import classifier
+from pipeline.learn.training import module
 from pipeline.learn.training.classifier import Classifier
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.learn.training.schedule import lr_at
@@ -106,7 +106,7 @@ def test_a_training_that_diverges_keeps_its_last_good_checkpoint(
     train(expected, *overrides)
     sentences = []
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "lr_at", lambda step, *_: 1e30 if step >= 30 else lr_at(step, *_))
+        patch.setattr(module, "lr_at", lambda step, *_: 1e30 if step >= 30 else lr_at(step, *_))
         for _ in range(2):
             with pytest.raises(DivergedError, match="learning rate 1e\\+30") as raised:
                 train(root, *overrides)

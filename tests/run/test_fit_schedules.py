@@ -56,7 +56,7 @@ def test_the_warm_up_of_resnet_110_ends_by_its_rule_and_survives_a_break(
 ) -> None:
     whole, broken = workspace(), workspace()
     train(whole, *WARM_UP)
-    errors, rates = metrics(whole, "train/err1"), metrics(whole, "lr")
+    errors, rates = metrics(whole, "train/err1"), metrics(whole, "train/lr")
     end = min(step for step, error in errors.items() if error < 0.8)
     assert 2 < end < 40, "the rule must bite on the way for this test to show anything"
     assert rates == {
@@ -77,7 +77,7 @@ def test_the_warm_up_of_resnet_110_ends_by_its_rule_and_survives_a_break(
     monkeypatch.setattr(Classifier, "on_train_batch_start", start)
     train(broken, *WARM_UP)
     assert_same_training(broken, whole)
-    assert metrics(broken, "lr") == rates and metrics(broken, "train/err1") == errors
+    assert metrics(broken, "train/lr") == rates and metrics(broken, "train/err1") == errors
 
 
 def test_a_warm_up_that_never_ends_causes_a_warning(workspace: Workspaces, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,7 @@ def test_the_rate_falls_at_a_plateau_and_a_break_forgets_none_of_it(
 ) -> None:
     whole, broken = workspace(), workspace()
     train(whole, *PLATEAU)
-    rates = metrics(whole, "lr")
+    rates = metrics(whole, "train/lr")
     assert [rates[step] for step in (1, EPOCH, 2 * EPOCH, 2 * EPOCH + 1, 50)] == pytest.approx([0.1] * 3 + [0.01] * 2)
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         cut(patch, Recorder, "on_train_epoch_end", 2, False)
@@ -107,7 +107,7 @@ def test_the_rate_falls_at_a_plateau_and_a_break_forgets_none_of_it(
     assert checkpoint(broken)["classifier"]["plateau"]["drops"] == 1
     train(broken, *PLATEAU)
     assert_same_training(broken, whole)
-    assert metrics(broken, "lr") == rates
+    assert metrics(broken, "train/lr") == rates
 
 
 def test_each_cycle_of_the_learning_rate_leaves_its_weights(workspace: Workspaces) -> None:

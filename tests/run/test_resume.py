@@ -241,6 +241,6 @@ def test_a_resumed_training_drops_what_the_unbroken_one_drops(
     torch.manual_seed(99)
     train(broken, "trainer.checkpoint_every_steps=7")
     assert_same_training(broken, whole)
-    monkeypatch.setattr("pipeline.learn.training.classifier.noise_seed", lambda seed, step, rank: 0)
+    monkeypatch.setattr("pipeline.learn.training.module.noise_seed", lambda seed, step, rank: 0)
     train(other)
     assert metrics(other, "train/loss") != metrics(whole, "train/loss")
