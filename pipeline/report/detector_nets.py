@@ -15,9 +15,9 @@ MEANING = (
     "AP is COCO's average precision over ten thresholds of IoU from 0.5 to 0.95, AP50 and AP75 that at one of them, and "
     "small, medium and large that of objects below 32x32, below 96x96, and of more pixels; on val: AP on validation images."
 )
-HIGH = (
-    "Intervals are over test images (percentile bootstrap). That of one AP lies high, since samples of the images repeat "
-    "some; it is the gain's that compares two nets."
+OVER = (
+    "Intervals are bootstraps over test images. Two nets are compared by the interval of the gain, which resamples the images "
+    "of both together."
 )
 
 
@@ -64,7 +64,7 @@ def _table(inputs: DetectionInputs) -> md.Block:
         ]
         for each in inputs.detectors
     ]
-    caption = f"Detectors by the net within; {MEANING} {HIGH}"
+    caption = f"Detectors by the net within; {MEANING} {OVER}"
     if ensemble := inputs.ensemble:
         first, *rest = (shown_ap(ensemble["scores"][key]) for key in SCORES)
         bounds, validation = shown_interval(ap_interval(ensemble["ci95"])), shown_ap(ap_of(ensemble["val_err1"]))
