@@ -6,7 +6,6 @@ AP is a fraction; test_err1 is 1 - AP, test_err5 is 1 - AP at an IoU of 0.5. Int
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -14,11 +13,10 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from pipeline.data.store import ArrayRecords
 from pipeline.detection.found import Scenes
 from pipeline.ensemble.build import Ensemble
+from pipeline.ensemble.mistakes import picture
 from pipeline.ensemble.register import ensemble_key
 from pipeline.evaluation.detection import SURE, CocoMatches, Detections, interval, relative_gain, voc_ap
 from pipeline.record import Net, best_on_validation
@@ -216,7 +214,7 @@ def pictures(scenes: Scenes, found: Sequence[Detections]) -> list[dict[str, Any]
         {
             "index": int(scenes.indices[at]),
             "size": list(scenes.truth[at].size),
-            "png": base64.b64encode(_png(scenes, int(scenes.indices[at]))).decode(),
+            "png": base64.b64encode(picture(scenes.records, int(scenes.indices[at]), SIDE)).decode(),
             "truth": [
                 {"corners": corners.tolist(), "label": int(label), "ignored": bool(ignored)}
                 for corners, label, ignored in zip(*scenes.truth[at][1:], strict=True)
@@ -229,16 +227,3 @@ def pictures(scenes: Scenes, found: Sequence[Detections]) -> list[dict[str, Any]
         }
         for at in places
     ]
-
-
-def _png(scenes: Scenes, index: int) -> bytes:
-    records = scenes.records
-    if isinstance(records, ArrayRecords):
-        pixels = np.asarray(records.images[index])
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    else:
-        image = Image.open(io.BytesIO(records.jpeg(index)))
-    image.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -44,8 +44,8 @@ def confident_mistakes(average: NDArray[np.float32], images: Images) -> list[dic
     ]
 
 
-def picture(records: ArrayRecords | ShardRecords, index: int) -> bytes:
-    """An image of a store as a PNG."""
+def picture(records: ArrayRecords | ShardRecords, index: int, side: int = SIDE) -> bytes:
+    """An image of a store as a PNG, at most `side` pixels wide and high."""
     from PIL import Image
 
     if isinstance(records, ArrayRecords):
@@ -53,7 +53,7 @@ def picture(records: ArrayRecords | ShardRecords, index: int) -> bytes:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     else:
         image = Image.open(io.BytesIO(records.jpeg(index)))
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
