@@ -167,7 +167,6 @@ class Config(Section):
             "recipe.label_smoothing": (recipe.label_smoothing > 0, "0"),
             "recipe.muon_lr": (recipe.muon_lr > 0, "0"),
             "start.head": (start.head != "new", "new"),
-            "start.backbone_lr": (start.backbone_lr != 1, "1"),
             "trainer.compile": (self.trainer.compile is True, "auto"),
             "trainer.cuda_graphs": (self.trainer.cuda_graphs, "false"),
             "evaluation.views": (self.evaluation.views != "single", "single"),

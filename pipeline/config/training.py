@@ -38,7 +38,8 @@ class StartConfig(Section):
     # run:<key>,<key>, that of the same net, and of its seed if there is one; sweep:<data set> names those of its sweep.
     weights: str = ""
     head: Literal["new", "kept"] = "new"  # the last layer: drawn anew, for other classes, or loaded too
-    backbone_lr: NoRate = 1.0  # factor of the learning rate for all other layers; 0 freezes them
+    # Factor of the learning rate for all other layers; 0 freezes them. Those that a detector adds to its net are new, too.
+    backbone_lr: NoRate = 1.0
     # Key of a finished run whose last checkpoint the training goes on from, with its weights, optimiser state and step; ""
     # for a training of its own.
     checkpoint: str = ""

@@ -98,7 +98,6 @@ FOLLOWED = [
     (["recipe.label_smoothing=0.1"], "recipe.label_smoothing with model=faster_rcnn; only classifiers have it"),
     (["recipe.muon_lr=0.02"], "recipe.muon_lr with model=faster_rcnn; only classifiers have it"),
     (["start.head=kept"], "start.head with model=faster_rcnn; only classifiers have it"),
-    (["start.weights=net.pth", "start.backbone_lr=0.1"], "start.backbone_lr with model=faster_rcnn"),
     (["trainer.compile=true"], "trainer.compile with model=faster_rcnn; only classifiers have it"),
     (["trainer.cuda_graphs=true"], "trainer.cuda_graphs with model=faster_rcnn; only classifiers have it"),
     (["trainer.debug=overfit"], "which has no training error that could fall to zero"),

@@ -33,6 +33,8 @@ DETECTOR = (
     *(
         "data=digit_scenes",
         "start.weights=''",
+        "start.backbone_lr=1",
+        "recipe.lr=0.002",
         "model.backbone=resnet8",
         "model.anchor=4",
         "recipe.rois=16",
@@ -204,6 +206,22 @@ def test_a_classifiers_weights_become_the_backbone(boxed: Boxed, classifier: Pat
         assert len(names) == (0 if key.startswith("fc.") else 1)
         for name in names:
             torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["faster_rcnn", "faster_rcnn_fpn"])
+def test_a_frozen_backbone_keeps_the_classifiers_numbers_and_what_is_new_learns(
+    boxed: Boxed, classifier: Path, family: str
+) -> None:
+    root, start = boxed(), (f"start.weights={classifier}", f"model.family={family}")
+    train(root, *start, "start.backbone_lr=0")
+    theirs, _ = load_weights(classifier)
+    ours, first = checkpoint(root)["state_dict"], boxed()
+    train(first, *start, "start.backbone_lr=0", "recipe.max_steps=1", "recipe.lr=1e-9")
+    drawn = checkpoint(first)["state_dict"]
+    kept = {name for name in drawn if torch.equal(ours[name], drawn[name])}
+    for name in drawn:
+        taken = any(name.endswith(f".{key}") and torch.equal(drawn[name], value) for key, value in theirs.items())
+        assert (name in kept) == taken, name
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ MOST_FOUND = 100  # objects in an image: what COCO's metric counts
 LEAST_SCORE = 0.05  # of an object
 REGION = 14  # side of a region's map before a residual net's last stage, which halves it
 VGG_REGION = 7
+PROPOSALS, PYRAMID_PROPOSALS = 300, 1000  # regions of a test image (Ren et al. 2015; Lin et al. 2017, of each level)
 HIDDEN = 1024  # width of the layers that see a region of a pyramid
 PYRAMID, SMALL_PYRAMID = 256, 64  # channels of a feature pyramid; of small nets
 
@@ -44,6 +45,7 @@ class Detector(FasterRCNN):
     """
 
     num_classes: int  # of the data set
+    new_weights: frozenset[str]  # parameters that its net lacks as a classifier
     small: bool  # whether its net is made for images of CIFAR's size
 
     def train(self, mode: bool = True) -> Detector:
@@ -185,12 +187,15 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
         box_roi_pool=pool,
         box_head=head,
         box_predictor=_Predictor(width, num_classes + 1),
+        rpn_post_nms_top_n_test=PYRAMID_PROPOSALS if pyramid else PROPOSALS,
         box_score_thresh=LEAST_SCORE,
         box_detections_per_img=MOST_FOUND,
         box_batch_size_per_image=rois,
         min_size=1,
     )
     detector.num_classes, detector.small = num_classes, small
+    taken = {id(parameter) for parameter in net.parameters()}
+    detector.new_weights = frozenset(name for name, p in detector.named_parameters() if id(p) not in taken)
     detector.transform = _AsGiven(in_channels)
     for part in (detector.rpn, detector.roi_heads):
         usual = part.fg_bg_sampler

@@ -73,6 +73,14 @@ def head_name(model: nn.Module) -> str:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
 
 
+def new_weights(model: nn.Module) -> set[str]:
+    """Names of the parameters that start.weights leave as drawn: the last layer's, and all that a detector adds to its net."""
+    head = head_name(model)
+    return set(getattr(model, "new_weights", ())) or {
+        name for name, _ in model.named_parameters() if name.rsplit(".", 1)[0] == head
+    }
+
+
 def _is_state(values: Mapping[Any, Any]) -> bool:
     return bool(values) and all(isinstance(value, Tensor) for value in values.values())
 

@@ -51,7 +51,7 @@ class TrainingModule(pl.LightningModule, ABC):
 
     Args:
         seed: of dropout.
-        backbone_lr: factor of the learning rate for all layers but the last; if 0, batch norm keeps its statistics.
+        backbone_lr: factor of the learning rate for all layers but the new ones; if 0, batch norm keeps its statistics.
     """
 
     counted: type[Counts] = Counts

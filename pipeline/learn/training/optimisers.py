@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from pipeline.config import RecipeConfig
-from pipeline.learn.models.mapping import head_name
+from pipeline.learn.models.mapping import new_weights
 
 BETA2 = 0.999  # AdamW's average of squared gradients, as in its paper (Loshchilov and Hutter 2017, arXiv 1711.05101)
 DECAY = 0.1  # Muon's weight decay, times the rate; it bounds the lengths of weights, which batch norm leaves free
@@ -22,20 +22,21 @@ def optimisers(net: nn.Module, recipe: RecipeConfig, backbone_lr: float = 1.0) -
     A group's rate is its "share" times the schedule's rate. Weights that need no gradient are left out.
 
     Args:
-        backbone_lr: share of all layers but the last.
+        backbone_lr: share of all layers but the new ones, see `mapping.new_weights`.
     """
     convolutions = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)]
     hidden = [weight for weight in convolutions[1:] if weight.requires_grad] if recipe.muon_lr else []
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     by_muon, norm = {id(p) for p in hidden}, {id(p) for m in norms for p in m.parameters(False)}
-    last = {id(p) for p in net.get_submodule(head_name(net)).parameters()} if backbone_lr != 1 else set()
+    names = new_weights(net) if backbone_lr != 1 else set()
+    new = {id(p) for name, p in net.named_parameters() if name in names}
     # Lists, not sets: a checkpoint stores momentum by position, and a set's order differs between processes.
     rest = [p for p in net.parameters() if id(p) not in by_muon and p.requires_grad]
     groups: list[dict[str, Any]] = []
-    for share, in_last in ((backbone_lr, False), (1.0, True)):
+    for share, is_new in ((backbone_lr, False), (1.0, True)):
         for decay, decayed in ((recipe.weight_decay, True), (0.0, False)):
             params = [
-                p for p in rest if (id(p) in last) == in_last and (recipe.decay_norm or id(p) not in norm) == decayed
+                p for p in rest if (id(p) in new) == is_new and (recipe.decay_norm or id(p) not in norm) == decayed
             ]
             groups.append({"params": params, "weight_decay": decay, "share": share})
     groups = [group for group in groups if group["params"]]
@@ -69,10 +70,10 @@ def settle(optimizer: Optimizer, device: torch.device, cuda: bool) -> None:
 
 
 def freeze_backbone(model: nn.Module) -> None:
-    """Stops the learning of every layer but the last; `Classifier` keeps batch norm's statistics."""
-    last = head_name(model)
+    """Stops the learning of every layer but the new ones; `TrainingModule` keeps batch norm's statistics."""
+    new = new_weights(model)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.rsplit(".", 1)[0] == last)
+        parameter.requires_grad_(name in new)
 
 
 class Muon(Optimizer):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from imports import ROOT
-from nets import make_model
+from nets import make_detector, make_model
 from runs import composed
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -51,6 +51,17 @@ def test_the_optimiser_is_the_recipes_and_may_decay_all_parameters() -> None:
     assert isinstance(sgd, SGD) and (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, True)
     (group,) = sgd.param_groups
     assert group["weight_decay"] > 0 and len(group["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("family", ["faster_rcnn", "faster_rcnn_fpn"])
+def test_what_a_detector_adds_to_its_net_has_the_whole_rate(family: str) -> None:
+    model = build_model(make_detector("resnet8", family), 3, 1)
+    (adamw,) = optimisers(model, composed(ROOT, "data=digit_scenes").recipe, backbone_lr=0.1)
+    shares = {name: group["share"] for group in adamw.param_groups for name in names(model, group)}
+    new = ("rpn", "backbone.fpn", "roi_heads.box_predictor", *(["roi_heads.box_head"] if "fpn" in family else []))
+    assert {*shares} == {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, share in shares.items():
+        assert share == (1.0 if name.startswith(new) else 0.1), name
 
 
 def test_adamw_takes_the_place_of_sgd_with_the_same_groups() -> None:
