@@ -237,11 +237,11 @@ def _help(verb: str | None, own: Path | None) -> str:
     from pipeline.compose import choices
 
     try:
-        found = choices(_root(), own)
+        groups = choices(_root(), own)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
-        found = {}
-    return help_for_all(found) if verb is None else help_for(verb, found)
+        groups = {}
+    return help_for_all(groups) if verb is None else help_for(verb, groups)
 
 
 if __name__ == "__main__":

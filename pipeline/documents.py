@@ -119,11 +119,11 @@ def _with_keys(node: Any) -> Any:
     return node
 
 
-def _count(node: Any, known: dict[int, int]) -> int:
+def _count(node: Any, counts: dict[int, int]) -> int:
     """How many values a node stands for. A node that holds itself is endless."""
-    if id(node) not in known:
-        known[id(node)] = MOST_VALUES + 1  # until it is counted
+    if id(node) not in counts:
+        counts[id(node)] = MOST_VALUES + 1  # until it is counted
         parts = node.value if isinstance(node.value, list) else []
         inner = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
-        known[id(node)] = min(1 + sum(_count(part, known) for part in inner), MOST_VALUES + 1)
-    return known[id(node)]
+        counts[id(node)] = min(1 + sum(_count(part, counts) for part in inner), MOST_VALUES + 1)
+    return counts[id(node)]

@@ -118,13 +118,13 @@ def _default(entry: Field[Any]) -> str:
 def _comments(section: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(section))
     lines = source.splitlines()
-    found = {}
+    comments = {}
     (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     for node in body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             _, mark, behind = lines[(node.end_lineno or node.lineno) - 1][node.end_col_offset or 0 :].partition("#")
-            found[node.target.id] = behind.strip() if mark else _above(lines[: node.lineno - 1])
-    return found
+            comments[node.target.id] = behind.strip() if mark else _above(lines[: node.lineno - 1])
+    return comments
 
 
 def _above(lines: list[str]) -> str:

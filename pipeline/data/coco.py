@@ -105,7 +105,7 @@ def _stem(entry: Entry) -> str:
 def _role(entry: Entry) -> str:
     words = [word for word in re.split(r"[^a-z]+", PurePosixPath(entry.name).stem.lower()) if word]
     folders = [part.lower() for part in PurePosixPath(entry.name).parts[-2::-1]]
-    return next((found for word in (*words, *folders) if (found := _LISTS.get(word) or role(word))), "")
+    return next((match for word in (*words, *folders) if (match := _LISTS.get(word) or role(word))), "")
 
 
 def _document(entry: Entry) -> dict[str, Any]:
@@ -119,11 +119,11 @@ def _document(entry: Entry) -> dict[str, Any]:
 
 
 def _categories(entry: Entry, document: dict[str, Any]) -> dict[Id, str]:
-    found = {number: str(row["name"]) for number, row in _by_id(entry, document, "categories", "name").items()}
-    names = list(found.values())
+    categories = {number: str(row["name"]) for number, row in _by_id(entry, document, "categories", "name").items()}
+    names = list(categories.values())
     if twice := [name for name in names if names.count(name) > 1]:
         raise _error(entry, f"has two categories called {printable(twice[0])}")
-    return found
+    return categories
 
 
 def _order(number: Id) -> tuple[bool, Id]:
@@ -183,18 +183,22 @@ def _located(entry: Entry, split: str, name: str, images: dict[str, list[Entry]]
     """The image of that name: below the annotations' own folder, in one of the split's name, or the only one."""
     parts = PurePosixPath(name).parts
     named = images.get(parts[-1], []) if parts else []
-    found = [each for each in named if PurePosixPath(each.name).parts[-len(parts) :] == parts]
+    matches = [each for each in named if PurePosixPath(each.name).parts[-len(parts) :] == parts]
     folder = PurePosixPath(entry.name).parent
     for chosen in (
-        [each for each in found if PurePosixPath(each.name).is_relative_to(folder)] if str(folder) != "." else [],
-        [each for each in found if any(role(re.sub(r"\d+$", "", part)) == split for part in each.name.split("/")[:-1])],
-        found,
+        [each for each in matches if PurePosixPath(each.name).is_relative_to(folder)] if str(folder) != "." else [],
+        [
+            each
+            for each in matches
+            if any(role(re.sub(r"\d+$", "", part)) == split for part in each.name.split("/")[:-1])
+        ],
+        matches,
     ):
         if len(chosen) == 1:
             return chosen[0]
-    if found:
+    if matches:
         raise _error(
-            entry, f"names {printable(name)}, which is {printable(found[0].name)} or {printable(found[1].name)}"
+            entry, f"names {printable(name)}, which is {printable(matches[0].name)} or {printable(matches[1].name)}"
         )
     raise _error(entry, f"names {printable(name)}, which is not there")
 

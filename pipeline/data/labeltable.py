@@ -64,9 +64,9 @@ class _Index:
         """Images that `value` may name: those at that path, then those of the split `part`, then all others."""
         value = value.strip().replace("\\", "/").removeprefix("./")
         exact = self._places.get(f"{folder}/{value}" if folder else value, [])
-        found = exact or self._places.get(value) or self._places.get(value.rpartition("/")[2], [])
-        own = [at for at in found if part and role(self._paths[at].split("/")[0]) == part]
-        return own or found
+        places = exact or self._places.get(value) or self._places.get(value.rpartition("/")[2], [])
+        own = [at for at in places if part and role(self._paths[at].split("/")[0]) == part]
+        return own or places
 
     def path(self, at: int) -> str:
         return self._paths[at]
@@ -96,12 +96,12 @@ def tables(listing: Listing, labels: str = "") -> list[Table]:
         if meant and parts[-1].lower().endswith(TABLES):
             candidates.append(entry)
     index = _Index(listing) if candidates else None
-    found = [table for entry in candidates if index for table in _table(listing, entry, index)]
-    if labels and len(found) != 1:
+    result = [table for entry in candidates if index for table in _table(listing, entry, index)]
+    if labels and len(result) != 1:
         raise PipelineError(
             f"data.labels={labels} is no table that names images of {listing.path}; {_described(listing)}"
         )
-    return found
+    return result
 
 
 def require_no_table(listing: Listing) -> None:
@@ -184,29 +184,29 @@ def _json_lines(entry: Entry, path: Path) -> Iterator[list[str]]:
         yield ["" if (value := row.get(title)) is None else str(value).strip() for title in titles]
 
 
-def labelled(listing: Listing, found: list[Table]) -> tuple[list[Labelled], Account]:
+def labelled(listing: Listing, labellings: list[Table]) -> tuple[list[Labelled], Account]:
     """The images that tables label, and the files left out.
 
     Args:
-        found: one table; or one of each role, of which those without the training table's label columns label nothing.
+        labellings: one table; or one of each role, of which those without the training table's label columns label nothing.
     Raises:
         PipelineError: several tables could be meant, the label's column is unclear, a row names no image or several, an
             image has no label or two.
     """
-    by_role = {table.role: table for table in found}
-    if len(found) > 1 and (len(by_role) < len(found) or "train" not in by_role or "" in by_role):
-        one, other = (printable("/".join(listing.parts(table.entry)), 60) for table in found[:2])
+    by_role = {table.role: table for table in labellings}
+    if len(labellings) > 1 and (len(by_role) < len(labellings) or "train" not in by_role or "" in by_role):
+        one, other = (printable("/".join(listing.parts(table.entry)), 60) for table in labellings[:2])
         raise PipelineError(
-            f"{listing.path} holds {len(found)} tables that name images, {one} and {other} among them; say which one has the "
+            f"{listing.path} holds {len(labellings)} tables that name images, {one} and {other} among them; say which one has the "
             f"labels (override: data.labels={one} or data.labels={other})"
         )
-    first = by_role.get("train", found[0])
+    first = by_role.get("train", labellings[0])
     titles = [first.titles[column] for column in _label_columns(first)]
     images: dict[int, Labelled] = {}
-    for table in found:
+    for table in labellings:
         if set(titles) <= set(table.titles):
             _take(listing, table, [table.titles.index(title) for title in titles], images)
-    account = listing.account([table.entry for table in found])
+    account = listing.account([table.entry for table in labellings])
     for at, entry in enumerate(listing.images):
         if at not in images:
             account.add("images without a label", entry.name)

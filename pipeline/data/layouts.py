@@ -54,21 +54,21 @@ def _recognised(listing: Listing, temporary: Callable[[], IO[bytes]]) -> tuple[l
     beside = [name for name in listing.top_folders() if role(name)]
     trained = {parts[1] for parts in map(listing.parts, listing.images) if len(parts) > 2 and role(parts[0]) == "train"}
     # A single folder in train/ is no class if a table has the labels: train/train/1.jpg, as some archives unpack.
-    found = tables(listing) if len(trained) < 2 else []
-    if trained and not found:
+    labellings = tables(listing) if len(trained) < 2 else []
+    if trained and not labellings:
         if own and len(beside) == 1:
             raise PipelineError(
                 f"{listing.path} holds {_named(beside)} and {_named(own)} at its top; if all are classes, say so (override: "
                 f"data.layout=classes), if {_named(beside)} is the training set, that (override: data.layout=splits)"
             )
         return split_folders(listing)
-    if listing.columns and not found and len(own) < 2:
+    if listing.columns and not labellings and len(own) < 2:
         return hub_tables(listing, temporary())
     # A folder of which a table names every image is no class, whatever lies beside it: train_images/, test_images/.
-    if found and (len(own) < 2 or all(table.covers_a_folder() for table in found)):
-        return labelled(listing, found)
-    if found:
-        table = printable("/".join(listing.parts(found[0].entry)), 60)
+    if labellings and (len(own) < 2 or all(table.covers_a_folder() for table in labellings)):
+        return labelled(listing, labellings)
+    if labellings:
+        table = printable("/".join(listing.parts(labellings[0].entry)), 60)
         raise PipelineError(
             f"{listing.path} holds the folders {_named(own)} and {table}, which names images; if the folders are classes, say "
             f"so (override: data.layout=classes), if the labels are in the table, that (override: data.labels={table})"

@@ -51,9 +51,10 @@ def objects(images: np.ndarray, labels: np.ndarray, count: int, seed: int, split
         images, labels: as for `scenes`.
         split: train or test.
     """
-    found = _objects(images, labels, seed, SPLITS.index(f"{split} objects"))
+    examples = _objects(images, labels, seed, SPLITS.index(f"{split} objects"))
     return [
-        Record(f"{label}/{at:05d}", label, pixels[..., None]) for at, (pixels, label) in enumerate(islice(found, count))
+        Record(f"{label}/{at:05d}", label, pixels[..., None])
+        for at, (pixels, label) in enumerate(islice(examples, count))
     ]
 
 

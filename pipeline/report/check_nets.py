@@ -50,14 +50,14 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
     if metric == "responses":
         estimate = Estimate(last.value - first.value, seeds=between_runs(last.values, first.values, None))
         return judged(claim, estimate, BELOW_ZERO, evidence + _rises(chain), **facts)
-    known = PROTOCOLS[inputs.data["name"]].seed_std / 100
+    spread = PROTOCOLS[inputs.data["name"]].seed_std / 100
     evidence += f" on {count(last.n)} {ON[metric]}"
     for upper, lower in pairwise(chain if claim.check == "falls" else ()):
-        back = difference(lower, upper, known)
+        back = difference(lower, upper, spread)
         if len(chain) > 2 and back.interval and back.interval[0] > 0:
             evidence += f"; {lower.name} errs more than {upper.name}: {difference_text(back)}"
             return judged(claim, back, BELOW_ZERO, evidence, **facts)
-    apart = difference(last, first, known)
+    apart = difference(last, first, spread)
     evidence += f"; {difference_text(apart)}" + (_rises(chain) if claim.check == "falls" else "")
     region, margin = BELOW_ZERO, claim.margin / 100
     if claim.check != "falls":

@@ -55,18 +55,18 @@ def _confusion(inputs: ReportInputs) -> list[str]:
 
 
 def _confidence(inputs: ReportInputs) -> list[str]:
-    told = inputs.evaluation.get("calibration")
+    calibration = inputs.evaluation.get("calibration")
     owner = inputs.ensemble or (inputs.named_run and inputs.evaluation["run"])
-    if not told or not owner:
+    if not calibration or not owner:
         return []
     accuracy = 1 - owner["test_err1"]
-    beyond = told["confidence"] - accuracy
+    beyond = calibration["confidence"] - accuracy
     verdict = "as it should be"
     if abs(beyond) >= NOTABLE:
         verdict = "so it is too sure of itself" if beyond > 0 else "so it could be surer"
     who = "the ensemble" if inputs.ensemble else "it"
     return [
-        f"On average {who} is {md.percent(told['confidence'], 1)} sure and {md.percent(accuracy, 1)} right, {verdict}."
+        f"On average {who} is {md.percent(calibration['confidence'], 1)} sure and {md.percent(accuracy, 1)} right, {verdict}."
     ]
 
 

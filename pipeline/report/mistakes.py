@@ -17,36 +17,36 @@ COLUMNS, NARROW_COLUMNS = 6, 3  # pictures in a row
 
 
 def mistakes(inputs: ReportInputs) -> list[md.Block]:
-    found = inputs.mistakes
-    if not found:
+    examples = inputs.mistakes
+    if not examples:
         return [md.paragraph("No mistakes to show: no test image was named wrongly, or none was kept.")]
     caption = (
-        f"The {md.plural(len(found), 'test image')} that the ensemble names wrongly while it is surest: the true class, the "
+        f"The {md.plural(len(examples), 'test image')} that the ensemble names wrongly while it is surest: the true class, the "
         "class that it names, and the probability that it gives to it."
     )
     alt = "; ".join(
-        f"{one['actual']} taken for {one['predicted']}, {md.percent(one['confidence'], 0)}" for one in found
+        f"{one['actual']} taken for {one['predicted']}, {md.percent(one['confidence'], 0)}" for one in examples
     )
-    return [md.Figure("mistakes", caption, f"Surest mistakes: {alt}", gallery(found))]
+    return [md.Figure("mistakes", caption, f"Surest mistakes: {alt}", gallery(examples))]
 
 
-def gallery(found: Sequence[Mapping[str, Any]]) -> Draw:
+def gallery(examples: Sequence[Mapping[str, Any]]) -> Draw:
     """A picture for each mistake, surest first, without smoothing: pixels are what the nets saw."""
 
     def draw(theme: Theme) -> Any:
         from PIL import Image
 
-        columns = NARROW_COLUMNS if theme.narrow else min(COLUMNS, len(found))
-        rows = math.ceil(len(found) / columns)
+        columns = NARROW_COLUMNS if theme.narrow else min(COLUMNS, len(examples))
+        rows = math.ceil(len(examples) / columns)
         figure = new_figure(theme, 1.5 * columns, 1.85 * rows, 1.65 * rows)
         most = 9 if theme.narrow else 12
-        names = list(dict.fromkeys(one[key] for one in found for key in ("actual", "predicted")))
+        names = list(dict.fromkeys(one[key] for one in examples for key in ("actual", "predicted")))
         labels, options = lettering(names, most)
         shown = dict(zip(names, labels, strict=True))
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in grid:
             axes.set_axis_off()
-        for axes, one in zip(grid, found, strict=False):
+        for axes, one in zip(grid, examples, strict=False):
             picture = Image.open(io.BytesIO(base64.b64decode(one["png"])))
             axes.imshow(picture, cmap="gray" if picture.mode == "L" else None, interpolation="nearest")
             title = f"{shown[one['actual']]}, not\n{shown[one['predicted']]} ({100 * one['confidence']:.0f}%)"
@@ -57,19 +57,19 @@ def gallery(found: Sequence[Mapping[str, Any]]) -> Draw:
 
 
 def confidence(inputs: ReportInputs) -> list[md.Block]:
-    told = inputs.evaluation.get("calibration")
-    if not told:
+    calibration = inputs.evaluation.get("calibration")
+    if not calibration:
         return [md.paragraph("No reliability diagram: evaluate.json holds no confidence.")]
     owner = "the ensemble" if inputs.ensemble else "the named run"
     caption = (
         f"Reliability of {owner}: how often it is right, with 95% intervals, among images on which it is equally sure. On the "
         "dashed line, confidence could be taken at its word; below it, it is too sure. Below: the share of images. On "
-        f"average, confidence and accuracy lie {md.percent(told['expected_error'], 1)} apart (expected calibration error)."
+        f"average, confidence and accuracy lie {md.percent(calibration['expected_error'], 1)} apart (expected calibration error)."
     )
     alt = "; ".join(
-        f"sure {md.percent(b['confidence'], 0)}, right {md.percent(b['accuracy'], 0)}" for b in told["bins"]
+        f"sure {md.percent(b['confidence'], 0)}, right {md.percent(b['accuracy'], 0)}" for b in calibration["bins"]
     )
-    return [md.Figure("reliability", caption, f"Reliability: {alt}", reliability(told["bins"]))]
+    return [md.Figure("reliability", caption, f"Reliability: {alt}", reliability(calibration["bins"]))]
 
 
 def reliability(bins: Sequence[Mapping[str, Any]]) -> Draw:

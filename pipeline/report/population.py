@@ -11,9 +11,9 @@ from pipeline.report.theme import Draw, Theme, new_figure
 Segment = Mapping[str, Any]  # see `pipeline.tuning.population.history`
 
 
-def population(told: Mapping[str, Any]) -> list[md.Block]:
+def population(summary: Mapping[str, Any]) -> list[md.Block]:
     """The figure and the table of leaderboard.json's `population`."""
-    segments, best = told["segments"], line_of_best(told)
+    segments, best = summary["segments"], line_of_best(summary)
     if not best:
         return [md.paragraph("No member of the population came to the end of its first interval.")]
     members = 1 + max(segment["member"] for segment in segments)
@@ -36,22 +36,22 @@ def population(told: Mapping[str, Any]) -> list[md.Block]:
     ]
     header = ["from step", "to step", "learning rate", "member", "validation", "run"]
     title = "The schedule that was found, with the validation error at the end of each interval."
-    return [md.Figure("population", caption, alt, population_figure(told)), md.table(header, rows, "rrrrrl", title)]
+    return [md.Figure("population", caption, alt, population_figure(summary)), md.table(header, rows, "rrrrrl", title)]
 
 
-def line_of_best(told: Mapping[str, Any]) -> list[Segment]:
-    by_key = {segment["key"]: segment for segment in told["segments"]}
-    return [by_key[key] for key in told["best"]]
+def line_of_best(summary: Mapping[str, Any]) -> list[Segment]:
+    by_key = {segment["key"]: segment for segment in summary["segments"]}
+    return [by_key[key] for key in summary["best"]]
 
 
-def population_figure(told: Mapping[str, Any]) -> Draw:
+def population_figure(summary: Mapping[str, Any]) -> Draw:
     def draw(theme: Theme) -> Any:
         figure = new_figure(theme, 8, 4.2, 3.2)
         axes = figure.subplots()
-        by_key = {segment["key"]: segment for segment in told["segments"]}
-        for segment in told["segments"]:
+        by_key = {segment["key"]: segment for segment in summary["segments"]}
+        for segment in summary["segments"]:
             _draw(axes, [*filter(None, [by_key.get(segment["parent"])]), segment][-2:], theme.muted, 0.9)
-        _draw(axes, line_of_best(told), theme.text, 2.4)
+        _draw(axes, line_of_best(summary), theme.text, 2.4)
         axes.set_yscale("log")
         axes.set_xlabel("steps")
         axes.set_ylabel("learning rate")

@@ -39,9 +39,9 @@ def sweep(inputs: ReportInputs) -> list[md.Block]:
     search = inputs.leaderboard.get("search") if inputs.leaderboard else None
     blocks: list[md.Block] = [_search_table(search)] if search else []
     placed, key = points(inputs.trials, inputs.by_id), axis_key(inputs.trials)
-    told = (inputs.leaderboard or {}).get("population")
-    if told:  # its members' rates change on the way, so that there is no value to plot errors against
-        blocks += population(told)
+    members = (inputs.leaderboard or {}).get("population")
+    if members:  # its members' rates change on the way, so that there is no value to plot errors against
+        blocks += population(members)
     elif placed:
         caption = f"Validation error of the trials against {axis_name(key)}. Hollow marks: stopped early and measured after fewer steps. Triangles lie above the plot."
         if any(len(best_of_each(inside)) < len(inside) for inside in groups(placed).values()):

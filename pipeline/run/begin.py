@@ -95,22 +95,22 @@ def _told(here: Beginning) -> dict[str, Any]:
 
 def _follow(config: Config, store: Path, ranks: Launched) -> Beginning:
     """Another rank's part: it trains what rank zero trains, with weights that come from there."""
-    told = ranks.decide(dict)
+    decision = ranks.decide(dict)
     try:
         manifest = open_store(store).manifest
-        key = run_key(config, manifest.content_hash, told["precision"], told["start"])
-        if key != told["key"]:
+        key = run_key(config, manifest.content_hash, decision["precision"], decision["start"])
+        if key != decision["key"]:
             raise PipelineError(
-                f"would train run {key}, and rank zero trains run {told['key']}; give all machines the same data "
+                f"would train run {key}, and rank zero trains run {decision['key']}; give all machines the same data "
                 f"({store} here), code and configuration"
             )
     except PipelineError as error:
         ranks.quit(str(error))
         raise
-    run = Run(config=config, manifest=manifest, precision=told["precision"], start=None, location=None, key=key)
-    finished = from_json(told["finished"]) if told["finished"] else None
-    checkpoint = Path(told["checkpoint"]) if told["checkpoint"] else None
-    return Beginning(run, Attempt(run), finished, checkpoint, told["step"])
+    run = Run(config=config, manifest=manifest, precision=decision["precision"], start=None, location=None, key=key)
+    finished = from_json(decision["finished"]) if decision["finished"] else None
+    checkpoint = Path(decision["checkpoint"]) if decision["checkpoint"] else None
+    return Beginning(run, Attempt(run), finished, checkpoint, decision["step"])
 
 
 def _state_of(checkpoint: Path | None) -> tuple[int, bool | None]:

@@ -83,9 +83,9 @@ def _named(path: Path) -> Iterator[None]:
     except PipelineError as error:
         raise PipelineError(f"{title}: {error}") from None
     except pickle.UnpicklingError as error:
-        if found := _CODE.search(str(error)):
+        if match := _CODE.search(str(error)):
             raise PipelineError(
-                f"{title} cannot be read without running code of its own ({printable(found[1])}); {REMEDY}"
+                f"{title} cannot be read without running code of its own ({printable(match[1])}); {REMEDY}"
             ) from None
         raise PipelineError(f"{title} cannot be read as weights; {REMEDY}") from None
     except Exception as error:

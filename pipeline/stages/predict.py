@@ -25,8 +25,8 @@ def run(config: Config, workspace: Workspace, images: Sequence[str] = ()) -> Non
     files, source = image_files(images), predictor(config, workspace)
     output, draw = config.predict.output, config.predict.draw
     if isinstance(source, Finder):
-        found = objects(files, source, config)
-        answered = write_objects(drawing(found, files, draw, config) if draw else found, output, source.title)
+        rows = objects(files, source, config)
+        answered = write_objects(drawing(rows, files, draw, config) if draw else rows, output, source.title)
     elif draw:
         raise PipelineError(
             f"predict.draw={printable(draw)} draws boxes, and {source.title} names classes of whole images; leave it out, or "

@@ -49,9 +49,9 @@ def publish(config: Config, page: Path, key: str, location: Location) -> None:
 
 def gather(config: Config, workspace: Workspace, location: Location) -> ReportInputs:
     """The report's inputs, from files of the workspace and MLflow."""
-    found = results(config, workspace, location)
+    parts = results(config, workspace, location)
     responses, mistakes = (workspace.read_result(name, "evaluate") for name in ("responses", "mistakes"))
-    return ReportInputs(**found, responses=responses, mistakes=mistakes)
+    return ReportInputs(**parts, responses=responses, mistakes=mistakes)
 
 
 def results(config: Config, workspace: Workspace, location: Location) -> dict[str, Any]:

@@ -45,8 +45,8 @@ class Objects:
         root = self._path(name)
 
         def listed() -> dict[str, tuple[int, float]]:
-            found = self._files.get_file_info(FileSelector(root, recursive=True, allow_not_found=True))
-            return {info.path[len(root) + 1 :]: (info.size, info.mtime_ns) for info in found if info.is_file}
+            infos = self._files.get_file_info(FileSelector(root, recursive=True, allow_not_found=True))
+            return {info.path[len(root) + 1 :]: (info.size, info.mtime_ns) for info in infos if info.is_file}
 
         return self._tried(listed)
 

@@ -23,7 +23,7 @@ NAME = "journal.jsonl"
 CRC = b', "crc": "'  # the last key of a line: CRC-32 of the bytes before it
 MARKED_BYTES = 64  # at the end of a mark's bytes; they hold the checksum of the last line
 MARK = re.compile(r"[0-9]{1,15}-[0-9a-f]{8}")
-_told: set[Path] = set()  # journals of whose damage stderr has been told
+_reported: set[Path] = set()  # journals of whose damage stderr has been told
 
 
 class Journal:
@@ -164,8 +164,8 @@ def read(path: Path, offset: int = 0, until: int | None = None) -> tuple[list[di
         text = stream.read(-1 if until is None else max(0, until - offset))
     whole = text.rfind(b"\n") + 1
     events = list(_events(text[:whole]))
-    if (damaged := events.count(None)) and path not in _told:
-        _told.add(path)
+    if (damaged := events.count(None)) and path not in _reported:
+        _reported.add(path)
         print(f"{path}: {damaged} of {len(events)} lines are damaged and left out", file=sys.stderr)
     return [event for event in events if event is not None], offset + whole
 

@@ -52,9 +52,9 @@ def trained_nets(location: Location, experiment: str, content_hash: str, split: 
         f"attributes.status = 'FINISHED' and tags.`{DATA_TAG}` = '{content_hash}' "
         f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished'"
     )
-    found = search(mlflow_client, [entry.experiment_id], condition)
+    runs = search(mlflow_client, [entry.experiment_id], condition)
     nets: dict[str, Net] = {}
-    for net in _understood([run for run in found if run.data.tags.get(KIND_TAG) in TRAINED], location).values():
+    for net in _understood([run for run in runs if run.data.tags.get(KIND_TAG) in TRAINED], location).values():
         if net.checkpoint_sha256:
             nets.setdefault(net.key, net)
     measured = (net for net in nets.values() if split == "full" or net.val_err1 is not None)
@@ -160,9 +160,9 @@ def run_of(location: Location, run: str) -> str:
     if not _KEY.fullmatch(run):
         raise MissingError(missing)
     experiments = [entry.experiment_id for entry in mlflow_client.search_experiments(view_type=ViewType.ALL)]
-    found = list(search(mlflow_client, experiments, f"tags.`{KEY_TAG}` = '{run}'", deleted=True))
+    matches = list(search(mlflow_client, experiments, f"tags.`{KEY_TAG}` = '{run}'", deleted=True))
     try:
-        there = min(found, key=lambda one: is_deleted(one.info)) if found else mlflow_client.get_run(run)
+        there = min(matches, key=lambda one: is_deleted(one.info)) if matches else mlflow_client.get_run(run)
     except MlflowException:
         raise MissingError(missing) from None
     if is_deleted(there.info):

@@ -206,8 +206,8 @@ def _ship(
     if events:
         made = replay(events, folder)
         if made.first is not None and run is None:
-            known = shipped.run_id
-            run = mlflow_client.get_run(known) if known else _create(mlflow_client, experiment, made.first)
+            shipped_id = shipped.run_id
+            run = mlflow_client.get_run(shipped_id) if shipped_id else _create(mlflow_client, experiment, made.first)
         shipped = Shipped(shipped.run_id or run.info.run_id, end)
         keep_run_id(folder, location, shipped.run_id)  # trials wait for their parent's run, not for its content
         write(mlflow_client, shipped.run_id, run, made, {SHIPPED_TAG: journal.mark(path, end)})

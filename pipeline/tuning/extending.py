@@ -24,7 +24,7 @@ def trained_elsewhere(runs: Path, about: About, *, suggested: bool) -> list[Tria
         suggested: whether a searcher chooses the points.
     """
     own = _plain(about.facts)
-    found: dict[str, Trial] = {}
+    trials: dict[str, Trial] = {}
     paths = [path for path in runs.glob(f"{about.role}-*/{NAME}") if path.parent.name != about.sweep]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         state = read(path, "its trials do not count here")
@@ -36,8 +36,8 @@ def trained_elsewhere(runs: Path, about: About, *, suggested: bool) -> list[Tria
             continue
         alike = all(old.get(key) == new.get(key) for key in ENDS)
         statuses = ("finished", "diverged", "stopped") if alike else ("finished", "diverged")
-        found |= {name_of(trial.point): trial for trial in state.trials if trial.status in statuses}
-    return list(found.values())
+        trials |= {name_of(trial.point): trial for trial in state.trials if trial.status in statuses}
+    return list(trials.values())
 
 
 def _training(facts: dict[str, Any]) -> dict[str, Any]:

@@ -47,23 +47,23 @@ def watched(runs: Path, data: str, name: str = "") -> list[Watched]:
     Raises:
         MissingError: there is none.
     """
-    found: list[Watched] = []
+    sweeps: list[Watched] = []
     now = _now(runs)
     paths = [path for role in ("sweep", "search") for path in runs.glob(f"{role}-*/{NAME}")]
     for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         # A running sweep writes often, so that older files need no reading once there is an answer.
         silent_s = max(0.0, now - path.stat().st_mtime)
-        if found and silent_s > 10 * SILENT_S:
+        if sweeps and silent_s > 10 * SILENT_S:
             break
         if name and path.parent.name != name:
             continue
         state = read(path, "it is left out here")
         if state.about.data == data:
-            found.append(Watched(path.parent, state, silent_s))
-    if not found:
+            sweeps.append(Watched(path.parent, state, silent_s))
+    if not sweeps:
         which = f"{name} of {data}" if name else f"a sweep of {data}"
         raise MissingError(f"{runs} does not hold {printable(which)}; {hint('sweep')} starts one")
-    return [sweep for sweep in found if sweep.runs_now] or found[:1]
+    return [sweep for sweep in sweeps if sweep.runs_now] or sweeps[:1]
 
 
 def _now(folder: Path) -> float:

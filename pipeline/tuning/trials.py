@@ -49,11 +49,11 @@ class Trials:
         self._pause_s, self._is_open = PERIOD_S, False
         earlier = read(self._path)
         self._about, self._attempt = about or earlier.about, replace(earlier.attempt, cluster={})
-        known = {name_of(trial.point): trial for trial in earlier.trials or elsewhere}
+        by_name = {name_of(trial.point): trial for trial in earlier.trials or elsewhere}
         if points is None:
-            self.all = list(known.values())
+            self.all = list(by_name.values())
         else:
-            self.all = [known.get(name_of(point), Trial(point)) for point in points]
+            self.all = [by_name.get(name_of(point), Trial(point)) for point in points]
         self._by_name = {name_of(trial.point): trial for trial in self.all}
         self.settle()
 
