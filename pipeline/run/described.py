@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 import yaml
@@ -11,6 +11,7 @@ import yaml
 from pipeline.atomic import replacing
 from pipeline.config.root import leaves
 from pipeline.run.run import Run
+from pipeline.run.start import start_title
 
 CONFIG = "config.yaml"  # in the run's folder and among its artifacts
 SECTIONS = ("data", "model", "recipe", "start", "trainer")
@@ -42,7 +43,9 @@ def write_config(run: Run, require: Callable[[], object]) -> None:
 def note(run: Run) -> str:
     """Markdown for the run's page."""
     net, recipe, config = run.net, run.config.recipe, run.config
-    start = f", from {net.start}" if net.start else ""
+    # Of several runs that start.weights names, one is taken.
+    source = run.start.source if run.start else config.start.weights
+    start = f", from {start_title(replace(config.start, weights=source))}" if net.start else ""
     return (
         f"{net.name} on {config.data.name} ({net.split} split, content {net.data[:12]}){start}: {recipe.max_steps:,} steps of "
         f"{recipe.batch_size} images at a learning rate of {recipe.lr:g}, seed {config.seed}, {run.precision}.\n\n"

@@ -8,7 +8,7 @@ import yaml
 from runs import run_folder, tracked
 
 from pipeline.config import from_dict
-from pipeline.run.described import CONFIG, FRONT
+from pipeline.run.described import CONFIG, FRONT, note
 from pipeline.run.run import identify
 from pipeline.tracking.location import client, locate
 
@@ -25,6 +25,14 @@ def test_its_configuration_makes_the_same_run_again(reference: Path) -> None:
     folder = run_folder(reference)
     config = from_dict(yaml.safe_load((folder / CONFIG).read_text()))
     assert identify(config, reference / "data" / "store" / "digits").key == folder.name
+
+
+def test_of_several_runs_to_start_from_the_note_names_the_one_that_was_taken(reference: Path) -> None:
+    folder = run_folder(reference)
+    values = yaml.safe_load((folder / CONFIG).read_text())
+    values["start"] |= {"weights": f"run:{folder.name},{folder.name}", "backbone_lr": 0.5}
+    run = identify(from_dict(values), reference / "data" / "store" / "digits")
+    assert f"from run:{folder.name}, backbone at 0.5 of the rate: " in note(run)
 
 
 def test_mlflow_names_the_data_set_and_describes_the_run(reference: Path) -> None:
