@@ -15,7 +15,7 @@ from pipeline.atomic import replacing
 from pipeline.config import EnsembleConfig
 from pipeline.data.store import ArrayRecords
 from pipeline.detection.card import card
-from pipeline.detection.found import FOLDER, Scenes, found_by, validation_scenes
+from pipeline.detection.detect import FOLDER, Scenes, detect, validation_scenes
 from pipeline.ensemble import selection
 from pipeline.ensemble.build import Ensemble, tracked_run
 from pipeline.ensemble.card import NAME as CARD
@@ -51,7 +51,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
     scenes = validation_scenes(source.store)
     with replacing(out) as part:
         files = [source.fetch(net, part) for net in members]
-        joint = found_by(files, scenes, source.runs / FOLDER, source.device)
+        joint = detect(files, scenes, source.runs / FOLDER, source.device)
         unseen = all(net.val_err1 is not None for net in members)
         val_err1 = 1 - (scenes.matches(joint).scores().ap or 0.0) if unseen else None
         run_id = tracked_run(source, config, members, val_err1, tags, began)

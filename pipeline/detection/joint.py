@@ -32,7 +32,7 @@ class Manner:
 BASELINE = Manner()
 
 
-class _Said(NamedTuple):
+class _Outputs(NamedTuple):
     """What the detectors say of regions, on average."""
 
     logits: Tensor  # (R, K + 1) whose softmax are the probabilities
@@ -67,22 +67,22 @@ class JointDetector(nn.Module):
             proposed.append(detector.rpn(batch, maps, None)[0])
         sizes = batch.image_sizes
         regions = [torch.cat(parts) for parts in zip(*proposed, strict=True)]
-        said = self._said(looks, regions)
+        outputs = self._outputs(looks, regions)
         heads = detectors[0].roi_heads
         if not self.manner.refine:
-            found = heads.postprocess_detections(said.logits, said.moves, regions, sizes)
-            return [dict(zip(("boxes", "scores", "labels"), each, strict=True)) for each in zip(*found, strict=True)]
-        moved = _moved(heads, said, regions, sizes)
-        again = self._said(looks, moved)
+            results = heads.postprocess_detections(outputs.logits, outputs.moves, regions, sizes)
+            return [dict(zip(("boxes", "scores", "labels"), each, strict=True)) for each in zip(*results, strict=True)]
+        moved = _moved(heads, outputs, regions, sizes)
+        again = self._outputs(looks, moved)
         counts = [len(each) for each in regions]
         logits, moves = (
             torch.cat([part for pair in zip(one.split(counts), two.split(counts), strict=True) for part in pair])
-            for one, two in zip(said, again, strict=True)
+            for one, two in zip(outputs, again, strict=True)
         )
         union = [torch.cat(pair) for pair in zip(regions, moved, strict=True)]
-        return _voted(heads, _Said(logits, moves), union, sizes)
+        return _voted(heads, _Outputs(logits, moves), union, sizes)
 
-    def _said(self, looks: Sequence[Sequence[Look]], regions: list[Tensor]) -> _Said:
+    def _outputs(self, looks: Sequence[Sequence[Look]], regions: list[Tensor]) -> _Outputs:
         logits, moves = [], []
         for detector, own in zip(self.detectors, looks, strict=True):
             scores, moved = detector.roi_heads.box_predictor(seen(detector, own, regions))  # type: ignore[operator, union-attr]
@@ -90,13 +90,13 @@ class JointDetector(nn.Module):
             moves.append(moved)
         # torchvision applies a softmax to logits, and that of log p is p.
         mean = torch.stack([scores.softmax(-1) for scores in logits]).mean(0).log() if len(logits) > 1 else logits[0]
-        return _Said(mean, torch.stack(moves).mean(0))
+        return _Outputs(mean, torch.stack(moves).mean(0))
 
 
-def _moved(heads: Any, said: _Said, regions: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
+def _moved(heads: Any, outputs: _Outputs, regions: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
     """The box of each region's most probable class; the region itself where that has no area."""
-    boxes = heads.box_coder.decode(said.moves, regions)  # (R, K + 1, 4)
-    best = said.logits[:, 1:].argmax(1) + 1
+    boxes = heads.box_coder.decode(outputs.moves, regions)  # (R, K + 1, 4)
+    best = outputs.logits[:, 1:].argmax(1) + 1
     chosen = boxes[torch.arange(len(best), device=best.device), best]
     moved = []
     for region, box, size in zip(regions, chosen.split([len(each) for each in regions]), sizes, strict=True):
@@ -106,18 +106,20 @@ def _moved(heads: Any, said: _Said, regions: list[Tensor], sizes: list[tuple[int
     return moved
 
 
-def _voted(heads: Any, said: _Said, regions: list[Tensor], sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+def _voted(
+    heads: Any, outputs: _Outputs, regions: list[Tensor], sizes: list[tuple[int, int]]
+) -> list[dict[str, Tensor]]:
     """Detections whose boxes are means of those of their class that overlap them, weighted by their scores."""
     usual, heads.nms_thresh = heads.nms_thresh, REFINED_NMS
     try:
-        found = heads.postprocess_detections(said.logits, said.moves, regions, sizes)
+        results = heads.postprocess_detections(outputs.logits, outputs.moves, regions, sizes)
     finally:
         heads.nms_thresh = usual
     counts = [len(each) for each in regions]
-    every = heads.box_coder.decode(said.moves, regions).split(counts)
-    scores = F.softmax(said.logits, -1).split(counts)
+    every = heads.box_coder.decode(outputs.moves, regions).split(counts)
+    scores = F.softmax(outputs.logits, -1).split(counts)
     result = []
-    for boxes, sure, labels, candidates, probabilities, size in zip(*found, every, scores, sizes, strict=True):
+    for boxes, sure, labels, candidates, probabilities, size in zip(*results, every, scores, sizes, strict=True):
         placed = boxes.clone()
         for label in labels.unique().tolist():
             ours = labels == label

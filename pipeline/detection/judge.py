@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.detection.found import Scenes
+from pipeline.detection.detect import Scenes
 from pipeline.ensemble.build import Ensemble
 from pipeline.ensemble.mistakes import picture
 from pipeline.ensemble.register import ensemble_key

@@ -68,12 +68,12 @@ class DetectorModel(PythonModel):
         from its upper left corner.
 
         Args:
-            images: see `found`.
+            images: see `detect`.
         """
-        found = [self.found(image) for image in images]
+        made = [self.detect(image) for image in images]
         rows = [
             (index, self.classes[label], score, *corners)
-            for index, each in enumerate(found)
+            for index, each in enumerate(made)
             for label, score, corners in zip(
                 each.labels.tolist(), each.scores.tolist(), each.corners.tolist(), strict=True
             )
@@ -81,13 +81,13 @@ class DetectorModel(PythonModel):
         table = pd.DataFrame(rows, columns=["image", "class", "score", *SIDES])
         return table.astype({"image": "int64", "class": "object", **dict.fromkeys(("score", *SIDES), "float32")})
 
-    def found(self, image: Tensor) -> Detections:
+    def detect(self, image: Tensor) -> Detections:
         """The objects in an image alone, (C, H, W) of any size with pixels from 0 to 255, boxes in its pixels."""
         tested = as_tested(image, Resize.read(self.resize)).to(self._device)
         inputs = [[normalised(tested, mean, std)] for mean, std in self._constants]
         with float32_products("fp32"):
-            found = self._joint(inputs)
-        return detections(found, inputs[0], [(image.shape[2], image.shape[1])])[0]
+            outputs = self._joint(inputs)
+        return detections(outputs, inputs[0], [(image.shape[2], image.shape[1])])[0]
 
 
 set_model(DetectorModel())

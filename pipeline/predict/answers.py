@@ -70,24 +70,24 @@ def _top(row: np.ndarray, classes: Sequence[str], count: int) -> list[tuple[str,
     return [(classes[at], round(float(row[at]), DIGITS)) for at in order]
 
 
-def write(found: Iterable[Answer], output: str, title: str) -> int:
+def write(answers: Iterable[Answer], output: str, title: str) -> int:
     """Prints answers as predict.output says; returns their number. CSV and JSON come line by line, as they are made."""
     if output == "csv":
-        return _csv(found)
-    return _json(found) if output == "json" else _table(found, title)
+        return _csv(answers)
+    return _json(answers) if output == "json" else _table(answers, title)
 
 
-def _json(found: Iterable[Answer]) -> int:
+def _json(answers: Iterable[Answer]) -> int:
     count = 0
-    for count, (file, top) in enumerate(found, 1):  # noqa: B007 (the last one is returned)
+    for count, (file, top) in enumerate(answers, 1):  # noqa: B007 (the last one is returned)
         entries = [{"class": name, "probability": probability} for name, probability in top]
         print(json.dumps({"image": str(file), **entries[0], "top": entries}))
     return count
 
 
-def _csv(found: Iterable[Answer]) -> int:
+def _csv(answers: Iterable[Answer]) -> int:
     writer, count = csv.writer(sys.stdout, lineterminator="\n"), 0
-    for count, (file, top) in enumerate(found, 1):
+    for count, (file, top) in enumerate(answers, 1):
         if count == 1:
             ranks = ["", *(f"_{rank}" for rank in range(2, len(top) + 1))]
             writer.writerow(["image", *(f"{name}{rank}" for rank in ranks for name in ("class", "probability"))])
@@ -95,7 +95,7 @@ def _csv(found: Iterable[Answer]) -> int:
     return count
 
 
-def _table(found: Iterable[Answer], title: str) -> int:
+def _table(answers: Iterable[Answer], title: str) -> int:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -105,7 +105,7 @@ def _table(found: Iterable[Answer], title: str) -> int:
     table.add_column("class")
     table.add_column("probability", justify="right")
     table.add_column("next")
-    for file, ((name, probability), *rest) in found:
+    for file, ((name, probability), *rest) in answers:
         others = ", ".join(f"{printable(other)} ({100 * value:.2f} %)" for other, value in rest)
         cells = printable(file, LONGEST), printable(name), f"{100 * probability:.2f} %", others
         table.add_row(*map(Text, cells))

@@ -54,8 +54,8 @@ class ImageDetector(nn.Module):
             return []
         inputs = [normalised(as_tested(image, self.resize), self._mean, self._std) for image in images]
         with float32_products("fp32"):  # not TF32, as for nets that classify
-            found = self.net(inputs)
-        return detections(found, inputs, [(image.shape[2], image.shape[1]) for image in images])
+            outputs = self.net(inputs)
+        return detections(outputs, inputs, [(image.shape[2], image.shape[1]) for image in images])
 
     def _require(self, image: Tensor) -> None:
         wanted = f"({self.channels}, H, W)"

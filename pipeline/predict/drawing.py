@@ -12,7 +12,7 @@ from pipeline.atomic import replacing
 from pipeline.config import Config
 from pipeline.data.readers import decode
 from pipeline.errors import PipelineError, printable
-from pipeline.predict.objects import Found
+from pipeline.predict.objects import ImageObjects
 from pipeline.report.theme import DARK, LIGHT
 
 if TYPE_CHECKING:
@@ -80,8 +80,10 @@ def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
     return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
 
 
-def drawing(found: Iterable[Found], files: Sequence[Path], folder: str, config: Config) -> Iterator[Found]:
-    """`found`, while each image is written to the folder with its objects, as `names` says.
+def drawing(
+    images: Iterable[ImageObjects], files: Sequence[Path], folder: str, config: Config
+) -> Iterator[ImageObjects]:
+    """`images`, while each one is written to the folder with its objects, as `names` says.
 
     Raises:
         PipelineError: the folder is a file, or a drawing would replace an image of `files`. Nothing has been written then.
@@ -94,7 +96,7 @@ def drawing(found: Iterable[Found], files: Sequence[Path], folder: str, config: 
         raise PipelineError(
             f"predict.draw={printable(folder)}: drawings would replace the images themselves; name another folder"
         )
-    return _written(found, targets, config.data.limits.megapixels)
+    return _written(images, targets, config.data.limits.megapixels)
 
 
 def names(files: Sequence[Path]) -> list[Path]:
@@ -109,8 +111,8 @@ def names(files: Sequence[Path]) -> list[Path]:
     return short if len(set(short)) == len(short) else [path.with_name(f"{path.name}.png") for path in below]
 
 
-def _written(found: Iterable[Found], targets: dict[Path, Path], megapixels: float) -> Iterator[Found]:
-    for each in found:
+def _written(images: Iterable[ImageObjects], targets: dict[Path, Path], megapixels: float) -> Iterator[ImageObjects]:
+    for each in images:
         boxes = [Box(one.box, one.label, f"{printable(one.name)} {one.score:.2f}") for one in each.objects]
         image = drawn(decode(each.file.read_bytes(), megapixels), boxes)
         with replacing(targets[each.file]) as part:

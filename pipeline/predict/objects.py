@@ -25,14 +25,14 @@ class Object(NamedTuple):
     box: tuple[int, int, int, int]  # left, top, right, bottom in pixels of the file's image
 
 
-class Found(NamedTuple):
+class ImageObjects(NamedTuple):
     """The objects in an image, the most certain first."""
 
     file: Path
     objects: list[Object]
 
 
-def objects(files: Sequence[Path], finder: Finder, config: Config) -> Iterator[Found]:
+def objects(files: Sequence[Path], finder: Finder, config: Config) -> Iterator[ImageObjects]:
     """Those whose score is predict.score or more, in the files' order; see `readable` for files that cannot be read.
 
     Images go through the net one by one, so that an answer does not depend on the other files.
@@ -40,37 +40,40 @@ def objects(files: Sequence[Path], finder: Finder, config: Config) -> Iterator[F
     read = partial(scene_of_file, resize=finder.resize, megapixels=config.data.limits.megapixels)
     for ((file, scene),) in readable(files, read, finder.title, config, 1):
         width, height = scene.size
-        found = finder.found(scene.image).resized(width / scene.image.shape[2], height / scene.image.shape[1])
+        detections = finder.detect(scene.image).resized(width / scene.image.shape[2], height / scene.image.shape[1])
         rows = zip(
-            found.labels.tolist(), found.scores.tolist(), found.corners.round().astype(int).tolist(), strict=True
+            detections.labels.tolist(),
+            detections.scores.tolist(),
+            detections.corners.round().astype(int).tolist(),
+            strict=True,
         )
         shown = [
             Object(label, finder.classes[label], round(score, DIGITS), tuple(box))
             for label, score, box in rows
             if score >= config.predict.score
         ]
-        yield Found(file, shown)
+        yield ImageObjects(file, shown)
 
 
-def write_objects(found: Iterable[Found], output: str, title: str) -> int:
+def write_objects(images: Iterable[ImageObjects], output: str, title: str) -> int:
     """Prints objects as predict.output says; returns the number of images. CSV and JSON come image by image."""
     if output == "csv":
-        return _csv(found)
-    return _json(found) if output == "json" else _table(found, title)
+        return _csv(images)
+    return _json(images) if output == "json" else _table(images, title)
 
 
-def _json(found: Iterable[Found]) -> int:
+def _json(images: Iterable[ImageObjects]) -> int:
     count = 0
-    for count, (file, shown) in enumerate(found, 1):  # noqa: B007 (the last one is returned)
+    for count, (file, shown) in enumerate(images, 1):  # noqa: B007 (the last one is returned)
         entries = [{"class": each.name, "score": each.score, "box": each.box} for each in shown]
         print(json.dumps({"image": str(file), "objects": entries}))
     return count
 
 
-def _csv(found: Iterable[Found]) -> int:
+def _csv(images: Iterable[ImageObjects]) -> int:
     """An image without objects has one row, in which all but its name is empty."""
     writer, count = csv.writer(sys.stdout, lineterminator="\n"), 0
-    for count, (file, shown) in enumerate(found, 1):
+    for count, (file, shown) in enumerate(images, 1):
         if count == 1:
             writer.writerow(["image", "object", "class", "score", *SIDES])
         name = printable(file, LONGEST)
@@ -79,7 +82,7 @@ def _csv(found: Iterable[Found]) -> int:
     return count
 
 
-def _table(found: Iterable[Found], title: str) -> int:
+def _table(images: Iterable[ImageObjects], title: str) -> int:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -90,7 +93,7 @@ def _table(found: Iterable[Found], title: str) -> int:
     table.add_column("class")
     for name in ("score", *SIDES):
         table.add_column(name, justify="right")
-    for count, (file, shown) in enumerate(found, 1):  # noqa: B007 (the last one is returned)
+    for count, (file, shown) in enumerate(images, 1):  # noqa: B007 (the last one is returned)
         rows = [
             (f"{at}", printable(each.name), f"{each.score:.3f}", *map(str, each.box))
             for at, each in enumerate(shown, 1)

@@ -49,7 +49,7 @@ class Finder(NamedTuple):
     title: str
     classes: Sequence[str]
     resize: Resize
-    found: Callable[[Tensor], Detections]  # in a (C, H, W) uint8 image, boxes in its pixels
+    detect: Callable[[Tensor], Detections]  # in a (C, H, W) uint8 image, boxes in its pixels
 
 
 def predictor(config: Config, workspace: Workspace) -> Predictor | Finder:
@@ -105,13 +105,13 @@ def _registered(config: Config) -> Predictor | Finder:
             f"{name} version {version} was registered by an earlier version of this project, without the rule by which images "
             f"are resized; {hint('ensemble')} registers it anew"
         )
-    make = _finder if hasattr(model, "found") else _predictor
+    make = _finder if hasattr(model, "detect") else _predictor
     return make(model, f"{name} version {version}", Resize.read(resize))
 
 
 def _finder(model: Any, title: str, resize: Resize) -> Finder:
     """Of a `detection.model.DetectorModel`."""
-    return Finder(title, model.classes, resize, lambda image: Detections(*model.found(image)))
+    return Finder(title, model.classes, resize, lambda image: Detections(*model.detect(image)))
 
 
 def _predictor(model: Any, title: str, resize: Resize) -> Predictor:

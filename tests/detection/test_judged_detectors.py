@@ -9,7 +9,7 @@ import pytest
 from small_scenes import CLASSES, RECIPE, model, save_detector, write_store
 
 from pipeline.data.store import Store
-from pipeline.detection.found import Scenes, all_scenes
+from pipeline.detection.detect import Scenes, all_scenes
 from pipeline.detection.judge import Judged, gains, improvements, judge, pictures
 from pipeline.ensemble.build import Ensemble
 from pipeline.evaluation.detection import Detections

@@ -18,7 +18,7 @@ from pipeline.atomic import read_json
 from pipeline.cli import main
 from pipeline.data.boxes import BoxTable
 from pipeline.data.store import Store, open_store
-from pipeline.detection.found import all_scenes
+from pipeline.detection.detect import all_scenes
 from pipeline.stages import summary
 from pipeline.stages.detection.evaluate import show
 from pipeline.tracking.location import client, locate

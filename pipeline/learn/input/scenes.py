@@ -138,16 +138,18 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
 
 
-def detections(found: list[dict[str, Tensor]], images: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
-    """What a `Detector` found, in pixels of the stored images.
+def detections(
+    outputs: list[dict[str, Tensor]], images: list[Tensor], sizes: list[tuple[int, int]]
+) -> list[Detections]:
+    """What a `Detector` finds, in pixels of the stored images.
 
     Args:
-        found: of each image.
+        outputs: of each image.
         images: (C, h, w) as the net saw them.
         sizes: width and height of the stored images, in pixels.
     """
     made = []
-    for each, image, (width, height) in zip(found, images, sizes, strict=True):
+    for each, image, (width, height) in zip(outputs, images, sizes, strict=True):
         boxes, scores = (each[key].float().cpu().numpy() for key in ("boxes", "scores"))
         seen = Detections(boxes, scores, each["labels"].cpu().numpy() - 1)
         made.append(seen.resized(width / image.shape[2], height / image.shape[1]))

@@ -50,15 +50,15 @@ class DetectorTraining(TrainingModule):
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
         indices, images, _ = batch
         if len(images):
-            found = detections(self.result.forward(images), images, [self._boxes[row].size for row in indices.tolist()])
-            self._detected |= dict(zip(indices.tolist(), found, strict=True))
+            made = detections(self.result.forward(images), images, [self._boxes[row].size for row in indices.tolist()])
+            self._detected |= dict(zip(indices.tolist(), made, strict=True))
 
     def on_validation_epoch_end(self) -> None:
         shares: list[Any] = [self._detected]
         if self.trainer.world_size > 1:
             shares = [None] * self.trainer.world_size
             dist.all_gather_object(shares, self._detected)
-        detected = {row: found for share in shares for row, found in share.items()}
+        detected = {row: made for share in shares for row, made in share.items()}
         rows = sorted(detected)
         truth = [self._boxes[row] for row in rows]
         scores = CocoMatches(truth, [detected[row] for row in rows], int(self.model.num_classes)).scores()  # type: ignore[arg-type]

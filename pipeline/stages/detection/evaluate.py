@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.atomic import replacing, scratch_folder, write_json
 from pipeline.config import Config
 from pipeline.detection.card import card
-from pipeline.detection.found import FOLDER, all_scenes, found_by
+from pipeline.detection.detect import FOLDER, all_scenes, detect
 from pipeline.detection.joint import BASELINE, Manner
 from pipeline.detection.judge import Judged, improvements, judge, pictures
 from pipeline.ensemble.build import read_ensemble
@@ -38,8 +38,8 @@ def run(config: Config, workspace: Workspace) -> None:
     with scratch_folder(source.runs / "evaluate") as folder:
 
         def judged(net: Net, files: Path) -> Judged:
-            found = found_by([source.fetch(net, files)], scenes, source.runs / FOLDER, source.device, manner)
-            return Judged(net, found, scenes.matches(found))
+            detections = detect([source.fetch(net, files)], scenes, source.runs / FOLDER, source.device, manner)
+            return Judged(net, detections, scenes.matches(detections))
 
         members = [judged(net, workspace.ensemble) for net in made.members]
         run = judged(named, folder) if named else None
@@ -49,7 +49,7 @@ def run(config: Config, workspace: Workspace) -> None:
         files = [source.fetch(net, workspace.ensemble) for net in made.members]
 
         def together(manner: Manner) -> list[Detections]:
-            return found_by(files, scenes, source.runs / FOLDER, source.device, manner)
+            return detect(files, scenes, source.runs / FOLDER, source.device, manner)
 
         joint, baseline = together(manner), together(BASELINE)
         single = {

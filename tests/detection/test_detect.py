@@ -11,7 +11,7 @@ from small_scenes import NUM_TEST, NUM_VAL, save_detector, write_store
 
 from pipeline.data.store import Store
 from pipeline.detection import found
-from pipeline.detection.found import all_scenes, found_by, validation_scenes
+from pipeline.detection.detect import all_scenes, detect, validation_scenes
 from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
 from pipeline.run.weights import BEST, load_weights
@@ -34,7 +34,7 @@ def test_scenes_are_the_validation_or_the_test_images_with_their_objects(store: 
 def test_detections_are_those_of_the_net_and_are_kept(store: Store, tmp_path: Path) -> None:
     net = save_detector(tmp_path / "runs", store, 1)
     file, scenes = tmp_path / "runs" / net.key / BEST, all_scenes(store, store.test())
-    detections = found_by([file], scenes, tmp_path / "cache", CPU)
+    detections = detect([file], scenes, tmp_path / "cache", CPU)
     state, record = load_weights(file)
     image = torch.from_numpy(np.array(store.test().images[3])).permute(2, 0, 1)
     with torch.no_grad():
@@ -46,7 +46,7 @@ def test_detections_are_those_of_the_net_and_are_kept(store: Store, tmp_path: Pa
     (kept,) = (tmp_path / "cache").iterdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(found, "sha256", lambda _: net.checkpoint_sha256)
-        again = found_by([file], scenes, tmp_path / "cache", CPU)
+        again = detect([file], scenes, tmp_path / "cache", CPU)
     for one, other in zip(detections, again, strict=True):
         assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
     assert kept.exists()
@@ -55,11 +55,11 @@ def test_detections_are_those_of_the_net_and_are_kept(store: Store, tmp_path: Pa
 def test_a_damaged_file_of_detections_is_made_again(store: Store, tmp_path: Path) -> None:
     net = save_detector(tmp_path / "runs", store, 1)
     files, scenes = [tmp_path / "runs" / net.key / BEST], validation_scenes(store)
-    detections = found_by(files, scenes, tmp_path / "cache", CPU)
+    detections = detect(files, scenes, tmp_path / "cache", CPU)
     (kept,) = (tmp_path / "cache").iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-9] + b"x" + whole[-8:])
-    again = found_by(files, scenes, tmp_path / "cache", CPU)
+    again = detect(files, scenes, tmp_path / "cache", CPU)
     assert kept.read_bytes() == whole
     assert [len(each.scores) for each in again] == [len(each.scores) for each in detections]
 
@@ -70,4 +70,4 @@ def test_detectors_of_other_images_are_refused(store: Store, tmp_path: Path) -> 
     other = all_scenes(elsewhere, elsewhere.test())
     elsewhere.manifest.__dict__["content_hash"] = "0" * 64
     with pytest.raises(PipelineError, match=r"was trained on data .* train it again"):
-        found_by([tmp_path / "runs" / net.key / BEST], other, tmp_path / "cache", CPU)
+        detect([tmp_path / "runs" / net.key / BEST], other, tmp_path / "cache", CPU)

@@ -34,10 +34,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 _CODE = (
     "detection/joint.py",
     "detection/scales.py",
-    "detection/found.py",
+    "detection/detect.py",
     "run/weights.py",
 )  # beside the training code
-_FOUND = np.dtype([("image", "<i8"), ("corners", "<f4", 4), ("score", "<f4"), ("label", "<i4")])
+_DETECTION = np.dtype([("image", "<i8"), ("corners", "<f4", 4), ("score", "<f4"), ("label", "<i4")])
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Scenes:
         boxes, statistics = boxes_of(self.store, self._split), self.store.statistics(net_split)
         return SceneBatches(self.records, boxes, statistics, augment, normalize)  # type: ignore[arg-type]
 
-    def matches(self, found: Sequence[Detections]) -> CocoMatches:
-        return CocoMatches(self.truth, found, len(self.store.manifest.classes))
+    def matches(self, made: Sequence[Detections]) -> CocoMatches:
+        return CocoMatches(self.truth, made, len(self.store.manifest.classes))
 
 
 def validation_scenes(store: Store) -> Scenes:
@@ -76,7 +76,7 @@ def all_scenes(store: Store, records: ArrayRecords | ShardRecords) -> Scenes:
     return Scenes("test", store, records, np.arange(len(records)))
 
 
-def found_by(
+def detect(
     weights: Sequence[Path], scenes: Scenes, cache: Path, device: torch.device, manner: Manner = BASELINE
 ) -> list[Detections]:
     """What one detector finds, or several as one (`JointDetector`), in each of the N images.
@@ -90,9 +90,9 @@ def found_by(
     path = cache / _name([sha256(file) for file in weights], scenes, manner)
     if path.is_file() and (kept := _read(path, len(scenes.indices))) is not None:
         return kept
-    found = _forward(weights, scenes, device, manner)
-    _write(path, found)
-    return found
+    made = _forward(weights, scenes, device, manner)
+    _write(path, made)
+    return made
 
 
 def _name(checkpoints: Sequence[str], scenes: Scenes, manner: Manner) -> str:
@@ -124,22 +124,22 @@ def _forward(weights: Sequence[Path], scenes: Scenes, device: torch.device, mann
         )
     joint = JointDetector(detectors, manner).to(device)
     sizes = [boxes.size for boxes in scenes.truth]
-    found: list[Detections] = []
+    made: list[Detections] = []
     title = f"{scenes.which} images, {' + '.join(record.name for record in records)}"
     with progress(title, len(sizes), "images") as bar:
         for fetched in EvalLoader(scenes.indices, BATCH, batches[0].fetch, batches[0].ahead):
             parts = tuple(part.to(device) for part in fetched)
             images = [each.finish(parts)[1] for each in batches]
             if images[0]:
-                found += detections(joint(images), images[0], sizes[len(found) : len(found) + len(images[0])])
+                made += detections(joint(images), images[0], sizes[len(made) : len(made) + len(images[0])])
             bar.advance(len(images[0]))
-    return found
+    return made
 
 
-def _write(path: Path, found: Sequence[Detections]) -> None:
-    rows = np.empty(sum(len(each.scores) for each in found), _FOUND)
+def _write(path: Path, made: Sequence[Detections]) -> None:
+    rows = np.empty(sum(len(each.scores) for each in made), _DETECTION)
     end = 0
-    for image, each in enumerate(found):
+    for image, each in enumerate(made):
         part = rows[end : end + len(each.scores)]
         part["image"], part["corners"], part["score"], part["label"] = image, each.corners, each.scores, each.labels
         end += len(each.scores)
