@@ -3,7 +3,7 @@
 from pipeline.predict import load_net
 net = load_net("runs/<key>/best.safetensors")
 probabilities = net(images)  # (N, C, H, W) uint8 -> (N, K) float32; net.classes has the K names
-found = net(images)  # a detector's: corners, scores and labels of the objects in each image
+detections = net(images)  # of a detector: corners, scores and labels of the objects in each image
 """
 
 from pipeline.predict.net import load_net

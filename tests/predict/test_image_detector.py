@@ -121,7 +121,7 @@ def test_weights_of_another_net_than_the_record_names_are_refused(scenes: Any, t
 
 def test_the_pages_python_finds_objects(scenes: Any) -> None:
     page = (ROOT / "docs/ensembles.md").read_text()
-    (code,) = re.findall(r"^    found = load_net.*\n(?:    .*\n)+", page, re.M)
+    (code,) = re.findall(r"^    detections = load_net.*\n(?:    .*\n)+", page, re.M)
     values = {"images": [torch.zeros(1, 64, 64, dtype=torch.uint8)], "load_net": load_net}
     exec(re.sub('load_net\\(".*"\\)', f"load_net({str(scenes.weights)!r})", textwrap.dedent(code)), values)
-    assert isinstance(values["found"][0], Detections)
+    assert isinstance(values["detections"][0], Detections)
