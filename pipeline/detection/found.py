@@ -31,12 +31,8 @@ FOLDER = "detections"  # below paths.runs
 BATCH = 8  # images in a forward pass
 DIGEST = hashlib.sha256().digest_size
 _ROOT = Path(__file__).resolve().parents[1]
-_CODE = (
-    "detection/joint.py",
-    "detection/scales.py",
-    "detection/found.py",
-    "run/weights.py",
-)  # beside the training code
+# The code that decides the detections beside the training code.
+_CODE = ("data/boxes.py", "detection/found.py", "detection/joint.py", "detection/scales.py", "run/weights.py")
 _FOUND = np.dtype([("image", "<i8"), ("corners", "<f4", 4), ("score", "<f4"), ("label", "<i4")])
 
 

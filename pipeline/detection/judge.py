@@ -18,7 +18,8 @@ from pipeline.detection.found import Scenes
 from pipeline.ensemble.build import Ensemble
 from pipeline.ensemble.mistakes import picture
 from pipeline.ensemble.register import ensemble_key
-from pipeline.evaluation.detection import SURE, CocoMatches, Detections, interval, relative_gain, voc_ap
+from pipeline.evaluation.ap_intervals import interval, relative_gain
+from pipeline.evaluation.detection import SURE, CocoMatches, Detections, voc_ap
 from pipeline.record import Net, best_on_validation
 
 SEED = 0  # of the bootstrap
