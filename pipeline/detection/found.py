@@ -19,7 +19,7 @@ from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.detection.joint import BASELINE, JointDetector, Manner
 from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
-from pipeline.evaluation.detection import CocoMatches, Detections
+from pipeline.evaluation.detection import CocoMatches, Detections, VocMatches
 from pipeline.learn.input.loader import EvalLoader
 from pipeline.learn.input.scenes import SceneBatches, detections
 from pipeline.learn.models.detectors import Detector
@@ -60,6 +60,14 @@ class Scenes:
 
     def matches(self, found: Sequence[Detections]) -> CocoMatches:
         return CocoMatches(self.truth, found, len(self.store.manifest.classes))
+
+    def voc_matches(self, found: Sequence[Detections]) -> dict[str, VocMatches]:
+        """By the points of the curve that mAP is the mean of."""
+        classes = len(self.store.manifest.classes)
+        return {
+            "07": VocMatches(self.truth, found, classes, "07"),
+            "area": VocMatches(self.truth, found, classes, "area"),
+        }
 
 
 def validation_scenes(store: Store) -> Scenes:

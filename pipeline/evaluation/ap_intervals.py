@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.detection import CocoMatches
+from pipeline.evaluation.detection import Matches
 from pipeline.evaluation.intervals import LEVEL
 from pipeline.evaluation.matching import Floats
 
@@ -31,8 +31,8 @@ class Gain(NamedTuple):
     difference: Interval  # of AP
 
 
-def interval(matches: CocoMatches, seed: int, samples: int = 1000, iou: float | None = None) -> Interval:
-    """AP with a basic bootstrap interval over the images; `iou` as in `CocoMatches.resampled`.
+def interval(matches: Matches, seed: int, samples: int = 1000, iou: float | None = None) -> Interval:
+    """AP with a basic bootstrap interval over the images; `iou` as in `Matches.resampled`.
 
     AP takes the best precision at a recall or above it, so the fewer the images, the higher it is by chance; samples of
     the images have fewer different ones. The basic bootstrap takes that off again: it covered the AP of all images of a made
@@ -47,8 +47,8 @@ def interval(matches: CocoMatches, seed: int, samples: int = 1000, iou: float | 
 
 
 def relative_gain(
-    one: CocoMatches | Sequence[CocoMatches],
-    other: CocoMatches | Sequence[CocoMatches],
+    one: Matches | Sequence[Matches],
+    other: Matches | Sequence[Matches],
     seed: int,
     samples: int = 1000,
     iou: float | None = None,
@@ -61,7 +61,7 @@ def relative_gain(
         ValueError: they are not of the same images.
         PipelineError: no image has an object.
     """
-    sides = [[side] if isinstance(side, CocoMatches) else side for side in (one, other)]
+    sides = [[side] if isinstance(side, Matches) else side for side in (one, other)]
     first, *rest = [matches for side in sides for matches in side]
     if not all(np.array_equal(first.objects, matches.objects) for matches in rest):
         raise ValueError(
@@ -75,7 +75,7 @@ def relative_gain(
         return Gain(Interval((b - a) / a, *_percentiles((drawn_b - drawn_a) / drawn_a)), difference)
 
 
-def _bootstrap(matches: CocoMatches, seed: int, samples: int, iou: float | None) -> tuple[float, Floats]:
+def _bootstrap(matches: Matches, seed: int, samples: int, iou: float | None) -> tuple[float, Floats]:
     """AP of the images, and (S,) of samples that are the same for detectors with the same seed."""
     n = matches.num_images
     if not matches.objects.sum():
@@ -84,7 +84,7 @@ def _bootstrap(matches: CocoMatches, seed: int, samples: int, iou: float | None)
     return matches.resampled(np.ones(n, np.int64), iou), matches.resampled_often(counts, iou)
 
 
-def _mean_bootstrap(side: Sequence[CocoMatches], seed: int, samples: int, iou: float | None) -> tuple[float, Floats]:
+def _mean_bootstrap(side: Sequence[Matches], seed: int, samples: int, iou: float | None) -> tuple[float, Floats]:
     estimates, drawn = zip(*(_bootstrap(matches, seed, samples, iou) for matches in side), strict=True)
     return float(np.mean(estimates)), np.mean(drawn, axis=0)
 

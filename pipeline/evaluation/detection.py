@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from pipeline.data.boxes import Boxes, Detections
 from pipeline.errors import PipelineError
-from pipeline.evaluation.matching import AREAS, RECALLS, THRESHOLDS, Counts, Floats, ranked_matches
+from pipeline.evaluation.matching import AREAS, RECALLS, THRESHOLDS, Counts, Floats, Ranked, ranked_matches
 
 VOC_THRESHOLD = 0.5
+# MATLAB's 0:0.1:1 counts from both ends, so 0.3 is 3 * 0.1, which is more than 3 / 10: three of ten do not reach it.
+ELEVEN: Floats = np.array([step * 0.1 if step < 6 else 1 - (10 - step) * 0.1 for step in range(11)])
 SURE = 0.5  # least score of a detection that pictures show; AP counts all of them
 MOST_ELEMENTS = 2**22  # of the largest array while samples are computed, 32 MiB
 
@@ -35,8 +37,56 @@ class CocoScores:
     per_class: tuple[float | None, ...]  # (K,) as `ap`
 
 
-class CocoMatches:
-    """Which detections pycocotools matches to which objects, found once; AP of the images and of samples of them.
+class Matches:
+    """Which detections match which objects, found once; AP of the images and of samples of them."""
+
+    def __init__(self, num_images: int, ranked: Sequence[Ranked]) -> None:
+        """From what is ranked of each class."""
+        self.num_images, self.num_classes, self._all = num_images, len(ranked), ranked
+
+    @property
+    def objects(self) -> NDArray[np.int64]:
+        """(N, K) number of objects that count."""
+        columns = [ranked.objects for ranked in self._all]
+        return np.stack(columns, axis=1) if columns else np.zeros((self.num_images, 0), np.int64)
+
+    def resampled(self, counts: Counts, iou: float | None = None) -> float:
+        """AP of the sample in which image i occurs counts[i] times; counts of 1 give exactly that of all images.
+
+        It equals AP of images that are literally repeated, unless an image has detections of one class with equal scores,
+        whose order is arbitrary: there all copies of the first come before those of the second.
+
+        Args:
+            counts: (N,) not negative.
+            iou: COCO's: one of `THRESHOLDS`; None for the mean over them.
+        Returns:
+            NaN where the sample has no object.
+        Raises:
+            ValueError: counts of another shape or below 0, or no such threshold.
+        """
+        return float(self.resampled_often(np.asarray(counts)[None], iou)[0])
+
+    def resampled_often(self, counts: Counts, iou: float | None = None) -> Floats:
+        """(S,) as `resampled`, for (S, N) counts."""
+        if counts.ndim != 2 or counts.shape[1] != self.num_images or (counts < 0).any():
+            raise ValueError(f"counts of shape {counts.shape}; need (S, {self.num_images}), none below 0")
+        thresholds = slice(None) if iou is None else _threshold(iou)
+        most = max([self.num_classes * THRESHOLDS.size * RECALLS.size, *(r.images.size for r in self._all)])
+        step = max(1, MOST_ELEMENTS // max(1, most))
+        means = [
+            _mean(precision)
+            for start in range(0, len(counts), step)
+            for precision in self._precision(counts[start : start + step], thresholds)
+        ]
+        return np.array([np.nan if mean is None else mean for mean in means], np.float64)
+
+    def _precision(self, counts: Counts, thresholds: slice) -> Floats:
+        """(S, T, R, K), whose mean is AP."""
+        raise NotImplementedError
+
+
+class CocoMatches(Matches):
+    """What pycocotools matches.
 
     As in COCO's metric, the 100 best detections of each class count in an image. An object is small, medium or large by
     the area of its box. COCO's annotations have the area within the outline instead, which `Boxes` does not keep: on
@@ -51,14 +101,8 @@ class CocoMatches:
             PipelineError: a score or a corner that is not finite.
         """
         _require_comparable(truth, detections, num_classes)
-        self.num_images, self.num_classes = len(truth), num_classes
         self._ranked = ranked_matches(truth, detections, num_classes)
-
-    @property
-    def objects(self) -> NDArray[np.int64]:
-        """(N, K) number of objects that count."""
-        columns = [ranked.objects for ranked in self._ranked["all"]]
-        return np.stack(columns, axis=1) if columns else np.zeros((self.num_images, 0), np.int64)
+        super().__init__(len(truth), self._ranked["all"])
 
     def scores(self) -> CocoScores:
         """Exactly pycocotools' numbers."""
@@ -74,38 +118,7 @@ class CocoMatches:
             per_class=tuple(_mean(everything[:, :, label]) for label in range(self.num_classes)),
         )
 
-    def resampled(self, counts: Counts, iou: float | None = None) -> float:
-        """AP of the sample in which image i occurs counts[i] times; counts of 1 give exactly that of `scores`.
-
-        It equals pycocotools' AP of images that are literally repeated, unless an image has detections of one class
-        with equal scores, whose order is arbitrary: there all copies of the first come before those of the second.
-
-        Args:
-            counts: (N,) not negative.
-            iou: one of `THRESHOLDS`; None for the mean over them.
-        Returns:
-            NaN where the sample has no object.
-        Raises:
-            ValueError: counts of another shape or below 0, or no such threshold.
-        """
-        return float(self.resampled_often(np.asarray(counts)[None], iou)[0])
-
-    def resampled_often(self, counts: Counts, iou: float | None = None) -> Floats:
-        """(S,) as `resampled`, for (S, N) counts."""
-        if counts.ndim != 2 or counts.shape[1] != self.num_images or (counts < 0).any():
-            raise ValueError(f"counts of shape {counts.shape}; need (S, {self.num_images}), none below 0")
-        thresholds = slice(None) if iou is None else _threshold(iou)
-        most = max([self.num_classes * THRESHOLDS.size * RECALLS.size, *(r.images.size for r in self._ranked["all"])])
-        step = max(1, MOST_ELEMENTS // max(1, most))
-        means = [
-            _mean(precision)
-            for start in range(0, len(counts), step)
-            for precision in self._precision(counts[start : start + step], thresholds)
-        ]
-        return np.array([np.nan if mean is None else mean for mean in means], np.float64)
-
     def _precision(self, counts: Counts, thresholds: slice = slice(None), area: str = "all") -> Floats:
-        """(S, T, R, K)"""
         shape = (len(counts), len(THRESHOLDS[thresholds]), len(RECALLS), self.num_classes)
         result = np.empty(shape)
         for label, ranked in enumerate(self._ranked[area]):
@@ -113,36 +126,44 @@ class CocoMatches:
         return result
 
 
-def voc_ap(
-    truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int, points: Literal["07", "area"]
-) -> tuple[float | None, ...]:
-    """(K,) AP of each class at an IoU of 0.5 or more as VOC's development kit computes it; None without an object.
+class VocMatches(Matches):
+    """What VOC's development kit takes for right and for false at an IoU of 0.5 or more; its mAP is the AP.
 
     A detection belongs to the object with which it overlaps most. Of those that belong to one object, the one with the
     highest score is right and the others are false. One that belongs to a difficult object is neither.
 
     The kit's corners are pixels that belong to the box, from 1, and it adds 1 to each difference of them. `Boxes` ends
     where such a pixel ends, so right - left here is xmax - xmin + 1 there, and the IoU is the same.
-
-    Args:
-        points: "07" for the mean precision at eleven recalls (VOC 2007), "area" for that below the curve (from 2010).
-    Raises:
-        As `CocoMatches`.
     """
-    _require_comparable(truth, detections, num_classes)
-    average = {"07": _eleven_points, "area": _area}[points]
-    result: list[float | None] = []
-    for label in range(num_classes):
-        objects = sum(int(((boxes.labels == label) & ~boxes.ignored).sum()) for boxes in truth)
-        parts = [_voc_outcomes(*pair, label) for pair in zip(truth, detections, strict=True)]
-        none = (np.empty(0), np.empty(0, bool), np.empty(0, bool))
-        scores, right, wrong = (np.concatenate(part) for part in zip(none, *parts, strict=True))
-        order = np.argsort(-scores, kind="stable")
-        found, false = np.cumsum(right[order]), np.cumsum(wrong[order])
-        # Before the first detection that counts, as after one of a difficult object, the kit divides 0 by 0.
-        precision = found / np.maximum(found + false, 1)
-        result.append(average(found / objects, precision) if objects else None)
-    return tuple(result)
+
+    def __init__(
+        self,
+        truth: Sequence[Boxes],
+        detections: Sequence[Detections],
+        num_classes: int,
+        points: Literal["07", "area"],
+    ) -> None:
+        """As `CocoMatches`.
+
+        Args:
+            points: "07" for the mean precision at eleven recalls (VOC 2007), "area" for that below the curve (from 2010).
+        """
+        _require_comparable(truth, detections, num_classes)
+        super().__init__(len(truth), [_voc_ranked(truth, detections, label) for label in range(num_classes)])
+        self._points = points
+
+    def per_class(self) -> tuple[float | None, ...]:
+        """(K,) AP of each class; None without an object."""
+        precision = self._precision(np.ones((1, self.num_images), np.int64), slice(None))
+        return tuple(_mean(precision[..., label]) for label in range(self.num_classes))
+
+    def _precision(self, counts: Counts, thresholds: slice) -> Floats:
+        """At VOC's one threshold; the area stands in place of precision at R recalls."""
+        parts = [
+            ranked.area(counts)[..., None] if self._points == "area" else ranked.precision(counts, recalls=ELEVEN)
+            for ranked in self._all
+        ]
+        return np.stack(parts, axis=-1) if parts else np.empty((len(counts), 1, 1, 0))
 
 
 def _threshold(iou: float) -> slice:
@@ -156,6 +177,16 @@ def _mean(precision: Floats) -> float | None:
     """Over all that is not NaN, as COCOeval.summarize over all that is not -1; None if nothing is left."""
     present = precision[~np.isnan(precision)]
     return float(present.mean()) if present.size else None
+
+
+def _voc_ranked(truth: Sequence[Boxes], detections: Sequence[Detections], label: int) -> Ranked:
+    objects = np.array([((boxes.labels == label) & ~boxes.ignored).sum() for boxes in truth], np.int64)
+    parts = [_voc_outcomes(*pair, label) for pair in zip(truth, detections, strict=True)]
+    none = (np.empty(0), np.empty(0, bool), np.empty(0, bool))
+    scores, right, wrong = (np.concatenate(part) for part in zip(none, *parts, strict=True))
+    images = np.repeat(np.arange(len(truth)), [len(part[0]) for part in parts])
+    order = np.argsort(-scores, kind="stable")
+    return Ranked(images[order], right[None, order], (right | wrong)[None, order], objects)
 
 
 def _voc_outcomes(boxes: Boxes, found: Detections, label: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -183,18 +214,6 @@ def _overlaps(a: NDArray, b: NDArray) -> Floats:
     common = np.maximum(sides, 0).prod(axis=-1)
     union = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - common
     return common / np.maximum(union, np.finfo(np.float64).tiny)
-
-
-def _eleven_points(recall: Floats, precision: Floats) -> float:
-    # MATLAB's 0:0.1:1 counts from both ends, so 0.3 is 3 * 0.1, which is more than 3 / 10: three of ten do not reach it.
-    steps = np.arange(11)
-    recalls = np.where(steps < 6, steps * 0.1, 1 - (10 - steps) * 0.1)
-    return float(sum(precision[recall >= least].max(initial=0) for least in recalls) / 11)
-
-
-def _area(recall: Floats, precision: Floats) -> float:
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((np.diff(recall, prepend=0) * best).sum())
 
 
 def _require_comparable(truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int) -> None:
