@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, kind_of, leaves
+from pipeline.config import Config, defaults, kind_of, leaves
 from pipeline.documents import KEY, check_files, first_lines, read_mapping
 from pipeline.errors import PipelineError, printable
 
@@ -61,13 +61,11 @@ def compose_conf(
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from pipeline.config import defaults
-
     composed, choices = _composed(root, chosen, own)
     literals = list((literal or {}).values())
     marked = {key: f"\ue000{index}\ue001" for index, key in enumerate(literal or {})}
     try:
-        merged = OmegaConf.merge(defaults(), composed)
+        merged = OmegaConf.merge(defaults(Config), composed)
         for key, value in (marked | (given or {})).items():
             OmegaConf.update(merged, key, value, merge=False, force_add=True)
         values = _unmarked(OmegaConf.to_container(merged, resolve=True, throw_on_missing=True), literals)

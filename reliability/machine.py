@@ -47,8 +47,9 @@ def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
     for at in range(READ_ONLY):
         place = places[at % len(places)]
         yield _fault(f"read-only in {place}", "read-only workspace", scratch, expected, _read_only(place))
+    alone = [stage for stage in STAGES if stage != "sweep"]
     for at in range(MEMORY):
-        stage, memory = [s for s in STAGES if s != "sweep"][at % 7], int(2 ** draw.uniform(18, 29))
+        stage, memory = alone[at % len(alone)], int(2 ** draw.uniform(18, 29))
         name = f"{memory:,} bytes of memory in {stage}"
         yield _fault(name, "too little memory", scratch, expected, _short_of_memory(stage, memory))
     for _ in range(CLOCK):

@@ -20,7 +20,7 @@ from pipeline.atomic import read_json
 from pipeline.run.weights import BEST, load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("compose", "fetch", "preprocess", "sweep", "train", "ensemble", "evaluate", "report")
+STAGES = ("compose", "fetch", "preprocess", "pretrain", "sweep", "train", "ensemble", "evaluate", "report")
 MARK = "RELIABILITY_MARK"  # environment variable of every process that a fault's commands start
 RESULTS = Path("experiments/digits")
 # What a stage has made, to be made again under the fault; runs of the sweep and of the train stage by key.
@@ -28,6 +28,7 @@ MADE = {
     "compose": ("composed", "composed.yaml"),
     "fetch": ("data/raw/digits",),
     "preprocess": ("data/store/digits",),
+    "pretrain": (f"{RESULTS}/pretrained.json",),
     "sweep": ("runs/sweep-*", "runs/ray", "runs/{trials}", f"{RESULTS}/leaderboard.json"),
     "train": ("runs/{named}", f"{RESULTS}/train.json"),
     "ensemble": ("runs/predictions", f"{RESULTS}/ensemble"),
@@ -43,6 +44,7 @@ DONE = {
     "compose": "composed.yaml",
     "fetch": "data/raw/digits",
     "preprocess": "data/store/digits",
+    "pretrain": f"{RESULTS}/pretrained.json",
     "sweep": f"{RESULTS}/leaderboard.json",
     "train": f"{RESULTS}/train.json",
     "ensemble": f"{RESULTS}/ensemble/members.json",

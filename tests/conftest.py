@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stopwatch import Stopwatch, function_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -110,11 +111,10 @@ def reference(workspace: Callable[[], Path]) -> Path:
 
 
 LONG = Path(__file__).with_name("long.txt")
-LONG_S, LASTING_S = 1.5, 8.0  # of a core, or on the clock, from which a test is long
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--measure", type=Path, help="write the names of tests that take more than LONG_S or LASTING_S")
+    parser.addoption("--measure", type=Path, help="write the names of tests that take long")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -129,31 +129,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if function_of(item) in long:
             item.add_marker("long")
     items.sort(key=lambda item: item.path.parent.name != "tuning")
-
-
-def function_of(item: pytest.Item) -> str:
-    """The name of a test with its file, without its parameters."""
-    return item.nodeid.partition("[")[0]
-
-
-class Stopwatch:
-    """Measures each test's processor time, with that of its children that have ended, and its time on the clock.
-
-    The clock counts commands that a server of processes starts, which are no children of the test.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._long: set[str] = set()
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        before = os.times()
-        result = yield
-        after = os.times()
-        if sum(after[:4]) - sum(before[:4]) > LONG_S or after.elapsed - before.elapsed > LASTING_S:
-            self._long.add(function_of(item))
-        return result
-
-    def pytest_sessionfinish(self) -> None:
-        self._path.write_text("".join(f"{name}\n" for name in sorted(self._long)))

@@ -15,7 +15,8 @@ from pipeline.config.model import (
     OTHER_DEPTHS,
     ModelConfig,
 )
-from pipeline.config.root import Config, defaults, filled, from_dict, leaves, with_overrides
+from pipeline.config.root import Config, filled, from_dict, leaves, with_overrides
+from pipeline.config.section import defaults
 from pipeline.config.space import kind_of
 from pipeline.config.stages import (
     ANNOTATED,

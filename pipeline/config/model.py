@@ -171,10 +171,6 @@ class ModelConfig(Section):
             self.detects or not self.backbone,
             f"model.backbone={shown(self.backbone)} with model.family={self.family}, which is no detector (override: model=faster_rcnn)",
         )
-        require(
-            self.detects or not self.context,
-            f"model.context=true with model.family={self.family}, which is no detector (override: model.context=false)",
-        )
         if self.detects:
             self.net.check()
             require(

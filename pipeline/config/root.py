@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
+from pipeline.config.detectors import check_classifier, check_detector
 from pipeline.config.model import (
     DECIDED,
     DETECTORS,
@@ -65,8 +66,9 @@ class Config(Section):
         self._check_start()
         self._check_ranks()
         if self.model.detects:
-            self._check_detector()
+            check_detector(self)
         else:
+            check_classifier(self)
             self._check_views()
             self._check_sides()
         self._check_plateau()
@@ -107,10 +109,6 @@ class Config(Section):
     def _check_views(self) -> None:
         small, views = self.data.format == "arrays", self.evaluation.views
         require(
-            not (self.evaluation.refine or self.evaluation.scales),
-            f"evaluation.refine={str(self.evaluation.refine).lower()}, evaluation.scales={self.evaluation.scales} with model.family={self.model.family}; only detectors have them (override: evaluation.refine=false evaluation.scales=[])",
-        )
-        require(
             not small or views == "single",
             f"evaluation.views={views} with data.format=arrays; small images have a single view (override: evaluation.views=single)",
         )
@@ -141,52 +139,6 @@ class Config(Section):
             small or augment.crop <= augment.test_side,
             f"recipe.augment.crop={augment.crop} with test_side={augment.test_side}; a test image's shorter side must be at least the crop (override: recipe.augment.test_side={augment.crop * 8 // 7})",
         )
-
-    def _check_detector(self) -> None:
-        recipe, start = self.recipe, self.start
-        require(
-            recipe.augment.kind == "whole",
-            f"recipe.augment.kind={recipe.augment.kind} with model={self.model.family}; detectors see whole images, and so do their recipes, such as recipe=detection_voc (override: recipe.augment.kind=whole)",
-        )
-        require(
-            self.data.format == "arrays" or recipe.augment.test_side > 0,
-            f"recipe.augment.test_side=0 with data.format={self.data.format}; give the shorter side that images are tested at (override: recipe.augment.test_side=600)",
-        )
-        require(
-            recipe.normalize != "per_pixel_mean",
-            f"recipe.normalize=per_pixel_mean with model={self.model.family}, whose images differ in size (override: recipe.normalize=half)",
-        )
-        require(
-            self.trainer.debug != "overfit",
-            f"trainer.debug=overfit with model={self.model.family}, which has no training error that could fall to zero (override: trainer.debug=fast)",
-        )
-        # What classifiers alone have, by key: a value that says it, and the value that turns it off.
-        others: dict[str, tuple[bool, str]] = {
-            "recipe.warmup_lr": (recipe.warmup_lr > 0, "0"),
-            "recipe.small_side": (recipe.small_side > 0, "0"),
-            "recipe.label_smoothing": (recipe.label_smoothing > 0, "0"),
-            "recipe.muon_lr": (recipe.muon_lr > 0, "0"),
-            "start.head": (start.head != "new", "new"),
-            "trainer.compile": (self.trainer.compile is True, "auto"),
-            "trainer.cuda_graphs": (self.trainer.cuda_graphs, "false"),
-            "evaluation.views": (self.evaluation.views != "single", "single"),
-            "evaluation.batchnorm": (self.evaluation.batchnorm != "running", "running"),
-        }
-        for key, (used, off) in others.items():
-            require(
-                not used,
-                f"{key} with model={self.model.family}; only classifiers have it (override: {key}={off})",
-            )
-        sweep, search = self.sweep, self.sweep.search
-        for name, keys, off in (
-            ("sweep.space", sweep.keys, ""),
-            ("sweep.search.space", search.space if search else (), " sweep.search=null"),
-        ):
-            decided = sorted({*keys} & {f"model.{key}" for key in DECIDED})
-            require(
-                not decided,
-                f"{name} holds {' and '.join(decided)} with model={self.model.family}, whose net model.backbone names; vary that (override: sweep.space={{model.backbone:[resnet20,plain20]}}{off})",
-            )
 
     def _check_plateau(self) -> None:
         plateau = self.recipe.schedule == "plateau"
@@ -271,20 +223,6 @@ def _adapter() -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Config)
-
-
-def defaults(section: type = Config) -> dict[str, Any]:
-    """All defaults that depend on no other key, nested like the configuration."""
-    values: dict[str, Any] = {}
-    types = get_type_hints(section)
-    for entry in fields(section):
-        if is_dataclass(types[entry.name]):
-            values[entry.name] = defaults(types[entry.name])
-        elif entry.default is not MISSING:
-            values[entry.name] = entry.default
-        elif entry.default_factory is not MISSING:
-            values[entry.name] = entry.default_factory()
-    return values
 
 
 def filled(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -102,6 +102,20 @@ class Section:
 def kinds(section: Any) -> dict[str, Any]:
     """Fields of a section, a class, with their types, ranges included."""
     return _kinds(section)
+
+
+def defaults(section: type) -> dict[str, Any]:
+    """Defaults of a section's keys that depend on no other key, nested like the section."""
+    values: dict[str, Any] = {}
+    types = get_type_hints(section)
+    for entry in fields(section):
+        if is_dataclass(types[entry.name]):
+            values[entry.name] = defaults(types[entry.name])
+        elif entry.default is not MISSING:
+            values[entry.name] = entry.default
+        elif entry.default_factory is not MISSING:
+            values[entry.name] = entry.default_factory()
+    return values
 
 
 @cache

@@ -159,7 +159,7 @@ class RecipeConfig(Section):
     # steps; at most (1 + step) / (10 + step); 0 for no average.
     ema: PartialShare = 0.0
     clip_norm: NoRate = 0.0  # gradients of a step are scaled down to this norm of all together; 0 for never
-    decay_norm: bool = False  # whether batch norm's scale and shift decay too
+    decay_norm: bool = False  # whether batch norm's scale and shift decay too; those of detectors are frozen
     label_smoothing: PartialShare = 0.0  # share of each target that is spread over all classes
     rois: Positive = 128  # detectors: regions of an image that the second stage learns from, a quarter of them objects
     # What is subtracted and divided by, see `pipeline.learn.input.normalization`; the paper's is per_pixel_mean.

@@ -19,7 +19,7 @@ from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.detection.joint import BASELINE, JointDetector, Manner
 from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
-from pipeline.evaluation.detection import CocoMatches, Detections
+from pipeline.evaluation.detection import CocoMatches, Detections, VocMatches
 from pipeline.learn.input.loader import EvalLoader
 from pipeline.learn.input.scenes import SceneBatches, detections
 from pipeline.learn.models.detectors import Detector
@@ -31,12 +31,8 @@ FOLDER = "detections"  # below paths.runs
 BATCH = 8  # images in a forward pass
 DIGEST = hashlib.sha256().digest_size
 _ROOT = Path(__file__).resolve().parents[1]
-_CODE = (
-    "detection/joint.py",
-    "detection/scales.py",
-    "detection/detect.py",
-    "run/weights.py",
-)  # beside the training code
+# The code that decides the detections beside the training code.
+_CODE = ("data/boxes.py", "detection/detect.py", "detection/joint.py", "detection/scales.py", "run/weights.py")
 _DETECTION = np.dtype([("image", "<i8"), ("corners", "<f4", 4), ("score", "<f4"), ("label", "<i4")])
 
 
@@ -62,8 +58,16 @@ class Scenes:
         boxes, statistics = boxes_of(self.store, self._split), self.store.statistics(net_split)
         return SceneBatches(self.records, boxes, statistics, augment, normalize)  # type: ignore[arg-type]
 
-    def matches(self, made: Sequence[Detections]) -> CocoMatches:
-        return CocoMatches(self.truth, made, len(self.store.manifest.classes))
+    def matches(self, detections: Sequence[Detections]) -> CocoMatches:
+        return CocoMatches(self.truth, detections, len(self.store.manifest.classes))
+
+    def voc_matches(self, detections: Sequence[Detections]) -> dict[str, VocMatches]:
+        """By the points of the curve that mAP is the mean of."""
+        classes = len(self.store.manifest.classes)
+        return {
+            "07": VocMatches(self.truth, detections, classes, "07"),
+            "area": VocMatches(self.truth, detections, classes, "area"),
+        }
 
 
 def validation_scenes(store: Store) -> Scenes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -18,7 +18,8 @@ from pipeline.detection.detect import Scenes
 from pipeline.ensemble.build import Ensemble
 from pipeline.ensemble.mistakes import picture
 from pipeline.ensemble.register import ensemble_key
-from pipeline.evaluation.detection import SURE, CocoMatches, Detections, interval, relative_gain, voc_ap
+from pipeline.evaluation.ap_intervals import Interval, interval, relative_gain
+from pipeline.evaluation.detection import SURE, CocoMatches, Detections, Matches, VocMatches
 from pipeline.record import Net, best_on_validation
 
 SEED = 0  # of the bootstrap
@@ -28,11 +29,15 @@ T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 class Judged(NamedTuple):
-    """A net with its detections on the test images, and which of them match objects."""
+    """A net with which of its detections on the test images match objects."""
 
     net: Net
-    found: Sequence[Detections]
     matches: CocoMatches
+    voc: Mapping[str, VocMatches]  # "07" and "area"
+
+    @classmethod
+    def make(cls, net: Net, found: Sequence[Detections], scenes: Scenes) -> Judged:
+        return cls(net, scenes.matches(found), scenes.voc_matches(found))
 
 
 def judge(
@@ -65,39 +70,44 @@ def judge(
             "classes": list(manifest.classes),
         },
         "classes": list(manifest.classes),
-        "members": [tested(judged, scenes) for judged in members],
+        "members": [tested(judged) for judged in members],
         "ensemble": {
             "key": ensemble_key(ensemble.members),
             "size": ensemble.size,
             "selection": ensemble.selection,
             "val_err1": ensemble.val_err1,
-            **measured(matches, joint, scenes),
+            **measured(matches, scenes.voc_matches(joint)),
             "difference_to_best_member": difference,
         },
-        "run": tested(named, scenes) if named else None,
-        "others": [tested(judged, scenes) for judged in others],
+        "run": tested(named) if named else None,
+        "others": [tested(judged) for judged in others],
         "gains": gains(list(every.values())),
     }
 
 
-def tested(judged: Judged, scenes: Scenes) -> dict[str, Any]:
-    return {**judged.net.to_json(), **measured(judged.matches, judged.found, scenes)}
+def tested(judged: Judged) -> dict[str, Any]:
+    return {**judged.net.to_json(), **measured(judged.matches, judged.voc)}
 
 
-def measured(matches: CocoMatches, found: Sequence[Detections], scenes: Scenes) -> dict[str, Any]:
+def measured(matches: CocoMatches, voc: Mapping[str, VocMatches]) -> dict[str, Any]:
     """COCO's scores, VOC's, and the errors that stand for them in the record of a net."""
-    scores, spread = asdict(matches.scores()), interval(matches, SEED)
-    classes = len(scenes.store.manifest.classes)
-    per_class = scores.pop("per_class")
-    voc = {points: _mean(voc_ap(scenes.truth, found, classes, points)) for points in ("07", "area")}
+    scores, ap, ap50 = asdict(matches.scores()), interval(matches, SEED), interval(matches, SEED, iou=0.5)
+    per_class, by_points = scores.pop("per_class"), {points: interval(each, SEED) for points, each in voc.items()}
     return {
-        "test_err1": 1 - spread.estimate,
-        "test_err5": 1 - (scores["ap50"] or 0.0),
-        "ci95": [1 - min(spread.high, 1.0), 1 - max(spread.low, 0.0)],
+        "test_err1": 1 - ap.estimate,
+        "test_err5": 1 - ap50.estimate,
+        "ci95": [1 - end for end in reversed(_bounds(ap))],
+        "ci95_err5": [1 - end for end in reversed(_bounds(ap50))],
         "scores": scores,
         "per_class": list(per_class),
-        "voc": voc,
+        "voc": {points: each.estimate for points, each in by_points.items()},
+        "voc_ci95": {points: _bounds(each) for points, each in by_points.items()},
     }
+
+
+def _bounds(ap: Interval) -> list[float]:
+    """A basic bootstrap's interval may reach beyond 0 or 1, which AP does not."""
+    return [max(ap.low, 0.0), min(ap.high, 1.0)]
 
 
 def improvements(
@@ -168,17 +178,29 @@ def _swaps(base: Net, net: Net) -> bool:
 
 
 def _gain(base: Sequence[Judged], net: Sequence[Judged]) -> dict[str, Any]:
-    """A row of `gains`; intervals are over images and, of several seeds, over both."""
-    gain = relative_gain([each.matches for each in base], [each.matches for each in net], SEED)
-    pairs = [(_ap(one), _ap(other)) for one, other in zip(base, net, strict=True)]
-    differences = [other - one for one, other in pairs]
-    row = {
+    """A row of `gains`: in AP, and below their keys in AP50 and in VOC's mAP of 2007."""
+
+    def changed(matches: Callable[[Judged], Matches], iou: float | None) -> dict[str, Any]:
+        return _changed([matches(each) for each in base], [matches(each) for each in net], iou)
+
+    return {
         "net": net[0].net.model.net.name,
         "base": base[0].net.model.net.name,
         "seeds": [each.net.seed for each in net],
+        **changed(lambda judged: judged.matches, None),
+        "ap50": changed(lambda judged: judged.matches, 0.5),
+        "voc07": changed(lambda judged: judged.voc["07"], None),
+    }
+
+
+def _changed(base: Sequence[Matches], net: Sequence[Matches], iou: float | None) -> dict[str, Any]:
+    """What AP was and is; intervals are over images and, of several seeds, over both."""
+    gain = relative_gain(base, net, SEED, iou=iou)
+    pairs = [(_ap(one, iou), _ap(other, iou)) for one, other in zip(base, net, strict=True)]
+    row = {
         "base_ap": mean(one for one, _ in pairs),
         "net_ap": mean(other for _, other in pairs),
-        "difference": _both(gain.difference, differences),
+        "difference": _both(gain.difference, [other - one for one, other in pairs]),
         "relative": None,
     }
     if gain.relative is not None and math.isfinite(gain.relative.high) and all(one for one, _ in pairs):
@@ -197,13 +219,8 @@ def _both(over_images: Any, by_seed: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _ap(judged: Judged) -> float:
-    return judged.matches.scores().ap or 0.0
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return mean(present) if present else None
+def _ap(matches: Matches, iou: float | None) -> float:
+    return matches.resampled(np.ones(matches.num_images, np.int64), iou)
 
 
 def pictures(scenes: Scenes, found: Sequence[Detections]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Average precision (AP) of object detectors, as COCO and as PASCAL VOC define it, and how far it depends on the images.
+"""Average precision (AP) of object detectors, as COCO and as PASCAL VOC define it.
 
 N images, K classes, T = 10 thresholds of IoU from 0.5 to 0.95, R = 101 recalls from 0 to 1, S samples of the images. AP is
 a fraction. An object that is ignored (`Boxes.ignored`) counts as a crowd in COCO's metric and as difficult in VOC's.
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.boxes import Boxes, Detections
 from pipeline.errors import PipelineError
-from pipeline.evaluation.intervals import LEVEL
-from pipeline.evaluation.matching import AREAS, RECALLS, THRESHOLDS, Counts, Floats, ranked_matches
+from pipeline.evaluation.matching import AREAS, RECALLS, THRESHOLDS, Counts, Floats, Ranked, ranked_matches
 
 VOC_THRESHOLD = 0.5
+# MATLAB's 0:0.1:1 counts from both ends, so 0.3 is 3 * 0.1, which is more than 3 / 10: three of ten do not reach it.
+ELEVEN: Floats = np.array([step * 0.1 if step < 6 else 1 - (10 - step) * 0.1 for step in range(11)])
 SURE = 0.5  # least score of a detection that pictures show; AP counts all of them
 MOST_ELEMENTS = 2**22  # of the largest array while samples are computed, 32 MiB
 
@@ -36,23 +37,56 @@ class CocoScores:
     per_class: tuple[float | None, ...]  # (K,) as `ap`
 
 
-class Interval(NamedTuple):
-    """An estimate with its 95 % confidence interval over images."""
+class Matches:
+    """Which detections match which objects, found once; AP of the images and of samples of them."""
 
-    estimate: float
-    low: float
-    high: float
+    def __init__(self, num_images: int, ranked: Sequence[Ranked]) -> None:
+        """From what is ranked of each class."""
+        self.num_images, self.num_classes, self._all = num_images, len(ranked), ranked
+
+    @property
+    def objects(self) -> NDArray[np.int64]:
+        """(N, K) number of objects that count."""
+        columns = [ranked.objects for ranked in self._all]
+        return np.stack(columns, axis=1) if columns else np.zeros((self.num_images, 0), np.int64)
+
+    def resampled(self, counts: Counts, iou: float | None = None) -> float:
+        """AP of the sample in which image i occurs counts[i] times; counts of 1 give exactly that of all images.
+
+        It equals AP of images that are literally repeated, unless an image has detections of one class with equal scores,
+        whose order is arbitrary: there all copies of the first come before those of the second.
+
+        Args:
+            counts: (N,) not negative.
+            iou: COCO's: one of `THRESHOLDS`; None for the mean over them.
+        Returns:
+            NaN where the sample has no object.
+        Raises:
+            ValueError: counts of another shape or below 0, or no such threshold.
+        """
+        return float(self.resampled_often(np.asarray(counts)[None], iou)[0])
+
+    def resampled_often(self, counts: Counts, iou: float | None = None) -> Floats:
+        """(S,) as `resampled`, for (S, N) counts."""
+        if counts.ndim != 2 or counts.shape[1] != self.num_images or (counts < 0).any():
+            raise ValueError(f"counts of shape {counts.shape}; need (S, {self.num_images}), none below 0")
+        thresholds = slice(None) if iou is None else _threshold(iou)
+        most = max([self.num_classes * THRESHOLDS.size * RECALLS.size, *(r.images.size for r in self._all)])
+        step = max(1, MOST_ELEMENTS // max(1, most))
+        means = [
+            _mean(precision)
+            for start in range(0, len(counts), step)
+            for precision in self._precision(counts[start : start + step], thresholds)
+        ]
+        return np.array([np.nan if mean is None else mean for mean in means], np.float64)
+
+    def _precision(self, counts: Counts, thresholds: slice) -> Floats:
+        """(S, T, R, K), whose mean is AP."""
+        raise NotImplementedError
 
 
-class Gain(NamedTuple):
-    """What the other detector gains over the one, positive where the other is better."""
-
-    relative: Interval | None  # fraction of the one's AP; None where that is 0
-    difference: Interval  # of AP
-
-
-class CocoMatches:
-    """Which detections pycocotools matches to which objects, found once; AP of the images and of samples of them.
+class CocoMatches(Matches):
+    """What pycocotools matches.
 
     As in COCO's metric, the 100 best detections of each class count in an image. An object is small, medium or large by
     the area of its box. COCO's annotations have the area within the outline instead, which `Boxes` does not keep: on
@@ -67,14 +101,8 @@ class CocoMatches:
             PipelineError: a score or a corner that is not finite.
         """
         _require_comparable(truth, detections, num_classes)
-        self.num_images, self.num_classes = len(truth), num_classes
         self._ranked = ranked_matches(truth, detections, num_classes)
-
-    @property
-    def objects(self) -> NDArray[np.int64]:
-        """(N, K) number of objects that count."""
-        columns = [ranked.objects for ranked in self._ranked["all"]]
-        return np.stack(columns, axis=1) if columns else np.zeros((self.num_images, 0), np.int64)
+        super().__init__(len(truth), self._ranked["all"])
 
     def scores(self) -> CocoScores:
         """Exactly pycocotools' numbers."""
@@ -90,38 +118,7 @@ class CocoMatches:
             per_class=tuple(_mean(everything[:, :, label]) for label in range(self.num_classes)),
         )
 
-    def resampled(self, counts: Counts, iou: float | None = None) -> float:
-        """AP of the sample in which image i occurs counts[i] times; counts of 1 give exactly that of `scores`.
-
-        It equals pycocotools' AP of images that are literally repeated, unless an image has detections of one class
-        with equal scores, whose order is arbitrary: there all copies of the first come before those of the second.
-
-        Args:
-            counts: (N,) not negative.
-            iou: one of `THRESHOLDS`; None for the mean over them.
-        Returns:
-            NaN where the sample has no object.
-        Raises:
-            ValueError: counts of another shape or below 0, or no such threshold.
-        """
-        return float(self.resampled_often(np.asarray(counts)[None], iou)[0])
-
-    def resampled_often(self, counts: Counts, iou: float | None = None) -> Floats:
-        """(S,) as `resampled`, for (S, N) counts."""
-        if counts.ndim != 2 or counts.shape[1] != self.num_images or (counts < 0).any():
-            raise ValueError(f"counts of shape {counts.shape}; need (S, {self.num_images}), none below 0")
-        thresholds = slice(None) if iou is None else _threshold(iou)
-        most = max([self.num_classes * THRESHOLDS.size * RECALLS.size, *(r.images.size for r in self._ranked["all"])])
-        step = max(1, MOST_ELEMENTS // max(1, most))
-        means = [
-            _mean(precision)
-            for start in range(0, len(counts), step)
-            for precision in self._precision(counts[start : start + step], thresholds)
-        ]
-        return np.array([np.nan if mean is None else mean for mean in means], np.float64)
-
     def _precision(self, counts: Counts, thresholds: slice = slice(None), area: str = "all") -> Floats:
-        """(S, T, R, K)"""
         shape = (len(counts), len(THRESHOLDS[thresholds]), len(RECALLS), self.num_classes)
         result = np.empty(shape)
         for label, ranked in enumerate(self._ranked[area]):
@@ -129,80 +126,44 @@ class CocoMatches:
         return result
 
 
-def interval(matches: CocoMatches, seed: int, samples: int = 1000, iou: float | None = None) -> Interval:
-    """AP with a basic bootstrap interval over the images; `iou` as in `CocoMatches.resampled`.
-
-    AP takes the best precision at a recall or above it, so the fewer the images, the higher it is by chance; samples of
-    the images have fewer different ones. The basic bootstrap takes that off again: it covered the AP of all images of a made
-    kind 83 to 100 times of 100, percentiles 25 to 82 times. Compare detectors by `relative_gain`, not by two intervals.
-
-    Raises:
-        PipelineError: no image has an object.
-    """
-    estimate, drawn = _bootstrap(matches, seed, samples, iou)
-    low, high = _percentiles(drawn)
-    return Interval(estimate, 2 * estimate - high, 2 * estimate - low)
-
-
-def relative_gain(
-    one: CocoMatches | Sequence[CocoMatches],
-    other: CocoMatches | Sequence[CocoMatches],
-    seed: int,
-    samples: int = 1000,
-    iou: float | None = None,
-) -> Gain:
-    """What the other gains over the one, with percentile bootstrap intervals; each sample has the same images of both.
-
-    Several detectors on a side, which differ in their seed, count by their mean AP.
-
-    Raises:
-        ValueError: they are not of the same images.
-        PipelineError: no image has an object.
-    """
-    sides = [[side] if isinstance(side, CocoMatches) else side for side in (one, other)]
-    first, *rest = [matches for side in sides for matches in side]
-    if not all(np.array_equal(first.objects, matches.objects) for matches in rest):
-        raise ValueError(
-            "the detectors were not given the same images and objects, so they cannot be compared in pairs"
-        )
-    (a, drawn_a), (b, drawn_b) = (_mean_bootstrap(side, seed, samples, iou) for side in sides)
-    difference = Interval(b - a, *_percentiles(drawn_b - drawn_a))
-    if a == 0:
-        return Gain(None, difference)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return Gain(Interval((b - a) / a, *_percentiles((drawn_b - drawn_a) / drawn_a)), difference)
-
-
-def voc_ap(
-    truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int, points: Literal["07", "area"]
-) -> tuple[float | None, ...]:
-    """(K,) AP of each class at an IoU of 0.5 or more as VOC's development kit computes it; None without an object.
+class VocMatches(Matches):
+    """What VOC's development kit takes for right and for false at an IoU of 0.5 or more; its mAP is the AP.
 
     A detection belongs to the object with which it overlaps most. Of those that belong to one object, the one with the
     highest score is right and the others are false. One that belongs to a difficult object is neither.
 
     The kit's corners are pixels that belong to the box, from 1, and it adds 1 to each difference of them. `Boxes` ends
     where such a pixel ends, so right - left here is xmax - xmin + 1 there, and the IoU is the same.
-
-    Args:
-        points: "07" for the mean precision at eleven recalls (VOC 2007), "area" for that below the curve (from 2010).
-    Raises:
-        As `CocoMatches`.
     """
-    _require_comparable(truth, detections, num_classes)
-    average = {"07": _eleven_points, "area": _area}[points]
-    result: list[float | None] = []
-    for label in range(num_classes):
-        objects = sum(int(((boxes.labels == label) & ~boxes.ignored).sum()) for boxes in truth)
-        parts = [_voc_outcomes(*pair, label) for pair in zip(truth, detections, strict=True)]
-        none = (np.empty(0), np.empty(0, bool), np.empty(0, bool))
-        scores, right, wrong = (np.concatenate(part) for part in zip(none, *parts, strict=True))
-        order = np.argsort(-scores, kind="stable")
-        found, false = np.cumsum(right[order]), np.cumsum(wrong[order])
-        # Before the first detection that counts, as after one of a difficult object, the kit divides 0 by 0.
-        precision = found / np.maximum(found + false, 1)
-        result.append(average(found / objects, precision) if objects else None)
-    return tuple(result)
+
+    def __init__(
+        self,
+        truth: Sequence[Boxes],
+        detections: Sequence[Detections],
+        num_classes: int,
+        points: Literal["07", "area"],
+    ) -> None:
+        """As `CocoMatches`.
+
+        Args:
+            points: "07" for the mean precision at eleven recalls (VOC 2007), "area" for that below the curve (from 2010).
+        """
+        _require_comparable(truth, detections, num_classes)
+        super().__init__(len(truth), [_voc_ranked(truth, detections, label) for label in range(num_classes)])
+        self._points = points
+
+    def per_class(self) -> tuple[float | None, ...]:
+        """(K,) AP of each class; None without an object."""
+        precision = self._precision(np.ones((1, self.num_images), np.int64), slice(None))
+        return tuple(_mean(precision[..., label]) for label in range(self.num_classes))
+
+    def _precision(self, counts: Counts, thresholds: slice) -> Floats:
+        """At VOC's one threshold; the area stands in place of precision at R recalls."""
+        parts = [
+            ranked.area(counts)[..., None] if self._points == "area" else ranked.precision(counts, recalls=ELEVEN)
+            for ranked in self._all
+        ]
+        return np.stack(parts, axis=-1) if parts else np.empty((len(counts), 1, 1, 0))
 
 
 def _threshold(iou: float) -> slice:
@@ -218,26 +179,14 @@ def _mean(precision: Floats) -> float | None:
     return float(present.mean()) if present.size else None
 
 
-def _bootstrap(matches: CocoMatches, seed: int, samples: int, iou: float | None) -> tuple[float, Floats]:
-    """AP of the images, and (S,) of samples that are the same for detectors with the same seed."""
-    n = matches.num_images
-    if not matches.objects.sum():
-        raise PipelineError(f"none of the {n} images has an object of a class that counts; average precision needs one")
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples)
-    return matches.resampled(np.ones(n, np.int64), iou), matches.resampled_often(counts, iou)
-
-
-def _mean_bootstrap(side: Sequence[CocoMatches], seed: int, samples: int, iou: float | None) -> tuple[float, Floats]:
-    estimates, drawn = zip(*(_bootstrap(matches, seed, samples, iou) for matches in side), strict=True)
-    return float(np.mean(estimates)), np.mean(drawn, axis=0)
-
-
-def _percentiles(drawn: Floats) -> tuple[float, float]:
-    """Of the samples that have a value: not those without an object, nor 0 / 0."""
-    tail = (1 - LEVEL) / 2
-    # One of the samples' own values, since a gain over 0 is infinite and nothing lies between infinity and a number.
-    low, high = np.quantile(drawn[~np.isnan(drawn)], [tail, 1 - tail], method="inverted_cdf")
-    return float(low), float(high)
+def _voc_ranked(truth: Sequence[Boxes], detections: Sequence[Detections], label: int) -> Ranked:
+    objects = np.array([((boxes.labels == label) & ~boxes.ignored).sum() for boxes in truth], np.int64)
+    parts = [_voc_outcomes(*pair, label) for pair in zip(truth, detections, strict=True)]
+    none = (np.empty(0), np.empty(0, bool), np.empty(0, bool))
+    scores, right, wrong = (np.concatenate(part) for part in zip(none, *parts, strict=True))
+    images = np.repeat(np.arange(len(truth)), [len(part[0]) for part in parts])
+    order = np.argsort(-scores, kind="stable")
+    return Ranked(images[order], right[None, order], (right | wrong)[None, order], objects)
 
 
 def _voc_outcomes(boxes: Boxes, found: Detections, label: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -265,18 +214,6 @@ def _overlaps(a: NDArray, b: NDArray) -> Floats:
     common = np.maximum(sides, 0).prod(axis=-1)
     union = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - common
     return common / np.maximum(union, np.finfo(np.float64).tiny)
-
-
-def _eleven_points(recall: Floats, precision: Floats) -> float:
-    # MATLAB's 0:0.1:1 counts from both ends, so 0.3 is 3 * 0.1, which is more than 3 / 10: three of ten do not reach it.
-    steps = np.arange(11)
-    recalls = np.where(steps < 6, steps * 0.1, 1 - (10 - steps) * 0.1)
-    return float(sum(precision[recall >= least].max(initial=0) for least in recalls) / 11)
-
-
-def _area(recall: Floats, precision: Floats) -> float:
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((np.diff(recall, prepend=0) * best).sum())
 
 
 def _require_comparable(truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,29 +49,41 @@ class Ranked(NamedTuple):
         order = np.argsort(-scores, kind="stable")  # ties as in COCOeval.accumulate
         return cls(images[order], (matched & counted)[:, order], counted[:, order], objects)
 
-    def precision(self, counts: Counts, thresholds: slice) -> Floats:
-        """(S, T, R) the best precision at each recall or a higher one; NaN where the sample has no object.
+    def precision(self, counts: Counts, thresholds: slice = slice(None), recalls: Floats = RECALLS) -> Floats:
+        """(S, T, R) the best precision at each recall or a higher one; NaN where the sample has no object."""
+        curves = list(self._curves(counts, thresholds))
+        result = np.zeros((len(counts), len(curves), len(recalls)))
+        for at, (recall, best) in enumerate(curves):
+            for sample, row in enumerate(recall):
+                result[sample, at] = best[sample, np.searchsorted(row, recalls)]
+        return self._where_objects(result, counts)
+
+    def area(self, counts: Counts) -> Floats:
+        """(S, T) below the curve of the best precision at each recall or a higher one; NaN as in `precision`."""
+        curves = self._curves(counts, slice(None))
+        areas = [(np.diff(recall, axis=1, prepend=0) * best[:, :-1]).sum(axis=1) for recall, best in curves]
+        return self._where_objects(np.stack(areas, axis=1), counts)
+
+    def _curves(self, counts: Counts, thresholds: slice) -> Iterator[tuple[Floats, Floats]]:
+        """Of each threshold, recall (S, F) at the F detections that find something and best precision (S, F + 1), 0 beyond them.
 
         The copies of a detection are taken at once, and precision only where something is found: among the copies of an
         object found it rises, elsewhere it falls, so the best is always there.
         """
-        found, counted = self.found[thresholds], self.counted[thresholds]
-        result = np.zeros((len(counts), len(found), len(RECALLS)))
         objects = counts @ self.objects
         weights, seen, of = counts[:, self.images], np.empty(0), None
-        for at, (hits, counting) in enumerate(zip(found, counted, strict=True)):
+        for hits, counting in zip(self.found[thresholds], self.counted[thresholds], strict=True):
             places = np.flatnonzero(hits)
             if of is None or not np.array_equal(of, counting):  # mostly the same at all thresholds
                 seen, of = np.cumsum(weights * counting, axis=1), counting
             so_far = np.cumsum(weights[:, places], axis=1)
-            best = np.zeros((len(counts), len(places) + 1))  # and 0 at recalls that are not reached
+            best = np.zeros((len(counts), len(places) + 1))
             best[:, :-1] = so_far / (seen[:, places] + np.spacing(1))
-            best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
-            recall = so_far / np.maximum(objects, 1)[:, None]
-            for sample, row in enumerate(recall):
-                result[sample, at] = best[sample, np.searchsorted(row, RECALLS)]
-        result[objects == 0] = np.nan
-        return result
+            yield so_far / np.maximum(objects, 1)[:, None], np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
+
+    def _where_objects(self, values: Floats, counts: Counts) -> Floats:
+        values[counts @ self.objects == 0] = np.nan
+        return values
 
 
 def ranked_matches(

@@ -1,6 +1,6 @@
 """How claims about detectors are checked: by the gain of one net in place of another, over images and seeds.
 
-The gain in AP has an interval, computed where detectors are evaluated. Other metrics have none, and stay inconclusive.
+Gains have intervals, computed where detectors are evaluated.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.evaluation.estimates import Estimate
 from pipeline.report.claims import Bounds, Outcome, applies, elsewhere, finished, placed, unmeasured
-from pipeline.report.detectors import DetectionInputs, Detector
+from pipeline.report.detectors import DetectionInputs, gain_in
 from pipeline.report.markdown import count, interval, percent, points
 from pipeline.report.paper import CLAIMS, DETECTION, Claim
 from pipeline.report.trainings import FULL_LENGTH, LEAST
@@ -48,10 +48,9 @@ def swapped(claim: Claim, inputs: DetectionInputs) -> Outcome:
     facts = {"runs": sum(map(len, sides)), "seeds": tuple(sorted(gain["seeds"])), "length": length}
     if claim.check == "detects_by":
         return _by_share(claim, gain, facts)
-    if claim.metric != "ap":
-        return _without_interval(claim, sides, facts)
+    gain = gain_in(gain, claim.metric)
     evidence = (
-        f"{base} {percent(gain['base_ap'], 1)}, {net} {percent(gain['net_ap'], 1)} on {count(inputs.num_test)} test images; "
+        f"{METRICS[claim.metric]}: {base} {percent(gain['base_ap'], 1)}, {net} {percent(gain['net_ap'], 1)} on {count(inputs.num_test)} test images; "
         f"difference {points(gain['difference']['estimate'])} points, 95% interval {_bounds(gain, 'difference')} over {over(gain)}"
     )
     return _judged(claim, gain["difference"], ABOVE_ZERO, evidence, facts)
@@ -72,25 +71,6 @@ def _by_share(claim: Claim, gain: Mapping[str, Any], facts: Mapping[str, Any]) -
         f"{over(gain)}; the claim: {printed:g} ± {claim.margin:g}%"
     )
     return _judged(claim, relative, region, evidence, facts)
-
-
-def _without_interval(claim: Claim, sides: list[list[Detector]], facts: Mapping[str, Any]) -> Outcome:
-    means = [_mean([_score(each, claim.metric) for each in side]) for side in sides]
-    if None in means:
-        return unmeasured(claim, f"evaluate.json holds no {METRICS[claim.metric]} of both nets.")
-    told = ", ".join(f"{name} {percent(mean, 1)}" for name, mean in zip(claim.nets, means, strict=True))
-    evidence = f"{told} ({METRICS[claim.metric]}); no interval: evaluation computes that of the gain in AP alone"
-    value = (means[1] or 0.0) - (means[0] or 0.0)
-    return Outcome(claim=claim, status="inconclusive", evidence=evidence, value=value, **facts)
-
-
-def _score(detector: Detector, metric: str) -> float | None:
-    return detector.voc["07"] if metric == "voc07" else detector.scores[metric]
-
-
-def _mean(values: list[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present and len(present) == len(values) else None
 
 
 def _length(claim: Claim, inputs: DetectionInputs, gain: Mapping[str, Any]) -> float | None:

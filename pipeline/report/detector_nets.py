@@ -1,20 +1,21 @@
-"""The evaluated detectors and their ensemble: a table of AP, the figure of its intervals, VOC's mAP, and the sweep."""
+"""The evaluated detectors and their ensemble: tables of AP, the figure of its intervals, and the sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.report import markdown as md
-from pipeline.report.detectors import DetectionInputs, Detector, Interval, ap_interval, ap_of
+from pipeline.report.detectors import DetectionInputs, Detector, ap_interval, ap_of
 from pipeline.report.nets import Bar, intervals
 from pipeline.report.sweep import trials_table
 
-SCORES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
+INTERVAL = "95% interval"
 MEANING = (
-    "AP is COCO's average precision over ten thresholds of IoU from 0.5 to 0.95, AP50 and AP75 that at one of them, and "
-    "small, medium and large that of objects below 32x32, below 96x96, and of more pixels; on val: AP on validation images."
+    "AP is COCO's average precision over ten thresholds of IoU from 0.5 to 0.95, AP50 that at the first of them; on val: AP on "
+    "validation images."
 )
+FURTHER = {"ap75": "AP75", "ap_small": "small", "ap_medium": "medium", "ap_large": "large"}
 OVER = (
     "Intervals are bootstraps over test images. Two nets are compared by the interval of the gain, which resamples the images "
     "of both together."
@@ -26,36 +27,23 @@ def shown_ap(ap: float | None) -> str:
     return md.percent(ap, 1)
 
 
-def shown_interval(bounds: Interval | None) -> str:
+def shown_interval(bounds: Sequence[float] | None) -> str:
     return "–" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}%"
 
 
 def detectors(inputs: DetectionInputs) -> list[md.Block]:
-    """Members, ensemble, named run and others: the table, their intervals, and VOC's metric."""
+    """Members, ensemble, named run and others: the table, their intervals, and further metrics."""
     if not inputs.detectors:
         return [md.paragraph("No detector was evaluated.")]
-    return [_table(inputs), _figure(inputs), _voc(inputs)]
+    return [_table(inputs), _figure(inputs), _further(inputs)]
 
 
 def _table(inputs: DetectionInputs) -> md.Block:
-    ap, *others = SCORES
-    header = [
-        "net",
-        SCORES[ap],
-        "95% interval",
-        *(SCORES[key] for key in others),
-        "on val",
-        "lr",
-        "seed",
-        "steps",
-        "parameters",
-    ]
+    header = ["net", "AP", INTERVAL, "AP50", INTERVAL, "on val", "lr", "seed", "steps", "parameters"]
     rows = [
         [
             _row_name(each, inputs),
-            shown_ap(each.scores[ap]),
-            shown_interval(ap_interval(each.net.ci95)),
-            *(shown_ap(each.scores[key]) for key in others),
+            *_scores(each.scores, each.net.ci95, each.net.ci95_err5),
             shown_ap(ap_of(each.net.val_err1)),
             md.number(each.net.lr),
             md.number(each.net.seed),
@@ -66,11 +54,20 @@ def _table(inputs: DetectionInputs) -> md.Block:
     ]
     caption = f"Detectors by the net within; {MEANING} {OVER}"
     if ensemble := inputs.ensemble:
-        first, *rest = (shown_ap(ensemble["scores"][key]) for key in SCORES)
-        bounds, validation = shown_interval(ap_interval(ensemble["ci95"])), shown_ap(ap_of(ensemble["val_err1"]))
-        rows.append([_ensemble_name(ensemble), first, bounds, *rest, validation, "", "", "", ""])
+        cells = _scores(ensemble["scores"], ensemble["ci95"], ensemble["ci95_err5"])
+        rows.append([_ensemble_name(ensemble), *cells, shown_ap(ap_of(ensemble["val_err1"])), "", "", "", ""])
         caption += f" Members were selected by {ensemble['selection'].replace('_', ' ')}."
     return md.table(header, rows, "l" + "r" * (len(header) - 1), caption, {len(rows) - 1} if inputs.ensemble else ())
+
+
+def _scores(
+    scores: Mapping[str, float | None], of_ap: Sequence[float] | None, of_ap50: Sequence[float] | None
+) -> list[str]:
+    """AP and AP50 with their intervals, which are given as those of errors."""
+    return [
+        *(shown_ap(scores["ap"]), shown_interval(ap_interval(of_ap))),
+        *(shown_ap(scores["ap50"]), shown_interval(ap_interval(of_ap50))),
+    ]
 
 
 def _ensemble_name(ensemble: Mapping[str, Any]) -> str:
@@ -100,12 +97,26 @@ def _figure(inputs: DetectionInputs) -> md.Figure:
     return md.Figure("detectors", caption, alt, intervals(bars, inputs.depths, "AP on test images"))
 
 
-def _voc(inputs: DetectionInputs) -> md.Block:
-    told = [(_row_name(each, inputs), each.voc) for each in inputs.detectors]
-    told += [(_ensemble_name(inputs.ensemble), inputs.ensemble["voc"])] if inputs.ensemble else []
-    rows = [[name, shown_ap(voc["07"]), shown_ap(voc["area"])] for name, voc in told]
-    caption = "PASCAL VOC's mean AP at an IoU of 0.5: by eleven recalls as in 2007, and by the area below the curve."
-    return md.fold("PASCAL VOC's metric", md.table(["net", "2007", "from 2010"], rows, "lrr", caption))
+def _further(inputs: DetectionInputs) -> md.Block:
+    told = [(_row_name(each, inputs), each.scores, each.voc, each.voc_ci95) for each in inputs.detectors]
+    if ensemble := inputs.ensemble:
+        told.append((_ensemble_name(ensemble), *(ensemble[key] for key in ("scores", "voc", "voc_ci95"))))
+    rows = [
+        [
+            name,
+            *(shown_ap(scores[key]) for key in FURTHER),
+            *(cell for points in voc for cell in (shown_ap(voc[points]), shown_interval(ci95[points]))),
+        ]
+        for name, scores, voc, ci95 in told
+    ]
+    header = ["net", *FURTHER.values(), "VOC 2007", INTERVAL, "from 2010", INTERVAL]
+    caption = (
+        "AP at an IoU of 0.75; AP of objects below 32x32, below 96x96, and of more pixels; PASCAL VOC's mean AP at an IoU of "
+        "0.5: by eleven recalls as in 2007, and by the area below the curve."
+    )
+    return md.fold(
+        "At an IoU of 0.75, by size, and by PASCAL VOC's metric", md.table(header, rows, "l" + "r" * 8, caption)
+    )
 
 
 def detector_sweep(inputs: DetectionInputs) -> list[md.Block]:

@@ -23,7 +23,8 @@ class Detector:
     net: Net
     scores: Mapping[str, float | None]  # ap, ap50, ap75, ap_small, ap_medium, ap_large; None where no object counts
     per_class: Sequence[float | None]
-    voc: Mapping[str, float | None]  # mAP of "07" and of "area", see `pipeline.evaluation.detection.voc_ap`
+    voc: Mapping[str, float]  # mAP of "07" and of "area", see `pipeline.evaluation.detection.VocMatches`
+    voc_ci95: Mapping[str, Sequence[float]]  # its intervals
 
     @property
     def name(self) -> str:
@@ -52,7 +53,8 @@ class DetectionInputs(Results):
         entries = [*told["members"], *filter(None, [told.get("run")]), *told.get("others", [])]
         kept = {(entry["key"], entry.get("snapshot", 0)): entry for entry in reversed(entries)}
         picked = [(net, kept[net.key, net.snapshot]) for net in self.nets]
-        return [Detector(net=net, **{key: e[key] for key in ("scores", "per_class", "voc")}) for net, e in picked]
+        told_of_each = ("scores", "per_class", "voc", "voc_ci95")
+        return [Detector(net=net, **{key: entry[key] for key in told_of_each}) for net, entry in picked]
 
     @property
     def best(self) -> Detector | None:
@@ -62,12 +64,20 @@ class DetectionInputs(Results):
 
     @property
     def gains(self) -> Sequence[Mapping[str, Any]]:
-        """Of one net in place of another, each with net, base, seeds, their mean APs, relative and difference."""
+        """Of one net in place of another, each with net, base, seeds, their mean APs, relative and difference.
+
+        Under ap50 and voc07 are those of AP50 and of VOC's mAP: see `gain_in`.
+        """
         return self.evaluation.get("gains", [])
 
     def compared(self, gain: Mapping[str, Any], name: str) -> list[Detector]:
         """The detectors with this net that a gain is computed from."""
         return [each for each in self.detectors if each.name == name and each.net.seed in gain["seeds"]]
+
+
+def gain_in(gain: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+    """A gain in ap, ap50 or voc07, as one in AP."""
+    return gain if metric == "ap" else {**gain, **gain[metric]}
 
 
 def ap_of(error: float | None) -> float | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from pipeline.atomic import replacing
-from pipeline.config.root import leaves
+from pipeline.config import Config, defaults, leaves
 from pipeline.run.run import Run
 from pipeline.run.start import start_title
 
@@ -28,9 +28,9 @@ def params(run: Run, varied: str = "") -> dict[str, Any]:
     config = run.config
     values = config.to_dict()
     given = dict(leaves({name: values[name] for name in SECTIONS}))
-    usual = dict(leaves({name: _defaults(getattr(config, name)) for name in SECTIONS}))
+    usual = dict(leaves(defaults(Config)))
     shown = {*FRONT, *varied.split(",")}
-    chosen = {key: value for key, value in given.items() if key in shown or value != usual[key]}
+    chosen = {key: value for key, value in given.items() if key in shown or value != usual.get(key)}
     return {"seed": config.seed, "precision": run.precision, **chosen}
 
 
@@ -52,17 +52,3 @@ def note(run: Run) -> str:
         f"`pipeline train --config {CONFIG}` with the file among the artifacts makes the same run, `{run.key}`. "
         f'`mlflow.pyfunc.load_model("runs:/<this run\'s id>/model")` loads the net once it has finished.'
     )
-
-
-def _defaults(section: Any) -> dict[str, Any]:
-    """Values of a section's fields where nobody sets them; None for a field that must be set."""
-    values: dict[str, Any] = {}
-    for field in fields(section):
-        value = getattr(section, field.name)
-        if is_dataclass(value):
-            values[field.name] = _defaults(value)
-        elif field.default_factory is not MISSING:
-            values[field.name] = field.default_factory()
-        else:
-            values[field.name] = None if field.default is MISSING else field.default
-    return values

@@ -16,6 +16,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides the weights: nets, batches, training, and how the store gives out images and splits. Code that
 # launches, logs or tracks a training can change without making it another run.
 _CODE = ("learn", "data/shards.py", "data/splits.py", "data/store.py")
+# What decides those of a detector besides: its boxes, and the AP by which its weights are chosen.
+_DETECTORS_CODE = ("data/boxes.py", "evaluation/detection.py", "evaluation/matching.py")
 # Keys of the recipe that came later. At their defaults they change nothing, and so no key of a run.
 _LATER = {
     *("augment.trivial_augment", "augment.erasing", "augment.mixup", "augment.cutmix"),
@@ -41,7 +43,7 @@ def run_key(config: Config, content_hash: str, precision: str, start: str = "") 
         "model": asdict(config.model),
         "trainer": deciding(config),
         "recipe": {**recipe_facts(config.recipe), "precision": precision},
-        "code": code_version(),
+        "code": code_version(config.model.detects),
     }
     return _hash(json.dumps(facts, sort_keys=True))[:12]
 
@@ -68,9 +70,9 @@ def deciding(config: Config) -> dict[str, Any]:
 
 
 @cache
-def code_version() -> str:
-    """Hash of the syntax trees of `_CODE`; comments, docstrings and layout do not count."""
-    files = [path for name in _CODE for path in _sources(_ROOT / name)]
+def code_version(detects: bool = False) -> str:
+    """Hash of the syntax trees of `_CODE`, and of a detector's; comments, docstrings and layout do not count."""
+    files = [path for name in (*_CODE, *(_DETECTORS_CODE if detects else ())) for path in _sources(_ROOT / name)]
     return _hash("".join(f"{path.relative_to(_ROOT)} {_syntax(path)}" for path in files))[:12]
 
 

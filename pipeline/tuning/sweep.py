@@ -57,7 +57,7 @@ class Sweep:
             "start": {key: value for key, value in asdict(config.start).items() if key != "checkpoint" or value},
             "num_train": config.data.num_train,
             "sweep": settings,
-            "code": code_version(),
+            "code": code_version(config.model.detects),
             # Draws from ranges; lists say all of theirs.
             **({"points": self.points} if has_ranges(config.sweep.space) and not self.suggested else {}),
         }

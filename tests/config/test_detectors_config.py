@@ -96,6 +96,11 @@ FOLLOWED = [
     (["recipe.schedule=multistep", "recipe.warmup_fraction=0", "recipe.warmup_lr=0.1"], "recipe.warmup_lr with model"),
     (["recipe.small_side=64", "recipe.small_fraction=0.5"], "recipe.small_side with model=faster_rcnn"),
     (["recipe.label_smoothing=0.1"], "recipe.label_smoothing with model=faster_rcnn; only classifiers have it"),
+    (["recipe.decay_norm=true"], "recipe.decay_norm with model=faster_rcnn; only classifiers have it"),
+    (
+        ["recipe.muon_lr=0.02", "start.head=kept"],
+        "recipe.muon_lr and start.head with model=faster_rcnn; only classifiers",
+    ),
     (["recipe.muon_lr=0.02"], "recipe.muon_lr with model=faster_rcnn; only classifiers have it"),
     (["start.head=kept"], "start.head with model=faster_rcnn; only classifiers have it"),
     (["trainer.compile=true"], "trainer.compile with model=faster_rcnn; only classifiers have it"),
@@ -131,6 +136,35 @@ def test_the_net_has_one_name(key: str) -> None:
     sentence = f"model.{key.split('=')[0]} with model=faster_rcnn, whose net model.backbone names; give that alone"
     with pytest.raises(PipelineError, match=re.escape(sentence)):
         made(SCENES, f"model.{key}")
+
+
+OF_DETECTORS = [
+    (["model.anchor=32"], "model.anchor with model=cifar; only detectors have it (override: model.anchor=64)"),
+    (["model.context=true"], "only detectors have it (override: model.context=false)"),
+    (["recipe.rois=32"], "recipe.rois with model=cifar; only detectors have it (override: recipe.rois=128)"),
+    (["evaluation.refine=true"], "only detectors have it (override: evaluation.refine=false)"),
+    (["evaluation.scales=[200,400]"], "only detectors have it (override: evaluation.scales=[])"),
+    (["model.anchor=32", "recipe.rois=32"], "model.anchor and recipe.rois with model=cifar; only detectors have them"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), OF_DETECTORS, ids=[" ".join(entry[0]) for entry in OF_DETECTORS])
+def test_what_classifiers_lack_is_refused_and_the_override_that_is_named_works(
+    overrides: list[str], sentence: str
+) -> None:
+    assert refused_until_followed(["data=cifar10", *overrides], sentence) == made("data=cifar10")
+
+
+def test_values_that_use_nothing_are_no_use_of_a_key() -> None:
+    assert made(SCENES, "trainer.compile=false").model.detects
+
+
+def test_a_detectors_configuration_becomes_that_of_a_classifier_again() -> None:
+    overrides = [SCENES, "model=cifar", "model.backbone=''", "recipe.augment.kind=pad_crop"]
+    config = refused_until_followed(
+        overrides, "model.anchor and recipe.rois with model=cifar; only detectors have them"
+    )
+    assert (config.model.net, config.model.depth) == (config.model, 20)
 
 
 def test_a_classifier_has_no_backbone() -> None:

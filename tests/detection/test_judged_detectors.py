@@ -42,7 +42,7 @@ def judged(
 ) -> Judged:
     changes = {"model": model(backbone), "seed": seed, "checkpoint_sha256": f"{backbone}{seed}{lr}"}
     detections = exact(scenes, **found)  # type: ignore[arg-type]
-    return Judged(replace(net, recipe=replace(RECIPE, lr=lr), **changes), detections, scenes.matches(detections))
+    return Judged.make(replace(net, recipe=replace(RECIPE, lr=lr), **changes), detections, scenes)
 
 
 def ensemble_of(*members: Net) -> Ensemble:
@@ -63,11 +63,14 @@ def test_errors_stand_for_average_precision(scenes: Scenes, net: Net) -> None:
     joint = exact(scenes)
     result = judge(ensemble_of(one.net, other.net), scenes, joint, [one, other], named=one)
     assert (result["ensemble"]["test_err1"], result["ensemble"]["test_err5"]) == (0, 0)
-    assert result["ensemble"]["scores"]["ap"] == 1 and result["ensemble"]["voc"] == {"07": 1, "area": 1}
+    assert result["ensemble"]["scores"]["ap"] == 1 and result["ensemble"]["voc"] == pytest.approx({"07": 1, "area": 1})
     first, second = result["members"]
-    ap = scenes.matches(one.found).scores().ap
+    ap, ap50 = one.matches.scores().ap, one.matches.scores().ap50
     assert 0.3 < ap < 0.7 and first["test_err1"] == pytest.approx(1 - ap) and result["run"] == first
     assert first["ci95"][0] <= first["test_err1"] <= first["ci95"][1]
+    assert first["test_err5"] == 1 - ap50 and first["ci95_err5"][0] < first["test_err5"] < first["ci95_err5"][1]
+    for points, mean in first["voc"].items():
+        assert 0 <= first["voc_ci95"][points][0] < mean < first["voc_ci95"][points][1] <= 1
     assert first["test_err1"] > second["test_err1"] and from_json(first).test_err1 == first["test_err1"]
     difference = result["ensemble"]["difference_to_best_member"]
     assert difference["estimate"] < 0 and difference["ci95"][1] <= 0
@@ -84,6 +87,14 @@ def test_a_residual_net_is_compared_with_the_plain_net_of_its_depth_by_the_seeds
     assert row["net_ap"] == 1 and row["relative"]["estimate"] == pytest.approx(1 / row["base_ap"] - 1)
     low, high = row["relative"]["ci95"]
     assert 0 < low < row["relative"]["estimate"] < high
+    base = nets[3]  # both seeds find the same
+    assert row["ap50"]["base_ap"] == base.matches.scores().ap50
+    assert row["voc07"]["base_ap"] == pytest.approx(
+        np.mean([ap for ap in base.voc["07"].per_class() if ap is not None])
+    )
+    for metric in ("ap50", "voc07"):
+        assert row[metric]["net_ap"] == pytest.approx(1) and row[metric]["difference"]["ci95"][0] > 0
+        assert row[metric]["relative"]["estimate"] == pytest.approx(1 / row[metric]["base_ap"] - 1)
 
 
 def test_seeds_that_disagree_widen_the_interval(scenes: Scenes, net: Net) -> None:
@@ -136,6 +147,6 @@ def test_pictures_show_objects_and_what_is_sure(scenes: Scenes) -> None:
 def test_a_store_is_what_evaluation_names(scenes: Scenes, net: Net) -> None:
     store: Store = scenes.store
     one = judged(net, scenes)
-    result = judge(ensemble_of(one.net), scenes, one.found, [one])
+    result = judge(ensemble_of(one.net), scenes, exact(scenes), [one])
     assert result["data"]["content_hash"] == store.manifest.content_hash and result["classes"] == list(CLASSES)
     assert result["ensemble"]["difference_to_best_member"] is None and result["run"] is None

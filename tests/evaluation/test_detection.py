@@ -1,91 +1,14 @@
-from __future__ import annotations
+"""AP of detectors against pycocotools and VOC's development kit."""
 
-import contextlib
-import copy
-import io
-from collections.abc import Sequence
+from __future__ import annotations
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from made_detections import FIRST, NOWHERE, SECOND, found, made, objects, official
 
 from pipeline.data.boxes import Boxes
 from pipeline.errors import PipelineError
-from pipeline.evaluation.detection import CocoMatches, CocoScores, Detections, interval, relative_gain, voc_ap
-
-FIRST, SECOND, THIRD, NOWHERE = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10), (0, 50, 10, 60)
-
-
-def objects(*corners, labels=None, ignored=None) -> Boxes:
-    n = len(corners)
-    return Boxes.make((100, 100), list(zip(corners, labels or [0] * n, ignored or [False] * n, strict=True)))
-
-
-def found(*rows, labels=None) -> Detections:
-    """From (score, corners), highest score first."""
-    corners = np.array([row[1] for row in rows], np.float32).reshape(-1, 4)
-    scores = np.array([row[0] for row in rows], np.float32)
-    return Detections(corners, scores, np.array(labels or [0] * len(rows), np.int64))
-
-
-def made(
-    seed: int, images: int, classes: int, noise: float = 4.0, tied: bool = False
-) -> tuple[list[Boxes], list[Detections]]:
-    """Objects of all sizes, some crowds; detections near to them, of a wrong class, and elsewhere.
-
-    Scores are equal only in different images, or, if tied, also within one. The last class has no object, the first
-    image none, and the second image no detection.
-    """
-    rng = np.random.default_rng(seed)
-    truth, detections = [], []
-    for image in range(images):
-        n = int(rng.integers(1, 7)) if image else 0
-        sides = np.exp(rng.uniform(np.log(8), np.log(200), (n, 2)))
-        corners = rng.uniform(0, 300, (n, 2))
-        corners = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
-        labels = rng.integers(classes - 1, size=n)
-        truth.append(Boxes((500, 500), corners, labels, rng.random(n) < 0.15))
-        near = np.repeat(corners, 2, axis=0) + rng.normal(0, noise, (2 * n, 4))
-        away = rng.uniform(0, 200, (3, 2))
-        away = np.concatenate([away, away + rng.uniform(5, 150, (3, 2))], axis=1)
-        boxes = np.concatenate([near, away]).astype(np.float32)
-        classes_found = np.concatenate([np.repeat(labels, 2), rng.integers(classes, size=3)])
-        classes_found = np.where(rng.random(len(boxes)) < 0.1, rng.integers(classes, size=len(boxes)), classes_found)
-        scores = rng.integers(8, size=len(boxes)) / 8 if tied else rng.permutation(64)[: len(boxes)] / 64
-        keep = np.argsort(-scores, kind="stable") if image != 1 else np.empty(0, np.int64)
-        detections.append(Detections(boxes[keep], scores[keep].astype(np.float32), classes_found[keep]))
-    return truth, detections
-
-
-def official(truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int) -> COCOeval:
-    """pycocotools from COCO's own formats, as a user of its two files would call it."""
-    annotations, results = [], []
-    for image, (boxes, detected) in enumerate(zip(truth, detections, strict=True), 1):
-        for (left, top, right, bottom), label, crowd in zip(
-            boxes.corners.tolist(), boxes.labels.tolist(), boxes.ignored.tolist(), strict=True
-        ):
-            box = [left, top, right - left, bottom - top]
-            entry = {"image_id": image, "category_id": label + 1, "bbox": box, "area": box[2] * box[3]}
-            annotations.append({**entry, "id": len(annotations) + 1, "iscrowd": int(crowd)})
-        for (left, top, right, bottom), score, label in zip(
-            detected.corners.tolist(), detected.scores.tolist(), detected.labels.tolist(), strict=True
-        ):
-            box = [left, top, right - left, bottom - top]
-            results.append({"image_id": image, "category_id": label + 1, "bbox": box, "score": score})
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {
-            "images": [{"id": image + 1} for image in range(len(truth))],
-            "categories": [{"id": label + 1} for label in range(num_classes)],
-            "annotations": annotations,
-        }
-        coco.createIndex()
-        evaluator = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return evaluator
+from pipeline.evaluation.detection import CocoMatches, CocoScores, Detections, VocMatches
 
 
 def as_stats(scores: CocoScores) -> list[float]:
@@ -95,6 +18,10 @@ def as_stats(scores: CocoScores) -> list[float]:
 
 def coco_ap(truth: Boxes, detections: Detections, num_classes: int = 1) -> float | None:
     return CocoMatches([truth], [detections], num_classes).scores().ap
+
+
+def voc_ap(truth, detections, num_classes: int, points: str) -> tuple[float | None, ...]:
+    return VocMatches(truth, detections, num_classes, points).per_class()
 
 
 def test_coco_by_hand():
@@ -132,7 +59,7 @@ def test_detections_in_a_crowd_and_of_a_difficult_object_are_neither_right_nor_w
     # COCO takes any part of a crowd as within it; VOC knows none, so there the overlap is with the whole.
     assert coco_ap(truth, found((0.9, (55, 55, 60, 60)), (0.8, (70, 70, 80, 80)), (0.7, FIRST))) == pytest.approx(1)
     difficult = [found((0.9, crowd), (0.8, (50, 50, 90, 89)), (0.7, FIRST))]
-    assert voc_ap([truth], difficult, 1, "07") == voc_ap([truth], difficult, 1, "area") == (pytest.approx(1),)
+    assert [voc_ap([truth], difficult, 1, points) for points in ("07", "area")] == [(pytest.approx(1),)] * 2
     assert voc_ap([truth], [found((0.9, (55, 55, 60, 60)), (0.7, FIRST))], 1, "area") == (pytest.approx(1 / 2),)
     # An image whose only objects are ignored has nothing to find.
     nothing = objects(FIRST, ignored=[True])
@@ -148,7 +75,7 @@ def test_voc_by_hand():
 
 
 def test_voc_takes_an_overlap_of_one_half():
-    assert voc_ap([objects((0, 0, 10, 20))], [found((0.9, FIRST))], 1, "area") == (1.0,)
+    assert voc_ap([objects((0, 0, 10, 20))], [found((0.9, FIRST))], 1, "area") == (pytest.approx(1),)
     assert voc_ap([objects((0, 0, 10, 21))], [found((0.9, FIRST))], 1, "area") == (0.0,)
 
 
@@ -258,6 +185,17 @@ def test_a_sample_is_what_pycocotools_says_of_repeated_images(seed):
     ].tolist()
 
 
+@pytest.mark.parametrize("points", ["07", "area"])
+def test_a_sample_is_what_the_kit_says_of_repeated_images(points):
+    truth, detections = made(4, images=20, classes=4)
+    counts = np.random.default_rng(4).multinomial(20, np.full(20, 1 / 20))
+    repeated = np.repeat(np.arange(20), counts)
+    again = VocMatches([truth[at] for at in repeated], [detections[at] for at in repeated], 4, points).per_class()
+    matches = VocMatches(truth, detections, 4, points)
+    assert matches.resampled(counts) == pytest.approx(np.mean([ap for ap in again if ap is not None]), abs=1e-12)
+    assert matches.resampled(counts) != matches.resampled(np.ones(20, np.int64))
+
+
 def test_each_image_once_is_all_images():
     matches = CocoMatches(*made(5, images=20, classes=3), 3)
     once, scores = np.ones(20, np.int64), matches.scores()
@@ -281,8 +219,6 @@ def test_nothing_to_find(truth, detections):
     matches = CocoMatches(truth, detections, 2)
     assert matches.scores() == CocoScores(None, None, None, None, None, None, (None, None))
     assert voc_ap(truth, detections, 2, "07") == voc_ap(truth, detections, 2, "area") == (None, None)
-    with pytest.raises(PipelineError, match="object"):
-        interval(matches, seed=0)
 
 
 def test_nothing_found():
@@ -290,73 +226,10 @@ def test_nothing_found():
     assert voc_ap([objects(FIRST)], [found()], 2, "07") == voc_ap([objects(FIRST)], [found()], 2, "area") == (0, None)
 
 
-def test_gain_of_known_sets():
-    # One finds the first of two objects in every image, the other both: AP 51/101 and 1 whatever the sample.
-    truth = [objects(FIRST, SECOND)] * 8
-    one = CocoMatches(truth, [found((0.9, FIRST))] * 8, 1)
-    other = CocoMatches(truth, [found((0.9, FIRST), (0.8, SECOND))] * 8, 1)
-    gain = relative_gain(one, other, seed=0, samples=50)
-    assert gain.relative == pytest.approx((50 / 51,) * 3)
-    assert gain.difference == pytest.approx((50 / 101,) * 3)
-    back = relative_gain(other, one, seed=0, samples=50)
-    assert back.relative == pytest.approx((-50 / 101,) * 3)
-    assert relative_gain(one, one, seed=0, samples=50) == ((0, 0, 0), (0, 0, 0))
-
-
-def test_a_paired_interval_is_narrower_than_apart():
-    truth, detections = made(3, images=60, classes=3, noise=6)
-    best = CocoMatches(truth, detections, 3)
-    fewer = [each if image % 3 else found() for image, each in enumerate(detections)]
-    worse = CocoMatches(truth, fewer, 3)
-    gain, alone = relative_gain(worse, best, seed=1, samples=200), interval(best, seed=1, samples=200)
-    assert gain.difference.estimate == best.scores().ap - worse.scores().ap > 0
-    assert 0 < gain.difference.low < gain.difference.estimate < gain.difference.high
-    assert gain.relative is not None
-    assert gain.relative.estimate == pytest.approx(gain.difference.estimate / worse.scores().ap)
-    assert gain.difference.high - gain.difference.low < alone.high - alone.low
-
-
-def test_a_gain_over_nothing_is_not_relative():
-    truth = [objects(FIRST)] * 3
-    gain = relative_gain(CocoMatches(truth, [found()] * 3, 1), CocoMatches(truth, [found((0.9, FIRST))] * 3, 1), seed=0)
-    assert gain.relative is None and gain.difference == (1, 1, 1)
-    # Samples in which the one finds nothing gain infinitely.
-    one = CocoMatches(truth, [found((0.9, FIRST)), found(), found()], 1)
-    gain = relative_gain(one, CocoMatches(truth, [found((0.9, FIRST))] * 3, 1), seed=0)
-    assert gain.relative is not None and gain.relative.high == np.inf and gain.relative.low == 0
-
-
-def test_an_interval_is_decided_by_its_seed_and_that_of_literal_samples():
-    truth, detections = made(7, images=30, classes=2)
-    matches = CocoMatches(truth, detections, 2)
-    drawn = interval(matches, seed=2, samples=100)
-    assert drawn == interval(matches, seed=2, samples=100) != interval(matches, seed=3, samples=100)
-    rng = np.random.default_rng(9)
-    literal = []
-    for _ in range(25):
-        at = np.sort(rng.integers(30, size=30))
-        literal.append(official([truth[i] for i in at], [detections[i] for i in at], 2).stats[0])
-    assert drawn.estimate == matches.scores().ap
-    assert (drawn.low, drawn.high) == pytest.approx(tuple(np.quantile(literal, [0.025, 0.975])), abs=0.05)
-
-
-def test_intervals_of_a_gain_cover_that_of_all_images():
-    truth, detections = made(11, images=602, classes=3)
-    fewer = [Detections(*(column[: len(column) * 2 // 3] for column in each)) for each in detections]
-    one, other = (CocoMatches(truth, each, 3).scores().ap50 for each in (fewer, detections))
-    covered = []
-    for start in range(2, 602, 30):
-        part = slice(start, start + 30)
-        pair = (CocoMatches(truth[part], each[part], 3) for each in (fewer, detections))
-        gain = relative_gain(*pair, seed=start, samples=60, iou=0.5).relative
-        covered.append(gain.low <= (other - one) / one <= gain.high)
-    assert sum(covered) >= 16  # of 20; other made sets have 17 to 20, and 95 % are 19
-
-
 def test_it_prints_nothing(capsys):
     matches = CocoMatches(*made(0, images=5, classes=2), 2)
     matches.scores()
-    interval(matches, seed=0, samples=5)
+    matches.resampled(np.ones(5, np.int64))
     assert capsys.readouterr() == ("", "")
 
 
@@ -373,5 +246,3 @@ def test_refusals():
             matches.resampled(counts)
     with pytest.raises(ValueError, match=r"0\.52; COCO's are 0\.50, 0\.55"):
         matches.resampled(np.ones(2, np.int64), iou=0.52)
-    with pytest.raises(ValueError, match="same images"):
-        relative_gain(matches, CocoMatches([objects(FIRST)], [found()], 1), seed=0)

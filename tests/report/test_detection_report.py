@@ -106,10 +106,10 @@ def test_the_page_loads_nothing_and_escapes_names(built):
 
 def test_numbers_on_the_page_are_the_inputs():
     text = written(make_detection_sample())
-    # AP, its interval, AP50, AP75, no small object, medium, large, validation, lr, seed, steps, parameters
-    best = "ResNet-14 | 43.6% | 41.7 to 45.8% | 73.7% | 50.7% | – | 40.4% | 50.0% | 44.6% | 0.1 | 2 | 450 | 0.32M |"
+    # AP and AP50 with intervals, validation, lr, seed, steps, parameters
+    best = "ResNet-14 | 43.6% | 41.7 to 45.8% | 73.7% | 71.7 to 75.7% | 44.6% | 0.1 | 2 | 450 | 0.32M |"
     assert best in text
-    assert "**ensemble of 2** | **44.8%** | **42.8 to 46.7%** | **74.9%** | **51.9%** | **–**" in text
+    assert "**ensemble of 2** | **44.8%** | **42.8 to 46.7%** | **74.9%** | **72.8 to 76.8%**" in text
     assert "ResNet-14 (named run) | 42.6%" in text and "plain-14 | 39.6%" in text
     assert "- Ensemble, AP\n  **44.8%**" in text and "- Best member, AP\n  **43.6%**" in text
     assert (
@@ -119,7 +119,13 @@ def test_numbers_on_the_page_are_the_inputs():
     assert "AP goes from 40.1% to 43.1%, a relative change of +7.50%" in text
     assert "**+3.01** | **+0.89 to +5.27**" in text
     assert "(+1.14 points of AP, 95% interval +0.21 to +2.13)" in text
-    assert "| ensemble of 2 | 73.3% | 74.3% |" in text  # VOC's metric
+    # AP75, no small object, medium, large, VOC's metric
+    further = "| ensemble of 2 | 51.9% | – | 41.5% | 51.1% | 73.3% | 70.9 to 75.7% | 74.3% | 71.8 to 76.6% |"
+    assert further in text
+    ap50 = (
+        "**AP50** | **ResNet-14** | **plain-14** | **73.1%** | **70.1%** | **+3.01** | **+0.89 to +5.27** | **+4.29%**"
+    )
+    assert ap50 in text and "**mAP, 2007** | **ResNet-14** | **plain-14** | **71.7%** | **68.7%**" in text
 
 
 def test_every_number_of_the_summary_follows_the_inputs():
@@ -181,7 +187,8 @@ def test_on_coco_the_swap_is_judged():
     found = {result.claim.id: result for result in assess_detectors(inputs) if result.claim.dataset == "coco"}
     assert found["coco-ap"].status == "holds" and found["coco-ap"].length == 1
     assert found["coco-relative-gain"].status == "holds"
-    assert found["coco-ap50"].status == "inconclusive" and found["coco-ap50"].value == pytest.approx(0.06)
+    assert found["coco-ap50"].status == "holds" and found["coco-ap50"].value == pytest.approx(0.06)
+    assert found["coco-ap50"].evidence.startswith("AP50: VGG-16 51.2%, ResNet-101 (v1.5) 57.2% on")
     rest = {name: result.status for name, result in found.items() if name[5:] not in ("ap", "ap50", "relative-gain")}
     assert len(rest) == 4 and set(rest.values()) == {"not measured"}
     body = written(inputs)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import pytest
+from imports import ROOT, file_of, imported
 from runs import composed
 
 from pipeline.config import leaves
@@ -76,6 +77,33 @@ def test_every_file_that_decides_the_arithmetic_counts():
     assert all((key._ROOT / name).exists() for name in key._CODE)
     assert {"learn", "data/store.py", "data/splits.py"} <= set(key._CODE)
     assert not {"run", "tracking"} & set(key._CODE)
+
+
+def test_code_of_boxes_and_of_ap_counts_for_detectors_alone(workspace, monkeypatch, tmp_path):
+    configs = [composed(workspace(), f"data={name}") for name in ("digits", "digit_scenes")]
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(key, "_ROOT", tmp_path / "pipeline")
+    monkeypatch.setattr(key, "code_version", key.code_version.__wrapped__)
+
+    def keys() -> list[str]:
+        return [run_key(config, "hash", "fp32") for config in configs]
+
+    classifier, detector = keys()
+    seen = {detector}
+    for name in key._DETECTORS_CODE:
+        with (tmp_path / "pipeline" / name).open("a") as source:
+            source.write("ADDED = 2\n")
+        again, other = keys()
+        assert again == classifier and other not in seen
+        seen.add(other)
+
+
+def test_code_that_training_imports_counts_unless_it_decides_no_weight():
+    sources = (ROOT / "pipeline/learn").rglob("*.py")
+    needed = {path for source in sources for path in map(file_of, imported(source)) if path}
+    names = {str(path.relative_to(ROOT / "pipeline")) for path in needed} - {"errors.py", "fast/graphs.py"}
+    counted = (*key._CODE, *key._DETECTORS_CODE, "config")  # the configuration's values are in the key
+    assert not {name for name in names if not name.startswith(counted)}
 
 
 def test_code_that_another_python_parses_is_the_same_code(tmp_path, monkeypatch):

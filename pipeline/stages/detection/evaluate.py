@@ -39,7 +39,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
         def judged(net: Net, files: Path) -> Judged:
             detections = detect([source.fetch(net, files)], scenes, source.runs / FOLDER, source.device, manner)
-            return Judged(net, detections, scenes.matches(detections))
+            return Judged.make(net, detections, scenes)
 
         members = [judged(net, workspace.ensemble) for net in made.members]
         run = judged(named, folder) if named else None
@@ -94,5 +94,8 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _interval(net: dict[str, Any]) -> str:
-    low, high = (100 * (1 - bound) for bound in reversed(net["ci95"]))
-    return f"test AP {100 * (1 - net['test_err1']):.1f} % (95 % interval {low:.1f} to {high:.1f}), AP50 {100 * net['scores']['ap50']:.1f} %"
+    ap, ap50 = (
+        f"{100 * (1 - net[error]):.1f} % (95 % interval {100 * (1 - high):.1f} to {100 * (1 - low):.1f})"
+        for error, (low, high) in (("test_err1", net["ci95"]), ("test_err5", net["ci95_err5"]))
+    )
+    return f"test AP {ap}, AP50 {ap50}"
