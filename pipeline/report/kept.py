@@ -18,20 +18,21 @@ Inputs = TypeVar("Inputs", bound=Results)
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Generic[Inputs]):
-    """Of the nets of an experiment."""
+    """What nets learn (see `pipeline.learn.tasks`), as far as pages of published results depend on it."""
 
     read: Callable[[Result], Inputs]  # a kept result as the report's inputs
     keep: Callable[[Inputs], dict[str, Any]]  # what is kept of the inputs beside what all tasks keep
     assess: Callable[[Inputs], list[Outcome]]
     rules: str  # of its verdicts
-    figures: Callable[[Inputs, Sequence[Outcome]], Iterable[md.Figure]]
-    pictures: Mapping[str, str]  # what each figure that is kept shows, in the order of the page
+    figures: Callable[[Inputs], Iterable[md.Figure]]
+    pictures: Mapping[str, str]  # the figures that are kept, in the order of the page, and what they show
     limits: Mapping[str, int]  # bytes of a picture in git; a larger one is left out
     tables: Callable[[Inputs], list[md.Markdown]]
-    header: tuple[str, str]  # of the overview: an experiment, and what was measured of a net or an ensemble
-    named: Callable[[Net], str]  # of a net in the overview
+    # Of the overview, which has a row for each experiment:
+    header: tuple[str, str]  # titles of the columns of experiments and of what was measured
+    named: Callable[[Net], str]
     measured: Callable[[Inputs, Mapping[str, Any]], str]  # of a net or an ensemble
-    more: Mapping[str, Callable[[Inputs], str]]  # further columns of the overview
+    more: Mapping[str, Callable[[Inputs], str]]  # further columns
     first: Callable[[Inputs], bool] = lambda inputs: False  # whether it stands before the task's other experiments
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.report import markdown as md
 from pipeline.report.check_detectors import assess_detectors
-from pipeline.report.claims import Outcome
 from pipeline.report.detection import GAINS
 from pipeline.report.detector_curves import AP, AP50, detector_curves, featured
 from pipeline.report.detector_gain import PAPERS_SHARE, detector_gain
@@ -26,12 +25,11 @@ def _read(result: Result) -> DetectionInputs:
 
 
 def _keep(inputs: DetectionInputs) -> dict[str, Any]:
-    recorded = [curve for curve in inputs.curves if curve.series(AP)]
-    drawn = featured(recorded)
+    drawn = featured([curve for curve in inputs.curves if curve.series(AP)])
     return {"curves": [kept_curve(curve, {metric: curve.series(metric) for metric in (AP, AP50)}) for curve in drawn]}
 
 
-def _figures(inputs: DetectionInputs, outcomes: Sequence[Outcome]) -> Iterable[md.Figure]:
+def _figures(inputs: DetectionInputs) -> Iterable[md.Figure]:
     blocks = [*detector_gain(inputs), *detector_curves(inputs), *sheet(inputs)]
     return [block for block in blocks if isinstance(block, md.Figure)]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.report import markdown as md
 from pipeline.report.checks import assess
-from pipeline.report.claims import Outcome
 from pipeline.report.curves import featured, windows
 from pipeline.report.gain import averaging, gain
 from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, Curve, ReportInputs, has_warm_up
@@ -38,8 +37,8 @@ def _thin(curve: Curve) -> dict[str, Any]:
     return kept_curve(curve, drawn)
 
 
-def _figures(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> Iterable[md.Figure]:
-    return compose(inputs, outcomes).figures()
+def _figures(inputs: ReportInputs) -> Iterable[md.Figure]:
+    return compose(inputs, assess(inputs)).figures()
 
 
 def _tables(inputs: ReportInputs) -> list[md.Markdown]:

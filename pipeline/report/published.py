@@ -44,7 +44,7 @@ def publish(inputs: Results, name: str, folder: Path, readme: Path) -> Path:
         "leaderboard": _without_folders(inputs.leaderboard),
         **task.keep(inputs),
         "claims": _measured(outcomes),
-        "pictures": _draw(task.figures(inputs, outcomes), task, folder / name),
+        "pictures": _draw(task.figures(inputs), task, folder / name),
         "provenance": provenance,
     }
     write_json(path, result)

@@ -222,7 +222,7 @@ def test_detectors_stand_with_their_ap_and_the_gain_beside_the_papers(published,
 
 
 def test_detectors_have_a_table_of_their_own_below_that_of_other_nets(published, tmp_path):
-    published(with_evaluation(replace(make_detection_sample(scenes=[]), curves=())))
+    published(replace(make_detection_sample(scenes=[]), curves=()))
     published(replace(INPUTS, data={**INPUTS.data, "name": "later"}), "later")
     first, second = (tmp_path / "README.md").read_text().split("\n\n")
     assert rows(first) == rows(overview([result(inputs=replace(INPUTS, data={**INPUTS.data, "name": "later"}))]))
