@@ -110,7 +110,7 @@ def _name(
     """The first ink on the second, above or below a box, and within the image."""
     left, top, right, bottom = corners
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
-    x, side = (left, "left") if left + right < width else (right, "right")
+    x, side = (max(left, 0), "left") if left + right < width else (min(right, width), "right")
     y, end = (max(top, LINE * height), "bottom") if above else (min(bottom, (1 - LINE) * height), "top")
     ground = {"facecolor": inks[1], "edgecolor": inks[0], "linewidth": 0.4, "pad": 1}
     axes.text(x, y, text, color=inks[0], fontsize=6.5, ha=side, va=end, bbox=ground, **options)
