@@ -25,8 +25,8 @@ from pipeline.verbs import VERBS, help_for, help_for_all
 
 FILES = ("predict",)  # verbs whose words are files
 # Verbs that do other work for detectors, in pipeline/stages/detection/.
-DETECTING = ("ensemble", "evaluate", "report", "serve")
-CLASSIFYING = ("adopt", "export", "publish")  # verbs for nets that classify alone
+DETECTING = ("ensemble", "evaluate", "publish", "report", "serve")
+CLASSIFYING = ("adopt", "export")  # verbs for nets that classify alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,10 +119,9 @@ def _function(verb: str, words: list[str], detects: bool = False) -> Callable[..
             f"`pipeline {verb}` with a detector; it takes nets that classify. `pipeline predict` shows what a "
             "detector finds"
         )
-    if detects and verb in DETECTING:
-        return importlib.import_module(f"pipeline.stages.detection.{verb}").run
+    stages = "pipeline.stages.detection" if detects and verb in DETECTING else "pipeline.stages"
     if not words:
-        return importlib.import_module(f"pipeline.stages.{verb}").run
+        return importlib.import_module(f"{stages}.{verb}").run
     action, *names = words
     actions = VERBS[verb].actions
     if action not in actions or len(names) > 1:
@@ -130,7 +129,7 @@ def _function(verb: str, words: list[str], detects: bool = False) -> Callable[..
             f"`pipeline {verb} {printable(' '.join(words))}`: after {verb} comes one of {', '.join(actions)}, with a "
             "name if you like, or overrides such as seed=1"
         )
-    module = importlib.import_module(f"pipeline.stages.{actions[action][0]}")
+    module = importlib.import_module(f"{stages}.{actions[action][0]}")
     return partial(getattr(module, action), name=names[0] if names else "")
 
 

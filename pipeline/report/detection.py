@@ -19,10 +19,11 @@ from pipeline.report.paper import TITLE, title_of
 from pipeline.report.provenance import provenance
 from pipeline.report.scenes import scenes
 
+GAINS = "Intervals of gains in AP are over images and, of several seeds, over these; both nets see the same images."
 RULES = (
     "A claim holds or fails where the whole 95% interval says so, and is inconclusive where the interval includes both "
-    "answers or none was computed. Intervals of gains are over images and, of several seeds, over these; both nets see the "
-    "same images. Holm's correction allows for the number of claims of a kind that the same runs test."
+    f"answers or none was computed. {GAINS} Holm's correction allows for the number of claims of a kind that the same runs "
+    "test."
 )
 
 

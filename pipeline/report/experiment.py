@@ -37,8 +37,9 @@ def chosen(values: dict[str, Any], root: Path) -> Chosen:
         for group in CHOICES
         if group == "data" or (group not in NOWHERE and made.get(group, suits[group]) != suits[group])
     }
-    # Sweeps refer to start.weights, which no file of conf/ sets.
-    weights = {WEIGHTS: values["start"]["weights"]} if values["start"]["weights"] else {}
+    # Sweeps refer to start.weights, so it is given before they are composed.
+    given, theirs = values["start"]["weights"], own.get("start", {}).get("weights", "")
+    weights = {WEIGHTS: given} if given != theirs else {}
     files = {group: name for group, name in picks.items() if group in GROUPS}
     short = {f"{group}.{SHORT[group]}": name for group, name in picks.items() if group in SHORT}
     there = dict(leaves(filled(compose_conf(root, files, {**short, **weights}))))

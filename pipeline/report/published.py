@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, replacing, write_json
 from pipeline.errors import PipelineError
 from pipeline.report import markdown as md
-from pipeline.report.checks import assess
 from pipeline.report.claims import Outcome, applies, commands
 from pipeline.report.counts import COUNTS
-from pipeline.report.curves import featured, windows
-from pipeline.report.gain import averaging, gain
-from pipeline.report.inputs import (
-    EARLY_TRAIN,
-    FEWEST_CLASSES,
-    TRAIN,
-    VAL,
-    Curve,
-    ReportInputs,
-    by_validation,
-    evaluated,
-    has_warm_up,
-)
-from pipeline.report.nets import described, nets_table, with_errors
-from pipeline.report.page import RULES, compose
+from pipeline.report.inputs import Results, by_validation
+from pipeline.report.kept import Result, Task
+from pipeline.report.kept_detectors import DETECTORS
+from pipeline.report.kept_nets import NETS
 from pipeline.report.paper import CLAIMS, TITLE, Claim
 from pipeline.report.theme import LIGHT, render
 
-Result = Mapping[str, Any]  # a published experiment's JSON
-
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
 WEIGHTS = "start.weights"
-PICTURES = {
-    "by-members": "error by number of members",
-    "curves": "learning curves",
-    "responses": "layer responses",
-    "cost": "error against cost",
-    "transfer": "transfer",
-}
-WARM_UP_STEPS = 2000  # of a training that starts with a warm-up, kept point by point
-COLUMNS = ("steps", "minutes", "validation", "test", "ci95", "top5", "ci95_err5")
+TASKS: dict[str, Task[Any]] = {"classification": NETS, "detection": DETECTORS}  # in the order of the pages
+COUNTED = {claim.id for claim in CLAIMS if claim.check in COUNTS}  # on the nets alone, the same in every experiment
 
 
-def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path:
+def publish(inputs: Results, name: str, folder: Path, readme: Path) -> Path:
     """Writes `folder`/<name>.json and <name>/*.png for an experiment, then the pages of all results.
 
     Raises:
@@ -55,16 +35,16 @@ def publish(inputs: ReportInputs, name: str, folder: Path, readme: Path) -> Path
     path = folder / f"{name}.json"
     # MLflow's address means nothing on other machines.
     provenance = {key: value for key, value in inputs.provenance.items() if key != "tracking_uri"}
-    outcomes = _outcomes(inputs)
+    task = _task(inputs.evaluation)
+    outcomes = _outcomes(task, inputs)
     result = {
         "name": name,
         "data": inputs.data,
         "evaluation": inputs.evaluation,
         "leaderboard": _without_folders(inputs.leaderboard),
-        "curves": [_thin(curve) for curve in featured(inputs.curves)],
-        "responses": list(inputs.responses),
+        **task.keep(inputs),
         "claims": _measured(outcomes),
-        "pictures": _draw(compose(inputs, outcomes), folder / name),
+        "pictures": _draw(task.figures(inputs), task, folder / name),
         "provenance": provenance,
     }
     write_json(path, result)
@@ -77,7 +57,7 @@ def list_all(folder: Path, readme: Path) -> None:
 
     Verdicts of earlier experiments are computed anew, so that all follow the same rules.
     """
-    results = sorted((_judged_again(path) for path in sorted(folder.glob("*.json"))), key=_many_classes, reverse=True)
+    results = sorted((_judged_again(path) for path in sorted(folder.glob("*.json"))), key=_place)
     text = readme.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise PipelineError(f"{readme} has no lines {BEGIN!r} and {END!r}; put them where the table belongs")
@@ -88,29 +68,33 @@ def list_all(folder: Path, readme: Path) -> None:
         part.write_text(f"{before}{BEGIN}\n{overview(results)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
-def _many_classes(result: Result) -> bool:
-    """Whether its top-5 errors tell something; such experiments stand first."""
-    return len(result["data"]["classes"]) >= FEWEST_CLASSES
+def _task(evaluation: Mapping[str, Any]) -> Task[Any]:
+    return TASKS[evaluation.get("task", "classification")]
+
+
+def _read(result: Result) -> tuple[Task[Any], Any]:
+    """The task of an experiment, and the inputs of its report."""
+    task = _task(result["evaluation"])
+    return task, task.read(result)
+
+
+def _place(result: Result) -> tuple[int, bool]:
+    """Sort key of the pages."""
+    task, inputs = _read(result)
+    return list(TASKS.values()).index(task), not task.first(inputs)
 
 
 def _judged_again(path: Path) -> Result:
     """A kept result with verdicts by today's rules, which its file receives too."""
     result = read_json(path, f"restore it (`git checkout -- {path}`)")
-    judged = {**result, "claims": _measured(_outcomes(_inputs(result)))}
+    judged = {**result, "claims": _measured(_outcomes(*_read(result)))}
     if judged != result:
         write_json(path, judged)
     return judged
 
 
-def _inputs(result: Result) -> ReportInputs:
-    return ReportInputs(
-        curves=[Curve.from_json(curve) for curve in result["curves"]],
-        **{key: result[key] for key in ("data", "evaluation", "leaderboard", "responses", "provenance")},
-    )
-
-
-def _outcomes(inputs: ReportInputs) -> list[Outcome]:
-    return [outcome for outcome in assess(inputs) if applies(outcome.claim, inputs.data["name"])]
+def _outcomes(task: Task[Any], inputs: Results) -> list[Outcome]:
+    return [outcome for outcome in task.assess(inputs) if applies(outcome.claim, inputs.data["name"])]
 
 
 def _measured(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -118,9 +102,10 @@ def _measured(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return [outcome.to_json() for outcome in outcomes if outcome.status != "not measured"]
 
 
-def _draw(document: md.Document, folder: Path) -> list[str]:
+def _draw(figures: Iterable[md.Figure], task: Task[Any], folder: Path) -> list[str]:
     """Replaces `folder` by the figures to keep, as PNGs of the light theme; returns their names."""
-    drawn = {figure.name: render(figure.draw, LIGHT) for figure in document.figures() if figure.name in PICTURES}
+    drawn = {figure.name: render(figure.draw, LIGHT) for figure in figures if figure.name in task.pictures}
+    drawn = {name: image for name, image in drawn.items() if len(image) <= task.limits.get(name, math.inf)}
     with replacing(folder) as part:
         part.mkdir(parents=True)
         for name, image in drawn.items():
@@ -141,15 +126,6 @@ def _without_folders(leaderboard: Mapping[str, Any] | None) -> Mapping[str, Any]
     return {**leaderboard, "trials": trials}
 
 
-def _thin(curve: Curve) -> dict[str, Any]:
-    """A curve as the figure draws it, with errors rounded to a hundredth of a percent."""
-    drawn = {TRAIN: windows(curve.series(TRAIN)), VAL: curve.series(VAL)}
-    if has_warm_up(curve.net):
-        drawn[EARLY_TRAIN] = [point for point in curve.series(TRAIN) if point[0] <= WARM_UP_STEPS]
-    points = {metric: [[round(step), round(error, 4)] for step, error in values] for metric, values in drawn.items()}
-    return {"net": curve.net.to_json(), "points": points}
-
-
 def collection(results: Sequence[Result]) -> md.Document:
     """All published experiments: the paper's claims over all of them, then the nets and pictures of each."""
     claims = md.Section("claims", "The paper's claims", _claims(results))
@@ -158,9 +134,27 @@ def collection(results: Sequence[Result]) -> md.Document:
 
 
 def overview(results: Sequence[Result]) -> md.Markdown:
-    """A row for each experiment: the net with the lowest validation error, the ensemble, the measured claims."""
-    header = ["experiment", "nets", "steps", "best net on validation", "test error", "ensemble", "test error", "claims"]
-    return md.table(header, [_row(result) for result in results], "lrrlrrrl")
+    """A row for each experiment: the net with the lowest validation error, the ensemble, the measured claims.
+
+    A table for each task that has experiments.
+    """
+    tables = []
+    for task in TASKS.values():
+        if rows := [_row(result) for result in results if _task(result["evaluation"]) is task]:
+            what, measure = task.header
+            header = [
+                what,
+                "nets",
+                "steps",
+                "best net on validation",
+                measure,
+                "ensemble",
+                measure,
+                *task.more,
+                "claims",
+            ]
+            tables.append(md.table(header, rows, f"lrrlrrr{'r' * len(task.more)}l"))
+    return md.Markdown("\n\n".join(tables))
 
 
 def title(result: Result) -> str:
@@ -175,7 +169,8 @@ def _command(result: Result) -> str:
 
 
 def _row(result: Result) -> list[str]:
-    tested, average = evaluated(result["evaluation"]), result["evaluation"].get("ensemble")
+    task, inputs = _read(result)
+    tested, average = inputs.nets, inputs.ensemble
     best = min(tested, key=by_validation)
     chosen = best.val_err1 is not None or len(tested) == 1  # a test error chooses nothing
     steps = sorted({net.steps for net in tested if net.steps})
@@ -183,9 +178,10 @@ def _row(result: Result) -> list[str]:
         title(result),
         md.count(len(tested)),
         " to ".join(md.count(end) for end in dict.fromkeys((steps[0], steps[-1]))) if steps else "–",
-        *([described(best), with_errors(best.to_json(), _many_classes(result))] if chosen else ["–", "–"]),
+        *([task.named(best), task.measured(inputs, best.to_json())] if chosen else ["–", "–"]),
         f"of {average['size']}" if average else "–",
-        with_errors(average, _many_classes(result)) if average else "–",
+        task.measured(inputs, average) if average else "–",
+        *(told(inputs) for told in task.more.values()),
         _tally(result),
     ]
 
@@ -193,7 +189,7 @@ def _row(result: Result) -> list[str]:
 def _tally(result: Result) -> str:
     """3 hold, 1 fail, 2 inconclusive: of the claims that its trainings decide, not those counted on the nets."""
     words = {"holds": "hold", "fails": "fail", "inconclusive": "inconclusive"}
-    trained = [kept["status"] for kept in result["claims"] if kept["runs"] is not None]
+    trained = [kept["status"] for kept in result["claims"] if kept["id"] not in COUNTED]
     return ", ".join(f"{trained.count(status)} {word}" for status, word in words.items() if status in trained) or "–"
 
 
@@ -204,17 +200,18 @@ def _claims(results: Sequence[Result]) -> list[md.Block]:
         measured = [(result, kept) for result in results for kept in result["claims"] if kept["id"] == claim.id]
         if not measured:
             missing.append(claim)
-        elif all(kept["runs"] is None for _, kept in measured):  # counted on the nets: the same in every experiment
+        elif claim.id in COUNTED:
             measured = measured[:1]
         for at, (result, kept) in enumerate(measured):
             statement, reference = ("", "") if at else (claim.statement, claim.reference)
-            where = "" if kept["runs"] is None else title(result)
+            where = "" if claim.id in COUNTED else title(result)
             length = "" if kept["length"] is None else md.percent(kept["length"], 0)
             rows.append([statement, md.strong(kept["status"]), where, length, kept["evidence"], reference])
-    counted = sum(claim.check in COUNTS for claim in CLAIMS if claim not in missing)
+    counted = sum(claim.id in COUNTED for claim in CLAIMS if claim not in missing)
+    rules = " ".join(dict.fromkeys([NETS.rules, *(_task(result["evaluation"]).rules for result in results)]))
     text = (
         f"The trainings below measure {len(CLAIMS) - len(missing) - counted} of the paper's {md.plural(len(CLAIMS), 'claim')}; "
-        f"{counted} are counted on the nets alone. {RULES} Length: steps of the shortest training behind the verdict, as a "
+        f"{counted} are counted on the nets alone. {rules} Length: steps of the shortest training behind the verdict, as a "
         "share of the paper's."
     )
     header = ["claim", "verdict", "experiment", "length", "evidence", "source"]
@@ -231,11 +228,10 @@ def _experiment(result: Result) -> list[md.Block]:
         md.code(f"{result['name']}.json"),
         " holds curves, claims and versions.",
     )
+    task, inputs = _read(result)
     pictures = [
-        md.picture(f"{result['name']}/{name}.png", f"{what} of {title(result)}", what.capitalize())
-        for name, what in PICTURES.items()
+        md.picture(f"{result['name']}/{name}.png", f"{what} of {title(result)}", what[0].upper() + what[1:])
+        for name, what in task.pictures.items()
         if name in result["pictures"]
     ]
-    inputs = _inputs(result)
-    averages = [block for block in (*gain(inputs), *averaging(inputs)) if isinstance(block, md.Markdown)]
-    return [md.listing(_command(result)), made, nets_table(result["evaluation"], COLUMNS), *averages, *pictures]
+    return [md.listing(_command(result)), made, *task.tables(inputs), *pictures]

@@ -1,4 +1,4 @@
-"""Test images with their objects and what the ensemble found there, as drawings in SVG.
+"""Test images with their objects and what the ensemble found there: as drawings in SVG, and some of them as one figure.
 
 Objects have dashed boxes and their class on white below; detections have solid boxes, class and score on black above. Both
 have lines of black and white, so that they are seen on any image. A drawing is SIDE units wide and stands about as many
@@ -7,14 +7,18 @@ pixels wide on a phone and on a wide screen alike, so that its letters keep thei
 
 from __future__ import annotations
 
+import base64
 import html
+import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.evaluation.detection import SURE
 from pipeline.report import markdown as md
 from pipeline.report.detectors import DetectionInputs
-from pipeline.report.lettering import shorten
+from pipeline.report.lettering import lettering, shorten
+from pipeline.report.theme import Draw, Theme, new_figure
 
 SIDE = 320  # units, of which one is about a pixel of the screen
 LETTERS = 12  # units of height
@@ -23,6 +27,8 @@ STRIP = 20  # units below the image, for its title
 MOST_LETTERS = 14  # of a class in a label
 BLACK, WHITE = "#14171c", "#ffffff"
 DASHES, DOTS = "6 4", "1.5 4"
+SHEET, COLUMNS = 6, 3  # images of the figure, and of a row of it
+LINE = 0.065  # of a line of letters in the height of such an image
 
 
 def scenes(inputs: DetectionInputs) -> list[md.Block]:
@@ -44,6 +50,70 @@ def _told(scene: Mapping[str, Any], classes: Sequence[str]) -> str:
     objects = ", ".join(classes[each["label"]] for each in scene["truth"]) or "none"
     found = ", ".join(f"{classes[each['label']]} ({md.percent(each['score'], 0)})" for each in scene["found"]) or "none"
     return f"Test image {scene['index']}; objects: {objects}; found: {found}"
+
+
+def sheet(inputs: DetectionInputs) -> list[md.Figure]:
+    """A figure of SHEET images from all over the gallery, for pages of PNGs; none where no image was kept."""
+    if not inputs.scenes:
+        return []
+    shown, classes = inputs.scenes[:: math.ceil(len(inputs.scenes) / SHEET)], inputs.data["classes"]
+    caption = "Test images. Dashed boxes are the objects, solid boxes what the ensemble found, with its score."
+    return [md.Figure("detections", caption, "; ".join(_told(one, classes) for one in shown), panels(shown, classes))]
+
+
+def panels(shown: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Draw:
+    """A panel for each image, without smoothing."""
+
+    def draw(theme: Theme) -> Any:
+        from PIL import Image
+
+        columns = 1 if theme.narrow else min(COLUMNS, len(shown))
+        rows = math.ceil(len(shown) / columns)
+        figure = new_figure(theme, 2.2 * columns, 2.2 * rows, 3.2 * rows)
+        labels, options = lettering(classes, MOST_LETTERS)
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.set_axis_off()
+        for axes, one in zip(grid, shown, strict=False):
+            picture, (width, height) = Image.open(io.BytesIO(base64.b64decode(one["png"]))), one["size"]
+            grey = "gray" if picture.mode == "L" else None
+            axes.imshow(picture, cmap=grey, vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="nearest")
+            axes.autoscale(False)
+            for each in one["truth"]:
+                _frame(axes, each["corners"], (BLACK, WHITE), ":" if each["ignored"] else "--")
+                _name(axes, each["corners"], (BLACK, WHITE), labels[each["label"]], options)
+            for each in sorted(one["found"], key=lambda each: each["score"]):
+                text = f"{labels[each['label']]} {100 * each['score']:.0f}%"
+                _frame(axes, each["corners"], (WHITE, BLACK), "-")
+                _name(axes, each["corners"], (WHITE, BLACK), text, options, above=True)
+        return figure
+
+    return draw
+
+
+def _frame(axes: Any, corners: Sequence[float], inks: tuple[str, str], lines: str) -> None:
+    """A box in the second ink on the first."""
+    left, top, right, bottom = corners
+    xs, ys = (left, right, right, left, left), (top, top, bottom, bottom, top)
+    axes.plot(xs, ys, color=inks[0], linewidth=2.2)
+    axes.plot(xs, ys, color=inks[1], linewidth=1.1, linestyle=lines)
+
+
+def _name(
+    axes: Any,
+    corners: Sequence[float],
+    inks: tuple[str, str],
+    text: str,
+    options: Mapping[str, Any],
+    above: bool = False,
+) -> None:
+    """The first ink on the second, above or below a box, and within the image."""
+    left, top, right, bottom = corners
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    x, side = (max(left, 0), "left") if left + right < width else (min(right, width), "right")
+    y, end = (max(top, LINE * height), "bottom") if above else (min(bottom, (1 - LINE) * height), "top")
+    ground = {"facecolor": inks[1], "edgecolor": inks[0], "linewidth": 0.4, "pad": 1}
+    axes.text(x, y, text, color=inks[0], fontsize=6.5, ha=side, va=end, bbox=ground, **options)
 
 
 def drawn(scene: Mapping[str, Any], classes: Sequence[str]) -> str:

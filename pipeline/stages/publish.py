@@ -15,6 +15,7 @@ from pipeline.ensemble.members import Source
 from pipeline.errors import PipelineError, printable
 from pipeline.record import best_on_validation, from_json
 from pipeline.report.experiment import experiment_name
+from pipeline.report.inputs import Results
 from pipeline.report.published import publish
 from pipeline.run.sources import FOLDER
 from pipeline.stages.report import gather
@@ -23,7 +24,11 @@ from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    inputs = gather(config, workspace, locate(config.tracking.uri, config.paths.mlruns))
+    keep(gather(config, workspace, locate(config.tracking.uri, config.paths.mlruns)), config, workspace)
+
+
+def keep(inputs: Results, config: Config, workspace: Workspace) -> None:
+    """The result of any kind of net into results/, and its line into the README."""
     name = experiment_name(config.to_dict(), workspace.root)
     path = publish(inputs, name, workspace.root / "results", workspace.root / "README.md")
     print(f"{path.relative_to(workspace.root)} and README.md")

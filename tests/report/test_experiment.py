@@ -83,6 +83,17 @@ def test_the_command_is_short_where_files_say_it(root):
     assert command(composed(root, *QUICK), root) == quick
 
 
+def test_weights_that_the_data_sets_file_names_are_told_where_others_take_their_place(root):
+    for group in ("recipe", "sweep"):
+        shutil.copy(ROOT / "conf" / group / "detection_quick.yaml", root / "conf" / group)
+    values = composed(root, "data=digit_scenes")
+    assert command(values, root) == "dvc exp run -S data=digit_scenes"
+    assert experiment_name(values, root) == "digit_scenes"
+    values = composed(root, "data=digit_scenes", "start.weights=''", "start.backbone_lr=1")
+    assert deciding(obey(command(values, root), root)) == deciding(values)
+    assert experiment_name(values, root) != "digit_scenes"
+
+
 def test_a_sweep_that_refers_to_the_given_weights_is_told_by_its_file(root):
     (root / "params.yaml").write_text("data: digits\nsweep: auto\n")
     values = composed(root, "data=cifar10", "sweep=transfer", "start.weights=data/net-20.safetensors")

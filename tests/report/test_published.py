@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
+from detector_samples import make_detection_sample, make_scene, with_evaluation
+from imports import ROOT
 from nets import make_model, make_net
 from samples import make_sample, with_nets
 
 from pipeline.atomic import read_json
 from pipeline.report.inputs import ReportInputs
+from pipeline.report.kept_nets import COLUMNS
 from pipeline.report.paper import CLAIMS
-from pipeline.report.published import BEGIN, COLUMNS, END, collection, list_all, overview, publish, title
+from pipeline.report.published import BEGIN, END, collection, list_all, overview, publish, title
 
 MEMBER = make_net(
     20, error=0.2512, steps=700, val_err1=0.25, ci95=(0.24, 0.26), test_err5=0.01, ci95_err5=None, key="k"
@@ -188,3 +192,78 @@ def test_an_experiment_of_many_classes_stands_first_with_its_top5_errors(publish
     _, first, second = rows((tmp_path / "README.md").read_text())
     assert first[4].endswith(", top-5 5.00% (4.50 to 5.50%)") and first[6].endswith(", top-5 3.11% (3.00 to 3.20%)")
     assert "top-5" not in "".join(second)
+
+
+def test_the_pages_of_this_repository_are_made_of_its_results(tmp_path):
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "README.md", tmp_path)
+    kept = [path.relative_to(ROOT) for path in (ROOT / "results").glob("*.json")]
+    for path in kept:
+        shutil.copy(ROOT / path, tmp_path / path)
+    list_all(tmp_path / "results", tmp_path / "README.md")
+    for path in ("README.md", "results/README.md", *kept):
+        assert (tmp_path / path).read_bytes() == (ROOT / path).read_bytes(), path
+
+
+def test_detectors_stand_with_their_ap_and_the_gain_beside_the_papers(published, tmp_path):
+    published(make_detection_sample())
+    section = (tmp_path / "results" / "README.md").read_text().split("## digit\\_scenes")[1]
+    nets = [row[:4] for row in rows(section) if len(row) == 13]
+    assert ["ResNet-14", "43.6%", "41.7 to 45.8%", "73.7%"] in nets and ["plain-14", "40.6%"] in [
+        row[:2] for row in nets
+    ]
+    assert nets[-1] == ["**ensemble of 2**", "**44.8%**", "**42.8 to 46.7%**", "**74.9%**"]
+    _, ours, *printed = [row for row in rows(section) if len(row) == 10]
+    assert ours[-2:] == ["**+7.50%**", "**2.22 to 13.14%**"] and "the gain in AP on COCO 28%" in section
+    assert printed[2] == ["Table 8, COCO", "AP", "ResNet-101", "VGG-16", "27.2%", "21.2%", "+6.0", "–", "+28.3%", "–"]
+    shown = re.findall(r"!\[.*\]\((.*)\)", section)
+    assert shown == ["a/gain.png", "a/curves.png", "a/detections.png"]
+    assert all((tmp_path / "results" / path).stat().st_size < 150_000 for path in shown)
+
+
+def test_detectors_have_a_table_of_their_own_below_that_of_other_nets(published, tmp_path):
+    published(replace(make_detection_sample(scenes=[]), curves=()))
+    published(replace(INPUTS, data={**INPUTS.data, "name": "later"}), "later")
+    first, second = (tmp_path / "README.md").read_text().split("\n\n")
+    assert rows(first) == rows(overview([result(inputs=replace(INPUTS, data={**INPUTS.data, "name": "later"}))]))
+    header, row = rows(second)
+    assert dict(zip(header, row, strict=True)) == {
+        "detectors": "digit_scenes",
+        "nets": "6",
+        "steps": "450",
+        "best net on validation": "ResNet-14",
+        "test AP": "44.8% (42.8 to 46.7%)",
+        "ensemble": "of 2",
+        "relative gain (the paper: 28%)": "ResNet-14 for plain-14: +7.50% (2.22 to 13.14%)",
+        "claims": "1 hold",
+    }
+    page = (tmp_path / "results" / "README.md").read_text()
+    assert page.index("## later") < page.index("## digit")
+    assert "Intervals of gains in AP are over images" in page and "between nets, over seeds" in page
+
+
+def test_detectors_are_judged_again_without_their_images(published, tmp_path):
+    kept = published(make_detection_sample())
+    path, page = tmp_path / "results" / "a.json", tmp_path / "results" / "README.md"
+    before = page.read_bytes()
+    path.write_text(json.dumps({**kept, "claims": []}))
+    list_all(tmp_path / "results", tmp_path / "README.md")
+    assert read_json(path) == kept and page.read_bytes() == before and "png" not in path.read_text()
+    assert [claim["status"] for claim in kept["claims"]] == ["holds"]
+    assert [curve["net"]["name"] for curve in kept["curves"]] == ["plain-14 Faster R-CNN", "ResNet-14 Faster R-CNN"]
+    assert set(kept["curves"][0]["points"]) == {"val/ap", "val/ap50"}
+
+
+def test_what_an_ensemble_of_detectors_improves_stands_with_each_experiment(published, tmp_path):
+    row = {"key": "evaluation.refine", "ap": [0.4, 0.42], "difference": {"estimate": 0.02, "ci95": [0.01, 0.03]}}
+    inputs = replace(make_detection_sample(name="coco", scenes=[]), curves=())
+    for name in ("a", "b"):
+        published(with_evaluation(inputs, gains=[], improvements=[row]), name)
+    claims = (tmp_path / "results" / "README.md").read_text().split("<details>")[0]
+    assert claims.count("evaluation.refine: AP 40.0%".replace("_", "\\_")) == 2
+    assert (tmp_path / "README.md").read_text().count("| 1 hold |") == 2
+
+
+def test_photographs_that_would_swell_the_repository_are_left_out(published, tmp_path):
+    kept = published(replace(make_detection_sample(scenes=[make_scene(at) for at in range(12)]), curves=()))
+    assert kept["pictures"] == ["gain"] == [path.stem for path in (tmp_path / "results" / "a").iterdir()]

@@ -19,6 +19,7 @@ from pipeline.cli import main
 from pipeline.data.boxes import BoxTable
 from pipeline.data.store import Store, open_store
 from pipeline.detection.detect import all_scenes
+from pipeline.report.published import BEGIN, END
 from pipeline.stages import summary
 from pipeline.stages.detection.evaluate import show
 from pipeline.tracking.location import client, locate
@@ -186,6 +187,28 @@ def test_what_is_found_in_files_lies_inside_of_them_and_is_drawn(
             left, top, right, bottom = each["box"]
             assert each["class"] in COLOURS and 0 <= left <= right <= width and 0 <= top <= bottom <= height
     assert len(list((tmp_path / "drawn").glob("*.png"))) == SPLITS["test"]
+
+
+def test_the_result_is_published_with_pictures_and_weights_are_refused(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = walk.workspace.root
+    monkeypatch.chdir(root)
+    (root / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    assert walk.run("publish") == 0
+    (path,) = (root / "results").glob("*.json")
+    kept, evaluated = read_json(path), read_json(walk.workspace.result("evaluate"))
+    assert kept["evaluation"]["ensemble"] == evaluated["ensemble"] and len(kept["curves"]) == 1
+    pictures = sorted(file.name for file in (root / "results" / kept["name"]).iterdir())
+    assert pictures == ["curves.png", "detections.png"]  # two seeds of one net: no gain
+    page = (root / "results" / "README.md").read_text()
+    assert f"({kept['name']}/detections.png)" in page and "**ensemble of 2**" in page
+    assert f"| {NAME}, " in (root / "README.md").read_text()
+    capsys.readouterr()
+    assert walk.run("publish", "weights") == 2 and not (root / "results" / "weights").exists()
+    assert "model=faster_rcnn; results/weights holds nets that classify" in capsys.readouterr().err
+    assert walk.run("publish", "nothing") == 2
+    assert "after publish comes one of weights" in capsys.readouterr().err
 
 
 def test_crowds_and_boxes_that_stick_out_reach_what_ap_is_measured_by(walk: Walk) -> None:
