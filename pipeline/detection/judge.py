@@ -36,8 +36,8 @@ class Judged(NamedTuple):
     voc: Mapping[str, VocMatches]  # "07" and "area"
 
     @classmethod
-    def make(cls, net: Net, found: Sequence[Detections], scenes: Scenes) -> Judged:
-        return cls(net, scenes.matches(found), scenes.voc_matches(found))
+    def make(cls, net: Net, detections: Sequence[Detections], scenes: Scenes) -> Judged:
+        return cls(net, scenes.matches(detections), scenes.voc_matches(detections))
 
 
 def judge(
@@ -223,7 +223,7 @@ def _ap(matches: Matches, iou: float | None) -> float:
     return matches.resampled(np.ones(matches.num_images, np.int64), iou)
 
 
-def pictures(scenes: Scenes, found: Sequence[Detections]) -> list[dict[str, Any]]:
+def pictures(scenes: Scenes, detections: Sequence[Detections]) -> list[dict[str, Any]]:
     """Test images from all over the set, as PNG in base64, with their objects and what was found in them."""
     count = len(scenes.indices)
     places = np.unique(np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int)).tolist()
@@ -238,7 +238,7 @@ def pictures(scenes: Scenes, found: Sequence[Detections]) -> list[dict[str, Any]
             ],
             "found": [
                 {"corners": corners.tolist(), "label": int(label), "score": float(score)}
-                for corners, score, label in zip(*found[at], strict=True)
+                for corners, score, label in zip(*detections[at], strict=True)
                 if score >= SURE
             ],
         }

@@ -189,11 +189,11 @@ def _voc_ranked(truth: Sequence[Boxes], detections: Sequence[Detections], label:
     return Ranked(images[order], right[None, order], (right | wrong)[None, order], objects)
 
 
-def _voc_outcomes(boxes: Boxes, found: Detections, label: int) -> tuple[NDArray, NDArray, NDArray]:
+def _voc_outcomes(boxes: Boxes, detected: Detections, label: int) -> tuple[NDArray, NDArray, NDArray]:
     """Score of each detection of this class in an image, whether it is right, and whether it is wrong."""
-    ours, theirs = boxes.labels == label, found.labels == label
-    order = np.argsort(-found.scores[theirs], kind="stable")
-    scores, corners = found.scores[theirs][order].astype(np.float64), found.corners[theirs][order]
+    ours, theirs = boxes.labels == label, detected.labels == label
+    order = np.argsort(-detected.scores[theirs], kind="stable")
+    scores, corners = detected.scores[theirs][order].astype(np.float64), detected.corners[theirs][order]
     right, wrong = np.zeros(len(scores), bool), np.ones(len(scores), bool)
     if not ours.any():
         return scores, right, wrong
@@ -219,14 +219,14 @@ def _overlaps(a: NDArray, b: NDArray) -> Floats:
 def _require_comparable(truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int) -> None:
     if len(truth) != len(detections):
         raise ValueError(f"objects of {len(truth)} images and detections of {len(detections)}")
-    for image, (boxes, found) in enumerate(zip(truth, detections, strict=True)):
-        labels = np.concatenate([boxes.labels, found.labels])
+    for image, (boxes, detected) in enumerate(zip(truth, detections, strict=True)):
+        labels = np.concatenate([boxes.labels, detected.labels])
         if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
             raise ValueError(
                 f"labels {labels.min()} to {labels.max()} in image {image}; there are {num_classes} classes"
             )
         # NaN compares false with everything, so what a diverged net finds would have an order of its own.
-        if not (np.isfinite(found.scores).all() and np.isfinite(found.corners).all()):
+        if not (np.isfinite(detected.scores).all() and np.isfinite(detected.corners).all()):
             raise PipelineError(
                 f"detections in image {image} hold NaN or infinity: the net has diverged, and it cannot be judged"
             )

@@ -30,7 +30,7 @@ class Ranked(NamedTuple):
     """The detections of one class, highest score first, and the objects of one range of areas."""
 
     images: NDArray[np.int64]  # (D,) in which image each is
-    found: NDArray[np.bool_]  # (T, D) matched to an object that counts
+    matched: NDArray[np.bool_]  # (T, D) matched to an object that counts
     counted: NDArray[np.bool_]  # (T, D) found or false; the others are of crowds or of other sizes
     objects: NDArray[np.int64]  # (N,) that count
 
@@ -72,7 +72,7 @@ class Ranked(NamedTuple):
         """
         objects = counts @ self.objects
         weights, seen, of = counts[:, self.images], np.empty(0), None
-        for hits, counting in zip(self.found[thresholds], self.counted[thresholds], strict=True):
+        for hits, counting in zip(self.matched[thresholds], self.counted[thresholds], strict=True):
             places = np.flatnonzero(hits)
             if of is None or not np.array_equal(of, counting):  # mostly the same at all thresholds
                 seen, of = np.cumsum(weights * counting, axis=1), counting
@@ -91,13 +91,15 @@ def ranked_matches(
 ) -> dict[str, list[Ranked]]:
     """For each of `AREAS` what is found of each of the K classes."""
     objects: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     for image, (boxes, detected) in enumerate(zip(truth, detections, strict=True)):
         crowds = [{"iscrowd": int(ignored)} for ignored in boxes.ignored]
         objects += _annotations(image, boxes.corners, boxes.labels, crowds)
-        found += _annotations(image, detected.corners, detected.labels, [{"score": float(s)} for s in detected.scores])
+        answers += _annotations(
+            image, detected.corners, detected.labels, [{"score": float(s)} for s in detected.scores]
+        )
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress
-        evaluator = COCOeval(*(_coco(part, len(truth), num_classes) for part in (objects, found)), iouType="bbox")
+        evaluator = COCOeval(*(_coco(part, len(truth), num_classes) for part in (objects, answers)), iouType="bbox")
         evaluator.evaluate()
     cells = iter(evaluator.evalImgs)  # the image varies fastest, the class slowest
     by_class = [[Ranked.make([next(cells) for _ in truth]) for _ in AREAS] for _ in range(num_classes)]

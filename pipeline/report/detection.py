@@ -11,7 +11,7 @@ from pipeline.report.check_detectors import assess_detectors
 from pipeline.report.claims import Outcome
 from pipeline.report.detector_classes import detector_classes
 from pipeline.report.detector_curves import detector_curves
-from pipeline.report.detector_gain import PAPERS_SHARE, detector_gain, told
+from pipeline.report.detector_gain import PAPERS_SHARE, detector_gain, gain_sentence
 from pipeline.report.detector_nets import detector_sweep, detectors, shown_ap, shown_interval
 from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of
 from pipeline.report.page import claims, training_runs, write_page
@@ -70,7 +70,7 @@ def _findings(inputs: DetectionInputs) -> list[md.Block]:
     elif best:
         sentences.append(f"{best.name} in Faster R-CNN reaches an AP of {_ap(best.net.to_json())} on {n} test images.")
     sentences.append("An AP of 100% means that every object is found with an exact box, and nothing else.")
-    return [md.paragraph(" ".join([*sentences, *map(told, inputs.gains)]))]
+    return [md.paragraph(" ".join([*sentences, *map(gain_sentence, inputs.gains)]))]
 
 
 def _averaging(difference: Mapping[str, Any]) -> str:

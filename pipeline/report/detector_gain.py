@@ -27,7 +27,7 @@ def detector_gain(inputs: DetectionInputs) -> list[md.Block]:
     return [md.paragraph(lead, " ".join(map(_verdict, inputs.gains))), _figure(inputs), _table(inputs)]
 
 
-def told(gain: Mapping[str, Any]) -> str:
+def gain_sentence(gain: Mapping[str, Any]) -> str:
     """The gain in a sentence, with what its interval allows to say."""
     verdict = {"holds": "more than chance explains", "fails": "a loss", "inconclusive": "which may be chance"}
     relative, status = gain["relative"], verdict[_status(gain)]

@@ -98,16 +98,16 @@ def _figure(inputs: DetectionInputs) -> md.Figure:
 
 
 def _further(inputs: DetectionInputs) -> md.Block:
-    told = [(_row_name(each, inputs), each.scores, each.voc, each.voc_ci95) for each in inputs.detectors]
+    measured = [(_row_name(each, inputs), each.scores, each.voc, each.voc_ci95) for each in inputs.detectors]
     if ensemble := inputs.ensemble:
-        told.append((_ensemble_name(ensemble), *(ensemble[key] for key in ("scores", "voc", "voc_ci95"))))
+        measured.append((_ensemble_name(ensemble), *(ensemble[key] for key in ("scores", "voc", "voc_ci95"))))
     rows = [
         [
             name,
             *(shown_ap(scores[key]) for key in FURTHER),
             *(cell for points in voc for cell in (shown_ap(voc[points]), shown_interval(ci95[points]))),
         ]
-        for name, scores, voc, ci95 in told
+        for name, scores, voc, ci95 in measured
     ]
     header = ["net", *FURTHER.values(), "VOC 2007", INTERVAL, "from 2010", INTERVAL]
     caption = (

@@ -49,12 +49,12 @@ class DetectionInputs(Results):
     @cached_property
     def detectors(self) -> list[Detector]:
         """Every evaluated training once, in the order of `nets`."""
-        told = self.evaluation
-        entries = [*told["members"], *filter(None, [told.get("run")]), *told.get("others", [])]
+        results = self.evaluation
+        entries = [*results["members"], *filter(None, [results.get("run")]), *results.get("others", [])]
         kept = {(entry["key"], entry.get("snapshot", 0)): entry for entry in reversed(entries)}
         picked = [(net, kept[net.key, net.snapshot]) for net in self.nets]
-        told_of_each = ("scores", "per_class", "voc", "voc_ci95")
-        return [Detector(net=net, **{key: entry[key] for key in told_of_each}) for net, entry in picked]
+        parts = ("scores", "per_class", "voc", "voc_ci95")
+        return [Detector(net=net, **{key: entry[key] for key in parts}) for net, entry in picked]
 
     @property
     def best(self) -> Detector | None:

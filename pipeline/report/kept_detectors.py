@@ -43,12 +43,12 @@ def _measured(inputs: DetectionInputs, errors: Mapping[str, Any]) -> str:
 
 
 def _gain(inputs: DetectionInputs) -> str:
-    told = [
+    phrases = [
         f"{gain['net']} for {gain['base']}: {md.signed(100 * relative['estimate'])}% ({md.interval(relative['ci95'])})"
         for gain in inputs.gains
         if (relative := gain["relative"])
     ]
-    return "; ".join(told) or "–"
+    return "; ".join(phrases) or "–"
 
 
 DETECTORS = Task(

@@ -181,7 +181,7 @@ def _row(result: Result) -> list[str]:
         *([task.named(best), task.measured(inputs, best.to_json())] if chosen else ["–", "–"]),
         f"of {average['size']}" if average else "–",
         task.measured(inputs, average) if average else "–",
-        *(told(inputs) for told in task.more.values()),
+        *(table(inputs) for table in task.more.values()),
         _tally(result),
     ]
 

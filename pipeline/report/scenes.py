@@ -36,7 +36,9 @@ def scenes(inputs: DetectionInputs) -> list[md.Block]:
     if not inputs.scenes:
         return [md.paragraph("No detections to show: no test image was kept.")]
     classes = inputs.data["classes"]
-    drawings = [md.Drawing(f"scene-{one['index']}", _told(one, classes), drawn(one, classes)) for one in inputs.scenes]
+    drawings = [
+        md.Drawing(f"scene-{one['index']}", _description(one, classes), drawn(one, classes)) for one in inputs.scenes
+    ]
     caption = (
         "Test images. Dashed boxes with white labels at their lower edge are the objects; solid boxes with black labels at "
         f"their upper edge are what the ensemble found, with its score. What scores less than {SURE} counts for AP and is not drawn."
@@ -46,10 +48,12 @@ def scenes(inputs: DetectionInputs) -> list[md.Block]:
     return [md.Gallery(caption, drawings)]
 
 
-def _told(scene: Mapping[str, Any], classes: Sequence[str]) -> str:
+def _description(scene: Mapping[str, Any], classes: Sequence[str]) -> str:
     objects = ", ".join(classes[each["label"]] for each in scene["truth"]) or "none"
-    found = ", ".join(f"{classes[each['label']]} ({md.percent(each['score'], 0)})" for each in scene["found"]) or "none"
-    return f"Test image {scene['index']}; objects: {objects}; found: {found}"
+    labels = (
+        ", ".join(f"{classes[each['label']]} ({md.percent(each['score'], 0)})" for each in scene["found"]) or "none"
+    )
+    return f"Test image {scene['index']}; objects: {objects}; found: {labels}"
 
 
 def sheet(inputs: DetectionInputs) -> list[md.Figure]:
@@ -58,7 +62,9 @@ def sheet(inputs: DetectionInputs) -> list[md.Figure]:
         return []
     shown, classes = inputs.scenes[:: math.ceil(len(inputs.scenes) / SHEET)], inputs.data["classes"]
     caption = "Test images. Dashed boxes are the objects, solid boxes what the ensemble found, with its score."
-    return [md.Figure("detections", caption, "; ".join(_told(one, classes) for one in shown), panels(shown, classes))]
+    return [
+        md.Figure("detections", caption, "; ".join(_description(one, classes) for one in shown), panels(shown, classes))
+    ]
 
 
 def panels(shown: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Draw:
@@ -122,12 +128,12 @@ def drawn(scene: Mapping[str, Any], classes: Sequence[str]) -> str:
     scale = SIDE / width
     high = scale * height
     objects = [_object(each, scale, high, classes) for each in scene["truth"]]
-    found = [_detection(each, scale, classes) for each in sorted(scene["found"], key=lambda each: each["score"])]
-    boxes, labels = zip(("", ""), *objects, *found, strict=True)
+    detections = [_detection(each, scale, classes) for each in sorted(scene["found"], key=lambda each: each["score"])]
+    boxes, labels = zip(("", ""), *objects, *detections, strict=True)
     title = f"{md.plural(len(scene['truth']), 'object')}, {len(scene['found'])} found"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIDE} {_n(high + STRIP)}" role="img" '
-        f'aria-label="{html.escape(_told(scene, classes))}" font-family="sans-serif" font-size="{LETTERS}">'
+        f'aria-label="{html.escape(_description(scene, classes))}" font-family="sans-serif" font-size="{LETTERS}">'
         f'<image href="data:image/png;base64,{html.escape(scene["png"])}" width="{SIDE}" height="{_n(high)}" '
         f'preserveAspectRatio="none"/>{"".join(boxes + labels)}'
         # Grey letters are seen on light and dark pages, and where the file is opened alone.
