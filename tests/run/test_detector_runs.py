@@ -219,7 +219,7 @@ def test_a_frozen_backbone_keeps_the_classifiers_numbers_and_what_is_new_learns(
     train(first, *start, "start.backbone_lr=0", "recipe.max_steps=1", "recipe.lr=1e-9")
     drawn = checkpoint(first)["state_dict"]
     kept = {name for name in drawn if torch.equal(ours[name], drawn[name])}
-    for name in drawn:
+    for name in (each for each in drawn if drawn[each].is_floating_point()):  # without batch norm's counters
         taken = any(name.endswith(f".{key}") and torch.equal(drawn[name], value) for key, value in theirs.items())
         assert (name in kept) == taken, name
 
