@@ -32,7 +32,11 @@ MOST_FOUND = 100  # objects in an image: what COCO's metric counts
 LEAST_SCORE = 0.05  # of an object
 REGION = 14  # side of a region's map before a residual net's last stage, which halves it
 VGG_REGION = 7
-PROPOSALS, PYRAMID_PROPOSALS = 300, 1000  # regions of a test image (Ren et al. 2015; Lin et al. 2017, of each level)
+PROPOSALS, SMALL_PROPOSALS = (
+    300,
+    100,
+)  # regions of a test image (Ren et al. 2015); of small nets, whose images show little
+PYRAMID_PROPOSALS = 1000  # of each level (Lin et al. 2017)
 HIDDEN = 1024  # width of the layers that see a region of a pyramid
 PYRAMID, SMALL_PYRAMID = 256, 64  # channels of a feature pyramid; of small nets
 
@@ -187,7 +191,7 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
         box_roi_pool=pool,
         box_head=head,
         box_predictor=_Predictor(width, num_classes + 1),
-        rpn_post_nms_top_n_test=PYRAMID_PROPOSALS if pyramid else PROPOSALS,
+        rpn_post_nms_top_n_test=PYRAMID_PROPOSALS if pyramid else SMALL_PROPOSALS if small else PROPOSALS,
         box_score_thresh=LEAST_SCORE,
         box_detections_per_img=MOST_FOUND,
         box_batch_size_per_image=rois,
