@@ -32,7 +32,7 @@ BATCH = 8  # images in a forward pass
 DIGEST = hashlib.sha256().digest_size
 _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides the detections beside the training code.
-_CODE = ("data/boxes.py", "detection/detect.py", "detection/joint.py", "detection/scales.py", "run/weights.py")
+_CODE = ("detection/detect.py", "detection/joint.py", "detection/scales.py", "run/weights.py")
 _DETECTION = np.dtype([("image", "<i8"), ("corners", "<f4", 4), ("score", "<f4"), ("label", "<i4")])
 
 
@@ -102,7 +102,7 @@ def detect(
 def _name(checkpoints: Sequence[str], scenes: Scenes, manner: Manner) -> str:
     """A file name for what decides the result: the weights, the images, the code."""
     sources = [(_ROOT / name).read_bytes() for name in _CODE]
-    code = hashlib.sha256(b"".join([code_version().encode(), *sources])).hexdigest()[:12]
+    code = hashlib.sha256(b"".join([code_version(detects=True).encode(), *sources])).hexdigest()[:12]
     how = "" if manner == BASELINE else repr(manner)
     nets = hashlib.sha256("".join([*sorted(checkpoints), how]).encode()).hexdigest()[:16]
     return f"{nets}-{scenes.store.manifest.content_hash[:16]}-{scenes.which}-{code}.npy"

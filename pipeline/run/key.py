@@ -16,8 +16,11 @@ _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides the weights: nets, batches, training, and how the store gives out images and splits. Code that
 # launches, logs or tracks a training can change without making it another run.
 _CODE = ("learn", "data/shards.py", "data/splits.py", "data/store.py")
-# What decides those of a detector besides: its boxes, and the AP by which its weights are chosen.
-_DETECTORS_CODE = ("data/boxes.py", "evaluation/detection.py", "evaluation/matching.py")
+# What decides those of a detector alone: its net, its boxes, and the AP by which its weights are chosen.
+_DETECTORS_CODE = (
+    *("learn/models/detectors.py", "learn/input/scenes.py", "learn/training/detector.py"),
+    *("data/boxes.py", "evaluation/detection.py", "evaluation/matching.py"),
+)
 # Keys of the recipe that came later. At their defaults they change nothing, and so no key of a run.
 _LATER = {
     *("augment.trivial_augment", "augment.erasing", "augment.mixup", "augment.cutmix"),
@@ -71,8 +74,10 @@ def deciding(config: Config) -> dict[str, Any]:
 
 @cache
 def code_version(detects: bool = False) -> str:
-    """Hash of the syntax trees of `_CODE`, and of a detector's; comments, docstrings and layout do not count."""
-    files = [path for name in (*_CODE, *(_DETECTORS_CODE if detects else ())) for path in _sources(_ROOT / name)]
+    """Hash of the syntax trees of what decides the weights; comments, docstrings and layout do not count."""
+    theirs = {_ROOT / name for name in _DETECTORS_CODE}
+    shared = [path for name in _CODE for path in _sources(_ROOT / name) if path not in theirs]
+    files = [*shared, *(sorted(theirs) if detects else ())]
     return _hash("".join(f"{path.relative_to(_ROOT)} {_syntax(path)}" for path in files))[:12]
 
 
