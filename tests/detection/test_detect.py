@@ -10,7 +10,7 @@ import torch
 from small_scenes import NUM_TEST, NUM_VAL, save_detector, write_store
 
 from pipeline.data.store import Store
-from pipeline.detection import found
+from pipeline.detection import detect as detecting
 from pipeline.detection.detect import all_scenes, detect, validation_scenes
 from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
@@ -45,7 +45,7 @@ def test_detections_are_those_of_the_net_and_are_kept(store: Store, tmp_path: Pa
     file.unlink()
     (kept,) = (tmp_path / "cache").iterdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(found, "sha256", lambda _: net.checkpoint_sha256)
+        patch.setattr(detecting, "sha256", lambda _: net.checkpoint_sha256)
         again = detect([file], scenes, tmp_path / "cache", CPU)
     for one, other in zip(detections, again, strict=True):
         assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
