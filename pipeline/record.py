@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from types import UnionType
@@ -24,6 +24,7 @@ class Net:
     """A trained net. Errors are fractions, None if not measured. Steps are optimiser steps."""
 
     key: str  # of the run, see `pipeline.run.key`
+    code: str = ""  # version of the code that decides the weights, see there; "": adopted, or not recorded
     run_id: str = ""  # in MLflow; "" until MLflow has answered
 
     # Architecture and input.
@@ -92,6 +93,11 @@ class Net:
         recipe = None if self.recipe is None else {**asdict(self.recipe), "lr": None}
         wiring = (self.model.init_fan, self.model.shortcut_zeros, self.model.norm_scale, self.sync_batchnorm)
         return json.dumps([recipe, self.split, self.num_train, self.start, wiring], sort_keys=True)
+
+    @property
+    def training(self) -> Hashable:
+        """Equal for nets of one training, which code of different versions may have repeated."""
+        return self.data, self.model, self.setting, self.lr, self.seed
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with `name` for people who read the file."""

@@ -61,7 +61,8 @@ class Source:
 
         Runs of data.split=full are no candidates, since they trained on the validation images; nor are trials that a
         sweep's scheduler stopped, since they did not follow their recipe to the end; nor are the trials of a shortened
-        search (sweep.search), whatever their depth and error, since the experiment's nets train longer.
+        search (sweep.search), whatever their depth and error, since the experiment's nets train longer; nor are runs
+        that newer code has repeated, which would count one net twice.
 
         Raises:
             PipelineError: MLflow has no such run.
@@ -77,17 +78,17 @@ class Source:
     def finished(self) -> list[Net]:
         """The candidates, if any, then the nets that trained on the validation images too, which can only be tested.
 
-        Trials of a shortened search are left out here too.
+        Trials of a shortened search, and runs that newer code has repeated, are left out here too.
         """
         return [*self._nets(SPLIT), *self._nets("full")]
 
     def listed(self, names: Iterable[str]) -> list[Net]:
-        """The finished nets with these keys or MLflow ids, in this order, of either split.
+        """The finished nets with these keys or MLflow ids, in this order, of either split and any version of the code.
 
         Raises:
             PipelineError: no finished run has a name, or two names are of one run.
         """
-        nets = self.finished()
+        nets = [net for split in (SPLIT, "full") for net in self._nets(split, every_version=True)]
         by_name = {name: net for net in nets for name in (net.key, net.run_id)}
         members: dict[str, Net] = {}
         for name in names:
@@ -127,9 +128,11 @@ class Source:
             )
         return replace(net, run_id=shipper.run_id(folder, self.location) or "")
 
-    def _nets(self, split: str) -> list[Net]:
+    def _nets(self, split: str, *, every_version: bool = False) -> list[Net]:
         manifest = self.store.manifest
-        return registry.trained_nets(self.location, manifest.name, manifest.content_hash, split)
+        return registry.trained_nets(
+            self.location, manifest.name, manifest.content_hash, split, every_version=every_version
+        )
 
     @property
     def _data(self) -> str:

@@ -78,8 +78,9 @@ class Results:
 
     data: see `data_of`. evaluation: evaluate.json. leaderboard: leaderboard.json.
     provenance, all keys optional: git_commit, dvc_lock (hash) and host (lists, as the runs recorded them), date (of the
-    runs), versions {package: version} (of the report), commands {purpose: command}, tracking_uri; the page shows any
-    other key under its own name.
+    runs), attempts {key of a run that had several: [[number, first step, when it began], ...]}, versions
+    {package: version} (of the report), commands {purpose: command}, tracking_uri; the page shows any other key under its
+    own name.
 
     Raises:
         PipelineError: evaluation or leaderboard is not of this version.

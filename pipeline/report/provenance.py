@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.report import markdown as md
@@ -22,7 +23,7 @@ PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 def provenance(inputs: Results) -> list[md.Block]:
     """Tables and commands; addresses lose their passwords, and what was not recorded is named."""
     facts = {key: _without_passwords(value) for key, value in inputs.provenance.items()}
-    makers, versions = facts.pop("commands", None), facts.pop("versions", None)
+    makers, versions, _ = (facts.pop(key, None) for key in ("commands", "versions", "attempts"))
     rows = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]
     rows.append(["content of the data store", md.code(inputs.data.get("content_hash", "unknown"))])
     order = sorted(facts, key=lambda key: (list(PROVENANCE).index(key) if key in PROVENANCE else 99, key))
@@ -45,7 +46,19 @@ def provenance(inputs: Results) -> list[md.Block]:
         blocks.append(
             md.fold("Runs and checkpoints", md.table(["net", "run", "sha256 of the checkpoint"], runs, "lll"))
         )
-    return blocks
+    return [*blocks, *attempts(inputs)]
+
+
+def attempts(inputs: Results) -> list[md.Block]:
+    """The attempts of the nets whose training was interrupted, folded; nothing where none was."""
+    interrupted: Mapping[str, Any] = inputs.provenance.get("attempts", {})
+    rows = [
+        [net.name, md.number(net.seed), md.count(number), md.count(step), began]
+        for net in inputs.nets
+        for number, step, began in interrupted.get(net.key, ())
+    ]
+    header = ["net", "seed", "attempt", "began at step", "began (UTC)"]
+    return [md.fold("Attempts of interrupted trainings", md.table(header, rows, "lrrrl"))] if rows else []
 
 
 def _splits(inputs: Results) -> str:

@@ -18,6 +18,7 @@ from pipeline.report.kept import Result, Task
 from pipeline.report.kept_detectors import DETECTORS
 from pipeline.report.kept_nets import NETS
 from pipeline.report.paper import CLAIMS, TITLE, Claim
+from pipeline.report.provenance import attempts
 from pipeline.report.theme import LIGHT, render
 
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
@@ -234,4 +235,4 @@ def _experiment(result: Result) -> list[md.Block]:
         for name, what in task.pictures.items()
         if name in result["pictures"]
     ]
-    return [md.listing(_command(result)), made, *task.tables(inputs), *pictures]
+    return [md.listing(_command(result)), made, *task.tables(inputs), *attempts(inputs), *pictures]

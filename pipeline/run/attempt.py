@@ -56,8 +56,10 @@ class Attempt:
             self._claim.require()
 
     def begin(self, step: int, processors: str) -> None:
-        """Called before the first step of this attempt, with its processors."""
+        """Called right before the first step of this attempt, with its processors."""
         self.step = self.first_step = step
+        if self.journal is not None and self._claim is not None:
+            self.journal.attempt(step, self._claim.number)
         if self.processors or self._earlier_s == 0:  # else those of earlier attempts are not known
             self.processors = tuple(dict.fromkeys((*self.processors, processors)))
 

@@ -18,7 +18,7 @@ from pipeline.learn.training.precision import resolve
 from pipeline.record import Net, from_json
 from pipeline.run import RUN
 from pipeline.run.continuing import check_predecessor
-from pipeline.run.key import run_key
+from pipeline.run.key import code_version, run_key
 from pipeline.run.start import Start, start_title, starting_point
 from pipeline.run.weights import BEST
 from pipeline.tracking.location import Location, locate
@@ -55,6 +55,7 @@ class Run:
         seen = {*(self.start.seen if self.start else ()), *([content_hash] if config.data.split == "full" else [])}
         return Net(
             key=self.key,
+            code=code_version(config.model.detects),
             model=config.model,
             num_classes=classes,
             in_channels=channels,

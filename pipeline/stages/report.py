@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -97,13 +97,15 @@ def _require_same_data(evaluation: Mapping[str, Any], content_hash: str, workspa
         )
 
 
-def _of_the_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Commit, dvc.lock, hardware and date as the runs recorded them, not as of the report."""
+def _of_the_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Commit, dvc.lock, hardware, attempts and date as the runs recorded them, not as of the report."""
     facts: dict[str, Any] = {}
     for key, tag in RECORDED.items():
         values = sorted({run.get("tags", {}).get(tag, "unknown") for run in runs})
         if values != ["unknown"]:
             facts[key] = values
+    if interrupted := {run["net"].key: run["attempts"] for run in runs if run and len(run["attempts"]) > 1}:
+        facts["attempts"] = interrupted
     if dates := [run["ended"] for run in runs if run]:
         facts["date"] = max(dates)
     return facts

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "journal.jsonl"
+ATTEMPT = "attempt"  # metric: the number of each attempt, where and when it began
 CRC = b', "crc": "'  # the last key of a line: CRC-32 of the bytes before it
 MARKED_BYTES = 64  # at the end of a mark's bytes; they hold the checksum of the last line
 MARK = re.compile(r"[0-9]{1,15}-[0-9a-f]{8}")
@@ -74,6 +75,10 @@ class Journal:
         if fresh:
             finite = {k: v if math.isfinite(v) else str(v) for k, v in fresh.items()}
             self._append({"event": "metrics", "step": step, "values": finite})
+
+    def attempt(self, step: int, number: int) -> None:
+        """The attempt's number as a metric at its first step, even if an earlier one began at this step too."""
+        self._append({"event": "metrics", "step": step, "values": {ATTEMPT: number}})
 
     def last_step(self, prefix: str) -> int:
         """The highest step of the metrics whose names begin so; -1 without any."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.errors import MissingError, PipelineError, hint, printable
 from pipeline.record import Net, from_json
 from pipeline.tracking import shipper
-from pipeline.tracking.journal import NAME, Journal, read
+from pipeline.tracking.journal import ATTEMPT, NAME, Journal, read
 from pipeline.tracking.location import (
     ADOPTED,
     DATA_TAG,
@@ -38,9 +38,14 @@ NAMED = 3  # runs that a line about several names
 _KEY, _DIGEST = re.compile(r"\w[\w.-]*"), re.compile("[0-9a-f]{64}")
 
 
-def trained_nets(location: Location, experiment: str, content_hash: str, split: str) -> list[Net]:
+def trained_nets(
+    location: Location, experiment: str, content_hash: str, split: str, *, every_version: bool = False
+) -> list[Net]:
     """Nets of these images and this split, trained to the end or adopted, whose weights MLflow has a hash of.
 
+    Args:
+        every_version: also the nets of earlier code whose training newer code has repeated. Mostly these are the same
+            net again, which an average would count twice.
     Returns:
         Best validation error first, then by key, so that every machine sees the same order. One net a key.
     """
@@ -52,13 +57,23 @@ def trained_nets(location: Location, experiment: str, content_hash: str, split: 
         f"attributes.status = 'FINISHED' and tags.`{DATA_TAG}` = '{content_hash}' "
         f"and tags.`{SPLIT_TAG}` = '{split}' and tags.`{STATUS_TAG}` = 'finished'"
     )
-    runs = search(mlflow_client, [entry.experiment_id], condition)
+    runs = [
+        run for run in search(mlflow_client, [entry.experiment_id], condition) if run.data.tags.get(KIND_TAG) in TRAINED
+    ]
     nets: dict[str, Net] = {}
-    for net in _understood([run for run in runs if run.data.tags.get(KIND_TAG) in TRAINED], location).values():
-        if net.checkpoint_sha256:
+    for net in _understood(sorted(runs, key=lambda run: run.info.end_time or 0, reverse=True), location).values():
+        if net.checkpoint_sha256 and (split == "full" or net.val_err1 is not None):
             nets.setdefault(net.key, net)
-    measured = (net for net in nets.values() if split == "full" or net.val_err1 is not None)
-    return sorted(measured, key=lambda net: net.rank)
+    newest_first = list(nets.values())
+    return sorted(newest_first if every_version else of_newest_code(newest_first), key=lambda net: net.rank)
+
+
+def of_newest_code(newest_first: Iterable[Net]) -> list[Net]:
+    """The nets without those whose training code of another version repeated later."""
+    nets, code = list(newest_first), dict[Hashable, str]()
+    for net in nets:
+        code.setdefault(net.training, net.code)
+    return [net for net in nets if net.code == code[net.training]]
 
 
 def _understood(runs: Iterable[Any], location: Location) -> dict[str, Net]:
@@ -100,7 +115,8 @@ def net_of(run: Any) -> Net:
 
 
 def curves(location: Location, experiment: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A dict a run: run_id (as given), net (`Net`), ended (ISO date), tags, points {metric: [[step, value], ...]}.
+    """A dict a run: run_id (as given), net (`Net`), ended (ISO date), tags, points {metric: [[step, value], ...]}, and
+    attempts [[number, first step, when it began (ISO 8601, UTC)], ...].
 
     Points are in order of steps. Runs that MLflow lacks or that are not understood are left out, and named in a line.
 
@@ -117,13 +133,18 @@ def curves(location: Location, experiment: str, keys: Mapping[str, str]) -> list
         {
             "run_id": run_id,
             "net": nets[run.info.run_id],
-            "ended": datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC).date().isoformat(),
+            "ended": _utc(run.info.end_time or run.info.start_time).date().isoformat(),
             "tags": dict(run.data.tags),
             "points": _points(mlflow_client, run),
+            "attempts": _attempts(mlflow_client, run),
         }
         for run_id, run in there.items()
         if run.info.run_id in nets
     ]
+
+
+def _utc(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _run(mlflow_client: Any, experiment: str, run_id: str, key: str) -> Any | None:
@@ -145,6 +166,11 @@ def _points(mlflow_client: Any, run: Any) -> dict[str, list[list[float]]]:
         for metric in CURVES
         if metric in run.data.metrics
     }
+
+
+def _attempts(mlflow_client: Any, run: Any) -> list[list[Any]]:
+    began = mlflow_client.get_metric_history(run.info.run_id, ATTEMPT) if ATTEMPT in run.data.metrics else []
+    return sorted([int(p.value), p.step, _utc(p.timestamp).isoformat(timespec="seconds")] for p in began)
 
 
 def run_of(location: Location, run: str) -> str:

@@ -60,6 +60,19 @@ def test_all_pages_are_read_and_runs_of_equal_error_come_by_seed(world, monkeypa
     assert [net.key for net in world.source.candidates()] == [best, keys[1], keys[2], keys[3]]
 
 
+def test_a_training_that_newer_code_repeated_counts_once(world):
+    earlier = world.add_run(0.1, code="earlier")
+    only_earlier = world.add_run(0.2, seed=1, code="earlier")
+    before_the_record = world.add_run(0.3, seed=2, code="")
+    now = world.add_run(0.1, code="now")
+    again = world.add_run(0.15, code="now")  # by another key, as with other callbacks
+    since = world.add_run(0.35, seed=2, code="now")
+    assert [net.key for net in world.source.candidates()] == [now, again, only_earlier, since]
+    assert [net.key for net in world.source.finished()] == [now, again, only_earlier, since]
+    listed = [earlier, before_the_record]
+    assert [net.key for net in world.source.listed(listed)] == listed
+
+
 def test_no_candidate_says_where_it_looked_and_what_to_do(world):
     world.add_run(0.1, split="full")
     with pytest.raises(ValueError) as refused:

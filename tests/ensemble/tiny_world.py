@@ -107,6 +107,7 @@ class World:
         normalize: str = "",
         snapshots: int = 0,
         model: bool = False,
+        code: str = "now",
     ) -> str:
         """Key of a new run with an untrained net and a made-up validation error, shipped to MLflow."""
         manifest = self.store.manifest
@@ -117,6 +118,7 @@ class World:
         augment = AugmentConfig(kind=kind_of_crop, crop=crop, padding=1, flip=False, test_side=16)  # type: ignore[arg-type]
         net = Net(
             key=key,
+            code=code,
             model=ModelConfig(depth=depth, residual=residual, shortcut="A"),
             num_classes=len(manifest.classes),
             in_channels=manifest.channels,

@@ -81,6 +81,13 @@ def test_a_result_holds_its_sweep_and_names_no_folder_of_this_machine(published,
     assert published(replace(INPUTS, leaderboard={"trials": [trial]}))["leaderboard"] == {"trials": expected}
 
 
+def test_the_page_lists_the_attempts_of_interrupted_trainings(published, tmp_path):
+    attempts = {MEMBER.key: [[1, 0, "2026-11-30T04:46:43+00:00"], [2, 3057, "2026-12-01T10:00:00+00:00"]]}
+    published(replace(INPUTS, provenance={**INPUTS.provenance, "attempts": attempts}))
+    table = rows((tmp_path / "results" / "README.md").read_text())
+    assert ["ResNet-20", "0", "2", "3,057", "2026-12-01T10:00:00+00:00"] in table
+
+
 def test_a_result_holds_curves_responses_pictures_and_the_claims_that_it_measured(published, tmp_path):
     inputs = make_sample(depths=(20, 56), plain=(20, 56))
     old = tmp_path / "results" / "a" / "transfer.png"

@@ -58,6 +58,18 @@ def test_commit_and_hardware_are_those_of_the_runs(evaluated):
     assert provenance["dvc_lock"] == ["ccc"]
 
 
+def test_attempts_of_interrupted_trainings_are_kept(evaluated):
+    *_, location = evaluated
+    assert "attempts" not in gather(*evaluated).provenance
+    mlflow, (net, other, _) = client(location), gather(*evaluated).nets
+    for number, step in ((1, 0), (2, 0), (3, 40)):
+        mlflow.log_metric(net.run_id, "attempt", number, timestamp=1_000_000 * number, step=step)
+    mlflow.log_metric(other.run_id, "attempt", 1, step=0)
+    times = ["1970-01-01T00:16:40+00:00", "1970-01-01T00:33:20+00:00", "1970-01-01T00:50:00+00:00"]
+    kept = gather(*evaluated).provenance["attempts"]
+    assert kept == {net.key: [[1, 0, times[0]], [2, 0, times[1]], [3, 40, times[2]]]}
+
+
 def test_a_run_that_mlflow_never_saw_is_of_unknown_commit(evaluated):
     config, made, location = evaluated
     evaluation = read_json(made.result("evaluate"))
