@@ -42,6 +42,9 @@ DETECTOR = (
     ),
     *COMMON,
 )
+# Where sums are rounded otherwise, near ties between regions may be decided otherwise, and other regions learn. AdamW makes
+# rounding large, since it divides by the size of gradients; a high rate draws the regions' scores apart.
+CLOSE = ("recipe.optimizer=sgd", "recipe.lr=0.1", "recipe.max_steps=6")
 
 Boxed = Callable[[], Path]
 
@@ -71,6 +74,14 @@ def whole(boxed: Boxed) -> Path:
     """The workspace of an uninterrupted training."""
     root = boxed()
     train(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def one(boxed: Boxed) -> Path:
+    """The workspace of a training that others come close to."""
+    root = boxed()
+    train(root, *CLOSE)
     return root
 
 
@@ -121,11 +132,11 @@ def test_a_training_that_is_cut_off_ends_as_the_unbroken_one(
         assert metrics(root, key) == metrics(whole, key)
 
 
-def test_accumulated_parts_train_the_same_images(boxed: Boxed, whole: Path) -> None:
+def test_accumulated_parts_train_the_same_images(boxed: Boxed, one: Path) -> None:
     root = boxed()
-    train(root, "recipe.accumulate=2")
-    for step, loss in metrics(whole, "train/loss").items():
-        assert metrics(root, "train/loss")[step] == pytest.approx(loss, rel=1e-3)
+    train(root, *CLOSE, "recipe.accumulate=2")
+    for step, loss in metrics(one, "train/loss").items():
+        assert metrics(root, "train/loss")[step] == pytest.approx(loss, rel=1e-4)
 
 
 def test_an_average_of_the_weights_is_what_is_validated_and_saved(boxed: Boxed) -> None:
@@ -154,10 +165,10 @@ def on_two_ranks(root: Path, *overrides: str) -> None:
         process.succeed()
 
 
-def test_two_ranks_reach_the_weights_and_the_ap_of_one(boxed: Boxed, whole: Path) -> None:
+def test_two_ranks_reach_the_weights_and_the_ap_of_one(boxed: Boxed, one: Path) -> None:
     root = boxed()
-    on_two_ranks(root)
-    assert_close(root, whole)
+    on_two_ranks(root, *CLOSE)
+    assert_close(root, one)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +197,7 @@ def classifier(boxed: Boxed) -> Path:
 
 def test_ranks_start_from_the_same_statistics_of_batch_norm(boxed: Boxed, classifier: Path) -> None:
     """Rank zero alone reads start.weights."""
-    start = (f"start.weights={classifier}", "recipe.lr=1e-4")
+    start = (*CLOSE, f"start.weights={classifier}", "recipe.lr=0.01")
     alone, together = boxed(), boxed()
     train(alone, *start)
     on_two_ranks(together, *start)
