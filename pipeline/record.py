@@ -172,5 +172,13 @@ def best_on_validation(nets: Sequence[Net]) -> Net | None:
     return min(nets, key=lambda net: net.val_err1 or 0.0, default=None)
 
 
+def of_newest_code(newest_first: Sequence[Net]) -> list[Net]:
+    """The nets without those whose training code of another version repeated later."""
+    code = dict[Hashable, str]()
+    for net in newest_first:
+        code.setdefault(net.training, net.code)
+    return [net for net in newest_first if net.code == code[net.training]]
+
+
 def _recipe(values: Mapping[str, Any] | None) -> RecipeConfig | None:
     return RecipeConfig(**{**values, "augment": AugmentConfig(**values["augment"])}) if values else None

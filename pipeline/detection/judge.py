@@ -9,7 +9,7 @@ import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +20,11 @@ from pipeline.ensemble.mistakes import picture
 from pipeline.ensemble.register import ensemble_key
 from pipeline.evaluation.ap_intervals import Interval, interval, relative_gain
 from pipeline.evaluation.detection import SURE, CocoMatches, Detections, Matches, VocMatches
+from pipeline.evaluation.estimates import between_runs_of_one
 from pipeline.record import Net, best_on_validation
 
 SEED = 0  # of the bootstrap
 SHOWN, SIDE = 12, 512  # pictures on the report's page, and their longest side in pixels
-# Two-sided quantiles of Student's t at 95 %, by degrees of freedom; for more of them, the last.
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 class Judged(NamedTuple):
@@ -120,22 +119,29 @@ def improvements(
         improved: of the ensemble, by the one key that differs.
         nets: of which some may have been trained with `model.context`, and others without.
     """
-    rows = [(key, [baseline], [matches]) for key, matches in improved.items()]
+    rows: list[tuple[str, list[int] | None, Sequence[CocoMatches], Sequence[CocoMatches]]]
+    rows = [(key, None, [baseline], [matches]) for key, matches in improved.items()]
     by_backbone = _chosen(nets)
     for (backbone, context), theirs in by_backbone.items():
         ours = by_backbone.get((backbone, False), {})
         seeds = sorted(set(theirs) & set(ours)) if context else []
         if seeds and replace(ours[seeds[0]].net.model, context=True) == theirs[seeds[0]].net.model:
             without, with_it = ([judged[seed].matches for seed in seeds] for judged in (ours, theirs))
-            rows.append(("model.context", without, with_it))
-    return [
-        {
-            "key": key,
-            "ap": [mean(each.scores().ap or 0.0 for each in side) for side in (before, after)],
-            "difference": _both(relative_gain(before, after, SEED).difference, []),
-        }
-        for key, before, after in rows
-    ]
+            rows.append(("model.context", seeds, without, with_it))
+    return [_improvement(*row) for row in rows]
+
+
+def _improvement(
+    key: str, seeds: list[int] | None, before: Sequence[CocoMatches], after: Sequence[CocoMatches]
+) -> dict[str, Any]:
+    """A row of `improvements`; seeds: of the trainings of either side, None where both sides are the same nets."""
+    pairs = [(_ap(one, None), _ap(other, None)) for one, other in zip(before, after, strict=True)]
+    return {
+        "key": key,
+        "seeds": seeds,
+        "ap": [mean(side) for side in zip(*pairs, strict=True)],
+        "difference": _both(relative_gain(before, after, SEED).difference, [other - one for one, other in pairs]),
+    }
 
 
 def gains(nets: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -211,8 +217,8 @@ def _changed(base: Sequence[Matches], net: Sequence[Matches], iou: float | None)
 def _both(over_images: Any, by_seed: Sequence[float]) -> dict[str, Any]:
     """Images and seeds vary independently, so half widths add as squares."""
     estimate, low, high = over_images
-    runs = len(by_seed)
-    half = T_95[min(runs - 2, len(T_95) - 1)] * stdev(by_seed) / math.sqrt(runs) if runs > 1 else 0.0
+    spread = between_runs_of_one(by_seed, None)
+    half = spread.half if spread else 0.0
     return {
         "estimate": estimate,
         "ci95": [estimate - math.hypot(estimate - low, half), estimate + math.hypot(high - estimate, half)],

@@ -13,13 +13,21 @@ POWER_Z = 0.841621  # and those that power 0.8 adds
 MOST = 10_000_000  # images or runs; a larger number is no advice
 
 
+class Spread(NamedTuple):
+    """How far a mean of runs that differ in their seed may be off: the half width of its 95 % interval."""
+
+    half: float
+    df: float = math.inf  # degrees of freedom of Student's t behind it; infinite for a normal law
+    assumed: bool = False  # by a standard deviation from elsewhere, since the runs themselves are too few to show one
+
+
 class Estimate(NamedTuple):
     """An error, a difference of errors or another mean, at 95 % (`intervals.LEVEL`)."""
 
     value: float
     images: tuple[float, float] | None = None  # interval over images
     n: int = 0  # images behind it
-    seeds: float | None = None  # half width over runs that differ in their seed
+    seeds: Spread | None = None  # None where nothing shows how far runs differ
     runs: int = 1  # runs of each net behind it
 
     @property
@@ -28,24 +36,32 @@ class Estimate(NamedTuple):
         if self.images is None and self.seeds is None:
             return None
         low, high = self.images or (self.value, self.value)
-        seeds = self.seeds or 0.0
+        seeds = self.seeds.half if self.seeds else 0.0
         return self.value - math.hypot(self.value - low, seeds), self.value + math.hypot(high - self.value, seeds)
 
     @property
     def over(self) -> str:
-        parts = ["images"] if self.images else []
-        return " and ".join([*parts, "seeds"] if self.seeds is not None else parts)
+        """What the interval covers, in words."""
+        seeds = self.seeds and ("an assumed spread of seeds" if self.seeds.assumed else "seeds")
+        return " and ".join(filter(None, ["images" if self.images else None, seeds]))
 
     def p(self, distance: float) -> float:
-        """Two-sided p-value that the true value lies `distance` away, by the interval's width and a normal law."""
+        """Two-sided p-value that the true value lies `distance` away, by the interval's width.
+
+        The law is Student's t, whose degrees of freedom grow with the part of the variance that images have
+        (Satterthwaite 1946), and the normal one where no spread of few runs is part of it.
+        """
         assert self.interval is not None
-        return _p(distance, (self.interval[1] - self.interval[0]) / 2)
+        half, df = (self.interval[1] - self.interval[0]) / 2, math.inf
+        if self.seeds and self.seeds.half:
+            df = self.seeds.df * (half / self.seeds.half) ** 4
+        return _p(distance, half, df)
 
     def settled_by(self, distance: float) -> str:
         """How many images or runs would tell the value from one at this distance, with power 0.8."""
         most = (distance * Z / (Z + POWER_Z)) ** 2  # the square of the half width that is needed
         images = ((self.images[1] - self.images[0]) / 2) ** 2 if self.images else 0.0
-        seeds = (self.seeds or 0.0) ** 2
+        seeds = self.seeds.half**2 if self.seeds else 0.0
         if seeds and images < most:
             return _advice(self.runs * seeds / (most - images), "runs of each net")
         if seeds < most:
@@ -55,10 +71,14 @@ class Estimate(NamedTuple):
         return _advice(math.inf, "images" if images else "runs of each net")
 
 
-def _p(distance: float, half_width: float) -> float:
+def _p(distance: float, half_width: float, df: float) -> float:
     if half_width == 0:
         return 1.0 if distance == 0 else 0.0
-    return math.erfc(distance / half_width * Z / math.sqrt(2))
+    if math.isinf(df):
+        return math.erfc(distance / half_width * Z / math.sqrt(2))
+    from scipy.stats import t
+
+    return float(2 * t.sf(distance / half_width * t.ppf((1 + LEVEL) / 2, df), df))
 
 
 def _advice(number: float, what: str) -> str:
@@ -68,28 +88,35 @@ def _advice(number: float, what: str) -> str:
     return f"about {max(2, round(math.ceil(number), digits)):,.0f} {what} would settle it (power 0.8)"
 
 
-def between_runs(a: Sequence[float], b: Sequence[float], known_std: float | None) -> float | None:
-    """Half width of the 95 % interval of a difference of means over runs; None where nothing shows how far runs differ.
+def between_runs(a: Sequence[float], b: Sequence[float], known_std: float | None) -> Spread | None:
+    """Of a difference of means over runs; None where nothing shows how far runs differ.
 
     By Welch's t where both have several runs, else by a standard deviation that is known from elsewhere.
     """
     if min(len(a), len(b)) < 2:
-        return None if known_std is None else Z * known_std * math.sqrt(1 / len(a) + 1 / len(b))
+        return _assumed(known_std, 1 / len(a) + 1 / len(b))
     from scipy.stats import ttest_ind
 
     if len({*a}) == len({*b}) == 1:
-        return 0.0
-    low, high = ttest_ind(a, b, equal_var=False).confidence_interval(LEVEL)
-    return float(high - low) / 2
+        return Spread(0.0)
+    test = ttest_ind(a, b, equal_var=False)
+    low, high = test.confidence_interval(LEVEL)
+    return Spread(float(high - low) / 2, float(test.df))
 
 
-def between_runs_of_one(values: Sequence[float]) -> float | None:
-    """Half width of the 95 % interval of a mean over runs, by Student's t; None for a single run."""
+def between_runs_of_one(values: Sequence[float], known_std: float | None) -> Spread | None:
+    """Of a mean over runs of one net, by Student's t; for a single run as `between_runs`."""
     if len(values) < 2:
-        return None
+        return _assumed(known_std, 1.0)
     from scipy.stats import sem, t
 
-    return float(sem(values) * t.ppf((1 + LEVEL) / 2, len(values) - 1))
+    df = len(values) - 1
+    return Spread(float(sem(values) * t.ppf((1 + LEVEL) / 2, df)), df)
+
+
+def _assumed(std: float | None, variances: float) -> Spread | None:
+    """Of a value whose variance is so many times that of a single run."""
+    return None if std is None else Spread(Z * std * math.sqrt(variances), assumed=True)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.evaluation.estimates import Estimate
-from pipeline.report.claims import Bounds, Outcome, applies, elsewhere, finished, placed, unmeasured
+from pipeline.evaluation.estimates import Estimate, Spread
+from pipeline.report.claims import ONE_RUN, Bounds, Outcome, Status, applies, elsewhere, finished, placed, unmeasured
 from pipeline.report.detectors import DetectionInputs, gain_in
 from pipeline.report.markdown import count, interval, percent, points
 from pipeline.report.paper import CLAIMS, DETECTION, Claim
@@ -53,12 +53,12 @@ def swapped(claim: Claim, inputs: DetectionInputs) -> Outcome:
         f"{METRICS[claim.metric]}: {base} {percent(gain['base_ap'], 1)}, {net} {percent(gain['net_ap'], 1)} on {count(inputs.num_test)} test images; "
         f"difference {points(gain['difference']['estimate'])} points, 95% interval {_bounds(gain, 'difference')} over {over(gain)}"
     )
-    return _judged(claim, gain["difference"], ABOVE_ZERO, evidence, facts)
+    return _judged(claim, gain["difference"], len(gain["seeds"]), ABOVE_ZERO, evidence, facts)
 
 
 def over(gain: Mapping[str, Any]) -> str:
     """What a gain's interval covers."""
-    return "images and seeds" if len(gain["seeds"]) > 1 else "images"
+    return "images and seeds" if len(gain.get("seeds") or ()) > 1 else "images"
 
 
 def _by_share(claim: Claim, gain: Mapping[str, Any], facts: Mapping[str, Any]) -> Outcome:
@@ -70,7 +70,7 @@ def _by_share(claim: Claim, gain: Mapping[str, Any], facts: Mapping[str, Any]) -
         f"{percent(relative['estimate'], 1)} of the AP of {gain['base']}, 95% interval {interval(relative['ci95'])} over "
         f"{over(gain)}; the claim: {printed:g} ± {claim.margin:g}%"
     )
-    return _judged(claim, relative, region, evidence, facts)
+    return _judged(claim, relative, len(gain["seeds"]), region, evidence, facts)
 
 
 def _length(claim: Claim, inputs: DetectionInputs, gain: Mapping[str, Any]) -> float | None:
@@ -80,14 +80,36 @@ def _length(claim: Claim, inputs: DetectionInputs, gain: Mapping[str, Any]) -> f
     return min(steps) / paper if paper and steps else None
 
 
+def status_of(estimate: Mapping[str, Any], seeds: int | None, region: Bounds) -> Status:
+    """By the interval.
+
+    Args:
+        seeds: of each net's trainings, of which one settles nothing; None where the two sides share their trainings.
+    """
+    return "inconclusive" if seeds == 1 else placed((estimate["ci95"][0], estimate["ci95"][1]), region)
+
+
 def _judged(
-    claim: Claim, estimate: Mapping[str, Any], region: Bounds, evidence: str, facts: Mapping[str, Any]
+    claim: Claim,
+    estimate: Mapping[str, Any],
+    seeds: int | None,
+    region: Bounds,
+    evidence: str,
+    facts: Mapping[str, Any],
 ) -> Outcome:
-    value, bounds = estimate["estimate"], (estimate["ci95"][0], estimate["ci95"][1])
+    value, (low, high) = estimate["estimate"], estimate["ci95"]
+    facts = {
+        "claim": claim,
+        "status": status_of(estimate, seeds, region),
+        "value": value,
+        "interval": (low, high),
+        **facts,
+    }
+    if seeds == 1:
+        return Outcome(evidence=f"{evidence}; {ONE_RUN}", **facts)
     distance = min(abs(value - edge) for edge in region if math.isfinite(edge))
-    p = Estimate(value, bounds).p(distance)
-    status = placed(bounds, region)
-    return Outcome(claim=claim, status=status, evidence=evidence, value=value, interval=bounds, p=p, **facts)
+    spread = Spread((high - low) / 2, math.inf if seeds is None else seeds - 1)
+    return Outcome(evidence=evidence, p=Estimate(value, seeds=spread).p(distance), **facts)
 
 
 def _bounds(gain: Mapping[str, Any], what: str) -> str:
@@ -108,12 +130,12 @@ def improved(claim: Claim, inputs: DetectionInputs) -> Outcome:
     rows = [row for row in inputs.evaluation.get("improvements", []) if row["key"] == key]
     if not rows:
         return unmeasured(claim, f"Not part of these runs; {remedy}.")
-    before, after = rows[0]["ap"]
+    (before, after), seeds = rows[0]["ap"], rows[0].get("seeds")
     evidence = (
-        f"{key}: AP {percent(before, 1)} without, {percent(after, 1)} with it, a difference of "
-        f"{_bounds(rows[0], 'difference')} points (95% interval over images)"
+        f"{key}: AP {percent(before, 1)} without, {percent(after, 1)} with it, a difference of {_bounds(rows[0], 'difference')} "
+        f"points (95% interval over {over(rows[0])})"
     )
-    return _judged(claim, rows[0]["difference"], (0.0, math.inf), evidence, {})
+    return _judged(claim, rows[0]["difference"], seeds and len(seeds), ABOVE_ZERO, evidence, {})
 
 
 def not_public(claim: Claim, inputs: DetectionInputs) -> Outcome:

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.evaluation.intervals import newcombe
-from pipeline.report.check_nets import difference
+from pipeline.evaluation.intervals import LEVEL, newcombe
+from pipeline.report.check_nets import difference, seed_std
 from pipeline.report.claims import Outcome, difference_text, exact, judged, unmeasured
 from pipeline.report.curves import windows
 from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, ReportInputs, as_the_paper, ids
@@ -36,7 +36,8 @@ SEVERAL = 2  # validations, each after an epoch or more
 def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
     """The first net's training error exceeds the last one's in every part of the training.
 
-    It fails where a part shows the opposite beyond chance, by the images that the part counts.
+    It fails where a part shows the opposite beyond chance, by the images that the part counts. Each part has the share of
+    the level that leaves the chance of any such error at the level for all of them (Bonferroni).
     """
     runs = {t.net.name: t for t in sorted(by_the_papers_recipe(inputs, claim, "train"), key=lambda t: -t.val)}
     pair = [runs[name] for name in claim.nets if name in runs]
@@ -44,7 +45,8 @@ def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
         return unmeasured(claim, missing(inputs, claim, 2))
     deep, shallow = (_windows(inputs, training) for training in pair)
     n = round(COUNTED["train"] * pair[0].steps * (pair[0].net.recipe.batch_size if pair[0].net.recipe else 0))
-    apart = [newcombe(round(a * n), n, round(b * n), n) for a, b in zip(deep, shallow, strict=False)]
+    level = 1 - (1 - LEVEL) / len(deep)
+    apart = [newcombe(round(a * n), n, round(b * n), n, level) for a, b in zip(deep, shallow, strict=False)]
     higher, lower = sum(part.estimate > 0 for part in apart), sum(part.high < 0 for part in apart)
     evidence = f"{pair[0].net.name} has the higher training error in {higher} of {len(apart)} parts of the training"
     evidence += f", the lower one beyond chance in {lower}"
@@ -92,7 +94,7 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
     late = int(statistics.median(above))
     ours, theirs = (_measured_by(runs, n) for runs in (cold, warm))
     protocol = PROTOCOLS[inputs.data["name"]]
-    apart = difference(ours, theirs, protocol.seed_std / 100)
+    apart = difference(ours, theirs, seed_std(inputs))
     evidence = (
         f"{cold[0].net.name} without a warm-up: above {percent(bound)} until validation {late + 1}, {percent(ours.value)} at the "
         f"end; with one {percent(theirs.value)}, mean of {len(warm)} runs; {difference_text(apart)}, on {count(n)} "
@@ -118,7 +120,7 @@ def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:
     if not nets:
         return unmeasured(
             claim,
-            f"Needs an evaluated plain net ({', '.join(claim.nets)}) that trained for at least an eighth of the paper's steps.",
+            f"Needs an evaluated plain net that degrades ({', '.join(claim.nets)}) and trained for at least an eighth of the paper's steps.",
         )
     ranges, worst = [], 1.0
     for layers in sorted(nets, key=lambda layers: layers.net.model.depth):

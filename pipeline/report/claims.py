@@ -21,6 +21,7 @@ STATUSES: tuple[Status, ...] = ("holds", "fails", "inconclusive", "not measured"
 Bounds = tuple[float, float]
 
 BELOW_ZERO: Bounds = (-math.inf, 0.0)
+ONE_RUN = "one run of each net does not show how far runs differ"
 ALPHA = 0.05
 
 
@@ -69,7 +70,7 @@ def judged(claim: Claim, estimate: Estimate, region: Bounds, evidence: str, **fa
         return Outcome(
             claim=claim,
             status="inconclusive",
-            evidence=f"{evidence}; no interval: one run of each net does not show how far runs differ",
+            evidence=f"{evidence}; no interval: {ONE_RUN}",
             value=estimate.value,
             **facts,
         )

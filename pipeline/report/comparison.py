@@ -92,7 +92,10 @@ def _recipe(runs: Sequence[Net], protocol: Protocol) -> list[str]:
     sentences += [f"Recipe, in some or all runs: {'; '.join(parts)}."] if parts else []
     precisions = sorted({net.recipe.precision for net in runs if net.recipe} - {"fp32"})
     if precisions:
-        sentences.append(f"Precision: {' and '.join(precisions)} in some or all runs here, fp32 in the paper.")
+        sentences.append(
+            f"Precision: {' and '.join(precisions)} in some or all trainings and their validation errors; "
+            "fp32 in ensembles, in test errors and in the paper."
+        )
     return sentences
 
 

@@ -19,7 +19,10 @@ from pipeline.report.paper import TITLE, title_of
 from pipeline.report.provenance import provenance
 from pipeline.report.scenes import scenes
 
-GAINS = "Intervals of gains in AP are over images and, of several seeds, over these; both nets see the same images."
+GAINS = (
+    "Intervals of gains in AP are over images and, of several seeds, over these; both nets see the same images. A single seed "
+    "of each net settles no gain."
+)
 RULES = (
     "A claim holds or fails where the whole 95% interval says so, and is inconclusive where the interval includes both "
     f"answers or none was computed. {GAINS} Holm's correction allows for the number of claims of a kind that the same runs "

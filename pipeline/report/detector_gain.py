@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.report import markdown as md
-from pipeline.report.check_detectors import ABOVE_ZERO, METRICS, over
-from pipeline.report.claims import Status, placed
+from pipeline.report.check_detectors import ABOVE_ZERO, METRICS, over, status_of
+from pipeline.report.claims import ONE_RUN, Status
 from pipeline.report.detector_nets import shown_ap
 from pipeline.report.detectors import DetectionInputs, gain_in
 from pipeline.report.paper import CLAIMS, DETECTION, Claim
@@ -39,8 +39,7 @@ def gain_sentence(gain: Mapping[str, Any]) -> str:
 
 
 def _status(gain: Mapping[str, Any]) -> Status:
-    low, high = gain["difference"]["ci95"]
-    return placed((low, high), ABOVE_ZERO)
+    return status_of(gain["difference"], len(gain["seeds"]), ABOVE_ZERO)
 
 
 def _verdict(gain: Mapping[str, Any]) -> str:
@@ -53,7 +52,8 @@ def _verdict(gain: Mapping[str, Any]) -> str:
         return f"The gain is more than chance explains: {bounds}."
     if status == "fails":
         return f"The gain does not hold here, {gain['net']} detects worse: {bounds}."
-    return f"Whether there is a gain is inconclusive: {bounds}, which includes zero."
+    why = "which includes zero" if low <= 0 <= high else f"but {ONE_RUN}"
+    return f"Whether there is a gain is inconclusive: {bounds}, {why}."
 
 
 def _table(inputs: DetectionInputs) -> md.Block:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pipeline.report import markdown as md
 from pipeline.report.claims import Outcome, applies
 from pipeline.report.inputs import ReportInputs
 
+AVERAGING = {  # by the verdict on the claim that it helps
+    "holds": "Averaging helps by more than chance explains.",
+    "fails": "Averaging harms by more than chance explains.",
+    "inconclusive": "The difference may be chance.",
+}
 NOTABLE = 0.01  # of confidence beyond or below accuracy, a fraction
 
 
@@ -16,11 +20,11 @@ def findings(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[md.Block
     """One paragraph; none where nothing was tested."""
     if not inputs.nets:
         return []
-    sentences = [*_errors(inputs), *_confusion(inputs), *_confidence(inputs), *_claims(inputs, outcomes)]
+    sentences = [*_errors(inputs, outcomes), *_confusion(inputs), *_confidence(inputs), *_claims(inputs, outcomes)]
     return [md.paragraph(" ".join(sentences))]
 
 
-def _errors(inputs: ReportInputs) -> list[str]:
+def _errors(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[str]:
     n, ensemble, best = inputs.num_test, inputs.ensemble, inputs.best_member
     if ensemble is None or ensemble["size"] < 2:
         net = inputs.named_run or inputs.nets[0]
@@ -29,18 +33,12 @@ def _errors(inputs: ReportInputs) -> list[str]:
     if best is None or inputs.gain is None:
         return [f"{first}."]
     alone = f"the best of them alone, {best.name}, {_wrong(best.test_err1 or 0.0, n)}"
-    return [f"{first}; {alone}.", _verdict(inputs.gain)]
+    (judged,) = (o for o in outcomes if o.claim.check == "ensemble_gain" and o.claim.metric == "test")
+    return [f"{first}; {alone}.", AVERAGING[judged.status]]
 
 
 def _wrong(error: float, n: int) -> str:
     return f"{md.count(error * n)} ({md.percent(error)})"
-
-
-def _verdict(gain: Mapping[str, Any]) -> str:
-    low, high = gain["ci95"]
-    if high < 0:
-        return "Averaging helps by more than chance explains."
-    return "Averaging harms by more than chance explains." if low > 0 else "The difference may be chance."
 
 
 def _confusion(inputs: ReportInputs) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MissingError, PipelineError, hint, printable
-from pipeline.record import Net, from_json
+from pipeline.record import Net, from_json, of_newest_code
 from pipeline.tracking import shipper
 from pipeline.tracking.journal import ATTEMPT, NAME, Journal, read
 from pipeline.tracking.location import (
@@ -66,14 +66,6 @@ def trained_nets(
             nets.setdefault(net.key, net)
     newest_first = list(nets.values())
     return sorted(newest_first if every_version else of_newest_code(newest_first), key=lambda net: net.rank)
-
-
-def of_newest_code(newest_first: Iterable[Net]) -> list[Net]:
-    """The nets without those whose training code of another version repeated later."""
-    nets, code = list(newest_first), dict[Hashable, str]()
-    for net in nets:
-        code.setdefault(net.training, net.code)
-    return [net for net in nets if net.code == code[net.training]]
 
 
 def _understood(runs: Iterable[Any], location: Location) -> dict[str, Net]:

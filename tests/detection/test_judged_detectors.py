@@ -132,6 +132,7 @@ def test_improvements_are_measured_against_the_same_without_them(scenes: Scenes,
     for row in (refined, learned):
         before, after = row["ap"]
         assert row["difference"]["estimate"] == pytest.approx(after - before) and row["difference"]["ci95"][0] > 0
+    assert refined["seeds"] is None and learned["seeds"] == [without.net.seed]
     assert gains([without, context]) == []
 
 

@@ -69,7 +69,7 @@ def of_coco(gain=None, steps=320_000):
         make_entry(replace(make_detector(model.residual, ap, model=model, key=name), steps=steps))
         for (name, model), ap in zip(nets.items(), (0.212, 0.272), strict=True)
     ]
-    gain = gain or make_gain(0.05, 0.06, 0.07, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0])
+    gain = gain or make_gain(0.05, 0.06, 0.07, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0, 1, 2])
     return with_evaluation(make_detection_sample(name="coco"), members=members, run=None, others=[], gains=[gain])
 
 
@@ -167,6 +167,15 @@ def test_a_gains_interval_decides_the_claim_and_the_words(gain, status, sentence
     assert ("more than chance explains" in texts(detector_gain(inputs))) == (status == "holds")
 
 
+@pytest.mark.parametrize("gain", [MORE, LESS])
+def test_one_seed_of_each_net_settles_no_gain(gain):
+    inputs = make_detection_sample([make_gain(*gain, seeds=[0])])
+    result, why = outcome(inputs, CLAIM), "one run of each net does not show how far runs differ"
+    assert (result.status, result.interval, result.p) == ("inconclusive", (gain[0], gain[2]), None)
+    assert why in result.evidence and "Whether there is a gain is inconclusive: with" in written(inputs)
+    assert f"but {why}" in written(inputs)
+
+
 def test_a_gain_over_a_net_that_detects_nothing_has_no_share():
     inputs = make_detection_sample([make_gain(0.1, 0.2, 0.3, net_ap=0.2, base_ap=0.4, relative=None)])
     assert not figures(detector_gain(inputs)) and "detect nothing" in texts(detector_gain(inputs))
@@ -193,7 +202,7 @@ def test_on_coco_the_swap_is_judged():
     assert len(rest) == 4 and set(rest.values()) == {"not measured"}
     body = written(inputs)
     assert "Not part of these runs; evaluate with evaluation.refine=true." in body
-    small = make_gain(0.001, 0.005, 0.009, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0])
+    small = make_gain(0.001, 0.005, 0.009, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0, 1, 2])
     assert outcome(of_coco(small), "coco-relative-gain").status == "fails"
 
 
@@ -205,6 +214,15 @@ def test_an_improvement_is_judged_by_what_it_adds(low, status):
     refined = outcome(inputs, "coco-box-refinement")
     assert refined.status == status and "27.2% without, 29.9% with it" in refined.evidence
     assert outcome(inputs, "coco-multi-scale-testing").status == "not measured"
+
+
+@pytest.mark.parametrize(("seeds", "status"), [([0], "inconclusive"), ([0, 1], "holds")])
+def test_context_is_learned_so_one_seed_settles_nothing(seeds, status):
+    inputs = of_coco()
+    difference = {"estimate": 0.027, "ci95": [0.01, 0.04]}
+    row = {"key": "model.context", "seeds": seeds, "ap": [0.272, 0.299], "difference": difference}
+    inputs.evaluation["improvements"] = [row]
+    assert outcome(inputs, "coco-global-context").status == status
 
 
 def test_short_trainings_and_missing_nets_measure_nothing():

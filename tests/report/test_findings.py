@@ -52,6 +52,16 @@ def test_the_interval_decides_whether_averaging_helps(low, high, sentence):
     assert sentence in told(changed(make_sample(), difference_to_best_member=gain))
 
 
+def test_the_paragraph_and_the_claim_agree_where_top5_is_tested_too():
+    """0.03 alone is beyond chance; as one of two claims, of which the other shows nothing, it is not."""
+    many = make_sample()
+    many = replace(many, data={**many.data, "classes": [str(label) for label in range(100)]})
+    many = with_nets(many, [replace(net, test_err5=0.01) for net in many.members], many.named_run)
+    close, nothing = ({"estimate": e, "ci95": [e - 0.009, e + 0.009]} for e in (-0.01, -0.002))
+    text = told(changed(many, test_err5=0.008, difference_to_best_member=close, difference_to_best_member5=nothing))
+    assert "The difference may be chance." in text
+
+
 @pytest.mark.parametrize(
     ("sure", "words"), [(0.933, "right, as it should be."), (0.99, "too sure of itself."), (0.8, "could be surer.")]
 )
