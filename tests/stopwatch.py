@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-LONG_S, LASTING_S = 1.5, 8.0  # of a core, or on the clock, from which a test is long
+LONG_S, LASTING_S = 1.0, 4.0  # of a core, or on the clock, from which a test is long
 
 
 def function_of(item: pytest.Item) -> str:

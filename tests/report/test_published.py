@@ -246,7 +246,7 @@ def test_detectors_have_a_table_of_their_own_below_that_of_other_nets(published,
     }
     page = (tmp_path / "results" / "README.md").read_text()
     assert page.index("## later") < page.index("## digit")
-    assert "Intervals of gains in AP are over images" in page and "between nets, over seeds" in page
+    assert "Intervals of gains in AP are over images" in page and "over images and over seeds" in page
 
 
 def test_detectors_are_judged_again_without_their_images(published, tmp_path):
