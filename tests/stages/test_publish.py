@@ -28,6 +28,7 @@ def root(workspace: Workspaces) -> Path:
         train.run(composed(made, *QUICK, *overrides), Workspace(made, "digits"))
     for stage in (ensemble, evaluate):
         stage.run(composed(made, *QUICK, "evaluation.runs=all"), Workspace(made, "digits"))
+    Image.fromarray(open_store(made / "data/store/digits").test().images[0][..., 0]).save(made / "seven.png")  # type: ignore[union-attr]
     return made
 
 
@@ -60,11 +61,9 @@ def test_published_weights_start_trainings_and_predict(root, typed, capsys):
     assert typed(["train", "data=digits", *QUICK, "seed=3", "start.weights=published:digits-resnet8"]) == 0
     started = read_json(root / "experiments" / "digits" / "train.json")
     assert started["start"] == "digits-resnet8.safetensors" and started["key"] != record.key
-    image = root / "seven.png"
-    Image.fromarray(open_store(root / "data/store/digits").test().images[0][..., 0]).save(image)  # type: ignore[union-attr]
     capsys.readouterr()
     weights = "predict.weights=published:digits-resnet8"
-    assert typed(["predict", str(image), "data=digits", CPU, "predict.output=json", weights]) == 0
+    assert typed(["predict", "seven.png", "data=digits", CPU, "predict.output=json", weights]) == 0
     assert set(json.loads(capsys.readouterr().out)) >= {"class", "probability"}
 
 
