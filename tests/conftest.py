@@ -27,6 +27,10 @@ for _name in (
 ):
     os.environ.pop(_name, None)
 
+# Hundreds of commands, and this process, would compile the code anew where the environment forbids to keep it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 # Shells let background jobs ignore the one, nohup the other, which every process that a test starts would do, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
