@@ -88,13 +88,13 @@ def _advice(number: float, what: str) -> str:
     return f"about {max(2, round(math.ceil(number), digits)):,.0f} {what} would settle it (power 0.8)"
 
 
-def between_runs(a: Sequence[float], b: Sequence[float], known_std: float | None) -> Spread | None:
+def between_runs(a: Sequence[float], b: Sequence[float], assumed_std: float | None) -> Spread | None:
     """Of a difference of means over runs; None where nothing shows how far runs differ.
 
-    By Welch's t where both have several runs, else by a standard deviation that is known from elsewhere.
+    By Welch's t where both have several runs, else by a standard deviation that is assumed from other runs.
     """
     if min(len(a), len(b)) < 2:
-        return _assumed(known_std, 1 / len(a) + 1 / len(b))
+        return _assumed(assumed_std, 1 / len(a) + 1 / len(b))
     from scipy.stats import ttest_ind
 
     if len({*a}) == len({*b}) == 1:
@@ -104,10 +104,10 @@ def between_runs(a: Sequence[float], b: Sequence[float], known_std: float | None
     return Spread(float(high - low) / 2, float(test.df))
 
 
-def between_runs_of_one(values: Sequence[float], known_std: float | None) -> Spread | None:
+def between_runs_of_one(values: Sequence[float], assumed_std: float | None) -> Spread | None:
     """Of a mean over runs of one net, by Student's t; for a single run as `between_runs`."""
     if len(values) < 2:
-        return _assumed(known_std, 1.0)
+        return _assumed(assumed_std, 1.0)
     from scipy.stats import sem, t
 
     df = len(values) - 1

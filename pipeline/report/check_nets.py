@@ -69,14 +69,14 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
     return judged(claim, apart, region, evidence, **facts)
 
 
-def difference(a: Measured, b: Measured, known_std: float) -> Estimate:
+def difference(a: Measured, b: Measured, assumed_std: float) -> Estimate:
     """Error of a minus error of b, counted on images of the same kind.
 
     Args:
-        known_std: standard deviation between seeds, where a or b has a single run.
+        assumed_std: standard deviation between seeds, where a or b has a single run.
     """
     apart = newcombe(a.errors, a.n, b.errors, b.n)
-    seeds = between_runs(a.values, b.values, known_std)
+    seeds = between_runs(a.values, b.values, assumed_std)
     return Estimate(a.value - b.value, (apart.low, apart.high), a.n, seeds, min(len(a.values), len(b.values)))
 
 
@@ -105,14 +105,14 @@ def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def error_of(net: Measured, inputs: ReportInputs, metric: Metric) -> Estimate:
-    """Its error; the spread of a single run is known for errors on images that nothing was trained on."""
-    known = seed_std(inputs) if metric in ("test", "top5", "validation") else None
-    seeds = between_runs_of_one(net.values, known)
+    """Its error; a spread of single runs is assumed for errors on images that nothing was trained on."""
+    std = seed_std(inputs) if metric in ("test", "top5", "validation") else None
+    seeds = between_runs_of_one(net.values, std)
     return Estimate(net.value, wilson(net.errors, net.n), net.n, seeds, len(net.values))
 
 
 def seed_std(inputs: ReportInputs) -> float:
-    """Standard deviation of an error between seeds, a fraction, known from elsewhere; for single runs."""
+    """Standard deviation of an error between seeds, a fraction, assumed from other runs; for single runs."""
     return PROTOCOLS[inputs.data["name"]].seed_std / 100
 
 

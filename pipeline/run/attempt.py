@@ -93,7 +93,7 @@ class Attempt:
             queue_model(self.journal, weights, net, input, self.run.manifest)
         status = "finished" if net.complete else "stopped"
         self.journal.tags({tracking.CHECKPOINT_TAG: net.checkpoint_sha256, tracking.STATUS_TAG: status})
-        self.journal.tags({tracking.NET_TAG: net.to_tag()})
+        self.journal.tags({tracking.NET_TAG: net.to_tag(), tracking.ERROR_TAG: None})  # an earlier attempt's
         self.journal.end("FINISHED")
         self.write(status, net)
         if net.complete:
@@ -110,7 +110,7 @@ class Attempt:
         if self.journal is not None:
             # A full disk, or a newer attempt, then ended the training and is the error to show.
             with suppress(OSError, TakenOver):
-                self.journal.tags({"pipeline.last_error": f"{type(error).__name__}: {error}"[:500]})
+                self.journal.tags({tracking.ERROR_TAG: f"{type(error).__name__}: {error}"[:500]})
                 self.journal.end("KILLED" if interrupted else "FAILED")
                 images = error.images if isinstance(error, DivergedError) else ()
                 self.write("interrupted" if interrupted else "failed", images=images)

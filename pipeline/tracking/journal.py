@@ -98,8 +98,9 @@ class Journal:
         home = self.path.parent
         return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
-    def tags(self, tags: dict[str, str]) -> None:
-        self._append({"event": "tags", "tags": tags})
+    def tags(self, tags: Mapping[str, str | None]) -> None:
+        """None removes a tag."""
+        self._append({"event": "tags", "tags": dict(tags)})
 
     def tested(self, experiment: str, key: str, step: int, values: Mapping[str, float]) -> None:
         """Test errors of the run with this key, which need not be the journal's own."""

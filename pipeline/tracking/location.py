@@ -42,6 +42,7 @@ CONTINUES_TAG = "pipeline.continues"  # key of the run from whose last checkpoin
 SPLIT_TAG = "pipeline.split"
 STATUS_TAG = "pipeline.status"  # finished, or stopped by a sweep's scheduler
 NET_TAG = "pipeline.net"  # JSON of `pipeline.record.Net`, set before training and again with its results
+ERROR_TAG = "pipeline.last_error"  # what ended the last attempt early; a run that ends has none
 CHECKPOINT_TAG = "pipeline.checkpoint_sha256"
 SOURCE_TAG = "pipeline.source"  # of an adopted net: its file and its weights' fingerprint
 COMPILED_TAG = "pipeline.compiled"  # true or false, what trainer.compile resolved to

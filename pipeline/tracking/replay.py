@@ -26,6 +26,7 @@ class Replay:
     Attributes:
         first: the first event that begins an attempt; None where the events go on with one.
         params: the first attempt's, since MLflow's params cannot change, and what later ones add.
+        tags: None for one that is to be removed.
         status: RUNNING or what the last attempt ended with; None where no attempt begins or ends.
         end_time: of an ended run, in milliseconds since 1970.
         artifacts: files of this machine, each with its folder in MLflow; those that are gone are left out.
@@ -34,7 +35,7 @@ class Replay:
 
     first: dict[str, Any] | None = None
     params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str | None] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     artifacts: dict[tuple[Path, str], None] = field(default_factory=dict)
     model: tuple[Path, dict[str, Path]] | None = None

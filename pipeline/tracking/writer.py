@@ -22,11 +22,12 @@ def write(mlflow_client: Any, run_id: str, run: Any | None, made: Replay, mark: 
     params = {key: value for key, value in made.params.items() if run is not None and key not in run.data.params}
     if run is not None and made.first is not None and not (run.inputs and run.inputs.dataset_inputs):
         _log_data(mlflow_client, run_id, made.first)
-    tags = dict(made.tags)
+    tags = {key: value for key, value in made.tags.items() if value is not None}
     if run is not None and PARENT_TAG in tags:
         parent = find_run(mlflow_client, run.info.experiment_id, tags[PARENT_TAG])
         if parent is not None:
             tags[MLFLOW_PARENT_TAG] = parent.info.run_id
+    _remove(mlflow_client, run_id, made.tags.keys() - tags.keys())
     if made.status == "RUNNING" and (run is None or run.info.status != "RUNNING"):
         mlflow_client.update_run(run_id, status="RUNNING")
     one_call = made.status is None and not made.artifacts and not made.model
@@ -40,6 +41,14 @@ def write(mlflow_client: Any, run_id: str, run: Any | None, made: Replay, mark: 
     if made.status not in (None, "RUNNING"):
         mlflow_client.set_terminated(run_id, made.status, end_time=made.end_time)
     _log(mlflow_client, run_id, {}, Replay(), mark)
+
+
+def _remove(mlflow_client: Any, run_id: str, tags: set[str]) -> None:
+    if tags:
+        for tag in sorted(
+            tags & mlflow_client.get_run(run_id).data.tags.keys()
+        ):  # MLflow rejects one that is not there
+            mlflow_client.delete_tag(run_id, tag)
 
 
 def _log_data(mlflow_client: Any, run_id: str, begin: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from runs import (
     checkpoint,
     composed,
     cut,
+    events,
     metrics,
     metrics_in,
     no_more,
@@ -37,6 +38,8 @@ from pipeline.record import from_json
 from pipeline.run import Interrupted
 from pipeline.run.fit import fit
 from pipeline.run.recorder import Recorder, Validated
+from pipeline.tracking.location import ERROR_TAG
+from pipeline.tracking.replay import replay
 
 SLOW = pytest.mark.slow
 
@@ -48,6 +51,10 @@ def killed_on_the_way(root: Path, steps: list[int], *overrides: str) -> None:
         command.signal(signal.SIGKILL)
         assert command.wait() == -signal.SIGKILL, command.output
     Command(root, "train", *TINY, *overrides).succeed()
+
+
+def tags_of(root: Path) -> dict[str, str | None]:
+    return replay(events(root), run_folder(root)).tags
 
 
 # Without checkpoints inside an epoch, a training starts again at its epoch's start and passes later steps again.
@@ -173,7 +180,8 @@ def test_a_training_that_is_asked_to_stop_saves_a_checkpoint_and_goes_on(
         fit(composed(root, *TINY), root / "data/store/digits", asked=lambda: next(answers), track=False)
     assert read_json(run_folder(root) / "run.json")["status"] == "interrupted"
     assert checkpoint(root)["global_step"] == 21
-    assert train(root).complete
+    assert tags_of(root)[ERROR_TAG] == "Interrupted: stopped at step 21"
+    assert train(root).complete and tags_of(root)[ERROR_TAG] is None
     assert_same_training(root, reference)
 
 

@@ -18,7 +18,7 @@ from runs import TINY, assert_tracked_as, events, last_step, metrics, run_folder
 from pipeline.cli import USER_ERROR
 from pipeline.tracking import shipper
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.location import KEY_TAG, Location, client, locate, search
+from pipeline.tracking.location import ERROR_TAG, KEY_TAG, Location, client, locate, search
 from pipeline.tracking.shipper import STATE, Shipper, run_id, ship
 
 STEPS = [0, 1, 2, 3, 4]
@@ -167,6 +167,19 @@ def test_the_status_is_that_of_the_last_attempt(attempts, status, at_once, tmp_p
             ship(tmp_path / "k", location)
     ship(tmp_path / "k", location)
     assert client(location).get_run(run_id(tmp_path / "k")).info.status == status
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_tag_that_is_removed_is_gone_however_often_it_is_removed(at_once, tmp_path, location):
+    written = journal(tmp_path / "k")
+    for tags in ({"pipeline.other": "kept"}, {ERROR_TAG: "OSError: disk"}, {ERROR_TAG: None}, {ERROR_TAG: None}):
+        written.tags(tags)
+        if not at_once:
+            ship(tmp_path / "k", location)
+            assert the_run(location).data.tags.get(ERROR_TAG) == tags.get(ERROR_TAG)
+    ship(tmp_path / "k", location)
+    tags = the_run(location).data.tags
+    assert ERROR_TAG not in tags and tags["pipeline.other"] == "kept"
 
 
 def test_times_are_those_of_the_journal_and_a_file_that_is_gone_holds_nothing_up(tmp_path, location):
