@@ -167,7 +167,7 @@ class ServeConfig(Section):
     port: Annotated[int, Range(1, 65535)] = 5001  # TCP
     max_bytes: Positive = 16 * 2**20  # of a request; JSON of small lists takes 20 times as much memory
     max_images: Positive = 256  # of a request
-    max_connections: Annotated[int, Range(2, 65535)] = 32  # at once; others get 503
+    max_connections: Annotated[int, Range(1, 65535)] = 32  # at once; others get 503
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def server(model: Served, name: str, serve: ServeConfig) -> uvicorn.Server:
         application(model, name, serve),
         host=serve.host,
         port=serve.port,
-        limit_concurrency=serve.max_connections,
+        limit_concurrency=serve.max_connections + 1,  # uvicorn counts the connection that asks
         timeout_keep_alive=int(READ_S),
         server_header=False,
         access_log=False,

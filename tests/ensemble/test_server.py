@@ -6,6 +6,8 @@ import base64
 import json
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -19,13 +21,26 @@ from tiny_world import CLASSES, SIDE, choose, val_average, val_pixels
 from pipeline.compose import compose
 from pipeline.config import ServeConfig, from_dict
 from pipeline.ensemble.build import build_ensemble
-from pipeline.ensemble.server import classifier, listening, server
+from pipeline.ensemble.server import Served, classifier, listening, server
 from pipeline.errors import MissingError, PipelineError
 from pipeline.stages import serve
 from pipeline.tracking import models
 from pipeline.workspace import Workspace
 
 MOST_BYTES, MOST_IMAGES = 100_000, 30
+
+
+@contextmanager
+def running(model: Served, **limits: int) -> Iterator[int]:
+    """The port of a server with these keys of `serve`."""
+    port = free_port()
+    web = server(model, "tiny", ServeConfig(port=port, **limits))
+    thread = threading.Thread(target=web.run)
+    thread.start()
+    until(lambda: web.started, "the server")
+    yield port
+    web.should_exit = True
+    thread.join()
 
 
 @pytest.fixture
@@ -35,14 +50,8 @@ def served(world):
     ensemble = build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
     model, version = models.load(world.location, "resnet-ensemble-tiny")
     assert version == ensemble.registered["version"]
-    port = free_port()
-    web = server(classifier(model), "tiny", ServeConfig(port=port, max_bytes=MOST_BYTES, max_images=MOST_IMAGES))
-    thread = threading.Thread(target=web.run)
-    thread.start()
-    until(lambda: web.started, "the server")
-    yield port, val_pixels(world), near(val_average(world, ensemble))
-    web.should_exit = True
-    thread.join()
+    with running(classifier(model), max_bytes=MOST_BYTES, max_images=MOST_IMAGES) as port:
+        yield port, val_pixels(world), near(val_average(world, ensemble))
 
 
 def png(image: np.ndarray) -> str:
@@ -103,6 +112,16 @@ def test_a_body_without_a_length_is_read_no_further_than_the_limit(served):
         for _ in range(MOST_BYTES // 0x4000 + 1):
             client.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
         assert client.recv(64).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(("others", "status"), [(1, 200), (2, 503)])
+def test_as_many_connections_as_allowed_get_an_answer(others: int, status: int) -> None:
+    with running(Served({}, lambda images, pixels: None), max_connections=2) as port, ExitStack() as stack:
+        for _ in range(others):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # answered, and kept open
+            assert client.recv(64).startswith(b"HTTP/1.1 200")
+        assert send(port, b"", "GET", "/health")[0] == status
 
 
 def test_a_port_in_use_and_an_address_of_another_machine_are_one_sentence() -> None:
