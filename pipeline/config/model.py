@@ -99,7 +99,7 @@ class ModelConfig(Section):
     # detectors: resnet101, plain20, vgg16 and so on; decides depth, residual and shortcut
     backbone: str = ""
     anchor: Positive = 64  # detectors: side of the smallest anchor in pixels; others are 2, 4 and 8 times as large
-    # detectors: what the last stage sees of the whole image stands beside each region (appendix B)
+    # detectors: each region also gets the last stage's features of the whole image (appendix B)
     context: bool = False
     depth: Positive  # the family decides the default of this key and the next two: `family_defaults`
     residual: bool  # false: a plain net, the same layers without shortcuts (Sec. 3.3); always so for predecessors

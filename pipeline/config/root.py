@@ -46,7 +46,7 @@ class Config(Section):
     """The whole configuration."""
 
     choices: dict[str, str] = field(default_factory=dict)  # the files of conf/ that it was composed of, by group
-    seed: Seed = 0  # of first weights, order of images and augmentation
+    seed: Seed = 0  # seeds first weights, order of images and augmentation
     data: DataConfig
     model: ModelConfig
     recipe: RecipeConfig

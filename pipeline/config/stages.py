@@ -113,12 +113,12 @@ class EnsembleConfig(Section):
     section: ClassVar[str] = "ensemble"
 
     # best_per_depth: the best run of each net; deepest_twice: two of the deepest net, as in the paper; one_net: seeds of the best
-    # net; top_k: the best of any kind; greedy: whichever helps most, again and again; snapshots: of the best run with snapshots;
+    # net; top_k: the best of any kind; greedy: repeatedly the run that helps most; snapshots: of the best run with snapshots;
     # listed: those of ensemble.members.
     selection: Literal["best_per_depth", "deepest_twice", "one_net", "top_k", "greedy", "snapshots", "listed"] = (
         "best_per_depth"
     )
-    size: Positive = 6  # at most so many members
+    size: Positive = 6  # largest number of members
     members: list[str] = field(default_factory=list)  # for selection "listed": keys of runs, or their ids in MLflow
     temperature: Literal["none", "validation"] = "none"  # of each member, fitted to validation images before averaging
 
@@ -148,7 +148,7 @@ class EvaluationConfig(Section):
     views: Literal["single", "ten_crop", "multi_scale"] = "single"
     # Statistics: the running ones of training, or means taken over training images after it.
     batchnorm: Literal["running", "averaged"] = "running"
-    # Detectors: boxes found are regions once more, and boxes of a class vote on its place (appendix B).
+    # Detectors: predicted boxes become regions in a second pass, and boxes of a class vote on its place (appendix B).
     refine: bool = False
     scales: list[Pixels] = field(
         default_factory=list
@@ -164,10 +164,10 @@ class ServeConfig(Section):
     section: ClassVar[str] = "serve"
 
     host: str = "127.0.0.1"  # whoever reaches it may ask: no password
-    port: Annotated[int, Range(1, 65535)] = 5001  # TCP
+    port: Annotated[int, Range(1, 65535)] = 5001  # TCP port
     max_bytes: Positive = 16 * 2**20  # of a request; JSON of small lists takes 20 times as much memory
     max_images: Positive = 256  # of a request
-    max_connections: Annotated[int, Range(1, 65535)] = 32  # at once; others get 503
+    max_connections: Annotated[int, Range(1, 65535)] = 32  # simultaneous connections; others get 503
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,7 @@ class TrackingConfig(Section):
     section: ClassVar[str] = "tracking"
 
     uri: str = ""  # "" for the SQLite store below paths.mlruns
-    system_metrics_every_s: Annotated[int, Range(0, 86400)] = 5  # 0 for none
+    system_metrics_every_s: Annotated[int, Range(0, 86400)] = 5  # between samples of the machine's load; 0: none
     # Lightning's loggers that get a training's metrics too, each by its _target_ and arguments; save_dir is by default the
     # run's folder.
     loggers: list[dict[str, Any]] = field(default_factory=list)

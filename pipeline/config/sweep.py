@@ -46,9 +46,9 @@ class BudgetConfig(Section):
 
     section: ClassVar[str] = "sweep.budget"
 
-    trials: Count = 0  # that came to their end
+    trials: Count = 0  # finished trials
     steps: Annotated[int, Range(0, 1e15)] = 0  # optimiser steps of all trials together; a limit is met at a validation
-    hours: NoAmount = 0.0  # while trials run
+    hours: NoAmount = 0.0  # hours during which trials run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ class AugmentConfig(Section):
     # One of 14 operations an image, at a random strength: before the crop of small images, after that of shards
     # (TrivialAugment, arXiv 2103.10158).
     trivial_augment: bool = False
-    erasing: Share = 0.0  # of the images have a rectangle of 2 to 33 % replaced by the mean (arXiv 1708.04896)
+    erasing: Share = 0.0  # share of the images with a rectangle of 2 to 33 % replaced by the mean (arXiv 1708.04896)
     # Averages each image with the one before it in the batch, by weights drawn from Beta(mixup, mixup); labels too
     # (arXiv 1710.09412); 0 for none.
     mixup: Alpha = 0.0
@@ -166,7 +166,7 @@ class RecipeConfig(Section):
     normalize: Literal["per_pixel_mean", "channel", "imagenet", "cifar10_public", "cifar100_public", "half", "unit"] = (
         "per_pixel_mean"
     )
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"  # auto: bf16 if the hardware multiplies it
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"  # auto: bf16 if the hardware supports it
     augment: AugmentConfig
 
     def check(self) -> None:
@@ -238,21 +238,21 @@ class TrainerConfig(Section):
     section: ClassVar[str] = "trainer"
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"  # auto: a GPU where there is one
-    devices: Few = 1  # ranks a node
+    devices: Few = 1  # ranks per node
     num_nodes: Few = 1  # machines
     # What starts the ranks: Lightning as subprocesses, torchrun, Slurm's srun, or Ray on its cluster.
     launcher: Literal["lightning", "torchrun", "slurm", "ray"] = "lightning"
     elastic: bool = False  # torchrun, ray: train on fewer ranks while some are lost, on all when they are back
-    timeout_s: Seconds = 60.0  # that a rank waits for another one; longer for nets whose checkpoints take long to write
-    threads: Threads = 0  # torch threads a rank; 0 leaves torch's choice
+    timeout_s: Seconds = 60.0  # seconds that a rank waits for another one; more if checkpoints take long to write
+    threads: Threads = 0  # torch threads per rank; 0 leaves the choice to torch
     channels_last: bool = True  # weights and images in NHWC memory
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: if measured to be faster
-    steps_per_call: Count = 0  # optimiser steps a call by Lightning; 0: 1 on a CPU, 25 on a GPU
+    steps_per_call: Count = 0  # optimiser steps per call by Lightning; 0: 1 on a CPU, 25 on a GPU
     cuda_graphs: bool = False  # on one GPU, replay steps as CUDA graphs
     sync_batchnorm: bool = True  # statistics over the global batch; false: per rank, as the paper's GPUs did
-    val_every_epochs: Positive = 1  # between validations; the last step is always validated
-    log_every_steps: Positive = 50  # between points of the curves of a training
-    checkpoint_every_steps: Count = 0  # between checkpoints inside an epoch; 0 for none but at its end
+    val_every_epochs: Positive = 1  # epochs between validations; the last step is always validated
+    log_every_steps: Positive = 50  # steps between points of the training curves
+    checkpoint_every_steps: Count = 0  # steps between checkpoints inside an epoch; 0 for one at its end only
     # A short training that keeps no run. fast: a few steps of everything; overfit: learns one batch by heart; profile: writes
     # where the time of a step goes.
     debug: Literal["", "fast", "overfit", "profile"] = ""

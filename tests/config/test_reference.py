@@ -43,7 +43,7 @@ def test_types_ranges_and_defaults_in_words(name: str, kind: str, default: str) 
 
 def test_a_comment_above_a_field_counts_like_one_behind_it() -> None:
     assert KEYS["cluster.storage"].meaning.startswith("URL of a store")
-    assert KEYS["trainer.devices"] == Key("trainer.devices", "whole number, 1 to 4,096", "1", "ranks a node")
+    assert KEYS["trainer.devices"] == Key("trainer.devices", "whole number, 1 to 4,096", "1", "ranks per node")
 
 
 @pytest.mark.parametrize(
