@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     images: tuple[float, float] | None = None  # interval over images
     n: int = 0  # images behind it
     seeds: Spread | None = None  # None where nothing shows how far runs differ
-    runs: int = 1  # runs of each net behind it
+    runs: float = 1  # of each net, behind the spread; of two nets with different numbers, see `runs_of_each`
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -102,6 +102,11 @@ def between_runs(a: Sequence[float], b: Sequence[float], assumed_std: float | No
     test = ttest_ind(a, b, equal_var=False)
     low, high = test.confidence_interval(LEVEL)
     return Spread(float(high - low) / 2, float(test.df))
+
+
+def runs_of_each(a: Sequence[float], b: Sequence[float]) -> float:
+    """As many runs of each net as have the spread of these: their numbers' harmonic mean."""
+    return 2 / (1 / len(a) + 1 / len(b))
 
 
 def between_runs_of_one(values: Sequence[float], assumed_std: float | None) -> Spread | None:

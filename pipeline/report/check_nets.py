@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pipeline.evaluation.estimates import Estimate, Spread, Z, between_runs, between_runs_of_one
+from pipeline.evaluation.estimates import Estimate, Spread, Z, between_runs, between_runs_of_one, runs_of_each
 from pipeline.evaluation.intervals import newcombe, wilson
 from pipeline.report.claims import ALPHA, BELOW_ZERO, Bounds, Outcome, difference_text, judged, unmeasured
 from pipeline.report.inputs import ReportInputs
@@ -48,7 +48,8 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
     facts = behind(inputs, *chain)
     evidence = ", ".join(map(str, chain))
     if metric == "responses":
-        estimate = Estimate(last.value - first.value, seeds=between_runs(last.values, first.values, None))
+        values = last.values, first.values
+        estimate = Estimate(last.value - first.value, seeds=between_runs(*values, None), runs=runs_of_each(*values))
         return judged(claim, estimate, BELOW_ZERO, evidence + _rises(chain), **facts)
     spread = seed_std(inputs)
     evidence += f" on {count(last.n)} {ON[metric]}"
@@ -77,7 +78,7 @@ def difference(a: Measured, b: Measured, assumed_std: float) -> Estimate:
     """
     apart = newcombe(a.errors, a.n, b.errors, b.n)
     seeds = between_runs(a.values, b.values, assumed_std)
-    return Estimate(a.value - b.value, (apart.low, apart.high), a.n, seeds, min(len(a.values), len(b.values)))
+    return Estimate(a.value - b.value, (apart.low, apart.high), a.n, seeds, runs_of_each(a.values, b.values))
 
 
 def _rises(chain: Sequence[Measured]) -> str:
@@ -130,14 +131,14 @@ def bounded(claim: Claim, inputs: ReportInputs) -> Outcome:
     ((_, bound),) = claim.paper.items()
     if claim.views and _views(inputs) != claim.views:
         return unmeasured(claim, f"The paper's error is at {claim.views}; these are at {_views(inputs)}.")
-    net = at_full_length(inputs, claim, claim.metric) or (
-        at_full_length(inputs, claim, "validation") if claim.metric == "test" else None
-    )
+    order: Sequence[Metric] = ("test", "validation") if claim.metric == "test" else (claim.metric,)
+    measured = ((metric, at_full_length(inputs, claim, metric)) for metric in order)
+    metric, net = next(((metric, net) for metric, net in measured if net), (claim.metric, None))
     if net is None:
         return unmeasured(claim, missing(inputs, claim, 1))
     region: Bounds = (bound / 100, math.inf) if claim.check == "at_least" else (-math.inf, bound / 100)
-    estimate = error_of(net, inputs, claim.metric)
-    evidence = f"{net}, {_interval_text(estimate)}; the paper's bound is {bound:g}%"
+    estimate = error_of(net, inputs, metric)
+    evidence = f"{net} on {count(net.n)} {ON[metric]}, {_interval_text(estimate)}; the paper's bound is {bound:g}%"
     return judged(claim, estimate, region, evidence, **behind(inputs, net))
 
 

@@ -7,23 +7,22 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.evaluation.intervals import LEVEL, newcombe
 from pipeline.report.check_nets import difference, seed_std
-from pipeline.report.claims import Outcome, difference_text, exact, judged, unmeasured
-from pipeline.report.curves import windows
+from pipeline.report.claims import ALPHA, Outcome, difference_text, exact, judged, unmeasured
 from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, ReportInputs, as_the_paper, ids
 from pipeline.report.markdown import count, percent, plural
 from pipeline.report.paper import PROTOCOLS, Claim
 from pipeline.report.trainings import (
-    COUNTED,
     FULL_LENGTH,
     LEAST,
     TRAIN_WINDOWS,
-    Measured,
     Training,
     behind_runs,
     by_the_papers_recipe,
+    images_of,
+    mean_of,
     missing,
+    one_per_seed,
     seeds_of,
 )
 
@@ -36,18 +35,24 @@ SEVERAL = 2  # validations, each after an epoch or more
 def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
     """The first net's training error exceeds the last one's in every part of the training.
 
-    It fails where a part shows the opposite beyond chance, by the images that the part counts. Each part has the share of
-    the level that leaves the chance of any such error at the level for all of them (Bonferroni).
+    It fails where a part shows the opposite beyond chance, by the part's images and the spread of seeds. Each part has the
+    share of the level that leaves the chance of any such error at the level for all of them (Bonferroni).
     """
     runs = {t.net.name: t for t in sorted(by_the_papers_recipe(inputs, claim, "train"), key=lambda t: -t.val)}
     pair = [runs[name] for name in claim.nets if name in runs]
     if len(pair) < 2 or len({training.steps for training in pair}) > 1:
         return unmeasured(claim, missing(inputs, claim, 2))
-    deep, shallow = (_windows(inputs, training) for training in pair)
-    n = round(COUNTED["train"] * pair[0].steps * (pair[0].net.recipe.batch_size if pair[0].net.recipe else 0))
-    level = 1 - (1 - LEVEL) / len(deep)
-    apart = [newcombe(round(a * n), n, round(b * n), n, level) for a, b in zip(deep, shallow, strict=False)]
-    higher, lower = sum(part.estimate > 0 for part in apart), sum(part.high < 0 for part in apart)
+    deep, shallow = (_parts(inputs, training) for training in pair)
+    n = images_of(inputs, "train", pair)
+    apart = [
+        difference(
+            *(mean_of([run._replace(value=errors[at])], n) for run, errors in zip(pair, (deep, shallow), strict=True)),
+            seed_std(inputs),
+        )
+        for at in sorted(deep.keys() & shallow.keys())
+    ]
+    higher = sum(part.value > 0 for part in apart)
+    lower = sum(part.value < 0 and part.p(-part.value) * len(apart) < ALPHA for part in apart)
     evidence = f"{pair[0].net.name} has the higher training error in {higher} of {len(apart)} parts of the training"
     evidence += f", the lower one beyond chance in {lower}"
     if higher == len(apart) or lower:
@@ -55,27 +60,30 @@ def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
     return Outcome(claim=claim, status="inconclusive", evidence=evidence, **behind_runs(inputs, pair))
 
 
-def _windows(inputs: ReportInputs, training: Training) -> list[float]:
-    """Mean training errors over the parts of a training."""
+def _parts(inputs: ReportInputs, training: Training) -> dict[int, float]:
+    """Mean training error over each of the parts of a training that have a point of its curve."""
     curve = next(curve for curve in inputs.curves if ids(curve.net) & ids(training.net))
-    return [error for _, error in windows(curve.series(TRAIN), TRAIN_WINDOWS)]
+    errors: dict[int, list[float]] = {}
+    for step, error in curve.series(TRAIN):
+        errors.setdefault(min(TRAIN_WINDOWS, math.ceil(TRAIN_WINDOWS * step / training.steps)), []).append(error)
+    return {part: statistics.mean(several) for part, several in errors.items()}
 
 
 def warm_up(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """The training error of a run with a warm-up falls below the bound within a factor of 2 of the paper's steps."""
+    """The training error of runs with a warm-up falls below the bound within a factor of 2 of the paper's steps."""
     bound, printed = claim.paper["error"] / 100, claim.paper["steps"]
     warm = {name for t in by_the_papers_recipe(inputs, claim, "train") if t.warm_up for name in ids(t.net)}
     curves = [curve for curve in inputs.curves if ids(curve.net) & warm]
-    starts = [curve.series(EARLY_TRAIN) or curve.series(TRAIN) for curve in curves]
-    ends = [next((step for step, error in start if error < bound), None) for start in starts]
-    if not ends or None in ends:
+    if not curves:
         return unmeasured(claim, missing(inputs, claim, 1) + " A run with a warm-up is needed.")
-    steps = statistics.median(step for step in ends if step is not None)
-    evidence = (
-        f"Below {percent(bound)} after {count(steps)} steps, median of {plural(len(ends), 'run')}; within a factor of 2"
-    )
-    facts = {"runs": len(ends), "seeds": seeds_of(curve.net for curve in curves)}
-    return exact(claim, printed / 2 <= steps <= printed * 2, evidence, value=steps, **facts)
+    # A published curve has the first steps point by point, and means over windows of all.
+    starts = [sorted([*curve.series(EARLY_TRAIN), *curve.series(TRAIN)]) for curve in curves]
+    steps = statistics.median(next((step for step, error in start if error < bound), math.inf) for start in starts)
+    ended = math.isfinite(steps)
+    when = f"after {count(steps)} steps" if ended else "at no step"
+    evidence = f"Below {percent(bound)} {when}, median of {plural(len(curves), 'run')}; within a factor of 2"
+    facts = {"runs": len(curves), "seeds": seeds_of(curve.net for curve in curves)}
+    return exact(claim, printed / 2 <= steps <= printed * 2, evidence, value=steps if ended else None, **facts)
 
 
 def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
@@ -84,7 +92,7 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
     ended = [
         t for t in by_the_papers_recipe(inputs, claim, "validation") if abs(t.steps / steps - 1) <= 1 - FULL_LENGTH
     ]
-    cold, warm = ([t for t in ended if t.warm_up is kind] for kind in (False, True))
+    cold, warm = ([t for t in one_per_seed(ended) if t.warm_up is kind] for kind in (False, True))
     if not cold or not warm:
         return unmeasured(claim, missing(inputs, claim, 1) + " One run with a warm-up and one without are needed.")
     bound, n = claim.paper["error"] / 100, inputs.data["counts"]["val"]
@@ -92,7 +100,7 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
     started = [curve.series(VAL) for curve in inputs.curves if ids(curve.net) & cold_ids]
     above = [next((at for at, (_, e) in enumerate(points) if e < bound), len(points)) for points in started]
     late = int(statistics.median(above))
-    ours, theirs = (_measured_by(runs, n) for runs in (cold, warm))
+    ours, theirs = (mean_of(runs, n) for runs in (cold, warm))
     protocol = PROTOCOLS[inputs.data["name"]]
     apart = difference(ours, theirs, seed_std(inputs))
     evidence = (
@@ -104,11 +112,6 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
     if late < SEVERAL:
         return exact(claim, False, evidence, value=apart.value, **facts)
     return judged(claim, apart, (-math.inf, protocol.margin / 100), evidence, **facts)
-
-
-def _measured_by(runs: Sequence[Training], n: int) -> Measured:
-    values = tuple(training.value for training in runs)
-    return Measured(runs[0].net.name, sum(values) / len(values), values, n, runs[0].steps, full=False)
 
 
 def gradients(claim: Claim, inputs: ReportInputs) -> Outcome:

@@ -7,6 +7,7 @@ nets trained for the paper's steps; it is reached where our interval ends below 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pipeline.evaluation.estimates import Estimate
 from pipeline.report.check_nets import bounded, compare_nets, reaches, seeds
@@ -25,7 +26,7 @@ from pipeline.report.counts import COUNTS
 from pipeline.report.inputs import FEWEST_CLASSES, ReportInputs
 from pipeline.report.markdown import percent
 from pipeline.report.paper import CLAIMS, Claim
-from pipeline.report.trainings import seeds_of
+from pipeline.report.trainings import seeds_of, trained
 
 
 def assess(inputs: ReportInputs) -> list[Outcome]:
@@ -44,23 +45,30 @@ def _assess(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def ensemble_gain(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """The ensemble against the best member on validation, or the hardest to beat of all, on the same test images."""
+    """The ensemble against the best member on validation, or the hardest to beat of all, on the same test images.
+
+    It takes an interval without zero and McNemar's exact test.
+    """
     ensemble, top5, classes = inputs.ensemble, claim.metric == "top5", len(inputs.data["classes"])
     if ensemble is None or ensemble["size"] < 2:
         return unmeasured(claim, "No ensemble of two members or more was evaluated.")
     if top5 and not inputs.top5_tells:
         return unmeasured(claim, f"A top-5 error of {classes} classes says little; {FEWEST_CLASSES} are needed.")
-    best, gain = inputs.rival("5" if top5 else "") or (None, None)
-    if best is None or gain is None:
+    rival = inputs.rival("5" if top5 else "")
+    if rival is None:
         return unmeasured(claim, "The ensemble was not compared with its members; `pipeline evaluate` does so.")
-    ours, theirs = (net["test_err5" if top5 else "test_err1"] for net in (ensemble, best.to_json()))
-    estimate = Estimate(gain["estimate"], (gain["ci95"][0], gain["ci95"][1]), inputs.num_test)
+    ours, theirs = (net["test_err5" if top5 else "test_err1"] for net in (ensemble, rival.net.to_json()))
+    low, high = rival.difference["ci95"]
+    estimate = Estimate(rival.difference["estimate"], (low, high), inputs.num_test)
     evidence = (
         f"On {inputs.data['name']}, {ensemble['size']} nets: ensemble {percent(ours)}, "
-        f"{'best member' if inputs.best_member else 'of its members, the hardest to beat is'} {best.name} "
+        f"{'best member' if inputs.best_member else 'of its members, the hardest to beat is'} {rival.net.name} "
         f"{percent(theirs)}; {difference_text(estimate)}"
     )
-    return judged(claim, estimate, BELOW_ZERO, evidence, runs=ensemble["size"], seeds=seeds_of(inputs.members))
+    facts: dict[str, Any] = {"runs": trained(inputs.members), "seeds": seeds_of(inputs.members)}
+    if rival.p is not None:  # exact, where the bootstrap's interval is too narrow: few images on which the two differ
+        facts["p"] = rival.p
+    return judged(claim, estimate, BELOW_ZERO, evidence, **facts)
 
 
 def not_public(claim: Claim, inputs: ReportInputs) -> Outcome:

@@ -113,7 +113,8 @@ def corrected(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def _corrected(outcome: Outcome, p_holm: float, tests: int) -> Outcome:
     if outcome.status == "inconclusive" or p_holm <= ALPHA:
         return replace(outcome, p_holm=p_holm)
-    doubt = f"; p = {outcome.p:.3f} alone, {p_holm:.3f} by Holm's correction for {tests} such claims"
+    corrected = f" alone, {p_holm:.3f} by Holm's correction for {tests} such claims" if tests > 1 else ""
+    doubt = f"; p = {outcome.p:.3f}{corrected}"
     return replace(outcome, p_holm=p_holm, status="inconclusive", evidence=outcome.evidence + doubt)
 
 

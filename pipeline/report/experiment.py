@@ -16,8 +16,9 @@ from pipeline.documents import read_mapping
 WEIGHTS = "start.weights"
 NOWHERE = ("paths", "tracking", "cluster", "choices")  # locations of files and runs decide no result
 MIRROR = "data.mirror"  # nor does the source of an archive
-# Part of the command but not of the name, since they decide no result either (trainer.sync_batchnorm excepted).
+# Part of the command but not of the name, since they decide no result either, with exceptions.
 UNNAMED = ("trainer", "data.name", "data.path", "data.workers")
+NAMED = ("trainer.sync_batchnorm", "trainer.val_every_epochs", "trainer.callbacks")
 LONGEST = 100  # characters of a name
 
 Chosen = dict[str, Any]  # choices by group ("recipe"), single values by dotted key ("model.depth")
@@ -70,7 +71,7 @@ def command(values: dict[str, Any], root: Path) -> str:
 
 def experiment_name(values: dict[str, Any], root: Path) -> str:
     """A file name: the data set, then the choices that differ from its defaults. Two experiments never share a name."""
-    parts = [f"{key}.{_word(value)}" for key, value in chosen(values, root).items() if key != "data" and _named(key)]
+    parts = [f"{key}.{_word(value)}" for key, value in chosen(values, root).items() if key != "data" and is_named(key)]
     plain = "-".join([values["data"]["name"], *parts])
     safe = re.sub(r"[^\w.-]+", "_", plain).strip("_")
     if safe == plain and len(safe) <= LONGEST:
@@ -82,8 +83,9 @@ def _decides(key: str) -> bool:
     return key != MIRROR and not key.startswith(_dotted(NOWHERE))
 
 
-def _named(key: str) -> bool:
-    return key == "trainer.sync_batchnorm" or not f"{key}.".startswith(_dotted(UNNAMED))
+def is_named(key: str) -> bool:
+    """Whether a key decides a result, so that its value is part of an experiment's name."""
+    return key in NAMED or not f"{key}.".startswith(_dotted(UNNAMED))
 
 
 def _dotted(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import PipelineError, hint
 from pipeline.record import Net, best_on_validation, from_json
@@ -150,6 +150,14 @@ class Results:
         return sorted({net.model.depth for net in (*self.nets, *(curve.net for curve in self.curves))})
 
 
+class Rival(NamedTuple):
+    """A member, and how the ensemble compares with it on the same images."""
+
+    net: Net
+    difference: Mapping[str, Any]  # ensemble's error minus the member's: estimate and ci95
+    p: float | None  # of McNemar's exact test; None if an earlier version evaluated
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs(Results):
     """All values of a report of classifiers.
@@ -172,18 +180,20 @@ class ReportInputs(Results):
         comparisons = self.ensemble.get("against_members", []) if self.ensemble else []
         return list(zip(self.members, comparisons, strict=False))
 
-    def rival(self, end: Literal["", "5"] = "") -> tuple[Net, Mapping[str, Any] | None] | None:
-        """The member that an ensemble has to beat, and the difference of errors, None if an earlier version evaluated.
+    def rival(self, end: Literal["", "5"] = "") -> Rival | None:
+        """The member that an ensemble has to beat.
 
         The best member; where none can be chosen, the one with the lowest test error, so that all are beaten.
 
         Args:
             end: "5" for top-5 errors.
         """
+        difference, p = f"difference{end}", f"mcnemar_p{end}"
         if self.ensemble and self.best_member:
-            return self.best_member, self.ensemble.get(f"difference_to_best_member{end}")
-        against = [(member, comparison[f"difference{end}"]) for member, comparison in self.against_members]
-        return max(against, key=lambda pair: pair[1]["estimate"], default=None)
+            best = self.ensemble.get(f"difference_to_best_member{end}")
+            return None if best is None else Rival(self.best_member, best, self.ensemble.get(p))
+        against = [Rival(member, each[difference], each[p]) for member, each in self.against_members]
+        return max(against, key=lambda rival: rival.difference["estimate"], default=None)
 
     @cached_property
     def by_id(self) -> dict[str, Net]:

@@ -9,10 +9,11 @@ from pipeline.report import markdown as md
 from pipeline.report.checks import assess
 from pipeline.report.curves import featured, windows
 from pipeline.report.gain import averaging, gain
-from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, Curve, ReportInputs, has_warm_up
+from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, Curve, ReportInputs, as_the_paper, has_warm_up
 from pipeline.report.kept import Result, Task, kept_curve, written
 from pipeline.report.nets import described, nets_table, with_errors
 from pipeline.report.page import RULES, compose
+from pipeline.report.trainings import COUNTED
 
 WARM_UP_STEPS = 2000  # of a training that starts with a warm-up, kept point by point
 COLUMNS = ("steps", "minutes", "validation", "test", "ci95", "top5", "ci95_err5")
@@ -26,15 +27,24 @@ def _read(result: Result) -> ReportInputs:
 
 
 def _keep(inputs: ReportInputs) -> dict[str, Any]:
-    return {"curves": [_thin(curve) for curve in featured(inputs.curves)], "responses": list(inputs.responses)}
+    curves = [*featured(inputs.curves)]
+    curves += [c for c in inputs.curves if c not in curves and _is_judged(c)]
+    return {"curves": [_thin(curve) for curve in curves], "responses": list(inputs.responses)}
+
+
+def _is_judged(curve: Curve) -> bool:
+    """Whether claims may be about it."""
+    return curve.last_error is not None and curve.net.complete and as_the_paper(curve.net)
 
 
 def _thin(curve: Curve) -> dict[str, Any]:
-    """A curve as the figure draws it."""
-    drawn = {TRAIN: windows(curve.series(TRAIN)), VAL: curve.series(VAL)}
+    """A curve as the figure draws it, with every point of the training error's last part, which claims compare."""
+    train = curve.series(TRAIN)
+    last = [point for point in train if point[0] > (1 - COUNTED["train"]) * curve.steps]
+    kept = {TRAIN: [*windows(train[: len(train) - len(last)]), *last], VAL: curve.series(VAL)}
     if has_warm_up(curve.net):
-        drawn[EARLY_TRAIN] = [point for point in curve.series(TRAIN) if point[0] <= WARM_UP_STEPS]
-    return kept_curve(curve, drawn)
+        kept[EARLY_TRAIN] = [point for point in train if point[0] <= WARM_UP_STEPS]
+    return kept_curve(curve, kept)
 
 
 def _figures(inputs: ReportInputs) -> Iterable[md.Figure]:

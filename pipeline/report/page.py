@@ -23,6 +23,7 @@ from pipeline.report.provenance import provenance
 from pipeline.report.rendering import to_html
 from pipeline.report.sweep import sweep
 from pipeline.report.theme import DARK, LIGHT, render
+from pipeline.report.trainings import trained
 
 THEMES = {"light": LIGHT, "dark": DARK, "narrow light": LIGHT.narrowed(), "narrow dark": DARK.narrowed()}
 RULES = (
@@ -119,11 +120,11 @@ def _headline(inputs: ReportInputs) -> list[md.Block]:
 def training_runs(inputs: Results) -> tuple[str, str, str]:
     """The headline number of trainings: label, value, detail."""
     swept = {name for trial in inputs.trials for name in ids(trial)}
-    apart = [net for net in inputs.nets if not ids(net) & swept]
+    apart = trained(net for net in inputs.nets if not ids(net) & swept)
     stopped = sum(trial.stopped_early for trial in inputs.trials)
     parts = [f"{md.plural(len(inputs.trials), 'sweep trial')}, {stopped} stopped early"] if inputs.trials else []
-    parts += [f"{md.plural(len(apart), 'run')} outside the sweep"] if apart and inputs.trials else []
-    return "Training runs", md.count(len(inputs.trials) + len(apart)), "; ".join(parts) or "no sweep"
+    parts += [f"{md.plural(apart, 'run')} outside the sweep"] if apart and inputs.trials else []
+    return "Training runs", md.count(len(inputs.trials) + apart), "; ".join(parts) or "no sweep"
 
 
 def claims(outcomes: Sequence[Outcome], dataset: str, rules: str = RULES) -> list[md.Block]:

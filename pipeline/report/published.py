@@ -13,6 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.report import markdown as md
 from pipeline.report.claims import Outcome, applies, commands
 from pipeline.report.counts import COUNTS
+from pipeline.report.experiment import is_named
 from pipeline.report.inputs import Results, by_validation
 from pipeline.report.kept import Result, Task
 from pipeline.report.kept_detectors import DETECTORS
@@ -161,7 +162,9 @@ def overview(results: Sequence[Result]) -> md.Markdown:
 def title(result: Result) -> str:
     """The data set and the other choices in the experiment's command."""
     words = [word.removeprefix("++set.") for word in shlex.split(_command(result)) if "=" in word]
-    chosen = [word for word in words if not word.startswith(("data=", "trainer.", "evaluation.runs="))]
+    chosen = [
+        word for word in words if (key := word.split("=")[0]) not in ("data", "evaluation.runs") and is_named(key)
+    ]
     return ", ".join([result["data"]["name"], *chosen])
 
 

@@ -151,18 +151,38 @@ def at_length(runs: Iterable[Training], steps: int, n: int, paper: bool) -> dict
     for training in runs:
         if abs(training.steps / steps - 1) <= (1 - FULL_LENGTH if paper else 0):
             by_name.setdefault(training.net.name, []).append(training)
-    return {name: _measured(name, trainings, n) for name, trainings in by_name.items()}
+    return {name: _measured(trainings, n) for name, trainings in by_name.items()}
 
 
-def _measured(name: str, runs: Iterable[Training], n: int) -> Measured:
+def _measured(runs: Iterable[Training], n: int) -> Measured:
     kinds: dict[tuple[Any, ...], list[Training]] = {}
-    for run in sorted(runs, key=_rank):
+    for run in one_per_seed(runs):
         kind = (run.net.key,) if run.net.lr is None else (run.net.lr, run.recipe, run.warm_up)
         kinds.setdefault(kind, []).append(run)
-    chosen = max(kinds.values(), key=len)  # the first of equally many
-    values = tuple(run.value for run in chosen)
-    seeds = tuple(sorted({run.net.seed for run in chosen if run.net.seed is not None}))
-    return Measured(name, sum(values) / len(values), values, n, chosen[0].steps, chosen[0].net.split == "full", seeds)
+    return mean_of(max(kinds.values(), key=len), n)  # the first of equally many
+
+
+def one_per_seed(runs: Iterable[Training]) -> list[Training]:
+    """The best run on validation images of each seed and setting, best first.
+
+    A run that repeats another one's seed, with other validations for example, shows nothing of how far seeds differ.
+    """
+    best: dict[tuple[Any, ...], Training] = {}
+    for run in sorted(runs, key=_rank):
+        seed = run.net.key if run.net.seed is None else run.net.seed
+        best.setdefault((run.net.name, run.net.lr, run.recipe, run.warm_up, seed), run)
+    return list(best.values())
+
+
+def mean_of(runs: Sequence[Training], n: int) -> Measured:
+    """Of runs of one net with different seeds.
+
+    Args:
+        n: images behind an error.
+    """
+    values = tuple(run.value for run in runs)
+    net, steps, seeds = runs[0].net, runs[0].steps, seeds_of(run.net for run in runs)
+    return Measured(net.name, sum(values) / len(values), values, n, steps, net.split == "full", seeds)
 
 
 def _rank(training: Training) -> tuple[float, str, str]:
@@ -203,12 +223,22 @@ def measured_at(
     choose: Callable[..., dict[str, Measured]] = at_length,
 ) -> dict[str, Measured]:
     """Nets by name at a length, their errors on as many images as the metric counts; see `at_length`."""
-    n = inputs.data["counts"].get(IMAGES[metric], 0) if metric in IMAGES else 0
+    n = images_of(inputs, metric, runs, steps)
     if metric in IMAGES and not n:
         return {}
-    if metric in COUNTED and runs and (recipe := runs[0].net.recipe):
-        n = min(n, round(COUNTED[metric] * steps * recipe.batch_size))
     return choose(runs, steps, n, steps >= PROTOCOLS[inputs.data["name"]].steps)
+
+
+def images_of(inputs: ReportInputs, metric: Metric, runs: Sequence[Training], steps: int = 0) -> int:
+    """Images behind an error, of training images at most all; 0 where the value is no error.
+
+    Args:
+        steps: of the trainings; 0 for those of the first run.
+    """
+    n: int = inputs.data["counts"].get(IMAGES[metric], 0) if metric in IMAGES else 0
+    if metric in COUNTED and runs and (recipe := runs[0].net.recipe):
+        n = min(n, round(COUNTED[metric] * (steps or runs[0].steps) * recipe.batch_size))
+    return n
 
 
 def at_full_length(inputs: ReportInputs, claim: Claim, metric: Metric) -> Measured | None:
@@ -237,6 +267,11 @@ def behind_runs(inputs: ReportInputs, runs: Sequence[Training]) -> dict[str, Any
     """As `behind`, of single trainings."""
     length = min(training.steps for training in runs) / PROTOCOLS[inputs.data["name"]].steps
     return {"runs": len(runs), "seeds": seeds_of(training.net for training in runs), "length": length}
+
+
+def trained(nets: Iterable[Net]) -> int:
+    """Number of trainings, of which one may have left several nets (snapshots)."""
+    return len({net.key for net in nets})
 
 
 def seeds_of(nets: Iterable[Net]) -> tuple[int, ...]:

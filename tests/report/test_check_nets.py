@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -155,6 +156,34 @@ def test_several_seeds_settle_a_published_error_that_one_leaves_open():
     assert (alone.status, several.status) == ("inconclusive", "holds")
     assert "images and an assumed spread of seeds" in alone.evidence and "images and seeds" in several.evidence
     assert several.interval[1] < alone.interval[1]
+
+
+def test_a_run_that_repeats_a_seed_shows_nothing_of_how_far_seeds_differ():
+    nets = [make_net(20, error=0.0852, seed=0, run_id=key, key=key) for key in "ab"]
+    result = outcome(with_nets(make_sample(), nets, curves=[]), "cifar10-resnet20-table-6")
+    assert (result.status, result.runs, result.seeds) == ("inconclusive", 1, (0,))
+    assert "an assumed spread of seeds" in result.evidence
+
+
+def test_the_advice_is_for_more_runs_than_there_are():
+    def with_runs(residual, *errors):
+        key = f"{residual}"
+        return [
+            make_net(20, residual=residual, error=e, seed=s, run_id=f"{key}{s}", key=f"{key}{s}")
+            for s, e in enumerate(errors)
+        ]
+
+    plain, residual = with_runs(False, 0.0928), with_runs(True, *[0.080] * 5)
+    result = outcome(with_nets(make_sample(), [*plain, *residual], curves=[]), "cifar10-residual-beats-plain-20")
+    alone = outcome(with_nets(make_sample(), [*plain, residual[0]], curves=[]), "cifar10-residual-beats-plain-20")
+    advised = [int(re.search(r"about (\d+) runs", each.evidence)[1]) for each in (result, alone)]
+    assert advised[0] == advised[1] > 1  # as many are needed of each, whatever there is
+
+
+def test_a_bound_names_the_images_of_the_error():
+    curves = [make_curve(make_net(110, seed=seed, key=f"{seed}", run_id=f"{seed}"), 0.064) for seed in range(5)]
+    result = outcome(with_nets(make_sample(), [], curves=curves), "cifar10-resnet110-below-highway")
+    assert "6.40% (mean of 5 runs) on 5,000 validation images" in result.evidence
 
 
 def test_imagenet_errors_need_the_papers_views_option_and_stride():

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from nets import make_net
 from samples import make_sample, with_nets
 from verdicts import IMAGENET, OF_ANY, OF_NETS, imagenet, measured, outcome, status
 
 from pipeline.evaluation.estimates import Estimate
+from pipeline.evaluation.intervals import mcnemar_exact, paired_bootstrap
 from pipeline.report.checks import assess
 from pipeline.report.claims import BELOW_ZERO, corrected, judged
+from pipeline.report.page import training_runs
 from pipeline.report.paper import CLAIMS
 
 
@@ -36,21 +39,41 @@ def test_on_another_data_set_only_what_holds_on_any_is_measured():
 
 
 @pytest.mark.parametrize(
-    ("low", "estimate", "high", "expected"),
+    ("low", "estimate", "high", "p", "expected"),
     [
-        (-0.003, -0.002, -0.001, "holds"),
-        (-0.003, -0.001, 0.001, "inconclusive"),
-        (-0.001, 0.0, 0.001, "inconclusive"),
-        (0.0, 0.0, 0.0, "inconclusive"),
-        (0.001, 0.002, 0.003, "fails"),
+        (-0.003, -0.002, -0.001, 0.01, "holds"),
+        (-0.003, -0.001, 0.001, 0.3, "inconclusive"),
+        (-0.001, 0.0, 0.001, 1.0, "inconclusive"),
+        (0.0, 0.0, 0.0, 1.0, "inconclusive"),
+        (0.001, 0.002, 0.003, 0.01, "fails"),
     ],
 )
-def test_an_ensembles_gain_is_decided_by_its_interval(low, estimate, high, expected):
+def test_an_ensembles_gain_is_decided_by_its_interval(low, estimate, high, p, expected):
     gain = {"estimate": estimate, "ci95": [low, high]}
-    inputs = with_ensemble(make_sample(), difference_to_best_member=gain)
+    inputs = with_ensemble(make_sample(), difference_to_best_member=gain, mcnemar_p=p)
     result = outcome(inputs, "ensemble-beats-best-member")
-    assert (result.status, result.interval, result.runs) == (expected, (low, high), 4)
+    assert (result.status, result.interval, result.p, result.runs) == (expected, (low, high), p, 4)
     assert ("would settle it (power 0.8)" in result.evidence) == (expected == "inconclusive" and estimate != 0)
+
+
+def test_an_ensembles_gain_takes_an_exact_test_too():
+    """Of 60 images, four that only the best member errs on: the bootstrap's interval ends before zero."""
+    only_member = np.arange(60) < 4
+    apart, p = paired_bootstrap(np.zeros(60, bool), only_member, 0), mcnemar_exact(np.zeros(60, bool), only_member)
+    gain = {"estimate": apart.estimate, "ci95": [apart.low, apart.high]}
+    result = outcome(
+        with_ensemble(make_sample(), difference_to_best_member=gain, mcnemar_p=p), "ensemble-beats-best-member"
+    )
+    assert apart.high < 0 and (result.status, result.p) == ("inconclusive", 0.125)
+    assert result.evidence.endswith("; p = 0.125")
+
+
+def test_snapshots_of_one_training_count_as_one():
+    net = make_net(20)
+    members = [replace(net, snapshot=step) for step in (100, 200)]
+    inputs = with_nets(replace(make_sample(), leaderboard=None), members, run=net)
+    assert outcome(inputs, "ensemble-beats-best-member").runs == 1
+    assert training_runs(inputs)[1] == "1"
 
 
 def test_an_ensembles_gain_needs_two_members_and_in_top5_many_classes():
@@ -61,7 +84,7 @@ def test_an_ensembles_gain_needs_two_members_and_in_top5_many_classes():
     many = replace(inputs, data={**inputs.data, "classes": [str(i) for i in range(100)]})
     nets = [replace(net, test_err5=0.01) for net in many.members]
     gain = {"estimate": -0.005, "ci95": [-0.007, -0.003]}
-    ensemble = {**many.ensemble, "test_err5": 0.005, "difference_to_best_member5": gain}
+    ensemble = {**many.ensemble, "test_err5": 0.005, "difference_to_best_member5": gain, "mcnemar_p5": 0.001}
     assert status(with_nets(many, nets, ensemble=ensemble), top5) == "holds"
 
 

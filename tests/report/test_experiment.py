@@ -111,6 +111,8 @@ def test_experiments_on_the_same_data_have_names_of_their_own(root):
     assert len(set(names)) == len(names)
     same = composed(root, *QUICK, "trainer.threads=2", "tracking.uri=http://there", "data.workers=3", "data.mirror=/m")
     assert experiment_name(same, root) == names[1]
+    other = composed(root, *QUICK, "trainer.val_every_epochs=3")  # by which other weights may be the best
+    assert "-trainer.val_every_epochs.3-" in experiment_name(other, root)
 
 
 def test_a_long_or_odd_name_stays_a_file_name(root):

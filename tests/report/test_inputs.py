@@ -24,10 +24,10 @@ def test_the_ensemble_is_compared_with_the_best_member_on_validation_or_with_the
     first, second, *rest = inputs.members
     chosen = with_nets(inputs, [first, replace(second, val_err1=0.01), *rest])
     assert chosen.best_member.run_id == second.run_id
-    assert chosen.rival() == (chosen.best_member, inputs.ensemble["difference_to_best_member"]) and chosen.gain
+    assert chosen.rival()[:2] == (chosen.best_member, inputs.ensemble["difference_to_best_member"]) and chosen.gain
     unknown = unvalidated(inputs)
     assert unknown.best_member is None and unknown.gain is None
-    net, difference = unknown.rival()
+    net, difference, _ = unknown.rival()
     assert net.test_err1 == min(member.test_err1 for member in inputs.members)
     assert difference["estimate"] == max(each["difference"]["estimate"] for _, each in unknown.against_members)
 

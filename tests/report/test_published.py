@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 from detector_samples import make_detection_sample, make_scene, with_evaluation
 from imports import ROOT
-from nets import make_model, make_net
-from samples import make_sample, with_nets
+from nets import make_model, make_net, make_recipe
+from samples import make_curve, make_sample, with_nets
 
 from pipeline.atomic import read_json
+from pipeline.report.checks import assess
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.kept_nets import COLUMNS
 from pipeline.report.paper import CLAIMS
@@ -185,6 +186,21 @@ def test_earlier_results_are_judged_by_todays_rules(published, tmp_path):
     path.write_text(json.dumps({**kept, "claims": [{**claim, "status": "fails"} for claim in kept["claims"]]}))
     list_all(tmp_path / "results", tmp_path / "README.md")
     assert read_json(path) == kept
+
+
+@pytest.mark.parametrize("late", [2, 4])
+def test_published_verdicts_are_those_of_the_report(late, published):
+    """On several seeds, at one warm-up and none: every run that a claim reads is kept."""
+    warm, cold = make_recipe(warmup_lr=0.01), make_recipe()
+    nets = [make_net(20, residual=r, seed=s, key=f"{r}{s}", run_id=f"{r}{s}") for r in (True, False) for s in range(3)]
+    nets += [make_net(110, recipe=recipe, key=key, run_id=key) for recipe, key in ((warm, "warm"), (cold, "cold"))]
+    curves = [make_curve(net) for net in nets]
+    val = [(step, 0.95 if at < late else error) for at, (step, error) in enumerate(curves[-1].points["val/err1"])]
+    curves[-1] = replace(curves[-1], points={**curves[-1].points, "val/err1": val})
+    inputs = with_nets(make_sample(), nets, curves=curves)
+    expected = {o.claim.id: (o.status, o.runs, o.evidence) for o in assess(inputs) if o.status != "not measured"}
+    kept = {claim["id"]: (claim["status"], claim["runs"], claim["evidence"]) for claim in published(inputs)["claims"]}
+    assert kept == expected and "cifar10-resnet110-without-warm-up" in kept
 
 
 def test_an_experiment_of_many_classes_stands_first_with_its_top5_errors(published, tmp_path):
