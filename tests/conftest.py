@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -52,29 +53,49 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules["mlflow"].set_registry_uri(None)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[], Path]) -> Path:
+    """The path that `make` returned in the process of this test run that needed it first; to be read only."""
+    base = factory.getbasetemp()
+    with ((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name).open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if not (path := file.read()):
+            path = str(make())
+            file.write(path)
+    return Path(path)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data/ with scikit-learn's digits, fetched and preprocessed as the stages do it."""
-    from pipeline.config import DataConfig
-    from pipeline.data.preprocess import preprocess
-    from pipeline.data.sources import fetch
 
-    folder = tmp_path_factory.mktemp("digits") / "data"
-    # More training images than conf/data/digits.yaml has: epochs of 17 steps of 32 images.
-    data = DataConfig(name="digits", source="digits", image_size=8, num_test=960, num_val=287, workers=1)
-    fetch(data, folder / "raw" / "digits", folder.parent)
-    preprocess(data, folder / "raw" / "digits", folder / "store" / "digits")
-    return folder
+    def make() -> Path:
+        from pipeline.config import DataConfig
+        from pipeline.data.preprocess import preprocess
+        from pipeline.data.sources import fetch
+
+        folder = tmp_path_factory.mktemp("digits") / "data"
+        # More training images than conf/data/digits.yaml has: epochs of 17 steps of 32 images.
+        data = DataConfig(name="digits", source="digits", image_size=8, num_test=960, num_val=287, workers=1)
+        fetch(data, folder / "raw" / "digits", folder.parent)
+        preprocess(data, folder / "raw" / "digits", folder / "store" / "digits")
+        return folder
+
+    return made_once(tmp_path_factory, "digits.path", make)
 
 
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in them; making one takes seconds."""
-    from pipeline.tracking import location
 
-    folder = tmp_path_factory.mktemp("mlflow")
-    location.client(location.locate("", folder)).search_experiments(max_results=1)
-    return folder / "mlflow.db"
+    def make() -> Path:
+        from pipeline.tracking import location
+
+        folder = tmp_path_factory.mktemp("mlflow")
+        location.client(location.locate("", folder)).search_experiments(max_results=1)
+        return folder / "mlflow.db"
+
+    return made_once(tmp_path_factory, "mlflow.path", make)
 
 
 @pytest.fixture
@@ -104,14 +125,19 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, digits: Path, mlflow_dat
 
 
 @pytest.fixture(scope="session")
-def reference(workspace: Callable[[], Path]) -> Path:
+def reference(tmp_path_factory: pytest.TempPathFactory, workspace: Callable[[], Path]) -> Path:
     """The workspace of an uninterrupted training of `runs.TINY` on one process, followed in MLflow."""
-    from processes import Command
-    from runs import TINY
 
-    root = workspace()
-    Command(root, "train", *TINY).succeed()
-    return root
+    def make() -> Path:
+        from processes import Command
+        from runs import TINY
+
+        root = workspace()
+        Command(root, "train", *TINY).succeed()
+        return root
+
+    made = made_once(tmp_path_factory, "reference.path", make)
+    return shutil.copytree(made, tmp_path_factory.mktemp("reference") / "root")
 
 
 LONG = Path(__file__).with_name("long.txt")
