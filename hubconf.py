@@ -28,16 +28,20 @@ def published(name: str) -> Any:
     return load_net(published(name, Path(__file__).resolve().parent))
 
 
-def resnet(depth: int = 20, num_classes: int = 10, in_channels: int = 3, **keys: Any) -> Any:
+def resnet(depth: int | None = None, num_classes: int = 10, in_channels: int = 3, **keys: Any) -> Any:
     """An untrained net of the paper, a torch module.
 
     Args:
-        depth: 6n + 2 for images of 32 pixels (Sec. 4.2); 18, 34, 50, 101 or 152 with family="imagenet" (Table 1).
-        keys: other keys of the section `model`, see docs/keys.md: residual=False for a plain net.
+        depth: 6n + 2 for images of 32 pixels (Sec. 4.2), by default 20; 18, 34, 50, 101 or 152 with family="imagenet"
+            (Table 1), by default 18.
+        keys: other keys of the section `model`, see docs/keys.md: residual=False for a plain net. Defaults are those of
+            the family, as on the command line.
     """
-    from pipeline.config.model import ModelConfig
+    from pipeline.config.model import ModelConfig, family_defaults
+    from pipeline.config.root import filled
     from pipeline.learn.models import build_model
 
-    return build_model(
-        ModelConfig(**{"residual": True, "shortcut": "A", **keys, "depth": depth}), num_classes, in_channels
-    )
+    given = keys if depth is None else {**keys, "depth": depth}
+    # An unknown family has no defaults; with those of another one, ModelConfig names the families that there are.
+    values = {**family_defaults("cifar"), **filled({"model": given})["model"]}
+    return build_model(ModelConfig(**values), num_classes, in_channels)

@@ -49,9 +49,10 @@ class Measured:
     unit: str
     ratio: float  # median of the pairs' ratios, which is not the ratio of the medians
     spread: list[float]  # least and greatest ratio of a pair
+    limited: list[float]  # median, least and greatest of what `judged` limits, pair by pair
     judged: Judged
     bar: float | None
-    holds: bool | None  # whether the median of what is judged, pair by pair, keeps to the bar
+    holds: bool | None  # whether the median of what is limited keeps to the bar
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def measure(row: Row, pairs: int, say: Callable[[str], None]) -> Measured:
 def judge(row: Row, ours: list[float], reference: list[float]) -> Measured:
     """The verdict on pairs of figures. With one pair, the spread is a point."""
     ratios = [one / other for one, other in zip(ours, reference, strict=True)]
-    judged = {
+    limited = {
         "ratio >=": ratios,
         "ratio <=": ratios,
         "ours <=": ours,
@@ -114,7 +115,7 @@ def judge(row: Row, ours: list[float], reference: list[float]) -> Measured:
     }[row.judged]
     holds = None
     if row.bar is not None:
-        holds = median(judged) >= row.bar if row.judged == "ratio >=" else median(judged) <= row.bar
+        holds = median(limited) >= row.bar if row.judged == "ratio >=" else median(limited) <= row.bar
     return Measured(
         name=row.name,
         ours=median(ours),
@@ -122,6 +123,7 @@ def judge(row: Row, ours: list[float], reference: list[float]) -> Measured:
         unit=row.unit,
         ratio=median(ratios),
         spread=[min(ratios), max(ratios)],
+        limited=[median(limited), min(limited), max(limited)],
         judged=row.judged,
         bar=row.bar,
         holds=holds,
@@ -162,14 +164,15 @@ def show(rows: list[Measured], title: str) -> None:
     """Prints one table."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("measurement", no_wrap=True)
-    for column in ("ours", "reference", "unit", "ratio", "spread", "bar", "holds"):
+    for column in ("ours", "reference", "unit", "median (least to greatest)", "bar", "holds"):
         table.add_column(column, justify="left" if column in ("unit", "bar") else "right", no_wrap=True)
     for row in rows:
-        low, high = row.spread
+        middle, low, high = row.limited
         figures = [f"{figure:,.4g}" if figure < 1000 else f"{figure:,.0f}" for figure in (row.ours, row.reference)]
         bar = "" if row.bar is None else f"{row.judged} {row.bar:g}"
         verdict = {True: "yes", False: "NO", None: ""}[row.holds]
-        table.add_row(row.name, *figures, row.unit, f"{row.ratio:.3f}", f"{low:.3f} to {high:.3f}", bar, verdict)
+        limited = f"{row.judged.split()[0]} {middle:.3f} ({low:.3f} to {high:.3f})"
+        table.add_row(row.name, *figures, row.unit, limited, bar, verdict)
     console = Console()
     console.width = max(console.width, 170)  # a narrow terminal, or none, would cut the figures
     console.print(table)

@@ -99,7 +99,7 @@ def _finished(
         height=side,
         width=side,
         image_size=side,
-        split={"num_val": num_val, "seed": 0},
+        split={"num_val": num_val, "seed": 0, "published": True},  # whatever data set it stands for
         skipped=(),
         files=files,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.config import Config, PathsConfig
 from pipeline.errors import PipelineError, printable
+from pipeline.workspace import Workspace
 
 SQLITE = "sqlite:///"
 
@@ -15,17 +16,13 @@ SQLITE = "sqlite:///"
 def anchor(config: Config, root: Path) -> Config:
     """`config` with absolute paths, in tracking.uri too; ~ is the user's home in every path.
 
-    `dvc exp run --temp` and `--queue` work in a copy of the workspace below .dvc/tmp of the repository. Runs and MLflow's
-    database stay in the repository, or they would vanish with the copy. The environment variables PIPELINE_RUNS and
-    PIPELINE_MLRUNS win over the configuration.
+    In DVC's copies of the repository (`Workspace.home`), runs and MLflow's database stay in the repository, or they would
+    vanish with the copy. The environment variables PIPELINE_RUNS and PIPELINE_MLRUNS win over the configuration.
 
     Raises:
         PipelineError: a URL in place of a folder, or a tracking.uri that names another store in each process.
     """
-    home = root
-    for parent in root.parents:
-        if parent.name == ".dvc" and (parent / "tmp") in (root, *root.parents):
-            home = parent.parent
+    home = Workspace(root).home
     paths = {}
     for key, value in asdict(config.paths).items():
         variable = f"PIPELINE_{key.upper()}"

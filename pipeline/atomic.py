@@ -63,7 +63,7 @@ def replacing(path: str | Path, require: Callable[[], object] | None = None) -> 
         raise
     finally:
         _put_back(aside, path)
-        _remove(part)
+        remove(part)
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        _remove(folder)
+        remove(folder)
 
 
 def _temporary(path: Path) -> Path:
@@ -91,17 +91,18 @@ def _sweep(path: Path) -> None:
             if suffix == ASIDE[1:]:
                 _put_back(unfinished, path)
             elif suffix == "part":
-                _remove(unfinished)
+                remove(unfinished)
 
 
 def _put_back(aside: Path, path: Path) -> None:
     """Restores the old folder if nothing replaced it, and deletes it otherwise."""
     if os.path.lexists(aside) and not os.path.lexists(path):
         os.replace(aside, path)
-    _remove(aside)
+    remove(aside)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -230,7 +230,7 @@ def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
     chosen: Choices = {}
     values: dict[str, Any] = {}
     for override in overrides:
-        if "=" not in override and not override.startswith("~"):
+        if not re.match(r"~|\+*[^+=][^=]*=", override):
             raise PipelineError(f"{printable(override)} is no override; write key=value, such as seed=1")
         key, text = override.lstrip("+").partition("=")[::2]
         # Hydra's grammar knows neither ~ nor letters beyond ASCII; a text that has nothing of the grammar is taken as it is.

@@ -12,10 +12,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
-from pipeline.config.section import kinds
+from pipeline.config.section import Share, kinds
 from pipeline.errors import PipelineError
 
 
@@ -56,8 +56,8 @@ class Net:
     step: int = 0  # of the best checkpoint
     snapshots: tuple[tuple[int, str], ...] = ()  # step and sha256 of the weights after each cycle of the learning rate
     snapshot: int = 0  # step of the snapshot that this record is of; 0 for the best checkpoint
-    val_err1: float | None = None  # None: no validation images, or trained on them
-    val_err5: float | None = None
+    val_err1: Share | None = None  # None: no validation images, or trained on them
+    val_err5: Share | None = None
     seconds: float | None = None  # wall time of training and validation, over all attempts
     processors: tuple[str, ...] = ()  # of the attempts, each kind once: "2 threads", "8 GPUs"; () if not recorded
     images_per_s: float | None = None  # of the last attempt, validation included
@@ -67,10 +67,10 @@ class Net:
     temperature: float = 1.0  # its logits are divided by it before averaging
 
     # Evaluation: errors on the test images.
-    test_err1: float | None = None
-    test_err5: float | None = None
-    ci95: tuple[float, float] | None = None  # Wilson's interval of test_err1
-    ci95_err5: tuple[float, float] | None = None
+    test_err1: Share | None = None
+    test_err5: Share | None = None
+    ci95: tuple[Share, Share] | None = None  # Wilson's interval of test_err1
+    ci95_err5: tuple[Share, Share] | None = None
 
     @property
     def rank(self) -> tuple[float | str, ...]:
@@ -139,13 +139,13 @@ def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value from outside has the type of its field; numbers are finite."""
+    """Whether a value from outside has the type and the range of its field; numbers are finite."""
     if kind is float:  # the two that there are many of come first
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     origin, options = _parts(kind)
-    if origin is UnionType:
+    if origin in (UnionType, Union):  # the latter of an Annotated type
         return any(fits(value, option) for option in options)
     if origin is Literal:
         return value in options
@@ -154,7 +154,7 @@ def fits(value: Any, kind: Any) -> bool:
     if origin in (tuple, list):
         return isinstance(value, origin) and all(fits(item, options[0]) for item in value)
     if origin is Annotated:
-        return fits(value, options[0])
+        return fits(value, options[0]) and all(value in limit for limit in options[1:])
     if origin is not None:
         return isinstance(value, origin)
     if isinstance(kind, type) and is_dataclass(kind):

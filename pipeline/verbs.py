@@ -65,7 +65,7 @@ VERBS = {
         actions={
             "status": ("watch", "print what the running sweep, or the last one, came to"),
             "stop": ("watch", "ask the running sweep to end; it can be resumed"),
-            "retry": ("watch", "run the last sweep again for its failed trials"),
+            "retry": ("watch", "repeat the last sweep's failed trials; give that sweep's overrides"),
         },
     ),
     "adopt": Verb(

@@ -19,6 +19,17 @@ class Workspace:
     data: str = ""  # name of the experiment's data set
 
     @property
+    def home(self) -> Path:
+        """The repository, where relative paths of the configuration start.
+
+        `dvc exp run --temp` and `--queue` work in a copy of it below its .dvc/tmp, which is then `root`.
+        """
+        for parent in self.root.parents:
+            if parent.name == ".dvc" and (parent / "tmp") in (self.root, *self.root.parents):
+                return parent.parent
+        return self.root
+
+    @property
     def composed(self) -> Path:
         return self.root / "composed.yaml"
 

@@ -6,7 +6,7 @@ thing on each, and yields an `Outcome` each. Its first docstring line names the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,7 @@ class Outcome:
 
 
 class Campaign(Protocol):
-    PROMISE: str
+    PROMISE: str | Mapping[str, str]  # of all rows, or by row
 
     def campaign(self, seed: int, scratch: Path) -> Iterator[Outcome]:
         """One outcome a fault.

@@ -121,7 +121,8 @@ def rows_of(name: str, module: Any, outcomes: list[Outcome], seed: int, seconds:
         own = [outcome for outcome in outcomes if outcome.row == row]
         failures = tuple(f"{outcome.name}: {outcome.detail}" for outcome in own if not outcome.ok)
         share = seconds * len(own) / len(outcomes)
-        rows.append(Row(name, row or title, module.PROMISE, len(own), len(own) - len(failures), seed, share, failures))
+        promise = module.PROMISE if isinstance(module.PROMISE, str) else module.PROMISE.get(row, "")
+        rows.append(Row(name, row or title, promise, len(own), len(own) - len(failures), seed, share, failures))
     return rows
 
 

@@ -90,17 +90,24 @@ Right = Callable[
 ]  # whether a store's manifest is the right one; False where it has to be refused
 
 
-def outcome(name: str, data: DataConfig, root: Path, right: Right, must: bool = False) -> Outcome:
+def outcome(name: str, data: DataConfig, root: Path, right: Right, must: bool = False, named: str = "") -> Outcome:
     """Ok if the data set became the right store, or was refused in one sentence, with nothing else left behind.
 
     Args:
         must: it is a good data set, so that a refusal is no success.
+        named: what the sentence has to name.
     """
-    before = set(root.iterdir())
+    before = _beside(root)
     ended = prepared(data, root)
-    left = {path.name for path in set(root.iterdir()) - before} - {"raw"}
+    left = {path.name for path in _beside(root) - before} - {"raw"}
     if ended.code == 0:
         manifest = read_json(root / "store" / "manifest.json")
         return Outcome(name, left == {"store"} and right(manifest), f"accepted {manifest['counts']}, left {left}")
-    clean = ended.refused() and ended.last_line.isprintable() and left <= {"store.corrupt.txt"}
+    sentence = ended.last_line
+    clean = ended.refused() and sentence.isprintable() and named in sentence and left <= {"store.corrupt.txt"}
     return Outcome(name, clean and not must, f"{ended.summary()} left {left}")
+
+
+def _beside(root: Path) -> set[Path]:
+    """What lies in `root`, and where names such as ../x and /x in an archive would lead."""
+    return {path for folder in (root, root.parent, Path("/")) for path in folder.iterdir()}

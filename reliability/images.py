@@ -133,7 +133,7 @@ ODD: dict[str, tuple[str, Bytes]] = {
     "a web page": (".png", lambda _: b"<html>not found</html>"),
     "nothing": (".png", lambda _: b""),
     "noise": (".jpg", lambda rng: rng.randbytes(rng.choice((1, 100, 100_000)))),
-    "a pickle called BMP": (".bmp", lambda _: b"\x80\x04cos\nsystem\n(S'touch /tmp/odd'\ntR."),
+    "a pickle called BMP": (".bmp", lambda _: b"\x80\x04cos\nsystem\n(S'touch harm'\ntR."),
     **{
         f"a damaged {kind}": (f".{kind.lower()}", _flipped(kind))
         for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF")
@@ -176,7 +176,7 @@ def tried(name: str, format_: str, root: Path, good: bool) -> Outcome:
     def right(manifest: dict[str, object]) -> bool:
         return manifest["counts"]["train"] == len(CLASSES) * TRAIN + 1  # type: ignore[index]
 
-    return outcome(name, config(root / "set", format=format_), root, right, must=good)
+    return outcome(name, config(root / "set", format=format_), root, right, must=good, named=f"{NAME}.")
 
 
 def _put(path: Path, kind: str) -> None:

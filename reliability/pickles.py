@@ -25,7 +25,7 @@ from pipeline.data.readers import open_published
 from reliability import Outcome, child
 from reliability.datasets import tarred
 
-PROMISE = "read as published, or refused in one sentence, no code run, below 5 s and 1 GB"
+PROMISE = "read, or refused in one sentence, no code run, below 5 s and 1 GB"
 TRIALS = 180
 IMAGES = 10  # of a batch
 CLASSES = ["cat", "dog", "owl"]

@@ -19,17 +19,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import pipeline.stages.compose
-import pipeline.stages.evaluate
-import pipeline.stages.preprocess
-import pipeline.stages.report
-import pipeline.stages.train  # noqa: F401 (the children need them)
 from reliability import Outcome, child
 from reliability.server import Request, Server, head, served
 
-PROMISE = "in no file, database, log or output; a refusal names another way to give it"
 ROOT = Path(__file__).resolve().parents[1]
 REFUSED, KEPT_OUT = "secrets in the configuration", "secrets in the environment"
+PROMISE = {
+    REFUSED: "in no file, database, log or output; refused, and the sentence names another way to give it",
+    KEPT_OUT: "in no file, database, log or output",
+}
+OTHER_WAYS = {"data.mirror": "~/.netrc", "tracking.uri": "MLFLOW_TRACKING_PASSWORD"}  # of other keys, the environment
 TRIALS = 120
 KEYS = ("data.mirror", "+data.path", "+start.weights", "tracking.uri", "paths.runs", "paths.mlruns", "cluster.address")
 VERBS = ("compose", "fetch", "preprocess", "train", "sweep", "ensemble", "report", "serve", "sync", "adopt", "summary")
@@ -48,6 +47,12 @@ SWEEP = ("sweep.space={model.depth:[8]}", "sweep.reduction_factor=0")
 
 
 def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
+    import pipeline.stages.compose
+    import pipeline.stages.evaluate
+    import pipeline.stages.preprocess
+    import pipeline.stages.report
+    import pipeline.stages.train  # noqa: F401 (the children need them)
+
     rng = random.Random(seed)
     for name in ("conf", "params.yaml"):
         source = ROOT / name
@@ -95,7 +100,8 @@ def _in_the_configuration(rng: random.Random, root: Path) -> Outcome:
     ended = child.pipeline(verb, "data=cifar10", override, cwd=root, timeout_s=60)
     name = f"pipeline {verb} {override.replace(secret, 'SECRET')}"
     leaks = _leaks([secret], root, ended.output)
-    ok = not leaks and ended.refused()
+    another = OTHER_WAYS.get(override.partition("=")[0].lstrip("+"), "environment")
+    ok = not leaks and ended.refused() and another in ended.last_line
     return Outcome(name, ok, f"{leaks or ended.summary()}".replace(secret, "SECRET"), REFUSED)
 
 

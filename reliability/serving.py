@@ -27,12 +27,9 @@ import numpy as np
 import psutil
 from PIL import Image
 
-import pipeline.stages.ensemble
-import pipeline.stages.preprocess
-import pipeline.stages.train  # noqa: F401 (the children need them)
 from reliability import Outcome, child
 
-PROMISE = "right probabilities, or 4xx and one sentence; no 5xx; memory flat"
+PROMISE = "right probabilities, or 4xx and one sentence (for what is no HTTP: 4xx, or nothing); no 5xx; memory flat"
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
     *("model.depth=8", "recipe.max_steps=20", "trainer.accelerator=cpu", "trainer.compile=false"),
@@ -45,6 +42,10 @@ Send = tuple[bytes, dict[str, str]]  # body, headers
 
 
 def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
+    import pipeline.stages.ensemble
+    import pipeline.stages.preprocess
+    import pipeline.stages.train  # noqa: F401 (the children need them)
+
     for name in ("conf", "params.yaml"):
         source = ROOT / name
         shutil.copytree(source, scratch / name) if source.is_dir() else shutil.copy(source, scratch / name)

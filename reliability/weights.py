@@ -12,9 +12,7 @@ from reliability import Outcome
 from reliability.child import Ended, call
 from reliability.weight_files import KINDS, small_net
 
-PROMISE = (
-    "read as it is, or refused in one sentence with exit code 2; no code runs, no memory beyond the file's is taken"
-)
+PROMISE = "read as it is, or refused in one sentence with exit code 2; no code runs, below 30 s and 1 GB"
 ROUNDS = 4  # of every kind
 MEMORY = 1 << 30  # bytes that a reader may take
 READ = "read as it is"

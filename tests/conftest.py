@@ -65,6 +65,10 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[], Pat
     return Path(path)
 
 
+# More training images than conf/data/digits.yaml has: epochs of 17 steps of 32 images.
+DRAWN = {"num_test": 960, "num_val": 287}
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data/ with scikit-learn's digits, fetched and preprocessed as the stages do it."""
@@ -75,8 +79,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         from pipeline.data.sources import fetch
 
         folder = tmp_path_factory.mktemp("digits") / "data"
-        # More training images than conf/data/digits.yaml has: epochs of 17 steps of 32 images.
-        data = DataConfig(name="digits", source="digits", image_size=8, num_test=960, num_val=287, workers=1)
+        data = DataConfig(name="digits", source="digits", image_size=8, workers=1, **DRAWN)
         fetch(data, folder / "raw" / "digits", folder.parent)
         preprocess(data, folder / "raw" / "digits", folder / "store" / "digits")
         return folder
@@ -113,8 +116,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, digits: Path, mlflow_dat
     """Makes roots of a repository: conf/, params.yaml, the digits' store, an empty MLflow database."""
 
     def make() -> Path:
+        from runs import configure_stored
+
         root = tmp_path_factory.mktemp("root")
         shutil.copytree(ROOT / "conf", root / "conf")
+        configure_stored(root, "digits", **DRAWN)
         shutil.copy(ROOT / "params.yaml", root)
         shutil.copytree(digits, root / "data")
         (root / "mlruns").mkdir()

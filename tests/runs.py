@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from pipeline.config import AugmentConfig, ModelConfig
 from pipeline.record import Net
@@ -32,6 +36,14 @@ def composed(root: Path, *overrides: str) -> Any:
     from pipeline.config import from_dict
 
     return anchor(from_dict(compose(root, list(overrides))), root)
+
+
+def configure_stored(root: Path, name: str, **values: Any) -> None:
+    """Gives conf/data/<name>.yaml of a workspace the values of data.* that its store was made with."""
+    path = root / "conf" / "data" / f"{name}.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["data"] |= values
+    path.write_text(f"# @package _global_\n{yaml.safe_dump(content)}")
 
 
 def train(root: Path, *overrides: str, report: Any = None) -> Net:
@@ -192,3 +204,16 @@ def assert_tracked_as(root: Path, reference: Path, uri: str = "") -> None:
     for key, points in run.curves.items():
         assert len(points) == len(dict(points)), f"{key} has a step twice: {points}"
     assert {key: points for key, points in run.curves.items() if not key.startswith("system/")} == expected.curves
+
+
+def follow(sentence: str, monkeypatch: Any) -> None:
+    """Runs the `mlflow runs ...` command in the sentence of an error, in this process, where MLflow is imported already."""
+    from click.testing import CliRunner
+    from mlflow.runs import commands
+
+    found = re.search(r"`(MLFLOW_TRACKING_URI=.+? mlflow runs .+?)`", sentence)
+    assert found, sentence
+    assignment, _, _, *words = shlex.split(found[1])
+    monkeypatch.setenv(*assignment.split("=", 1))
+    done = CliRunner().invoke(commands, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output

@@ -193,6 +193,17 @@ def test_hints_repeat_what_the_user_chose_and_lead_to_success(words, workspace, 
     assert advised(capsys.readouterr().err) == ["sweep", *words]
 
 
+@pytest.mark.parametrize("verb", ["train", "sweep", "ensemble", "evaluate"])
+def test_a_store_made_with_other_values_is_refused_with_the_command_that_makes_it_anew(
+    verb, workspace, monkeypatch, capsys
+):
+    monkeypatch.chdir(workspace())
+    assert cli.main([verb, "data.num_val=300"]) == 2
+    printed = capsys.readouterr().err
+    assert "data.num_val=300, but the store of digits was made with data.num_val=287" in printed
+    assert advised(printed) == ["preprocess", "data.num_val=300"]
+
+
 def test_a_batch_larger_than_the_training_split_is_refused_at_once_with_one_that_works(workspace, monkeypatch, capsys):
     root = workspace()
     monkeypatch.chdir(root)

@@ -59,6 +59,7 @@ def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
         (["train", "--config", "list.yaml"], "list.yaml holds a list instead of keys and values"),
         (["train", "seed=["], "seed=["),
         (["train", "seed"], "seed is no override; write key=value"),
+        (["train", "+=seed"], "+=seed is no override; write key=value"),
         (["sweep", "stauts"], "`pipeline sweep stauts`: after sweep comes one of status, stop, retry, with a name"),
         (["sweep", "stop", "sweep-a", "sweep-b"], "after sweep comes one of status, stop, retry"),
         (

@@ -95,6 +95,8 @@ PBT = (
         (["recipe.schedule=cosine", "recipe.milestones=[9]"], "recipe.schedule=cosine takes no milestones"),
         (["recipe.schedule=cosine", "recipe.warmup_lr=0.1"], "recipe.schedule=cosine takes no warmup_lr"),
         (["recipe.warmup_fraction=0"], "recipe.warmup_fraction=0.0 with recipe.schedule=one_cycle"),
+        (["recipe.schedule=multistep"], "recipe.warmup_fraction=0.25 with recipe.schedule=multistep, which does"),
+        (["recipe.small_fraction=0.5"], "recipe.small_fraction=0.5 with recipe.small_side=0, which shrinks no images"),
         (["recipe.augment.pca_std=0.1"], "recipe.augment.pca_std=0.1 with kind=pad_crop; 0 for none, or above 0"),
         ([*PLATEAU, "data.split=full"], "recipe.schedule=plateau with data.split=full, which validates on nothing"),
         (
@@ -193,7 +195,7 @@ PBT = (
         ([*PBT, "sweep.interval_steps=0"], "(override: sweep.interval_steps=30)"),
         ([*PBT, "sweep.interval_steps=300"], "sweep.interval_steps=300 and recipe.max_steps=300"),
         ([*PBT, "recipe.schedule=one_cycle", "recipe.warmup_fraction=0.2"], "a population finds the schedule itself"),
-        ([*PBT, "recipe.milestones=[100]"], "(override: recipe.schedule=multistep recipe.milestones=[] recipe.small"),
+        ([*PBT, "recipe.milestones=[100]"], "(override: recipe.schedule=multistep recipe.milestones=[] recipe.warm"),
         ([*PBT, "seed=4294967290"], "members take the seeds from there on, at most 4294967295"),
         (["sweep.quantile=0.6"], "sweep.quantile=0.6; it must be above 0 and at most 0.5"),
         (["sweep.population=1"], "sweep.population=1; it must be at least 2"),
@@ -212,6 +214,23 @@ def test_what_cannot_be_is_refused_with_what_can(overrides, sentence):
     with pytest.raises(ValueError) as refused:
         from_dict(compose(ROOT, overrides))
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["recipe.schedule=multistep"],
+        ["recipe.schedule=plateau", "recipe.plateau_patience=5", "trainer.val_every_epochs=1"],
+        ["data=cifar10", "recipe=cifar_fast", "recipe.small_side=0"],
+        [*PBT, "recipe.schedule=one_cycle", "recipe.warmup_fraction=0.2"],
+        *([*PBT, f"recipe.max_steps={steps}", "sweep.interval_steps=0"] for steps in (1, 2, 3, 7, 97, 143, 2**31 - 1)),
+    ],
+)
+def test_the_override_that_a_refusal_names_is_accepted(overrides):
+    with pytest.raises(PipelineError) as refused:
+        from_dict(values(*overrides))
+    (advice,) = re.findall(r"\(override: (.+)\)$", str(refused.value))
+    from_dict(values(*overrides, *advice.split()))
 
 
 def test_several_mistakes_are_a_line_each():

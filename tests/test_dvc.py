@@ -35,7 +35,7 @@ NOT_READ = {
         "data.mirror",
         "data.workers",
         "data.limits",
-    },  # fetch's half of sources.py; no byte depends on workers and limits
+    },  # fetch runs first for another path or mirror; no byte depends on workers and limits
     "fetch": {"data.limits"},
     "sweep": {"data.split"},  # trials always use the holdout split
     "ensemble": {"evaluation.views", "evaluation.batchnorm"},  # members are chosen as they were validated in training

@@ -29,14 +29,18 @@ VALUES: dict[str, Any] = {
     "float": 0.25,
     "bool": False,
     "float | None": 0.5,
+    "Share | None": 0.25,
     "int | None": 3,
     "tuple[str, ...]": ("one", "two"),
-    "tuple[float, float] | None": (0.1, 0.2),
+    "tuple[Share, Share] | None": (0.1, 0.2),
     "tuple[tuple[int, str], ...]": ((5, "five"), (9, "nine")),
     "ModelConfig": ModelConfig(depth=14, residual=False, shortcut="B"),
     "AugmentConfig": AUGMENT,
     "RecipeConfig | None": RecipeConfig(lr=0.03, milestones=[3, 4], max_steps=9, augment=AUGMENT),
 }
+
+
+ERRORS = ("val_err1", "val_err5", "test_err1", "test_err5")
 
 
 def whole() -> Net:
@@ -87,6 +91,8 @@ def test_a_record_of_an_earlier_version_takes_defaults_for_what_it_lacks_and_dro
         *({"model": model} for model in (None, [], {}, {"depth": "deep"}, {**asdict(a_net().model), "depth": 9})),
         *({"model": {**asdict(a_net().model), "depth": depth}} for depth in ([8], None, float("nan"), 8.0)),
         *({"val_err1": error} for error in ("low", float("nan"), [0.1], True)),
+        *({error: value} for error in ERRORS for value in (-1, -1e-9, 7, 1.001)),
+        *({interval: ends} for interval in ("ci95", "ci95_err5") for ends in ([-0.1, 0.2], [0.9, 1.1])),
         *({"steps": steps} for steps in (None, 1.5, "many")),
         *({"snapshots": snapshots} for snapshots in ([1], [[1, 2, 3]], 5, [["x", "y"]])),
         *({"recipe": recipe} for recipe in ({"lr": 0.1}, {"augment": None}, 3)),
@@ -98,6 +104,12 @@ def test_a_record_of_an_earlier_version_takes_defaults_for_what_it_lacks_and_dro
 def test_a_record_with_odd_values_is_refused_in_one_sentence(change: dict[str, Any]) -> None:
     with pytest.raises(PipelineError, match="not the record of a net"):
         from_json({**a_net().to_json(), **change})
+
+
+def test_errors_of_none_and_of_all_images_are_kept() -> None:
+    for value in (0, 0.0, 1, 1.0):
+        net = dataclasses.replace(a_net(), **dict.fromkeys(ERRORS, value), ci95=(0, value), ci95_err5=(value, 1.0))
+        assert from_json(json.loads(net.to_tag())) == net
 
 
 def test_seeds_and_rates_share_a_setting_and_recipes_do_not() -> None:

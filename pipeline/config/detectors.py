@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _DETECTORS_ALONE = ("model.anchor", "model.context", "recipe.rois", "evaluation.refine", "evaluation.scales")
 _CLASSIFIERS_ALONE = (
-    *("recipe.warmup_lr", "recipe.small_side", "recipe.label_smoothing", "recipe.muon_lr"),
+    *("recipe.warmup_lr", "recipe.small_side", "recipe.small_fraction", "recipe.label_smoothing", "recipe.muon_lr"),
     "recipe.decay_norm",  # a detector's batch norm is frozen, and it has no other norm
     *("start.head", "trainer.compile", "trainer.cuda_graphs", "evaluation.views", "evaluation.batchnorm"),
 )
@@ -28,6 +28,11 @@ def check_detector(config: Config) -> None:
     require(
         recipe.augment.kind == "whole",
         f"recipe.augment.kind={recipe.augment.kind} with model={family}; detectors see whole images, and so do their recipes, such as recipe=detection_voc (override: recipe.augment.kind=whole)",
+    )
+    # Here and not in the recipe, which records of trained nets hold too: an old one must stay readable.
+    require(
+        recipe.augment.min_side > 0 or recipe.augment.max_side == 0,
+        f"recipe.augment.min_side=0 with recipe.augment.max_side={recipe.augment.max_side}; training images would be drawn down to a single pixel (override: recipe.augment.min_side={recipe.augment.max_side})",
     )
     require(
         config.data.format == "arrays" or recipe.augment.test_side > 0,

@@ -71,6 +71,7 @@ class Config(Section):
             check_classifier(self)
             self._check_views()
             self._check_sides()
+        self._check_unread()
         self._check_plateau()
         self._check_stop()
         self._check_population()
@@ -140,6 +141,18 @@ class Config(Section):
             f"recipe.augment.crop={augment.crop} with test_side={augment.test_side}; a test image's shorter side must be at least the crop (override: recipe.augment.test_side={augment.crop * 8 // 7})",
         )
 
+    def _check_unread(self) -> None:
+        """Here and not in the recipe, which records of trained nets hold too: an old one must stay readable."""
+        recipe = self.recipe
+        require(
+            not recipe.warmup_fraction or recipe.schedule in ("one_cycle", "cosine"),
+            f"recipe.warmup_fraction={recipe.warmup_fraction} with recipe.schedule={recipe.schedule}, which does not read it; its warm-up is recipe.warmup_lr (override: recipe.warmup_fraction=0)",
+        )
+        require(
+            not recipe.small_fraction or recipe.small_side > 0,
+            f"recipe.small_fraction={recipe.small_fraction} with recipe.small_side=0, which shrinks no images (override: recipe.small_fraction=0)",
+        )
+
     def _check_plateau(self) -> None:
         plateau = self.recipe.schedule == "plateau"
         require(
@@ -168,11 +181,11 @@ class Config(Section):
         recipe, interval = self.recipe, self.sweep.interval_steps
         require(
             0 < interval < recipe.max_steps and recipe.max_steps % interval == 0,
-            f"sweep.searcher=pbt with sweep.interval_steps={interval} and recipe.max_steps={recipe.max_steps}; the interval must divide the steps into two or more parts, at whose ends members copy each other (override: sweep.interval_steps={_divisor(recipe.max_steps)})",
+            f"sweep.searcher=pbt with sweep.interval_steps={interval} and recipe.max_steps={recipe.max_steps}; the interval must divide the steps into two or more parts, at whose ends members copy each other (override: {_parts(recipe.max_steps)})",
         )
         require(
             recipe.schedule == "multistep" and not recipe.milestones and not recipe.small_side,
-            f"sweep.searcher=pbt with recipe.schedule={recipe.schedule}, recipe.milestones={recipe.milestones}, recipe.small_side={recipe.small_side}; a population finds the schedule itself, from rates and images that stay as they are (override: recipe.schedule=multistep recipe.milestones=[] recipe.small_side=0)",
+            f"sweep.searcher=pbt with recipe.schedule={recipe.schedule}, recipe.milestones={recipe.milestones}, recipe.small_side={recipe.small_side}; a population finds the schedule itself, from rates and images that stay as they are (override: recipe.schedule=multistep recipe.milestones=[] recipe.warmup_fraction=0 recipe.small_side=0 recipe.small_fraction=0)",
         )
         require(
             self.seed + self.sweep.population <= 2**32,
@@ -270,9 +283,13 @@ def _sentence(key: str, error: Any) -> str:
     return f"{key}={shown(error['input'])}: {error['msg']}{quotes}"
 
 
-def _divisor(steps: int) -> int:
-    """An interval that `steps` are a multiple of: a tenth, or as close to it as there is from above."""
-    return steps // next((parts for parts in range(min(10, steps), 1, -1) if steps % parts == 0), 1)
+def _parts(steps: int) -> str:
+    """The override that divides `steps` into ten parts, or as close to ten as divides them; of a prime, one step fewer."""
+    counts = (*range(min(10, steps), 1, -1), *range(11, math.isqrt(steps) + 1))
+    if count := next((count for count in counts if steps % count == 0), 0):
+        return f"sweep.interval_steps={steps // count}"
+    fewer = max(steps - 1, 2)
+    return f"recipe.max_steps={fewer} {_parts(fewer)}"
 
 
 def with_overrides(config: Config, overrides: dict[str, Any]) -> Config:

@@ -186,7 +186,7 @@ class RecipeConfig(Section):
         self._check_schedule()
         require(
             self.small_side == 0 or (8 <= self.small_side < self.augment.crop and 0 < self.small_fraction < 1),
-            f"recipe.small_side={self.small_side}, recipe.small_fraction={self.small_fraction} with recipe.augment.crop={self.augment.crop}; take a side from 8 to below the crop and a share of the steps between 0 and 1, or a side of 0 for never",
+            f"recipe.small_side={self.small_side}, recipe.small_fraction={self.small_fraction} with recipe.augment.crop={self.augment.crop}; take a side from 8 to below the crop and a share of the steps between 0 and 1, or 0 for both",
         )
         require(
             not self.augment.mixes or self.part_size > 1,

@@ -51,7 +51,8 @@ def published(
         num_test: images to draw where no test set is published, 0 for one in TESTED.
         account: of the files left out, to which boxes are added.
     Raises:
-        PipelineError: no box in train, a class that has none there, a box that lies outside of its image, too few images.
+        PipelineError: no box in train, a class that has none there, an image of two splits, a box that lies outside of its
+            image, too few images.
     """
     shown = {thing.cls for picture in pictures if picture.role == "train" for thing in picture.things}
     labels = {cls: label for label, cls in enumerate(cls for cls in classes if cls in shown)}
@@ -60,7 +61,13 @@ def published(
     counts = Counter(picture.role for picture in pictures)
     tested = "test" if counts["test"] else "val"
     records: dict[bool, list[Record]] = {False: [], True: []}  # by whether they are tested
+    split_of: dict[Entry, str] = {}
     for picture in pictures:
+        if (other := split_of.setdefault(picture.image, picture.role)) != picture.role:
+            raise PipelineError(
+                f"{printable(picture.image.name)} in {path} is an image of {other} and of {picture.role}; leave it in one of them "
+                "and fetch again"
+            )
         boxes, val = _boxes(path, picture, labels, account), picture.role == "val" and tested == "test"
         records[picture.role == tested].append(Record(picture.image.name, 0, picture.image, val, boxes))
     train, test, notes = records[False], records[True], []

@@ -34,8 +34,8 @@ def coco(containers: list[Container], num_test: int) -> Published:
     Args:
         num_test: as in `annotated.published`.
     Raises:
-        PipelineError: no annotations, more than a file of them for a split, damaged ones, an id that occurs twice, a class or
-            an image that is not there; as `annotated.published`.
+        PipelineError: no annotations, damaged ones, an id that occurs twice, a class or an image that is not there; as
+            `annotated.published`.
     """
     path, account = containers[0].path, Account()
     images: dict[str, list[Entry]] = defaultdict(list)  # by file name without folders
@@ -51,20 +51,16 @@ def coco(containers: list[Container], num_test: int) -> Published:
         else:
             account.add(kind(last), entry.name)
     pictures: list[Picture] = []
-    classes: dict[Id, str] = {}
+    numbers: dict[str, Id] = {}  # of the classes; a file has ids of its own, and the first one's decide the order
     for split, entry in _annotations(path, files, account):
         document = _document(entry)
-        for number, name in _categories(entry, document).items():
-            if classes.setdefault(number, name) != name:
-                raise _error(
-                    entry,
-                    f"calls category {printable(number)} {printable(name)}, and another file {printable(classes[number])}",
-                )
+        classes = _categories(entry, document)
+        numbers |= {name: number for number, name in classes.items() if name not in numbers}
         pictures += _pictures(split, entry, document, images, classes)
     annotated = {id(picture.image) for picture in pictures}
     for entry in (entry for entries in images.values() for entry in entries if id(entry) not in annotated):
         account.add("images that no annotations name", entry.name)
-    return published(path, pictures, [classes[number] for number in sorted(classes, key=_order)], num_test, account)
+    return published(path, pictures, sorted(numbers, key=lambda name: _order(numbers[name])), num_test, account)
 
 
 def _annotations(path: Path, files: list[Entry], account: Account) -> list[tuple[str, Entry]]:
@@ -109,8 +105,9 @@ def _role(entry: Entry) -> str:
 
 
 def _document(entry: Entry) -> dict[str, Any]:
+    text = entry.read()
     try:
-        document = json.loads(entry.read())
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without an end
         raise _error(entry, f"is no JSON ({error})") from None
     if not isinstance(document, dict) or not all(isinstance(document.get(part), list) for part in PARTS):

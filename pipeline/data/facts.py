@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.config import ModelConfig
+from pipeline.config import DataConfig, ModelConfig
 from pipeline.data.store import Manifest
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, hint
 
 
 def num_training(manifest: Manifest, split: str) -> int:
@@ -28,4 +28,21 @@ def require_task(manifest: Manifest, model: ModelConfig) -> None:
         raise PipelineError(
             f"{manifest.name} has labels of images, and {model.name} learns boxes of objects; choose a net that classifies "
             "(override: model=cifar) or images with boxes (override: data=digit_scenes)"
+        )
+
+
+def require_settings(manifest: Manifest, data: DataConfig) -> None:
+    """Raises PipelineError if preprocess makes another store of `data`, as far as the manifest tells."""
+    there: dict[str, object] = {"format": manifest.format, "image_size": manifest.image_size}
+    if "published" not in manifest.split:
+        unusable = sum(name.startswith("test/") for name in manifest.skipped)
+        drawn = {"num_val": manifest.split["num_val"], "split_seed": manifest.split["seed"]}
+        there |= {**drawn, "num_test": manifest.counts["test"] + unusable}
+    asked = {key: getattr(data, key) for key in there}
+    # A num_test of 0 stands for a published test set or a fifth.
+    other = [key for key in there if asked[key] != there[key] and (key, asked[key]) != ("num_test", 0)]
+    if other:
+        given, made = (" and ".join(f"data.{key}={values[key]}" for key in other) for values in (asked, there))
+        raise PipelineError(
+            f"{given}, but the store of {manifest.name} was made with {made}; run {hint('preprocess')}, or give what it was made with"
         )

@@ -114,14 +114,15 @@ def fetch(
             )
     md5s = {file: md5 for file, md5, _ in official.values()} if layout == "ilsvrc-tars" else {}
     files = [_entry(path, origin, out, before, data, md5s.get(path.name, "")) for path, origin in places]
-    manifest = {"name": data.name, "source": data.source, "layout": layout, "files": files}
+    manifest = {"name": data.name, "source": data.source, "path": data.path, "layout": layout, "files": files}
     write_json(out / MANIFEST, manifest)
     now = {entry["path"] for entry in files}
     for path in [out / entry["path"] for entry in before if entry["path"] not in now]:
         if path.parent == out:
             path.unlink(missing_ok=True)
-    for part in out.glob("*.part*"):  # of places that broke off before another one had the file
-        part.unlink()
+    for facts in out.glob("*.part.json"):  # of places that broke off before another one had the file
+        facts.with_suffix("").unlink(missing_ok=True)
+        facts.unlink()
     return manifest
 
 
@@ -130,7 +131,7 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
 
     Raises:
         MissingError: nothing was fetched, or a file is missing.
-        PipelineError: another data set was fetched, or a file has changed since.
+        PipelineError: another data set was fetched, or the same one by another data.path, or a file has changed since.
     """
     if not (raw / MANIFEST).is_file():
         raise MissingError(f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run {hint('fetch')}")
@@ -140,6 +141,12 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
             f"{raw} holds {manifest['source']}, but data.source={data.source}; run {hint('fetch')}, or give this "
             f"data set another name (override: data.name={data.name}_{data.source}). For DVC, the name is that of a file: "
             f"conf/data/{data.name}_{data.source}.yaml"
+        )
+    given = manifest.get("path", data.path)  # earlier versions did not record it
+    if given != data.path:
+        raise PipelineError(
+            f"{raw} holds what data.path={given or repr('')} named, but data.path={data.path or repr('')}; run {hint('fetch')}, or "
+            f"name what is there (override: data.path={given or repr('')})"
         )
     for entry in manifest["files"]:
         path = raw / entry["path"]

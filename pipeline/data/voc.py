@@ -71,8 +71,9 @@ def _picture(files: dict[str, Entry], year: str, name: str, role: str) -> Pictur
         raise PipelineError(
             f"{container.path} lists image {printable(name)} of {year}, but {missing.args[0]} is not there; unpack or download it again"
         ) from None
+    text = annotations.read()
     try:
-        root = ElementTree.fromstring(annotations.read())
+        root = ElementTree.fromstring(text)
         size = (_pixels(root, "size/width"), _pixels(root, "size/height"))
         things = [_thing(number, each) for number, each in enumerate(root.iter("object"), 1)]
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last for an encoding that nobody knows

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +24,9 @@ from pipeline.evaluation.detection import CocoMatches, Detections, VocMatches
 from pipeline.learn.input.loader import EvalLoader
 from pipeline.learn.input.scenes import SceneBatches, detections
 from pipeline.learn.models.detectors import Detector
+from pipeline.learn.training.precision import float32_products
 from pipeline.progress import progress
+from pipeline.record import Net
 from pipeline.run.key import code_version
 from pipeline.run.weights import load_weights
 
@@ -83,7 +86,7 @@ def all_scenes(store: Store, records: ArrayRecords | ShardRecords) -> Scenes:
 def detect(
     weights: Sequence[Path], scenes: Scenes, cache: Path, device: torch.device, manner: Manner = BASELINE
 ) -> list[Detections]:
-    """What one detector finds, or several as one (`JointDetector`), in each of the N images.
+    """What one detector finds, or several as one (`JointDetector`), in each of the N images; all computed in float32.
 
     Args:
         weights: files that training wrote, at least one.
@@ -92,8 +95,10 @@ def detect(
         PipelineError: weights of another data set, or detectors that see images of different sizes.
     """
     path = cache / _name([sha256(file) for file in weights], scenes, manner)
-    if path.is_file() and (kept := _read(path, len(scenes.indices))) is not None:
-        return kept
+    if path.is_file():
+        if (kept := _read(path, len(scenes.indices))) is not None:
+            return kept
+        print(f"{path} is damaged; the detections are computed again", file=sys.stderr)
     made = _forward(weights, scenes, device, manner)
     _write(path, made)
     return made
@@ -129,15 +134,28 @@ def _forward(weights: Sequence[Path], scenes: Scenes, device: torch.device, mann
     joint = JointDetector(detectors, manner).to(device)
     sizes = [boxes.size for boxes in scenes.truth]
     made: list[Detections] = []
+    loaders = [
+        EvalLoader(scenes.indices, BATCH, each.fetch, each.ahead)
+        for each in (batches[0], *_larger(scenes, records[0], manner))
+    ]
     title = f"{scenes.which} images, {' + '.join(record.name for record in records)}"
     with progress(title, len(sizes), "images") as bar:
-        for fetched in EvalLoader(scenes.indices, BATCH, batches[0].fetch, batches[0].ahead):
-            parts = tuple(part.to(device) for part in fetched)
-            images = [each.finish(parts)[1] for each in batches]
+        for several in zip(*loaders, strict=True):
+            on_device = [tuple(part.to(device) for part in fetched) for fetched in several]
+            images, *larger = [[each.finish(parts)[1] for each in batches] for parts in on_device]
             if images[0]:
-                made += detections(joint(images), images[0], sizes[len(made) : len(made) + len(images[0])])
+                with float32_products("fp32"):  # not TF32, as for nets that classify
+                    found = joint(images, *larger)
+                made += detections(found, images[0], sizes[len(made) : len(made) + len(images[0])])
             bar.advance(len(images[0]))
     return made
+
+
+def _larger(scenes: Scenes, record: Net, manner: Manner) -> list[SceneBatches]:
+    """Batches of the images at the largest scale, if that is above the images' own."""
+    if (side := max(manner.scales, default=0)) <= record.augment.test_side:
+        return []
+    return [scenes.batches(record.split, replace(record.augment, test_side=side), record.normalize)]
 
 
 def _write(path: Path, made: Sequence[Detections]) -> None:

@@ -53,16 +53,19 @@ class JointDetector(nn.Module):
         self.detectors, self.manner = nn.ModuleList(detectors), manner
 
     @torch.inference_mode()
-    def forward(self, images: Sequence[Sequence[Tensor]]) -> list[dict[str, Tensor]]:
+    def forward(
+        self, images: Sequence[Sequence[Tensor]], larger: Sequence[Sequence[Tensor]] | None = None
+    ) -> list[dict[str, Tensor]]:
         """Boxes (n, 4) in pixels of the images given, labels (n,) from 1, and scores (n,), the highest first, of each image.
 
         Args:
             images: of each detector, the B images (C, h, w), normalised as in its training; sizes are the same for all.
+            larger: the same with more pixels, of which the scales above the images' own are made.
         """
         detectors: list[Any] = list(self.detectors)
         looks, proposed = [], []
-        for detector, normalised in zip(detectors, images, strict=True):
-            batch, maps, own = looks_at(detector, normalised, self.manner.scales)
+        for detector, normalised, sharper in zip(detectors, images, larger or images, strict=True):
+            batch, maps, own = looks_at(detector, normalised, self.manner.scales, sharper)
             looks.append(own)
             proposed.append(detector.rpn(batch, maps, None)[0])
         sizes = batch.image_sizes

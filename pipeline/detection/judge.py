@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import permutations
 from statistics import mean
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.config.model import DECIDED, ModelConfig
+from pipeline.config.root import leaves
 from pipeline.detection.detect import Scenes
 from pipeline.ensemble.build import Ensemble
 from pipeline.ensemble.mistakes import picture
@@ -25,6 +28,10 @@ from pipeline.record import Net, best_on_validation
 
 SEED = 0  # of the bootstrap
 SHOWN, SIDE = 12, 512  # pictures on the report's page, and their longest side in pixels
+CONTEXT = frozenset(("model.context=false", "model.context=true"))
+TOLD = 3  # keys that tell gains apart; more would fill a line
+
+Alike = frozenset[str]  # key=value of all that was the same in some trainings
 
 
 class Judged(NamedTuple):
@@ -109,36 +116,76 @@ def _bounds(ap: Interval) -> list[float]:
     return [max(ap.low, 0.0), min(ap.high, 1.0)]
 
 
+class Pair(NamedTuple):
+    """Detectors without and with what is judged, seed by seed."""
+
+    alike: Alike
+    before: list[Judged]
+    after: list[Judged]
+
+    @classmethod
+    def make(cls, alike: Alike, before: Mapping[int, Judged], after: Mapping[int, Judged]) -> Pair:
+        seeds = sorted(before.keys() & after.keys())
+        return cls(alike, [before[seed] for seed in seeds], [after[seed] for seed in seeds])
+
+    @property
+    def seeds(self) -> list[int | None]:
+        return [each.net.seed for each in self.after]
+
+    @property
+    def keys(self) -> list[str]:
+        """Of the runs."""
+        return [each.net.key for each in (*self.before, *self.after)]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the nets within."""
+        return self.before[0].net.model.net.name, self.after[0].net.model.net.name
+
+
 def improvements(
-    baseline: CocoMatches, improved: Mapping[str, CocoMatches], nets: Sequence[Judged]
+    baseline: CocoMatches, improved: Mapping[str, CocoMatches], members: Sequence[Net], nets: Sequence[Judged]
 ) -> list[dict[str, Any]]:
     """What each of Table 9's improvements adds to AP, by its key.
 
     Args:
         baseline: of the ensemble on images looked at as in validation.
         improved: of the ensemble, by the one key that differs.
+        members: of the ensemble.
         nets: of which some may have been trained with `model.context`, and others without.
     """
-    rows: list[tuple[str, list[int] | None, Sequence[CocoMatches], Sequence[CocoMatches]]]
-    rows = [(key, None, [baseline], [matches]) for key, matches in improved.items()]
-    by_backbone = _chosen(nets)
-    for (backbone, context), theirs in by_backbone.items():
-        ours = by_backbone.get((backbone, False), {})
-        seeds = sorted(set(theirs) & set(ours)) if context else []
-        if seeds and replace(ours[seeds[0]].net.model, context=True) == theirs[seeds[0]].net.model:
-            without, with_it = ([judged[seed].matches for seed in seeds] for judged in (ours, theirs))
-            rows.append(("model.context", seeds, without, with_it))
-    return [_improvement(*row) for row in rows]
+    keys, chosen = [net.key for net in members], _chosen(nets)
+    rows = [_improvement(key, None, keys, [baseline], [matches]) for key, matches in improved.items()]
+    pairs = _ranked(
+        Pair.make(alike, chosen.get(alike ^ CONTEXT, {}).get(name, {}), theirs)
+        for alike, by_net in chosen.items()
+        if "model.context=true" in alike
+        for name, theirs in by_net.items()
+    )
+    for pair in pairs:
+        before, after = ([each.matches for each in side] for side in (pair.before, pair.after))
+        rows.append(_improvement("model.context", pair.seeds, pair.keys, before, after))
+    return rows
 
 
 def _improvement(
-    key: str, seeds: list[int] | None, before: Sequence[CocoMatches], after: Sequence[CocoMatches]
+    key: str,
+    seeds: list[int | None] | None,
+    keys: list[str],
+    before: Sequence[CocoMatches],
+    after: Sequence[CocoMatches],
 ) -> dict[str, Any]:
-    """A row of `improvements`; seeds: of the trainings of either side, None where both sides are the same nets."""
+    """A row of `improvements`.
+
+    Args:
+        seeds: of the trainings of either side, None where both sides are the same nets.
+        keys: of the runs of both sides.
+    """
     pairs = [(_ap(one, None), _ap(other, None)) for one, other in zip(before, after, strict=True)]
     return {
         "key": key,
         "seeds": seeds,
+        "keys": keys,
         "ap": [mean(side) for side in zip(*pairs, strict=True)],
         "difference": _both(relative_gain(before, after, SEED).difference, [other - one for one, other in pairs]),
     }
@@ -147,52 +194,86 @@ def _improvement(
 def gains(nets: Sequence[Judged]) -> list[dict[str, Any]]:
     """What residual nets gain as backbones over plain nets of their depth and over VGG nets: "the same detector" (Sec. 4.3).
 
-    Each backbone trains at the learning rate that is best for it on validation images, over its seeds. Two backbones are
-    compared by the seeds that both have.
+    Detectors are compared that were trained alike (`_alike`), by the seeds that both have. Each backbone trains at the
+    learning rate that is best for it on validation images, over its seeds.
     """
-    chosen, rows = _chosen(nets), []
-    for theirs in chosen.values():
-        for ours in chosen.values():
-            seeds = sorted(set(theirs) & set(ours))
-            if seeds and _swaps(ours[seeds[0]].net, theirs[seeds[0]].net):
-                rows.append(_gain([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]))
-    return rows
+    every = _ranked(
+        Pair.make(alike, by_net[base], by_net[net])
+        for alike, by_net in _chosen(nets).items()
+        for base, net in permutations(by_net, 2)
+    )
+    pairs = [pair for pair in every if _swaps(pair.before[0].net.model.net, pair.after[0].net.model.net)]
+    return [_gain(pair, _apart(pair, pairs)) for pair in pairs]
 
 
-def _chosen(nets: Sequence[Judged]) -> dict[tuple[str, bool], dict[int, Judged]]:
-    """By backbone, and whether it has context, the detector of each seed at the rate that is best on validation images."""
-    by_backbone: dict[tuple[str, bool], dict[float, dict[int, Judged]]] = {}
-    for judged in nets:
+def _ranked(pairs: Iterable[Pair]) -> list[Pair]:
+    """Those that share seeds, so that the first stands for its nets: the longest training, then the most seeds."""
+    return sorted((pair for pair in pairs if pair.seeds), key=lambda pair: (-pair.after[0].net.steps, -len(pair.seeds)))
+
+
+def _apart(pair: Pair, pairs: Sequence[Pair]) -> str:
+    """What tells a pair from the others of the same two nets: key=value, with commas between; "" if it is the only one."""
+    common = frozenset.intersection(*(other.alike for other in pairs if other.names == pair.names))
+    words = sorted(pair.alike - common)
+    return ", ".join([*words[:TOLD], *(["..."] if len(words) > TOLD else [])])
+
+
+def _chosen(nets: Iterable[Judged]) -> dict[Alike, dict[str, dict[int, Judged]]]:
+    """Of what was trained alike, by the net within: the detector of each seed at the rate that is best on validation images.
+
+    Of several runs of a seed at a rate, the best on validation images counts.
+    """
+    trained: dict[Alike, dict[str, dict[float, dict[int, Judged]]]] = {}
+    for judged in sorted(nets, key=lambda each: each.net.rank):
         net = judged.net
         if net.complete and net.val_err1 is not None and net.recipe is not None:
-            rates = by_backbone.setdefault((net.model.backbone, net.model.context), {})
-            rates.setdefault(net.recipe.lr, {})[net.seed or 0] = judged
-    return {backbone: min(rates.values(), key=_validation) for backbone, rates in by_backbone.items()}
+            rates = trained.setdefault(_alike(net), {}).setdefault(net.model.net.name, {})
+            rates.setdefault(net.recipe.lr, {}).setdefault(net.seed or 0, judged)
+    return {
+        alike: {name: min(rates.values(), key=_validation) for name, rates in by_net.items()}
+        for alike, by_net in trained.items()
+    }
+
+
+def _alike(net: Net) -> Alike:
+    """All that decides a training's result but the net within, the weights that this one starts from, rate and seed."""
+    assert net.recipe is not None
+    of_the_net = ("backbone", "stride_on", *DECIDED)  # only bottlenecks have a stride to place
+    values = {
+        "model": {key: value for key, value in asdict(net.model).items() if key not in of_the_net},
+        "recipe": {key: value for key, value in asdict(net.recipe).items() if key != "lr"},
+        "data": {"content": net.data, "split": net.split, "num_train": net.num_train},
+        "trainer": {"sync_batchnorm": net.sync_batchnorm},
+        # The title of weights begins with their name, which is another one for each net.
+        "start": f"weights{''.join(net.start.partition(', ')[1:])}" if net.start else "random",
+    }
+    return frozenset(f"{key}={str(value).lower()}" for key, value in leaves(values))
 
 
 def _validation(seeds: dict[int, Judged]) -> float:
     return mean(judged.net.val_err1 or 0.0 for judged in seeds.values())
 
 
-def _swaps(base: Net, net: Net) -> bool:
-    """Whether only the net was swapped, and for one that has what the base lacks: shortcuts."""
-    one, other = base.model.net, net.model.net
-    alike = replace(base.recipe, lr=net.lr) == net.recipe  # type: ignore[type-var]
-    alike &= (base.model.family, base.model.context) == (net.model.family, net.model.context)
-    old = one.kind == "vgg" or (one.depth == other.depth and one.family == other.family)
-    return alike and old and other.residual and not one.residual
+def _swaps(base: ModelConfig, net: ModelConfig) -> bool:
+    """Whether the second classifier has what the first one lacks: shortcuts."""
+    if base.residual or not net.residual:
+        return False
+    return base.kind == "vgg" or replace(base, residual=True).name == net.name
 
 
-def _gain(base: Sequence[Judged], net: Sequence[Judged]) -> dict[str, Any]:
+def _gain(pair: Pair, apart: str) -> dict[str, Any]:
     """A row of `gains`: in AP, and below their keys in AP50 and in VOC's mAP of 2007."""
 
     def changed(matches: Callable[[Judged], Matches], iou: float | None) -> dict[str, Any]:
-        return _changed([matches(each) for each in base], [matches(each) for each in net], iou)
+        return _changed([matches(each) for each in pair.before], [matches(each) for each in pair.after], iou)
 
+    base, net = pair.names
     return {
-        "net": net[0].net.model.net.name,
-        "base": base[0].net.model.net.name,
-        "seeds": [each.net.seed for each in net],
+        "net": net,
+        "base": base,
+        "seeds": pair.seeds,
+        "keys": pair.keys,
+        "apart": apart,
         **changed(lambda judged: judged.matches, None),
         "ap50": changed(lambda judged: judged.matches, 0.5),
         "voc07": changed(lambda judged: judged.voc["07"], None),

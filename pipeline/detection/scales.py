@@ -28,13 +28,14 @@ class Look(NamedTuple):
 
 
 def looks_at(
-    detector: Any, images: Sequence[Tensor], scales: Sequence[int]
+    detector: Any, images: Sequence[Tensor], scales: Sequence[int], larger: Sequence[Tensor] | None = None
 ) -> tuple[Any, dict[str, Tensor], list[Look]]:
     """The batch of images as they are, its maps, and the looks that regions are seen at.
 
     Args:
         images: (C, h, w) normalised.
         scales: shorter sides in pixels; none for the images as they are.
+        larger: the same images with more pixels, of which scales above the images' own are made.
     """
     batch, maps = _maps(detector, images)
     if not scales:
@@ -43,12 +44,16 @@ def looks_at(
     for side in sorted(scales):
         factors = [side / min(image.shape[1:]) for image in images]
         resized = [
-            F.interpolate(image[None], scale_factor=factor, mode="bilinear", antialias=True)[0]
-            for image, factor in zip(images, factors, strict=True)
+            _resized(image if factor <= 1 else sharper, [round(edge * factor) for edge in image.shape[1:]])
+            for image, sharper, factor in zip(images, larger or images, factors, strict=True)
         ]
         scaled, theirs = _maps(detector, resized)
         looks.append(Look(theirs, scaled.image_sizes, factors))
     return batch, maps, looks
+
+
+def _resized(image: Tensor, size: list[int]) -> Tensor:
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 
 
 def _maps(detector: Any, images: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:

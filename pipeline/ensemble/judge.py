@@ -199,7 +199,7 @@ def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[st
 
 
 def _training(net: Net) -> Hashable:
-    return net.model.residual, net.steps, net.setting, bool(net.snapshot)
+    return architecture(net)[1:], net.setting, net.snapshot
 
 
 def _averaged(nets: Sequence[Tested], labels: Labels) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_]]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import read_json, replacing, sha256
 from pipeline.config import Config
+from pipeline.data.facts import require_settings
 from pipeline.data.store import Store, open_store
 from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
 from pipeline.errors import MissingError, PipelineError, hint
@@ -21,7 +22,7 @@ from pipeline.learn.training.precision import uses_cuda
 from pipeline.record import Net, from_json
 from pipeline.run.weights import BEST, weights_name
 from pipeline.tracking import registry, shipper
-from pipeline.tracking.location import Location, locate
+from pipeline.tracking.location import Location, command, locate
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +47,12 @@ class Source:
         Args:
             store: folder that preprocess made.
         Raises:
-            PipelineError: trainer.accelerator=gpu without a GPU.
+            PipelineError: trainer.accelerator=gpu without a GPU, or a store that was made with other values of data.*.
         """
+        opened = open_store(store)
+        require_settings(opened.manifest, config.data)
         return cls(
-            store=open_store(store),
+            store=opened,
             location=locate(config.tracking.uri, config.paths.mlruns),
             runs=Path(config.paths.runs),
             device=torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu"),
@@ -167,7 +170,8 @@ class Source:
 
     def _download(self, net: Net, local: Path, part: Path) -> None:
         folder = part.with_suffix(".download")
-        remedy = f"`mlflow runs delete --run-id {net.run_id}` removes it from the candidates, or train it again"
+        delete = command(self.location, f"runs delete --run-id {net.run_id}")
+        remedy = f"{delete} takes it out of the candidates; or remove {local.parent}, if it exists, and train it again"
         try:
             file = registry.download(self.location, net.run_id, f"checkpoints/{weights_name(net)}", folder)
             file.rename(part)

@@ -166,10 +166,13 @@ def net_of_store(weights: Path, content_hash: str) -> tuple[nn.Module, Net]:
 def finished(
     loader: Iterable[Any], batches: ArrayBatches | ShardBatches, device: torch.device, title: str, count: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised images (B, C, H, W) and labels (B,) on `device`, batch by batch, under a progress bar of `count` images."""
+    """Normalised images (B, C, H, W) and labels (B,) on `device`, batch by batch, under a progress bar of `count` images.
+
+    Of images that are mixed, the label is that of which they show more.
+    """
     with progress(title, count, "images") as bar:
         for fetched in loader:
-            inputs, labels = batches.finish(tuple(part.to(device) for part in fetched))
+            inputs, labels, *_ = batches.finish(tuple(part.to(device) for part in fetched))
             yield inputs, labels
             bar.advance(len(inputs))
 
@@ -194,7 +197,7 @@ def _forward(weights: Path, images: Images, device: torch.device, workers: int) 
     if kind == "multi_scale" and record.model.family in NO_GLOBAL_POOL:
         raise PipelineError(
             f"{record.name} {record.key} has no fully convolutional form here, so it takes no whole images of several "
-            "scales; use evaluation=ten_crop or evaluation=single, or leave the net out (evaluation.runs=members)"
+            "scales; use evaluation=ten_crop or evaluation=single"
         )
     looks = views(kind, record.augment.crop, record.augment.test_side)
     with progress(title, len(indices), "images") as bar:
@@ -225,6 +228,7 @@ def _view_averages(
 def _training_images(store: Store, record: Net, device: torch.device, workers: int, title: str) -> Iterator[Tensor]:
     """Batches of the net's training images, augmented and in the order of the first epoch of seed 0.
 
+    Mixup and CutMix mix them where they did so in training: batch norm has seen mixed images alone.
     Training keeps running averages of batch norm's statistics, in which the last few batches weigh most. The authors'
     released nets have "the averages" over a large training batch instead (README of KaimingHe/deep-residual-networks).
     """

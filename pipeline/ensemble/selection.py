@@ -27,14 +27,14 @@ def first_of_each(ranked: Iterable[T], kind: Callable[[T], Hashable]) -> list[T]
 
 
 def architecture(net: Net) -> tuple[int, bool, str]:
-    """Depth and residual or plain; nets that are not the paper's are told apart by name as well."""
-    paper = net.model.family in ("cifar", "imagenet")
-    return net.model.depth, net.model.residual, "" if paper else net.name
+    """Depth, residual or plain, and the family of what is not the paper's: of a predecessor, of a detector and its net."""
+    families = dict.fromkeys((net.model.family, net.model.net.family))
+    return net.model.depth, net.model.residual, " ".join(key for key in families if key not in ("cifar", "imagenet"))
 
 
 def all_but_seed(net: Net) -> Hashable:
-    """Equal for nets that differ in nothing but their seed."""
-    return net.name, net.lr, net.steps, net.setting, bool(net.snapshot)
+    """Equal for nets that differ in nothing but their seed, and in when early stopping ended them."""
+    return net.name, net.model.anchor, net.model.context, net.lr, net.setting, net.snapshot
 
 
 def top_k(candidates: Sequence[Net], size: int) -> list[Net]:

@@ -14,7 +14,7 @@ from pipeline.report.claims import ONE_RUN, Bounds, Outcome, Status, applies, el
 from pipeline.report.detectors import DetectionInputs, gain_in
 from pipeline.report.markdown import count, interval, percent, points
 from pipeline.report.paper import CLAIMS, DETECTION, Claim
-from pipeline.report.trainings import FULL_LENGTH, LEAST
+from pipeline.report.trainings import FULL_LENGTH, LEAST, seeds_of
 
 ABOVE_ZERO: Bounds = (0.0, math.inf)
 METRICS = {"ap": "AP", "ap50": "AP50", "voc07": "mAP, 2007", "voc12": "mAP, 2012"}
@@ -38,14 +38,9 @@ def swapped(claim: Claim, inputs: DetectionInputs) -> Outcome:
     gain = next((gain for gain in inputs.gains if (gain["base"], gain["net"]) == (base, net)), None)
     if gain is None:
         return unmeasured(claim, f"{net} was not compared with {base}: it takes both, trained alike.")
-    length = _length(claim, inputs, gain)
-    if length is not None and length < FULL_LENGTH * LEAST:
-        text = (
-            f"The trainings have {percent(length, 1)} of the paper's steps; the comparison needs {percent(LEAST, 1)}."
-        )
-        return unmeasured(claim, text)
-    sides = [inputs.compared(gain, name) for name in (base, net)]
-    facts = {"runs": sum(map(len, sides)), "seeds": tuple(sorted(gain["seeds"])), "length": length}
+    facts = _behind(claim, inputs, gain)
+    if short := _too_short(facts):
+        return unmeasured(claim, short)
     if claim.check == "detects_by":
         return _by_share(claim, gain, facts)
     gain = gain_in(gain, claim.metric)
@@ -73,11 +68,24 @@ def _by_share(claim: Claim, gain: Mapping[str, Any], facts: Mapping[str, Any]) -
     return _judged(claim, relative, len(gain["seeds"]), region, evidence, facts)
 
 
-def _length(claim: Claim, inputs: DetectionInputs, gain: Mapping[str, Any]) -> float | None:
-    """Steps of the shortest training behind a gain, as a share of the paper's; None where the paper tells none."""
-    steps = [each.net.steps for name in claim.nets for each in inputs.compared(gain, name)]
-    paper = DETECTION[claim.dataset].steps
-    return min(steps) / paper if paper and steps else None
+def _behind(claim: Claim, inputs: DetectionInputs, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs, seeds and length behind a gain or an improvement; {} where the row does not name its runs.
+
+    Length: steps of the shortest training, as a share of the paper's; None where the paper tells none.
+    """
+    nets, paper = [each.net for each in inputs.behind(row)], DETECTION[claim.dataset].steps
+    if not nets:
+        return {}
+    length = min(net.steps for net in nets) / paper if paper else None
+    return {"runs": len(nets), "seeds": seeds_of(nets), "length": length}
+
+
+def _too_short(facts: Mapping[str, Any]) -> str:
+    """Why the trainings settle no comparison; "" if they are long enough, or if their length or the paper's is not known."""
+    length = facts.get("length")
+    if length is None or length >= FULL_LENGTH * LEAST:
+        return ""
+    return f"The trainings have {percent(length, 1)} of the paper's steps; the comparison needs {percent(LEAST, 1)}."
 
 
 def status_of(estimate: Mapping[str, Any], seeds: int | None, region: Bounds) -> Status:
@@ -120,22 +128,29 @@ def _bounds(gain: Mapping[str, Any], what: str) -> str:
 IMPROVEMENTS = {  # by check: the key that switches it on, as evaluate.json names it, and how to measure it
     "refines": ("evaluation.refine", "evaluate with evaluation.refine=true"),
     "sees_scales": ("evaluation.scales", "evaluate with evaluation.scales=[200,400,600,800,1000]"),
-    "sees_context": ("model.context", "train one detector with model.context=true and one without"),
+    "sees_context": (
+        "model.context",
+        "train detectors with model.context=true and others without it, of two seeds or more",
+    ),
 }
 
 
 def improved(claim: Claim, inputs: DetectionInputs) -> Outcome:
-    """Table 9's improvements: whether the AP with it is higher than without."""
+    """Table 9's improvements: whether the AP of the claim's nets is higher with it than without."""
     key, remedy = IMPROVEMENTS[claim.check]
     rows = [row for row in inputs.evaluation.get("improvements", []) if row["key"] == key]
-    if not rows:
-        return unmeasured(claim, f"Not part of these runs; {remedy}.")
-    (before, after), seeds = rows[0]["ap"], rows[0].get("seeds")
+    row = next((row for row in rows if {each.name for each in inputs.behind(row)} <= {*claim.nets}), None)
+    if row is None:
+        return unmeasured(claim, f"Not measured on {' and '.join(claim.nets)} alone; {remedy}.")
+    facts = _behind(claim, inputs, row)
+    if short := _too_short(facts):
+        return unmeasured(claim, short)
+    (before, after), seeds = row["ap"], row.get("seeds")
     evidence = (
-        f"{key}: AP {percent(before, 1)} without, {percent(after, 1)} with it, a difference of {_bounds(rows[0], 'difference')} "
-        f"points (95% interval over {over(rows[0])})"
+        f"{key}: AP {percent(before, 1)} without, {percent(after, 1)} with it, a difference of {_bounds(row, 'difference')} "
+        f"points (95% interval over {over(row)})"
     )
-    return _judged(claim, rows[0]["difference"], seeds and len(seeds), ABOVE_ZERO, evidence, {})
+    return _judged(claim, row["difference"], seeds and len(seeds), ABOVE_ZERO, evidence, facts)
 
 
 def not_public(claim: Claim, inputs: DetectionInputs) -> Outcome:

@@ -16,6 +16,7 @@ from pipeline.report.trainings import (
     FULL_LENGTH,
     LEAST,
     TRAIN_WINDOWS,
+    Measured,
     Training,
     behind_runs,
     by_the_papers_recipe,
@@ -45,11 +46,8 @@ def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
     deep, shallow = (_parts(inputs, training) for training in pair)
     n = images_of(inputs, "train", pair)
     apart = [
-        difference(
-            *(mean_of([run._replace(value=errors[at])], n) for run, errors in zip(pair, (deep, shallow), strict=True)),
-            seed_std(inputs),
-        )
-        for at in sorted(deep.keys() & shallow.keys())
+        difference(_part(pair[0], deep[at], n), _part(pair[1], shallow[at], n), seed_std(inputs))
+        for at in deep.keys() & shallow.keys()
     ]
     higher = sum(part.value > 0 for part in apart)
     lower = sum(part.value < 0 and part.p(-part.value) * len(apart) < ALPHA for part in apart)
@@ -58,6 +56,10 @@ def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
     if higher == len(apart) or lower:
         return exact(claim, not lower, evidence, **behind_runs(inputs, pair))
     return Outcome(claim=claim, status="inconclusive", evidence=evidence, **behind_runs(inputs, pair))
+
+
+def _part(training: Training, error: float, n: int) -> Measured:
+    return mean_of([training._replace(value=error)], n)
 
 
 def _parts(inputs: ReportInputs, training: Training) -> dict[int, float]:

@@ -13,7 +13,7 @@ from pipeline.report.detector_classes import detector_classes
 from pipeline.report.detector_curves import detector_curves
 from pipeline.report.detector_gain import PAPERS_SHARE, detector_gain, gain_sentence
 from pipeline.report.detector_nets import detector_sweep, detectors, shown_ap, shown_interval
-from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of
+from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of, swap
 from pipeline.report.page import claims, training_runs, write_page
 from pipeline.report.paper import TITLE, title_of
 from pipeline.report.provenance import provenance
@@ -99,7 +99,7 @@ def _headline(inputs: DetectionInputs) -> md.Block:
         numbers.append((label, shown_ap(ap_of(best.net.test_err1)), detail))
     for gain in inputs.gains:
         if relative := gain["relative"]:
-            detail = f"{gain['net']} for {gain['base']}, 95% interval {md.interval(relative['ci95'])}; the paper {PAPERS_SHARE:.0%} on COCO"
+            detail = f"{swap(gain, 'for')}, 95% interval {md.interval(relative['ci95'])}; the paper {PAPERS_SHARE:.0%} on COCO"
             numbers.append(("Relative gain in AP", f"{md.signed(100 * relative['estimate'])}%", detail))
     counts = ", ".join(f"{md.count(size)} {split}" for split, size in inputs.data["counts"].items())
     detail = f"{md.plural(len(inputs.data['classes']), 'class')}; {counts} images"

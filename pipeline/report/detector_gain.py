@@ -9,7 +9,7 @@ from pipeline.report import markdown as md
 from pipeline.report.check_detectors import ABOVE_ZERO, METRICS, over, status_of
 from pipeline.report.claims import ONE_RUN, Status
 from pipeline.report.detector_nets import shown_ap
-from pipeline.report.detectors import DetectionInputs, gain_in
+from pipeline.report.detectors import DetectionInputs, gain_in, swap, told_apart
 from pipeline.report.paper import CLAIMS, DETECTION, Claim
 from pipeline.report.theme import Draw, Theme, new_figure
 
@@ -23,7 +23,10 @@ def detector_gain(inputs: DetectionInputs) -> list[md.Block]:
     """A sentence and a line of the figure for each gain, and the paper's numbers below them in one table."""
     if not inputs.gains:
         return [md.paragraph("No two nets were trained alike, so none can be compared."), _table(inputs)]
-    lead = "Only the net within the detector differs; data, recipe, steps and seeds are the same. "
+    lead = (
+        "Only the net within the detector differs, with the weights that it starts from and the learning rate that is best for "
+        "it on validation images; data, seeds and the rest of the recipe are the same. "
+    )
     return [md.paragraph(lead, " ".join(map(_verdict, inputs.gains))), _figure(inputs), _table(inputs)]
 
 
@@ -31,7 +34,7 @@ def gain_sentence(gain: Mapping[str, Any]) -> str:
     """The gain in a sentence, with what its interval allows to say."""
     verdict = {"holds": "more than chance explains", "fails": "a loss", "inconclusive": "which may be chance"}
     relative, status = gain["relative"], verdict[_status(gain)]
-    first = f"With {gain['net']} in place of {gain['base']}, AP goes from {shown_ap(gain['base_ap'])} to {shown_ap(gain['net_ap'])}"
+    first = f"With {swap(gain, 'in place of')}, AP goes from {shown_ap(gain['base_ap'])} to {shown_ap(gain['net_ap'])}"
     if relative is None:
         return f"{first}, {status}."
     share, bounds = md.signed(100 * relative["estimate"]), md.interval(relative["ci95"])
@@ -45,7 +48,7 @@ def _status(gain: Mapping[str, Any]) -> Status:
 def _verdict(gain: Mapping[str, Any]) -> str:
     status, (low, high) = _status(gain), gain["difference"]["ci95"]
     bounds = (
-        f"with {gain['net']} in place of {gain['base']}, AP differs by {md.points(gain['difference']['estimate'])} points, "
+        f"with {swap(gain, 'in place of')}, AP differs by {md.points(gain['difference']['estimate'])} points, "
         f"95% interval {md.points(low)} to {md.points(high)} over {over(gain)}"
     )
     if status == "holds":
@@ -71,7 +74,7 @@ def _ours(gain: Mapping[str, Any], metric: str) -> list[str]:
     relative, difference = gain["relative"], gain["difference"]
     seeds = f"seed{'s' * (len(gain['seeds']) > 1)} {', '.join(map(str, gain['seeds']))}"
     return [
-        f"here, {seeds}",
+        f"here, {seeds}{told_apart(gain)}",
         metric,
         gain["net"],
         gain["base"],
@@ -106,7 +109,7 @@ class Line(NamedTuple):
 
 def _figure(inputs: DetectionInputs) -> md.Block:
     lines = [
-        Line(f"{gain['net']} for {gain['base']}", gain["relative"]["estimate"], tuple(gain["relative"]["ci95"]))
+        Line(swap(gain, "for"), gain["relative"]["estimate"], tuple(gain["relative"]["ci95"]))
         for gain in inputs.gains
         if gain["relative"]
     ]

@@ -66,13 +66,30 @@ class DetectionInputs(Results):
     def gains(self) -> Sequence[Mapping[str, Any]]:
         """Of one net in place of another, each with net, base, seeds, their mean APs, relative and difference.
 
-        Under ap50 and voc07 are those of AP50 and of VOC's mAP: see `gain_in`.
+        Under ap50 and voc07 are those of AP50 and of VOC's mAP: see `gain_in`. apart tells several gains of the same nets from
+        each other; of these, the first stands for the nets.
         """
         return self.evaluation.get("gains", [])
 
-    def compared(self, gain: Mapping[str, Any], name: str) -> list[Detector]:
-        """The detectors with this net that a gain is computed from."""
-        return [each for each in self.detectors if each.name == name and each.net.seed in gain["seeds"]]
+    def behind(self, row: Mapping[str, Any]) -> list[Detector]:
+        """The detectors that a gain or an improvement is computed from.
+
+        Rows of earlier versions do not name their runs; such an improvement has none.
+        """
+        if "keys" in row:
+            return [each for each in self.detectors if each.net.key in row["keys"]]
+        nets = (row.get("base"), row.get("net"))
+        return [each for each in self.detectors if each.name in nets and each.net.seed in row["seeds"]]
+
+
+def swap(gain: Mapping[str, Any], words: str) -> str:
+    """ResNet-14 `words` plain-14, with what tells the gain from others of the two nets."""
+    return f"{gain['net']} {words} {gain['base']}{told_apart(gain)}"
+
+
+def told_apart(gain: Mapping[str, Any]) -> str:
+    """As an addition in brackets; "" where no other gain is of the same nets."""
+    return f" ({gain['apart']})" if gain.get("apart") else ""
 
 
 def gain_in(gain: Mapping[str, Any], metric: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from pipeline.report.detection import GAINS
 from pipeline.report.detector_curves import AP, AP50, detector_curves, featured
 from pipeline.report.detector_gain import PAPERS_SHARE, detector_gain
 from pipeline.report.detector_nets import detectors, shown_ap, shown_interval
-from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of
+from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of, swap
 from pipeline.report.inputs import Curve
 from pipeline.report.kept import Result, Task, kept_curve, written
 from pipeline.report.scenes import sheet
@@ -44,7 +44,7 @@ def _measured(inputs: DetectionInputs, errors: Mapping[str, Any]) -> str:
 
 def _gain(inputs: DetectionInputs) -> str:
     phrases = [
-        f"{gain['net']} for {gain['base']}: {md.signed(100 * relative['estimate'])}% ({md.interval(relative['ci95'])})"
+        f"{swap(gain, 'for')}: {md.signed(100 * relative['estimate'])}% ({md.interval(relative['ci95'])})"
         for gain in inputs.gains
         if (relative := gain["relative"])
     ]

@@ -109,6 +109,9 @@ class Claim:
 
     @property
     def command(self) -> str:
+        """The command that tests it; "" for none."""
+        if self.check == "not_public":
+            return ""
         return self.run or (STUDIED[self.dataset].run if self.dataset else "")
 
 

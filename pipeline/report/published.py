@@ -220,6 +220,8 @@ def _claims(results: Sequence[Result]) -> list[md.Block]:
     )
     header = ["claim", "verdict", "experiment", "length", "evidence", "source"]
     summary = f"{md.plural(len(missing), 'claim')} not measured, and the commands that would measure them"
+    if closed := sum(not claim.command for claim in missing):
+        summary += f" ({closed} of them need a test server's labels)"
     return [md.paragraph(text), md.table(header, rows, "lllrll"), md.fold(summary, md.listing(commands(missing)))]
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pipeline.atomic import read_if_whole, sha256, write_json
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
-from pipeline.run import LAST, PREVIOUS, RUN, Interrupted, described
+from pipeline.run import CONFIG, LAST, PREVIOUS, RUN, Interrupted, described
 from pipeline.run.claim import Claim, TakenOver
 from pipeline.run.continuing import predecessor
 from pipeline.run.inputs import Input
@@ -59,8 +59,8 @@ class Attempt:
         """Called right before the first step of this attempt, with its processors."""
         self.step = self.first_step = step
         if self.journal is not None and self._claim is not None:
-            self.journal.attempt(step, self._claim.number)
-        if self.processors or self._earlier_s == 0:  # else those of earlier attempts are not known
+            self.journal.attempt(step, self._claim.ordinal)
+        if self.processors or step == 0:  # else those that made the steps before are not known
             self.processors = tuple(dict.fromkeys((*self.processors, processors)))
 
     def write(self, status: str, net: Net | None = None, images: Sequence[int] = ()) -> None:
@@ -136,7 +136,7 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
         params = described.params(run, tags.get(tracking.VARIED_TAG, ""))
         journal.begin(run.name, config.data.name, params, {**run_tags, **tags, **machine()})
         described.write_config(run, claim.require)
-        journal.artifact(run.folder / described.CONFIG, "config")
+        journal.artifact(run.folder / CONFIG, "config")
         attempt.write("running")
         every_s = config.tracking.system_metrics_every_s
         samples = SystemMetrics(journal, every_s) if every_s else None

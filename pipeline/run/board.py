@@ -22,6 +22,9 @@ class FolderBoard:
     def latest(self) -> int:
         return max(self._numbers(), default=0)
 
+    def ordinal(self, number: int) -> int:
+        return number
+
     def read(self, number: int) -> bytes:
         try:
             return self._file(number).read_bytes()

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.atomic import remove
 from pipeline.errors import PipelineError, printable
 from pipeline.run import Interrupted
 from pipeline.run.board import FolderBoard, machine
@@ -59,6 +60,9 @@ class Board(Protocol):
     def latest(self) -> int:
         """The highest number; 0 without any."""
 
+    def ordinal(self, number: int) -> int:
+        """Which attempt has the number, from 1."""
+
     def read(self, number: int) -> bytes:
         """What the attempt wrote about itself; b"" where it wrote nothing yet, or is gone."""
 
@@ -85,6 +89,10 @@ class Claim:
     def number(self) -> int:
         return self.entry.number
 
+    @property
+    def ordinal(self) -> int:
+        return self.board.ordinal(self.number)
+
     def secure(self) -> None:
         """Waits until what was written is where other machines find it, if it can be."""
 
@@ -100,8 +108,8 @@ class Claim:
         """
         if (latest := self.entry.latest()) > self.number:
             raise TakenOver(
-                f"{self.board.title} was taken over by attempt {latest}, {_holder(self.board, latest).title}; "
-                f"attempt {self.number} has ended"
+                f"{self.board.title} was taken over by attempt {self.board.ordinal(latest)}, "
+                f"{_holder(self.board, latest).title}; attempt {self.ordinal} has ended"
             )
 
 
@@ -147,7 +155,7 @@ def claimed(
     try:
         if isinstance(place, Path):
             for stale in place.glob(".*.part"):
-                stale.unlink(missing_ok=True)
+                remove(stale)
         yield claim
     finally:
         over.set()

@@ -7,11 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline.atomic import read_if_whole
 from pipeline.config import Config, ModelConfig, RecipeConfig, leaves
 from pipeline.errors import DamagedError, MissingError, PipelineError
-from pipeline.record import from_json
-from pipeline.run import LAST, RUN
+from pipeline.record import Net, from_json
+from pipeline.run import CONFIG, LAST, RUN
 from pipeline.run.checkpoint import save, whole
 from pipeline.run.shared import bring
 
@@ -41,15 +43,17 @@ def _has_ended(folder: Path) -> bool:
     return read_if_whole(folder / RUN).get("status") == "finished" and (folder / LAST).exists()
 
 
-def check_predecessor(config: Config, content_hash: str, precision: str) -> None:
-    """Raises PipelineError unless the training can go on from start.checkpoint as if the two were one.
+def checked_predecessor(config: Config, content_hash: str, precision: str) -> Net | None:
+    """The record of the run that start.checkpoint names; None for a training of its own.
 
     Args:
         content_hash: of the store.
         precision: recipe.precision as resolved on this hardware.
+    Raises:
+        PipelineError: there is no such run, or the training cannot go on from it as if the two were one.
     """
     if not (run := predecessor(config)):
-        return
+        return None
     net, title = from_json(run["net"]), f"start.checkpoint={config.start.checkpoint}"
     if net.data != content_hash:
         raise PipelineError(
@@ -63,10 +67,25 @@ def check_predecessor(config: Config, content_hash: str, precision: str) -> None
                 f"{title} was trained with {key}={theirs[key]}, not {value}; beside the seed, only "
                 f"{', '.join(f'recipe.{name}' for name in FREE)} may differ (override: {key}={theirs[key]})"
             )
+    _check_shares(config, title)
     if net.steps >= config.recipe.max_steps:
         raise PipelineError(
             f"{title} has made {net.steps} steps, which recipe.max_steps={config.recipe.max_steps} counts too "
             f"(override: recipe.max_steps={2 * net.steps})"
+        )
+    return net
+
+
+def _check_shares(config: Config, title: str) -> None:
+    """Raises PipelineError if layers would learn at another share of the rate; the optimiser's state is kept by share."""
+    path = Path(config.paths.runs) / config.start.checkpoint / CONFIG
+    start = yaml.safe_load(path.read_text()).get("start", {}) if path.exists() else {}  # earlier versions kept none
+    ours, share = config.start.backbone_lr, start.get("backbone_lr", config.start.backbone_lr)
+    if share != ours:
+        weights = f"start.weights={start['weights']} " if share != 1 and not config.start.weights else ""
+        raise PipelineError(
+            f"{title} was trained with start.backbone_lr={share:g}, not {ours:g}; layers keep their shares of the learning "
+            f"rate (override: {weights}start.backbone_lr={share:g})"
         )
 
 

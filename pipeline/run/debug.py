@@ -39,19 +39,28 @@ def debug(config: Config, store: Path, trace: Path) -> None:
         store: folder that preprocess made.
         trace: file that profile writes, for chrome://tracing or Perfetto.
     Raises:
-        PipelineError: as `fit`; and overfit, if the net still errs at its last step.
+        PipelineError: as `fit`; launcher=ray or start.checkpoint; and overfit, if the net still errs at its last step.
     """
     mode = config.trainer.debug
     if config.trainer.launcher == "ray":
         raise PipelineError(
             f"trainer.debug={mode} with trainer.launcher=ray; debug on one machine (override: trainer.launcher=lightning)"
         )
+    if config.start.checkpoint:  # whose recipe a debug training does not have
+        raise PipelineError(
+            f"trainer.debug={mode} with start.checkpoint={config.start.checkpoint}; a debug training begins at step 0 "
+            "(override: start.checkpoint='')"
+        )
     with TemporaryDirectory(prefix="pipeline-debug-") as runs:
         trainer = replace(config.trainer, debug="", log_every_steps=HEART_CHECK, checkpoint_every_steps=0)
         _link(config, Path(runs))
-        # No sweep's rules for numbers of steps hold here.
+        # No sweep's rules for numbers of steps hold here, and no other machine is to find the run.
         alone = replace(
-            config, trainer=trainer, paths=replace(config.paths, runs=runs), sweep=SweepConfig(space={"seed": [0]})
+            config,
+            trainer=trainer,
+            paths=replace(config.paths, runs=runs),
+            cluster=replace(config.cluster, storage=""),
+            sweep=SweepConfig(space={"seed": [0]}),
         )
         _MODES[mode](alone, store, trace)
 

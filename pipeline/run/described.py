@@ -10,10 +10,10 @@ import yaml
 
 from pipeline.atomic import replacing
 from pipeline.config import Config, defaults, leaves
+from pipeline.run import CONFIG
 from pipeline.run.run import Run
 from pipeline.run.start import start_title
 
-CONFIG = "config.yaml"  # in the run's folder and among its artifacts
 SECTIONS = ("data", "model", "recipe", "start", "trainer")
 # Compared between trainings even where all have the default.
 FRONT = ("model.depth", "model.residual", "recipe.lr", "recipe.max_steps", "recipe.batch_size", "trainer.devices")

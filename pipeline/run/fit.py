@@ -15,6 +15,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.store import open_store
+from pipeline.errors import PipelineError
 from pipeline.fast.allocator import keep_freed_memory
 from pipeline.fast.batchnorm import CpuLayerSync
 from pipeline.fast.compiled import compile_net, compiles
@@ -194,6 +195,11 @@ def _train(
                 signs.end()
     if not data.has_validation:  # no errors to choose by: the last weights are the result
         recorder.save_best(module, trainer.global_step, {})
+    if not recorder.best:
+        raise PipelineError(
+            f"{name}: a callback of trainer.callbacks stopped it after step {trainer.global_step}, before its first validation, "
+            "so that no weights can be chosen; validate each epoch (override: trainer.val_every_epochs=1), or stop it later"
+        )
     if module.ended and rank() == 0:
         print(f"{name}: ended at step {trainer.global_step} of {recipe.max_steps}, {module.ended}", file=sys.stderr)
     if module.warming and rank() == 0:

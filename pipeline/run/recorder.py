@@ -101,6 +101,8 @@ class Recorder(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: TrainingModule, *_: Any) -> None:  # type: ignore[override]
         step = trainer.global_step
+        if trainer.should_stop:  # by a callback: as at the last step, its weights are validated whenever that is due
+            trainer.check_val_every_n_epoch = 1
         if self.progress is not None:
             self.progress.advance(step - self._attempt.step)
         self._attempt.step = step

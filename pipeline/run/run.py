@@ -9,7 +9,7 @@ import torch
 
 from pipeline.atomic import read_if_whole
 from pipeline.config import Config
-from pipeline.data.facts import num_training, require_task
+from pipeline.data.facts import num_training, require_settings, require_task
 from pipeline.data.store import Manifest, open_store
 from pipeline.errors import PipelineError
 from pipeline.learn.models import build_model
@@ -17,7 +17,7 @@ from pipeline.learn.models.cost import count_cost
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net, from_json
 from pipeline.run import RUN
-from pipeline.run.continuing import check_predecessor
+from pipeline.run.continuing import checked_predecessor
 from pipeline.run.key import code_version, run_key
 from pipeline.run.start import Start, start_title, starting_point
 from pipeline.run.weights import BEST
@@ -35,6 +35,7 @@ class Run:
     start: Start | None  # None: random weights
     location: Location | None  # of MLflow; None: the run is not tracked
     key: str  # see `pipeline.run.key`
+    before: Net | None = None  # the record of the run that start.checkpoint names
 
     @property
     def folder(self) -> Path:
@@ -52,7 +53,9 @@ class Run:
         with torch.device("meta"):
             cost = count_cost(build_model(config.model.net, classes, channels), (channels, side, side))
             params = sum(each.numel() for each in build_model(config.model, classes, channels).parameters())
-        seen = {*(self.start.seen if self.start else ()), *([content_hash] if config.data.split == "full" else [])}
+        seen = {*(self.start.seen if self.start else ()), *(self.before.seen if self.before else ())}
+        if config.data.split == "full":
+            seen.add(content_hash)
         return Net(
             key=self.key,
             code=code_version(config.model.detects),
@@ -98,20 +101,23 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
         track: whether MLflow follows the run. MLflow also gives a starting run that is not in paths.runs.
     Raises:
         PipelineError: bad start.weights or start.checkpoint, see `pipeline.run.start` and `continuing`, a precision this
-            hardware lacks, images with boxes for a net that classifies or with labels
-            for a detector, or fewer training images than a batch.
+            hardware lacks, images with boxes for a net that classifies or with labels for a detector, a store that was made
+            with other values of data.*, or fewer training images than a batch.
     """
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None
     manifest = open_store(store).manifest
     require_task(manifest, config.model)
+    require_settings(manifest, config.data)
     _require_a_batch(config, manifest)
     start = starting_point(config.start.weights, Path(config.paths.runs), location, config.model, config.seed)
     if start is not None:
         start.check(config, manifest.content_hash, frozen=config.start.backbone_lr == 0 or config.model.detects)
-    check_predecessor(config, manifest.content_hash, precision)
+    before = checked_predecessor(config, manifest.content_hash, precision)
     key = run_key(config, manifest.content_hash, precision, start.fingerprint if start else "")
-    return Run(config=config, manifest=manifest, precision=precision, start=start, location=location, key=key)
+    return Run(
+        config=config, manifest=manifest, precision=precision, start=start, location=location, key=key, before=before
+    )
 
 
 def _require_a_batch(config: Config, manifest: Manifest) -> None:

@@ -22,7 +22,7 @@ from pipeline.learn.models.mapping import mapped
 from pipeline.record import Net, from_json
 from pipeline.run.foreign import header_of, read_weights
 from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION, weights_title
-from pipeline.run.weights import AGAIN, BEST, HEADER, fingerprint, recorded
+from pipeline.run.weights import AGAIN, BEST, HEADER, fingerprint, load_stored, recorded
 from pipeline.tracking.location import Location, require_answer
 
 WIRING = ("family", *DECIDED, "stride_on", "shortcut_zeros")
@@ -131,13 +131,19 @@ def starting_point(
     local = runs / run / BEST
     if run and local.is_file():
         try:
-            return _start(source, local)
+            return _of_run(source, local)
         except DamagedError as error:
             if location is None:
                 raise
             print(f"{error}; now MLflow's copy is used", file=sys.stderr)
     with TemporaryDirectory() as folder:
-        return _start(source, _tracked(run, location, Path(folder), runs))
+        return _of_run(source, _tracked(run, location, Path(folder), runs))
+
+
+def _of_run(source: str, path: Path) -> Start:
+    """The weights that a run kept. Raises DamagedError where the file is no longer as it was written."""
+    state, net, _ = load_stored(path)
+    return Start(source, state, net.normalize, net)
 
 
 def _start(source: str, path: Path) -> Start:

@@ -9,6 +9,6 @@ from pipeline.workspace import Workspace
 
 def run(config: Config, workspace: Workspace) -> None:
     out = workspace.raw(config.data.name)
-    manifest = fetch(config.data, out, workspace.root)
+    manifest = fetch(config.data, out, workspace.home)
     size = sum(file["bytes"] for file in manifest["files"])
     print(f"{out.relative_to(workspace.root)}: {len(manifest['files'])} files, {size:,} bytes")

@@ -12,8 +12,8 @@ from pipeline.atomic import replacing
 from pipeline.config import Config
 from pipeline.ensemble.card import card_of_net
 from pipeline.ensemble.members import Source
-from pipeline.errors import PipelineError, printable
-from pipeline.record import best_on_validation, from_json
+from pipeline.errors import PipelineError, hint, printable
+from pipeline.record import Net, from_json
 from pipeline.report.experiment import experiment_name
 from pipeline.report.inputs import Results
 from pipeline.report.published import publish
@@ -36,31 +36,40 @@ def keep(inputs: Results, config: Config, workspace: Workspace) -> None:
 
 def weights(config: Config, workspace: Workspace, name: str) -> None:
     """Copies the weights of each net that evaluate tested, or of the one called `name`, with a card; of several runs of a net
-    those of the least validation error.
+    those of the least validation error. Runs that `_unfit` refuses are left out by name.
 
     Raises:
-        PipelineError: evaluate has tested no such net with a validation error.
+        PipelineError: evaluate has tested no such net.
     """
-    result = workspace.read_result("evaluate", "evaluate")
-    tested: dict[str, dict[str, Any]] = {}  # by the net's name
+    result, path = workspace.read_result("evaluate", "evaluate"), workspace.shown(workspace.result("evaluate"))
     rows = [row for row in (*result["members"], *result["others"], result["run"]) if row and not row["snapshot"]]
-    for net_name in dict.fromkeys(from_json(row).name for row in rows):
-        if (best := best_on_validation([net for row in rows if (net := from_json(row)).name == net_name])) is not None:
-            tested[net_name] = next(row for row in rows if row["checkpoint_sha256"] == best.checkpoint_sha256)
-    chosen = {each: row for each, row in tested.items() if name in ("", each)}
+    tested = {row["key"]: (from_json(row), row) for row in rows}  # the named run may be a member
+    fit: dict[str, tuple[Net, dict[str, Any]]] = {}  # by the net's name
+    for net, row in sorted(tested.values(), key=lambda pair: pair[0].rank):
+        if not (why := _unfit(net)):
+            fit.setdefault(net.name, (net, row))
+        elif name in ("", net.name):
+            print(f"{net.name} {net.key} is left out: {why}")
+    chosen = {each: pair for each, pair in fit.items() if name in ("", each)}
     if not chosen:
-        names = ", ".join(tested) or "none with a validation error"
         raise PipelineError(
-            f"`pipeline publish weights {printable(name)}`: {workspace.shown(workspace.result('evaluate'))} has {names}"
+            f"`pipeline publish weights {printable(name)}`: {path} has {', '.join(fit) or 'no net'} trained here with "
+            f"data.split=holdout; {hint('evaluate')} with evaluation.runs=all tests every such run"
         )
     source = Source.configured(config, workspace.store(config.data.name))
     with TemporaryDirectory() as scratch:
-        for each, row in chosen.items():
+        for each, (net, row) in chosen.items():
             title = f"{config.data.name}-{re.sub('[^a-z0-9]', '', each.lower())}"
             file = workspace.root / FOLDER / f"{title}.safetensors"
-            net = from_json(row)
             with replacing(file) as part:
                 copyfile(source.fetch(net, Path(scratch)), part)
             with replacing(file.with_suffix(".md")) as part:
                 part.write_text(card_of_net(title, net, row, result["data"], source.store.manifest))
             print(f"{workspace.shown(file)}: {each}, test error {100 * row['test_err1']:.2f} %")
+
+
+def _unfit(net: Net) -> str:
+    """Why the weights of a net are not published; "" if they are."""
+    if net.recipe is None:
+        return "adopted, so not trained here"
+    return "" if net.val_err1 is not None else f"without a validation error, data.split={net.split}"

@@ -14,9 +14,7 @@ from pipeline.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    start = replace(config.start, weights=anchored(config.start.weights, workspace))
-    space = mapped(config.sweep.space, "start.weights", lambda weights: anchored(weights, workspace))
-    config = replace(config, start=start, sweep=replace(config.sweep, space=space))
+    config = located(config, workspace)
     if config.data.split != "holdout":
         print(
             "sweep: trials train on data.split=holdout, because a sweep compares them on validation images; "
@@ -25,3 +23,10 @@ def run(config: Config, workspace: Workspace) -> None:
     board = tune_sweep(config, workspace.store(config.data.name), workspace.root)
     write_json(workspace.leaderboard, board)
     show(board, config.model)
+
+
+def located(config: Config, workspace: Workspace) -> Config:
+    """`config` with the weights that trials start from by their full paths, which are part of the sweep's name."""
+    start = replace(config.start, weights=anchored(config.start.weights, workspace))
+    space = mapped(config.sweep.space, "start.weights", lambda weights: anchored(weights, workspace))
+    return replace(config, start=start, sweep=replace(config.sweep, space=space))

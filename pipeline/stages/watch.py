@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError, hint
+from pipeline.errors import PipelineError, hint, printable
 from pipeline.run.shared import bring_all
 from pipeline.tuning.ending import ask
+from pipeline.tuning.state import About
 from pipeline.tuning.status import Watched, lines, watched
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.tuning.sweep import Sweep
 
 
 def status(config: Config, workspace: Workspace, name: str) -> None:
@@ -50,17 +56,38 @@ def stop(config: Config, workspace: Workspace, name: str) -> None:
 
 
 def retry(config: Config, workspace: Workspace, name: str) -> None:
-    """Runs the sweep again: failed trials are repeated, the others are kept.
+    """Runs the configuration's sweep, or its search, again: failed trials are repeated, the others are kept.
 
     Raises:
-        PipelineError: no trial of it failed.
+        PipelineError: it is not the data set's last one, nor the one called `name`; or no trial of it failed.
     """
+    # Not for the others, which answer at once.
+    from pipeline.stages.sweep import located, run
+    from pipeline.tuning.tuner import sweeps
+
     (last, *_) = _watched(config, name)
     about = last.state.about
+    _require_same(about, sweeps(located(config, workspace), workspace.store(config.data.name)))
     if not (failed := sum(trial.status == "failed" for trial in last.state.trials)):
         raise PipelineError(f"no trial of {about.sweep} has failed; {hint('sweep')} goes on with what is unfinished")
     print(f"{failed} failed trials of {about.sweep} are repeated")
-
-    from pipeline.stages.sweep import run  # not for the others, which answer at once
-
     run(config, workspace)
+
+
+def _require_same(about: About, ours: Sequence[Sweep]) -> None:
+    """Raises PipelineError unless the sweep on record is one of the configuration's."""
+    from pipeline.tuning.tuner import changes
+
+    if about.sweep in [sweep.name for sweep in ours]:
+        return
+    other = next((sweep for sweep in ours if sweep.role == about.role), ours[0])
+    lost = [what for what in ("code", "data") if about.facts.get(what) != other.facts[what]]
+    raise PipelineError(
+        f"{about.sweep} is not the sweep of this configuration, {other.name} (as it was started -> as given now: "
+        f"{printable(changes(about.facts, other.facts), 1000)}); "
+        + (
+            f"its {' and '.join(lost)} changed since then, so {hint('sweep')} starts a new one"
+            if lost
+            else "give the overrides with which it was started, or the name of another sweep"
+        )
+    )

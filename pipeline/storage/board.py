@@ -6,7 +6,7 @@ import secrets
 from contextlib import suppress
 
 from pipeline.errors import PipelineError
-from pipeline.storage.objects import Objects
+from pipeline.storage.objects import MissingObject, Objects
 
 ATTEMPTS = "attempts"
 SPAN = 1 << 32  # between the numbers of attempts; within it they are drawn, so that two at once have different ones
@@ -27,10 +27,13 @@ class ObjectBoard:
     def latest(self) -> int:
         return max(self._numbers(), default=0)
 
+    def ordinal(self, number: int) -> int:
+        return number // SPAN
+
     def read(self, number: int) -> bytes:
         try:
             return self._objects.read(_name(number))
-        except FileNotFoundError:
+        except MissingObject:
             return b""
 
     def sign_of(self, number: int) -> object:

@@ -11,24 +11,26 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.atomic import read_if_whole, replacing, sha256, write_json
 from pipeline.errors import DamagedError
-from pipeline.storage.objects import BLOCK, Objects
+from pipeline.storage.objects import BLOCK, MissingObject, Objects
 from pipeline.tracking.journal import NAME as JOURNAL
 
 LIST = "list.json"
 STATE = "stored.json"  # in the folder: the list that it was last equal to
 LEFT_OUT = (STATE, "shipping", "previous.ckpt")
-TRIES = 5  # at a list whose files are replaced while they are read
+TRIES = 5  # at files that are replaced meanwhile: those of a list, and those of a folder
+TIME = "mtime_ns"  # when the file was written; lists of earlier versions lack it
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A list on the store: which attempt's it is, and for each file its size and sha256."""
+    """A list on the store: which attempt's it is, and for each file its size, sha256 and `TIME`."""
 
     number: int
     files: dict[str, dict[str, Any]]
@@ -52,17 +54,15 @@ class Copy:
         """Brings the copy up to date; false if it was. The journal comes last, so that it covers the checkpoint.
 
         A checkpoint takes its name whole, so that its open file stays as it is; a journal grows, and its first bytes stay.
+        All files are opened before the first is uploaded, so that the list is of one moment, however long uploads take.
         """
-        now = {path.name: _facts(path) for path in _kept_files(self._folder)}
-        if now == self._seen and not self._first:
-            return False
-        files: dict[str, dict[str, Any]] = {}
-        for name in sorted(now, key=lambda name: (name == JOURNAL, name)):
-            earlier = self._files.get(name)
-            if earlier is not None and now[name] == self._seen.get(name):
-                files[name] = earlier
-            elif (facts := self._uploaded(name)) is not None:
-                files[name] = facts
+        with ExitStack() as open_:
+            now, changed = self._opened(open_)
+            if now == self._seen and not self._first:
+                return False
+            files = {name: facts for name, facts in self._files.items() if name in now and name not in changed}
+            for name in sorted(changed, key=lambda name: (name == JOURNAL, name)):
+                files[name] = self._uploaded(name, changed[name])
         self._objects.write(f"{self._number:020d}/{LIST}", json.dumps(files).encode())
         self._note(files)
         replaced = {_object(n, f) for n, f in self._files.items()} - {_object(n, f) for n, f in files.items()}
@@ -74,16 +74,25 @@ class Copy:
         self.stored = files.get(JOURNAL, {}).get("size", 0)
         return True
 
-    def _uploaded(self, name: str) -> dict[str, Any] | None:
-        """Size and sha256 of the file as uploaded; None if it has gone."""
-        try:
-            with (self._folder / name).open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                facts = {"size": size, "sha256": _digest(file, size)}
-                if facts != self._files.get(name):
-                    self._objects.upload(file, size, f"{self._number:020d}/{_object(name, facts)}")
-        except FileNotFoundError:
-            return None
+    def _opened(self, open_: ExitStack) -> tuple[dict[str, tuple[int, int]], dict[str, BinaryIO]]:
+        """The folder's files as they are at one moment, but for the journal; of those that the copy lacks, the open files."""
+        for _ in range(TRIES):
+            now, changed = _look(self._folder), dict[str, BinaryIO]()
+            for name in now:
+                if name not in self._files or now[name] != self._seen.get(name):
+                    with suppress(FileNotFoundError):  # it has gone, and the next look shows it
+                        changed[name] = open_.enter_context((self._folder / name).open("rb"))
+            after = _look(self._folder)
+            if {**now, JOURNAL: None} == {**after, JOURNAL: None}:
+                break
+        return now, changed
+
+    def _uploaded(self, name: str, file: BinaryIO) -> dict[str, Any]:
+        """The file's entry in the list, once the store has it."""
+        status = os.fstat(file.fileno())
+        facts = {"size": status.st_size, "sha256": _digest(file, status.st_size), TIME: status.st_mtime_ns}
+        if name not in self._files or _object(name, facts) != _object(name, self._files[name]):
+            self._objects.upload(file, status.st_size, f"{self._number:020d}/{_object(name, facts)}")
         return facts
 
     def pull(self) -> bool:
@@ -129,7 +138,7 @@ def pulled(
                 return False
             _fetch(folder, objects, stored, set(without))
             return True
-        except FileNotFoundError:  # its attempt has replaced a file, or a newer one has removed them all
+        except MissingObject:  # its attempt has replaced a file, or a newer one has removed them all
             if attempt == TRIES - 1:
                 raise DamagedError(
                     f"{objects.url} lacks files of its list; start the run anew, or restore them"
@@ -164,12 +173,13 @@ def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str]) ->
     (folder / "previous.ckpt").unlink(missing_ok=True)
     for name, facts in files.items():
         path = folder / name
-        if path.exists() and path.stat().st_size == facts["size"] and sha256(path) == facts["sha256"]:
-            continue
-        with replacing(path) as part:
-            objects.download(f"{stored.number:020d}/{_object(name, facts)}", part)
-            if sha256(part) != facts["sha256"]:
-                raise DamagedError(f"{objects.url}: {name} has changed since it was written; remove {objects.url}")
+        if not (path.exists() and path.stat().st_size == facts["size"] and sha256(path) == facts["sha256"]):
+            with replacing(path) as part:
+                objects.download(f"{stored.number:020d}/{_object(name, facts)}", part)
+                if sha256(part) != facts["sha256"]:
+                    raise DamagedError(f"{objects.url}: {name} has changed since it was written; remove {objects.url}")
+        if TIME in facts:  # by which a sweep that is silent is known, and the last one
+            os.utime(path, ns=(facts[TIME], facts[TIME]))
     if not without:
         write_json(folder / STATE, {"url": objects.url, "number": stored.number, "files": stored.files})
 
@@ -181,12 +191,14 @@ def _kept_files(folder: Path) -> list[Path]:
     return [path for path in named if path.is_file()]
 
 
-def _facts(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+def _look(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of writing of each file that is kept, by its name."""
+    facts: dict[str, tuple[int, int]] = {}
+    for path in _kept_files(folder):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            facts[path.name] = status.st_size, status.st_mtime_ns
+    return facts
 
 
 def _object(name: str, facts: dict[str, Any]) -> str:

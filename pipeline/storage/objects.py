@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -19,10 +20,22 @@ PAUSES_S = (0.2, 5.0)  # between attempts: the first, and the longest
 BLOCK = 1 << 20
 
 
+class MissingObject(FileNotFoundError):  # noqa: N818 (as Python's own)
+    """The store has no object of this name."""
+
+
+class _OwnError(Exception):
+    """Carries an error of this machine's own file past the attempts at the store, which would not mend it."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
 class Objects:
     """The objects below a URL. Names are relative, with slashes; an object is there whole or not at all.
 
-    Calls raise FileNotFoundError for an object that is not there, and PipelineError where the store does not answer.
+    Calls raise MissingObject for an object that is not there, PipelineError where the store does not answer, and OSError for
+    a file of this machine that cannot be read or written.
 
     Args:
         patience_s: seconds that calls try again for.
@@ -71,7 +84,7 @@ class Objects:
             file.seek(0)
             left = size
             with self._new(name) as stream:
-                while block := file.read(min(BLOCK, left)):
+                while block := _own(file.read, min(BLOCK, left)):
                     stream.write(block)
                     left -= len(block)
 
@@ -79,9 +92,9 @@ class Objects:
 
     def download(self, name: str, path: Path) -> None:
         def get() -> None:
-            with self._files.open_input_stream(self._path(name)) as stream, path.open("wb") as file:
+            with self._files.open_input_stream(self._path(name)) as stream, _own(FileIO, path, "w") as file:
                 while block := stream.read(BLOCK):
-                    file.write(block)
+                    _own(_write, file, block)
 
         self._tried(get)
 
@@ -141,8 +154,10 @@ class Objects:
         while True:
             try:
                 return call()
-            except FileNotFoundError:
-                raise
+            except _OwnError as own:
+                raise own.error from None
+            except FileNotFoundError as error:
+                raise MissingObject(*error.args) from None
             except OSError as error:  # of pyarrow: what the store answered, or that it did not
                 if time.monotonic() >= until:
                     raise PipelineError(
@@ -170,6 +185,20 @@ class _Renamed:
             self._files.move(self._part, self._path)
         else:
             self._files.delete_file(self._part)
+
+
+def _own(call: Callable[..., T], *arguments: Any) -> T:
+    """The result of a call that reads or writes a file of this machine."""
+    try:
+        return call(*arguments)
+    except OSError as error:
+        raise _OwnError(error) from error
+
+
+def _write(file: FileIO, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:  # a disk that fills up takes a part first
+        rest = rest[file.write(rest) :]
 
 
 def _first(error: OSError) -> str:

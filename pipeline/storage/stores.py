@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.atomic import replacing, sha256
 from pipeline.data.store import MANIFEST, Manifest, open_store
 from pipeline.errors import DamagedError, MissingError, PipelineError
-from pipeline.storage.objects import Objects
+from pipeline.storage.objects import MissingObject, Objects
 
 STORES = "stores"
 
@@ -62,5 +62,5 @@ def _fetch(objects: Objects, kept: Path) -> None:
                 objects.download(name, part / name)
                 if sha256(part / name) != facts["sha256"]:
                     raise DamagedError(f"{objects.url}/{name} has changed since it was written; remove {objects.url}")
-    except FileNotFoundError:
+    except MissingObject:
         raise MissingError(f"{objects.url} holds no data store; the sweep that puts it there starts again") from None

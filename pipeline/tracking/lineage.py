@@ -23,13 +23,14 @@ def machine() -> dict[str, str]:
         "pipeline.host": platform.node(),
         "pipeline.hardware": hardware(),
         "pipeline.python": platform.python_version(),
-        "mlflow.user": _user(),
+        "mlflow.user": user(),
         "mlflow.source.name": "pipeline",
         "mlflow.source.type": "LOCAL",
     }
 
 
-def _user() -> str:
+def user() -> str:
+    """Name of the user whose process this is."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # of an id without an account, as in some containers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,11 @@ def client(location: Location) -> Any:
     if path := database.file_of(location.uri):
         database.make_ready(path, location.artifacts)
     return MlflowClient(tracking_uri=location.uri, registry_uri=location.uri)
+
+
+def command(location: Location, words: str) -> str:
+    """The command `mlflow` with these words, in backquotes, told where runs are: by itself it would open another store."""
+    return f"`MLFLOW_TRACKING_URI={shlex.quote(location.uri)} mlflow {words}`"
 
 
 def require_answer(location: Location, purpose: str) -> None:

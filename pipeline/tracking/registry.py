@@ -24,6 +24,7 @@ from pipeline.tracking.location import (
     STATUS_TAG,
     Location,
     client,
+    command,
     find_run,
     first_line,
     is_deleted,
@@ -184,8 +185,8 @@ def run_of(location: Location, run: str) -> str:
     except MlflowException:
         raise MissingError(missing) from None
     if is_deleted(there.info):
-        run_id = there.info.run_id
-        raise MissingError(f"{missing} that is not deleted; `mlflow runs restore --run-id {run_id}` restores it")
+        restore = command(location, f"runs restore --run-id {there.info.run_id}")
+        raise MissingError(f"{missing} that is not deleted; {restore} restores it")
     return there.info.run_id
 
 

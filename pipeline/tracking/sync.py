@@ -184,8 +184,8 @@ class _Sync:
             or (self._location.artifacts != "" and _lacks_artifacts(run, made))
         )
 
-    def _lacks_parent(self, run: Any, experiment: str, tags: Mapping[str, str]) -> bool:
-        parent = self._there.get((experiment, tags.get(PARENT_TAG, "")))
+    def _lacks_parent(self, run: Any, experiment: str, tags: Mapping[str, str | None]) -> bool:
+        parent = self._there.get((experiment, tags.get(PARENT_TAG) or ""))
         if parent is None or is_deleted(parent.info):
             return False
         return run.data.tags.get(MLFLOW_PARENT_TAG) != parent.info.run_id
@@ -251,9 +251,11 @@ def lacks(run: Any, made: Replay) -> bool:
     )
 
 
-def _same(there: str | None, value: str) -> bool:
-    """Whether MLflow has the value of a tag; it cuts long ones."""
-    return there == value or (there is not None and len(there) >= KEPT and value.startswith(there))
+def _same(there: str | None, value: str | None) -> bool:
+    """Whether MLflow has the value of a tag, or none; it cuts long ones."""
+    return there == value or (
+        there is not None and value is not None and len(there) >= KEPT and value.startswith(there)
+    )
 
 
 def _lacks_artifacts(run: Any, made: Replay) -> bool:

@@ -6,7 +6,6 @@ checkpoint and stop, wherever they run.
 
 from __future__ import annotations
 
-import getpass
 import socket
 import time
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from pathlib import Path
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import BudgetConfig
 from pipeline.storage.notes import has_note, leave_note
+from pipeline.tracking.lineage import user
 from pipeline.tuning.trials import Trials
 
 LOOK_S, NOTE_S = 1.0, 5.0  # between looks at a folder that may be on another machine, and at a store
@@ -77,6 +77,6 @@ def limits(budget: BudgetConfig) -> dict[str, float]:
 
 def ask(file: Path, storage: str = "") -> None:
     """Asks the sweep that looks for `file` to end, or for a note of its name on cluster.storage."""
-    who = f"{getpass.getuser()} on {socket.gethostname()}"
+    who = f"{user()} on {socket.gethostname()}"
     write_json(file, {"why": f"{who} asked for it (pipeline sweep stop)"})
     leave_note(storage, file.name)

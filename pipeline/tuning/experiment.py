@@ -39,7 +39,7 @@ def tuner(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[s
     several = config.trainer.world_size > 1
     # Trials of several ranks are killed, like ranks after a signal, and resume from their last checkpoint.
     recording = Recording(trials, ending, patient=not several)
-    most = min(config.sweep.budget.trials or sweep.size, sweep.size)
+    most = sweep.allowed
 
     def name(trial: Any) -> str:
         return trial_name(chosen(trial.config), config)

@@ -41,5 +41,11 @@ def join_cluster(sweep: Sweep) -> Room:
         # Ray Train gives up on ranks that wait long for others to end, so no more trials start than have room.
         room = side_by_side(config, nodes)
         at_once = min(at_once or room, room)
-    slots = sum(min(int(node.get(kind, 0) // n) for kind, n in resources.items() if n) for node in nodes)
+    slots = fit(resources, nodes)
     return Room(resources, at_once, min(at_once or slots, slots))
+
+
+def fit(resources: dict[str, float], nodes: list[dict[str, float]]) -> int:
+    """How many trials of these resources the machines hold side by side."""
+    # Of 1 / 0.2, floor division makes 4, since 0.2 as a float is a little more.
+    return sum(min(int(node.get(kind, 0) / n + 1e-9) for kind, n in resources.items() if n) for node in nodes)

@@ -27,10 +27,10 @@ def choices(search: SearchConfig) -> list[dict[str, Any]]:
     return example_points({key: search.space[key] for key in search.take})
 
 
-def is_shortened(config: Config, search: SearchConfig) -> bool:
-    """Whether the search's trials take fewer steps than the recipe, or fewer images than the sweep."""
-    steps = search.space.get("recipe.max_steps", [config.recipe.max_steps])
-    return max(steps) < config.recipe.max_steps or "data.num_train" in search.space
+def is_shortened(config: Config, point: dict[str, Any]) -> bool:
+    """Whether a search's trial takes fewer steps than the recipe, or fewer images than the sweep."""
+    steps = config.recipe.max_steps
+    return point.get("recipe.max_steps", steps) < steps or "data.num_train" in point
 
 
 def outcome(search: SearchConfig, trials: list[dict[str, Any]]) -> dict[str, Any]:

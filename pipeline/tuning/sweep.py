@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config import Config
-from pipeline.data.facts import require_task
+from pipeline.data.facts import require_settings, require_task
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run import LAST
@@ -105,6 +105,11 @@ class Sweep:
         return self.config.sweep.num_samples if self.suggested else len(self.points)
 
     @property
+    def allowed(self) -> int:
+        """Trials that sweep.budget.trials lets the sweep train."""
+        return min(self.config.sweep.budget.trials or self.size, self.size)
+
+    @property
     def about(self) -> About:
         """For the record of its trials."""
         return About(
@@ -158,12 +163,14 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
     """The sweep of config.sweep.space; nothing has started yet.
 
     Raises:
-        PipelineError: images with labels for a detector or boxes for another net, a space that cannot be searched, or a point that cannot be trained.
+        PipelineError: images with labels for a detector or boxes for another net, a store that was made with other values of
+            data.*, a space that cannot be searched, or a point that cannot be trained.
     """
     if config.sweep.searcher == "pbt":
         config = population.population_config(config)
     opened = open_store(store)
     require_task(opened.manifest, config.model)
+    require_settings(opened.manifest, config.data)
     train, val = opened.split_indices("holdout", config.data.num_train)
     content_hash = opened.manifest.content_hash
     images = {"num_train": len(train), "num_val": len(val)}

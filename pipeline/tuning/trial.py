@@ -14,6 +14,7 @@ from pipeline.tuning.cluster import on_gpus
 from pipeline.tuning.draining import Draining, Preempted
 from pipeline.tuning.ending import Asked
 from pipeline.tuning.population import is_last
+from pipeline.tuning.search import is_shortened
 from pipeline.tuning.space import chosen
 
 
@@ -60,6 +61,19 @@ def trial_resources(config: Config, nodes: list[dict[str, float]]) -> dict[str, 
     return needs
 
 
+def trial_tags(config: Config, point: dict[str, Any], tags: dict[str, str]) -> dict[str, str]:
+    """A trial's tags in MLflow. One that makes a part of a training is of the kind SEARCH and joins no ensemble.
+
+    Args:
+        tags: of all trials of the sweep, their kind SEARCH where they are those of sweep.search.
+    """
+    if config.sweep.searcher == "pbt":
+        part = not is_last(config, point)
+    else:
+        part = tags.get(KIND_TAG) == SEARCH and is_shortened(config, point)
+    return {**tags, VARIED_TAG: ",".join(point), KIND_TAG: SEARCH if part else "train"}
+
+
 def run_trial(
     point: dict[str, Any],
     *,
@@ -92,9 +106,7 @@ def run_trial(
 
     given = from_dict(config)
     changed = trial_config(given, chosen(point))
-    tags = {**tags, VARIED_TAG: ",".join(chosen(point))}
-    if given.sweep.searcher == "pbt" and not is_last(given, chosen(point)):
-        tags = {**tags, KIND_TAG: SEARCH}
+    tags = trial_tags(given, chosen(point), tags)
     asked = Asked(Path(stop), given.cluster.storage)
     if asked():
         return

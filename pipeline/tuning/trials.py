@@ -137,10 +137,10 @@ class Trials:
         trial.name, trial.began, trial.over = name, time.time(), 0.0
 
     def report(self, point: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Takes up a trial's report to Ray Tune."""
+        """Takes up a trial's report to Ray Tune. One that it diverged names no run and no steps, so that the last ones stay."""
         trial = self.of(point)
-        trial.key, trial.error = result.get("key") or "", result.get("error", "")
-        trial.val_err1, trial.steps = result["best/err1"], result["step"]
+        trial.key, trial.error = result.get("key") or trial.key, result.get("error", "")
+        trial.val_err1, trial.steps = result["best/err1"], result["step"] or trial.steps
         trial.failure, trial.host = "", result.get("hostname", "")
         if not any(epoch >= result["epoch"] for epoch, _ in trial.reports):
             trial.reports.append((result["epoch"], result["val/err1"]))
@@ -176,7 +176,7 @@ class Trials:
     def _settle(self, trial: Trial) -> None:
         if trial.status not in (ENDED, "finished"):
             return
-        finished = bool(trial.key) and self._finished(self._runs / trial.key)
+        finished = bool(trial.key) and not trial.error and self._finished(self._runs / trial.key)
         if trial.status == ENDED:
             trial.status = "diverged" if trial.error else "finished" if finished else "stopped"
         elif not finished:

@@ -24,7 +24,7 @@ from pipeline.tracking.sync import sync
 from pipeline.tuning import leaderboard, population
 from pipeline.tuning.ending import Ending, limits
 from pipeline.tuning.room import Room, join_cluster
-from pipeline.tuning.search import choices, is_shortened, main_sweep, outcome, search_sweep, sentence
+from pipeline.tuning.search import choices, main_sweep, outcome, search_sweep, sentence
 from pipeline.tuning.state import NAME as TRIALS
 from pipeline.tuning.sweep import Sweep, checked
 from pipeline.tuning.trials import Trials
@@ -42,16 +42,26 @@ def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
         run.Interrupted: after a signal; call again to resume.
     """
     tags, search = source(root), config.sweep.search
+    first, *_ = sweeps(config, store)  # checks all of them before the search, which may take hours
     if search is None:
-        return {**_run(checked(config, store), tags), "search": None}
-    for values in choices(search):
-        checked(main_sweep(config, values), store)  # before the search, which may take hours
-    first = checked(search_sweep(config, search), store, "search")
+        return {**_run(first, tags), "search": None}
     print(f"a search of {first.size} trials chooses {', '.join(search.take)} for the sweep")
-    kind = {tracking.KIND_TAG: tracking.SEARCH} if is_shortened(config, search) else {}
-    result = outcome(search, _run(first, {**tags, **kind})["trials"])
+    result = outcome(search, _run(first, {**tags, tracking.KIND_TAG: tracking.SEARCH})["trials"])
     print(sentence(result))
     return {**_run(checked(main_sweep(config, result["chosen"]), store), tags), "search": result}
+
+
+def sweeps(config: Config, store: Path) -> list[Sweep]:
+    """What `tune_sweep` may run: the sweep; with sweep.search, that search and a sweep for each of its choices.
+
+    Raises:
+        PipelineError: as `checked`.
+    """
+    search = config.sweep.search
+    if search is None:
+        return [checked(config, store)]
+    mains = [checked(main_sweep(config, values), store) for values in choices(search)]
+    return [checked(search_sweep(config, search), store, "search"), *mains]
 
 
 def _run(sweep: Sweep, tags: dict[str, str]) -> dict[str, Any]:
@@ -130,8 +140,7 @@ def _of_members(sweep: Sweep, board: dict[str, Any], trials: Trials) -> dict[str
 def _check_complete(sweep: Sweep, trials: Trials, ending: Ending) -> None:
     failed = [trial for trial in trials.all if trial.status == "failed"]
     left = sweep.size - trials.done - len(failed)
-    # A population waits for members that failed.
-    if left and not ending.by_budget and not (failed and sweep.is_population and not ending.why):
+    if left and not ending.by_budget and (ending.why or not _is_over(sweep, trials)):
         raise Interrupted(f"stopped with {left} of {sweep.size} trials unfinished{ending.why and f': {ending.why}'}")
     if failed:
         failures = "; ".join(
@@ -143,6 +152,14 @@ def _check_complete(sweep: Sweep, trials: Trials, ending: Ending) -> None:
         )
     if left:
         print(f"{ending.why}; {left} of {sweep.size} trials are left, and a larger budget goes on with them")
+
+
+def _is_over(sweep: Sweep, trials: Trials) -> bool:
+    """Whether no further trial begins: each that the budget allows has ended or failed, or a population lacks a member."""
+    failed = sum(trial.status == "failed" for trial in trials.all)
+    if failed and sweep.is_population:
+        return True
+    return trials.done + failed >= sweep.allowed
 
 
 def _train(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[str, str]) -> None:
@@ -168,7 +185,7 @@ def _train(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[
         failed = sum(trial.status == "failed" for trial in trials.all)
         whole = f"{failed} trials failed" if failed else "all trials are done"
         stuck = population.stuck(sweep.config, trials.all) if sweep.is_population else ""
-        trials.close(ending.why or stuck or (whole if trials.done + failed == sweep.size else "it was interrupted"))
+        trials.close(ending.why or stuck or (whole if _is_over(sweep, trials) else "it was interrupted"))
     if any(trial.status == "unfinished" for trial in trials.all):
         ray.shutdown()  # an interrupted trial trains, and holds its run, until its process ends
 
@@ -187,8 +204,13 @@ def _print_changes(sweep: Sweep) -> None:
     if (sweep.run / TRIALS).exists():
         print(f"resuming {sweep.name}")
     elif earlier := read_if_whole(latest):
-        old, new = dict(leaves(earlier)), dict(leaves(sweep.facts))
-        keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-        changes = "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys)
-        print(f"a new {sweep.role}; changed since the last: {changes or 'nothing, but that one has no trials'}")
+        changed = changes(earlier, sweep.facts) or "nothing, but that one has no trials"
+        print(f"a new {sweep.role}; changed since the last: {changed}")
     write_json(latest, sweep.facts)
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The keys in which the facts of two sweeps differ, each with both values; "" if they are equal."""
+    old, new = dict(leaves(before)), dict(leaves(after))
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return "; ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys)

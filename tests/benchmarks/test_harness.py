@@ -53,6 +53,21 @@ def test_a_bar_may_limit_the_ratio_the_figure_or_the_excess(judged: Judged, bar:
     assert measure(asked, 1, lambda _: None).holds is holds
 
 
+@pytest.mark.parametrize(
+    ("judged", "limited"),
+    [("ratio >=", [1.0, 0.5, 4.0]), ("ratio <=", [1.0, 0.5, 4.0]), ("ours <=", [4, 1, 9]), ("excess <=", [0, -1, 3])],
+)
+def test_median_least_and_greatest_of_what_a_bar_limits_are_kept_and_shown(
+    judged: Judged, limited: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = replace(row([1.0, 9.0, 4.0], [2.0, 9.0, 1.0], bar=1.0), judged=judged)
+    result = measure(asked, 3, lambda _: None)
+    assert result.limited == limited
+    show([result], "title")
+    middle, least, greatest = limited
+    assert f"{judged.split()[0]} {middle:.3f} ({least:.3f} to {greatest:.3f})" in capsys.readouterr().out
+
+
 def test_a_row_may_say_how_often_it_is_measured() -> None:
     calls: list[str] = []
     measure(replace(row([1.0], [1.0], None, calls), pairs=1), 5, lambda _: None)

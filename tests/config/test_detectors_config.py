@@ -92,9 +92,10 @@ FOLLOWED = [
     (["recipe.augment.kind=pad_crop"], "detectors see whole images"),
     (["data=coco", "recipe.augment.test_side=0"], "give the shorter side that images are tested at"),
     (["data=boxes", "recipe.augment.test_side=0"], "give the shorter side that images are tested at"),
+    (["recipe.augment.max_side=96"], "training images would be drawn down to a single pixel"),
     (["recipe.normalize=per_pixel_mean"], "whose images differ in size"),
     (["recipe.schedule=multistep", "recipe.warmup_fraction=0", "recipe.warmup_lr=0.1"], "recipe.warmup_lr with model"),
-    (["recipe.small_side=64", "recipe.small_fraction=0.5"], "recipe.small_side with model=faster_rcnn"),
+    (["recipe.small_side=64", "recipe.small_fraction=0.5"], "recipe.small_side and recipe.small_fraction with model"),
     (["recipe.label_smoothing=0.1"], "recipe.label_smoothing with model=faster_rcnn; only classifiers have it"),
     (["recipe.decay_norm=true"], "recipe.decay_norm with model=faster_rcnn; only classifiers have it"),
     (

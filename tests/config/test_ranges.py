@@ -30,7 +30,7 @@ def test_a_value_composes_and_can_be_used_or_is_refused_by_its_key(base: dict[st
     try:
         config = from_dict(changed(base, key, value))
     except PipelineError as refusal:
-        assert names_a_key(refusal, key)
+        assert names_a_key(refusal, [key])
     else:
         use(config)
 

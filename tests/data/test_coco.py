@@ -12,6 +12,7 @@ from photos import encoded, noise
 from test_layouts import packed
 
 from pipeline.config import DataConfig
+from pipeline.config.limits import LimitsConfig
 from pipeline.data.boxes import boxes_of
 from pipeline.data.facts import boxed
 from pipeline.data.preprocess import preprocess
@@ -130,7 +131,7 @@ REFUSED = {
     "two annotations of one id": (one({"id": 100, **CAT}), "has two entries of annotations with the id 100;"),
     "an unknown class": (one({"category_id": 9, "bbox": [0, 0, 1, 1]}), "has annotation 102 of category 9, which it does not list"),
     "two classes of one name": (one(categories=[*CATEGORIES, {"id": 9, "name": "cat"}]), "has two categories called cat;"),
-    "files that disagree about a class": ({**one(), "test.json": document({"c.jpg": [CAT]}, categories=[{"id": 3, "name": "cow"}])}, "calls category 3 (cat|cow), and another file (cat|cow);"),
+    "an image of two splits": ({**one(), "test.json": document({"c.jpg": [CAT], "a.jpg": [CAT]})}, r"train/a\.jpg in .* is an image of test and of train; leave it in one of them and fetch again"),
     "an unknown image": (one(annotations=[{"id": 1, "image_id": 5, **CAT}]), "has annotation 1 of image 5, which it does not list"),
     "an image that is not there": ({**one(), "test.json": document({"d.jpg": [CAT]})}, r"names d\.jpg, which is not there"),
     "an image in two places": ({**one(), "train.json": document({"a.jpg": [CAT, DOG]}), "x/a.jpg": IMAGE, "train/x/a.jpg": IMAGE}, r"names a\.jpg, which is .*a\.jpg or .*a\.jpg"),
@@ -200,6 +201,20 @@ def test_what_is_cut_off_or_left_out_is_counted(tmp_path):
             "images that no annotations name": 1,
             "files that end in .txt": 1,
         }
+
+
+def test_each_file_has_its_own_ids_of_classes_whose_order_is_that_of_the_first(tmp_path):
+    swapped = [{"id": 3, "name": "dog"}, {"id": 8, "name": "cat"}]  # in test.json, which comes before train.json
+    content = {**one(), "test.json": document({"c.jpg": [{**CAT, "category_id": 8}]}, categories=swapped)}
+    with open_published("coco", [packed("folder", tmp_path, content)], tmp_path, config()) as published:
+        assert published.classes == ["dog", "cat"]
+        assert published.train[0].boxes.labels.tolist() == [1, 0] and published.test[0].boxes.labels.tolist() == [1]
+
+
+def test_annotations_beyond_a_limit_are_refused_by_the_limit(tmp_path):
+    few = config(limits=LimitsConfig(entry_mb=1e-4))
+    with pytest.raises(PipelineError, match=r"^[^(]* holds test\.json with .*data\.limits\.entry_mb="):
+        open_published("coco", [packed("folder", tmp_path, one())], tmp_path, few).__enter__()
 
 
 def test_ids_may_be_numbers_and_texts(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from web import Server
 
-from pipeline.atomic import read_json
+from pipeline.atomic import read_json, write_json
 from pipeline.config import DataConfig
 from pipeline.data import sources
 from pipeline.data.download import Patience
@@ -61,7 +61,8 @@ def test_a_download_is_checked_recorded_and_not_made_again(server, tmp_path):
     assert (raw / FILE).read_bytes() == CONTENT
     sha = hashlib.sha256(CONTENT).hexdigest()
     entry = {"path": FILE, "from": f"{server.url}/{FILE}", "bytes": len(CONTENT), "sha256": sha}
-    assert manifest == {"name": "cifar10", "source": "cifar10", "layout": "cifar-pickles", "files": [entry]}
+    facts = {"name": "cifar10", "source": "cifar10", "path": "", "layout": "cifar-pickles"}
+    assert manifest == {**facts, "files": [entry]}
     assert manifest == read_json(raw / "manifest.json") == fetch(config(), tmp_path, server.url)
     assert sorted(path.name for path in raw.iterdir()) == [FILE, "manifest.json"] and len(server.asked) == 1
     assert fetched(config(), raw).paths == [raw / FILE]
@@ -105,6 +106,42 @@ def test_a_web_mirror_is_asked_before_the_official_address(server, tmp_path):
     manifest = fetch(config(mirror=f"{server.url}/sets/"), tmp_path)
     assert manifest["layout"] == "class-folders" and manifest["files"][0]["path"] == "cifar10.tgz"
     assert [path for path, _ in server.asked] == [f"/sets/{name}" for name in (FILE, "cifar10.tar", "cifar10.tgz")]
+
+
+def test_parts_of_other_places_are_deleted_and_no_other_file_is(server, tmp_path):
+    raw, archive = tmp_path / "raw", "images.part1.tgz"
+    server.files[archive] = b"class folders"
+    raw.mkdir()
+    for name in (
+        "other.tgz.part",
+        "other.tgz.part.json",
+        "lost.tgz.part.json",
+        ".manifest.json.host.1.ab.part",
+        "my.part",
+    ):
+        (raw / name).write_text("{}")
+    fetch(config("folder", name="images", path=archive, mirror=server.url), tmp_path)
+    left = sorted(path.name for path in raw.iterdir())
+    assert left == [".manifest.json.host.1.ab.part", archive, "manifest.json", "my.part"]
+
+
+def test_files_that_another_path_named_are_refused_until_they_are_fetched(tmp_path):
+    first, second = (config("folder", name="s", path=f"{name}/s.tgz") for name in "ab")
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "s.tgz").write_text(name)
+    manifest, raw = fetch(first, tmp_path), tmp_path / "raw"
+    assert fetched(first, raw).paths == [tmp_path / "a/s.tgz"]
+    with pytest.raises(
+        ValueError, match=r"data\.path=a/s\.tgz named, but data\.path=b/s\.tgz; run `pipeline fetch`"
+    ) as caught:
+        fetched(second, raw)
+    assert str(caught.value).endswith("(override: data.path=a/s.tgz)")
+    del manifest["path"]
+    write_json(raw / "manifest.json", manifest)  # as earlier versions wrote it
+    assert fetched(second, raw).paths == [tmp_path / "a/s.tgz"]
+    fetch(second, tmp_path)
+    assert fetched(second, raw).paths == [tmp_path / "b/s.tgz"]
 
 
 def test_another_source_takes_the_old_download_away(server, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from photos import encoded, noise
 from test_layouts import packed
 
 from pipeline.config import DataConfig
+from pipeline.config.limits import LimitsConfig
 from pipeline.data.readers import open_published
 from pipeline.data.sources import VOC, Official, fetch, fetched
 from pipeline.errors import MissingError, PipelineError
@@ -81,6 +83,7 @@ REFUSED = {
     "a size beyond any": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(size=f"<size><width>9</width><height>{'9' * 400}</height></size>")}, r"is damaged \(size/height is 999"),
     "an encoding that nobody knows": ({"VOCdevkit/VOC2007/Annotations/2.xml": b'<?xml version="1.0" encoding="utf-77"?><annotation/>'}, r"is damaged \(unknown encoding"),
     "a list that is no UTF-8": ({"VOCdevkit/VOC2007/ImageSets/Main/trainval.txt": b"\xff"}, "lists image .* of VOC2007, but"),
+    "an image of two sets": ({"VOCdevkit/VOC2007/ImageSets/Main/test.txt": b"3 2"}, r"JPEGImages/2\.jpg in .* is an image of train and of test; leave it in one of them"),
     "outside": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(thing("dog", 50, 2, 60, 3))}, r"object 1 of .*2\.jpg in .* lies outside of its 40x30 pixels"),
 }  # fmt: skip
 
@@ -91,6 +94,12 @@ def test_damaged_folders_are_refused_by_name(case, tmp_path):
     content = changes if case == "nothing" else year("VOC2007", SETS) | changes
     with pytest.raises(PipelineError, match=sentence):
         read({name: data for name, data in content.items() if data is not None}, tmp_path).__enter__()
+
+
+def test_annotations_beyond_a_limit_are_refused_by_the_limit(tmp_path):
+    few = replace(CONFIG, limits=LimitsConfig(entry_mb=1e-4))
+    with pytest.raises(PipelineError, match=r"^[^(]* holds .*1\.xml with .*data\.limits\.entry_mb="):
+        open_published("voc", [packed("folder", tmp_path, year("VOC2007", SETS))], tmp_path, few).__enter__()
 
 
 def test_the_archives_are_found_in_a_mirror_and_a_folder_by_its_path(tmp_path):

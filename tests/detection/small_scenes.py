@@ -28,12 +28,12 @@ AUGMENT = AugmentConfig(kind="whole", crop=SIDE, flip=False)
 RECIPE = RecipeConfig(augment=AUGMENT, batch_size=4, max_steps=4, normalize="half", rois=16)
 
 
-def write_store(folder: Path, name: str = "scenes") -> Store:
-    """Dark images of 40x40 grey pixels, each with a bright bar, tall or wide."""
+def write_store(folder: Path, name: str = "scenes", channels: int = 1) -> Store:
+    """Dark images of 40x40 pixels, each with a bright bar, tall or wide."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
-        images, boxes = np.zeros((count, SIDE, SIDE, 1), np.uint8), []
+        images, boxes = np.zeros((count, SIDE, SIDE, channels), np.uint8), []
         for image in images:
             label, left, top = (int(value) for value in rng.integers(0, (2, 18, 18)))
             width, height = ((8, 20), (20, 8))[label]
@@ -56,7 +56,7 @@ def write_store(folder: Path, name: str = "scenes") -> Store:
         format="arrays",
         classes=CLASSES,
         counts={"train": NUM_TRAIN, "test": NUM_TEST},
-        channels=1,
+        channels=channels,
         height=SIDE,
         width=SIDE,
         image_size=SIDE,
@@ -73,18 +73,25 @@ def model(backbone: str = "resnet8") -> ModelConfig:
     return ModelConfig(family="faster_rcnn", backbone=backbone, anchor=4, depth=8, residual=residual, shortcut="A")
 
 
-def save_detector(runs: Path, store: Store, seed: int, backbone: str = "resnet8", val_err1: float = 0.5) -> Net:
+def save_detector(
+    runs: Path,
+    store: Store,
+    seed: int,
+    backbone: str = "resnet8",
+    val_err1: float = 0.5,
+    augment: AugmentConfig = AUGMENT,
+) -> Net:
     """A detector of random weights, sure of something, as a finished run; its record has the file's hash."""
     torch.manual_seed(seed)
-    net = build_model(model(backbone), len(CLASSES), 1)
+    net = build_model(model(backbone), len(CLASSES), store.manifest.channels)
     torch.nn.init.normal_(net.roi_heads.box_predictor.cls_score.weight, std=0.5)
     record = Net(
         key=f"{seed:012x}",
         model=model(backbone),
         num_classes=len(CLASSES),
-        in_channels=1,
+        in_channels=store.manifest.channels,
         normalize="half",
-        augment=AUGMENT,
+        augment=augment,
         data=store.manifest.content_hash,
         split="holdout",
         recipe=RECIPE,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_scenes import NUM_TEST, NUM_VAL, save_detector, write_store
+from PIL import Image
+from small_scenes import AUGMENT, NUM_TEST, NUM_VAL, save_detector, write_store
 
-from pipeline.data.store import Store
+from pipeline.data.shards import ShardWriter, as_jpeg
+from pipeline.data.store import ShardRecords, Store
 from pipeline.detection import detect as detecting
-from pipeline.detection.detect import all_scenes, detect, validation_scenes
+from pipeline.detection import joint
+from pipeline.detection.detect import Scenes, all_scenes, detect, validation_scenes
+from pipeline.detection.joint import JointDetector, Manner
 from pipeline.ensemble.forward import trained
 from pipeline.errors import PipelineError
 from pipeline.run.weights import BEST, load_weights
@@ -52,7 +57,9 @@ def test_detections_are_those_of_the_net_and_are_kept(store: Store, tmp_path: Pa
     assert kept.exists()
 
 
-def test_a_damaged_file_of_detections_is_made_again(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_file_of_detections_is_reported_and_made_again(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     net = save_detector(tmp_path / "runs", store, 1)
     files, scenes = [tmp_path / "runs" / net.key / BEST], validation_scenes(store)
     detections = detect(files, scenes, tmp_path / "cache", CPU)
@@ -60,8 +67,49 @@ def test_a_damaged_file_of_detections_is_made_again(store: Store, tmp_path: Path
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-9] + b"x" + whole[-8:])
     again = detect(files, scenes, tmp_path / "cache", CPU)
+    assert f"{kept} is damaged; the detections are computed again" in capsys.readouterr().err
     assert kept.read_bytes() == whole
     assert [len(each.scores) for each in again] == [len(each.scores) for each in detections]
+
+
+def test_detectors_compute_in_float32_on_a_gpu_too(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, rounds = save_detector(tmp_path / "runs", store, 1), []
+    usual = JointDetector.forward
+
+    def looked(self: JointDetector, *images: object) -> list:
+        rounds.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        return usual(self, *images)
+
+    monkeypatch.setattr(JointDetector, "forward", looked)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+    detect([tmp_path / "runs" / net.key / BEST], validation_scenes(store), tmp_path / "cache", CPU)
+    assert set(rounds) == {(False, False)} and torch.backends.cudnn.allow_tf32
+
+
+def test_scales_above_the_images_own_are_made_of_larger_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photographs are stored at 80 pixels and detected in at 40."""
+    store, sizes = write_store(tmp_path / "store", channels=3), []
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    np.save(photographs / "test_labels.npy", np.zeros(NUM_TEST, np.int64))
+    with ShardWriter(photographs, "test") as writer:
+        for _ in range(NUM_TEST):
+            writer.append(as_jpeg(b"", Image.new("RGB", (80, 80)), 80), 0, "")
+    scenes = Scenes("test", store, ShardRecords(photographs, "test"), np.arange(1))
+    augment = replace(AUGMENT, test_side=40)
+    files = [tmp_path / "runs" / save_detector(tmp_path / "runs", store, 1, augment=augment).key / BEST]
+    usual = joint.looks_at
+
+    def looked(detector: object, images: list, scales: tuple, larger: list) -> tuple:
+        sizes.append((scales, images[0].shape[1:], larger[0].shape[1:]))
+        return usual(detector, images, scales, larger)
+
+    monkeypatch.setattr(joint, "looks_at", looked)
+    for scales in ((20, 60), (20, 40), ()):
+        detect(files, scenes, tmp_path / "cache", CPU, Manner(scales=scales))
+    assert sizes == [((20, 60), (40, 40), (60, 60)), ((20, 40), (40, 40), (40, 40)), ((), (40, 40), (40, 40))]
 
 
 def test_detectors_of_other_images_are_refused(store: Store, tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
-from torchvision.ops import box_iou
 
 from pipeline.config import ModelConfig
-from pipeline.detection.joint import JointDetector, Manner
+from pipeline.detection.joint import JointDetector, Manner, _moved, _Outputs, _voted
 from pipeline.detection.scales import Look, _pairs, looks_at, seen
 from pipeline.learn.models import build_model
 
@@ -62,14 +62,41 @@ def test_probabilities_are_averaged_over_the_union_of_regions() -> None:
 
 
 def test_refined_boxes_lie_where_those_around_them_vote() -> None:
+    heads = detector(0).roi_heads
+    regions = [  # left and right edge; probabilities of the background and two classes
+        ((0, 20), (0.17, 0.80, 0.03)),
+        ((0, 16), (0.47, 0.50, 0.03)),  # overlaps the first by 0.8
+        ((0, 12), (0.67, 0.30, 0.03)),  # by 0.6
+        ((0, 8), (0.27, 0.70, 0.03)),  # by 0.4: neither votes nor stays
+        ((0, 18), (0.07, 0.03, 0.90)),  # of the other class
+        ((24, 30), (0.37, 0.60, 0.03)),
+    ]
+    corners = torch.tensor([[left, 0.0, right, 20.0] for (left, right), _ in regions])
+    outputs = _Outputs(torch.tensor([shares for _, shares in regions]).log(), torch.zeros(len(regions), 12))
+    (found,) = _voted(heads, outputs, [corners], [(32, 32)])
+    assert found["labels"].tolist() == [2, 1, 1] and found["scores"].tolist() == pytest.approx([0.9, 0.8, 0.6])
+    mean = (0.8 * 20 + 0.5 * 16 + 0.3 * 12) / (0.8 + 0.5 + 0.3)
+    assert torch.allclose(found["boxes"], torch.tensor([[0, 0, 18, 20], [0, 0, mean, 20], [24, 0, 30, 20]]), atol=1e-4)
+    assert heads.nms_thresh == 0.5  # as before
+
+
+def test_regions_move_to_the_boxes_of_their_most_probable_classes() -> None:
+    heads = detector(0).roi_heads
+    regions = torch.tensor([[4.0, 4, 14, 14], [20.0, 20, 30, 30], [0.0, 0, 10, 10]])
+    # The coder counts a shift of a region's side as 10; class 1 moves to the right, class 2 down.
+    moves = torch.zeros(3, 3, 4)
+    moves[:, 1, 0], moves[:, 2, 1] = 10 * 0.3, 10 * 0.5
+    moves[2, 1, 0] = -10 * 2.0  # out of the image
+    logits = torch.tensor([[0.8, 0.15, 0.05], [0.1, 0.3, 0.6], [0.1, 0.8, 0.1]]).log()
+    one, other = _moved(heads, _Outputs(logits, moves.flatten(1)), list(regions.split([1, 2])), [(32, 32), (32, 32)])
+    assert torch.allclose(one, torch.tensor([[7.0, 4, 17, 14]]))  # the background has no box
+    assert torch.allclose(other, torch.tensor([[20.0, 25, 30, 32], [0.0, 0, 10, 10]]))  # cut, and none without area
+
+
+def test_refined_boxes_are_seen_twice() -> None:
     one = detector(0)
-    plain, refined = JointDetector([one]), JointDetector([one], Manner(refine=True))
-    found, again = plain([scenes()])[0], refined([scenes()])[0]
-    assert len(again["boxes"]) and again["boxes"].shape[1] == 4
-    assert one.roi_heads.nms_thresh == 0.5  # as before
-    # A vote among boxes that overlap by half moves none far.
-    overlaps = box_iou(again["boxes"], torch.cat([found["boxes"], again["boxes"]]))
-    assert (overlaps.max(1).values > 0.5).all() and (again["boxes"][:, 2:] > again["boxes"][:, :2]).all()
+    (found, _), (again, _) = JointDetector([one])([scenes()]), JointDetector([one], Manner(refine=True))([scenes()])
+    assert len(again["boxes"]) and not same([found], [again])
 
 
 def test_one_scale_that_is_the_images_own_changes_nothing() -> None:
@@ -95,6 +122,14 @@ def test_more_scales_give_the_larger_of_two_numbers() -> None:
         for look, factor in zip(looks, (1, 2), strict=True)
     ]
     assert torch.allclose(seen(one, looks, regions), torch.maximum(*alone), atol=1e-5)
+
+
+def test_a_scale_above_the_images_own_is_made_of_the_larger_image() -> None:
+    one, images, larger = detector(0), [scenes()[0]], [torch.randn(1, 64, 64)]
+    _, _, (small, large) = looks_at(one, images, (16, 64), larger)
+    assert torch.allclose(large.maps["0"], one.backbone(torch.stack(larger)), atol=1e-5) and large.factors == [2]
+    _, _, (alone,) = looks_at(one, images, (16,))
+    assert torch.equal(small.maps["0"], alone.maps["0"])
 
 
 def test_context_stands_beside_each_region() -> None:

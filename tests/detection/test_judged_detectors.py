@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def judged(
     changes = {"model": model(backbone), "seed": seed, "checkpoint_sha256": f"{backbone}{seed}{lr}"}
     detections = exact(scenes, **found)  # type: ignore[arg-type]
     return Judged.make(replace(net, recipe=replace(RECIPE, lr=lr), **changes), detections, scenes)
+
+
+def changed(judged: Judged, **changes: Any) -> Judged:
+    """With another record; recipe and model: changes of its own."""
+    parts = {
+        part: replace(getattr(judged.net, part), **changes.pop(part)) for part in ("recipe", "model") & changes.keys()
+    }
+    return judged._replace(net=replace(judged.net, **parts, **changes))
 
 
 def ensemble_of(*members: Net) -> Ensemble:
@@ -117,6 +126,63 @@ def test_each_backbone_is_taken_at_its_best_rate_on_validation_images(scenes: Sc
     assert row["net_ap"] == best.matches.scores().ap
 
 
+@pytest.mark.parametrize("best_first", [True, False])
+def test_of_several_runs_of_a_seed_the_best_on_validation_images_counts(
+    best_first: bool, scenes: Scenes, net: Net
+) -> None:
+    best = judged(replace(net, val_err1=0.2, key="best"), scenes, missed=3)
+    worse = judged(replace(net, val_err1=0.3, key="worse", start="other weights"), scenes)
+    best = changed(best, start="weights")
+    plain = judged(replace(net, key="plain", start="weights"), scenes, "plain8", missed=4)
+    (row,) = gains([best, worse, plain] if best_first else [worse, plain, best])
+    assert row["net_ap"] == best.matches.scores().ap and row["keys"] == ["plain", "best"]
+
+
+OTHERWISE = [
+    {"recipe": {"momentum": 0.8}},
+    {"recipe": {"max_steps": 8}},
+    {"model": {"family": "faster_rcnn_fpn"}},
+    {"model": {"anchor": 8}},
+    {"model": {"context": True}},
+    {"model": {"init_fan": "fan_out"}},
+    {"num_train": 10},
+    {"sync_batchnorm": False},
+    {"start": "run:0a1b"},
+    {"data": "0" * 64},
+]
+
+
+def test_detectors_that_were_not_trained_alike_are_no_pair(scenes: Scenes, net: Net) -> None:
+    plain = judged(net, scenes, "plain8", missed=4)
+    alike = [judged(net, scenes, seed=1), changed(plain, seed=1)]
+    otherwise = [changed(judged(net, scenes), **each) for each in OTHERWISE]
+    (row,) = gains([*otherwise, plain, *alike])
+    assert row["seeds"] == [1] and row["apart"] == ""
+
+
+def test_the_weights_of_each_net_may_differ_but_not_what_is_done_with_them(scenes: Scenes, net: Net) -> None:
+    residual, plain = judged(net, scenes), judged(net, scenes, "plain8", missed=4)
+    frozen, slow = "torchvision:vgg16, frozen", "a.safetensors, backbone at 0.05 of the rate"
+    same = changed(plain, start="b.safetensors, backbone at 0.05 of the rate")
+    assert len(gains([changed(residual, start=slow), same])) == 1
+    assert gains([changed(residual, start=frozen), same]) == gains([residual, same]) == []
+
+
+def test_each_group_trained_alike_has_a_gain_of_its_own_the_longest_first(scenes: Scenes, net: Net) -> None:
+    pair = [judged(net, scenes), judged(net, scenes, "plain8", missed=4)]
+    several = [changed(each, seed=seed) for each in pair for seed in (0, 1)]
+    pyramids = [changed(each, model={"family": "faster_rcnn_fpn"}) for each in pair]
+    longer = [changed(each, recipe={"max_steps": 8}, steps=8, key="longer") for each in pair]
+    rows = gains([*pyramids, *several, *longer])
+    assert [(row["net"], row["base"]) for row in rows] == [("ResNet-8", "plain-8")] * 3
+    assert [row["seeds"] for row in rows] == [[0], [0, 1], [0]] and rows[0]["keys"] == ["longer"] * 2
+    assert [row["apart"] for row in rows] == [
+        "model.family=faster_rcnn, recipe.max_steps=8",
+        "model.family=faster_rcnn, recipe.max_steps=4",
+        "model.family=faster_rcnn_fpn, recipe.max_steps=4",
+    ]
+
+
 @pytest.mark.parametrize("other", ["plain14", "resnet14"])
 def test_nets_of_other_depths_are_no_pair(other: str, scenes: Scenes, net: Net) -> None:
     nets = [judged(net, scenes, "resnet8"), judged(net, scenes)]
@@ -127,7 +193,10 @@ def test_nets_of_other_depths_are_no_pair(other: str, scenes: Scenes, net: Net) 
 def test_improvements_are_measured_against_the_same_without_them(scenes: Scenes, net: Net) -> None:
     without, with_it = judged(net, scenes, missed=4), judged(net, scenes, missed=1)
     context = with_it._replace(net=replace(with_it.net, model=replace(with_it.net.model, context=True)))
-    refined, learned = improvements(without.matches, {"evaluation.refine": with_it.matches}, [without, context])
+    context, members = changed(context, key="context"), [replace(net, key="member")]
+    nets = [without, context, changed(without, seed=1), changed(context, seed=1, recipe={"max_steps": 8})]
+    refined, learned = improvements(without.matches, {"evaluation.refine": with_it.matches}, members, nets)
+    assert (refined["keys"], learned["keys"]) == (["member"], [net.key, "context"])
     assert (refined["key"], learned["key"]) == ("evaluation.refine", "model.context")
     for row in (refined, learned):
         before, after = row["ap"]

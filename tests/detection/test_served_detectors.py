@@ -21,8 +21,8 @@ import torch
 from imports import ROOT
 from PIL import Image
 from processes import free_port, until
-from runs import composed
-from small_scenes import CLASSES, SIDE, track_detector, write_store
+from runs import composed, configure_stored
+from small_scenes import CLASSES, NUM_VAL, SIDE, track_detector, write_store
 
 from pipeline.atomic import read_json
 from pipeline.cli import main
@@ -65,6 +65,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Wo
     """A repository with three detectors, of which the ensemble of the best two is registered."""
     root = tmp_path_factory.mktemp("detectors")
     shutil.copytree(ROOT / "conf", root / "conf")
+    values = {"image_size": SIDE, "num_test": 0, "num_val": NUM_VAL}
+    configure_stored(root, "digit_scenes", source="folder", path="scenes", **values)
     shutil.copy(ROOT / "params.yaml", root)
     (root / "mlruns").mkdir()
     shutil.copy(mlflow_database, root / "mlruns" / "mlflow.db")

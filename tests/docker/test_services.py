@@ -114,6 +114,25 @@ def test_the_nodes_share_checkout_runs_and_token(services: dict[str, Any]) -> No
     assert head["environment"]["MLFLOW_TRACKING_URI"] == f"http://mlflow:{port}"
 
 
+def test_dvc_works_in_the_container_as_it_does_on_the_host(
+    services: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its cache where the container may write, whatever config.local says, and its commits have an author."""
+    from dvc.dirs import site_cache_dir
+    from scmrepo.git import Git
+
+    trainer = services["trainer"]
+    for key, value in trainer["environment"].items():
+        if key.startswith(("DVC_", "GIT_")):
+            monkeypatch.setenv(key, value)
+    cache = Path(site_cache_dir("/home/someone/checkout/.dvc/tmp/site"))
+    mounted = [Path(volume["target"]) for volume in trainer["volumes"] if not volume.get("read_only")]
+    assert any(cache.is_relative_to(folder) for folder in mounted)
+    assert f"mkdir -p -m 700 {cache.relative_to('/workspace')}" in (ROOT / trainer["entrypoint"][-1]).read_text()
+    git = Git.init(str(tmp_path)).pygit2
+    assert all(each.name and "@" in each.email for each in (git.author, git.committer))
+
+
 def test_the_gpu_file_reserves_gpus_for_worker_and_trainer(services: dict[str, Any]) -> None:
     done = compose("--file", "docker-compose.yml", "--file", "docker/gpu.yml", "config", "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")

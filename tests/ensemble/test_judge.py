@@ -93,7 +93,9 @@ def test_the_depths_are_of_the_seeds_kind_and_length():
     seeds = [net(20, 0, 0.1), net(20, 1, 0.1)]
     assert chosen([*seeds, net(32, 0, 0.2)]) == ("ResNet-20", [["ResNet-20"] * 2, ["ResNet-20", "ResNet-32"]])
     assert chosen([*seeds, net(32, 0, 0.2, residual=False)]) is None
-    assert chosen([*seeds, net(32, 0, 0.2, steps=200)]) is None
+    assert chosen([*seeds, net(32, 0, 0.2, steps=80)]) == chosen([*seeds, net(32, 0, 0.2)])  # stopped early
+    longer = net(32, 0, 0.2, recipe=RecipeConfig(max_steps=200, augment=AugmentConfig(crop=32)))
+    assert chosen([*seeds, longer]) is None
     assert chosen([*seeds, net(32, 0, 0.2, num_train=500)]) is chosen([*seeds, net(32, 0, 0.2, start="w")]) is None
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from runs import follow
 from tiny_world import file_names
 
 from pipeline.ensemble.members import weights_file
@@ -113,19 +114,23 @@ def test_weights_that_are_not_the_reported_ones_are_refused(world, tmp_path):
     assert file_names(tmp_path / "out") == []
 
 
-def test_missing_weights_are_an_error_with_a_remedy(world, tmp_path):
+def test_missing_weights_are_an_error_with_a_remedy(world, tmp_path, monkeypatch):
     shutil.rmtree(world.runs / world.add_run(0.1))
+    other = world.add_run(0.2, seed=1)
     shutil.rmtree(tmp_path / "mlruns" / "artifacts")
-    (net,) = world.source.candidates()
-    with pytest.raises(FileNotFoundError, match=f"missing or changed.*mlflow runs delete --run-id {net.run_id}"):
+    net, _ = world.source.candidates()
+    with pytest.raises(FileNotFoundError, match=f"missing or changed.*runs delete --run-id {net.run_id}") as lost:
         world.source.fetch(net, tmp_path / "out")
+    follow(str(lost.value), monkeypatch)
+    assert [each.key for each in world.source.candidates()] == [other]
 
 
-def test_a_run_that_another_version_wrote_is_left_out(world, caplog):
+@pytest.mark.parametrize("change", [{"model": None}, {"val_err1": -1}, {"val_err1": 7}], ids=str)
+def test_a_run_whose_record_is_odd_is_left_out(world, change, caplog):
     key = world.add_run(0.2)
     world.add_run(0.1, seed=1)
     runs = client(world.location)
     (best,) = [net for net in world.source.candidates() if net.key != key]
-    runs.set_tag(best.run_id, "pipeline.net", "{}")
+    runs.set_tag(best.run_id, NET_TAG, json.dumps({**best.to_json(), **change}))
     assert [net.key for net in world.source.candidates()] == [key]
     assert best.run_id in caplog.text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 from pipeline.config import EvaluationConfig, RecipeConfig
 from pipeline.ensemble import predictions
 from pipeline.ensemble.predictions import Images, all_images, net_of_store, probabilities, validation_images
+from pipeline.errors import PipelineError
 from pipeline.learn.input.module import ImageData
 from pipeline.run import key as training_key
 from pipeline.run.weights import BEST
@@ -136,8 +138,19 @@ def test_scales_are_averaged_over_whole_images(shard_world, monkeypatch):
     np.testing.assert_allclose(values.sum(1), 1, atol=1e-6)
 
 
-def test_batch_norms_averages_are_taken_from_the_nets_training_images(world):
-    key = world.add_run(0.1)
+def test_a_net_that_takes_no_scales_takes_the_views_that_the_error_names(shard_world, monkeypatch):
+    monkeypatch.setattr(predictions, "NO_GLOBAL_POOL", ("cifar",))
+    key = shard_world.add_run(0.1)
+    with pytest.raises(PipelineError, match="use evaluation=ten_crop or evaluation=single") as refused:
+        predict(shard_world, key, viewed(shard_world, "multi_scale"))
+    for views in re.findall(r"evaluation=(\w+)", str(refused.value)):
+        assert len(predict(shard_world, key, viewed(shard_world, views))) == NUM_TEST
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_batch_norms_averages_are_taken_from_the_nets_training_images(world, mixup):
+    """Mixed ones, if training mixed them."""
+    key = world.add_run(0.1, mixup=mixup)
     values = predict(world, key, viewed(world, "single", "averaged"))
     net, record = net_of_store(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=NUM_TRAIN - NUM_VAL, augment=record.augment, normalize="channel")

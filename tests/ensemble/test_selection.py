@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from nets import make_detector, make_model
 from runs import a_net
 
-from pipeline.config import ModelConfig
+from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
 from pipeline.ensemble.forward import average
 from pipeline.ensemble.selection import best_per_depth, cross_entropy, deepest_twice, greedy, one_net, top_k
 
@@ -37,6 +40,44 @@ def candidates(*architectures: str):
 )
 def test_rules_choose_among_candidates_that_come_best_first(rule, architectures, size, chosen):
     assert [net.seed for net in rule(candidates(*architectures.split()), size)] == chosen
+
+
+def of_models(*models: ModelConfig):
+    return [a_net(key=str(at), seed=at, model=model) for at, model in enumerate(models)]
+
+
+@pytest.mark.parametrize(
+    ("deep", "shallow", "others"),
+    [
+        (make_detector("resnet32"), make_detector("resnet20"), [make_detector("plain20"), make_detector("vgg11")]),
+        (make_detector("vgg16"), make_detector("vgg11"), [make_detector("vgg11_bn"), make_detector("resnet8")]),
+        (make_model(16, family="vgg"), make_model(11, family="vgg"), [make_model(11, family="vgg_bn")]),
+    ],
+)
+def test_the_deepest_net_is_joined_by_other_depths_of_its_kind_in_every_family(deep, shallow, others):
+    nets = of_models(*others, shallow, deep, shallow, deep, deep)
+    at = len(others)
+    assert [net.seed for net in deepest_twice(nets, 6)] == [at, at + 1, at + 3]
+
+
+def test_detectors_of_two_forms_are_two_kinds():
+    pyramid = make_detector("resnet32", "faster_rcnn_fpn")
+    nets = of_models(make_detector("resnet20"), pyramid, make_detector("resnet20"))
+    assert deepest_twice(nets, 6) == nets[1:2] and best_per_depth(nets, 6) == nets[:2]
+
+
+def test_seeds_that_stopped_early_are_seeds_of_one_net():
+    recipe = RecipeConfig(stop_patience=2, augment=AugmentConfig(crop=32))
+    nets = [a_net(key=str(seed), seed=seed, recipe=recipe, steps=100 + seed) for seed in range(3)]
+    assert one_net(nets, 6) == nets
+    snapshots = [replace(net, steps=at, snapshot=at) for net in nets for at in (50, 100)]
+    assert one_net(snapshots, 6) == snapshots[::2] and one_net([nets[0], *snapshots], 6) == nets[:1]
+
+
+@pytest.mark.parametrize("change", [{"anchor": 8}, {"context": True}])
+def test_seeds_of_a_detector_have_its_anchors_and_context(change):
+    nets = of_models(make_detector(), make_detector(**change), make_detector())
+    assert one_net(nets, 6) == nets[::2]
 
 
 def one_hot(classes, confidence=1.0, num_classes=3):

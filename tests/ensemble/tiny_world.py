@@ -108,6 +108,7 @@ class World:
         snapshots: int = 0,
         model: bool = False,
         code: str = "now",
+        mixup: float = 0.0,
     ) -> str:
         """Key of a new run with an untrained net and a made-up validation error, shipped to MLflow."""
         manifest = self.store.manifest
@@ -115,7 +116,7 @@ class World:
         folder = self.runs / key
         arrays = manifest.format == "arrays"
         kind_of_crop = "pad_crop" if arrays else "random_resized_crop"
-        augment = AugmentConfig(kind=kind_of_crop, crop=crop, padding=1, flip=False, test_side=16)  # type: ignore[arg-type]
+        augment = AugmentConfig(kind=kind_of_crop, crop=crop, padding=1, flip=False, test_side=16, mixup=mixup)  # type: ignore[arg-type]
         net = Net(
             key=key,
             code=code,

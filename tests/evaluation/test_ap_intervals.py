@@ -59,7 +59,17 @@ def test_an_interval_is_decided_by_its_seed_and_that_of_literal_samples():
         at = np.sort(rng.integers(30, size=30))
         literal.append(official([truth[i] for i in at], [detections[i] for i in at], 2).stats[0])
     assert drawn.estimate == matches.scores().ap
-    assert (drawn.low, drawn.high) == pytest.approx(tuple(np.quantile(literal, [0.025, 0.975])), abs=0.05)
+    expected = 2 * drawn.estimate - np.quantile(literal, [0.975, 0.025])
+    assert (drawn.low, drawn.high) == pytest.approx(tuple(expected), abs=0.05)
+
+
+def test_an_interval_of_lopsided_samples_is_their_mirror_image():
+    # Ten images, of which one has a wrong detection above all others: AP is 10 / (10 + k) where a sample has it k times.
+    truth = [objects(FIRST)] * 10
+    matches = CocoMatches(truth, [found((0.9, SECOND), (0.5, FIRST)), *[found((0.5, FIRST))] * 9], 1)
+    # k is binomial: 0 in 35 % of samples, at most 2 in 93 %, at most 3 in 99 %.
+    estimate, least, greatest = 10 / 11, 10 / 13, 1
+    assert interval(matches, seed=1) == pytest.approx((estimate, 2 * estimate - greatest, 2 * estimate - least))
 
 
 def test_intervals_of_a_gain_cover_that_of_all_images():

@@ -86,9 +86,14 @@ def test_a_training_that_goes_on_is_compiled_or_not_as_it_began(
 def test_measuring_changes_neither_the_net_nor_the_random_numbers(
     net: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measuring(monkeypatch, Steps(1.0, 0.1))
+    given: list[nn.Module] = []
+    monkeypatch.setattr(compiled, "compiler_exists", lambda: True)
+    monkeypatch.setattr(compiled, "compile_net", given.append)  # compiling takes a minute
     before, numbers = {name: value.clone() for name, value in net.state_dict().items()}, torch.random.get_rng_state()
     compiles("auto", net, SHAPE, "fp32", CPU, LONG)
+    (copy,) = given
+    assert not {id(module) for module in copy.modules()} & {id(module) for module in net.modules()}
+    assert cache_file().exists()  # both kinds of steps were timed
     assert torch.equal(torch.random.get_rng_state(), numbers)
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from reliability.table import BEGIN, END, Row, write_rows
+import pytest
+from imports import ROOT
+
+from pipeline.atomic import read_json
+from reliability.__main__ import CAMPAIGNS
+from reliability.table import BEGIN, END, Row, table, write_rows
+
+PUBLISHED = ROOT / "docs" / "reliability.md"
 
 
 def row(campaign: str, kept: int, *failures: str) -> Row:
@@ -31,3 +40,19 @@ def test_campaigns_that_do_not_run_keep_their_rows_and_failures_are_listed(tmp_p
     )
     write_rows(page, [row("kills", 10)], ["kills", "http"])
     assert "lost" not in page.read_text().split(BEGIN)[1].replace("nothing is lost", "")
+
+
+@pytest.fixture
+def published() -> list[Row]:
+    rows: list[dict[str, Any]] = read_json(PUBLISHED.with_suffix(".json"))["rows"]
+    return [Row(**row) for row in rows]
+
+
+def test_the_published_table_is_that_of_its_record(published: list[Row]) -> None:
+    assert f"{BEGIN}\n{table(published, CAMPAIGNS)}\n{END}" in PUBLISHED.read_text()
+
+
+def test_published_promises_are_those_that_campaigns_check(published: list[Row]) -> None:
+    for row in published:
+        promise = import_module(f"reliability.{row.campaign}").PROMISE
+        assert row.promise == (promise if isinstance(promise, str) else promise[row.fault])

@@ -11,7 +11,7 @@ from nets import make_model
 from pipeline.compose import compose
 from pipeline.config import from_dict, with_overrides
 from pipeline.learn.models import build_model
-from pipeline.report.check_detectors import DETECTOR_CHECKS
+from pipeline.report.check_detectors import DETECTOR_CHECKS, IMPROVEMENTS
 from pipeline.report.checks import CHECKS
 from pipeline.report.counts import COUNTS
 from pipeline.report.paper import CLAIMS, DETECTION, NETS, PUBLISHED, Claim
@@ -73,7 +73,7 @@ def test_claims_name_nets_and_checks_that_exist():
         assert claim.check in {**CHECKS, **COUNTS, **DETECTOR_CHECKS}
         assert set(claim.nets) <= nets | {"best member", "ensemble", "best", "mean", "std", "runs"}
         assert claim.check not in ("falls", "reaches", "size", "smaller") or set(claim.nets) <= nets
-        assert claim.command or not claim.dataset
+        assert bool(claim.command) == (claim.check != "not_public") or not claim.dataset
 
 
 def test_published_nets_are_of_their_data_set():
@@ -98,6 +98,14 @@ def trained_by(config) -> set[str]:
     return {with_overrides(config, point).model.net.name for point in points}
 
 
+def switched(config, key: str) -> bool:
+    """Whether the key is on, and for a key of training also off in some trial, with as many seeds of each."""
+    section, leaf = key.split(".")
+    if section != "model":
+        return bool(getattr(getattr(config, section), leaf))
+    return set(config.sweep.space[key]) == {True, False} and len(config.sweep.space["seed"]) > 1
+
+
 def test_a_claims_command_composes_and_trains_its_nets(tmp_path):
     from dvc.utils.hydra import apply_overrides
 
@@ -116,8 +124,8 @@ def test_a_claims_command_composes_and_trains_its_nets(tmp_path):
         trained = trained_by(config)
         for claim in tested:
             wanted = set(claim.nets) & known
-            if claim.check == "not_public":  # no training measures it
-                continue
+            if claim.check in IMPROVEMENTS:
+                assert switched(config, IMPROVEMENTS[claim.check][0]), claim.id
             if claim.check == "gradients":  # of each plain net that there is
                 wanted &= trained
                 assert wanted

@@ -145,3 +145,11 @@ def test_a_sweep_waits_for_a_training_of_its_trial_and_takes_its_result(workspac
     other.succeed()
     assert [event["event"] for event in events(root)].count("begin") == 1
     assert_same_training(root, reference)
+
+
+def test_half_made_files_and_folders_of_earlier_attempts_are_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".model.elsewhere.7.0000.part").mkdir()
+    for name in (".model.elsewhere.7.0000.part/model", ".last.ckpt.elsewhere.7.0000.part"):
+        (tmp_path / name).write_text("half")
+    with claimed(tmp_path):
+        assert os.listdir(tmp_path) == [ATTEMPTS]

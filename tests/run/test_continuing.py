@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from runs import EPOCH, PowerCut, Workspaces, assert_same_run, cut, metrics_in, same, train
+from nets import make_model
+from runs import EPOCH, TINY, PowerCut, Workspaces, a_net, assert_same_run, composed, cut, metrics_in, same, train
 
 from pipeline.errors import PipelineError
+from pipeline.learn.models import build_model
 from pipeline.record import Net
 from pipeline.run.recorder import Recorder
+from pipeline.run.run import identify
+from pipeline.run.weights import save_weights
 
 CONSTANT = ("recipe.schedule=multistep", "recipe.milestones=[]", "recipe.warmup_fraction=0")
 LAST = (*CONSTANT, "recipe.max_steps=50")
@@ -75,3 +80,19 @@ def test_what_cannot_go_on_is_refused_with_what_can(workspace: Workspaces) -> No
     (root / "runs" / first.key / "last.ckpt").write_bytes(b"torn")
     with pytest.raises(PipelineError, match=r"last\.ckpt is damaged .*; remove .* to train that run anew"):
         train(root, *LAST, goes_on)
+
+
+def test_what_the_predecessor_saw_counts_and_its_layers_keep_their_shares_of_the_rate(
+    workspace: Workspaces, tmp_path: Path
+) -> None:
+    root, file = workspace(), tmp_path / "net.safetensors"
+    save_weights(build_model(make_model(8), 10, 1), file, a_net(seen=("elsewhere",)))
+    begins = (*CONSTANT, "recipe.max_steps=2", f"start.weights={file}")
+    first, slow = train(root, *begins), train(root, *begins, "start.backbone_lr=0.1")
+    config = composed(root, *TINY, *LAST, f"start.checkpoint={first.key}")
+    assert identify(config, root / "data/store/digits", track=False).net.seen == ("elsewhere",)
+    goes_on = (*CONSTANT, "recipe.max_steps=3", f"start.checkpoint={slow.key}")
+    with pytest.raises(PipelineError, match=r"was trained with start\.backbone_lr=0\.1, not 1; layers keep") as told:
+        train(root, *goes_on)
+    (words,) = re.findall(r"\(override: (.*)\)", str(told.value))
+    assert train(root, *goes_on, *words.split()).steps == 3

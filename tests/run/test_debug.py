@@ -46,7 +46,12 @@ def test_it_starts_from_a_run_and_leaves_that_as_it_is(root, capsys):
 def test_a_schedule_of_many_steps_is_no_obstacle(root):
     for schedule in (
         ["recipe.schedule=one_cycle", "recipe.milestones=[]", "recipe.warmup_fraction=0.2"],
-        ["recipe.schedule=plateau", "recipe.milestones=[]", "recipe.plateau_patience=2", "trainer.val_every_epochs=1"],
+        [
+            "recipe.schedule=plateau",
+            "recipe.warmup_fraction=0",
+            "recipe.plateau_patience=2",
+            "trainer.val_every_epochs=1",
+        ],
         ["recipe.stop_patience=1"],
     ):
         assert main(["train", *NET, "trainer.debug=fast", *schedule]) == 0
@@ -85,3 +90,13 @@ def test_other_verbs_refuse_it(verb, root, capsys):
 def test_ray_is_left_out(root, capsys):
     assert main(["train", *NET, "trainer.debug=fast", "trainer.launcher=ray"]) == 2
     assert "(override: trainer.launcher=lightning)" in capsys.readouterr().err
+
+
+def test_the_store_that_machines_share_gets_no_run(root, tmp_path):
+    assert main(["train", *NET, "trainer.debug=fast", f"cluster.storage=file://{tmp_path}/store"]) == 0
+    assert not (tmp_path / "store").exists()
+
+
+def test_another_runs_checkpoint_is_refused(root, capsys):
+    assert main(["train", *NET, "trainer.debug=fast", "start.checkpoint='0123456789ab'"]) == 2
+    assert "a debug training begins at step 0 (override: start.checkpoint='')" in capsys.readouterr().err

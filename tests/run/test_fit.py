@@ -160,12 +160,15 @@ def test_every_validation_is_reported_once_its_checkpoint_is_on_disk(workspace: 
     assert 0 < records[0]["seconds"] < records[1]["seconds"] < records[2]["seconds"]
 
 
-def test_threads_layout_and_workers_decide_nothing_but_speed(workspace: Workspaces, reference: Path) -> None:
-    root = workspace()
-    result = train(root, "trainer.channels_last=false", "data.workers=3", "ensemble.size=2")
-    assert result.key == run_folder(reference).name
-    for name, tensor in checkpoint(root)["state_dict"].items():
-        torch.testing.assert_close(tensor, checkpoint(reference)["state_dict"][name], rtol=0, atol=1e-4)
+def test_threads_and_layout_decide_nothing_but_speed(workspace: Workspaces) -> None:
+    one, two, short = workspace(), workspace(), ("recipe.max_steps=20", "recipe.precision=fp32", "recipe.lr=0.01")
+    expected = train(one, *short, "trainer.threads=1")
+    result = train(two, *short, "trainer.threads=2", "trainer.channels_last=false", "ensemble.size=2")
+    assert (expected.processors, result.processors) == (("1 thread",), ("2 threads",))
+    assert result.key == expected.key
+    weights, others = (checkpoint(root)["state_dict"] for root in (one, two))
+    for name, tensor in weights.items():
+        torch.testing.assert_close(others[name], tensor, rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow

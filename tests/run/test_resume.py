@@ -222,6 +222,17 @@ def test_the_seconds_of_all_attempts_come_with_their_threads(
     assert train(root, "trainer.threads=2").processors == processors
 
 
+def test_an_attempt_that_made_no_step_leaves_the_threads_of_the_next_one_known(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workspace()
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        cut(patch, Recorder, "on_train_start", 1, before=True)
+        train(root, "trainer.threads=1")
+    assert read_json(run_folder(root) / "run.json")["seconds"] > 0
+    assert train(root, "trainer.threads=2", report=no_more).processors == ("2 threads",)
+
+
 def test_a_resumed_training_keeps_the_best_weights_of_before(
     workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from processes import Command, until
-from runs import TINY, Workspaces, assert_same_training, assert_tracked_as, events, run_folder, train
+from runs import TINY, Workspaces, assert_same_training, assert_tracked_as, events, no_more, run_folder, train
 
 from pipeline.run import claim, shared
 from pipeline.run.claim import TakenOver, claimed
@@ -100,3 +100,11 @@ def test_notes_reach_every_machine(tmp_path: Path) -> None:
     leave_note("", "stop-1.json")
     leave_note(storage, "stop-1.json")
     assert has_note(storage, "stop-1.json") and not has_note(storage, "stop-2.json")
+
+
+def test_attempts_on_a_store_are_counted_from_one(workspace: Workspaces, tmp_path: Path) -> None:
+    root, storage = workspace(), f"cluster.storage=file://{tmp_path}/store"
+    for _ in range(2):
+        train(root, "recipe.max_steps=34", storage, report=no_more)
+    begun = [event["values"]["attempt"] for event in events(root) if "attempt" in event.get("values", ())]
+    assert begun == [1, 2]

@@ -81,3 +81,26 @@ def test_what_cannot_be_made_is_one_sentence(override: str, sentence: str, works
     with pytest.raises(PipelineError) as refused:
         train(workspace(), override)
     assert sentence in str(refused.value)
+
+
+class StopsEarly(pl.Callback):
+    """Stops at a step, or at the end of the first epoch."""
+
+    def __init__(self, at: int = 0) -> None:
+        self._at = at
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop |= trainer.global_step == self._at
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = True
+
+
+def test_a_training_that_is_stopped_before_its_first_validation_gets_one_or_a_sentence(workspace: Workspaces) -> None:
+    root, stops = workspace(), f"_target_:{StopsEarly.__module__}.StopsEarly"
+    net = train(root, f"trainer.callbacks=[{{{stops},at:5}}]", "trainer.val_every_epochs=3")
+    assert (net.complete, net.steps, net.step) == (True, 5, 5) and net.val_err1 is not None
+    at_the_end = f"trainer.callbacks=[{{{stops}}}]"
+    with pytest.raises(PipelineError, match=rf"stopped it after step {EPOCH}, before its first validation.*override: "):
+        train(root, at_the_end, "trainer.val_every_epochs=3")
+    assert train(root, at_the_end, "trainer.val_every_epochs=1").steps == EPOCH

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from processes import Command
-from runs import TINY
+from runs import TINY, composed
 
 from pipeline.atomic import read_json
 from pipeline.cli import main
+from pipeline.config import Config
+from pipeline.data.store import open_store
+from pipeline.stages import fetch, preprocess
+from pipeline.stages.compose import READS
+from pipeline.stages.pretrain import DECIDING, require_store
+from pipeline.workspace import Workspace
 
 STROKES = """# @package _global_
 defaults: [digits, _self_]
@@ -85,6 +93,62 @@ def test_what_cannot_be_trained_is_refused_before_anything_starts(
     for verb in ("compose", "pretrain"):
         assert main([verb, f"start.weights={weights}"]) == 2
         assert sentence in capsys.readouterr().err
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two folders, one and other, of the same classes and as many images."""
+    draw = np.random.default_rng(0)
+    for at in range(40):
+        path = tmp_path / "images" / ("one", "other")[at % 2] / ("cat", "dog")[at // 2 % 2] / f"{at}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def of_folder(root: Path, images: Path, *overrides: str) -> Config:
+    own = (f"data.path={images}/one", "data.name=images", "data.image_size=8", "data.num_val=4", "data.num_test=4")
+    config: Config = composed(root, "data=folder", *own, "recipe=small_quick", *overrides)
+    return config
+
+
+def test_a_store_is_made_anew_for_each_value_that_decides_it_and_for_no_other(root: Path, images: Path):
+    workspace = Workspace(root, "images")
+
+    def made(*overrides: str) -> int:
+        """When the store was made, in ns."""
+        require_store(of_folder(root, images, *overrides), workspace)
+        return (workspace.store("images") / "manifest.json").stat().st_mtime_ns
+
+    before = made()
+    assert made() == made("data.workers=1") == made(f"data.mirror={images}") == made() == before
+    for change in (f"data.path={images}/other", "data.num_test=0", "data.layout=classes", "data.skip_corrupt=true"):
+        now = made(change)
+        assert now > before and made(change) == now, change
+        before = now
+
+
+def test_a_store_that_the_user_made_counts_unless_its_manifest_disagrees(root: Path, images: Path):
+    workspace = Workspace(root, "images")
+    for number in (4, 8):  # the second replaces the one that require_store knows
+        config = of_folder(root, images, f"data.num_test={number}")
+        fetch.run(config, workspace)
+        preprocess.run(config, workspace)
+        made = (workspace.store("images") / "manifest.json").stat().st_mtime_ns
+        require_store(config, workspace)
+        assert (workspace.store("images") / "manifest.json").stat().st_mtime_ns == made
+    kept = open_store(workspace.store("images")).manifest
+    for change in ("data.num_val=6", f"data.path={images}/other"):
+        fetch.run(of_folder(root, images, change), workspace)
+        preprocess.run(of_folder(root, images, "data.num_test=8", change), workspace)
+        assert open_store(workspace.store("images")).manifest != kept
+        require_store(config, workspace)
+        assert open_store(workspace.store("images")).manifest == kept
+
+
+def test_the_values_that_decide_a_store_are_those_that_its_stages_read():
+    read = {*READS["fetch"], *READS["preprocess"]} - {"data.name"}
+    assert {f"data.{key}" for key in DECIDING} == read
 
 
 def test_compose_writes_what_decides_the_pretrained_nets(root: Path):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from runs import Workspaces, composed
 
-from pipeline.atomic import read_json
+from pipeline.atomic import read_json, write_json
 from pipeline.cli import main
 from pipeline.data.store import open_store
 from pipeline.run.weights import BEST, load_weights
@@ -77,6 +77,27 @@ def test_a_name_that_is_not_published_is_refused_with_those_that_are(command, ro
     error = capsys.readouterr().err
     assert "published:digits-resnet9 is not in results/weights; choose one of " in error
     assert "published:digits-resnet8" in error
+
+
+def test_runs_that_adopt_or_full_made_are_left_out_by_name_beside_others_and_alone(root, typed, capsys):
+    path, file = root / "experiments/digits/evaluate.json", root / "results/weights/digits-resnet14.safetensors"
+    kept = read_json(path)
+    rows = [row for row in (*kept["members"], *kept["others"], kept["run"]) if row["model"]["depth"] == 14]
+    full = {**rows[0], "key": "f" * 12, "split": "full", "val_err1": None, "val_err5": None}
+    adopted = {**rows[0], "key": "a" * 12, "recipe": None, "val_err1": 0.0}
+    try:
+        write_json(path, {**kept, "others": [*kept["others"], full, adopted]})
+        assert typed(["publish", "weights", "ResNet-14", "data=digits"]) == 0
+        printed = capsys.readouterr().out
+        assert f"ResNet-14 {'f' * 12} is left out: without a validation error, data.split=full" in printed
+        assert f"ResNet-14 {'a' * 12} is left out: adopted, so not trained here" in printed
+        assert file.read_bytes() == (root / "runs" / rows[0]["key"] / BEST).read_bytes()
+        file.unlink()
+        write_json(path, {**kept, "members": [], "others": [full, adopted], "run": None})
+        assert typed(["publish", "weights", "data=digits"]) == 2 and not file.exists()
+        assert "has no net trained here with data.split=holdout; `pipeline evaluate" in capsys.readouterr().err
+    finally:
+        write_json(path, kept)
 
 
 def test_a_net_that_was_not_tested_is_refused_with_those_that_were(typed, capsys):

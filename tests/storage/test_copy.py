@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
+from pipeline.atomic import replacing
 from pipeline.errors import DamagedError
-from pipeline.storage.copy import STATE, Copy, is_stored, pulled
+from pipeline.storage.copy import LIST, STATE, TIME, Copy, is_stored, pulled
 from pipeline.storage.objects import Objects
 from pipeline.tracking.journal import NAME as JOURNAL
 
@@ -80,4 +83,55 @@ def test_a_changed_object_is_named(objects: Objects, tmp_path: Path) -> None:
     (name,) = [name for name in objects.list() if name.endswith("last.ckpt")]
     objects.write(name, b"step 7")
     with pytest.raises(DamagedError, match=r"last.ckpt has changed since it was written"):
+        pulled(tmp_path / "there", objects)
+
+
+def replace(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        with replacing(folder / name.replace("_", ".")) as part:
+            part.write_text(text)
+
+
+def test_the_list_is_of_one_moment_though_files_change_during_an_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, here, upload = Objects(f"file://{tmp_path}/store"), tmp_path / "here", Objects.upload
+    replace(here, best_safetensors="1", last_ckpt="1", run_json="1")
+    copy = Copy(here, objects, 1)
+    copy.push()
+    replace(here, last_ckpt="2", run_json="2")
+
+    def slow(*arguments: object) -> None:
+        upload(*arguments)
+        replace(here, best_safetensors="3", last_ckpt="3", run_json="3")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "upload", slow)
+        copy.push()
+    for at, expected in enumerate(("122", "333")):
+        assert pulled(there := tmp_path / f"there-{at}", objects)
+        assert "".join(text for _, text in sorted(content(there).items())) == expected
+        copy.push()
+
+
+def test_files_keep_the_time_at_which_they_were_written_and_earlier_lists_without_it_are_read(tmp_path: Path) -> None:
+    objects, here = Objects(f"file://{tmp_path}/store"), folder_of(tmp_path / "here", trials_json="{}", last_ckpt="1")
+    os.utime(here / "trials.json", (1e9, 1e9))
+    Copy(here, objects, 1).push()
+    assert pulled(tmp_path / "there", objects)
+    assert (tmp_path / "there" / "trials.json").stat().st_mtime == 1e9
+    name = f"{1:020d}/{LIST}"
+    files = json.loads(objects.read(name))
+    for facts in files.values():
+        del facts[TIME]
+    objects.write(name, json.dumps(files).encode())
+    assert pulled(tmp_path / "third", objects) and content(tmp_path / "third") == content(here)
+
+
+def test_a_folder_that_is_gone_is_not_put_down_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = Objects(f"file://{tmp_path}/store")
+    Copy(folder_of(tmp_path / "here", last_ckpt="1"), objects, 1).push()
+    download = Objects.download
+    monkeypatch.setattr(Objects, "download", lambda self, name, path: download(self, name, path.parent / "no" / "x"))
+    with pytest.raises(FileNotFoundError, match="no/x"):
         pulled(tmp_path / "there", objects)

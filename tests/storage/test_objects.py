@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.servers import free_port, s3_environment
+from pipeline.border import MACHINE, system_error
 from pipeline.config import ClusterConfig
 from pipeline.errors import PipelineError
-from pipeline.storage.objects import Objects
+from pipeline.storage.objects import MissingObject, Objects
 
 
 def test_objects_are_written_read_listed_and_removed(objects: Objects, tmp_path: Path) -> None:
@@ -29,8 +31,18 @@ def test_objects_are_written_read_listed_and_removed(objects: Objects, tmp_path:
     assert (tmp_path / "d").read_bytes() == b"123"
     for _ in range(2):
         objects.remove("a/b.json")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(MissingObject):
         objects.read("a/b.json")
+
+
+def test_a_full_disk_of_this_machine_is_told_at_once_as_one(tmp_path: Path) -> None:
+    objects, begun = Objects(f"file://{tmp_path}/store"), time.monotonic()
+    objects.write("a", b"1")
+    with pytest.raises(OSError, match="No space left on device") as told:
+        objects.download("a", Path("/dev/full"))
+    assert time.monotonic() - begun < 5
+    refusal = system_error(told.value)
+    assert refusal is not None and "the disk is full" in refusal[0] and refusal[1] == MACHINE
 
 
 class Erring(BaseHTTPRequestHandler):

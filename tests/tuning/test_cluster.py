@@ -11,6 +11,7 @@ from runs import Workspaces, composed
 
 from pipeline.config import Config
 from pipeline.tuning.cluster import _dashboard, check_precision, on_gpus, side_by_side
+from pipeline.tuning.room import fit
 from pipeline.tuning.sweep import Sweep
 from pipeline.tuning.trial import trial_resources
 
@@ -27,6 +28,12 @@ def test_a_trial_asks_for_a_gpu_where_there_are_any_so_that_they_do_not_share_th
         ValueError, match=r"64 GPU on one machine.* has 8, all together have 8; lower cluster\.gpus_per_trial"
     ):
         trial_resources(composed(root, "cluster.gpus_per_trial=64"), GPUS)
+
+
+@pytest.mark.parametrize(("share", "trials"), [(0.1, 10), (0.2, 5), (0.3, 3), (1 / 3, 3), (1.0, 1)])
+def test_shares_of_a_gpu_fill_it(share: float, trials: int) -> None:
+    assert fit({"CPU": 1, "GPU": share}, [{"CPU": 16.0, "GPU": 1.0}]) == trials
+    assert fit({"CPU": 1, "GPU": share}, [{"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.0}]) == min(trials, 2)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.atomic import write_json
+from pipeline.atomic import read_json, write_json
 from pipeline.config import BudgetConfig
 from pipeline.run import RUN
 from pipeline.tuning import ending as module
@@ -68,3 +69,12 @@ def test_a_request_ends_a_sweep_that_has_no_budget(tmp_path: Path):
     assert damaged() and f"{trials.stop} asked for it" in damaged.why
     trials.close("done")
     assert not list((tmp_path / "sweep").glob("stop*"))
+
+
+def test_a_user_without_an_account_may_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    ask(tmp_path / "stop.json")
+    assert read_json(tmp_path / "stop.json")["why"].startswith(f"{os.getuid()} on ")

@@ -13,15 +13,19 @@ from pathlib import Path
 
 import pytest
 from imports import ROOT
-from runs import Workspaces
+from runs import Workspaces, composed
 
 from pipeline.atomic import write_json
 from pipeline.cli import main
 from pipeline.run import RUN
+from pipeline.run.shared import objects_of
+from pipeline.storage.board import SPAN
+from pipeline.storage.copy import Copy
 from pipeline.tuning import trials as module
 from pipeline.tuning.state import About, Attempt, State, Trial
 from pipeline.tuning.status import Watched, lines, watched
 from pipeline.tuning.trials import Trials
+from pipeline.tuning.tuner import sweeps
 
 POINTS = [{"recipe.lr": 0.01 * (at + 1)} for at in range(6)]
 
@@ -128,14 +132,71 @@ def test_stop_asks_the_one_sweep_that_runs(workspace: Workspaces, monkeypatch: p
     assert "no sweep of digits is running" in capsys.readouterr().err
 
 
+def test_sweeps_on_a_store_are_as_old_there_as_where_they_ran(
+    workspace: Workspaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.chdir(workspace())
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.gethostname", lambda: "elsewhere")
+        for name, silent_s in (("sweep-1", 500), ("sweep-2", 9000)):
+            begun(tmp_path, name)
+            os.utime(tmp_path / name / module.NAME, (module.time.time() - silent_s,) * 2)
+            Copy(tmp_path / name, objects_of(f"file://{tmp_path}/store", tmp_path / name), SPAN).push()
+    storage = f"cluster.storage=file://{tmp_path}/store"
+    assert main(["sweep", "stop", storage]) == 2
+    assert "no sweep of digits is running" in capsys.readouterr().err
+    assert main(["sweep", "status", storage]) == 0
+    assert "sweep-1 of digits: ended 8 min ago" in capsys.readouterr().out
+
+
+def ended(root: Path, *overrides: str, failed: bool, role: str = "sweep", **facts: str) -> str:
+    """The name of the sweep of these overrides, or of its search, which has a trial and has ended."""
+    ours = sweeps(composed(root, *overrides), root / "data/store/digits")
+    (sweep,) = [sweep for sweep in ours if sweep.role == role]
+    trials = Trials(sweep.run, sweep.points, sweep.runs, replace(sweep.about, facts={**sweep.facts, **facts}))
+    trials.open({})
+    if failed:
+        trials.fail(sweep.points[0], "no memory", "node7", for_good=True)
+    trials.close("1 trials failed" if failed else "it was interrupted")
+    return sweep.name
+
+
+SEARCH = ["sweep.search={space:{recipe.lr:[0.1]},take:[recipe.lr]}", "sweep.space={model.depth:[8]}"]
+
+
+@pytest.mark.parametrize(("given", "role"), [(["recipe.lr=0.3"], "sweep"), (SEARCH, "search"), (SEARCH, "sweep")])
+def test_retry_runs_the_sweep_that_it_names_and_no_other(
+    given: list[str], role: str, workspace: Workspaces, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    root, retried = workspace(), []
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("pipeline.stages.sweep.run", lambda config, _: retried.append(config))
+    name = ended(root, *given, failed=True, role=role)
+    assert main(["sweep", "retry", "recipe.lr=0.2"]) == 2 and not retried
+    error = capsys.readouterr().err
+    assert f"{name} is not the sweep of this configuration, sweep-" in error
+    assert "recipe.lr: " in error and " -> 0.2" in error and "give the overrides with which it was started" in error
+    assert main(["sweep", "retry", *given]) == 0
+    assert f"1 failed trials of {name} are repeated" in capsys.readouterr().out
+    assert retried == [composed(root, *given)]
+
+
+def test_retry_of_a_sweep_of_other_code_says_that_it_is_past(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    root = workspace()
+    monkeypatch.chdir(root)
+    ended(root, "seed=3", failed=True, code="earlier")
+    assert main(["sweep", "retry", "seed=4"]) == 2
+    assert "its code changed since then, so `pipeline sweep seed=4` starts a new one" in capsys.readouterr().err
+
+
 def test_retry_needs_a_trial_that_failed(workspace: Workspaces, monkeypatch: pytest.MonkeyPatch, capsys):
     root = workspace()
     monkeypatch.chdir(root)
-    begun(root / "runs", "sweep-1").all[1].status = "finished"
-    trials = Trials(root / "runs" / "sweep-1", POINTS, root / "runs")
-    trials.open({})
+    name = ended(root, "seed=3", failed=False)
     assert main(["sweep", "retry", "seed=3"]) == 2
-    assert "no trial of sweep-1 has failed; `pipeline sweep seed=3` goes on" in capsys.readouterr().err
+    assert f"no trial of {name} has failed; `pipeline sweep seed=3` goes on" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # other tests beside it would take a share of its cores

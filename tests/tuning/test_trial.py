@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from runs import composed
 
-from pipeline.tuning.trial import trial_config
+from pipeline.tracking.location import KIND_TAG, SEARCH, VARIED_TAG
+from pipeline.tuning.trial import trial_config, trial_tags
 
 
 def test_a_trial_takes_its_choices_and_its_threads_and_selects_on_held_out_images(workspace):
@@ -22,3 +23,15 @@ def test_several_ranks_of_a_trial_are_launched_by_ray(workspace):
 def test_an_impossible_choice_is_refused(workspace):
     with pytest.raises(ValueError, match=r"model\.depth=21 is not 6n"):
         trial_config(composed(workspace()), {"model.depth": 21})
+
+
+def test_trials_that_make_a_part_of_a_training_are_no_candidates(workspace):
+    config, searched = composed(workspace(), "recipe.max_steps=340"), {KIND_TAG: SEARCH}
+    for point, given, kind in (
+        ({"recipe.max_steps": 17}, searched, SEARCH),
+        ({"data.num_train": 100}, searched, SEARCH),
+        ({"recipe.max_steps": 340}, searched, "train"),
+        ({"recipe.max_steps": 17}, {}, "train"),  # of sweep.space
+    ):
+        tags = trial_tags(config, point, {"mlflow.user": "me", **given})
+        assert tags == {"mlflow.user": "me", KIND_TAG: kind, VARIED_TAG: ",".join(point)}

@@ -67,6 +67,16 @@ def test_what_has_ended_is_not_left_and_what_was_interrupted_or_failed_is(tmp_pa
     assert statuses(opened(tmp_path))[3] == "diverged"
 
 
+def test_a_trial_that_diverged_keeps_its_run_and_the_steps_that_it_made(tmp_path: Path) -> None:
+    trials = opened(tmp_path)
+    report(trials, 0, 0.5, epoch=2)
+    report(trials, 0, 1.0, epoch=0, step=0, key="", error="the loss is NaN")
+    trials.end(POINTS[0])
+    kept = opened(tmp_path)
+    assert (kept.all[0].status, kept.all[0].key, kept.all[0].val_err1) == ("diverged", "0" * 12, 1.0)
+    assert kept.steps == 34
+
+
 def test_a_finished_trial_whose_run_is_gone_trains_again(tmp_path: Path) -> None:
     trials = opened(tmp_path)
     report(trials, 0, 0.1)

@@ -17,10 +17,15 @@ from processes import Command, execute, until
 from runs import composed
 
 from pipeline.atomic import read_json, write_json
+from pipeline.errors import PipelineError
+from pipeline.run import Interrupted
 from pipeline.run.run import identify
 from pipeline.tracking import journal
 from pipeline.tracking.location import client, locate
+from pipeline.tuning.ending import Ending, ask
+from pipeline.tuning.sweep import checked
 from pipeline.tuning.trial import trial_config
+from pipeline.tuning.tuner import _check_complete
 
 TINY = (
     *("recipe.max_steps=34", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
@@ -291,6 +296,32 @@ def test_a_trial_that_failed_is_told_with_its_reason_and_repeated(workspace):
     assert command.wait(PATIENCE_S) == 0 and "1 failed trials of sweep-" in command.output, command.output
     assert [trial["status"] for trial in trials(root)] == ["finished"] * 2
     assert begun(root)[trials(root)[0]["key"]] + begun(root)[trials(root)[1]["key"]] == 3
+
+
+@pytest.mark.parametrize("searcher", [("sweep.searcher=grid",), ("sweep.searcher=tpe", "sweep.num_samples=4")])
+def test_a_trial_that_failed_is_told_though_a_budget_leaves_others(searcher, workspace):
+    root, points = workspace(), [{"seed": seed} for seed in range(4)]
+    config = composed(root, "sweep.space={seed:[0,1,2,3]}", *searcher, "sweep.budget.trials=2")
+    sweep = checked(config, root / "data/store/digits")
+    ended = sweep.trials()
+    for point in points if sweep.suggested else ():
+        ended.add(point)
+    ended.open({})
+    ended.fail(points[0], "no memory", "node7", for_good=True)
+    ending = Ending(config.sweep.budget, ended)
+    with pytest.raises(Interrupted, match="stopped with 3 of 4 trials unfinished"):  # by a signal
+        _check_complete(sweep, ended, ending)
+    write_json(sweep.runs / "0123456789ab" / "run.json", {"status": "finished"})
+    ended.report(points[1], {"key": "0123456789ab", "epoch": 1, "step": 9, "val/err1": 0.1, "best/err1": 0.1})
+    ended.end(points[1])
+    assert not ending()
+    with pytest.raises(PipelineError, match=r"1 of 4 trials failed .* no memory \(on node7\)"):
+        _check_complete(sweep, ended, ending)
+    ask(ended.stop)
+    ending = Ending(config.sweep.budget, ended)
+    assert ending()
+    with pytest.raises(Interrupted, match=r"stopped with 2 of 4 trials unfinished: .* asked for it"):
+        _check_complete(sweep, ended, ending)
 
 
 def test_an_impossible_point_of_the_grid_is_refused_before_ray_starts(workspace):

@@ -60,7 +60,7 @@ def run(config: Config, workspace: Workspace) -> None:
     result = judge(made, scenes, joint, members, run, others)
     result["data"] |= asdict(manner)
     nets = [*members, *([run] if run else []), *others]
-    result["improvements"] = improvements(scenes.matches(baseline), improved, nets)
+    result["improvements"] = improvements(scenes.matches(baseline), improved, made.members, nets)
     write_json(workspace.result("evaluate"), result)
     write_json(workspace.scalars("evaluate"), scalars(result), checksum=False)
     write_json(workspace.result("mistakes"), {"scenes": pictures(scenes, joint)})
@@ -87,8 +87,9 @@ def show(result: dict[str, Any]) -> None:
     for gain in result["gains"]:
         if gain["relative"] is not None:
             low, high = gain["relative"]["ci95"]
+            apart = f" ({gain['apart']})" if gain["apart"] else ""
             print(
-                f"{gain['net']} in place of {gain['base']}: {100 * gain['relative']['estimate']:+.1f} % of its AP "
+                f"{gain['net']} in place of {gain['base']}{apart}: {100 * gain['relative']['estimate']:+.1f} % of its AP "
                 f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f} %, {len(gain['seeds'])} seeds)"
             )
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import ks_2samp
+from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as TF
 
 from pipeline.config import AugmentConfig
@@ -83,6 +85,39 @@ def test_a_seed_gives_the_crops_and_flips_that_it_gives_torchvision(kind: str, s
         fast = made(jpeg, 96, lambda h, w, row=row: train_crop(h, w, row, augment), cropper)
         slow = slow_train_crop(image, row, augment).permute(1, 2, 0).numpy()
         assert differ(fast, slow) <= ROUNDING
+
+
+def rectangles(height: int, width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Top, left, height and width of `count` crops: ours and those of torchvision's RandomResizedCrop, (count, 4) each."""
+    augment, theirs = random_crop("random_resized_crop", 96, (0, 0)), RandomResizedCrop(96)
+    rows = np.random.default_rng(1).random((count, CROP_DRAWS), dtype=np.float32)
+    torch.manual_seed(1)
+    image = torch.empty(1, height, width)
+    drawn = [theirs.get_params(image, theirs.scale, theirs.ratio) for _ in rows]
+    return np.array([train_crop(height, width, row, augment)[:4] for row in rows]), np.array(drawn)
+
+
+@pytest.mark.parametrize(("height", "width"), [(3000, 3000), (3000, 4000)])
+def test_rectangles_are_distributed_as_those_of_torchvision(height: int, width: int) -> None:
+    ours, theirs = (
+        {
+            "share of the area": h * w / (height * width),
+            "aspect": w / h,
+            "row": top / np.maximum(height - h, 1),
+            "column": left / np.maximum(width - w, 1),
+        }
+        for top, left, h, w in (each.T for each in rectangles(height, width, 4000))
+    )
+    for name, values in ours.items():
+        assert ks_2samp(values, theirs[name]).pvalue > 0.01, name
+    for name, ends in {"share of the area": (0.08, 1), "aspect": (3 / 4, 4 / 3)}.items():
+        assert (ours[name].min(), ours[name].max()) == pytest.approx(ends, rel=0.02), name
+
+
+@pytest.mark.parametrize(("height", "width"), [(17, 500), (500, 17)])
+def test_the_largest_allowed_rectangle_stands_in_where_none_fits(height: int, width: int) -> None:
+    ours, theirs = rectangles(height, width, 20)
+    assert np.array_equal(ours[:, 2:], theirs[:, 2:])
 
 
 @pytest.mark.parametrize("size", [(160, 120), (100, 260), (96, 96)])

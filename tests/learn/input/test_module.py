@@ -57,10 +57,11 @@ def module(
     seed: int = 0,
     rank: int = 0,
     ranks: int = 1,
+    workers: int = 2,
 ) -> ImageData:
     size = 32 if augment.kind == "pad_crop" else 8
     recipe = SimpleNamespace(batch_size=size, accumulate=1, augment=augment, normalize=normalize)
-    made = ImageData(store, split, recipe, seed, workers=2)  # type: ignore[arg-type]
+    made = ImageData(store, split, recipe, seed, workers)  # type: ignore[arg-type]
     if ranks > 1:
         made.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)  # type: ignore[assignment]
     return made
@@ -96,6 +97,11 @@ def test_ranks_see_together_the_images_and_crops_that_one_process_sees(
         parts.append(batches(data, data.train_dataloader()))
     together = [joined(list(shares)) for shares in zip(*parts, strict=True)]
     assert equal(alone, together)  # type: ignore[arg-type]
+
+
+def test_the_number_of_workers_decides_no_crop(shards: Path) -> None:
+    one, three = (module(shards, augment=COLOURED, normalize="channel", workers=count) for count in (1, 3))
+    assert equal(batches(one, one.train_dataloader()), batches(three, three.train_dataloader()))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
