@@ -58,7 +58,8 @@ def test_the_paragraph_and_the_claim_agree_where_top5_is_tested_too():
     many = replace(many, data={**many.data, "classes": [str(label) for label in range(100)]})
     many = with_nets(many, [replace(net, test_err5=0.01) for net in many.members], many.named_run)
     close, nothing = ({"estimate": e, "ci95": [e - 0.009, e + 0.009]} for e in (-0.01, -0.002))
-    text = told(changed(many, test_err5=0.008, difference_to_best_member=close, difference_to_best_member5=nothing))
+    differences = {"difference_to_best_member": close, "difference_to_best_member5": nothing}
+    text = told(changed(many, test_err5=0.008, mcnemar_p=0.03, mcnemar_p5=0.7, **differences))
     assert "The difference may be chance." in text
 
 

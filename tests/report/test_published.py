@@ -95,8 +95,9 @@ def test_a_result_holds_curves_responses_pictures_and_the_claims_that_it_measure
     old.parent.mkdir(parents=True)
     old.write_text("of an earlier run")
     kept = published(inputs)
-    assert [curve["net"]["name"] for curve in kept["curves"]] == ["plain-20", "plain-56", "ResNet-20", "ResNet-56"]
-    assert all(len(curve["points"]["train/err1"]) <= 120 for curve in kept["curves"])
+    names = [curve["net"]["name"] for curve in kept["curves"]]
+    assert names[:4] == ["plain-20", "plain-56", "ResNet-20", "ResNet-56"] and len(names) == len(inputs.curves)
+    assert all(len(curve["points"]["train/err1"]) <= 120 + 400 // 50 for curve in kept["curves"])
     assert kept["curves"][0]["points"]["val/err1"][-1] == [64_000, 0.095]
     assert kept["responses"] == inputs.responses and "tracking_uri" not in kept["provenance"]
     files = {path.name for path in (tmp_path / "results" / "a").iterdir()}
