@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-LONG_S, LASTING_S = 1.0, 4.0  # of a core, or on the clock, from which a test is long
+LONG_S, LASTING_S = 1.0, 4.0  # of a core, or on the clock, from which a test is long, all its cases together
 
 
 class Cost(NamedTuple):
@@ -59,9 +59,11 @@ class Stopwatch:
 
     def pytest_sessionfinish(self) -> None:
         users = Counter(fixture for item in self._tests for fixture in _fixtures(item) if fixture in self._fixtures)
-        costs = {item: self._total(item, users) for item in self._tests}
-        long = {function_of(item) for item, cost in costs.items() if cost.core > LONG_S or cost.clock > LASTING_S}
-        self._path.write_text("".join(f"{name}\n" for name in sorted(long)))
+        costs: dict[str, Cost] = defaultdict(Cost)
+        for item in self._tests:
+            costs[function_of(item)] = costs[function_of(item)].plus(self._total(item, users))
+        long = sorted(name for name, cost in costs.items() if cost.core > LONG_S or cost.clock > LASTING_S)
+        self._path.write_text("".join(f"{name}\n" for name in long))
 
     def _total(self, item: pytest.Item, users: Mapping[Any, int]) -> Cost:
         """Of the test, with its shares of fixtures."""
