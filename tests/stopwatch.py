@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-LONG_S, LASTING_S = 1.0, 4.0  # of a core, or on the clock, from which a test is long, all its cases together
+LONG_S, LASTING_S = 1.0, 2.5  # of a core, or on the clock, from which a test is long, all its cases together
 
 
 class Cost(NamedTuple):
