@@ -45,7 +45,7 @@ def backbone_facts(backbone: str) -> dict[str, Any]:
     name = _BACKBONE.fullmatch(backbone)
     require(
         name is not None and (name["kind"] == "vgg" or not name["marks"]),
-        f"model.backbone={shown(backbone)} names no net; give resnet or plain with a number of layers (resnet101, plain20), or vgg16, vgg16_bn, vgg16_small (override: model.backbone=resnet20)",
+        f"model.backbone={shown(backbone)} names no net, which a detector (model.family) needs; give resnet or plain with a number of layers (resnet101, plain20), or vgg16, vgg16_bn, vgg16_small (override: model.backbone=resnet20)",
     )
     assert name is not None
     depth, kind = int(name["depth"]), name["kind"]

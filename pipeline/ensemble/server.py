@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import uvicorn
@@ -26,6 +27,7 @@ from pipeline.ensemble.pixels import BYTES, PIXELS, pixels_of
 from pipeline.errors import PipelineError, printable
 
 READ_S = 30.0  # for a request to arrive in full
+QUIET_S, LEFT_S = 0.2, 5.0  # without a byte of a refused request until it is answered, and at most
 FORM = '{"inputs": [image, ...]}, and "params": {"pixels": "unit"} where numbers are from 0 to 1'
 
 
@@ -86,7 +88,11 @@ def application(model: Served, name: str, serve: ServeConfig) -> Starlette:
     worker = ThreadPoolExecutor(1, thread_name_prefix="nets")
 
     async def invocations(request: Request) -> Response:
-        body = await _body(request, serve.max_bytes)
+        try:
+            body = await _body(request, serve.max_bytes)
+        except HTTPException:
+            await _drop_rest(request)
+            raise
         answer = await asyncio.get_running_loop().run_in_executor(worker, _predict, model, body, serve.max_images)
         return Response(answer, media_type="application/json")
 
@@ -137,6 +143,17 @@ async def _body(request: Request, most: int) -> bytes:
     except TimeoutError:
         raise HTTPException(408, f"the request did not arrive within {READ_S:.0f} seconds; send it again") from None
     return bytes(body)
+
+
+async def _drop_rest(request: Request) -> None:
+    """Reads on while the client sends: a connection that closes on bytes unread is reset, and its answer may be lost."""
+    with suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last where nothing is left
+        async with asyncio.timeout(LEFT_S):
+            chunks = request.stream()
+            while True:
+                async with asyncio.timeout(QUIET_S):
+                    if not await anext(chunks, b""):
+                        return
 
 
 def _predict(model: Served, body: bytes, most_images: int) -> bytes:

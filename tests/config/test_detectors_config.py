@@ -63,7 +63,7 @@ def test_nets_that_no_backbone_is_called_have_no_name(net: Any) -> None:
 @pytest.mark.parametrize(
     ("backbone", "sentence"),
     [
-        ("''", "names no net; give resnet or plain with a number of layers (resnet101, plain20), or vgg16"),
+        ("''", "names no net, which a detector (model.family) needs; give resnet or plain with a number of layers"),
         ("alexnet", "model.backbone='alexnet' names no net"),
         ("googlenet", "names no net"),
         ("ResNet20", "names no net"),

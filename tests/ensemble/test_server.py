@@ -114,6 +114,15 @@ def test_a_body_without_a_length_is_read_no_further_than_the_limit(served):
         assert client.recv(64).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.parametrize("headers", [{}, {"Content_Type": "text/csv"}])
+def test_a_refused_request_is_answered_however_long_it_is(headers: dict[str, str]) -> None:
+    with running(Served({}, lambda images, pixels: None), max_bytes=1000) as port:
+        answers = [send(port, b" " * 3_000_000, **headers) for _ in range(20)]
+    assert {status for status, _ in answers} == {415 if headers else 413} and all(
+        "send" in text["message"] for _, text in answers
+    )
+
+
 @pytest.mark.parametrize(("others", "status"), [(1, 200), (2, 503)])
 def test_as_many_connections_as_allowed_get_an_answer(others: int, status: int) -> None:
     with running(Served({}, lambda images, pixels: None), max_connections=2) as port, ExitStack() as stack:
