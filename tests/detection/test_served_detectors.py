@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,19 +18,19 @@ import numpy as np
 import pytest
 import torch
 from imports import ROOT
+from model_server import running
 from PIL import Image
-from processes import free_port, until
+from processes import free_port
 from runs import composed, configure_stored
 from small_scenes import CLASSES, NUM_VAL, SIDE, track_detector, write_store
 
 from pipeline.atomic import read_json
 from pipeline.cli import main
-from pipeline.config import Config, ServeConfig
+from pipeline.config import Config
 from pipeline.data.boxes import SIDES, Detections
 from pipeline.data.store import Store
 from pipeline.detection.joint import JointDetector
 from pipeline.detection.served import detector
-from pipeline.ensemble.server import server
 from pipeline.learn.input.scenes import detections
 from pipeline.predict import load_net
 from pipeline.run.weights import BEST
@@ -138,14 +137,8 @@ def test_files_are_answered_by_the_registered_ensemble(
 @pytest.fixture
 def port(world: World) -> Iterator[int]:
     model, _ = models.load(world.location, NAME)
-    number = free_port()
-    web = server(detector(model), NAME, ServeConfig(port=number, max_images=MOST_IMAGES))
-    thread = threading.Thread(target=web.run)
-    thread.start()
-    until(lambda: web.started, "the server")
-    yield number
-    web.should_exit = True
-    thread.join()
+    with running(detector(model), NAME, max_images=MOST_IMAGES) as number:
+        yield number
 
 
 def ask(port: int, request: Any = None) -> tuple[int, Any]:

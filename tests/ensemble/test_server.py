@@ -5,42 +5,28 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from io import BytesIO
 
 import numpy as np
 import pytest
 from http_requests import near, post, send
 from imports import ROOT
+from model_server import running
 from PIL import Image
-from processes import free_port, until
+from processes import free_port
 from tiny_world import CLASSES, SIDE, choose, val_average, val_pixels
 
 from pipeline.compose import compose
 from pipeline.config import ServeConfig, from_dict
 from pipeline.ensemble.build import build_ensemble
-from pipeline.ensemble.server import Served, classifier, listening, server
+from pipeline.ensemble.server import Served, classifier, listening
 from pipeline.errors import MissingError, PipelineError
 from pipeline.stages import serve
 from pipeline.tracking import models
 from pipeline.workspace import Workspace
 
 MOST_BYTES, MOST_IMAGES = 100_000, 30
-
-
-@contextmanager
-def running(model: Served, **limits: int) -> Iterator[int]:
-    """The port of a server with these keys of `serve`."""
-    port = free_port()
-    web = server(model, "tiny", ServeConfig(port=port, **limits))
-    thread = threading.Thread(target=web.run)
-    thread.start()
-    until(lambda: web.started, "the server")
-    yield port
-    web.should_exit = True
-    thread.join()
 
 
 @pytest.fixture
@@ -50,7 +36,7 @@ def served(world):
     ensemble = build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
     model, version = models.load(world.location, "resnet-ensemble-tiny")
     assert version == ensemble.registered["version"]
-    with running(classifier(model), max_bytes=MOST_BYTES, max_images=MOST_IMAGES) as port:
+    with running(classifier(model), "tiny", max_bytes=MOST_BYTES, max_images=MOST_IMAGES) as port:
         yield port, val_pixels(world), near(val_average(world, ensemble))
 
 
@@ -116,7 +102,7 @@ def test_a_body_without_a_length_is_read_no_further_than_the_limit(served):
 
 @pytest.mark.parametrize("headers", [{}, {"Content_Type": "text/csv"}])
 def test_a_refused_request_is_answered_however_long_it_is(headers: dict[str, str]) -> None:
-    with running(Served({}, lambda images, pixels: None), max_bytes=1000) as port:
+    with running(Served({}, lambda images, pixels: None), "tiny", max_bytes=1000) as port:
         answers = [send(port, b" " * 3_000_000, **headers) for _ in range(20)]
     assert {status for status, _ in answers} == {415 if headers else 413} and all(
         "send" in text["message"] for _, text in answers
@@ -125,7 +111,7 @@ def test_a_refused_request_is_answered_however_long_it_is(headers: dict[str, str
 
 @pytest.mark.parametrize(("others", "status"), [(1, 200), (2, 503)])
 def test_as_many_connections_as_allowed_get_an_answer(others: int, status: int) -> None:
-    with running(Served({}, lambda images, pixels: None), max_connections=2) as port, ExitStack() as stack:
+    with running(Served({}, lambda images, pixels: None), "tiny", max_connections=2) as port, ExitStack() as stack:
         for _ in range(others):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
             client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # answered, and kept open
