@@ -1,4 +1,4 @@
-# `make repro` and `make test` need git, make and Python 3.11 or newer, nothing else.
+# `make repro` and `make test` need git, make and Python 3.11 or newer (Debian and Ubuntu: python3-venv too), nothing else.
 PYTHON ?= python3
 VENV := .venv
 PORT ?= 5000# of `make ui`
@@ -77,9 +77,10 @@ gpu-check: $(INSTALLED)
 	python -m benchmarks gpu
 
 # By the locked versions and hashes. PyTorch keeps its other builds apart, where uv finds them; the lock has no hashes of those.
+# An environment without pip, as venv leaves it where python3-venv is missing or Ctrl-C ends it, is made anew.
 $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
 ifeq ($(TORCH),)
 	$(UV) --compile-bytecode --require-hashes -r requirements.txt

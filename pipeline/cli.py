@@ -155,6 +155,8 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
         return 0
     _require_own_code(root, options.verb, [*words, *_given(options, overrides)])
     config = from_dict(_values(options, overrides, root))
+    if options.config is None:  # a file may be that of an earlier run
+        config.check_composed()
     if options.cfg:
         import yaml
 
@@ -241,7 +243,3 @@ def _help(verb: str | None, own: Path | None) -> str:
         print(error, file=sys.stderr)
         groups = {}
     return help_for_all(groups) if verb is None else help_for(verb, groups)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

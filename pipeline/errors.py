@@ -38,6 +38,15 @@ def printable(text: object, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - most // 3 - 1]}…{line[-(most // 3) :]}"
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what a library says in an error, or the error's kind if it says nothing, as `printable` shows it.
+
+    Credentials in it are hidden.
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable(redacted(line[:1000]))  # a foreign file can make the line so long that `redacted` takes minutes
+
+
 @contextmanager
 def running(words: Sequence[str]) -> Iterator[None]:
     """While a command runs, tells `hint` what the user chose: --config with its file, or overrides."""

@@ -37,7 +37,6 @@ CAMPAIGNS: tuple[str, ...] = (
     "images",
     "archives",
     "http",
-    "pickles",
     "weights",
 )
 ROOT = Path(__file__).resolve().parents[1]

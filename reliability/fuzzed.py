@@ -7,11 +7,10 @@ at the first input that ends otherwise than in success or a PipelineError, takes
 from __future__ import annotations
 
 import io
-import pickle
 import random
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,37 +21,19 @@ with atheris.instrument_imports(
 ):
     import tarfile
 
-    from pipeline.data.archives import Container, Entry, open_container
-    from pipeline.data.cifar import cifar
-    from pipeline.data.imagenet import ilsvrc
+    from pipeline.data.archives import open_container
     from pipeline.data.layouts import read_layout
-    from pipeline.data.tars import Tar
+    from pipeline.data.tars import Tar  # noqa: F401
     from pipeline.data.zips import Zip  # noqa: F401
 
 from pipeline.config import LimitsConfig
 from pipeline.errors import PipelineError
 from reliability.datasets import class_folders as image_files
 from reliability.datasets import tarred, zipped
-from reliability.pickles import CALLS, CHANGES, RAW, right_batch, right_meta
 
 LIMITS = LimitsConfig(total_gb=0.1, entry_mb=10, entries=10_000)
 LONGEST = 1 << 16  # bytes of an input
 MEMORY_MB, TIMEOUT_S = 1024, 5
-
-
-class Memory(Container):
-    """Files in memory."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(Path("memory"), LIMITS)
-        self._files = files
-
-    def listed(self) -> Iterator[Entry]:
-        for name, content in self._files.items():
-            yield Entry(self, name, 0, len(content))
-
-    def read(self, entry: Entry) -> bytes:
-        return self._files[entry.name]
 
 
 def archives(content: bytes, folder: Path) -> None:
@@ -75,19 +56,6 @@ def _with_checksums(content: bytes) -> bytes:
     return bytes(blocks)
 
 
-def pickles(content: bytes, _: Path) -> None:
-    meta = pickle.dumps({"label_names": ["cat", "dog", "owl"]}, 2)
-    cifar(Memory({"batches.meta": meta, "data_batch_1": content, "test_batch": content})).arrange(Path("memory"))
-
-
-def devkits(content: bytes, folder: Path) -> None:
-    """A variable of meta.mat as it is before compression; then lines of the ground truth."""
-    meta, _, truth = content.partition(b"truth")
-    kit = {"data/meta.mat": bytes(124) + b"\0\1IM" + meta, "data/ILSVRC2012_validation_ground_truth.txt": truth}
-    with Tar(folder / "train.tar", LIMITS, folder) as train:
-        ilsvrc([train, Memory({"a.JPEG": b"x"}), Memory(kit)]).arrange(Path("memory"))
-
-
 def weights(content: bytes, folder: Path) -> None:
     """The first byte chooses between a checkpoint of torch and safetensors."""
     from pipeline.run.start import starting_point
@@ -108,17 +76,6 @@ def _archive_seeds(rng: random.Random) -> list[bytes]:
     return [b"t" + content for content in (*tars, tarred(long), tarred({}))] + [b"z" + content for content in zips]
 
 
-def _pickle_seeds(rng: random.Random) -> list[bytes]:
-    batches = [change(rng, right_batch(rng, 1)) for change in CHANGES.values()] + [right_batch(rng, 1)]
-    made = [pickle.dumps(batch, protocol) for batch in batches for protocol in (0, 2, 4)]
-    calls = [pickle.dumps({"data": call(Path("harm"))}, 2) for call in CALLS.values()]
-    return [content for content in made + calls + [raw(rng) for raw in RAW.values()] if len(content) < LONGEST]
-
-
-def _devkit_seeds(_: random.Random) -> list[bytes]:
-    return [right_meta(packed)[128:] + b"truth1\n" for packed in (False, True)]
-
-
 def _weight_seeds(_: random.Random) -> list[bytes]:
     import torch
     from safetensors.torch import save
@@ -136,8 +93,6 @@ def _weight_seeds(_: random.Random) -> list[bytes]:
 Reader = Callable[[bytes, Path], None]
 READERS: dict[str, tuple[Reader, Callable[[random.Random], list[bytes]]]] = {
     "archives": (archives, _archive_seeds),
-    "pickles": (pickles, _pickle_seeds),
-    "devkits": (devkits, _devkit_seeds),
     "weights": (weights, _weight_seeds),
 }
 
@@ -147,9 +102,6 @@ def main(name: str, folder: Path, seconds: int, seed: int) -> None:
     corpus, scratch = folder / "corpus", folder / "scratch"
     corpus.mkdir(parents=True)
     scratch.mkdir()
-    (scratch / "train.tar").write_bytes(
-        tarred({"n1.tar": tarred({"n1_1.JPEG": b"x"}), "n2.tar": tarred({"n2_1.JPEG": b"x"})})
-    )
     for number, content in enumerate(seeds(random.Random(seed))):
         (corpus / str(number)).write_bytes(content)
 

@@ -7,12 +7,17 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from imports import ROOT, attributes
 
 from pipeline.anchor import anchor
+from pipeline.cli import main
 from pipeline.compose import choices, compose
 from pipeline.config import DETECTORS, LARGE_STEM, from_dict, with_overrides
 from pipeline.errors import PipelineError
+from pipeline.tuning import search
+from pipeline.tuning.space import example_points
+from pipeline.tuning.trial import trial_config
 
 DATA = choices(ROOT)["data"]
 
@@ -25,6 +30,7 @@ def values(*overrides: str) -> dict:
 @pytest.mark.parametrize("data", DATA)
 def test_every_data_set_composes_with_what_suits_it(data):
     config = from_dict(values(f"data={data}"))
+    config.check_composed()
     assert config.data.name == ("images" if data in ("folder", "boxes") else data)
     assert config.recipe.augment.crop <= config.data.image_size or config.data.format == "shards"
 
@@ -39,7 +45,7 @@ def test_every_choice_composes(group, name, monkeypatch):
     recipe = ["recipe=cifar_constant"] if name == "cifar_pbt" else []  # the one without a schedule of its own
     detects = name.startswith(("detection", *DETECTORS))
     data = "imagenette" if large else "digit_scenes" if detects else "cifar10"
-    from_dict(values(f"data={data}", f"{group}={name}", *members, *recipe))
+    from_dict(values(f"data={data}", f"{group}={name}", *members, *recipe)).check_composed()
 
 
 def keys(config: object, section: str = "config") -> set[tuple[str, str]]:
@@ -212,8 +218,11 @@ PBT = (
 )
 def test_what_cannot_be_is_refused_with_what_can(overrides, sentence):
     with pytest.raises(ValueError) as refused:
-        from_dict(compose(ROOT, overrides))
+        from_dict(compose(ROOT, overrides)).check_composed()
     assert sentence in str(refused.value)
+
+
+ELASTIC = ("trainer.launcher=ray", "trainer.elastic=true")
 
 
 @pytest.mark.parametrize(
@@ -224,13 +233,59 @@ def test_what_cannot_be_is_refused_with_what_can(overrides, sentence):
         ["data=cifar10", "recipe=cifar_fast", "recipe.small_side=0"],
         [*PBT, "recipe.schedule=one_cycle", "recipe.warmup_fraction=0.2"],
         *([*PBT, f"recipe.max_steps={steps}", "sweep.interval_steps=0"] for steps in (1, 2, 3, 7, 97, 143, 2**31 - 1)),
+        [*ELASTIC, "trainer.devices=8", "trainer.num_nodes=4"],
+        ["cluster.gpus_per_trial=4"],
     ],
 )
 def test_the_override_that_a_refusal_names_is_accepted(overrides):
     with pytest.raises(PipelineError) as refused:
-        from_dict(values(*overrides))
+        from_dict(values(*overrides)).check_composed()
     (advice,) = re.findall(r"\(override: (.+)\)$", str(refused.value))
-    from_dict(values(*overrides, *advice.split()))
+    from_dict(values(*overrides, *advice.split())).check_composed()
+
+
+def test_a_batch_that_every_number_of_elastic_ranks_divides_is_named():
+    overrides = (*ELASTIC, "trainer.devices=8")
+    with pytest.raises(PipelineError, match="does not divide over 3 ranks") as refused:
+        from_dict(values(*overrides))
+    (batch,) = re.findall(r"; choose a multiple of (\d+)$", str(refused.value))
+    assert from_dict(values(*overrides, f"recipe.batch_size={batch}")).recipe.batch_size == 840
+
+
+SCHEDULES, SIDES = "{recipe.schedule:[multistep,one_cycle]}", "{recipe.small_side:[0,24]}"
+FAST = ("data=cifar10", "recipe=cifar_fast")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [f"sweep.space={SCHEDULES}"],
+        [f"sweep.space={SCHEDULES}", "recipe.schedule=multistep"],
+        ["sweep.space=[{seed:[0]},{recipe.schedule:[one_cycle]}]", "recipe.schedule=multistep"],
+        [f"sweep.search={{space:{SCHEDULES},take:[recipe.schedule]}}", "sweep.space={model.depth:[8,14]}"],
+        [*FAST, f"sweep.space={SIDES}"],
+        [*FAST, f"sweep.space={SIDES}", "recipe.small_side=0"],
+    ],
+)
+def test_what_some_trials_leave_unread_is_no_mistake(overrides):
+    config = from_dict(values(*overrides))
+    config.check_composed()
+    ours, sweeps = config.sweep.search, [config]
+    if ours:
+        sweeps = [search.search_sweep(config, ours), *(search.main_sweep(config, v) for v in search.choices(ours))]
+    for sweep in sweeps:
+        for point in example_points(sweep.sweep.space):
+            trial_config(sweep, point)
+
+
+def test_what_a_run_was_given_and_did_not_read_does_not_keep_it_from_going_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    unread = "recipe.schedule=multistep"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(from_dict(values(unread)).to_dict()))
+    assert main(["train", "--config", str(tmp_path / "config.yaml"), "--cfg", "job"]) == 0
+    assert main(["train", unread, "start.checkpoint=0123456789ab", "--cfg", "job"]) == 0
+    assert main(["train", unread, "--cfg", "job"]) == 2
+    assert "recipe.warmup_fraction=0.25 with recipe.schedule=multistep" in capsys.readouterr().err
 
 
 def test_several_mistakes_are_a_line_each():

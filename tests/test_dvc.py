@@ -159,6 +159,18 @@ def test_each_stage_is_a_verb_of_the_command():
     assert all(stage["cmd"].split()[:4] == ["python", "-m", "pipeline", name] for name, stage in STAGES.items())
 
 
+def test_the_table_of_experiments_shows_the_errors_on_each_data_set_and_no_hashes():
+    """DVC puts the file before the name of a metric that two data sets have."""
+    from dvc.repo.experiments.show import _normalize_headers
+
+    pages = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    (dropped,) = set(re.findall(r"dvc exp show .*--drop '(.+?)'", pages))
+    files = {f"experiments/{data}/metrics/train.json": ["val_err1"] for data in ("digits", "cifar10")}
+    errors = _normalize_headers(files, {"val_err1": 2})
+    hashes = [dep.replace("${data}", "digits") for stage in STAGES.values() for dep in stage["deps"] if "/" in dep]
+    assert [name for name in (*errors, *hashes) if re.match(dropped, name)] == hashes
+
+
 def outs(stage: dict[str, Any]) -> list[str]:
     """Paths of what a stage of dvc.yaml leaves, its metrics too."""
     left = [*stage.get("outs", []), *stage.get("metrics", [])]

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,22 @@ def test_another_build_of_torch_leaves_out_what_cudas_alone_needs(checkout: Path
     named = subprocess.check_output(["sh", "-ec", command], cwd=checkout, text=True).split()
     locked = re.findall(r"^(?:torch|torchvision)==\S+", (checkout / "requirements.txt").read_text(), re.M)
     assert named == locked and len(named) == 2
+
+
+def test_an_environment_without_pip_is_made_anew_and_no_other(checkout: Path) -> None:
+    """venv leaves one without pip where python3-venv is missing, which the user then installs."""
+    (checkout / ".venv" / ".installed").unlink()
+    dry_run = ["make", "-n", "PYTHON=echo", ".venv/.installed"]
+    lines = subprocess.check_output(dry_run, cwd=checkout, text=True).splitlines()
+    (command,) = (line for line in lines if "-m venv" in line)
+
+    def made() -> str:
+        return subprocess.check_output(["sh", "-ec", command], cwd=checkout, text=True)
+
+    assert made() == ""
+    shutil.rmtree(checkout / ".venv")
+    venv.create(checkout / ".venv", symlinks=True, with_pip=False)
+    assert made() == "-m venv --clear .venv\n"
 
 
 def _needed_by(lock: Path) -> dict[str, set[str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,13 @@ EXPERIMENTS = sorted(
     }
 )
 
+IN_A_ROW = [
+    pytest.param(block, id=f"{page}-{index}")
+    for page, text in PAGES.items()
+    for index, block in enumerate(re.findall(r"(?:^    .*\n)+", text, re.M))
+    if block.count("dvc exp run") > 1
+]
+
 
 def test_the_first_commands_are_the_two_that_do_everything():
     assert [line.split()[:2] for line in indented("README.md")[:2]] == [["make", "repro"], ["make", "test"]]
@@ -115,8 +124,39 @@ def test_experiments_are_choices_that_compose(command: str, tmp_path: Path):
     from_dict(compose(tmp_path, []))
 
 
+@pytest.mark.parametrize("block", IN_A_ROW)
+def test_experiments_in_a_row_choose_what_each_chooses_alone(block: str, tmp_path: Path):
+    """DVC leaves in params.yaml what -S sets, until git restores it."""
+    from dvc.utils.hydra import apply_overrides
+
+    params, alone = tmp_path / "params.yaml", tmp_path / "alone.yaml"
+    shutil.copy(ROOT / "params.yaml", params)
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        if words == ["git", "restore", "params.yaml"]:
+            shutil.copy(ROOT / "params.yaml", params)
+        elif words[:3] == ["dvc", "exp", "run"]:
+            shutil.copy(ROOT / "params.yaml", alone)
+            for path in (params, alone):
+                apply_overrides(str(path), [word for flag, word in pairwise(words) if flag == "-S"])
+            assert yaml.safe_load(params.read_text()) == yaml.safe_load(alone.read_text()), line
+
+
+@pytest.mark.parametrize("page", ["docs/data.md", "docs/extending.md"])
+def test_the_file_of_a_data_set_that_it_shows_composes(page: str, tmp_path: Path):
+    from pipeline.compose import compose
+    from pipeline.config import from_dict
+
+    parts = ("# @package _global_", r"defaults: \[folder, _self_\]", r"data: \{path: (.+?)\}")
+    lines = [re.search(part, PAGES[page]) for part in parts]
+    assert all(lines), page
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "flowers.yaml").write_text("\n".join(line[0] for line in lines))
+    assert from_dict(compose(ROOT, ["data=flowers"], tmp_path)).data.path == lines[-1][1]
+
+
 def test_commands_were_found():
-    assert len(PIPELINE) > 50 and len(EXPERIMENTS) > 9
+    assert len(PIPELINE) > 50 and len(EXPERIMENTS) > 9 and len(IN_A_ROW) > 2
 
 
 @pytest.mark.parametrize("page", PAGES)

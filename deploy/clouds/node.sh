@@ -3,7 +3,7 @@
 # The code lies in ~/resnet.tar. Dependencies are installed by hash (requirements.txt).
 set -euo pipefail
 sudo apt-get update --quiet
-sudo DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes make git nfs-common python3-venv
+sudo DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes g++ make git nfs-common python3-dev python3-venv
 sudo mkdir -p /shared
 mountpoint --quiet /shared || sudo mount -t nfs4 -o "$2" "$1" /shared
 sudo install -d -o "$USER" /shared/data /shared/runs /shared/experiments

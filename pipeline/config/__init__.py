@@ -6,15 +6,7 @@ combination are errors, raised before anything heavy is imported.
 """
 
 from pipeline.config.limits import LimitsConfig
-from pipeline.config.model import (
-    CIFAR_DEPTHS,
-    DETECTORS,
-    IMAGENET_DEPTHS,
-    LARGE_STEM,
-    NO_GLOBAL_POOL,
-    OTHER_DEPTHS,
-    ModelConfig,
-)
+from pipeline.config.model import DETECTORS, IMAGENET_DEPTHS, LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig
 from pipeline.config.root import Config, filled, from_dict, leaves, with_overrides
 from pipeline.config.section import defaults
 from pipeline.config.space import kind_of
@@ -32,40 +24,3 @@ from pipeline.config.stages import (
 )
 from pipeline.config.sweep import BudgetConfig, ClusterConfig, SearchConfig, SweepConfig
 from pipeline.config.training import SWEEP, AugmentConfig, RecipeConfig, StartConfig, TrainerConfig
-
-__all__ = [
-    "ANNOTATED",
-    "CIFAR_DEPTHS",
-    "DETECTORS",
-    "IMAGENET_DEPTHS",
-    "LARGE_STEM",
-    "NO_GLOBAL_POOL",
-    "OTHER_DEPTHS",
-    "SIDES",
-    "SWEEP",
-    "AugmentConfig",
-    "BudgetConfig",
-    "ClusterConfig",
-    "Config",
-    "DataConfig",
-    "EnsembleConfig",
-    "EvaluationConfig",
-    "ExportConfig",
-    "LimitsConfig",
-    "ModelConfig",
-    "PathsConfig",
-    "PredictConfig",
-    "RecipeConfig",
-    "SearchConfig",
-    "ServeConfig",
-    "StartConfig",
-    "SweepConfig",
-    "TrackingConfig",
-    "TrainerConfig",
-    "defaults",
-    "filled",
-    "from_dict",
-    "kind_of",
-    "leaves",
-    "with_overrides",
-]

@@ -29,11 +29,6 @@ def check_detector(config: Config) -> None:
         recipe.augment.kind == "whole",
         f"recipe.augment.kind={recipe.augment.kind} with model={family}; detectors see whole images, and so do their recipes, such as recipe=detection_voc (override: recipe.augment.kind=whole)",
     )
-    # Here and not in the recipe, which records of trained nets hold too: an old one must stay readable.
-    require(
-        recipe.augment.min_side > 0 or recipe.augment.max_side == 0,
-        f"recipe.augment.min_side=0 with recipe.augment.max_side={recipe.augment.max_side}; training images would be drawn down to a single pixel (override: recipe.augment.min_side={recipe.augment.max_side})",
-    )
     require(
         config.data.format == "arrays" or recipe.augment.test_side > 0,
         f"recipe.augment.test_side=0 with data.format={config.data.format}; give the shorter side that images are tested at (override: recipe.augment.test_side=600)",
@@ -57,6 +52,19 @@ def check_detector(config: Config) -> None:
             not decided,
             f"{name} holds {' and '.join(decided)} with model={family}, whose net model.backbone names; vary that (override: sweep.space={{model.backbone:[resnet20,plain20]}}{off})",
         )
+
+
+def check_sides(config: Config) -> None:
+    """A rule of `Config.check_composed`, and for each trial of a sweep.
+
+    Raises:
+        PipelineError: a detector's training images would shrink to nothing.
+    """
+    augment, whole = config.recipe.augment, config.model.detects and not config.start.checkpoint
+    require(
+        not whole or augment.min_side > 0 or augment.max_side == 0,
+        f"recipe.augment.min_side=0 with recipe.augment.max_side={augment.max_side}; training images would be drawn down to a single pixel (override: recipe.augment.min_side={augment.max_side})",
+    )
 
 
 def _check_unused(config: Config, keys: Sequence[str], owners: str) -> None:

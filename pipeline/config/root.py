@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from pipeline.config.detectors import check_classifier, check_detector
+from pipeline.config.detectors import check_classifier, check_detector, check_sides
 from pipeline.config.model import (
     DECIDED,
     DETECTORS,
@@ -38,6 +38,7 @@ from pipeline.credentials import refusal
 from pipeline.errors import PipelineError, printable
 
 LONGEST = 800  # characters of a sentence
+MOST_COUNTS = 10  # numbers of elastic ranks: those from 1 to 10 divide 2,520, those to 16 no less than 720,720
 _NO_KEYS = ("Config", "bool")  # in pydantic's places of errors
 
 
@@ -71,7 +72,6 @@ class Config(Section):
             check_classifier(self)
             self._check_views()
             self._check_sides()
-        self._check_unread()
         self._check_plateau()
         self._check_stop()
         self._check_population()
@@ -90,11 +90,15 @@ class Config(Section):
 
     def _check_ranks(self) -> None:
         batch, ranks, trainer = self.recipe.batch_size, self.trainer.world_size, self.trainer
-        parts = self.recipe.accumulate
-        for count in trainer.world_sizes:
+        parts, counts = self.recipe.accumulate, trainer.world_sizes
+        if len(counts) > MOST_COUNTS:
+            advice = f"no useful batch divides over all {len(counts)} numbers of ranks that may be left; choose a multiple of {parts * ranks} and a fixed number of ranks (override: trainer.elastic=false)"
+        else:
+            advice = f"choose a multiple of {parts * math.lcm(*counts)}"
+        for count in counts:
             require(
                 batch % (count * parts) == 0,
-                f"recipe.batch_size={batch} does not divide over {count} ranks (trainer.devices={trainer.devices} x trainer.num_nodes={trainer.num_nodes}{', trainer.elastic=true' if trainer.elastic else ''}){f' in recipe.accumulate={parts} parts' if parts > 1 else ''}; choose a multiple of {parts * math.lcm(*trainer.world_sizes)}",
+                f"recipe.batch_size={batch} does not divide over {count} ranks (trainer.devices={trainer.devices} x trainer.num_nodes={trainer.num_nodes}{', trainer.elastic=true' if trainer.elastic else ''}){f' in recipe.accumulate={parts} parts' if parts > 1 else ''}; {advice}",
             )
         require(
             not trainer.elastic or self.model.kind not in OTHER_DEPTHS,
@@ -141,15 +145,30 @@ class Config(Section):
             f"recipe.augment.crop={augment.crop} with test_side={augment.test_side}; a test image's shorter side must be at least the crop (override: recipe.augment.test_side={augment.crop * 8 // 7})",
         )
 
-    def _check_unread(self) -> None:
-        """Here and not in the recipe, which records of trained nets hold too: an old one must stay readable."""
-        recipe = self.recipe
+    def check_composed(self) -> None:
+        """Rules for a configuration that is composed anew.
+
+        They are no part of `check`: what was trained before there were these rules goes on as it began, by the configuration
+        in its run's folder or by start.checkpoint; and what one trial of a sweep leaves unread, another one reads.
+
+        Raises:
+            PipelineError: a value that nothing reads, or training images that shrink to nothing.
+        """
+        recipe, sweep = self.recipe, self.sweep
+        varied = {*sweep.keys, *(sweep.search.space if sweep.search else ())}
+        if self.start.checkpoint or "start.checkpoint" in varied:
+            return
+        check_sides(self)
         require(
-            not recipe.warmup_fraction or recipe.schedule in ("one_cycle", "cosine"),
+            not recipe.warmup_fraction
+            or recipe.schedule in ("one_cycle", "cosine")
+            or bool(varied & {"recipe.schedule", "recipe.warmup_fraction"}),
             f"recipe.warmup_fraction={recipe.warmup_fraction} with recipe.schedule={recipe.schedule}, which does not read it; its warm-up is recipe.warmup_lr (override: recipe.warmup_fraction=0)",
         )
         require(
-            not recipe.small_fraction or recipe.small_side > 0,
+            not recipe.small_fraction
+            or recipe.small_side > 0
+            or bool(varied & {"recipe.small_side", "recipe.small_fraction"}),
             f"recipe.small_fraction={recipe.small_fraction} with recipe.small_side=0, which shrinks no images (override: recipe.small_fraction=0)",
         )
 

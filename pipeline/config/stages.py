@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
@@ -60,8 +61,14 @@ class DataConfig(Section):
     split_seed: Seed = 0  # draws the validation images, and makes the scenes of digit_scenes and digit_objects
     split: Literal["holdout", "full"] = "holdout"  # full: train on every image but the test set's, select nothing
     skip_corrupt: bool = False  # leave out images that cannot be decoded; false: refuse the data set and name them
-    workers: Threads = 0  # parallel decoders; 0 means one per CPU core
+    workers: Threads = 0  # threads that decode images; 0 means one for each CPU core that the process may use
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+
+    @property
+    def decoders(self) -> int:
+        """Threads that decode images. Schedulers and containers may give a process a part of the machine's cores."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers or cores
 
     def check(self) -> None:
         require(

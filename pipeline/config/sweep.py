@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -137,8 +138,9 @@ class ClusterConfig(Section):
     address: str = ""  # of a running Ray cluster, auto for the one of this machine; "" starts Ray on this machine
     # URL of a store on which machines share runs and data (s3://bucket/folder); "": paths.runs is shared
     storage: str = ""
-    cpus_per_trial: Few = 1  # CPUs that Ray sets aside for a trial, and its threads unless trainer.threads says more
-    # GPUs, or a share of one; 0: one where trainer.accelerator takes GPUs
+    # CPUs that Ray sets aside for a trial of one rank, and its threads unless trainer.threads says more; several have one each
+    cpus_per_trial: Few = 1
+    # share of a GPU for a trial of one rank; 0: a whole one where trainer.accelerator takes GPUs
     gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0
     max_concurrent: Count = 0  # 0: as resources allow
     max_failures: Count = 2  # of a trial itself; above 0, lost machines do not count
@@ -151,6 +153,6 @@ class ClusterConfig(Section):
             "file:///folder, or '' where machines share paths.runs",
         )
         require(
-            self.gpus_per_trial <= 1 or self.gpus_per_trial.is_integer(),
-            f"cluster.gpus_per_trial={self.gpus_per_trial}; Ray divides no more than one GPU: a share up to 1, or a whole number",
+            self.gpus_per_trial <= 1,
+            f"cluster.gpus_per_trial={self.gpus_per_trial}; a rank trains on one GPU or a share of it, at most 1; for a trial on several, give it as many ranks (override: trainer.devices={math.ceil(self.gpus_per_trial)} cluster.gpus_per_trial=0)",
         )

@@ -26,6 +26,7 @@ from pipeline.config.section import (
 )
 
 SWEEP = "sweep:"  # start.weights of the runs of another data set's sweep
+NEVER = 2**31 - 1  # trainer.val_every_epochs; a training is validated at its last step whatever it says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +244,9 @@ class TrainerConfig(Section):
     # What starts the ranks: Lightning as subprocesses, torchrun, Slurm's srun, or Ray on its cluster.
     launcher: Literal["lightning", "torchrun", "slurm", "ray"] = "lightning"
     elastic: bool = False  # torchrun, ray: train on fewer ranks while some are lost, on all when they are back
-    timeout_s: Seconds = 60.0  # seconds that a rank waits for another one; more if checkpoints take long to write
+    # Seconds that a rank waits for another one, be it lost or slow; more if checkpoints take long to write, or if
+    # trainer.compile=true compiles on one machine what others have in their cache.
+    timeout_s: Seconds = 60.0
     threads: Threads = 0  # torch threads per rank; 0 leaves the choice to torch
     channels_last: bool = True  # weights and images in NHWC memory
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: if measured to be faster

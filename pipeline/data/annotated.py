@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from pipeline.data.archives import Entry
 from pipeline.data.boxes import Boxes
 from pipeline.data.records import Account, Published, Record
-from pipeline.data.roles import TESTED, draw_test, notes_of, require_no_draw
+from pipeline.data.roles import ROLES, divide
 from pipeline.errors import PipelineError, printable
 
 FEWEST = 3  # images of a data set without a published test set
@@ -58,9 +57,7 @@ def published(
     labels = {cls: label for label, cls in enumerate(cls for cls in classes if cls in shown)}
     if not labels:
         raise PipelineError(f"{path} has no box in its training images; detectors learn from boxes")
-    counts = Counter(picture.role for picture in pictures)
-    tested = "test" if counts["test"] else "val"
-    records: dict[bool, list[Record]] = {False: [], True: []}  # by whether they are tested
+    records: dict[str, list[Record]] = {name: [] for name in ROLES}
     split_of: dict[Entry, str] = {}
     for picture in pictures:
         if (other := split_of.setdefault(picture.image, picture.role)) != picture.role:
@@ -68,26 +65,16 @@ def published(
                 f"{printable(picture.image.name)} in {path} is an image of {other} and of {picture.role}; leave it in one of them "
                 "and fetch again"
             )
-        boxes, val = _boxes(path, picture, labels, account), picture.role == "val" and tested == "test"
-        records[picture.role == tested].append(Record(picture.image.name, 0, picture.image, val, boxes))
-    train, test, notes = records[False], records[True], []
-    require_no_draw(path, len(test), num_test)
+        boxes = _boxes(path, picture, labels, account)
+        records[picture.role].append(Record(picture.image.name, 0, picture.image, boxes=boxes))
+    if not records["test"] and not records["val"] and len(records["train"]) < FEWEST:
+        raise PipelineError(
+            f"{path} has {len(records['train'])} images; it takes {FEWEST}, one to train, to validate and to test"
+        )
+    train, test, notes = divide(path, records, num_test)
     if unused := [cls for cls in classes if cls not in labels]:
         named = ", ".join(printable(cls, 60) for cls in unused[:5])
         notes.append(f"{len(unused)} classes have no box in train and are left out, such as {named}")
-    if not test:
-        if len(train) < FEWEST:
-            raise PipelineError(
-                f"{path} has {len(train)} images; it takes {FEWEST}, one to train, to validate and to test"
-            )
-        train.sort(key=lambda record: record.name)
-        train, test = draw_test(train, num_test or max(len(train) // TESTED, 1))
-        notes.append(
-            f"no test set is published, so {len(test):,} of {len(train) + len(test):,} images, drawn with a fixed seed, are the "
-            "test set (data.num_test)"
-        )
-    else:
-        notes += notes_of(counts)
     return Published(list(labels), train, test, account.left_out(), notes)
 
 

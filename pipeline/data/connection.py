@@ -126,8 +126,7 @@ def _login(host: str) -> bytes:
 def _opener(watch: _Watch) -> urllib.request.OpenerDirector:
     """Takes http and https alone: a redirection cannot lead to a file or to FTP."""
     opener = urllib.request.OpenerDirector()
-    handlers = [urllib.request.ProxyHandler(), _Redirects(), _Http(watch), _Https(watch)]
-    for handler in [*handlers, *(kind() for kind in _UNTRIED)]:
+    for handler in (urllib.request.ProxyHandler(), _Redirects(), _Web(watch), *(kind() for kind in _UNTRIED)):
         opener.add_handler(handler)
     return opener
 
@@ -139,19 +138,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Http(urllib.request.HTTPHandler):
+class _Web(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
         self._watch = watch
 
     def http_open(self, req: Any) -> Any:
         return self.do_open(_watched(http.client.HTTPConnection, self._watch), req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, watch: _Watch) -> None:
-        super().__init__()
-        self._watch = watch
 
     def https_open(self, req: Any) -> Any:
         return self.do_open(_watched(http.client.HTTPSConnection, self._watch), req)

@@ -7,7 +7,6 @@ a window of them, whatever the size of the set.
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,7 +62,7 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
             impossible, or an archive is damaged or beyond data.limits.
     """
     layout, paths = fetched(data, raw)
-    workers = data.workers or _cores()
+    workers = data.decoders
     rejected: dict[str, str] = {}
     with open_published(layout, paths, out.parent, data) as published, replacing(out) as part:
         part.mkdir()
@@ -312,7 +311,3 @@ def ordered_map(
             yield from waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

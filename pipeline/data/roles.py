@@ -53,13 +53,11 @@ def assign(path: Path, images: list[Labelled], num_test: int | None, account: Ac
     Raises:
         PipelineError: no training image, a class that training lacks, no test set, or `num_test` beside a published one.
     """
-    counts = {name: sum(image.role == name for image in images) for name in ROLES}
-    if not counts["train"]:
-        raise PipelineError(f"{path} holds no training images; arrange them as train/<class>/* and fetch again")
     classes = sorted({image.cls for image in images if image.role == "train"})
+    if not classes:
+        raise PipelineError(f"{path} holds no training images; arrange them as train/<class>/* and fetch again")
     labels = {cls: label for label, cls in enumerate(classes)}
-    tested = "test" if counts["test"] else "val"
-    records: dict[bool, list[Record]] = {False: [], True: []}  # by whether they are tested
+    records: dict[str, list[Record]] = {name: [] for name in ROLES}
     for image in images:
         if image.cls not in labels:
             require_printed(image.name, path)
@@ -67,50 +65,51 @@ def assign(path: Path, images: list[Labelled], num_test: int | None, account: Ac
                 f"{printable(image.image.name)} in {path} is of class {printable(image.cls)}, which train/ does not have; "
                 "remove it, or add training images of that class"
             )
-        record = Record(image.name, labels[image.cls], image.image, val=image.role == "val" and tested == "test")
-        records[image.role == tested].append(record)
-    train, test, notes = records[False], records[True], []
-    require_no_draw(path, len(test), num_test)
-    if not test and num_test is None:
-        raise PipelineError(
-            f"{path} holds no images in test/<class>/* or val/<class>/*; arrange them like this and fetch again"
-        )
-    if not test:
-        sizes = np.bincount([record.label for record in train])
+        records[image.role].append(Record(image.name, labels[image.cls], image.image))
+    if not records["test"] and not records["val"]:
+        if num_test is None:
+            raise PipelineError(
+                f"{path} holds no images in test/<class>/* or val/<class>/*; arrange them like this and fetch again"
+            )
+        sizes = np.bincount([record.label for record in records["train"]])
         if sizes.min() < 3:
             raise PipelineError(
                 f"class {printable(classes[sizes.argmin()])} in {path} has {sizes.min()} images, and no test set is published; each "
                 "class needs three, one to train, one to validate and one to test: add images, or remove the class"
             )
-        # Archives list their files in any order.
-        train.sort(key=lambda record: (record.label, record.name))
-        train, test = draw_test(train, num_test or max(len(train) // TESTED, len(classes)))
-        notes.append(
-            f"no test set is published, so {len(test):,} of {len(train) + len(test):,} images, drawn by class with a fixed "
-            "seed, are the test set (data.num_test)"
-        )
-    else:
-        notes += notes_of(counts)
+    train, test, notes = divide(path, records, num_test)
     return Published(classes, train, test, account.left_out(), notes)
 
 
-def require_no_draw(path: Path, published: int, num_test: int | None) -> None:
-    """Raises PipelineError if data.num_test asks for a draw where `published` test images are there."""
-    if published and num_test:
+def divide(
+    path: Path, records: Mapping[str, list[Record]], num_test: int | None
+) -> tuple[list[Record], list[Record], list[str]]:
+    """Records to train on, which include those that validate, records to test on, and what was decided; see `assign`.
+
+    Args:
+        records: by role.
+    Raises:
+        PipelineError: `num_test` beside a published test set; as `draw_test`.
+    """
+    train, test, val = (records[name] for name in ROLES)
+    if num_test and (published := test or val):
         raise PipelineError(
-            f"data.num_test={num_test}, but {path} has a test set of {published:,} images; take that (override: data.num_test=0)"
+            f"data.num_test={num_test}, but {path} has a test set of {len(published):,} images; take that (override: data.num_test=0)"
         )
-
-
-def notes_of(counts: Mapping[str, int]) -> list[str]:
-    """What val is, given the images of each role, of which test or val has some."""
-    if not counts["test"]:
-        return ["val is the test set, since there is no test; data.num_val images of train validate"]
-    if counts["val"]:
-        return [
-            f"the {counts['val']:,} images of val are the validation split; data.num_val and data.split_seed do not apply"
-        ]
-    return []
+    if test and val:
+        note = f"the {len(val):,} images of val are the validation split; data.num_val and data.split_seed do not apply"
+        return [*train, *(record._replace(val=True) for record in val)], test, [note]
+    if test:
+        return train, test, []
+    if val:
+        return train, val, ["val is the test set, since there is no test; data.num_val images of train validate"]
+    # Archives list their files in any order.
+    train.sort(key=lambda record: (record.label, record.name))
+    labels = len({record.label for record in train})  # one where objects have boxes
+    drawn = f"drawn{' by class' if labels > 1 else ''} with a fixed seed"
+    rest, test = draw_test(train, num_test or max(len(train) // TESTED, labels))
+    note = f"no test set is published, so {len(test):,} of {len(train):,} images, {drawn}, are the test set (data.num_test)"
+    return rest, test, [note]
 
 
 def draw_test(records: list[Record], count: int) -> tuple[list[Record], list[Record]]:

@@ -131,7 +131,8 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
 
     Raises:
         MissingError: nothing was fetched, or a file is missing.
-        PipelineError: another data set was fetched, or the same one by another data.path, or a file has changed since.
+        PipelineError: another data set was fetched, or the same one by another data.path; a file has changed since; or
+            CIFAR's archive or ImageNet's devkit has another MD5 than the published one.
     """
     if not (raw / MANIFEST).is_file():
         raise MissingError(f"{raw} holds no {MANIFEST}, so nothing whole was fetched; run {hint('fetch')}")
@@ -155,7 +156,16 @@ def fetched(data: DataConfig, raw: Path) -> Fetched:
         same_size = path.is_dir() or path.stat().st_size == entry["bytes"]
         if not same_size or _entry(path, entry["from"], raw, [entry], data)["sha256"] != entry["sha256"]:
             raise PipelineError(f"{path} has changed since the data were fetched; run {hint('fetch')}")
-    return Fetched(manifest["layout"], [raw / entry["path"] for entry in manifest["files"]])
+    layout, paths = manifest["layout"], [raw / entry["path"] for entry in manifest["files"]]
+    # pickle and SciPy read these, so only the published bytes may reach them; `dvc pull` brings a manifest of its own.
+    fixed = {"cifar-pickles": (data.source, paths), "ilsvrc-tars": ("imagenet-devkit", paths[2:])}
+    key, compared = fixed.get(layout, ("", []))
+    for path in compared:
+        if (actual := digest(path, "md5")) != OFFICIAL[key].md5:
+            raise PipelineError(
+                f"the MD5 of {path} is {actual} instead of the published {OFFICIAL[key].md5}; download it again and run {hint('fetch')}"
+            )
+    return Fetched(layout, paths)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 MOST = 2**31 - 1  # pixels of a side
-SETS = ("trainval", "test", "train", "val")
 
 
 def voc(containers: list[Container]) -> Published:

@@ -155,7 +155,7 @@ def improvements(
         nets: of which some may have been trained with `model.context`, and others without.
     """
     keys, chosen = [net.key for net in members], _chosen(nets)
-    rows = [_improvement(key, None, keys, [baseline], [matches]) for key, matches in improved.items()]
+    rows = [_improvement(key, "", "", None, keys, [baseline], [matches]) for key, matches in improved.items()]
     pairs = _ranked(
         Pair.make(alike, chosen.get(alike ^ CONTEXT, {}).get(name, {}), theirs)
         for alike, by_net in chosen.items()
@@ -164,12 +164,15 @@ def improvements(
     )
     for pair in pairs:
         before, after = ([each.matches for each in side] for side in (pair.before, pair.after))
-        rows.append(_improvement("model.context", pair.seeds, pair.keys, before, after))
+        told = pair.names[1], _apart(pair, pairs)
+        rows.append(_improvement("model.context", *told, pair.seeds, pair.keys, before, after))
     return rows
 
 
 def _improvement(
     key: str,
+    net: str,
+    apart: str,
     seeds: list[int | None] | None,
     keys: list[str],
     before: Sequence[CocoMatches],
@@ -178,12 +181,16 @@ def _improvement(
     """A row of `improvements`.
 
     Args:
+        net: the net within; "" for the ensemble.
+        apart: what tells the row from others of the same net.
         seeds: of the trainings of either side, None where both sides are the same nets.
         keys: of the runs of both sides.
     """
     pairs = [(_ap(one, None), _ap(other, None)) for one, other in zip(before, after, strict=True)]
     return {
         "key": key,
+        "net": net,
+        "apart": apart,
         "seeds": seeds,
         "keys": keys,
         "ap": [mean(side) for side in zip(*pairs, strict=True)],

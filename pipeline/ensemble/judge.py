@@ -20,7 +20,7 @@ from pipeline.ensemble.build import Ensemble, averages
 from pipeline.ensemble.forward import running_averages
 from pipeline.ensemble.predictions import Images
 from pipeline.ensemble.register import ensemble_key
-from pipeline.ensemble.selection import all_but_seed, architecture, first_of_each
+from pipeline.ensemble.selection import all_but_seed, architecture, first_of_each, length
 from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.errors import (
     Labels,
@@ -199,7 +199,7 @@ def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[st
 
 
 def _training(net: Net) -> Hashable:
-    return architecture(net)[1:], net.setting, net.snapshot
+    return architecture(net)[1:], net.setting, net.snapshot, length(net)
 
 
 def _averaged(nets: Sequence[Tested], labels: Labels) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_]]]:

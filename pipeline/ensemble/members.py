@@ -38,7 +38,7 @@ class Source:
     location: Location
     runs: Path  # folder of all runs, paths.runs
     device: torch.device
-    workers: int  # threads that decode JPEGs; 0 for one a CPU core
+    workers: int  # threads that decode JPEGs
 
     @classmethod
     def configured(cls, config: Config, store: Path) -> Source:
@@ -56,7 +56,7 @@ class Source:
             location=locate(config.tracking.uri, config.paths.mlruns),
             runs=Path(config.paths.runs),
             device=torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu"),
-            workers=config.data.workers,
+            workers=config.data.decoders,
         )
 
     def candidates(self) -> list[Net]:

@@ -6,7 +6,6 @@ N images, K classes.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -68,9 +67,8 @@ class Images:
         """Batches as `net` was validated on: its crop, its statistics.
 
         Args:
-            workers: threads that decode JPEGs; 0 for one a CPU core.
+            workers: threads that decode JPEGs.
         """
-        workers = workers or os.cpu_count() or 1
         return batches_of(self.records, self.store.statistics(net.split), net.augment, net.normalize, workers)
 
 
@@ -90,7 +88,7 @@ def all_images(
 
 
 def probabilities(
-    weights: Path, images: Images, cache: Path, device: torch.device, workers: int = 0
+    weights: Path, images: Images, cache: Path, device: torch.device, workers: int = 1
 ) -> NDArray[np.float32]:
     """(N, K) class probabilities of one net, read-only and memory-mapped; net and softmax compute in float32.
 
@@ -99,7 +97,7 @@ def probabilities(
     Args:
         weights: a file that training wrote; its header holds the net's record.
         cache: folder of earlier results, which are not computed again.
-        workers: threads that decode JPEGs; 0 for one a CPU core.
+        workers: threads that decode JPEGs.
     Raises:
         PipelineError: weights of another data set, or not written by this project.
     """

@@ -32,9 +32,19 @@ def architecture(net: Net) -> tuple[int, bool, str]:
     return net.model.depth, net.model.residual, " ".join(key for key in families if key not in ("cifar", "imagenet"))
 
 
+def length(net: Net) -> int:
+    """Steps of the training; 0 where recipe.stop_patience may end it, since the recipe then decides when."""
+    return 0 if net.recipe and net.recipe.stop_patience else net.steps
+
+
 def all_but_seed(net: Net) -> Hashable:
-    """Equal for nets that differ in nothing but their seed, and in when early stopping ended them."""
-    return net.name, net.model.anchor, net.model.context, net.lr, net.setting, net.snapshot
+    """Equal for nets that differ in nothing but their seed, and in when recipe.stop_patience ended them."""
+    return net.name, net.model.anchor, net.model.context, net.lr, net.setting, net.snapshot, length(net)
+
+
+def _seed(net: Net) -> Hashable:
+    """Equal for runs that repeat a seed, with other validations for example; adopted nets have none."""
+    return all_but_seed(net), net.key if net.seed is None else net.seed
 
 
 def top_k(candidates: Sequence[Net], size: int) -> list[Net]:
@@ -59,7 +69,7 @@ def deepest_twice(candidates: Sequence[Net], size: int) -> list[Net]:
     Paper: Sec. 4.1, "(only with two 152-layer ones at the time of submitting)".
     """
     deepest = max(map(architecture, candidates))
-    pair = [net for net in candidates if architecture(net) == deepest][:2]
+    pair = first_of_each((net for net in candidates if architecture(net) == deepest), _seed)[:2]
     others = [net for net in candidates if architecture(net)[0] != deepest[0] and architecture(net)[1:] == deepest[1:]]
     chosen = [*pair, *first_of_each(others, architecture)][:size]
     return [net for net in candidates if net in chosen]
@@ -68,7 +78,7 @@ def deepest_twice(candidates: Sequence[Net], size: int) -> list[Net]:
 def one_net(candidates: Sequence[Net], size: int) -> list[Net]:
     """The `size` best seeds of the best candidate."""
     best = all_but_seed(candidates[0])
-    return [net for net in candidates if all_but_seed(net) == best][:size]
+    return first_of_each((net for net in candidates if all_but_seed(net) == best), _seed)[:size]
 
 
 RULES = {rule.__name__: rule for rule in (top_k, best_per_depth, deepest_twice, one_net)}  # by ensemble.selection

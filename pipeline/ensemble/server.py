@@ -88,11 +88,7 @@ def application(model: Served, name: str, serve: ServeConfig) -> Starlette:
     worker = ThreadPoolExecutor(1, thread_name_prefix="nets")
 
     async def invocations(request: Request) -> Response:
-        try:
-            body = await _body(request, serve.max_bytes)
-        except HTTPException:
-            await _drop_rest(request)
-            raise
+        body = await _body(request, serve.max_bytes)
         answer = await asyncio.get_running_loop().run_in_executor(worker, _predict, model, body, serve.max_images)
         return Response(answer, media_type="application/json")
 
@@ -115,7 +111,8 @@ def application(model: Served, name: str, serve: ServeConfig) -> Starlette:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):
+    if isinstance(error, HTTPException):  # Starlette's for a wrong path or method too
+        await _drop_rest(request)
         # What is left of a request that was not read to its end would be taken for the next one.
         return _json({"message": error.detail}, error.status_code, {**(error.headers or {}), "Connection": "close"})
     return _json({"message": str(error)}, 400)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 from pipeline.evaluation.intervals import LEVEL
 
 Z = 1.959964  # standard deviations within which a normal value lies at LEVEL
-POWER_Z = 0.841621  # and those that power 0.8 adds
+END, POWER = (1 + LEVEL) / 2, 0.8  # quantiles: of an interval's end, and the chance that what is advised settles it
 MOST = 10_000_000  # images or runs; a larger number is no advice
 
 
@@ -19,6 +21,16 @@ class Spread(NamedTuple):
     half: float
     df: float = math.inf  # degrees of freedom of Student's t behind it; infinite for a normal law
     assumed: bool = False  # by a standard deviation from elsewhere, since the runs themselves are too few to show one
+    runs: float = 1  # of each net; of two with different numbers, as many as have this spread: their harmonic mean
+    nets: int = 1  # 2 for a difference
+
+    def of(self, runs: float) -> Spread:
+        """That of so many runs of each net, by the t test that will judge them: Welch's for two nets."""
+        # Each further run of both adds 1 to Welch's degrees of freedom where one net has all of the variance, and 2 where the
+        # nets have equal ones, as is assumed of single runs.
+        each = self.nets if math.isinf(self.df) else min(max(self.df / (self.runs - 1), 1), self.nets)
+        df = each * (runs - 1)
+        return self._replace(half=self.half * _t(df) / _t(self.df) * math.sqrt(self.runs / runs), df=df, runs=runs)
 
 
 class Estimate(NamedTuple):
@@ -28,16 +40,16 @@ class Estimate(NamedTuple):
     images: tuple[float, float] | None = None  # interval over images
     n: int = 0  # images behind it
     seeds: Spread | None = None  # None where nothing shows how far runs differ
-    runs: float = 1  # of each net, behind the spread; of two nets with different numbers, see `runs_of_each`
+    fixed: float = 0.0  # half width of what neither images nor runs can reduce
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Over both: images and seeds vary independently, so half widths add as squares."""
+        """Over all of these: they vary independently, so half widths add as squares."""
         if self.images is None and self.seeds is None:
             return None
         low, high = self.images or (self.value, self.value)
-        seeds = self.seeds.half if self.seeds else 0.0
-        return self.value - math.hypot(self.value - low, seeds), self.value + math.hypot(high - self.value, seeds)
+        rest = math.hypot(self.seeds.half if self.seeds else 0.0, self.fixed)
+        return self.value - math.hypot(self.value - low, rest), self.value + math.hypot(high - self.value, rest)
 
     @property
     def over(self) -> str:
@@ -58,17 +70,34 @@ class Estimate(NamedTuple):
         return _p(distance, half, df)
 
     def settled_by(self, distance: float) -> str:
-        """How many images or runs would tell the value from one at this distance, with power 0.8."""
-        most = (distance * Z / (Z + POWER_Z)) ** 2  # the square of the half width that is needed
-        images = ((self.images[1] - self.images[0]) / 2) ** 2 if self.images else 0.0
-        seeds = self.seeds.half**2 if self.seeds else 0.0
-        if seeds and images < most:
-            return _advice(self.runs * seeds / (most - images), "runs of each net")
-        if seeds < most:
-            return _advice(self.n * images / (most - seeds), "images")
-        if most and images:
-            return f"it takes more images than these {self.n:,}, and more runs of each net, to settle it"
-        return _advice(math.inf, "images" if images else "runs of each net")
+        """How many images or runs, more than there are, would tell the value from one at this distance, with power 0.8."""
+        images = (self.images[1] - self.images[0]) / 2 if self.images else 0.0
+        seeds = self.seeds or Spread(0.0)
+        runs = "runs of each" if seeds.nets > 1 else "runs"
+
+        def enough(images: float, seeds: Spread) -> bool:
+            parts = (images, math.inf), (self.fixed, math.inf), (seeds.half, seeds.df)
+            half = math.hypot(*(half for half, _ in parts))
+            # Of five values, four are less than this beyond the true one.
+            beyond = math.hypot(*(half * _t(df, POWER) / _t(df) for half, df in parts))
+            return half + beyond < distance
+
+        if seeds.half and enough(images, seeds.of(math.inf)):
+            return _advice(seeds.runs, runs, lambda number: enough(images, seeds.of(number)))
+        if images and enough(0.0, seeds):
+            return _advice(self.n, "images", lambda number: enough(images * math.sqrt(self.n / number), seeds))
+        if images and seeds.half and enough(0.0, seeds.of(math.inf)):
+            return f"it takes more images than these {self.n:,}, and more {runs}, to settle it"
+        return f"no practical number of {'images' if images else runs} would settle it"
+
+
+def _t(df: float, quantile: float = END) -> float:
+    """Student's; the normal law's for infinite degrees of freedom."""
+    if math.isinf(df):
+        return NormalDist().inv_cdf(quantile)
+    from scipy.stats import t
+
+    return float(t.ppf(quantile, df))
 
 
 def _p(distance: float, half_width: float, df: float) -> float:
@@ -78,14 +107,16 @@ def _p(distance: float, half_width: float, df: float) -> float:
         return math.erfc(distance / half_width * Z / math.sqrt(2))
     from scipy.stats import t
 
-    return float(2 * t.sf(distance / half_width * t.ppf((1 + LEVEL) / 2, df), df))
+    return float(2 * t.sf(distance / half_width * _t(df), df))
 
 
-def _advice(number: float, what: str) -> str:
+def _advice(there: float, what: str, enough: Callable[[int], bool]) -> str:
+    """The least number that is enough, above what is there."""
+    number = bisect_left(range(MOST + 1), True, int(there) + 1, key=enough)
     if number > MOST:
         return f"no practical number of {what} would settle it"
-    digits = 1 - math.floor(math.log10(number)) if number >= 100 else 0  # two digits suffice
-    return f"about {max(2, round(math.ceil(number), digits)):,.0f} {what} would settle it (power 0.8)"
+    number += -number % 10 ** max(0, len(str(number)) - 2)  # two digits suffice
+    return f"about {number:,} {what} would settle it (power {POWER})"
 
 
 def between_runs(a: Sequence[float], b: Sequence[float], assumed_std: float | None) -> Spread | None:
@@ -93,35 +124,30 @@ def between_runs(a: Sequence[float], b: Sequence[float], assumed_std: float | No
 
     By Welch's t where both have several runs, else by a standard deviation that is assumed from other runs.
     """
+    runs = 2 / (1 / len(a) + 1 / len(b))
     if min(len(a), len(b)) < 2:
-        return _assumed(assumed_std, 1 / len(a) + 1 / len(b))
+        return _assumed(assumed_std, runs, 2)
     from scipy.stats import ttest_ind
 
     if len({*a}) == len({*b}) == 1:
         return Spread(0.0)
     test = ttest_ind(a, b, equal_var=False)
     low, high = test.confidence_interval(LEVEL)
-    return Spread(float(high - low) / 2, float(test.df))
-
-
-def runs_of_each(a: Sequence[float], b: Sequence[float]) -> float:
-    """As many runs of each net as have the spread of these: their numbers' harmonic mean."""
-    return 2 / (1 / len(a) + 1 / len(b))
+    return Spread(float(high - low) / 2, float(test.df), runs=runs, nets=2)
 
 
 def between_runs_of_one(values: Sequence[float], assumed_std: float | None) -> Spread | None:
     """Of a mean over runs of one net, by Student's t; for a single run as `between_runs`."""
     if len(values) < 2:
-        return _assumed(assumed_std, 1.0)
-    from scipy.stats import sem, t
+        return _assumed(assumed_std, 1, 1)
+    from scipy.stats import sem
 
     df = len(values) - 1
-    return Spread(float(sem(values) * t.ppf((1 + LEVEL) / 2, df)), df)
+    return Spread(float(sem(values)) * _t(df), df, runs=len(values))
 
 
-def _assumed(std: float | None, variances: float) -> Spread | None:
-    """Of a value whose variance is so many times that of a single run."""
-    return None if std is None else Spread(Z * std * math.sqrt(variances), assumed=True)
+def _assumed(std: float | None, runs: float, nets: int) -> Spread | None:
+    return None if std is None else Spread(Z * std * math.sqrt(nets / runs), assumed=True, runs=runs, nets=nets)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -35,6 +34,22 @@ class Answer(NamedTuple):
     file: Path
     top: list[tuple[str, float]]  # class, probability
 
+    def as_json(self) -> dict[str, Any]:
+        entries = [{"class": name, "probability": probability} for name, probability in self.top]
+        return {**entries[0], "top": entries}
+
+    def as_csv(self) -> list[dict[str, Any]]:
+        row: dict[str, Any] = {}
+        for rank, (name, probability) in enumerate(self.top, 1):
+            ending = f"_{rank}" if rank > 1 else ""
+            row |= {f"class{ending}": name, f"probability{ending}": probability}
+        return [row]
+
+    def as_table(self) -> list[dict[str, Any]]:
+        (name, probability), *rest = self.top
+        others = ", ".join(f"{printable(other)} ({100 * value:.2f} %)" for other, value in rest)
+        return [{"class": printable(name), "probability": f"{100 * probability:.2f} %", "next": others}]
+
 
 def answers(files: Sequence[Path], predictor: Predictor, config: Config) -> Iterator[Answer]:
     """Answers in the files' order; a file that cannot be read as an image has none and is named in a warning."""
@@ -49,9 +64,8 @@ def readable(
     files: Sequence[Path], read: Callable[[Path], Any], title: str, config: Config, size: int
 ) -> Iterator[list[tuple[Path, Any]]]:
     """Files and what `read` gives of them, at most `size` at once, with progress; a warning names each `Rejected` one."""
-    workers = config.data.workers or os.cpu_count() or 1
     with progress(title, len(files), "images") as bar:
-        pairs = zip(files, ordered_map(read, files, workers), strict=True)
+        pairs = zip(files, ordered_map(read, files, config.data.decoders), strict=True)
         while batch := list(islice(pairs, size)):
             good = []
             for file, image in batch:
@@ -70,45 +84,39 @@ def _top(row: np.ndarray, classes: Sequence[str], count: int) -> list[tuple[str,
     return [(classes[at], round(float(row[at]), DIGITS)) for at in order]
 
 
-def write(answers: Iterable[Answer], output: str, title: str) -> int:
-    """Prints answers as predict.output says; returns their number. CSV and JSON come line by line, as they are made."""
-    if output == "csv":
-        return _csv(answers)
-    return _json(answers) if output == "json" else _table(answers, title)
+def write(answers: Iterable[Any], output: str, title: str) -> int:
+    """Prints answers as predict.output says; returns their number. CSV and JSON come image by image, as they are made.
 
-
-def _json(answers: Iterable[Answer]) -> int:
-    count = 0
-    for count, (file, top) in enumerate(answers, 1):  # noqa: B007 (the last one is returned)
-        entries = [{"class": name, "probability": probability} for name, probability in top]
-        print(json.dumps({"image": str(file), **entries[0], "top": entries}))
-    return count
-
-
-def _csv(answers: Iterable[Answer]) -> int:
+    Args:
+        answers: each an `Answer` or an `objects.ImageObjects`.
+    """
     writer, count = csv.writer(sys.stdout, lineterminator="\n"), 0
-    for count, (file, top) in enumerate(answers, 1):
-        if count == 1:
-            ranks = ["", *(f"_{rank}" for rank in range(2, len(top) + 1))]
-            writer.writerow(["image", *(f"{name}{rank}" for rank in ranks for name in ("class", "probability"))])
-        writer.writerow([printable(file, LONGEST), *(value for entry in top for value in entry)])
+    table: list[dict[str, Any]] = []
+    for count, answer in enumerate(answers, 1):
+        name = printable(answer.file, LONGEST)
+        if output == "json":
+            print(json.dumps({"image": str(answer.file), **answer.as_json()}))
+        elif output == "csv":
+            rows = [{"image": name, **row} for row in answer.as_csv()]
+            if count == 1:
+                writer.writerow(rows[0].keys())
+            writer.writerows(row.values() for row in rows)
+        else:
+            table += [{"image": name, **row} for row in answer.as_table()]
+    if table:
+        _print(table, title)
     return count
 
 
-def _table(answers: Iterable[Answer], title: str) -> int:
+def _print(rows: list[dict[str, Any]], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title)
-    table.add_column("image", overflow="fold")
-    table.add_column("class")
-    table.add_column("probability", justify="right")
-    table.add_column("next")
-    for file, ((name, probability), *rest) in answers:
-        others = ", ".join(f"{printable(other)} ({100 * value:.2f} %)" for other, value in rest)
-        cells = printable(file, LONGEST), printable(name), f"{100 * probability:.2f} %", others
-        table.add_row(*map(Text, cells))
-    if table.row_count:
-        Console().print(table)
-    return table.row_count
+    for name in rows[0]:
+        justify: Any = "left" if name in ("image", "class", "next") else "right"
+        table.add_column(name, justify=justify, overflow="fold" if name == "image" else "ellipsis")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row.values()))
+    Console().print(table)

@@ -1,19 +1,16 @@
-"""From image files to the objects in them, and how they are written."""
+"""From image files to the objects in them."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.data.boxes import SIDES
 from pipeline.errors import printable
-from pipeline.predict.answers import DIGITS, LONGEST, readable
+from pipeline.predict.answers import DIGITS, readable
 from pipeline.predict.images import scene_of_file
 from pipeline.predict.source import Finder
 
@@ -30,6 +27,22 @@ class ImageObjects(NamedTuple):
 
     file: Path
     objects: list[Object]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"objects": [{"class": each.name, "score": each.score, "box": each.box} for each in self.objects]}
+
+    def as_csv(self) -> list[dict[str, Any]]:
+        """An image without objects has one row, in which all is empty."""
+        rows = [
+            {"object": at, "class": each.name, "score": each.score, **dict(zip(SIDES, each.box, strict=True))}
+            for at, each in enumerate(self.objects, 1)
+        ]
+        return rows or [dict.fromkeys(("object", "class", "score", *SIDES), "")]
+
+    def as_table(self) -> list[dict[str, Any]]:
+        if not self.objects:
+            return [row | {"class": "nothing found"} for row in self.as_csv()]
+        return [row | {"class": printable(row["class"]), "score": f"{row['score']:.3f}"} for row in self.as_csv()]
 
 
 def objects(files: Sequence[Path], finder: Finder, config: Config) -> Iterator[ImageObjects]:
@@ -53,53 +66,3 @@ def objects(files: Sequence[Path], finder: Finder, config: Config) -> Iterator[I
             if score >= config.predict.score
         ]
         yield ImageObjects(file, shown)
-
-
-def write_objects(images: Iterable[ImageObjects], output: str, title: str) -> int:
-    """Prints objects as predict.output says; returns the number of images. CSV and JSON come image by image."""
-    if output == "csv":
-        return _csv(images)
-    return _json(images) if output == "json" else _table(images, title)
-
-
-def _json(images: Iterable[ImageObjects]) -> int:
-    count = 0
-    for count, (file, shown) in enumerate(images, 1):  # noqa: B007 (the last one is returned)
-        entries = [{"class": each.name, "score": each.score, "box": each.box} for each in shown]
-        print(json.dumps({"image": str(file), "objects": entries}))
-    return count
-
-
-def _csv(images: Iterable[ImageObjects]) -> int:
-    """An image without objects has one row, in which all but its name is empty."""
-    writer, count = csv.writer(sys.stdout, lineterminator="\n"), 0
-    for count, (file, shown) in enumerate(images, 1):
-        if count == 1:
-            writer.writerow(["image", "object", "class", "score", *SIDES])
-        name = printable(file, LONGEST)
-        rows = [[name, at, each.name, each.score, *each.box] for at, each in enumerate(shown, 1)]
-        writer.writerows(rows or [[name, *[""] * (3 + len(SIDES))]])
-    return count
-
-
-def _table(images: Iterable[ImageObjects], title: str) -> int:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table, count = Table(title=title), 0
-    table.add_column("image", overflow="fold")
-    table.add_column("object", justify="right")
-    table.add_column("class")
-    for name in ("score", *SIDES):
-        table.add_column(name, justify="right")
-    for count, (file, shown) in enumerate(images, 1):  # noqa: B007 (the last one is returned)
-        rows = [
-            (f"{at}", printable(each.name), f"{each.score:.3f}", *map(str, each.box))
-            for at, each in enumerate(shown, 1)
-        ]
-        for row in rows or [("", "nothing found", *("",) * (1 + len(SIDES)))]:
-            table.add_row(*map(Text, (printable(file, LONGEST), *row)))
-    if count:
-        Console().print(table)
-    return count

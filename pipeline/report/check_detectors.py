@@ -125,9 +125,13 @@ def _bounds(gain: Mapping[str, Any], what: str) -> str:
     return f"{points(low)} to {points(high)}"
 
 
+ALONE = (
+    "make an ensemble of it alone (ensemble=listed with its runs as ensemble.members, or ensemble=one_net if it is the best "
+    "net on validation images) and evaluate with "
+)
 IMPROVEMENTS = {  # by check: the key that switches it on, as evaluate.json names it, and how to measure it
-    "refines": ("evaluation.refine", "evaluate with evaluation.refine=true"),
-    "sees_scales": ("evaluation.scales", "evaluate with evaluation.scales=[200,400,600,800,1000]"),
+    "refines": ("evaluation.refine", f"{ALONE}evaluation.refine=true"),
+    "sees_scales": ("evaluation.scales", f"{ALONE}evaluation.scales=[200,400,600,800,1000]"),
     "sees_context": (
         "model.context",
         "train detectors with model.context=true and others without it, of two seeds or more",

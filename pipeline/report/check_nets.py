@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pipeline.evaluation.estimates import Estimate, Spread, Z, between_runs, between_runs_of_one, runs_of_each
+from pipeline.evaluation.estimates import Estimate, Z, between_runs, between_runs_of_one
 from pipeline.evaluation.intervals import newcombe, wilson
 from pipeline.report.claims import ALPHA, BELOW_ZERO, Bounds, Outcome, difference_text, judged, unmeasured
 from pipeline.report.inputs import ReportInputs
@@ -48,8 +48,7 @@ def _pair(claim: Claim, inputs: ReportInputs, chain: list[Measured], metric: Met
     facts = behind(inputs, *chain)
     evidence = ", ".join(map(str, chain))
     if metric == "responses":
-        values = last.values, first.values
-        estimate = Estimate(last.value - first.value, seeds=between_runs(*values, None), runs=runs_of_each(*values))
+        estimate = Estimate(last.value - first.value, seeds=between_runs(last.values, first.values, None))
         return judged(claim, estimate, BELOW_ZERO, evidence + _rises(chain), **facts)
     spread = seed_std(inputs)
     evidence += f" on {count(last.n)} {ON[metric]}"
@@ -77,8 +76,7 @@ def difference(a: Measured, b: Measured, assumed_std: float) -> Estimate:
         assumed_std: standard deviation between seeds, where a or b has a single run.
     """
     apart = newcombe(a.errors, a.n, b.errors, b.n)
-    seeds = between_runs(a.values, b.values, assumed_std)
-    return Estimate(a.value - b.value, (apart.low, apart.high), a.n, seeds, runs_of_each(a.values, b.values))
+    return Estimate(a.value - b.value, (apart.low, apart.high), a.n, between_runs(a.values, b.values, assumed_std))
 
 
 def _rises(chain: Sequence[Measured]) -> str:
@@ -108,8 +106,7 @@ def reaches(claim: Claim, inputs: ReportInputs) -> Outcome:
 def error_of(net: Measured, inputs: ReportInputs, metric: Metric) -> Estimate:
     """Its error; a spread of single runs is assumed for errors on images that nothing was trained on."""
     std = seed_std(inputs) if metric in ("test", "top5", "validation") else None
-    seeds = between_runs_of_one(net.values, std)
-    return Estimate(net.value, wilson(net.errors, net.n), net.n, seeds, len(net.values))
+    return Estimate(net.value, wilson(net.errors, net.n), net.n, between_runs_of_one(net.values, std))
 
 
 def seed_std(inputs: ReportInputs) -> float:
@@ -150,9 +147,7 @@ def seeds(claim: Claim, inputs: ReportInputs) -> Outcome:
     n, std, margin = len(net.values), statistics.stdev(net.values), PROTOCOLS[claim.dataset].margin
     theirs = Z * claim.paper["std"] / 100 / math.sqrt(claim.paper["runs"])
     ours = between_runs_of_one(net.values, None)
-    assert ours is not None  # the claim wants several
-    spread = Spread(math.hypot(ours.half, theirs), ours.df)
-    apart = Estimate(net.value - claim.paper["mean"] / 100, seeds=spread, runs=n)
+    apart = Estimate(net.value - claim.paper["mean"] / 100, seeds=ours, fixed=theirs)
     evidence = (
         f"{n} runs: mean {percent(net.value)}, standard deviation {points(std).lstrip('+')}, best {percent(min(net.values))}; "
         f"from the paper's mean {difference_text(apart)}; reached up to {margin:g} points above it"

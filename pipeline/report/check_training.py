@@ -15,14 +15,16 @@ from pipeline.report.paper import PROTOCOLS, Claim
 from pipeline.report.trainings import (
     FULL_LENGTH,
     LEAST,
-    TRAIN_WINDOWS,
     Measured,
     Training,
     behind_runs,
+    by_part,
     by_the_papers_recipe,
     images_of,
+    lengths,
     mean_of,
     missing,
+    of_length,
     one_per_seed,
     seeds_of,
 )
@@ -39,15 +41,23 @@ def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
     It fails where a part shows the opposite beyond chance, by the part's images and the spread of seeds. Each part has the
     share of the level that leaves the chance of any such error at the level for all of them (Bonferroni).
     """
-    runs = {t.net.name: t for t in sorted(by_the_papers_recipe(inputs, claim, "train"), key=lambda t: -t.val)}
-    pair = [runs[name] for name in claim.nets if name in runs]
-    if len(pair) < 2 or len({training.steps for training in pair}) > 1:
-        return unmeasured(claim, missing(inputs, claim, 2))
-    deep, shallow = (_parts(inputs, training) for training in pair)
+    runs = by_the_papers_recipe(inputs, claim, "train")
+    paper = PROTOCOLS[inputs.data["name"]].steps
+    for steps in lengths(runs, inputs.data["name"], claim.length):
+        best = {t.net.name: t for t in sorted(of_length(runs, steps, steps >= paper), key=lambda t: -t.val)}
+        pair = [best[name] for name in claim.nets if name in best]
+        if len(pair) == 2:
+            return _in_every_part(claim, inputs, pair)
+    return unmeasured(claim, missing(inputs, claim, 2))
+
+
+def _in_every_part(claim: Claim, inputs: ReportInputs, pair: Sequence[Training]) -> Outcome:
+    deep, shallow = (by_part(next(c for c in inputs.curves if ids(c.net) & ids(training.net))) for training in pair)
     n = images_of(inputs, "train", pair)
     apart = [
-        difference(_part(pair[0], deep[at], n), _part(pair[1], shallow[at], n), seed_std(inputs))
-        for at in deep.keys() & shallow.keys()
+        difference(_part(pair[0], one, n), _part(pair[1], other, n), seed_std(inputs))
+        for one, other in zip(deep, shallow, strict=True)
+        if one is not None and other is not None
     ]
     higher = sum(part.value > 0 for part in apart)
     lower = sum(part.value < 0 and part.p(-part.value) * len(apart) < ALPHA for part in apart)
@@ -62,15 +72,6 @@ def _part(training: Training, error: float, n: int) -> Measured:
     return mean_of([training._replace(value=error)], n)
 
 
-def _parts(inputs: ReportInputs, training: Training) -> dict[int, float]:
-    """Mean training error over each of the parts of a training that have a point of its curve."""
-    curve = next(curve for curve in inputs.curves if ids(curve.net) & ids(training.net))
-    errors: dict[int, list[float]] = {}
-    for step, error in curve.series(TRAIN):
-        errors.setdefault(min(TRAIN_WINDOWS, math.ceil(TRAIN_WINDOWS * step / training.steps)), []).append(error)
-    return {part: statistics.mean(several) for part, several in errors.items()}
-
-
 def warm_up(claim: Claim, inputs: ReportInputs) -> Outcome:
     """The training error of runs with a warm-up falls below the bound within a factor of 2 of the paper's steps."""
     bound, printed = claim.paper["error"] / 100, claim.paper["steps"]
@@ -78,8 +79,11 @@ def warm_up(claim: Claim, inputs: ReportInputs) -> Outcome:
     curves = [curve for curve in inputs.curves if ids(curve.net) & warm]
     if not curves:
         return unmeasured(claim, missing(inputs, claim, 1) + " A run with a warm-up is needed.")
-    # A published curve has the first steps point by point, and means over windows of all.
-    starts = [sorted([*curve.series(EARLY_TRAIN), *curve.series(TRAIN)]) for curve in curves]
+    # A published curve has the first steps point by point, and means over windows, which count after these alone.
+    starts = [
+        [*(first := curve.series(EARLY_TRAIN)), *(p for p in curve.series(TRAIN) if not first or p[0] > first[-1][0])]
+        for curve in curves
+    ]
     steps = statistics.median(next((step for step, error in start if error < bound), math.inf) for start in starts)
     ended = math.isfinite(steps)
     when = f"after {count(steps)} steps" if ended else "at no step"
@@ -90,10 +94,8 @@ def warm_up(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
     """Without a warm-up, the error exceeds the paper's bound beyond two validations and ends as with one, within the margin."""
-    steps = PROTOCOLS[inputs.data["name"]].steps
-    ended = [
-        t for t in by_the_papers_recipe(inputs, claim, "validation") if abs(t.steps / steps - 1) <= 1 - FULL_LENGTH
-    ]
+    protocol = PROTOCOLS[inputs.data["name"]]
+    ended = of_length(by_the_papers_recipe(inputs, claim, "validation"), protocol.steps, paper=True)
     cold, warm = ([t for t in one_per_seed(ended) if t.warm_up is kind] for kind in (False, True))
     if not cold or not warm:
         return unmeasured(claim, missing(inputs, claim, 1) + " One run with a warm-up and one without are needed.")
@@ -103,7 +105,6 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
     above = [next((at for at, (_, e) in enumerate(points) if e < bound), len(points)) for points in started]
     late = int(statistics.median(above))
     ours, theirs = (mean_of(runs, n) for runs in (cold, warm))
-    protocol = PROTOCOLS[inputs.data["name"]]
     apart = difference(ours, theirs, seed_std(inputs))
     evidence = (
         f"{cold[0].net.name} without a warm-up: above {percent(bound)} until validation {late + 1}, {percent(ours.value)} at the "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, compose_conf
-from pipeline.config import filled, leaves
+from pipeline.config import OTHER_DEPTHS, filled, leaves
 from pipeline.documents import read_mapping
 
 WEIGHTS = "start.weights"
@@ -19,6 +19,7 @@ MIRROR = "data.mirror"  # nor does the source of an archive
 # Part of the command but not of the name, since they decide no result either, with exceptions.
 UNNAMED = ("trainer", "data.name", "data.path", "data.workers")
 NAMED = ("trainer.sync_batchnorm", "trainer.val_every_epochs", "trainer.callbacks")
+RANKS = ("trainer.devices", "trainer.num_nodes")  # named where their number decides the weights
 LONGEST = 100  # characters of a name
 
 Chosen = dict[str, Any]  # choices by group ("recipe"), single values by dotted key ("model.depth")
@@ -71,12 +72,23 @@ def command(values: dict[str, Any], root: Path) -> str:
 
 def experiment_name(values: dict[str, Any], root: Path) -> str:
     """A file name: the data set, then the choices that differ from its defaults. Two experiments never share a name."""
-    parts = [f"{key}.{_word(value)}" for key, value in chosen(values, root).items() if key != "data" and is_named(key)]
+    ranks = RANKS if _ranks_decide(values) else ()
+    parts = [
+        f"{key}.{_word(value)}"
+        for key, value in chosen(values, root).items()
+        if key != "data" and (is_named(key) or key in ranks)
+    ]
     plain = "-".join([values["data"]["name"], *parts])
     safe = re.sub(r"[^\w.-]+", "_", plain).strip("_")
     if safe == plain and len(safe) <= LONGEST:
         return safe
     return f"{safe[: LONGEST - 9].rstrip('_')}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
+
+
+def _ranks_decide(values: dict[str, Any]) -> bool:
+    """Whether ranks have statistics or dropout masks of their own (`pipeline.run.key.deciding`), in the net or in the sweep's."""
+    nets = json.dumps([values["model"], values["sweep"]])
+    return not values["trainer"]["sync_batchnorm"] or any(kind in nets for kind in OTHER_DEPTHS)
 
 
 def _decides(key: str) -> bool:

@@ -73,7 +73,9 @@ def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[str]:
     near = [
         o
         for o in outcomes
-        if applies(o.claim, inputs.data["name"]) and (o.runs is not None or o.status == "not measured")
+        if applies(o.claim, inputs.data["name"])
+        and (o.runs is not None or o.status == "not measured")
+        and o.claim.check != "not_public"
     ]
     if not near:
         return []

@@ -150,7 +150,7 @@ def _seeds_against_depths(inputs: ReportInputs) -> list[md.Block]:
     gained = [md.points(last[side]["test_err1"] - last[side]["alone"]) for side in ("seeds", "depths")]
     lead = (
         f"Does an ensemble need nets of different depth, as the paper's has? Averages of seeds of {last['net']} are compared "
-        f"with averages of the best net of each depth ({depths}), trained equally long. All are chosen by validation error, "
+        f"with averages of the best net of each depth ({depths}), trained by the same recipe. All are chosen by validation error, "
         f"lowest first. At {last['size']} nets, seeds err {seeds} and depths {other}{verdict}. Averaging itself changes the "
         f"mean error of the single nets by {gained[0]} points with seeds and by {gained[1]} with depths."
     )

@@ -26,10 +26,11 @@ class Curve:
 
     net: Net
     points: Mapping[str, Sequence[tuple[float, float | None]]]  # by metric: (step, value)
+    errors: Mapping[str, Any] = field(default_factory=dict)  # for claims, where the points have been thinned
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Curve:
-        return cls(net=from_json(values["net"]), points=values["points"])
+        return cls(net=from_json(values["net"]), points=values["points"], errors=values.get("errors", {}))
 
     def series(self, metric: str) -> list[tuple[float, float]]:
         """Finite points in order of step; a diverged run's NaN shortens the line."""
@@ -157,6 +158,11 @@ class Rival(NamedTuple):
     difference: Mapping[str, Any]  # ensemble's error minus the member's: estimate and ci95
     p: float | None  # of McNemar's exact test; None if an earlier version evaluated
 
+    def hardness(self) -> tuple[bool, bool, float, float]:
+        """Sort key: the surer it is that the member errs less, the harder it is to beat; then the less sure that it errs more."""
+        (low, high), p = self.difference["ci95"], self.p or 0.0
+        return low > 0, high >= 0, -p if low > 0 else p, high
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs(Results):
@@ -183,7 +189,8 @@ class ReportInputs(Results):
     def rival(self, end: Literal["", "5"] = "") -> Rival | None:
         """The member that an ensemble has to beat.
 
-        The best member; where none can be chosen, the one with the lowest test error, so that all are beaten.
+        The best member; where none can be chosen, the one that is hardest to beat, so that all are beaten: one that errs less
+        than the ensemble by more than chance explains, or else the one least surely beaten.
 
         Args:
             end: "5" for top-5 errors.
@@ -192,8 +199,8 @@ class ReportInputs(Results):
         if self.ensemble and self.best_member:
             best = self.ensemble.get(f"difference_to_best_member{end}")
             return None if best is None else Rival(self.best_member, best, self.ensemble.get(p))
-        against = [Rival(member, each[difference], each[p]) for member, each in self.against_members]
-        return max(against, key=lambda rival: rival.difference["estimate"], default=None)
+        against = [Rival(member, each[difference], each.get(p)) for member, each in self.against_members]
+        return max(against, key=Rival.hardness, default=None)
 
     @cached_property
     def by_id(self) -> dict[str, Net]:

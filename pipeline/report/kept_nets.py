@@ -13,9 +13,11 @@ from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, Curve, ReportInputs,
 from pipeline.report.kept import Result, Task, kept_curve, written
 from pipeline.report.nets import described, nets_table, with_errors
 from pipeline.report.page import RULES, compose
-from pipeline.report.trainings import COUNTED
+from pipeline.report.paper import Metric
+from pipeline.report.trainings import by_part, on_curve
 
 WARM_UP_STEPS = 2000  # of a training that starts with a warm-up, kept point by point
+ON_CURVES: tuple[Metric, ...] = ("validation", "train", "early")
 COLUMNS = ("steps", "minutes", "validation", "test", "ci95", "top5", "ci95_err5")
 
 
@@ -38,13 +40,13 @@ def _is_judged(curve: Curve) -> bool:
 
 
 def _thin(curve: Curve) -> dict[str, Any]:
-    """A curve as the figure draws it, with every point of the training error's last part, which claims compare."""
+    """A curve as the figure draws it, to its last step, and the errors that claims compare, since windows would change these."""
     train = curve.series(TRAIN)
-    last = [point for point in train if point[0] > (1 - COUNTED["train"]) * curve.steps]
-    kept = {TRAIN: [*windows(train[: len(train) - len(last)]), *last], VAL: curve.series(VAL)}
+    kept = {TRAIN: [*windows(train[:-1]), *train[-1:]], VAL: curve.series(VAL)}
     if has_warm_up(curve.net):
         kept[EARLY_TRAIN] = [point for point in train if point[0] <= WARM_UP_STEPS]
-    return kept_curve(curve, kept)
+    errors: dict[str, Any] = {metric: on_curve(curve, metric) for metric in ON_CURVES}
+    return {**kept_curve(curve, kept), "errors": errors | {"parts": by_part(curve)}}
 
 
 def _figures(inputs: ReportInputs) -> Iterable[md.Figure]:

@@ -92,23 +92,38 @@ def _on_curves(inputs: ReportInputs, metric: Metric) -> list[Training]:
     tested = {name: net for net in inputs.nets if as_the_paper(net) for name in ids(net)}
     result = []
     for curve in inputs.curves:
-        value = _on_curve(curve, metric)
+        value = on_curve(curve, metric)
         if value is not None and curve.net.complete and as_the_paper(curve.net):
             net = next((tested[name] for name in sorted(ids(curve.net)) if name in tested), curve.net)
-            val = curve.series(VAL)
-            result.append(Training(net, value, curve.steps, val[-1][1] if val else math.inf))
+            val = on_curve(curve, "validation")
+            result.append(Training(net, value, curve.steps, math.inf if val is None else val))
     return result
 
 
-def _on_curve(curve: Curve, metric: Metric) -> float | None:
-    train = curve.series(TRAIN)
+def on_curve(curve: Curve, metric: Metric) -> float | None:
+    """The error that claims compare; None where none was recorded. See `trainings`."""
+    if curve.errors:
+        value: float | None = curve.errors[metric]
+        return value
     if metric == "validation":
         return val[-1][1] if (val := curve.series(VAL)) else None
+    train = curve.series(TRAIN)
     if metric == "early":
         errors = [error for step, error in train if step <= EARLY * curve.steps]
     else:
         errors = [error for step, error in train if step > (1 - COUNTED["train"]) * curve.steps]
     return sum(errors) / len(errors) if errors else None
+
+
+def by_part(curve: Curve) -> Sequence[float | None]:
+    """Mean training error in each of the `TRAIN_WINDOWS` parts of a training; None in a part without a point."""
+    if curve.errors:
+        kept: Sequence[float | None] = curve.errors["parts"]
+        return kept
+    parts: list[list[float]] = [[] for _ in range(TRAIN_WINDOWS)]
+    for step, error in curve.series(TRAIN):
+        parts[min(TRAIN_WINDOWS, math.ceil(TRAIN_WINDOWS * step / curve.steps)) - 1].append(error)
+    return [sum(errors) / len(errors) if errors else None for errors in parts]
 
 
 def lengths(runs: Iterable[Training], dataset: str, least: float = 0.0) -> list[int]:
@@ -137,6 +152,15 @@ def side_by_side(runs: Iterable[Training], steps: int, n: int, paper: bool) -> d
     return max(measured, key=lambda nets: (len(nets), sum(len(net.values) for net in nets.values())), default={})
 
 
+def of_length(runs: Iterable[Training], steps: int, paper: bool) -> list[Training]:
+    """Those that trained for `steps`.
+
+    Args:
+        paper: whether these are the paper's; a run's length may then differ as far as `FULL_LENGTH` allows.
+    """
+    return [run for run in runs if abs(run.steps / steps - 1) <= (1 - FULL_LENGTH if paper else 0)]
+
+
 def at_length(runs: Iterable[Training], steps: int, n: int, paper: bool) -> dict[str, Measured]:
     """Nets by name, from the runs that trained for `steps`.
 
@@ -145,12 +169,11 @@ def at_length(runs: Iterable[Training], steps: int, n: int, paper: bool) -> dict
 
     Args:
         n: images behind an error.
-        paper: whether `steps` are the paper's; a run's length may then differ as far as `FULL_LENGTH` allows.
+        paper: see `of_length`.
     """
     by_name: dict[str, list[Training]] = {}
-    for training in runs:
-        if abs(training.steps / steps - 1) <= (1 - FULL_LENGTH if paper else 0):
-            by_name.setdefault(training.net.name, []).append(training)
+    for training in of_length(runs, steps, paper):
+        by_name.setdefault(training.net.name, []).append(training)
     return {name: _measured(trainings, n) for name, trainings in by_name.items()}
 
 

@@ -3,7 +3,7 @@
 RUN = "run.json"  # key, name, status, step, seconds, processors, host, pid; the net's record once training has ended; images of a diverged batch
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"  # the checkpoint before it, until the training is complete
-CONFIG = "config.yaml"  # the whole configuration, also among the run's artifacts
+CONFIG = "config.yaml"  # the configuration without `paths`, also among the run's artifacts
 SERVED = "served.json"  # beside the weights, what MLflow's model of them needs, see `served`
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -20,10 +20,14 @@ from pipeline.run.run import Run
 from pipeline.run.served import queue_model
 from pipeline.run.weights import BEST
 from pipeline.tracking import location as tracking
-from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal import NAME as JOURNAL
+from pipeline.tracking.journal import Journal, read
 from pipeline.tracking.lineage import machine
+from pipeline.tracking.replay import replay
 from pipeline.tracking.shipper import Shipper
 from pipeline.tracking.system_metrics import SystemMetrics
+
+TRAIN = "train"  # kind of a run unless its tags say another
 
 
 class Attempt:
@@ -119,6 +123,20 @@ class Attempt:
         return None if self._earlier_s is None else self._earlier_s + time.monotonic() - self._start
 
 
+def is_part(run: Run, tags: Mapping[str, str]) -> bool:
+    """Whether MLflow has the finished run as one of the kind SEARCH, where these `tags` make it a training of its own."""
+    kind = replay(read(run.folder / JOURNAL)[0], run.folder).tags.get(tracking.KIND_TAG)
+    return kind == tracking.SEARCH != tags.get(tracking.KIND_TAG, TRAIN)
+
+
+def make_whole(run: Run, claim: Claim) -> None:
+    """Makes such a run a training of its own, which ensembles may choose."""
+    Journal(run.folder, claim.require).tags({tracking.KIND_TAG: TRAIN})
+    claim.secure()
+    if run.location is not None:
+        Shipper(run.folder, run.location, kept=claim.kept).close()
+
+
 @contextmanager
 def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt]:
     """Rank zero's attempt; its journal is shipped to MLflow for the block.
@@ -128,7 +146,7 @@ def attempt_on(run: Run, claim: Claim, tags: dict[str, str]) -> Iterator[Attempt
     """
     config, net, attempt = run.config, run.net, Attempt(run, claim)
     if (journal := attempt.journal) is not None:
-        run_tags = {tracking.KEY_TAG: run.key, tracking.KIND_TAG: "train", tracking.DATA_TAG: net.data}
+        run_tags = {tracking.KEY_TAG: run.key, tracking.KIND_TAG: TRAIN, tracking.DATA_TAG: net.data}
         run_tags |= {tracking.SPLIT_TAG: net.split, tracking.NET_TAG: net.to_tag()}
         if config.start.checkpoint:
             run_tags[tracking.CONTINUES_TAG] = config.start.checkpoint

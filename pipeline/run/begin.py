@@ -14,8 +14,9 @@ import torch
 from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
+from pipeline.learn.training.precision import uses_cuda
 from pipeline.record import Net, from_json
-from pipeline.run.attempt import Attempt, attempt_on
+from pipeline.run.attempt import Attempt, attempt_on, is_part, make_whole
 from pipeline.run.checkpoint import resumable
 from pipeline.run.continuing import take_over
 from pipeline.run.key import run_key
@@ -53,7 +54,8 @@ def begun(
     """Owns and tracks the run for the block, on rank zero; see `pipeline.run.fit.fit` for the arguments.
 
     Raises:
-        PipelineError: see `fit`; on another rank also if its data, code or configuration would make another run.
+        PipelineError: see `fit`; on another rank also if its data, code or configuration would make another run, or if it has no
+            GPU where rank zero has one, or the reverse.
         meeting.RefusedByRankZero: on another rank, if rank zero raised.
     """
     with ExitStack() as open_:
@@ -70,10 +72,13 @@ def begun(
 
 def _beginning(run: Run, tags: dict[str, str], asked: Callable[[], bool], owner: str, open_: ExitStack) -> Beginning:
     finished, storage = run.finished(), run.config.cluster.storage
-    if finished is None or (storage and not is_stored(run.folder, objects_of(storage, run.folder))):
+    stored = not storage or is_stored(run.folder, objects_of(storage, run.folder))
+    if finished is None or not stored or is_part(run, tags):
         claim = open_.enter_context(held(run.folder, storage, owner, math.inf if owner else 0.0, asked))
         finished = run.finished()  # by the attempt that was waited for
     if finished is not None:
+        if is_part(run, tags):
+            make_whole(run, claim)
         return Beginning(run, Attempt(run), finished, None, finished.steps)
     attempt = open_.enter_context(attempt_on(run, claim, tags))
     checkpoint = resumable(run.folder, run.key)
@@ -85,6 +90,7 @@ def _beginning(run: Run, tags: dict[str, str], asked: Callable[[], bool], owner:
 def _told(here: Beginning) -> dict[str, Any]:
     return {
         "key": here.run.key,
+        "cuda": uses_cuda(here.run.config.trainer.accelerator),
         "precision": here.run.precision,
         "start": here.run.start.fingerprint if here.run.start else "",
         "finished": here.finished.to_json() if here.finished else None,
@@ -103,6 +109,12 @@ def _follow(config: Config, store: Path, ranks: Launched) -> Beginning:
             raise PipelineError(
                 f"would train run {key}, and rank zero trains run {decision['key']}; give all machines the same data "
                 f"({store} here), code and configuration"
+            )
+        if (cuda := uses_cuda(config.trainer.accelerator)) != decision["cuda"]:
+            here, there = ("GPU", "CPU") if cuda else ("CPU", "GPU")
+            raise PipelineError(
+                f"would train on its {here}, and rank zero trains on its {there}; mend the machine where `nvidia-smi` lists no "
+                "GPU, or train on the CPUs of all (override: trainer.accelerator=cpu)"
             )
     except PipelineError as error:
         ranks.quit(str(error))

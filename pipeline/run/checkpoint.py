@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.atomic import replacing
-from pipeline.errors import DamagedError, MissingError, PipelineError, printable
+from pipeline.errors import DamagedError, MissingError, PipelineError, first_line, printable
 from pipeline.run import LAST, PREVIOUS
 from pipeline.run.weights import BEST, load_weights
 
@@ -60,8 +60,7 @@ def whole(path: Path) -> dict[str, Any]:
     except (DamagedError, PermissionError):
         raise
     except Exception as error:  # damaged bytes raise errors of many kinds, from zipfile, pickle and torch
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DamagedError(f"{path} is damaged ({printable(reason)})") from None
+        raise DamagedError(f"{path} is damaged ({first_line(error)})") from None
 
 
 def save(content: dict[str, Any], path: Path, require: Callable[[], object] = lambda: None) -> None:

@@ -79,13 +79,21 @@ def checked_predecessor(config: Config, content_hash: str, precision: str) -> Ne
 def _check_shares(config: Config, title: str) -> None:
     """Raises PipelineError if layers would learn at another share of the rate; the optimiser's state is kept by share."""
     path = Path(config.paths.runs) / config.start.checkpoint / CONFIG
-    start = yaml.safe_load(path.read_text()).get("start", {}) if path.exists() else {}  # earlier versions kept none
+    if not path.exists():  # as in runs of earlier versions
+        return
+    try:
+        start = dict(yaml.safe_load(path.read_text())["start"])
+    except (yaml.YAMLError, ValueError, TypeError, KeyError):
+        raise PipelineError(
+            f"{path} is damaged; copy it from the run's artifacts in MLflow, or remove it and give start.backbone_lr as that "
+            "run had it"
+        ) from None
     ours, share = config.start.backbone_lr, start.get("backbone_lr", config.start.backbone_lr)
     if share != ours:
-        weights = f"start.weights={start['weights']} " if share != 1 and not config.start.weights else ""
+        weights = f"start.weights={start.get('weights')} " if share != 1 and not config.start.weights else ""
         raise PipelineError(
-            f"{title} was trained with start.backbone_lr={share:g}, not {ours:g}; layers keep their shares of the learning "
-            f"rate (override: {weights}start.backbone_lr={share:g})"
+            f"{title} was trained with start.backbone_lr={share}, not {ours:g}; layers keep their shares of the learning "
+            f"rate (override: {weights}start.backbone_lr={share})"
         )
 
 

@@ -1,4 +1,4 @@
-"""How a training is described in MLflow: the parameters that people compare, its whole configuration, a note in words."""
+"""How a training is described in MLflow: the parameters that people compare, its configuration, a note in words."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ def params(run: Run, varied: str = "") -> dict[str, Any]:
 
 
 def write_config(run: Run, require: Callable[[], object]) -> None:
-    """The whole configuration, with which `pipeline train --config` makes the same run."""
+    """The configuration, with which `pipeline train --config` makes the same run, in any checkout and on any machine."""
+    values = run.config.to_dict()
+    del values["paths"]  # folders of this machine; elsewhere the defaults, or the environment, name others
     with replacing(run.folder / CONFIG, require) as part:
-        part.write_text(yaml.safe_dump(run.config.to_dict(), sort_keys=False, allow_unicode=True))
+        part.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def note(run: Run) -> str:

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from pipeline.config import Config
+from pipeline.config.training import NEVER
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.fast.allocator import keep_freed_memory
@@ -97,6 +98,12 @@ def fit(
     return run.tracked(net)  # the shipper has ended, so MLflow's id is there
 
 
+def decoders(config: Config) -> int:
+    """Threads of a rank that decode images. Slurm gives each rank cores of its own; other ranks share their machine's."""
+    sharing = 1 if config.trainer.launcher == "slurm" else config.trainer.devices
+    return config.data.workers or max(1, config.data.decoders // sharing)
+
+
 def _trained(
     store: Path,
     beginning: Beginning,
@@ -107,7 +114,7 @@ def _trained(
 ) -> Net:
     run, attempt, config = beginning.run, beginning.attempt, beginning.run.config
     task, facts = task_of(config.model), config.data
-    data = ImageData(store, facts.split, config.recipe, config.seed, facts.workers, facts.num_train, task)
+    data = ImageData(store, facts.split, config.recipe, config.seed, decoders(config), facts.num_train, task)
     model = _initial(run)
     input = input_of(open_store(store), run.net)
     recorder = Recorder(attempt, run.net, Growth(model), input, report)
@@ -196,9 +203,12 @@ def _train(
     if not data.has_validation:  # no errors to choose by: the last weights are the result
         recorder.save_best(module, trainer.global_step, {})
     if not recorder.best:
+        remedy = "validate each epoch (override: trainer.val_every_epochs=1), or stop it later"
+        if beginning.run.config.trainer.val_every_epochs == NEVER:  # in a population, whatever is given
+            remedy = "leave it out (override: trainer.callbacks=[])"
         raise PipelineError(
             f"{name}: a callback of trainer.callbacks stopped it after step {trainer.global_step}, before its first validation, "
-            "so that no weights can be chosen; validate each epoch (override: trainer.val_every_epochs=1), or stop it later"
+            f"so that no weights can be chosen; {remedy}"
         )
     if module.ended and rank() == 0:
         print(f"{name}: ended at step {trainer.global_step} of {recipe.max_steps}, {module.ended}", file=sys.stderr)
@@ -241,7 +251,7 @@ def _trainer(attempt: Attempt, callbacks: list[pl.Callback], launched: Launched)
         max_epochs=-1,
         check_val_every_n_epoch=trainer.val_every_epochs,
         sync_batchnorm=sync and cuda,
-        benchmark=cuda,  # cuDNN times its algorithms, which pays since shapes stay the same
+        benchmark=cuda and not frozen,  # cuDNN times its algorithms for each new shape, of which detectors have many
         plugins=[AtomicCheckpointIO(attempt.require), *layer_sync, *launched.plugins],
         callbacks=callbacks,
         default_root_dir=run.folder,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import MissingError, PipelineError, printable
+from pipeline.errors import MissingError, PipelineError, first_line, printable
 from pipeline.learn.models.mapping import COUNTER, state_in
 
 MOST_NAMES, LONGEST_NAME = 100_000, 500
@@ -91,7 +91,7 @@ def _named(path: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MemoryError | PermissionError) or getattr(error, "errno", 0) == errno.EIO:
             raise  # the machine's fault, not the file's
-        raise PipelineError(f"{title} cannot be read as weights ({_first_line(error)}); {REMEDY}") from None
+        raise PipelineError(f"{title} cannot be read as weights ({first_line(error)}); {REMEDY}") from None
 
 
 def _loaded(path: Path) -> Any:
@@ -133,10 +133,6 @@ def _check_form(name: str, tensor: Tensor) -> None:
         )
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise PipelineError(f"{title} of shape {tuple(tensor.shape)} claims more numbers than the file holds; {REMEDY}")
-
-
-def _first_line(error: Exception) -> str:
-    return printable((str(error).splitlines() or [""])[0] or type(error).__name__, 150)
 
 
 def _is_safetensors(path: Path) -> bool:

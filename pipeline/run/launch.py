@@ -118,11 +118,17 @@ def present(trainer: TrainerConfig) -> TrainerConfig:
 
 
 def launch(trainer: TrainerConfig) -> Launched:
-    """This process's place among the ranks, see `join_ranks`, and where they meet."""
+    """This process's place among the ranks, see `join_ranks`, and where they meet.
+
+    Raises:
+        PipelineError: this machine has fewer GPUs than ranks, or its address leads to itself; see also `join_ranks`.
+    """
     environment = join_ranks(trainer)
     if trainer.world_size == 1:
         return Launched(plugins=(environment,))
-    require_reachable(trainer.num_nodes, gloo=not uses_cuda(trainer.accelerator))
+    if cuda := uses_cuda(trainer.accelerator):
+        _require_gpus(trainer.devices)
+    require_reachable(trainer.num_nodes, gloo=not cuda)
     # Lightning starts a machine's other ranks later, from its first.
     apart = trainer.devices if trainer.launcher == "lightning" else 1
     meeting = Meeting(
@@ -190,6 +196,16 @@ def _become_parent(trainer: TrainerConfig) -> None:
     os.environ[_PARENT] = str(os.getpid())
 
 
+def _require_gpus(ranks: int) -> None:
+    if (gpus := torch.cuda.device_count()) < ranks:
+        visible = printable(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
+        raise PipelineError(
+            f"trainer.devices={ranks}, and this process sees {gpus} of its machine's GPUs (CUDA_VISIBLE_DEVICES: {visible}); let "
+            "it see as many as there are ranks (under Slurm, leave out --gpus-per-task, --ntasks-per-gpu and --gpu-bind), or "
+            f"start fewer ranks a machine (override: trainer.devices={gpus})"
+        )
+
+
 def _forget(*variables: str) -> None:
     for name in variables:
         os.environ.pop(name, None)
@@ -206,7 +222,10 @@ def _number(variable: str) -> int:
 
 
 class PrivateDDP(DDPStrategy):
-    """Ranks that listen on no more interfaces than they need: on one machine, the loopback alone.
+    """Ranks that listen on no more interfaces than they need, on one machine the loopback alone, and outlive a lost rank.
+
+    By default NCCL ends the process if a rank is lost. Here it only gives up what the lost rank left undone: the host goes on
+    with wrong sums, and the next collective raises RuntimeError. So one follows each sum, and comes before each checkpoint.
 
     Args:
         meeting: of the ranks; None for a process alone.
@@ -222,6 +241,21 @@ class PrivateDDP(DDPStrategy):
         if self.num_nodes == 1 and "lo" in [name for _, name in socket.if_nameindex()]:
             for library in ("GLOO", "NCCL"):  # their own connections; by default those of the host's name
                 os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+        if self.root_device.type == "cuda":
+            os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")  # CleanUpOnly, in ProcessGroupNCCL.hpp
         assert self._meeting is not None and self._timeout is not None
         self.signs = SignsOfLife(self._meeting, self._timeout.total_seconds())
         super().setup_distributed()
+
+    def reduce(self, *tensor: Any, **how: Any) -> Any:
+        reduced = super().reduce(*tensor, **how)
+        self._require_all()
+        return reduced
+
+    def save_checkpoint(self, *checkpoint: Any, **how: Any) -> None:
+        self._require_all()
+        super().save_checkpoint(*checkpoint, **how)
+
+    def _require_all(self) -> None:
+        if self.root_device.type == "cuda":
+            self.barrier()

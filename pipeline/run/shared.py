@@ -13,6 +13,7 @@ from pipeline.errors import DamagedError, PipelineError
 from pipeline.run.claim import BusyError, Claim, TakenOver, claimed
 from pipeline.storage.board import ObjectBoard
 from pipeline.storage.copy import Copy, pulled
+from pipeline.storage.notes import ahead_ns
 from pipeline.storage.objects import Objects
 
 RUNS = "runs"  # on the store
@@ -24,26 +25,27 @@ def objects_of(storage: str, folder: Path) -> Objects:
     return Objects(storage).below(RUNS, folder.name)
 
 
-def bring(folder: Path, storage: str, without: Iterable[str] = ()) -> None:
+def bring(folder: Path, storage: str, without: Iterable[str] = (), ahead_ns: int = 0) -> None:
     """Makes the run's folder on this machine the store's newest copy of it, unless the run is being written here.
 
     Args:
         storage: cluster.storage; "" does nothing.
         without: files that are not needed here.
+        ahead_ns: see `pulled`.
     """
     if storage:
         with suppress(BusyError), claimed(folder):
-            pulled(folder, objects_of(storage, folder), without=without)
+            pulled(folder, objects_of(storage, folder), without=without, ahead_ns=ahead_ns)
 
 
 def bring_all(runs: Path, storage: str, prefixes: tuple[str, ...] = ("",), without: Iterable[str] = ()) -> None:
     """`bring` of each run whose name begins so. One that is damaged is left out, which stderr is told."""
     if not storage:
         return
-    names = {name.partition("/")[0] for name in Objects(storage).below(RUNS).list()}
+    names, ahead = {name.partition("/")[0] for name in Objects(storage).below(RUNS).list()}, ahead_ns(storage)
     for name in sorted(name for name in names if name.startswith(prefixes)):
         try:
-            bring(runs / name, storage, without)
+            bring(runs / name, storage, without, ahead)
         except DamagedError as error:
             print(error, file=sys.stderr)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
 
-from pipeline.run.meeting import Meeting
+from pipeline.run.meeting import Meeting, SilentRanks
 
 SIGNS = 20  # of life in trainer.timeout_s
 MISSED = 3  # signs in a row: silent
+LOOK_S = 0.05  # between looks for ranks that are to come
 
 
 class SignsOfLife:
@@ -28,7 +30,7 @@ class SignsOfLife:
 
     def __init__(self, meeting: Meeting, timeout_s: float) -> None:
         self._meeting, self._rank, self._ranks = meeting, meeting.rank, meeting.ranks
-        self._every_s = timeout_s / SIGNS
+        self._timeout_s, self._every_s = timeout_s, timeout_s / SIGNS
         self._store: Any = meeting.connect()
         meeting.gather(self._store)
         self._store.set_timeout(timedelta(seconds=timeout_s))
@@ -39,6 +41,26 @@ class SignsOfLife:
     def end(self) -> None:
         self._over.set()
         self._thread.join(self._every_s)
+
+    def wait_for_all(self) -> None:
+        """Waits until all ranks call this, for as long as those that have not give signs of life; ends this rank's own.
+
+        Raises:
+            meeting.SilentRanks: one gave none for trainer.timeout_s.
+        """
+        self.end()
+        ready = [self._meeting.key("ready", rank) for rank in range(self._ranks)]
+        self._store.set(ready[self._rank], "")
+        while True:
+            before, until = self._signs(), time.monotonic() + self._timeout_s
+            while time.monotonic() < until:
+                if self._store.check(ready):
+                    return
+                time.sleep(LOOK_S)
+            after = self._signs()
+            late = [rank for rank in range(self._ranks) if not self._store.check([ready[rank]])]
+            if quiet := self._names([rank for rank in late if before[rank] == after[rank]]):
+                raise SilentRanks(f"{quiet} fell silent (trainer.timeout_s={self._timeout_s:g})")
 
     def silent(self) -> str:
         """The silent ranks and their hosts, once each rank had time for signs; "" for none.
@@ -63,10 +85,12 @@ class SignsOfLife:
         time.sleep(MISSED * self._every_s)
         after = self._signs()
         quiet = [rank for rank in range(self._ranks) if before[rank] == after[rank] and not self._has_left(rank)]
-        hosts = (f"rank {rank} on {self._meeting.host_of(self._store, rank)}" for rank in quiet if rank != self._rank)
-        names = ", ".join(hosts)
+        names = self._names([rank for rank in quiet if rank != self._rank])
         self._store.set(self._meeting.key("left", self._rank), "")
         return names
+
+    def _names(self, ranks: Sequence[int]) -> str:
+        return ", ".join(f"rank {rank} on {self._meeting.host_of(self._store, rank)}" for rank in ranks)
 
     def _count(self) -> None:
         with suppress(RuntimeError):
@@ -81,5 +105,6 @@ class SignsOfLife:
 
 
 def of_a_collective(error: BaseException) -> bool:
-    """Whether other ranks caused the error: torch names its own errors, and gloo only itself."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+    """Whether other ranks caused the error: torch names its own errors, gloo and often NCCL only themselves."""
+    named = any(library in str(error).lower() for library in ("gloo", "nccl"))
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and named)

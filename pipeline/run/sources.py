@@ -25,10 +25,10 @@ def anchored(weights: str, workspace: Workspace) -> str:
     if not weights or weights.startswith((RUN, TORCHVISION)):
         return weights
     if weights.startswith(PUBLISHED):
-        return str(published(weights.removeprefix(PUBLISHED), workspace.root))
+        return str(published(weights.removeprefix(PUBLISHED), workspace.home))
     if weights.startswith(SWEEP):
         return RUN + ",".join(_finished(weights.removeprefix(SWEEP), workspace))
-    return str((workspace.root / os.path.expanduser(weights)).resolve())
+    return str((workspace.home / os.path.expanduser(weights)).resolve())
 
 
 def weights_title(weights: str) -> str:

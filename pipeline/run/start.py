@@ -142,7 +142,12 @@ def starting_point(
 
 def _of_run(source: str, path: Path) -> Start:
     """The weights that a run kept. Raises DamagedError where the file is no longer as it was written."""
-    state, net, _ = load_stored(path)
+    try:
+        state, net, _ = load_stored(path)
+    except DamagedError:
+        raise
+    except PipelineError:  # every run writes a record, and a changed byte of it can be the damage
+        raise DamagedError(f"{path} is damaged (its header holds no record of a net); {AGAIN}") from None
     return Start(source, state, net.normalize, net)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.config.reference import parts
 from pipeline.errors import PipelineError, printable
+from pipeline.verbs import OPTIONS
 
-OPTIONS = ("--help", "--cfg", "--config", "--config-dir", "--debug", "--version")
 # Bash breaks words at "=" too, so a candidate loses what stands before the last one.
 BASH = """_pipeline() {{
     local line=${{COMP_LINE:0:$COMP_POINT}}
@@ -50,8 +50,9 @@ def show(
             f'`pipeline completion` takes one of {", ".join(SCRIPTS)}, not {given}; write `eval "$(pipeline completion bash)"` '
             "into ~/.bashrc"
         )
-    words = [*OPTIONS, *(word for follow in verbs.values() for word in follow)]
+    options = ["--help", *(option.split()[0] for option in OPTIONS)]
+    words = [*options, *(word for follow in verbs.values() for word in follow)]
     words += [f"{group}={name}" for group, names in choices.items() for name in names]
     for key in (key for part in parts() for key in part.keys if part.name):
         words += [f"{key.name}={value}" for value in key.choices] or [f"{key.name}="]
-    print(SCRIPTS[shells[0]].format(words=" ".join(words), verbs=" ".join([*verbs, *OPTIONS])), end="")
+    print(SCRIPTS[shells[0]].format(words=" ".join(words), verbs=" ".join([*verbs, *options])), end="")

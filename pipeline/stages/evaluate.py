@@ -23,9 +23,9 @@ from pipeline.ensemble.mistakes import confident_mistakes
 from pipeline.ensemble.predictions import Images, all_images, validation_images
 from pipeline.ensemble.register import ensemble_key
 from pipeline.ensemble.responses import responses_of
-from pipeline.errors import hint
+from pipeline.errors import first_line, hint
 from pipeline.record import Net, best_on_validation, from_json
-from pipeline.tracking.location import first_line, require_answer
+from pipeline.tracking.location import require_answer
 from pipeline.tracking.models import describe
 from pipeline.tracking.registry import keep_files, keep_test_errors
 from pipeline.tracking.sync import sync

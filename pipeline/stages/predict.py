@@ -9,7 +9,7 @@ from pipeline.errors import PipelineError, printable
 from pipeline.predict.answers import answers, write
 from pipeline.predict.drawing import drawing
 from pipeline.predict.images import image_files
-from pipeline.predict.objects import objects, write_objects
+from pipeline.predict.objects import objects
 from pipeline.predict.source import Finder, predictor
 from pipeline.workspace import Workspace
 
@@ -26,7 +26,7 @@ def run(config: Config, workspace: Workspace, images: Sequence[str] = ()) -> Non
     output, draw = config.predict.output, config.predict.draw
     if isinstance(source, Finder):
         rows = objects(files, source, config)
-        answered = write_objects(drawing(rows, files, draw, config) if draw else rows, output, source.title)
+        answered = write(drawing(rows, files, draw, config) if draw else rows, output, source.title)
     elif draw:
         raise PipelineError(
             f"predict.draw={printable(draw)} draws boxes, and {source.title} names classes of whole images; leave it out, or "

@@ -12,12 +12,12 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.data.store import open_store
-from pipeline.errors import PipelineError, hint
+from pipeline.errors import PipelineError, first_line, hint
 from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
 from pipeline.report.inputs import Curve, ReportInputs, data_of, evaluated
 from pipeline.report.page import build_report
-from pipeline.tracking.location import Location, first_line, locate, require_answer
+from pipeline.tracking.location import UI, Location, locate, pages, require_answer
 from pipeline.tracking.registry import curves, keep_files
 from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
@@ -81,7 +81,8 @@ def results(config: Config, workspace: Workspace, location: Location) -> dict[st
             "commands": {
                 "the whole experiment": command(config.to_dict(), workspace.root),
                 "this report": "pipeline report",
-                "runs": "make ui",
+                # A command for another store would name a folder of this machine, also in published results.
+                **({"runs": UI} if pages(location, workspace.home) == UI else {}),
             },
             "tracking_uri": location.uri,
         },

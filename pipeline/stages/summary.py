@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.config import Config
 from pipeline.report.nets import summary_table
-from pipeline.tracking.location import locate
+from pipeline.tracking.location import locate, pages
 from pipeline.workspace import Workspace
 
 
@@ -13,4 +13,6 @@ def run(config: Config, workspace: Workspace) -> None:
     swept = workspace.leaderboard.is_file()  # a single training is a result too
     print(summary_table(evaluation, workspace.read_result("leaderboard", "sweep") if swept else None))
     print(f"report  {workspace.report / 'index.html'}")
-    print(f"MLflow  {locate(config.tracking.uri, config.paths.mlruns).uri}  (make ui)")
+    location = locate(config.tracking.uri, config.paths.mlruns)
+    command = pages(location, workspace.home)
+    print(f"MLflow  {location.uri}{command and f'  ({command})'}")

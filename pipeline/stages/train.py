@@ -29,8 +29,10 @@ def run(config: Config, workspace: Workspace) -> None:
         net = _train(_anchored(config, workspace), workspace)
     except (Interrupted, DivergedError, RefusedByRankZero) as error:
         # All ranks raise these together. The others end without an error, or launchers would kill rank zero before it
-        # has informed MLflow and the user.
-        if rank() == 0 or (isinstance(error, SilentRanks) and reports()):
+        # has informed MLflow and the user. An elastic torchrun lets the machines of those that end without one go for good,
+        # and kills only ranks of its own machine.
+        goes_on = config.trainer.elastic and not isinstance(error, DivergedError)
+        if rank() == 0 or (reports() and (goes_on or isinstance(error, SilentRanks))):
             raise
         return
     if rank() == 0:

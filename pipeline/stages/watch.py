@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import Config
 from pipeline.errors import PipelineError, hint, printable
 from pipeline.run.shared import bring_all
-from pipeline.tuning.ending import ask
+from pipeline.tuning.ending import ask, spent
 from pipeline.tuning.state import About
 from pipeline.tuning.status import Watched, lines, watched
 from pipeline.workspace import Workspace
@@ -59,7 +59,8 @@ def retry(config: Config, workspace: Workspace, name: str) -> None:
     """Runs the configuration's sweep, or its search, again: failed trials are repeated, the others are kept.
 
     Raises:
-        PipelineError: it is not the data set's last one, nor the one called `name`; or no trial of it failed.
+        PipelineError: it is not the data set's last one, nor the one called `name`; no trial of it failed; or its budget is
+            spent.
     """
     # Not for the others, which answer at once.
     from pipeline.stages.sweep import located, run
@@ -67,19 +68,21 @@ def retry(config: Config, workspace: Workspace, name: str) -> None:
 
     (last, *_) = _watched(config, name)
     about = last.state.about
-    _require_same(about, sweeps(located(config, workspace), workspace.store(config.data.name)))
+    sweep = _same(about, sweeps(located(config, workspace), workspace.store(config.data.name)))
     if not (failed := sum(trial.status == "failed" for trial in last.state.trials)):
         raise PipelineError(f"no trial of {about.sweep} has failed; {hint('sweep')} goes on with what is unfinished")
+    if why := spent(sweep.config.sweep.budget, sweep.trials()):
+        raise PipelineError(f"{why}, so that no trial of {about.sweep} is repeated; give a larger budget")
     print(f"{failed} failed trials of {about.sweep} are repeated")
     run(config, workspace)
 
 
-def _require_same(about: About, ours: Sequence[Sweep]) -> None:
-    """Raises PipelineError unless the sweep on record is one of the configuration's."""
+def _same(about: About, ours: Sequence[Sweep]) -> Sweep:
+    """The one of the configuration's sweeps that is on record; raises PipelineError if none is."""
     from pipeline.tuning.tuner import changes
 
-    if about.sweep in [sweep.name for sweep in ours]:
-        return
+    if same := next((sweep for sweep in ours if sweep.name == about.sweep), None):
+        return same
     other = next((sweep for sweep in ours if sweep.role == about.role), ours[0])
     lost = [what for what in ("code", "data") if about.facts.get(what) != other.facts[what]]
     raise PipelineError(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -25,15 +26,16 @@ LIST = "list.json"
 STATE = "stored.json"  # in the folder: the list that it was last equal to
 LEFT_OUT = (STATE, "shipping", "previous.ckpt")
 TRIES = 5  # at files that are replaced meanwhile: those of a list, and those of a folder
-TIME = "mtime_ns"  # when the file was written; lists of earlier versions lack it
+AGE = "age_ns"  # of the file when its list was written; lists of earlier versions lack it
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A list on the store: which attempt's it is, and for each file its size, sha256 and `TIME`."""
+    """A list on the store: which attempt's it is, and for each file its size, sha256 and `AGE`."""
 
     number: int
     files: dict[str, dict[str, Any]]
+    written_ns: float | None  # when, by the store's clock; None where the store does not say
 
 
 class Copy:
@@ -63,6 +65,8 @@ class Copy:
             files = {name: facts for name, facts in self._files.items() if name in now and name not in changed}
             for name in sorted(changed, key=lambda name: (name == JOURNAL, name)):
                 files[name] = self._uploaded(name, changed[name])
+        # Ages, since clocks of machines differ.
+        files = {name: {**facts, AGE: time.time_ns() - now[name][1]} for name, facts in files.items()}
         self._objects.write(f"{self._number:020d}/{LIST}", json.dumps(files).encode())
         self._note(files)
         replaced = {_object(n, f) for n, f in self._files.items()} - {_object(n, f) for n, f in files.items()}
@@ -89,10 +93,10 @@ class Copy:
 
     def _uploaded(self, name: str, file: BinaryIO) -> dict[str, Any]:
         """The file's entry in the list, once the store has it."""
-        status = os.fstat(file.fileno())
-        facts = {"size": status.st_size, "sha256": _digest(file, status.st_size), TIME: status.st_mtime_ns}
+        size = os.fstat(file.fileno()).st_size
+        facts = {"size": size, "sha256": _digest(file, size)}
         if name not in self._files or _object(name, facts) != _object(name, self._files[name]):
-            self._objects.upload(file, status.st_size, f"{self._number:020d}/{_object(name, facts)}")
+            self._objects.upload(file, size, f"{self._number:020d}/{_object(name, facts)}")
         return facts
 
     def pull(self) -> bool:
@@ -121,13 +125,18 @@ def is_stored(folder: Path, objects: Objects) -> bool:
 
 
 def pulled(
-    folder: Path, objects: Objects, counts: Callable[[int], bool] = lambda number: True, without: Iterable[str] = ()
+    folder: Path,
+    objects: Objects,
+    counts: Callable[[int], bool] = lambda number: True,
+    without: Iterable[str] = (),
+    ahead_ns: int = 0,
 ) -> bool:
     """Makes the folder's files those of the newest list; false where there is none, or they are already, or go on from it.
 
     Args:
         counts: which attempts' lists count, by their number.
         without: files that are not needed.
+        ahead_ns: how far the store's clock is ahead of this machine's, by which files are to be dated.
     Raises:
         DamagedError: an object is not what was written.
     """
@@ -136,7 +145,7 @@ def pulled(
             stored = newest(objects, counts)
             if stored is None or _goes_on_from(folder, objects, stored):
                 return False
-            _fetch(folder, objects, stored, set(without))
+            _fetch(folder, objects, stored, set(without), ahead_ns)
             return True
         except MissingObject:  # its attempt has replaced a file, or a newer one has removed them all
             if attempt == TRIES - 1:
@@ -148,12 +157,13 @@ def pulled(
 
 def newest(objects: Objects, counts: Callable[[int], bool] = lambda number: True) -> Stored | None:
     """The list of the highest number."""
-    names = objects.list()
-    numbers = [int(name.partition("/")[0]) for name in names if re.fullmatch(rf"\d+/{re.escape(LIST)}", name)]
+    there = objects.list()
+    numbers = [int(name.partition("/")[0]) for name in there if re.fullmatch(rf"\d+/{re.escape(LIST)}", name)]
     number = max(filter(counts, numbers), default=None)
     if number is None:
         return None
-    return Stored(number, json.loads(objects.read(f"{number:020d}/{LIST}")))
+    name = f"{number:020d}/{LIST}"
+    return Stored(number, json.loads(objects.read(name)), there[name][1])
 
 
 def _goes_on_from(folder: Path, objects: Objects, stored: Stored) -> bool:
@@ -163,7 +173,7 @@ def _goes_on_from(folder: Path, objects: Objects, stored: Stored) -> bool:
     return there and state == {"url": objects.url, "number": stored.number, "files": stored.files}
 
 
-def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str]) -> None:
+def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str], ahead_ns: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: facts for name, facts in stored.files.items() if name not in without}
     (folder / STATE).unlink(missing_ok=True)
@@ -178,8 +188,11 @@ def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str]) ->
                 objects.download(f"{stored.number:020d}/{_object(name, facts)}", part)
                 if sha256(part) != facts["sha256"]:
                     raise DamagedError(f"{objects.url}: {name} has changed since it was written; remove {objects.url}")
-        if TIME in facts:  # by which a sweep that is silent is known, and the last one
-            os.utime(path, ns=(facts[TIME], facts[TIME]))
+        if AGE in facts and stored.written_ns is not None:
+            # By their times a silent sweep is known, and the last one.
+            time_ns = int(stored.written_ns) - facts[AGE] - ahead_ns
+            with suppress(PermissionError):  # of another user, who shares the folder
+                os.utime(path, ns=(time_ns, time_ns))
     if not without:
         write_json(folder / STATE, {"url": objects.url, "number": stored.number, "files": stored.files})
 

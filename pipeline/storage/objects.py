@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pipeline.credentials import redacted
-from pipeline.errors import PipelineError, printable
+from pipeline.errors import PipelineError, first_line, printable
 
 T = TypeVar("T")
 PATIENCE_S = 60.0  # for a store that errs or does not answer
@@ -161,7 +161,7 @@ class Objects:
             except OSError as error:  # of pyarrow: what the store answered, or that it did not
                 if time.monotonic() >= until:
                     raise PipelineError(
-                        f"{self.url} does not answer ({_first(error)}); start it, or correct cluster.storage, its "
+                        f"{self.url} does not answer ({first_line(error)}); start it, or correct cluster.storage, its "
                         "credentials (AWS_*, GOOGLE_APPLICATION_CREDENTIALS) or AWS_ENDPOINT_URL, then run this again"
                     ) from None
             time.sleep(pause)
@@ -199,8 +199,3 @@ def _write(file: FileIO, block: bytes) -> None:
     rest = memoryview(block)
     while rest:  # a disk that fills up takes a part first
         rest = rest[file.write(rest) :]
-
-
-def _first(error: OSError) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return printable(redacted(text if len(text) <= 200 else f"{text[:200]}…"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import socket
 from pathlib import Path
 
 from pipeline.atomic import replacing, sha256
 from pipeline.data.store import MANIFEST, Manifest, open_store
+from pipeline.data.verified import mark
 from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.storage.objects import MissingObject, Objects
 
@@ -54,13 +57,20 @@ def _holds(store: Path, content_hash: str) -> bool:
 
 
 def _fetch(objects: Objects, kept: Path) -> None:
+    # Stays if the download breaks off, so that the next one fetches the rest.
+    part = kept.with_name(f".{socket.gethostname()}-{kept.name}.part")
     try:
-        with replacing(kept) as part:
-            part.mkdir()
+        with replacing(kept) as whole:
+            part.mkdir(exist_ok=True)
             objects.download(MANIFEST, part / MANIFEST)
-            for name, facts in Manifest.read(part / MANIFEST).files.items():
+            digests = {name: facts["sha256"] for name, facts in Manifest.read(part / MANIFEST).files.items()}
+            for name, digest in digests.items():
+                if (part / name).exists() and sha256(part / name) == digest:
+                    continue
                 objects.download(name, part / name)
-                if sha256(part / name) != facts["sha256"]:
+                if sha256(part / name) != digest:
                     raise DamagedError(f"{objects.url}/{name} has changed since it was written; remove {objects.url}")
+            os.replace(part, whole)
     except MissingObject:
         raise MissingError(f"{objects.url} holds no data store; the sweep that puts it there starts again") from None
+    mark(kept, digests)

@@ -86,8 +86,12 @@ class Journal:
             return max((step for key, step in self._last_step.items() if key.startswith(prefix)), default=-1)
 
     def artifact(self, path: Path, folder: str) -> None:
-        """A file to upload to `folder` of the run's artifacts. One beside the journal moves with it."""
-        self._append({"event": "artifact", "path": self._own(path), "folder": folder})
+        """A file to upload to `folder` of the run's artifacts.
+
+        Raises:
+            ValueError: the file is not below the journal's folder, where nothing else replaces it.
+        """
+        self._append({"event": "artifact", "path": str(path.relative_to(self.path.parent)), "folder": folder})
 
     def model(self, served: Path, weights: Mapping[str, Path]) -> None:
         """Files of which MLflow makes a model of the run, see `pipeline.tracking.models.Model`: weights by their sha256."""

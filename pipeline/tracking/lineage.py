@@ -40,12 +40,14 @@ def user() -> str:
 def source(root: Path) -> dict[str, str]:
     """Tags: git commit ("+dirty" if tracked files have changed), dvc.lock's sha256.
 
-    dvc.lock itself is no such change: each stage before a training rewrites it, and it has a tag of its own.
+    Two files do not count as changed: dvc.lock, which each stage before a training rewrites and which has a tag of its own,
+    and params.yaml, which `dvc exp run -S` rewrites and whose values are recorded as the configuration.
     """
     tags = {}
     commit = _git(root, "rev-parse", "HEAD")
     if commit:
-        dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock")
+        paths = (".", ":(exclude)dvc.lock", ":(exclude)params.yaml")
+        dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *paths)
         tags["mlflow.source.git.commit"] = commit
         tags["pipeline.commit"] = commit + ("+dirty" if dirty else "")
     lock = root / "dvc.lock"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError, hint, printable
+from pipeline.errors import PipelineError, first_line, hint
 from pipeline.tracking import database
 
 # By default a call to a dead server takes about four minutes. A repeated create_run would make two runs of one training
@@ -32,6 +32,7 @@ _ENVIRONMENT = {
 
 _OF_THE_DISK = re.compile("readonly database|disk is full|disk I/O error|No space left")  # SQLite's words
 PAGE = 200  # runs a search returns at once
+UI = "make ui"  # serves mlruns/mlflow.db of the repository, wherever runs are tracked
 
 KEY_TAG = "pipeline.key"
 PARENT_TAG = "pipeline.parent"  # the parent's key; becomes mlflow.parentRunId when the run is created
@@ -64,9 +65,21 @@ def locate(uri: str, mlruns: str | Path) -> Location:
     """The location that tracking.uri names; "" is SQLite and a folder below `mlruns`, which is created."""
     if uri:
         return Location(uri)
-    folder = Path(mlruns)
+    folder = Path(mlruns).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return Location(f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri())
+
+
+def pages(location: Location, home: Path) -> str:
+    """The command that shows a SQLite file's runs in a browser; "" for a server, which does so at its address.
+
+    Args:
+        home: the repository.
+    """
+    path = database.file_of(location.uri)
+    if path == (home / "mlruns").resolve() / "mlflow.db":
+        return UI
+    return f"mlflow server --backend-store-uri {shlex.quote(location.uri)}" if path else ""
 
 
 def client(location: Location) -> Any:
@@ -110,10 +123,6 @@ def require_answer(location: Location, purpose: str) -> None:
         ) from error
 
 
-def first_line(error: Exception) -> str:
-    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
-
-
 def experiment_id(mlflow_client: Any, name: str, location: Location) -> str:
     """Id of the experiment, created if absent; concurrent callers get the same one.
 
@@ -143,12 +152,9 @@ def is_deleted(entity: Any) -> bool:
     return entity.lifecycle_stage == "deleted"
 
 
-def find_run(mlflow_client: Any, experiment: str, key: str, *, deleted: bool = False) -> Any | None:
-    """The run with this key, or None; of the deleted ones if asked."""
-    from mlflow.entities import ViewType
-
-    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-    runs = mlflow_client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", run_view_type=view, max_results=1)
+def find_run(mlflow_client: Any, experiment: str, key: str) -> Any | None:
+    """The run with this key that is not deleted, or None."""
+    runs = mlflow_client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
     return runs[0] if runs else None
 
 

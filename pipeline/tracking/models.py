@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.atomic import read_json, scratch_folder
-from pipeline.errors import MissingError, PipelineError, hint, printable
+from pipeline.errors import MissingError, PipelineError, first_line, hint, printable
 from pipeline.tracking.kinds import PACKAGE, kind_of
-from pipeline.tracking.location import Location, client, first_line
+from pipeline.tracking.location import Location, client
 
 DESCRIPTION = "ensemble"  # name of the description among the files; the others are weights by their sha256
 PARAMS = {"pixels": "uint8"}  # that a request may set, with their defaults

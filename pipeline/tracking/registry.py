@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import MissingError, PipelineError, hint, printable
+from pipeline.atomic import replacing
+from pipeline.errors import MissingError, PipelineError, first_line, hint, printable
 from pipeline.record import Net, from_json, of_newest_code
 from pipeline.tracking import shipper
 from pipeline.tracking.journal import ATTEMPT, NAME, Journal, read
@@ -26,7 +28,6 @@ from pipeline.tracking.location import (
     client,
     command,
     find_run,
-    first_line,
     is_deleted,
     search,
 )
@@ -266,7 +267,9 @@ def ensemble_run(
 
 
 def keep_files(runs: Path, key: str, files: Mapping[Path, str]) -> None:
-    """Notes files as artifacts of the ensemble with this key, to be shipped as its own journal is.
+    """Keeps copies of files as artifacts of the ensemble with this key, to be shipped as its own journal is.
+
+    The next ensemble on the data set replaces the files themselves.
 
     Args:
         runs: folder of all runs.
@@ -277,7 +280,10 @@ def keep_files(runs: Path, key: str, files: Mapping[Path, str]) -> None:
         return  # an ensemble that was made elsewhere
     journal = Journal(folder)
     for path, where in files.items():
-        journal.artifact(path.resolve(), where)
+        copy = folder / where / path.name
+        with replacing(copy) as part:
+            shutil.copyfile(path, part)
+        journal.artifact(copy, where)
 
 
 def keep_test_errors(runs: Path, experiment: str, errors: Mapping[str, tuple[int, Mapping[str, float]]]) -> None:

@@ -29,7 +29,7 @@ class Replay:
         tags: None for one that is to be removed.
         status: RUNNING or what the last attempt ended with; None where no attempt begins or ends.
         end_time: of an ended run, in milliseconds since 1970.
-        artifacts: files of this machine, each with its folder in MLflow; those that are gone are left out.
+        artifacts: files below the journal's folder, each with its folder in MLflow; those that are gone are left out.
         model: the run's model: what it needs beside its weights, and these by their sha256. None where a file is gone.
     """
 
@@ -62,7 +62,8 @@ def replay(events: Iterable[dict[str, Any]], folder: Path) -> Replay:
                 ]
             case "tags":
                 made.tags |= event["tags"]
-            case "artifact" if (path := file_of(folder, event["path"])).exists():
+            # Earlier versions also named files outside of the folder, which the next ensemble's evaluation replaces.
+            case "artifact" if (path := file_of(folder, event["path"])).is_relative_to(folder) and path.exists():
                 made.artifacts[path, event["folder"]] = None
             case "model":
                 served = file_of(folder, event["path"])

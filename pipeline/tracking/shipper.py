@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
-from pipeline.errors import DamagedError, hint
+from pipeline.errors import DamagedError, first_line, hint
 from pipeline.tracking import database, journal
 from pipeline.tracking.location import (
     KEY_TAG,
@@ -25,7 +25,6 @@ from pipeline.tracking.location import (
     Location,
     client,
     experiment_id,
-    first_line,
     is_deleted,
     search,
 )

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.errors import PipelineError, hint
+from pipeline.errors import PipelineError, first_line, hint
 from pipeline.tracking import database, journal
 from pipeline.tracking.location import (
     KEY_TAG,
@@ -23,7 +23,6 @@ from pipeline.tracking.location import (
     SHIPPED_TAG,
     Location,
     client,
-    first_line,
     is_deleted,
     require_answer,
     search,

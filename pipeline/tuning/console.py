@@ -66,10 +66,11 @@ class TrialLines(Callback):
         self._skip([trial])
         self._shares[trial.trial_id] = 1.0  # Tune sets the status only after this call
         self._update(trials)
-        if (
-            error := trial.last_result.get("best/err1")
-        ) is not None:  # the sweep may have ended before its first report
-            print(f"{trial}: validation {self._score(error)} after {trial.last_result['step']:,} steps", flush=True)
+        last = trial.last_result
+        if why := last.get("error"):
+            print(f"{trial} diverged: {why}", flush=True)
+        elif (error := last.get("best/err1")) is not None:  # the sweep may have ended before its first report
+            print(f"{trial}: validation {self._score(error)} after {last['step']:,} steps", flush=True)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
         what = "was moved from its machine" if failure(trial).drained else "failed"

@@ -21,20 +21,24 @@ LOOK_S, NOTE_S = 1.0, 5.0  # between looks at a folder that may be on another ma
 
 
 class Asked:
-    """Whether `file`, or a note of its name on cluster.storage, asks a sweep to end; called at each step of a training."""
+    """Whether `file`, or a note of its name on cluster.storage, asks a sweep to end; called at each step of a training.
+
+    A call looks at most every LOOK_S or NOTE_S, unless it is to look `now`.
+    """
 
     def __init__(self, file: Path, storage: str = "") -> None:
         self._file, self._storage, self._looked, self._answer = file, storage, -NOTE_S, False
 
-    def __call__(self) -> bool:
-        if not self._answer and time.monotonic() - self._looked >= (NOTE_S if self._storage else LOOK_S):
+    def __call__(self, now: bool = False) -> bool:
+        due = now or time.monotonic() - self._looked >= (NOTE_S if self._storage else LOOK_S)
+        if not self._answer and due:
             self._answer = self._file.exists() or has_note(self._storage, self._file.name)
             self._looked = time.monotonic()
         return self._answer
 
 
 class Ending:
-    """Looks for the end of a sweep; it is called again and again while trials run.
+    """Looks for the end of a sweep, see `Asked`; it is called again and again while trials run.
 
     Attributes:
         why: a sentence once the sweep is ending; "" before.
@@ -47,9 +51,9 @@ class Ending:
         self.why = spent(budget, trials)
         self.by_budget = bool(self.why)
 
-    def __call__(self) -> bool:
+    def __call__(self, now: bool = False) -> bool:
         self._asked = self._asked or Asked(self._trials.stop, self._storage)
-        if not self.why and self._asked():
+        if not self.why and self._asked(now):
             self.why = read_if_whole(self._trials.stop).get("why") or f"{self._trials.stop} asked for it"
         if not self.why and (why := spent(self._budget, self._trials)):
             write_json(self._trials.stop, {"why": why})

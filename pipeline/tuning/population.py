@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.config.training import NEVER
 from pipeline.tuning.space import points
 from pipeline.tuning.state import DONE, Trial
 
 FACTORS = (0.8, 1.25)  # of the copied learning rate
 PARENT = "start.checkpoint"
-NEVER = 2**31 - 1  # epochs; a training is validated at its last step whatever it says
 
 
 def population_config(config: Config) -> Config:

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config, TrainerConfig, from_dict
 from pipeline.data.store import open_store
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_line
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.learn.training.precision import resolve
 from pipeline.record import Net
 from pipeline.run import LAST, Interrupted
+from pipeline.run.attempt import is_part, make_whole
+from pipeline.run.claim import TakenOver
 from pipeline.run.cut_off import end_cut_off
 from pipeline.run.run import Run, identify
-from pipeline.run.shared import bring
+from pipeline.run.shared import bring, held
 from pipeline.storage.stores import put_store, store_at_hand
-from pipeline.tracking.location import PARENT_TAG, first_line, locate
+from pipeline.tracking.location import PARENT_TAG, locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side
 from pipeline.tuning.draining import Draining, is_lost
 
@@ -59,6 +61,9 @@ def fit_on_ray(
     if run.finished() is None:
         bring(run.folder, storage, without=(LAST,))
     if (done := run.finished()) is not None:
+        if is_part(run, tags):
+            with held(run.folder, storage, tags.get(PARENT_TAG, ""), math.inf) as claim:
+                make_whole(run, claim)
         on_finished(done)
         return done
     work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags}
@@ -180,10 +185,16 @@ def _rank(work: dict[str, Any]) -> dict[str, str]:
     # Here, since the process that only waits for the ranks imports this module too, and Lightning takes seconds.
     from pipeline.run.fit import fit
     from pipeline.run.launch import Launched, set_rank
+    from pipeline.run.meeting import SilentRanks
+    from pipeline.run.silent import SignsOfLife
 
     set_rank(train.get_context().get_world_rank())
-    config = from_dict(work["config"])
+    config, meeting = from_dict(work["config"]), _meeting()
+    # A machine may take minutes to get its data and to hash them. In a collective, others would wait for trainer.timeout_s.
+    signs = SignsOfLife(meeting, config.trainer.timeout_s)
     store = store_at_hand(Path(work["store"]), config.cluster.storage, work["content_hash"], Path(config.paths.runs))
+    open_store(store).train()
+    signs.wait_for_all()
     if config.trainer.elastic:
         there = replace(config.trainer, devices=1, num_nodes=train.get_context().get_world_size())
         config = replace(config, trainer=there)
@@ -196,9 +207,11 @@ def _rank(work: dict[str, Any]) -> dict[str, str]:
             tags=work["tags"],
             report=lambda validated: train.report(reported(validated, steps)),
             asked=draining,
-            launched=Launched(ddp, (RayLightningEnvironment(),), _meeting()),  # `ddp` as `fit` makes its own
+            launched=Launched(ddp, (RayLightningEnvironment(),), meeting),  # `ddp` as `fit` makes its own
             owner=work["owner"],
         )
+    except (SilentRanks, TakenOver):  # failures, after which Ray Train starts the ranks again
+        raise
     except DivergedError as error:  # on all ranks
         return {"diverged": str(error)}
     except Interrupted as error:  # on all ranks, whichever's machine is drained; signals do not reach Ray's workers

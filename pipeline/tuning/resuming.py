@@ -49,7 +49,8 @@ class Recording(Callback, Stopper):
         self._trials.report(chosen(trial.config), result)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-        end = self._trials.leave if self._ending() else self._trials.end
+        # The trial may have seen the request to stop before the sweep has.
+        end = self._trials.leave if self._ending(now=True) else self._trials.end
         end(chosen(trial.config))
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +30,9 @@ def choices(search: SearchConfig) -> list[dict[str, Any]]:
 
 def is_shortened(config: Config, point: dict[str, Any]) -> bool:
     """Whether a search's trial takes fewer steps than the recipe, or fewer images than the sweep."""
-    steps = config.recipe.max_steps
-    return point.get("recipe.max_steps", steps) < steps or "data.num_train" in point
+    steps, images = config.recipe.max_steps, config.data.num_train
+    fewer = (point.get("data.num_train", images) or math.inf) < (images or math.inf)  # 0: all images
+    return fewer or point.get("recipe.max_steps", steps) < steps
 
 
 def outcome(search: SearchConfig, trials: list[dict[str, Any]]) -> dict[str, Any]:

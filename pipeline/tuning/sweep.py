@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config import Config
+from pipeline.config.detectors import check_sides
 from pipeline.data.facts import require_settings, require_task
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
@@ -179,7 +180,7 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
         check_space(config.sweep.space, config.sweep.num_samples, suggested=sweep.suggested)
     for point in example_points(config.sweep.space):
         try:
-            trial_config(config, point)
+            check_sides(trial_config(config, point))
         except PipelineError as error:
             values = ", ".join(f"{key}={value}" for key, value in point.items())
             raise PipelineError(f"the {role} has a trial with {values}: {error}") from None

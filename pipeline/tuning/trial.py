@@ -26,7 +26,9 @@ def trial_config(config: Config, point: dict[str, Any]) -> Config:
     if config.sweep.searcher == "pbt":  # whose rules hold for all steps of a member, and a trial makes a part of them
         config = replace(config, sweep=replace(config.sweep, searcher="grid"))
     changed = with_overrides(config, point)
-    several, threads = changed.trainer.world_size > 1, changed.trainer.threads or config.cluster.cpus_per_trial
+    several = changed.trainer.world_size > 1
+    # Of several ranks each takes one CPU, or one GPU, see `ranks`.
+    threads = changed.trainer.threads or (1 if several else config.cluster.cpus_per_trial)
     trainer = replace(changed.trainer, launcher="ray" if several else "lightning", threads=threads)
     return replace(changed, trainer=trainer, data=replace(changed.data, split="holdout"))
 
@@ -48,15 +50,19 @@ def trial_resources(config: Config, nodes: list[dict[str, float]]) -> dict[str, 
     for resource, amount in needs.items():
         have = [node.get(resource, 0) for node in nodes]
         if amount > max(have, default=0):
+            remedy = {
+                "CPU": "lower cluster.cpus_per_trial",
+                "GPU": "train on CPUs (override: trainer.accelerator=cpu cluster.gpus_per_trial=0)",
+            }
             raise PipelineError(
                 f"a trial needs {amount:g} {resource} on one machine; the largest of the Ray cluster's {len(nodes)} has "
-                f"{max(have, default=0):g}, all together have {sum(have):g}; lower cluster.{resource.lower()}s_per_trial, or "
-                "name a cluster of larger machines in cluster.address"
+                f"{max(have, default=0):g}, all together have {sum(have):g}; {remedy[resource]}, or name a cluster of larger "
+                "machines in cluster.address"
             )
     if not any(all(node.get(resource, 0) >= amount for resource, amount in needs.items()) for node in nodes):
         raise PipelineError(
             f"a trial needs {needs['CPU']:g} CPU and {needs['GPU']:g} GPU on one machine, and no machine of the Ray cluster has "
-            "both; lower cluster.cpus_per_trial or cluster.gpus_per_trial, or name another cluster in cluster.address"
+            "both; lower cluster.cpus_per_trial, or name another cluster in cluster.address"
         )
     return needs
 

@@ -176,16 +176,20 @@ class Trials:
     def _settle(self, trial: Trial) -> None:
         if trial.status not in (ENDED, "finished"):
             return
-        finished = bool(trial.key) and not trial.error and self._finished(self._runs / trial.key)
-        if trial.status == ENDED:
-            trial.status = "diverged" if trial.error else "finished" if finished else "stopped"
-        elif not finished:
+        status = self._run_status(self._runs / trial.key) if trial.key and not trial.error else ""
+        if status == "finished":
+            trial.status = "finished"
+        elif trial.status == ENDED and trial.error:
+            trial.status = "diverged"
+        elif trial.status == ENDED and trial.key and status != "interrupted":
+            trial.status = "stopped"
+        else:  # also one that left with its sweep, which had not noticed yet
             trial.status = "unfinished"
 
-    def _finished(self, folder: Path) -> bool:
+    def _run_status(self, folder: Path) -> Any:
         if read_if_whole(folder / RUN).get("status") != "finished":
             self._bring(folder)
-        return read_if_whole(folder / RUN).get("status") == "finished"
+        return read_if_whole(folder / RUN).get("status")
 
     def _state(self) -> State:
         return State(self._about, self._attempt, tuple(self.all))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_if_whole, write_json
 from pipeline.config import Config, leaves
-from pipeline.errors import PipelineError, hint
+from pipeline.errors import PipelineError, first_line, hint
 from pipeline.run import Interrupted
-from pipeline.run.claim import Claim
+from pipeline.run.claim import Claim, TakenOver
 from pipeline.run.shared import bring_all, held
 from pipeline.storage.stores import put_store
 from pipeline.tracking import location as tracking
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.lineage import machine, source
-from pipeline.tracking.location import first_line
 from pipeline.tracking.shipper import Shipper, wait_for_run
 from pipeline.tracking.sync import sync
 from pipeline.tuning import leaderboard, population
@@ -28,6 +29,8 @@ from pipeline.tuning.search import choices, main_sweep, outcome, search_sweep, s
 from pipeline.tuning.state import NAME as TRIALS
 from pipeline.tuning.sweep import Sweep, checked
 from pipeline.tuning.trials import Trials
+
+LINKED = 40  # trials in a note, of which MLflow keeps some thousand characters
 
 
 def tune_sweep(config: Config, store: Path, root: Path) -> dict[str, Any]:
@@ -105,7 +108,6 @@ def _journaled(
     settings |= {f"cluster.{key}": value for key, value in asdict(config.cluster).items()}
     journal = Journal(run, claim.require)
     journal.begin(f"{config.data.name}-{sweep.name}", config.data.name, settings, {**tags, **machine(), **own})
-    status = "KILLED"
     try:
         if room is not None:
             _train(sweep, trials, ending, room, {**tags, tracking.PARENT_TAG: sweep.name})
@@ -118,15 +120,33 @@ def _journaled(
             board = _of_members(sweep, board, trials)
         write_json(run / "leaderboard.json", board, require=claim.require)
         journal.artifact(run / "leaderboard.json", "sweep")
+        journal.tags({tracking.NOTE_TAG: _note(board["trials"])})
         if sweep.is_population and (stuck := population.stuck(config, trials.all)):
             raise PipelineError(stuck)
         _check_complete(sweep, trials, ending)
         if board["trials"] and (best := board["trials"][0]["val_err1"]) is not None:
             journal.metrics(trials.done, {"best_val_err1": best})
-        status = "FINISHED"
+        journal.tags({tracking.ERROR_TAG: None})  # an earlier attempt's
+        journal.end("FINISHED")
         return board
-    finally:
-        journal.end(status)
+    except BaseException as error:
+        with suppress(OSError, TakenOver):  # one of them then ended the sweep, and is the error to show
+            journal.tags({tracking.ERROR_TAG: f"{type(error).__name__}: {error}"[:500]})
+            interrupted = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
+            journal.end("KILLED" if interrupted else "FAILED")
+        raise
+
+
+def _note(trials: Sequence[dict[str, Any]]) -> str:
+    """Markdown that links the runs of the trials: MLflow nests a run below one sweep alone, that which trained it.
+
+    Args:
+        trials: of the leaderboard.
+    """
+    begun = [trial for trial in trials if trial["run_id"]]
+    lines = [f"- [{trial['name']} {trial['key']}](#/runs/{trial['run_id']})" for trial in begun[:LINKED]]
+    more = [f"- {len(begun) - LINKED} more in sweep/leaderboard.json"] if len(begun) > LINKED else []
+    return "\n".join(["Trials, best first:", "", *lines, *more])
 
 
 def _of_members(sweep: Sweep, board: dict[str, Any], trials: Trials) -> dict[str, Any]:
@@ -146,9 +166,10 @@ def _check_complete(sweep: Sweep, trials: Trials, ending: Ending) -> None:
         failures = "; ".join(
             dict.fromkeys(f"{trial.failure}{trial.host and f' (on {trial.host})'}" for trial in failed)
         )
+        again = f"{ending.why}, and a larger budget" if ending.by_budget else hint("sweep retry")
         raise PipelineError(
             f"{len(failed)} of {sweep.size} trials failed ({'; '.join(trial.name for trial in failed)}): {failures}; their "
-            f"errors are in {sweep.folder}/*/error.txt; {hint('sweep retry')} repeats them; the others are kept"
+            f"errors are in {sweep.folder}/*/error.txt; {again} repeats them; the others are kept"
         )
     if left:
         print(f"{ending.why}; {left} of {sweep.size} trials are left, and a larger budget goes on with them")

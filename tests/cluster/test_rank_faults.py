@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,14 +64,19 @@ def test_torchrun_on_two_hosts_that_share_nothing_one_of_which_is_cut_off(pair, 
     assert seconds < 4 * TIMEOUT_S
 
 
-def elastic(root: Path, host: Host, at: str) -> Process:
+def elastic(root: Path, host: Host, at: str, *overrides: str, most: int = 2) -> Process:
     return host.start(
-        *(str(BIN / "torchrun"), "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=9", "--rdzv-backend=c10d"),
+        *(str(BIN / "torchrun"), f"--nnodes=1:{most}", "--nproc-per-node=1", "--max-restarts=9", "--rdzv-backend=c10d"),
         *(f"--rdzv-endpoint={at}:29500", "--rdzv-id=pair", str(BIN / "pipeline"), "train"),
-        *(*TWO, "recipe.max_steps=4000", "trainer.launcher=torchrun", "trainer.elastic=true"),
+        *(*TWO, "recipe.max_steps=4000", "trainer.launcher=torchrun", "trainer.elastic=true", *overrides),
         cwd=root,
         environment={"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
     )
+
+
+def processors(root: Path) -> list[str]:
+    """Those of all attempts at the workspace's only run."""
+    return read_json(run_folder(root) / "run.json")["processors"] if list((root / "runs").glob("*/run.json")) else []
 
 
 def test_an_elastic_training_whose_second_host_is_switched_off_and_on_again(pair, figures: Note) -> None:
@@ -78,16 +84,11 @@ def test_an_elastic_training_whose_second_host_is_switched_off_and_on_again(pair
     Command(whole, "train", *TRAINING, "recipe.max_steps=4000").succeed()
     first, at = elastic(root, hosts["n0"], hosts["n0"].address), hosts["n0"].address
     elastic(root, hosts["n1"], at)
-
-    def ranks() -> list[str]:
-        return (
-            read_json(run_folder(root) / "run.json")["processors"] if list((root / "runs").glob("*/run.json")) else []
-        )
-
-    wait_for(first, lambda: last_step(root) > 2 * EVERY and "2 ranks of 1 thread" in ranks(), "steps of two ranks")
+    two, one = "2 ranks of 1 thread", "1 thread"
+    wait_for(first, lambda: last_step(root) > 2 * EVERY and two in processors(root), "steps of two ranks")
     hosts["n1"].off()
     start, step = time.monotonic(), last_step(root)
-    wait_for(first, lambda: last_step(root) > step + EVERY and "1 thread" in ranks(), "steps of one rank")
+    wait_for(first, lambda: last_step(root) > step + EVERY and one in processors(root), "steps of one rank")
     alone = time.monotonic() - start
     hosts["n1"].on()
     begun = len(first.output)
@@ -98,6 +99,19 @@ def test_an_elastic_training_whose_second_host_is_switched_off_and_on_again(pair
     ours, theirs = metrics(root, "val/err1"), metrics(whole, "val/err1")
     assert ours.keys() == theirs.keys()
     figures(f"goes on on one rank after {alone:.0f} s and ends with the same steps on both again")
+
+
+def test_an_elastic_training_on_three_hosts_one_of_which_is_told_to_stop(workspace: Workspaces, figures: Note) -> None:
+    root = workspace()
+    with machines(["n0", "n1", "n2"], root.parent) as hosts:
+        at, divisible = hosts["n0"].address, ("trainer.num_nodes=3", "recipe.batch_size=48")
+        first, second, _ = (elastic(root, host, at, *divisible, most=3) for host in hosts.values())
+        three, two = "3 ranks of 1 thread", "2 ranks of 1 thread"
+        wait_for(first, lambda: last_step(root) > EVERY and three in processors(root), "steps of three ranks")
+        second.signal(signal.SIGTERM)
+        start, step = time.monotonic(), last_step(root)
+        wait_for(first, lambda: last_step(root) > step + EVERY and processors(root)[-1] == two, "steps of two ranks")
+        figures(f"goes on on the other two after {time.monotonic() - start:.0f} s")
 
 
 def test_a_trial_of_two_ranks_one_of_which_is_cut_off(cluster: Cluster, workspace: Workspaces, figures: Note) -> None:

@@ -40,16 +40,22 @@ def test_a_worker(fault: str, mended: str, cluster: Cluster, undisturbed: Path, 
     assert seconds < GOING_ON_S
 
 
-def test_a_killed_driver(cluster: Cluster, undisturbed: Path, figures: Note) -> None:
-    driver = cluster.sweep()
-    key, _ = wait_for(driver, lambda: cluster.training(beyond=3 * EVERY), "a training")
-    driver.kill()
+def resumed(cluster: Cluster, key: str, undisturbed: Path) -> float:
+    """Seconds until the same command from another host has begun another attempt at the trial; nothing is lost at its end."""
     start, attempts = time.monotonic(), cluster.attempts(key)
     again = cluster.sweep(on="w1")
     wait_for(again, lambda: cluster.attempts(key) > attempts, "another attempt at the trial")
     seconds = time.monotonic() - start
     again.succeed()
     assert_nothing_lost(cluster, undisturbed)
+    return seconds
+
+
+def test_a_killed_driver(cluster: Cluster, undisturbed: Path, figures: Note) -> None:
+    driver = cluster.sweep()
+    key, _ = wait_for(driver, lambda: cluster.training(beyond=3 * EVERY), "a training")
+    driver.kill()
+    seconds = resumed(cluster, key, undisturbed)
     figures(f"the same command from another host goes on after {seconds:.0f} s; all as undisturbed")
     assert seconds < GOING_ON_S
 
@@ -73,12 +79,7 @@ def test_a_head_that_is_killed_and_started_again(cluster: Cluster, undisturbed: 
     assert "the same command resumes" in driver.output.splitlines()[-1], driver.output
     cluster.hosts["head"].on()
     cluster.ray()
-    start, attempts = time.monotonic(), cluster.attempts(key)
-    again = cluster.sweep(on="w1")
-    wait_for(again, lambda: cluster.attempts(key) > attempts, "another attempt at the trial")
-    seconds = time.monotonic() - start
-    again.succeed()
-    assert_nothing_lost(cluster, undisturbed)
+    seconds = resumed(cluster, key, undisturbed)
     figures(f"the driver ends with a sentence, the same command goes on after {seconds:.0f} s; all as undisturbed")
     assert seconds < GOING_ON_S
 

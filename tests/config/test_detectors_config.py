@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +15,16 @@ from pipeline.compose import compose
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.config.model import backbone_facts, backbone_name
 from pipeline.errors import PipelineError
+from pipeline.tuning import sweep
 
 SCENES = "data=digit_scenes"
 
 
 def made(*overrides: str) -> Config:
     path = ["data.path=/images"] if "data=boxes" in overrides else []
-    return from_dict(compose(ROOT, [*overrides, *path]))
+    config = from_dict(compose(ROOT, [*overrides, *path]))
+    config.check_composed()
+    return config
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,12 @@ def refused_until_followed(overrides: list[str], sentence: str) -> Config:
     return made(*overrides, *advice.group(1).split())
 
 
+OF_CLASSIFIERS = [
+    *("recipe.label_smoothing=0.1", "recipe.decay_norm=true", "recipe.muon_lr=0.02", "start.head=kept"),
+    *("trainer.compile=true", "trainer.cuda_graphs=true", "evaluation.views=ten_crop", "evaluation.batchnorm=averaged"),
+]
 FOLLOWED = [
+    *(([each], f"{each.split('=')[0]} with model=faster_rcnn; only classifiers have it") for each in OF_CLASSIFIERS),
     (["recipe.augment.kind=pad_crop"], "detectors see whole images"),
     (["data=coco", "recipe.augment.test_side=0"], "give the shorter side that images are tested at"),
     (["data=boxes", "recipe.augment.test_side=0"], "give the shorter side that images are tested at"),
@@ -96,19 +106,11 @@ FOLLOWED = [
     (["recipe.normalize=per_pixel_mean"], "whose images differ in size"),
     (["recipe.schedule=multistep", "recipe.warmup_fraction=0", "recipe.warmup_lr=0.1"], "recipe.warmup_lr with model"),
     (["recipe.small_side=64", "recipe.small_fraction=0.5"], "recipe.small_side and recipe.small_fraction with model"),
-    (["recipe.label_smoothing=0.1"], "recipe.label_smoothing with model=faster_rcnn; only classifiers have it"),
-    (["recipe.decay_norm=true"], "recipe.decay_norm with model=faster_rcnn; only classifiers have it"),
     (
         ["recipe.muon_lr=0.02", "start.head=kept"],
         "recipe.muon_lr and start.head with model=faster_rcnn; only classifiers",
     ),
-    (["recipe.muon_lr=0.02"], "recipe.muon_lr with model=faster_rcnn; only classifiers have it"),
-    (["start.head=kept"], "start.head with model=faster_rcnn; only classifiers have it"),
-    (["trainer.compile=true"], "trainer.compile with model=faster_rcnn; only classifiers have it"),
-    (["trainer.cuda_graphs=true"], "trainer.cuda_graphs with model=faster_rcnn; only classifiers have it"),
     (["trainer.debug=overfit"], "which has no training error that could fall to zero"),
-    (["evaluation.views=ten_crop"], "evaluation.views with model=faster_rcnn; only classifiers have it"),
-    (["evaluation.batchnorm=averaged"], "evaluation.batchnorm with model=faster_rcnn; only classifiers have it"),
     (["recipe.augment.mixup=0.2"], "recipe.augment.mixup with recipe.augment.kind=whole"),
     (["recipe.augment.trivial_augment=true", "recipe.augment.erasing=0.1"], "which flips and scales alone"),
     (["model=faster_rcnn_fpn", "model.backbone=vgg16"], "a feature pyramid takes residual and plain nets"),
@@ -154,6 +156,26 @@ def test_what_classifiers_lack_is_refused_and_the_override_that_is_named_works(
     overrides: list[str], sentence: str
 ) -> None:
     assert refused_until_followed(["data=cifar10", *overrides], sentence) == made("data=cifar10")
+
+
+SHRUNK = "recipe.augment.max_side=96"  # with min_side=0
+
+
+def test_no_trial_of_a_sweep_shrinks_its_images_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store: Any = SimpleNamespace(
+        manifest=SimpleNamespace(content_hash="hash"), split_indices=lambda *_: (range(100), range(10))
+    )
+    monkeypatch.setattr(sweep, "open_store", lambda _: store)
+    monkeypatch.setattr(sweep, "require_task", lambda *_: None)
+    monkeypatch.setattr(sweep, "require_settings", lambda *_: None)
+    config = made(SCENES, "sweep.space={recipe.augment.max_side:[0,96]}")
+    with pytest.raises(PipelineError, match=rf"the sweep has a trial with {SHRUNK}: .* down to a single pixel"):
+        sweep.checked(config, Path("store"))
+
+
+def test_what_an_earlier_version_trained_goes_on() -> None:
+    earlier = from_dict(compose(ROOT, [SCENES, SHRUNK]))  # as from its own config.yaml
+    assert made(SCENES, SHRUNK, "start.checkpoint=0123456789ab").recipe == earlier.recipe
 
 
 def test_values_that_use_nothing_are_no_use_of_a_key() -> None:

@@ -56,7 +56,8 @@ def test_the_official_table_is_torchvisions():
     assert all(f'("{OFFICIAL[key].file}", "{OFFICIAL[key].md5}")' in text for key in ILSVRC)
 
 
-def test_a_download_is_checked_recorded_and_not_made_again(server, tmp_path):
+def test_a_download_is_checked_recorded_and_not_made_again(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(OFFICIAL, "cifar10", sources.Official(FILE, MD5))
     manifest, raw = fetch(config(), tmp_path, server.url), tmp_path / "raw"
     assert (raw / FILE).read_bytes() == CONTENT
     sha = hashlib.sha256(CONTENT).hexdigest()
@@ -256,7 +257,8 @@ def test_imagenet_is_read_from_class_folders_too_and_without_its_devkit_the_erro
         fetch(imagenet, tmp_path)
 
 
-def test_a_touched_file_is_hashed_again_and_a_changed_one_or_another_source_refused(imagenet, tmp_path):
+def test_a_touched_file_is_hashed_again_and_a_changed_one_or_another_source_refused(imagenet, tmp_path, monkeypatch):
+    monkeypatch.setitem(OFFICIAL, ILSVRC[2], IMAGENET[ILSVRC[2]])
     fetch(imagenet, tmp_path)
     tar = tmp_path / "imagenet" / TARS[0]
     os.utime(tar, (1, 1))
@@ -275,3 +277,15 @@ def test_a_touched_file_is_hashed_again_and_a_changed_one_or_another_source_refu
         fetched(digits := config("digits"), tmp_path / "raw")
     with pytest.raises(ValueError, match=rf"\(override: data\.name={digits.name}_digits\)"):
         fetched(digits, tmp_path / "raw")
+
+
+def test_files_that_fit_their_manifest_are_refused_where_their_md5_is_not_the_published_one(imagenet, tmp_path):
+    """As those of a remote where somebody replaced both."""
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / FILE).write_bytes(CONTENT)
+    for data, key in ((config(mirror="downloads"), "cifar10"), (imagenet, ILSVRC[2])):
+        fetch(data, tmp_path)
+        file, md5, _ = OFFICIAL[key]
+        sentence = rf"MD5 of .*{file} is \w+ instead of the published {md5}; download it again and run `pipeline fetch`"
+        with pytest.raises(ValueError, match=sentence):
+            fetched(data, tmp_path / "raw")

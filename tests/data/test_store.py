@@ -3,6 +3,8 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from pipeline.atomic import sha256, write_json
 from pipeline.data import verified
 from pipeline.data.store import ArrayRecords, ArrayWriter, Manifest, open_store
-from pipeline.data.verified import notes_file, verify
+from pipeline.data.verified import mark, notes_file, verify
 from pipeline.errors import DamagedError
 
 RNG = np.random.default_rng(0)
@@ -138,6 +140,58 @@ def test_a_large_file_is_hashed_once_a_machine_until_it_changes(store, tmp_path,
     monkeypatch.setattr(verified, "_verified", {})
     verify(store, digests, large=100)
     assert len(hashed) == 2 and "checksum" in notes_file().read_text()
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch):
+    """A folder of files that are large if 100 bytes are, and their sha256; on a machine that has verified none."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(verified, "_verified", {})
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.arrow").write_bytes(bytes([number]) * 100)
+    return folder, {path.name: sha256(path) for path in sorted(folder.iterdir())}
+
+
+def test_of_large_files_only_those_are_hashed_that_an_interrupted_process_has_left(shards, monkeypatch):
+    (folder, digests), hashed = shards, []
+
+    def fails_at_the_fourth(path):
+        if path.name == "3.arrow":
+            raise OSError
+        return sha256(path)
+
+    monkeypatch.setattr(verified, "sha256", fails_at_the_fourth)
+    with pytest.raises(OSError):
+        verify(folder, digests, large=100)
+    monkeypatch.setattr(verified, "_verified", {})  # another process
+    monkeypatch.setattr(verified, "sha256", lambda path: hashed.append(path.name) or sha256(path))
+    verify(folder, digests, large=100)
+    assert sorted(hashed) == ["3.arrow", "4.arrow"]
+
+
+def test_processes_that_begin_together_hash_each_large_file_once(shards, monkeypatch):
+    (folder, digests), hashed = shards, []
+
+    def slowly(path):
+        hashed.append(path.name)
+        time.sleep(0.1)
+        return sha256(path)
+
+    monkeypatch.setattr(verified, "sha256", slowly)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: verify(folder, digests, large=100), range(2)))
+    assert sorted(hashed) == sorted(digests)
+
+
+def test_files_that_were_compared_elsewhere_are_not_hashed_where_they_were_moved(shards, tmp_path, monkeypatch):
+    folder, digests = shards
+    moved = folder.rename(tmp_path / "moved")
+    mark(moved, digests, large=100)
+    monkeypatch.setattr(verified, "_verified", {})
+    monkeypatch.setattr(verified, "sha256", pytest.fail)
+    verify(moved, digests, large=100)
 
 
 def test_the_content_hash_covers_everything_but_the_name(store):

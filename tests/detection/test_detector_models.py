@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from elsewhere import predicted
 from imports import ROOT, closure
 from mlflow.exceptions import MlflowException
 from PIL import Image
@@ -29,18 +27,6 @@ from pipeline.tracking.location import Location, client, find_run
 
 COLUMNS = ["image", "class", "score", *SIDES]
 CODE = ROOT / "pipeline/detection/model.py"
-# Python imports this before anything else; what installed the repository for development has its finder in place then.
-SITECUSTOMIZE = """
-import sys
-sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
-"""
-PREDICT = """
-import sys
-import mlflow, numpy, pipeline
-assert pipeline.MINE
-mlflow.set_tracking_uri(sys.argv[1])
-mlflow.pyfunc.load_model(sys.argv[2]).predict(numpy.load("images.npy")).to_parquet("objects.parquet")
-"""
 
 
 class Trained(NamedTuple):
@@ -125,13 +111,5 @@ def test_it_runs_where_this_project_is_not_installed(trained: Trained, tmp_path:
     (code,) = tmp_path.rglob("code/pipeline_*")
     carried = {path.relative_to(code) for path in code.rglob("*") if path.is_file()}
     assert carried == {path.relative_to(ROOT / "pipeline") for path in closure(CODE)}
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    (folder / "pipeline.py").write_text("MINE = True")
-    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
-    np.save(folder / "images.npy", trained.images)
-    command = [sys.executable, "-c", PREDICT, trained.location.uri, trained.uri]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    child = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
-    assert child.returncode == 0, child.stderr
-    assert_finds(pd.read_parquet(folder / "objects.parquet"), alone(trained, trained.images))
+    table = predicted(tmp_path, trained.location.uri, trained.uri, trained.images)
+    assert_finds(table, alone(trained, trained.images))

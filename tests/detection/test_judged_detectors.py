@@ -202,7 +202,20 @@ def test_improvements_are_measured_against_the_same_without_them(scenes: Scenes,
         before, after = row["ap"]
         assert row["difference"]["estimate"] == pytest.approx(after - before) and row["difference"]["ci95"][0] > 0
     assert refined["seeds"] is None and learned["seeds"] == [without.net.seed]
+    assert [(row["net"], row["apart"]) for row in (refined, learned)] == [("", ""), ("ResNet-8", "")]
     assert gains([without, context]) == []
+
+
+def test_context_in_several_nets_or_lengths_has_rows_that_are_told_apart(scenes: Scenes, net: Net) -> None:
+    pair = [judged(net, scenes, missed=4), changed(judged(net, scenes, missed=1), model={"context": True})]
+    longer = [changed(each, recipe={"max_steps": 8}, steps=8) for each in pair]
+    plain = [judged(net, scenes, "plain8", missed=4), changed(judged(net, scenes, "plain8"), model={"context": True})]
+    rows = improvements(pair[0].matches, {}, [], [*pair, *longer, *plain])
+    assert sorted((row["net"], row["apart"]) for row in rows) == [
+        ("ResNet-8", "recipe.max_steps=4"),
+        ("ResNet-8", "recipe.max_steps=8"),
+        ("plain-8", ""),
+    ]
 
 
 def test_pictures_show_objects_and_what_is_sure(scenes: Scenes) -> None:

@@ -30,11 +30,11 @@ from pipeline.config import Config
 from pipeline.data.boxes import SIDES, Detections
 from pipeline.data.store import Store
 from pipeline.detection.joint import JointDetector
-from pipeline.detection.served import detector
 from pipeline.learn.input.scenes import detections
 from pipeline.predict import load_net
 from pipeline.run.weights import BEST
 from pipeline.stages.detection import ensemble
+from pipeline.stages.detection.serve import detector
 from pipeline.tracking import models
 from pipeline.tracking.location import Location, client, locate
 from pipeline.workspace import Workspace

@@ -133,13 +133,19 @@ def test_dvc_works_in_the_container_as_it_does_on_the_host(
     assert all(each.name and "@" in each.email for each in (git.author, git.committer))
 
 
-def test_the_gpu_file_reserves_gpus_for_worker_and_trainer(services: dict[str, Any]) -> None:
+def test_the_gpu_file_reserves_gpus_for_worker_and_trainer_with_cpus_and_memory_for_all_of_them(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NODE_MEMORY", raising=False)
     done = compose("--file", "docker-compose.yml", "--file", "docker/gpu.yml", "config", "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
     changed = {name: new for name, new in json.loads(done.stdout)["services"].items() if new != services[name]}
     assert set(changed) == {"ray-worker", "trainer"}
     for service in changed.values():
         assert "gpu" in service["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"]
+        assert not int(service.get("mem_limit", 0))
+    shared = [part for part in services["ray-worker"]["command"] if not part.startswith("--num-cpus")]
+    assert changed["ray-worker"]["command"] == shared
 
 
 def test_the_dockerfile_installs_the_lock_and_the_console_command() -> None:
@@ -151,6 +157,13 @@ def test_the_dockerfile_installs_the_lock_and_the_console_command() -> None:
     assert command and command[1] in project["scripts"]
     # Without the extra ray[default] the head starts all the same, and nothing listens on its dashboard's port.
     assert re.search(r"^aiohttp-cors==", lock, re.MULTILINE)
+
+
+def test_what_torch_compiles_can_be_compiled_and_loaded(services: dict[str, Any]) -> None:
+    (packages,) = re.findall(r"apt-get install .*", (ROOT / "docker/Dockerfile").read_text())
+    assert "g++" in packages.split()
+    # Triton's cache is in the home folder.
+    assert [folder.split(",")[0] for folder in services["ray-worker"]["tmpfs"]] == ["/tmp:exec", "/home/pipeline:exec"]
 
 
 def test_the_scripts_exist_and_reach_their_container(services: dict[str, Any]) -> None:

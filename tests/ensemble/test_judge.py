@@ -89,11 +89,17 @@ def test_the_net_with_the_most_seeds_is_taken_and_both_averages_end_with_the_sma
     assert chosen(several) == ("ResNet-32", [["ResNet-32"] * 3, ["ResNet-20", "ResNet-32", "ResNet-44"]])
 
 
-def test_the_depths_are_of_the_seeds_kind_and_length():
+def test_the_depths_are_of_the_seeds_kind_and_recipe():
     seeds = [net(20, 0, 0.1), net(20, 1, 0.1)]
     assert chosen([*seeds, net(32, 0, 0.2)]) == ("ResNet-20", [["ResNet-20"] * 2, ["ResNet-20", "ResNet-32"]])
     assert chosen([*seeds, net(32, 0, 0.2, residual=False)]) is None
-    assert chosen([*seeds, net(32, 0, 0.2, steps=80)]) == chosen([*seeds, net(32, 0, 0.2)])  # stopped early
+    assert chosen([*seeds, net(32, 0, 0.2, steps=80)]) is None  # a callback ended it
+    patient = RecipeConfig(stop_patience=2, augment=AugmentConfig(crop=32))
+    stopped = [
+        net(*about, recipe=patient, steps=steps)
+        for *about, steps in ((20, 0, 0.1, 80), (20, 1, 0.1, 100), (32, 0, 0.2, 60))
+    ]
+    assert chosen(stopped) == chosen([*seeds, net(32, 0, 0.2)])
     longer = net(32, 0, 0.2, recipe=RecipeConfig(max_steps=200, augment=AugmentConfig(crop=32)))
     assert chosen([*seeds, longer]) is None
     assert chosen([*seeds, net(32, 0, 0.2, num_train=500)]) is chosen([*seeds, net(32, 0, 0.2, start="w")]) is None

@@ -68,10 +68,32 @@ def test_detectors_of_two_forms_are_two_kinds():
 
 def test_seeds_that_stopped_early_are_seeds_of_one_net():
     recipe = RecipeConfig(stop_patience=2, augment=AugmentConfig(crop=32))
-    nets = [a_net(key=str(seed), seed=seed, recipe=recipe, steps=100 + seed) for seed in range(3)]
+    ended = "2 validations without a lower val/err1 than at step 80 (recipe.stop_patience=2)"
+    nets = [a_net(key=str(s), seed=s, recipe=recipe, steps=100 + s, ended=ended if s else "") for s in range(3)]
     assert one_net(nets, 6) == nets
     snapshots = [replace(net, steps=at, snapshot=at) for net in nets for at in (50, 100)]
     assert one_net(snapshots, 6) == snapshots[::2] and one_net([nets[0], *snapshots], 6) == nets[:1]
+
+
+def test_a_run_that_a_callback_ended_is_no_seed_of_the_net():
+    nets = [a_net(key=str(seed), seed=seed, steps=100) for seed in range(3)]
+    nets[1] = replace(nets[1], steps=60, ended="a callback of trainer.callbacks stopped it")
+    assert one_net(nets, 6) == nets[::2]
+
+
+@pytest.mark.parametrize("rule", [one_net, deepest_twice])
+def test_a_seed_that_was_trained_twice_counts_once(rule):
+    """Validations more often, for example, make another run of the same net, rate, recipe and seed."""
+    nets = [a_net(key="first", seed=0), a_net(key="again", seed=0), a_net(key="second seed", seed=1)]
+    assert [net.key for net in rule(nets, 2)] == ["first", "second seed"]
+    adopted = [replace(net, seed=None, recipe=None) for net in nets]  # nothing tells whether they repeat each other
+    assert [net.key for net in rule(adopted, 2)] == ["first", "again"]
+
+
+def test_the_deepest_net_at_two_rates_is_there_twice_with_one_seed():
+    recipe = RecipeConfig(lr=0.2, augment=AugmentConfig(crop=32))
+    nets = [a_net(key="first", seed=0), a_net(key="other rate", seed=0, recipe=recipe)]
+    assert deepest_twice(nets, 6) == nets
 
 
 @pytest.mark.parametrize("change", [{"anchor": 8}, {"context": True}])

@@ -100,13 +100,21 @@ def test_a_body_without_a_length_is_read_no_further_than_the_limit(served):
         assert client.recv(64).startswith(b"HTTP/1.1 413")
 
 
-@pytest.mark.parametrize("headers", [{}, {"Content_Type": "text/csv"}])
-def test_a_refused_request_is_answered_however_long_it_is(headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "words"),
+    [
+        ("/invocations", {}, 413, "send fewer images"),
+        ("/invocations", {"Content_Type": "text/csv"}, 415, "send application/json"),
+        ("/nowhere", {}, 404, "Not Found"),
+        ("/", {}, 405, "Method Not Allowed"),
+    ],
+)
+def test_a_refused_request_is_answered_however_long_it_is(
+    path: str, headers: dict[str, str], status: int, words: str
+) -> None:
     with running(Served({}, lambda images, pixels: None), "tiny", max_bytes=1000) as port:
-        answers = [send(port, b" " * 3_000_000, **headers) for _ in range(20)]
-    assert {status for status, _ in answers} == {415 if headers else 413} and all(
-        "send" in text["message"] for _, text in answers
-    )
+        answers = [send(port, b" " * 3_000_000, path=path, **headers) for _ in range(20)]
+    assert {answer for answer, _ in answers} == {status} and all(words in text["message"] for _, text in answers)
 
 
 @pytest.mark.parametrize(("others", "status"), [(1, 200), (2, 503)])

@@ -8,12 +8,11 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import suppress
-from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
+from elsewhere import elsewhere, predicted
 from http_requests import near, post
 from imports import ROOT, closure, imported
 from processes import free_port, until
@@ -27,19 +26,6 @@ from pipeline.tracking.kinds import CLASSIFIER
 from pipeline.tracking.location import client, find_run
 
 MODEL = ROOT / "pipeline/ensemble/model.py"
-# Python imports this before anything else; what installed the repository for development has its finder in place then.
-SITECUSTOMIZE = """
-import sys
-sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
-"""
-PREDICT = """
-import sys
-import mlflow, numpy, pipeline
-assert pipeline.MINE
-mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model(sys.argv[2])
-model.predict(numpy.load("images.npy")).to_parquet("probabilities.parquet")
-"""
 
 
 def made(world: World) -> Ensemble:
@@ -48,46 +34,27 @@ def made(world: World) -> Ensemble:
     return build_ensemble(world.source, choose("best_per_depth"), world.root / "ensemble", {})
 
 
-@pytest.fixture
-def elsewhere(tmp_path) -> tuple[Path, dict[str, str]]:
-    """A folder with a `pipeline.py` of its user, and the environment of processes there that cannot import the repository."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    (folder / "pipeline.py").write_text("MINE = True")
-    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
-    return folder, {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
-
-
 @pytest.mark.slow
-def test_the_registered_model_brings_the_code_that_it_imports_and_no_more(world, elsewhere):
+def test_the_registered_model_brings_the_code_that_it_imports_and_no_more(world):
     ensemble = made(world)
     (code,) = world.root.rglob("code/pipeline_*")
     carried = {path.relative_to(code) for path in code.rglob("*") if path.is_file()}
     assert carried == {path.relative_to(ROOT / "pipeline") for path in closure(MODEL)}
 
-    probabilities = predicted(world, "models:/resnet-ensemble-tiny@champion", elsewhere)
+    model = "models:/resnet-ensemble-tiny@champion"
+    probabilities = predicted(world.root, world.location.uri, model, val_pixels(world))
+    assert tuple(probabilities.columns) == CLASSES
     np.testing.assert_allclose(probabilities, val_average(world, ensemble), atol=1e-6)
 
 
-def predicted(world: World, model: str, elsewhere: tuple[Path, dict[str, str]]) -> pd.DataFrame:
-    """What the model answers to the validation images where the repository cannot be imported."""
-    folder, environment = elsewhere
-    np.save(folder / "images.npy", val_pixels(world))
-    command = [sys.executable, "-c", PREDICT, world.location.uri, model]
-    child = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
-    assert child.returncode == 0, child.stderr
-    probabilities = pd.read_parquet(folder / "probabilities.parquet")
-    assert tuple(probabilities.columns) == CLASSES
-    return probabilities
-
-
 @pytest.mark.slow
-def test_a_training_is_a_model_of_its_run(world, elsewhere):
+def test_a_training_is_a_model_of_its_run(world):
     key = world.add_run(0.2, normalize="per_pixel_mean", model=True)
     run_id = find_run(client(world.location), "1", key).info.run_id
     (expected,) = [world.source.probabilities(world.runs / key / BEST, validation_images(world.store))]
-    np.testing.assert_allclose(predicted(world, f"runs:/{run_id}/model", elsewhere), expected, atol=1e-6)
+    probabilities = predicted(world.root, world.location.uri, f"runs:/{run_id}/model", val_pixels(world))
+    assert tuple(probabilities.columns) == CLASSES
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     mlflow.set_tracking_uri(world.location.uri)
     version = mlflow.register_model(f"runs:/{run_id}/model", "mine")
     assert (version.run_id, version.version) == (run_id, 1)
@@ -149,8 +116,8 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.slow
-def test_the_served_champion_answers_with_our_probabilities(world, elsewhere):
-    ensemble, (folder, environment), port = made(world), elsewhere, free_port()
+def test_the_served_champion_answers_with_our_probabilities(world):
+    ensemble, (folder, environment), port = made(world), elsewhere(world.root), free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--model-uri", "models:/resnet-ensemble-tiny@champion"]
     environment |= {"MLFLOW_TRACKING_URI": world.location.uri}

@@ -10,6 +10,8 @@ from nets import make_net, make_recipe
 from samples import make_curve, make_layers, make_sample, with_nets
 from verdicts import IMAGENET, outcome, status
 
+from pipeline.report.inputs import EARLY_TRAIN, Curve
+
 
 def with_layers(end, start):
     """A plain-56 whose layers have these standard deviations and gradients at the end and at the start of training."""
@@ -68,14 +70,18 @@ def test_a_cold_start_is_slow_and_ends_alike():
     assert result.status == "not measured" and "one without" in result.evidence
 
 
-def with_training_errors(inputs, **errors):
-    """Curves of ImageNet's plain nets, by name: their training errors in 50 parts of the training."""
-    nets = [make_net(depth, residual=False, **IMAGENET) for depth in (18, 34)]
-    curves = [make_curve(net) for net in nets]
-    points = [[(12_000 * (at + 1), error) for at, error in enumerate(errors[f"d{net.model.depth}"])] for net in nets]
-    return replace(inputs, curves=[
-        replace(curve, points={**curve.points, "train/err1": train}) for curve, train in zip(curves, points, strict=True)
-    ])  # fmt: skip
+def of_plain_net(depth, errors, steps=600_000, val=0.3):
+    """The curves of a plain net on ImageNet with these training errors in 50 parts of the training."""
+    net = make_net(
+        depth, residual=False, **{**IMAGENET, "steps": steps}, key=f"{depth}-{steps}", run_id=f"{depth}-{steps}"
+    )
+    train = [(steps // 50 * (at + 1), error) for at, error in enumerate(errors)]
+    return Curve(net=net, points={"train/err1": train, "val/err1": [(steps, val)]})
+
+
+def throughout(*curves):
+    inputs = make_sample(name="imagenet", depths=(), plain=())
+    return outcome(replace(inputs, curves=curves), "imagenet-plain-degrades-throughout")
 
 
 @pytest.mark.parametrize(
@@ -88,11 +94,20 @@ def with_training_errors(inputs, **errors):
     ],
 )
 def test_throughout_means_in_each_part_of_the_training(deep, expected):
-    inputs = make_sample(name="imagenet", depths=(), plain=())
-    result = outcome(with_training_errors(inputs, d18=[0.4] * 50, d34=deep), "imagenet-plain-degrades-throughout")
+    result = throughout(of_plain_net(18, [0.4] * 50), of_plain_net(34, deep))
     assert (result.status, result.runs, result.length) == (expected, 2, 1.0)
-    one = replace(inputs, curves=[make_curve(make_net(34, residual=False, **IMAGENET))])
-    assert status(one, "imagenet-plain-degrades-throughout") == "not measured"
+
+
+def test_throughout_takes_nets_that_trained_equally_long_and_long_enough():
+    low, high = [0.4] * 50, [0.5] * 50
+    assert throughout(of_plain_net(34, high)).status == "not measured"
+    assert throughout(of_plain_net(18, low, 1_000), of_plain_net(34, high, 1_000)).status == "not measured"
+    eighth = throughout(of_plain_net(18, low, 75_000), of_plain_net(34, high, 75_000))
+    assert (eighth.status, eighth.length) == ("holds", 0.125)
+    # The best run of either net on validation images has the length at which the other's is worse.
+    longer = of_plain_net(18, low, 1_800_000, val=0.28), of_plain_net(34, low, 1_800_000, val=0.33)
+    result = throughout(of_plain_net(18, low, val=0.29), of_plain_net(34, high, val=0.32), *longer)
+    assert (result.status, result.length) == ("holds", 1.0)
 
 
 @pytest.mark.parametrize(("end", "expected"), [(400, "holds"), (150, "fails"), (1000, "fails"), (99_999, "fails")])
@@ -104,3 +119,12 @@ def test_a_warm_up_ends_when_the_training_error_falls_below_the_bound(end, expec
     result = outcome(inputs, claim)
     assert (result.status, result.value) == (expected, end if end < 64_000 else None)
     assert status(replace(inputs, curves=[make_curve(make_net(110), 0.07)]), claim) == "not measured"
+
+
+def test_a_mean_over_steps_that_are_there_one_by_one_ends_no_warm_up():
+    """A published curve: the mean of ten points is below the bound at a step before the first of them is."""
+    net = make_net(110, recipe=make_recipe(warmup_lr=0.01))
+    first = [(step, 0.9 if step < 400 else 0.5) for step in range(50, 2001, 50)]
+    points = {EARLY_TRAIN: first, "train/err1": [(275, 0.78), (64_000, 0.01)], "val/err1": [(64_000, 0.07)]}
+    inputs = replace(make_sample(depths=()), curves=[Curve(net=net, points=points)])
+    assert outcome(inputs, "cifar10-warm-up-ends").value == 400

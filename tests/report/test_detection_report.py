@@ -25,6 +25,7 @@ from pages import figures, is_picture, texts
 from PIL import Image
 from samples import make_sample
 
+from pipeline.ensemble.selection import RULES
 from pipeline.errors import PipelineError
 from pipeline.report import page
 from pipeline.report.check_detectors import assess_detectors
@@ -204,7 +205,7 @@ def test_on_coco_the_swap_is_judged():
     rest = {name: result.status for name, result in found.items() if name[5:] not in ("ap", "ap50", "relative-gain")}
     assert len(rest) == 4 and set(rest.values()) == {"not measured"}
     body = written(inputs)
-    assert "Not measured on ResNet-101 (v1.5) alone; evaluate with evaluation.refine=true." in body
+    assert "Not measured on ResNet-101 (v1.5) alone; make an ensemble of it alone (ensemble=listed with " in body
     small = make_gain(0.001, 0.005, 0.009, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0, 1, 2])
     assert outcome(of_coco(small), "coco-relative-gain").status == "fails"
 
@@ -243,6 +244,20 @@ def test_an_improvement_has_the_runs_seeds_and_length_of_its_nets():
     for claim in ("coco-box-refinement", "coco-global-context"):
         result = outcome(inputs, claim)
         assert (result.status, result.runs, result.seeds, result.length) == ("holds", 1, (0,), 1)
+
+
+@pytest.mark.parametrize(
+    ("claim", "key"), [("coco-box-refinement", "evaluation.refine"), ("coco-multi-scale-testing", "evaluation.scales")]
+)
+def test_of_a_mixed_ensemble_the_sentence_says_how_to_measure_one_net(claim, key):
+    inputs = of_coco()
+    inputs.evaluation["improvements"] = [improvement(key, [net.key for net in inputs.members])]
+    result = outcome(inputs, claim)
+    assert result.status == "not measured" and f" and evaluate with {key}=" in result.evidence
+    rule = RULES[re.search(r"ensemble=(\w+) if it is the best net", result.evidence)[1]]
+    alone = rule(sorted(inputs.members, key=lambda net: net.rank), 3)
+    inputs.evaluation["improvements"] = [improvement(key, [net.key for net in alone])]
+    assert outcome(inputs, claim).status == "holds"
 
 
 def test_short_trainings_show_no_improvement():

@@ -13,6 +13,7 @@ from imports import ROOT
 from pipeline.compose import compose
 from pipeline.config import from_dict
 from pipeline.report.experiment import command, experiment_name
+from pipeline.run import key
 
 SPACE = "sweep.space={model.depth:[8],recipe.lr:[0.1]}"
 QUICK = ("data=cifar10", "recipe=cifar_quick", "ensemble=top_k", "ensemble.size=3")
@@ -113,6 +114,20 @@ def test_experiments_on_the_same_data_have_names_of_their_own(root):
     assert experiment_name(same, root) == names[1]
     other = composed(root, *QUICK, "trainer.val_every_epochs=3")  # by which other weights may be the best
     assert "-trainer.val_every_epochs.3-" in experiment_name(other, root)
+
+    # The number of ranks is named where it decides the weights.
+    def named(*overrides):
+        values = composed(root, "data=cifar10", *overrides)
+        return experiment_name(values, root), key.deciding(from_dict(values))
+
+    assert named("trainer.devices=2") == named()
+    for per_rank in ("trainer.sync_batchnorm=false", "model=vgg_bn_small"):
+        (first, one), (second, two) = (
+            named(per_rank, "sweep.space={seed:[0,1]}", ranks) for ranks in ("trainer.devices=2", "trainer.num_nodes=4")
+        )
+        assert one != two and first != second
+    swept = "sweep.space={model.family:[vgg_bn_small,cifar]}"  # dropout in the trials alone
+    assert named(swept, "trainer.devices=2")[0] != named(swept, "trainer.devices=4")[0]
 
 
 def test_a_long_or_odd_name_stays_a_file_name(root):

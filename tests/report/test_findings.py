@@ -39,6 +39,15 @@ def test_it_counts_mistakes_and_names_the_most_frequent_one():
     assert f"that trainings on this data set can test, {sum(o.status == 'holds' for o in near)} hold here" in text
 
 
+def test_what_only_a_test_server_can_measure_is_no_claim_that_trainings_can_test():
+    inputs = make_sample(name="imagenet", depths=(18, 34), plain=())
+    outcomes = [o for o in assess(inputs) if o.claim.dataset in ("imagenet", "") and o.claim.check != "not_public"]
+    near = [o for o in outcomes if o.runs is not None or o.status == "not measured"]
+    missing = sum(o.status == "not measured" for o in near)
+    text = told(inputs)
+    assert f"Of the paper's {len(near)} claims" in text and f"and {missing} were not measured." in text
+
+
 @pytest.mark.parametrize(
     ("low", "high", "sentence"),
     [

@@ -38,6 +38,16 @@ def test_it_gains_only_if_it_errs_less_than_the_member_that_is_hardest_to_beat()
     result = outcome(beaten, CLAIM)
     assert result.status == "fails" and "ResNet-44" in result.evidence
     assert result.value == 0.004
+    # Of all members that err more by estimate, the one that the ensemble beats least surely.
+    against[2]["difference"] = {"estimate": -0.013, "ci95": [-0.026, 0.0]}
+    against[2]["mcnemar_p"] = 0.06
+    unsure = with_nets(inputs, inputs.members, ensemble={**inputs.ensemble, "against_members": against})
+    result = outcome(unsure, CLAIM)
+    assert result.value < max(each["difference"]["estimate"] for each in against)
+    assert (result.status, result.value, result.p) == ("inconclusive", -0.013, 0.06)
+    earlier = [{key: value for key, value in each.items() if "mcnemar" not in key} for each in against]
+    result = outcome(with_nets(inputs, inputs.members, ensemble={**inputs.ensemble, "against_members": earlier}), CLAIM)
+    assert (result.status, result.value) == ("inconclusive", -0.013)
 
 
 def test_the_error_by_members_has_a_place_for_each_number_of_them():
@@ -74,7 +84,10 @@ def test_averages_of_seeds_and_of_depths_have_a_row_a_size_and_the_text_says_whi
     inputs = make_sample()
     text = written(with_nets(inputs, inputs.members, seeds_against_depths=sizes))
     assert "At 2 nets, seeds err 9.00% and depths 8.00%; the difference is −1.00 points" in text
-    assert "−1.50 to −0.50, which excludes zero), over images." in text and "(ResNet-20, ResNet-32)" in text
+    assert (
+        "−1.50 to −0.50, which excludes zero), over images." in text
+        and "(ResNet-20, ResNet-32), trained by the same recipe." in text
+    )
     assert "Averaging itself changes the mean error of the single nets by −1.12 points with seeds and by −0.12" in text
     assert "| 2 | 9.00% | 8.50 to 9.50% | 10.12% | 8.00% | 7.50 to 8.50% | 8.12% |" in text
     assert "Averages of seeds" not in written(inputs)

@@ -7,16 +7,18 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from detector_samples import make_detection_sample, make_scene, with_evaluation
 from imports import ROOT
 from nets import make_model, make_net, make_recipe
 from samples import make_curve, make_sample, with_nets
+from verdicts import IMAGENET
 
 from pipeline.atomic import read_json
 from pipeline.report.checks import assess
 from pipeline.report.inputs import ReportInputs
-from pipeline.report.kept_nets import COLUMNS
+from pipeline.report.kept_nets import COLUMNS, NETS
 from pipeline.report.paper import CLAIMS
 from pipeline.report.published import BEGIN, END, collection, list_all, overview, publish, title
 
@@ -97,7 +99,7 @@ def test_a_result_holds_curves_responses_pictures_and_the_claims_that_it_measure
     kept = published(inputs)
     names = [curve["net"]["name"] for curve in kept["curves"]]
     assert names[:4] == ["plain-20", "plain-56", "ResNet-20", "ResNet-56"] and len(names) == len(inputs.curves)
-    assert all(len(curve["points"]["train/err1"]) <= 120 + 400 // 50 for curve in kept["curves"])
+    assert all(len(curve["points"]["train/err1"]) <= 121 for curve in kept["curves"])
     assert kept["curves"][0]["points"]["val/err1"][-1] == [64_000, 0.095]
     assert kept["responses"] == inputs.responses and "tracking_uri" not in kept["provenance"]
     files = {path.name for path in (tmp_path / "results" / "a").iterdir()}
@@ -202,6 +204,24 @@ def test_published_verdicts_are_those_of_the_report(late, published):
     expected = {o.claim.id: (o.status, o.runs, o.evidence) for o in assess(inputs) if o.status != "not measured"}
     kept = {claim["id"]: (claim["status"], claim["runs"], claim["evidence"]) for claim in published(inputs)["claims"]}
     assert kept == expected and "cifar10-resnet110-without-warm-up" in kept
+
+
+def test_published_verdicts_on_the_course_of_training_are_those_of_the_report():
+    """With points that lie on no edge of a part of the training, and validation errors of 50,000 images."""
+    rng, steps = np.random.default_rng(0), 600_000
+    curves = []
+    for depth, residual in ((18, False), (34, False), (18, True)):
+        curve = make_curve(make_net(depth, residual=residual, error=0.3, **IMAGENET))
+        train = [(round(steps * at / 433), rng.normal(0.5, 0.02)) for at in range(1, 434)]
+        points = {"train/err1": train, "val/err1": [(steps // 2, 0.4), (steps, round(rng.normal(0.3, 0.002), 5))]}
+        curves.append(replace(curve, points=points))
+    inputs = with_nets(make_sample(name="imagenet", depths=(), plain=()), [], ensemble=None, curves=curves)
+    same = {part: getattr(inputs, part) for part in ("data", "evaluation", "leaderboard", "provenance")}
+    kept = json.loads(json.dumps({**same, **NETS.keep(inputs)}))
+    expected = [outcome for outcome in assess(inputs) if outcome.status != "not measured"]
+    assert [outcome for outcome in assess(NETS.read(kept)) if outcome.status != "not measured"] == expected
+    of_parts = {"imagenet-plain-degrades-throughout", "imagenet-residual-converges-faster"}
+    assert of_parts <= {outcome.claim.id for outcome in expected}
 
 
 def test_an_experiment_of_many_classes_stands_first_with_its_top5_errors(published, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from nets import make_model
 from runs import EPOCH, TINY, PowerCut, Workspaces, a_net, assert_same_run, composed, cut, metrics_in, same, train
 
+from pipeline.atomic import write_json
 from pipeline.errors import PipelineError
 from pipeline.learn.models import build_model
 from pipeline.record import Net
+from pipeline.run import CONFIG, RUN
 from pipeline.run.recorder import Recorder
 from pipeline.run.run import identify
 from pipeline.run.weights import save_weights
@@ -80,6 +83,23 @@ def test_what_cannot_go_on_is_refused_with_what_can(workspace: Workspaces) -> No
     (root / "runs" / first.key / "last.ckpt").write_bytes(b"torn")
     with pytest.raises(PipelineError, match=r"last\.ckpt is damaged .*; remove .* to train that run anew"):
         train(root, *LAST, goes_on)
+
+
+@pytest.mark.parametrize("content", ["", "start: [", "start:\n", "- start\n", "\0"])
+def test_a_predecessor_whose_configuration_is_damaged_is_one_sentence_whose_remedy_works(
+    content: str, workspace: Workspaces
+) -> None:
+    root = workspace()
+    store = root / "data/store/digits"
+    first = identify(composed(root, *TINY, *CONSTANT, "recipe.max_steps=2"), store, track=False)
+    write_json(first.folder / RUN, {"status": "finished", "net": replace(first.net, steps=2).to_json()})
+    (first.folder / "last.ckpt").touch()
+    (first.folder / CONFIG).write_text(content)
+    config = composed(root, *TINY, *LAST, f"start.checkpoint={first.key}")
+    with pytest.raises(PipelineError, match=rf"{CONFIG} is damaged; copy it .* or remove it"):
+        identify(config, store, track=False)
+    (first.folder / CONFIG).unlink()
+    assert identify(config, store, track=False).before is not None
 
 
 def test_what_the_predecessor_saw_counts_and_its_layers_keep_their_shares_of_the_rate(

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from runs import run_folder, tracked
 
+from pipeline.anchor import anchor
 from pipeline.config import from_dict
 from pipeline.run.described import CONFIG, FRONT, note
 from pipeline.run.run import identify
@@ -21,9 +22,10 @@ def test_the_parameters_are_those_that_people_compare_and_what_is_not_the_defaul
     assert len(run.params) < 40
 
 
-def test_its_configuration_makes_the_same_run_again(reference: Path) -> None:
+def test_its_configuration_makes_the_same_run_in_another_workspace(reference: Path, tmp_path: Path) -> None:
     folder = run_folder(reference)
-    config = from_dict(yaml.safe_load((folder / CONFIG).read_text()))
+    config = anchor(from_dict(yaml.safe_load((folder / CONFIG).read_text())), tmp_path)
+    assert config.paths.runs == str(tmp_path / "runs")
     assert identify(config, reference / "data" / "store" / "digits").key == folder.name
 
 
@@ -31,7 +33,7 @@ def test_of_several_runs_to_start_from_the_note_names_the_one_that_was_taken(ref
     folder = run_folder(reference)
     values = yaml.safe_load((folder / CONFIG).read_text())
     values["start"] |= {"weights": f"run:{folder.name},{folder.name}", "backbone_lr": 0.5}
-    run = identify(from_dict(values), reference / "data" / "store" / "digits")
+    run = identify(anchor(from_dict(values), reference), reference / "data" / "store" / "digits")
     assert f"from run:{folder.name}, backbone at 0.5 of the rate: " in note(run)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from imports import ROOT
 from processes import Command, ranks
@@ -20,7 +22,8 @@ from pipeline.learn.models import build_model
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
 from pipeline.run.debug import debug
-from pipeline.run.fit import fit
+from pipeline.run.fit import _trainer, fit
+from pipeline.run.launch import Launched
 from pipeline.run.recorder import Recorder
 from pipeline.run.weights import BEST, load_weights, save_weights
 
@@ -132,6 +135,18 @@ def test_a_training_that_is_cut_off_ends_as_the_unbroken_one(
     assert_same_training(root, whole)
     for key in ("val/ap", "val/err1", "train/loss", "train/loss_regions"):
         assert metrics(root, key) == metrics(whole, key)
+
+
+def test_on_a_gpu_cudnn_times_no_algorithms_for_a_detectors_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.run.fit.uses_cuda", lambda _: True)
+    monkeypatch.setattr(pl, "Trainer", lambda **settings: settings)
+
+    def timed(*overrides: str) -> bool:
+        run = SimpleNamespace(config=composed(ROOT, *overrides), precision="fp32", folder=Path())
+        made: Any = _trainer(SimpleNamespace(run=run, require=None), [], Launched())
+        return made["benchmark"]
+
+    assert timed(*COMMON) and not timed(*DETECTOR)
 
 
 def test_accumulated_parts_train_the_same_images(boxed: Boxed, one: Path) -> None:

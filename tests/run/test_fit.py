@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from imports import ROOT
 from processes import Command
 from runs import (
     EPOCH,
@@ -19,6 +21,7 @@ from runs import (
     Workspaces,
     assert_same_training,
     checkpoint,
+    composed,
     events,
     metrics,
     metrics_in,
@@ -34,10 +37,16 @@ from pipeline.learn.training import module
 from pipeline.learn.training.classifier import Classifier
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.learn.training.schedule import lr_at
-from pipeline.run import LAST
+from pipeline.run import LAST, RUN
+from pipeline.run.fit import decoders, fit
 from pipeline.run.recorder import Validated
+from pipeline.run.run import identify
 from pipeline.run.stop import GracefulStop
 from pipeline.run.weights import BEST, load_weights
+from pipeline.tracking.journal import NAME as JOURNAL
+from pipeline.tracking.journal import Journal, read
+from pipeline.tracking.location import KEY_TAG, KIND_TAG, SEARCH
+from pipeline.tracking.replay import replay
 
 
 def test_the_last_step_is_validated_though_its_epoch_is_not_due(workspace: Workspaces, reference: Path) -> None:
@@ -219,6 +228,20 @@ def test_a_run_names_the_machine_that_trained_it(workspace: Workspaces) -> None:
     assert tags["pipeline.host"] == platform.node() and tags["pipeline.hardware"].endswith("cores")
 
 
+def test_a_finished_run_that_chose_values_for_others_becomes_a_candidate_where_it_is_a_training_of_its_own(
+    workspace: Workspaces,
+) -> None:
+    root = workspace()
+    config, store = composed(root, *TINY), root / "data/store/digits"
+    run = identify(config, store, track=False)
+    Journal(run.folder).begin(run.name, "digits", {}, {KEY_TAG: run.key, KIND_TAG: SEARCH})
+    write_json(run.folder / RUN, {"status": "finished", "net": run.net.to_json()})
+    (run.folder / BEST).touch()
+    for tags, kind in (({KIND_TAG: SEARCH}, SEARCH), ({}, "train"), ({KIND_TAG: SEARCH}, "train")):
+        assert fit(config, store, tags=tags, track=False).key == run.key
+        assert replay(read(run.folder / JOURNAL)[0], run.folder).tags[KIND_TAG] == kind
+
+
 def test_images_with_boxes_in_place_of_labels_are_refused(workspace: Workspaces) -> None:
     root = workspace()
     store = root / "data" / "store" / "digits"
@@ -233,3 +256,20 @@ def test_images_with_boxes_in_place_of_labels_are_refused(workspace: Workspaces)
         command = Command(root, verb, *TINY, *space)
         assert command.wait() == USER_ERROR
         assert "digits has boxes of objects, and ResNet-8 learns one label an image" in command.output
+
+
+@pytest.mark.parametrize(
+    ("overrides", "threads"),
+    [
+        ([], 12),
+        (["trainer.devices=4"], 3),
+        (["trainer.devices=16"], 1),
+        (["trainer.devices=4", "trainer.launcher=slurm"], 12),
+        (["trainer.devices=4", "data.workers=5"], 5),
+    ],
+)
+def test_the_ranks_of_a_machine_share_the_cores_that_they_may_use_to_decode_images(
+    overrides: list[str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(12), raising=False)
+    assert decoders(composed(ROOT, "recipe.batch_size=128", *overrides)) == threads

@@ -8,12 +8,15 @@ import threading
 
 import pytest
 from processes import Command, free_port, two_machines, until
-from runs import TINY, Workspaces, assert_same_training, run_folder
+from runs import TINY, Workspaces, assert_same_training, composed, run_folder
 
 from pipeline.cli import USER_ERROR
 from pipeline.errors import PipelineError
-from pipeline.run import meeting
+from pipeline.run import begin, meeting
+from pipeline.run.attempt import Attempt
+from pipeline.run.launch import Launched
 from pipeline.run.meeting import Meeting, RefusedByRankZero, SilentRanks
+from pipeline.run.run import identify
 
 TWO = (*TINY, "trainer.checkpoint_every_steps=5", "trainer.timeout_s=20")
 INTERRUPTED = 75
@@ -92,6 +95,22 @@ def test_a_machine_with_other_data_is_refused_on_both(workspace: Workspaces) -> 
     for machine in machines:
         assert f"{roots[1]}/data/store/digits" in machine.output and "Traceback" not in machine.output
     assert "rank 1 on " in machines[0].output
+
+
+def test_a_machine_without_a_gpu_is_refused_on_both_if_rank_zero_has_one(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, (first, second) = workspace(), two()
+    config, store = composed(root, *TINY), root / "data/store/digits"
+    run = identify(config, store, track=False)
+    monkeypatch.setattr(begin, "uses_cuda", lambda _: True)
+    first.decide(lambda: begin._told(begin.Beginning(run, Attempt(run), None, None, 0)))
+    monkeypatch.setattr(begin, "uses_cuda", lambda _: False)
+    sentence = r"would train on its CPU, and rank zero trains on its GPU; .*override: trainer\.accelerator=cpu"
+    with pytest.raises(PipelineError, match=f"^{sentence}"):
+        begin._follow(config, store, Launched(meeting=second))
+    with pytest.raises(PipelineError, match=f"^rank 1 on .* {sentence}"):
+        first.gather(first.connect())
 
 
 def test_a_run_in_use_is_refused_on_all_ranks_at_once(workspace: Workspaces) -> None:

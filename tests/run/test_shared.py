@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from pipeline.run.claim import TakenOver, claimed
 from pipeline.run.shared import held, objects_of
 from pipeline.storage.board import ObjectBoard
 from pipeline.storage.copy import LIST
-from pipeline.storage.notes import has_note, leave_note
+from pipeline.storage.notes import NOTES, ahead_ns, has_note, leave_note
 from pipeline.storage.objects import Objects
 from pipeline.tracking.journal import NAME as JOURNAL
 
@@ -100,6 +101,13 @@ def test_notes_reach_every_machine(tmp_path: Path) -> None:
     leave_note("", "stop-1.json")
     leave_note(storage, "stop-1.json")
     assert has_note(storage, "stop-1.json") and not has_note(storage, "stop-2.json")
+
+
+def test_a_note_tells_how_far_the_stores_clock_is_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time_ns
+    monkeypatch.setattr("time.time_ns", lambda: real() - 500 * 10**9)
+    assert ahead_ns(f"file://{tmp_path}") == pytest.approx(500e9, abs=60e9)
+    assert not list((tmp_path / NOTES).iterdir())
 
 
 def test_attempts_on_a_store_are_counted_from_one(workspace: Workspaces, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from pipeline.config import ModelConfig, StartConfig, with_overrides
 from pipeline.errors import DamagedError, PipelineError
 from pipeline.learn.models import build_model
 from pipeline.record import Net
-from pipeline.run.sources import anchored, weights_title
+from pipeline.run.sources import FOLDER, anchored, weights_title
 from pipeline.run.start import Start, read_weights, start_title, starting_point
 from pipeline.run.weights import BEST, load_weights, save_weights
+from pipeline.stages.sweep import located
 from pipeline.tracking.location import Location, locate
+from pipeline.tuning.sweep import checked
 from pipeline.workspace import Workspace
 
 
@@ -141,12 +144,26 @@ def test_published_weights_saw_all_of_imagenets_training_images(workspace):
     published.check(full, "hash", frozen=False)
 
 
-def test_a_relative_file_is_the_repositorys(tmp_path: Path):
-    workspace = Workspace(tmp_path, "digits")
+COPY = ".dvc/tmp/exps/standalone/tmpabc"  # of the repository, in which `dvc exp run --temp` works
+
+
+@pytest.mark.parametrize("at", ["", COPY])
+def test_a_relative_file_is_the_repositorys_in_dvcs_copy_of_it_too(at: str, tmp_path: Path):
+    workspace = Workspace(tmp_path / at, "digits")
+    (tmp_path / FOLDER).mkdir(parents=True)
+    (tmp_path / FOLDER / "net.safetensors").write_bytes(b"")
     assert anchored("a/b.pth", workspace) == str(tmp_path / "a/b.pth")
+    assert anchored("published:net", workspace) == str(tmp_path / FOLDER / "net.safetensors")
     assert anchored("~/b.pth", workspace) == str(Path.home() / "b.pth")
     for kept in ("", "run:abc", "run:abc,def", "torchvision:resnet18", "/a/b.pth"):
         assert anchored(kept, workspace) == kept
+
+
+def test_a_sweep_from_a_relative_file_is_the_same_in_dvcs_copy(workspace):
+    root = workspace()
+    config = composed(root, "start.weights=a.pth", "sweep.space={start.weights:[a.pth,b.pth]}")
+    names = {checked(located(config, Workspace(root / at)), root / "data/store/digits").name for at in ("", COPY)}
+    assert len(names) == 1
 
 
 def test_a_sweep_is_its_finished_trials_wherever_they_are_listed(tmp_path: Path):
@@ -266,14 +283,29 @@ def test_other_weights_are_another_run_and_the_same_ones_elsewhere_the_same(work
     assert keys[0] != keys[1] == keys[2]
 
 
-@pytest.mark.parametrize(("kept", "end"), [(-1, b"?"), (-5, b""), (100, b""), (0, b"")])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda whole: whole[:-1] + b"?",
+        lambda whole: whole[:-5],
+        lambda whole: whole[:100],
+        lambda whole: b"",
+        lambda whole: whole.replace(b"num_classes", b"num_glasses"),
+        lambda whole: whole.replace(b'"pipeline"', b'"pipelime"'),
+    ],
+    ids=["last byte", "short", "header cut", "empty", "field of the record", "key of the record"],
+)
 def test_where_a_runs_weights_are_damaged_mlflows_copy_is_used_and_said(
-    kept: int, end: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    damaged: Callable[[bytes], bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     local, copy = tmp_path / "run" / BEST, tmp_path / "copy"
     save_weights(torch.nn.Linear(3, 2), local, a_net())
     copy.write_bytes(local.read_bytes())
-    local.write_bytes(copy.read_bytes()[:kept] + end)
+    local.write_bytes(damaged(copy.read_bytes()))
+    assert local.read_bytes() != copy.read_bytes()
     with pytest.raises(DamagedError, match=f"{BEST} is damaged .*; copy the file again, or train the net again"):
         starting_point("run:run", tmp_path, None)
     monkeypatch.setattr("pipeline.run.start._tracked", lambda *_: copy)

@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 from runs import EPOCH, Workspaces, assert_same_training, metrics, no_more, run_folder, train
 
+from pipeline.config.training import NEVER
 from pipeline.errors import PipelineError
 
 LOGGERS = "tracking.loggers=[{_target_:pytorch_lightning.loggers.CSVLogger,name:csv},{_target_:pytorch_lightning.loggers.TensorBoardLogger,name:tb}]"
@@ -103,4 +104,6 @@ def test_a_training_that_is_stopped_before_its_first_validation_gets_one_or_a_se
     at_the_end = f"trainer.callbacks=[{{{stops}}}]"
     with pytest.raises(PipelineError, match=rf"stopped it after step {EPOCH}, before its first validation.*override: "):
         train(root, at_the_end, "trainer.val_every_epochs=3")
+    with pytest.raises(PipelineError, match=r"chosen; leave it out \(override: trainer\.callbacks=\[\]\)"):
+        train(root, at_the_end, f"trainer.val_every_epochs={NEVER}")  # as a population has it
     assert train(root, at_the_end, "trainer.val_every_epochs=1").steps == EPOCH

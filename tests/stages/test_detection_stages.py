@@ -158,6 +158,12 @@ def test_each_net_is_printed_once(walk: Walk, capsys: pytest.CaptureFixture[str]
     show(result)
     printed = capsys.readouterr().out
     assert [printed.count(net["key"]) for net in result["members"]] == [1, 1]
+    told = ("ResNet-8", "recipe.max_steps=8"), ("ResNet-8", "recipe.max_steps=4"), ("plain-8", ""), ("", "")
+    rows = [{"key": "k", "net": net, "apart": apart, "ap": [0.4, 0.5]} for net, apart in told]
+    show({**result, "improvements": rows})
+    lines = [line for line in capsys.readouterr().out.splitlines() if "without" in line]
+    assert lines[0] == "k in ResNet-8 (recipe.max_steps=8): AP 40.0 % without, 50.0 % with it" and len({*lines}) == 4
+    assert lines[2:] == [f"k{where}: AP 40.0 % without, 50.0 % with it" for where in (" in plain-8", "")]
 
 
 def test_the_summary_speaks_of_ap_and_needs_no_sweep(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from nets import make_net
@@ -11,7 +12,7 @@ from runs import composed
 
 from pipeline.atomic import read_json, write_json
 from pipeline.data.store import open_store
-from pipeline.stages import publish, report
+from pipeline.stages import publish, report, summary
 from pipeline.stages.report import gather
 from pipeline.tracking.location import client, experiment_id, locate
 from pipeline.workspace import Workspace
@@ -84,6 +85,19 @@ def test_the_command_is_of_the_configuration_that_was_used(evaluated):
     seeded = dataclasses.replace(config, seed=3)  # `pipeline report seed=3`
     commands = gather(seeded, made, location).provenance["commands"]
     assert commands["the whole experiment"] == "dvc exp run -S data=digits -S ++set.seed=3"
+
+
+def test_make_ui_is_named_only_beside_the_store_that_it_shows(evaluated, tmp_path, capsys):
+    config, made, location = evaluated
+    assert gather(config, made, location).provenance["commands"]["runs"] == "make ui"
+    summary.run(config, made)
+    assert f"{location.uri}  (make ui)\n" in capsys.readouterr().out
+    shutil.copy(made.root / "mlruns" / "mlflow.db", tmp_path)
+    other, server = locate("", tmp_path), "http://mlflow:5000"
+    assert "runs" not in gather(config, made, other).provenance["commands"]
+    for uri, command in ((other.uri, f"  (mlflow server --backend-store-uri {other.uri})"), (server, "")):
+        summary.run(dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, uri=uri)), made)
+        assert f"MLflow  {uri}{command}\n" in capsys.readouterr().out
 
 
 def test_an_evaluation_of_other_data_is_refused(evaluated):

@@ -53,6 +53,12 @@ def test_nan_and_infinity_are_written_as_strings(tmp_path):
     assert [float(value) == float(value) for value in line["values"].values()] == [False, True]
 
 
+def test_a_file_outside_of_the_runs_folder_is_no_artifact(tmp_path):
+    with pytest.raises(ValueError, match="evaluate"):
+        Journal(tmp_path / "run").artifact(tmp_path / "evaluate.json", "evaluation")
+    assert events(tmp_path / "run") == []
+
+
 def test_reading_continues_from_an_offset(tmp_path):
     journal = Journal(tmp_path)
     journal.metrics(1, {"a": 1.0})

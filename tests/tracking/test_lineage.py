@@ -47,6 +47,15 @@ def test_tags_name_commit_changes_dvc_lock_and_host(repository: Path) -> None:
     assert tags["pipeline.dvc_lock"] == hashlib.sha256(b"schema: '2.0'\n").hexdigest()
 
 
+def test_params_yaml_is_no_code(repository: Path) -> None:
+    (repository / "params.yaml").write_text("seed: 0\n")
+    commit = committed(repository, "params.yaml")
+    (repository / "params.yaml").write_text("seed: 1\n")  # as `dvc exp run -S seed=1` writes it
+    assert lineage(repository)["pipeline.commit"] == commit
+    (repository / "code.py").write_text("x = 2\n")
+    assert lineage(repository)["pipeline.commit"] == f"{commit}+dirty"
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
 def test_the_commit_is_named_in_another_users_checkout_too(repository: Path) -> None:
     commit = git(repository, "rev-parse", "HEAD")

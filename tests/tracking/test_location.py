@@ -29,6 +29,10 @@ def test_only_without_an_address_runs_are_tracked_below_mlruns(tmp_path: Path) -
     assert folder.is_dir()
 
 
+def test_a_relative_folder_lies_below_the_current_one(tmp_path: Path) -> None:
+    assert locate("", "mlruns") == locate("", tmp_path / "mlruns")
+
+
 def test_the_environment_does_not_redirect_a_client(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:1")

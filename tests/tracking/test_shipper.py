@@ -105,7 +105,7 @@ def test_a_connection_that_breaks_anywhere_leaves_nothing_out_and_nothing_twice(
 ):
     written = journal(tmp_path / "k")
     written.tags({"pipeline.status": "finished"})
-    weights = tmp_path / "weights.txt"
+    weights = tmp_path / "k" / "weights.txt"
     weights.write_text("1")
     written.artifact(weights, "checkpoints")
     written.end("FINISHED")
@@ -184,7 +184,7 @@ def test_a_tag_that_is_removed_is_gone_however_often_it_is_removed(at_once, tmp_
 
 def test_times_are_those_of_the_journal_and_a_file_that_is_gone_holds_nothing_up(tmp_path, location):
     written = journal(tmp_path / "k")
-    written.artifact(tmp_path / "gone.txt", "checkpoints")
+    written.artifact(tmp_path / "k" / "gone.txt", "checkpoints")
     written.end("FINISHED")
     before = int(time.time() * 1000)
     time.sleep(0.05)

@@ -57,6 +57,14 @@ def test_a_trial_that_was_stopped_early_counts_as_done(capsys: pytest.CaptureFix
     assert printed.out == "a: validation error 20.00 % after 300 steps\n"
 
 
+def test_a_trial_that_diverged_is_told_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    trial = make_trial("a", step=400)
+    lines = display([trial], total=1)
+    trial.last_result |= {"step": 0, "best/err1": 1.0, "error": "the training loss is nan at step 417"}
+    lines.on_trial_complete(0, [trial], trial)
+    assert capsys.readouterr().out == "a diverged: the training loss is nan at step 417\n"
+
+
 def test_a_trial_that_failed_for_good_counts_and_the_bar_never_falls(capsys: pytest.CaptureFixture[str]) -> None:
     trials = [make_trial("a", step=400), make_trial("b", step=500)]
     lines = display(trials, total=2)

@@ -86,6 +86,41 @@ def test_ranks_one_of_which_is_killed_while_they_start_start_again(workspace: Wo
     assert list(begun(root).values()) == [1]  # the killed rank had not begun to train
 
 
+# `pipeline`, but that rank 1 takes long to get its data.
+LATE = """
+import sys
+from pipeline.cli import main
+from pipeline.tuning import ranks
+
+def late(work):
+    import time
+    from ray import train
+    from pipeline.tuning import ranks
+
+    at_hand = ranks.store_at_hand
+
+    def after_a_while(*arguments):
+        time.sleep(25 * train.get_context().get_world_rank())
+        return at_hand(*arguments)
+
+    ranks.store_at_hand = after_a_while
+    return ranks._rank(work)
+
+ranks._rank = late
+sys.exit(main())
+"""
+
+
+def test_ranks_wait_for_one_that_prepares_its_data_longer_than_their_timeout(
+    workspace: Workspaces, address: str
+) -> None:
+    root = workspace()
+    overrides = ("trainer.launcher=ray", f"cluster.address={address}", "trainer.timeout_s=10")
+    Command(root, "-c", LATE, "train", *TINY, *TWO, *overrides, target=execute).succeed()
+    assert checkpoint(root)["global_step"] == 34
+    assert list(begun(root).values()) == [1]
+
+
 def starting_rank() -> psutil.Process | None:
     """A worker that Ray Train is making: later its title names what it executes."""
     for process in psutil.process_iter(["cmdline"]):

@@ -11,8 +11,10 @@ import pytest
 from nets import make_model
 
 from pipeline.atomic import write_json
+from pipeline.config import BudgetConfig
 from pipeline.run import RUN
 from pipeline.tuning.console import TrialLines
+from pipeline.tuning.ending import Ending, ask
 from pipeline.tuning.resuming import Recording, ResumedASHA, bracket_of, brackets
 from pipeline.tuning.space import POINT
 from pipeline.tuning.trials import Trials
@@ -73,6 +75,23 @@ def test_hyperband_decides_after_an_interruption_as_without_one(tmp_path: Path) 
     first = decide(scheduler, trials, range(17), tmp_path)
     scheduler, trials = begun("parts")
     assert {**first, **decide(scheduler, trials, range(17, 30), tmp_path)} == whole
+
+
+def test_a_trial_that_sees_the_request_to_stop_before_its_sweep_does_is_trained_again(tmp_path: Path) -> None:
+    trials = Trials(tmp_path / "sweep", POINTS, tmp_path)
+    trials.open({})
+    ending = Ending(BudgetConfig(), trials)
+    recording = Recording(trials, ending, patient=True)
+    assert not recording.stop_all()  # the sweep has just looked
+    ask(trials.stop)
+    result = {"key": "0" * 12, "epoch": 1, "step": 9, "val/err1": 0.1, "best/err1": 0.1}
+    trials.report(POINTS[0], result)
+    write_json(tmp_path / result["key"] / RUN, {"status": "running"})  # of an earlier attempt, which was killed
+    for point in POINTS[:2]:
+        trial: Any = SimpleNamespace(config={POINT: point})
+        recording.on_trial_complete(0, [trial], trial)
+    assert [trial.status for trial in trials.all[:2]] == ["unfinished"] * 2
+    assert recording.stop_all()
 
 
 LOST = """ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.

@@ -20,7 +20,7 @@ from pipeline.cli import main
 from pipeline.run import RUN
 from pipeline.run.shared import objects_of
 from pipeline.storage.board import SPAN
-from pipeline.storage.copy import Copy
+from pipeline.storage.copy import LIST, Copy
 from pipeline.tuning import trials as module
 from pipeline.tuning.state import About, Attempt, State, Trial
 from pipeline.tuning.status import Watched, lines, watched
@@ -149,6 +149,31 @@ def test_sweeps_on_a_store_are_as_old_there_as_where_they_ran(
     assert "sweep-1 of digits: ended 8 min ago" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("ahead_s", "store_ahead_s", "silent_s"), [(-500, 0, 0), (500, 0, 500), (0, -500, 0), (0, 500, 500)]
+)
+def test_whether_a_sweep_on_a_store_runs_depends_on_no_machines_clock(
+    ahead_s: int, store_ahead_s: int, silent_s: int, workspace: Workspaces, tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.chdir(workspace())
+    real, real_ns = module.time.time, module.time.time_ns
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.gethostname", lambda: "elsewhere")
+        patch.setattr("time.time", lambda: real() + ahead_s)
+        patch.setattr("time.time_ns", lambda: real_ns() + ahead_s * 10**9)
+        begun(tmp_path, "sweep-1")
+        os.utime(tmp_path / "sweep-1" / module.NAME, (real() + ahead_s,) * 2)
+        Copy(tmp_path / "sweep-1", objects_of(f"file://{tmp_path}/store", tmp_path / "sweep-1"), SPAN).push()
+    (listed,) = (tmp_path / "store" / "runs" / "sweep-1").glob(f"*/{LIST}")
+    os.utime(listed, (real() + store_ahead_s - silent_s,) * 2)
+    monkeypatch.setattr("pipeline.run.shared.ahead_ns", lambda _: store_ahead_s * 10**9)
+    storage = f"cluster.storage=file://{tmp_path}/store"
+    assert main(["sweep", "status", storage]) == 0
+    told = r"ended 8 min ago .*: it was killed" if silent_s else r"running for \d+ s .*, last sign of life \d+ s ago"
+    assert re.search(told, capsys.readouterr().out)
+    assert main(["sweep", "stop", storage]) == (2 if silent_s else 0)
+
+
 def ended(root: Path, *overrides: str, failed: bool, role: str = "sweep", **facts: str) -> str:
     """The name of the sweep of these overrides, or of its search, which has a trial and has ended."""
     ours = sweeps(composed(root, *overrides), root / "data/store/digits")
@@ -197,6 +222,20 @@ def test_retry_needs_a_trial_that_failed(workspace: Workspaces, monkeypatch: pyt
     name = ended(root, "seed=3", failed=False)
     assert main(["sweep", "retry", "seed=3"]) == 2
     assert f"no trial of {name} has failed; `pipeline sweep seed=3` goes on" in capsys.readouterr().err
+
+
+def test_retry_says_that_a_budget_is_spent_before_it_promises_anything(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    root, retried = workspace(), []
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("pipeline.stages.sweep.run", lambda config, _: retried.append(config))
+    name = ended(root, "seed=3", failed=True)
+    assert main(["sweep", "retry", "seed=3", "sweep.budget.hours=1e-9"]) == 2 and not retried
+    told = capsys.readouterr()
+    assert f"sweep.budget.hours=1e-09 is spent, so that no trial of {name} is repeated; give a larger" in told.err
+    assert "are repeated" not in told.out
+    assert main(["sweep", "retry", "seed=3", "sweep.budget.hours=9"]) == 0 and len(retried) == 1
 
 
 @pytest.mark.slow  # other tests beside it would take a share of its cores

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from runs import composed
 
@@ -20,6 +22,15 @@ def test_several_ranks_of_a_trial_are_launched_by_ray(workspace):
     assert trial_config(composed(workspace(), "trainer.devices=2"), {}).trainer.launcher == "ray"
 
 
+def test_each_of_several_ranks_has_as_many_threads_as_ray_sets_cpus_aside_for_it(workspace):
+    from pipeline.tuning.ranks import _trainer
+
+    overrides = ("trainer.devices=2", "cluster.cpus_per_trial=4", "trainer.threads=0")
+    config = trial_config(composed(workspace(), *overrides), {})
+    trainer = _trainer(SimpleNamespace(config=config, key="0" * 12), {}, gpus=False, nested=False)
+    assert trainer.scaling_config.num_cpus_per_worker == config.trainer.threads == 1
+
+
 def test_an_impossible_choice_is_refused(workspace):
     with pytest.raises(ValueError, match=r"model\.depth=21 is not 6n"):
         trial_config(composed(workspace()), {"model.depth": 21})
@@ -30,6 +41,7 @@ def test_trials_that_make_a_part_of_a_training_are_no_candidates(workspace):
     for point, given, kind in (
         ({"recipe.max_steps": 17}, searched, SEARCH),
         ({"data.num_train": 100}, searched, SEARCH),
+        ({"data.num_train": 0}, searched, "train"),  # all images, as the sweep itself
         ({"recipe.max_steps": 340}, searched, "train"),
         ({"recipe.max_steps": 17}, {}, "train"),  # of sweep.space
     ):

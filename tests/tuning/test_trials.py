@@ -128,6 +128,15 @@ def test_what_ends_with_its_sweep_is_unfinished_unless_it_came_to_its_end(tmp_pa
     assert statuses(opened(tmp_path)) == ["finished", "unfinished", "unfinished", "diverged"]
 
 
+def test_what_left_before_its_sweep_knew_of_the_end_is_unfinished(tmp_path: Path) -> None:
+    trials = opened(tmp_path)
+    report(trials, 0, 0.1)
+    run_is(tmp_path, 0, "interrupted")
+    for point in POINTS[:2]:  # the second one has not reported yet
+        trials.end(point)
+    assert statuses(opened(tmp_path)) == ["unfinished"] * 4
+
+
 def test_a_failure_keeps_its_sentence_and_host_until_the_trial_reports_again(tmp_path: Path) -> None:
     trials = opened(tmp_path)
     report(trials, 0, 0.3, hostname="node3")

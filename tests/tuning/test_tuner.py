@@ -17,6 +17,7 @@ from processes import Command, execute, until
 from runs import composed
 
 from pipeline.atomic import read_json, write_json
+from pipeline.config import BudgetConfig
 from pipeline.errors import PipelineError
 from pipeline.run import Interrupted
 from pipeline.run.run import identify
@@ -25,7 +26,7 @@ from pipeline.tracking.location import client, locate
 from pipeline.tuning.ending import Ending, ask
 from pipeline.tuning.sweep import checked
 from pipeline.tuning.trial import trial_config
-from pipeline.tuning.tuner import _check_complete
+from pipeline.tuning.tuner import LINKED, _check_complete, _note
 
 TINY = (
     *("recipe.max_steps=34", "trainer.accelerator=cpu", "trainer.val_every_epochs=1"),
@@ -77,6 +78,10 @@ def begun(root: Path) -> dict[str, int]:
 def tracked(root: Path) -> list:
     mlflow_client = client(locate("", root / "mlruns"))
     return mlflow_client.search_runs([mlflow_client.get_experiment_by_name("digits").experiment_id])
+
+
+def tracked_sweeps(root: Path) -> list:
+    return [run for run in tracked(root) if run.data.tags["pipeline.kind"] == "sweep"]
 
 
 @pytest.fixture
@@ -179,6 +184,17 @@ def test_the_same_sweep_again_trains_nothing_and_a_changed_space_says_so(workspa
     output = run(root, TWO_RATES)
     assert "changed since the last" in output and "recipe.lr" in output
     assert set(begun(root).values()) == {1}  # the trial both sweeps share was trained once
+    # MLflow nests it below the first sweep; the note of the second links it, too.
+    notes = sorted((sweep.data.tags["mlflow.note.content"] for sweep in tracked_sweeps(root)), key=len)
+    runs = [trial["run_id"] for trial in trials(root)]
+    assert [[run in note for run in runs].count(True) for note in notes] == [1, 2]
+
+
+def test_a_sweeps_note_links_the_best_trials_that_mlflow_has_and_counts_the_others():
+    trials = [{"name": f"lr {n}", "key": f"{n:012}", "run_id": f"{n:032}"} for n in range(LINKED + 2)]
+    lines = _note([*trials, {"name": "lr 9", "key": "", "run_id": None}]).splitlines()
+    assert lines[:3] == ["Trials, best first:", "", f"- [lr 0 {'0' * 12}](#/runs/{'0' * 32})"]
+    assert len(lines) == 2 + LINKED + 1 and lines[-1] == "- 2 more in sweep/leaderboard.json"
 
 
 @pytest.mark.slow
@@ -244,7 +260,7 @@ def test_a_budget_ends_a_sweep_with_the_best_so_far_and_a_larger_one_goes_on(wor
     output = run(root, *sweep, "sweep.budget.trials=1")
     assert "sweep.budget.trials=1 is spent; 3 of 4 trials are left" in output
     assert [trial["status"] for trial in trials(root)] == ["finished", *["unfinished"] * 3]
-    (parent,) = [run for run in tracked(root) if run.data.tags["pipeline.kind"] == "sweep"]
+    (parent,) = tracked_sweeps(root)
     assert parent.info.status == "FINISHED" and parent.data.metrics["best_val_err1"] == trials(root)[0]["val_err1"]
     before = state(root)
     assert "is spent" in run(root, *sweep, "sweep.budget.trials=1") and state(root) == before  # Ray is not started
@@ -291,11 +307,16 @@ def test_a_trial_that_failed_is_told_with_its_reason_and_repeated(workspace):
     status = Command(root, "-m", "pipeline", "sweep", "status", target=execute)
     assert status.wait() == 0 and "1 of 2 done: 1 finished, 1 failed" in status.output
     assert re.search(r"failure   ResNet-8, lr 0\.05 on [\w.]+: .*last\.ckpt is damaged", status.output), status.output
+    (sweep,) = tracked_sweeps(root)
+    assert sweep.info.status == "FAILED"
+    assert sweep.data.tags["pipeline.last_error"].startswith("PipelineError: 1 of 2 trials failed")
     (bad.folder / "last.ckpt").unlink()
     command = Command(root, "-m", "pipeline", "sweep", "retry", *TINY, *overrides, target=execute)
     assert command.wait(PATIENCE_S) == 0 and "1 failed trials of sweep-" in command.output, command.output
     assert [trial["status"] for trial in trials(root)] == ["finished"] * 2
     assert begun(root)[trials(root)[0]["key"]] + begun(root)[trials(root)[1]["key"]] == 3
+    (sweep,) = tracked_sweeps(root)
+    assert sweep.info.status == "FINISHED" and "pipeline.last_error" not in sweep.data.tags
 
 
 @pytest.mark.parametrize("searcher", [("sweep.searcher=grid",), ("sweep.searcher=tpe", "sweep.num_samples=4")])
@@ -315,8 +336,11 @@ def test_a_trial_that_failed_is_told_though_a_budget_leaves_others(searcher, wor
     ended.report(points[1], {"key": "0123456789ab", "epoch": 1, "step": 9, "val/err1": 0.1, "best/err1": 0.1})
     ended.end(points[1])
     assert not ending()
-    with pytest.raises(PipelineError, match=r"1 of 4 trials failed .* no memory \(on node7\)"):
+    with pytest.raises(PipelineError, match=r"1 of 4 trials failed .* no memory \(on node7\).*`pipeline sweep retry`"):
         _check_complete(sweep, ended, ending)
+    with pytest.raises(PipelineError, match=r"budget\.steps=9 is spent, and a larger budget repeats them") as told:
+        _check_complete(sweep, ended, Ending(BudgetConfig(steps=9), ended))
+    assert "retry" not in str(told.value)
     ask(ended.stop)
     ending = Ending(config.sweep.budget, ended)
     assert ending()

@@ -82,16 +82,19 @@ def show(result: dict[str, Any]) -> None:
         print(f"{net['name']}, lr {net['recipe']['lr']:g}, seed {net['seed']} {net['key']}: {_interval(net)}")
     print(f"ensemble of {result['ensemble']['size']}: {_interval(result['ensemble'])}")
     for row in result["improvements"]:
-        before, after = row["ap"]
-        print(f"{row['key']}: AP {100 * before:.1f} % without, {100 * after:.1f} % with it")
+        (before, after), where = row["ap"], f" in {row['net']}{_apart(row)}" if row["net"] else ""
+        print(f"{row['key']}{where}: AP {100 * before:.1f} % without, {100 * after:.1f} % with it")
     for gain in result["gains"]:
         if gain["relative"] is not None:
             low, high = gain["relative"]["ci95"]
-            apart = f" ({gain['apart']})" if gain["apart"] else ""
             print(
-                f"{gain['net']} in place of {gain['base']}{apart}: {100 * gain['relative']['estimate']:+.1f} % of its AP "
+                f"{gain['net']} in place of {gain['base']}{_apart(gain)}: {100 * gain['relative']['estimate']:+.1f} % of its AP "
                 f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f} %, {len(gain['seeds'])} seeds)"
             )
+
+
+def _apart(row: dict[str, Any]) -> str:
+    return f" ({row['apart']})" if row["apart"] else ""
 
 
 def _interval(net: dict[str, Any]) -> str:
