@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all, and JSON that is read as it was written.
+"""Files and folders that appear whole or not at all, and JSON and arrays that are read as they were written.
 
-They are written under a temporary name, then renamed. JSON carries a checksum, which is verified when it is read. What can
-be lost without harm lies in the user's cache folder.
+They are written under a temporary name, then renamed. JSON and arrays carry a checksum, which is verified when they are read.
+What can be lost without harm lies in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DamagedError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 CHECKSUM, ITEMS = "checksum", "items"  # keys of JSON files; what is no object stands below ITEMS
 ASIDE = ".old"  # suffix of an old folder while a new one takes its place
+DIGEST = hashlib.sha256().digest_size
 
 
 @contextmanager
@@ -173,6 +178,36 @@ def read_if_whole(path: Path) -> dict[str, Any]:
 def _checksum(value: Any) -> str:
     """Of JSON's values, whatever their layout in the file and the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_array(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    """Writes .npy and, behind it, its SHA-256, which NumPy does not read. Returns the values memory-mapped and read-only."""
+    import numpy as np
+
+    content = BytesIO()
+    np.save(content, values)
+    content.write(hashlib.sha256(content.getbuffer()).digest())
+    with replacing(path) as part:
+        part.write_bytes(content.getbuffer())
+    return np.load(path, mmap_mode="r")
+
+
+def read_array(path: Path, remedy: str) -> NDArray[Any] | None:
+    """What `write_array` returned; None if the file is absent, or damaged, which stderr is told with `remedy`."""
+    import numpy as np
+
+    if path.exists() and _is_whole(path, path.stat().st_mtime_ns):
+        return np.load(path, mmap_mode="r")
+    if path.exists():
+        print(f"{path} is damaged; {remedy}", file=sys.stderr)
+    return None
+
+
+@cache
+def _is_whole(path: Path, modified_ns: int) -> bool:
+    """Whether a file ends in the SHA-256 of what comes before. Looked at once a process."""
+    content = path.read_bytes()
+    return hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
 
 
 def sha256(path: str | Path) -> str:

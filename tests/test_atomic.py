@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from pipeline.atomic import read_if_whole, read_json, replacing, scratch_folder, write_json
+from pipeline.atomic import read_array, read_if_whole, read_json, replacing, scratch_folder, write_array, write_json
 from pipeline.errors import DamagedError
 
 
@@ -104,6 +105,26 @@ def test_a_link_to_a_folder_is_replaced_and_its_target_kept(tmp_path):
     with replacing(tmp_path / "out") as part:
         part.mkdir()
     assert (tmp_path / "elsewhere").is_dir() and not (tmp_path / "out").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "values", [np.eye(3, dtype=np.float32), np.empty(0, [("image", "<i8"), ("corners", "<f4", 4)])]
+)
+def test_an_array_is_read_as_it_was_written(values, tmp_path):
+    written, read = write_array(tmp_path / "a.npy", values), read_array(tmp_path / "a.npy", "")
+    assert (
+        written.dtype == read.dtype == values.dtype and np.array_equal(written, values) and np.array_equal(read, values)
+    )
+
+
+def test_an_absent_array_is_none_and_so_is_a_damaged_one_which_is_reported(tmp_path, capsys):
+    path = tmp_path / "a.npy"
+    assert read_array(path, "it is made again") is None and not capsys.readouterr().err
+    write_array(path, np.eye(3))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:150] + b"x" + whole[151:])  # of a value
+    assert read_array(path, "it is made again") is None
+    assert capsys.readouterr().err == f"{path} is damaged; it is made again\n"
 
 
 def test_not_a_number_is_no_json(tmp_path):

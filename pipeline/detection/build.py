@@ -20,7 +20,7 @@ from pipeline.ensemble import selection
 from pipeline.ensemble.build import Ensemble, tracked_run
 from pipeline.ensemble.card import NAME as CARD
 from pipeline.ensemble.members import Source
-from pipeline.ensemble.register import register_with
+from pipeline.ensemble.register import register
 from pipeline.errors import PipelineError
 from pipeline.learn.input.scenes import decoded
 
@@ -63,7 +63,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             val_err1=val_err1,
             val_err1_by_size=[*([None] * (len(members) - 1)), val_err1],
             members=members,
-            registered=register_with(source.location, run_id, members, source.store, _example(scenes), part),
+            registered=register(source.location, run_id, members, source.store, _example(scenes), part),
         )
         ensemble.write(part)
         (part / CARD).write_text(card(ensemble, manifest))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from pipeline.atomic import replacing, sha256
+from pipeline.atomic import read_array, sha256, write_array
 from pipeline.data.boxes import Boxes, boxes_of
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.detection.joint import BASELINE, JointDetector, Manner
-from pipeline.ensemble.forward import trained
+from pipeline.ensemble.predictions import hash_of, net_of_store
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detection import CocoMatches, Detections, VocMatches
 from pipeline.learn.input.loader import EvalLoader
@@ -28,12 +26,9 @@ from pipeline.learn.training.precision import float32_products
 from pipeline.progress import progress
 from pipeline.record import Net
 from pipeline.run.key import code_version
-from pipeline.run.weights import load_weights
 
 FOLDER = "detections"  # below paths.runs
 BATCH = 8  # images in a forward pass
-DIGEST = hashlib.sha256().digest_size
-_ROOT = Path(__file__).resolve().parents[1]
 # The code that decides the detections beside the training code.
 _CODE = ("detection/detect.py", "detection/joint.py", "detection/scales.py", "run/weights.py")
 _DETECTION = np.dtype([("image", "<i8"), ("corners", "<f4", 4), ("score", "<f4"), ("label", "<i4")])
@@ -95,19 +90,16 @@ def detect(
         PipelineError: weights of another data set, or detectors that see images of different sizes.
     """
     path = cache / _name([sha256(file) for file in weights], scenes, manner)
-    if path.is_file():
-        if (kept := _read(path, len(scenes.indices))) is not None:
-            return kept
-        print(f"{path} is damaged; the detections are computed again", file=sys.stderr)
+    if (rows := read_array(path, "the detections are computed again")) is not None:
+        return _by_image(np.array(rows), len(scenes.indices))
     made = _forward(weights, scenes, device, manner)
-    _write(path, made)
+    write_array(path, _in_rows(made))
     return made
 
 
 def _name(checkpoints: Sequence[str], scenes: Scenes, manner: Manner) -> str:
     """A file name for what decides the result: the weights, the images, the code."""
-    sources = [(_ROOT / name).read_bytes() for name in _CODE]
-    code = hashlib.sha256(b"".join([code_version(detects=True).encode(), *sources])).hexdigest()[:12]
+    code = hash_of(code_version(detects=True), _CODE)
     how = "" if manner == BASELINE else repr(manner)
     nets = hashlib.sha256("".join([*sorted(checkpoints), how]).encode()).hexdigest()[:16]
     return f"{nets}-{scenes.store.manifest.content_hash[:16]}-{scenes.which}-{code}.npy"
@@ -116,16 +108,10 @@ def _name(checkpoints: Sequence[str], scenes: Scenes, manner: Manner) -> str:
 def _forward(weights: Sequence[Path], scenes: Scenes, device: torch.device, manner: Manner) -> list[Detections]:
     detectors, batches, records = [], [], []
     for file in sorted(weights, key=sha256):  # so that an ensemble's order is of no account
-        state, record = load_weights(file)
-        content = scenes.store.manifest.content_hash
-        if record.data != content:
-            raise PipelineError(
-                f"{file} was trained on data {record.data[:12]}, the store holds {content[:12]}; train it again on the present store"
-            )
-        records.append(record)
-        net = trained(record.model, record.num_classes, record.in_channels, state)
+        net, record = net_of_store(file, scenes.store.manifest.content_hash)
         assert isinstance(net, Detector)
         detectors.append(net)
+        records.append(record)
         batches.append(scenes.batches(record.split, record.augment, record.normalize))
     if len(sides := sorted({record.augment.test_side for record in records})) > 1:
         raise PipelineError(
@@ -158,26 +144,19 @@ def _larger(scenes: Scenes, record: Net, manner: Manner) -> list[SceneBatches]:
     return [scenes.batches(record.split, replace(record.augment, test_side=side), record.normalize)]
 
 
-def _write(path: Path, made: Sequence[Detections]) -> None:
+def _in_rows(made: Sequence[Detections]) -> np.ndarray:
+    """A row for each detection, image by image."""
     rows = np.empty(sum(len(each.scores) for each in made), _DETECTION)
     end = 0
     for image, each in enumerate(made):
         part = rows[end : end + len(each.scores)]
         part["image"], part["corners"], part["score"], part["label"] = image, each.corners, each.scores, each.labels
         end += len(each.scores)
-    content = BytesIO()
-    np.save(content, rows)
-    content.write(hashlib.sha256(content.getbuffer()).digest())
-    with replacing(path) as part_file:
-        part_file.write_bytes(content.getbuffer())
+    return rows
 
 
-def _read(path: Path, count: int) -> list[Detections] | None:
-    """The detections of `count` images; None if the file is damaged."""
-    content = path.read_bytes()
-    if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
-        return None
-    rows = np.load(BytesIO(content[:-DIGEST]))
+def _by_image(rows: np.ndarray, count: int) -> list[Detections]:
+    """The detections of `count` images, from their rows."""
     ends = np.searchsorted(rows["image"], np.arange(count), side="right")
     return [
         Detections(part["corners"], part["score"], part["label"].astype(np.int64)) for part in np.split(rows, ends[:-1])

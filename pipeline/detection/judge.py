@@ -23,7 +23,7 @@ from pipeline.ensemble.mistakes import picture
 from pipeline.ensemble.register import ensemble_key
 from pipeline.evaluation.ap_intervals import Interval, interval, relative_gain
 from pipeline.evaluation.detection import SURE, CocoMatches, Detections, Matches, VocMatches
-from pipeline.evaluation.estimates import between_runs_of_one
+from pipeline.evaluation.estimates import Estimate, between_runs_of_one
 from pipeline.record import Net, best_on_validation
 
 SEED = 0  # of the bootstrap
@@ -302,15 +302,12 @@ def _changed(base: Sequence[Matches], net: Sequence[Matches], iou: float | None)
     return row
 
 
-def _both(over_images: Any, by_seed: Sequence[float]) -> dict[str, Any]:
-    """Images and seeds vary independently, so half widths add as squares."""
+def _both(over_images: Interval, by_seed: Sequence[float]) -> dict[str, Any]:
+    """With an interval over images and seeds."""
     estimate, low, high = over_images
-    spread = between_runs_of_one(by_seed, None)
-    half = spread.half if spread else 0.0
-    return {
-        "estimate": estimate,
-        "ci95": [estimate - math.hypot(estimate - low, half), estimate + math.hypot(high - estimate, half)],
-    }
+    both = Estimate(estimate, (low, high), seeds=between_runs_of_one(by_seed, None)).interval
+    assert both is not None
+    return {"estimate": estimate, "ci95": list(both)}
 
 
 def _ap(matches: Matches, iou: float | None) -> float:

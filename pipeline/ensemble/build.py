@@ -28,7 +28,7 @@ from pipeline.ensemble.card import card
 from pipeline.ensemble.forward import fitted_temperature, running_averages, tempered
 from pipeline.ensemble.members import Source, weights_file
 from pipeline.ensemble.predictions import Images, validation_images
-from pipeline.ensemble.register import ensemble_key, register
+from pipeline.ensemble.register import ensemble_key, example, register
 from pipeline.errors import MissingError, PipelineError, hint
 from pipeline.evaluation.errors import top_k_error
 from pipeline.record import Net, from_json
@@ -107,7 +107,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
     Args:
         tags: lineage, for the MLflow run.
     Raises:
-        PipelineError: no candidates or weights (see `Source`), nothing to register (see `register`), or
+        PipelineError: no candidates or weights (see `Source`), crops of different sizes (see `example`), or
             a temperature for members that were trained on the validation images.
     """
     began, manifest = monotonic(), source.store.manifest
@@ -122,6 +122,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
         members = calibrated(config, members, predictions, images)
         _keep(part, members, predictions)
         by_size = _errors_by_size(members, predictions, images)
+        run_id = tracked_run(source, config, members, by_size[-1], tags, began)
         ensemble = Ensemble(
             selection=config.selection,
             wanted=config.size,
@@ -130,9 +131,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             val_err1=by_size[-1],
             val_err1_by_size=by_size,
             members=members,
-            registered=register(
-                source.location, tracked_run(source, config, members, by_size[-1], tags, began), members, images, part
-            ),
+            registered=register(source.location, run_id, members, source.store, example(images, members), part),
         )
         ensemble.write(part)
         (part / CARD).write_text(card(ensemble, manifest))

@@ -62,11 +62,11 @@ def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | Non
         *(_member(net) for net in ensemble.members[:LISTED]),
         *([f"and {ensemble.size - LISTED} more"] if ensemble.size > LISTED else []),
         "",
-        "Each run has its whole configuration as `config/config.yaml` in MLflow.",
+        "Each run has its configuration as `config/config.yaml` in MLflow.",
         "",
         "## Errors",
         "",
-        f"Validation error of the average: {_percent(ensemble.val_err1)}.",
+        f"Validation error of the average: {percent(ensemble.val_err1)}.",
         *(
             _tested(tested)
             if tested
@@ -107,7 +107,7 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
         "",
         "## Errors",
         "",
-        f"Validation error: {_percent(net.val_err1)}.",
+        f"Validation error: {percent(net.val_err1)}.",
         _test_error(errors, data),
         *_USE,
         f"{_LIMITS} Probabilities are not calibrated.",
@@ -134,28 +134,29 @@ def _listed(classes: tuple[str, ...]) -> str:
 def _member(net: Net) -> str:
     rate, seed = ("-" if value is None else f"{value:g}" for value in (net.lr, net.seed))
     weight = "-" if net.weight is None else f"{net.weight:.2f}"
-    return f"| {net.name} | {net.steps:,} | {rate} | {seed} | {weight} | {_percent(net.val_err1)} | {net.key} |"
+    return f"| {net.name} | {net.steps:,} | {rate} | {seed} | {weight} | {percent(net.val_err1)} | {net.key} |"
 
 
 def _tested(tested: Mapping[str, Any]) -> list[str]:
     worst = max(tested["per_class"], key=lambda entry: entry["test_err1"] or 0.0)
     return [
         _test_error(tested["ensemble"], tested["data"]),
-        f"It errs most on {worst['class']}: {_percent(worst['test_err1'])} of {worst['count']:,} images.",
+        f"It errs most on {worst['class']}: {percent(worst['test_err1'])} of {worst['count']:,} images.",
     ]
 
 
 def _test_error(errors: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     low, high = errors["ci95"]
     line = (
-        f"Test error on {data['num_test']:,} images ({data['protocol']}): {_percent(errors['test_err1'])} "
+        f"Test error on {data['num_test']:,} images ({data['protocol']}): {percent(errors['test_err1'])} "
         f"(95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
     )
     if len(data["classes"]) > 5:
         low, high = errors["ci95_err5"]
-        line += f"; top-5 {_percent(errors['test_err5'])} ({100 * low:.2f} to {100 * high:.2f} %)"
+        line += f"; top-5 {percent(errors['test_err5'])} ({100 * low:.2f} to {100 * high:.2f} %)"
     return f"{line}."
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """0.0875 -> 8.75 %."""
     return "not measured" if value is None else f"{100 * value:.2f} %"

@@ -6,11 +6,8 @@ N images, K classes.
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from pipeline.atomic import replacing, sha256
+from pipeline.atomic import read_array, sha256, write_array
 from pipeline.config import NO_GLOBAL_POOL, EvaluationConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Store
 from pipeline.ensemble.forward import class_probabilities, ready, trained
@@ -41,7 +38,6 @@ FOLDER = "predictions"  # below paths.runs
 AVERAGED = 50_000  # training images, as augmented in their first epoch, that batch norm's statistics are averaged over
 AS_TRAINED = EvaluationConfig(views="single", batchnorm="running", runs="members")
 VIEWED = 32  # images whose views are in memory together
-DIGEST = hashlib.sha256().digest_size
 BATCH = 250  # images in a forward pass; with more, a CPU's cache does not hold them from layer to layer
 _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides the probabilities beside the training code.
@@ -108,42 +104,25 @@ def probabilities(
 
 def kept(checkpoint: str, images: Images, cache: Path) -> NDArray[np.float32] | None:
     """The cached probabilities of the weights with this sha256; None where there are none."""
-    path = cache / _name(checkpoint, images)
-    if not path.exists():
-        return None
-    if not _is_whole(path, path.stat().st_mtime_ns):
-        print(f"{path} is damaged; the probabilities are computed again", file=sys.stderr)
-        return None
-    return np.load(path, mmap_mode="r")
+    return read_array(cache / _name(checkpoint, images), "the probabilities are computed again")
 
 
 def keep(checkpoint: str, images: Images, cache: Path, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Caches (N, K) probabilities; returns them memory-mapped."""
-    path, content = cache / _name(checkpoint, images), BytesIO()
-    np.save(content, values)
-    content.write(hashlib.sha256(content.getbuffer()).digest())
-    with replacing(path) as part:
-        part.write_bytes(content.getbuffer())
-    return np.load(path, mmap_mode="r")
-
-
-@cache
-def _is_whole(path: Path, modified_ns: int) -> bool:
-    """Whether a file ends in the sha256 of what comes before, which NumPy does not read. Looked at once a process."""
-    content = path.read_bytes()
-    return hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
+    return write_array(cache / _name(checkpoint, images), values)
 
 
 def _name(checkpoint: str, images: Images) -> str:
-    """A file name for what decides the result: the weights, the images, the code.
-
-    A changed comment in the code costs a forward pass, which is cheap.
-    """
-    sources = [(_ROOT / name).read_bytes() for name in _CODE]
-    code = hashlib.sha256(b"".join([code_version().encode(), *sources])).hexdigest()[:12]
+    """A file name for what decides the result: the weights, the images, the code."""
     data, evaluation = images.store.manifest.content_hash, images.evaluation
     view = f"{images.which}-{evaluation.views}-{evaluation.batchnorm}"
-    return f"{checkpoint[:16]}-{data[:16]}-{view}-{code}.npy"
+    return f"{checkpoint[:16]}-{data[:16]}-{view}-{hash_of(code_version(), _CODE)}.npy"
+
+
+def hash_of(training: str, files: Sequence[str]) -> str:
+    """12 hex digits of the training code's version and of these files; a changed comment costs a forward pass, which is cheap."""
+    sources = [(_ROOT / name).read_bytes() for name in files]
+    return hashlib.sha256(b"".join([training.encode(), *sources])).hexdigest()[:12]
 
 
 def net_of_store(weights: Path, content_hash: str) -> tuple[nn.Module, Net]:

@@ -24,25 +24,18 @@ from pipeline.tracking.location import Location
 FORM = 6  # of the served model; raised when it changes, so that the same members get a new version
 
 
-def register(location: Location, run_id: str, members: list[Net], images: Images, folder: Path) -> dict[str, Any]:
+def register(
+    location: Location, run_id: str, members: list[Net], store: Store, example: np.ndarray, folder: Path
+) -> dict[str, Any]:
     """Name, version and run id of the registered model: the version that the run has already, or a new one.
 
     The model is resnet-ensemble-<data set>; the version gets the alias `champion`.
 
     Args:
         run_id: of the ensemble's run.
-        images: of the validation split; the first becomes the model's input example.
+        example: (1, H, W, C) uint8, of the model's input.
         folder: holds the members' weights; served.json is written there.
-    Raises:
-        PipelineError: members that see crops of different sizes.
     """
-    return register_with(location, run_id, members, images.store, _example(images, members), folder)
-
-
-def register_with(
-    location: Location, run_id: str, members: list[Net], store: Store, example: np.ndarray, folder: Path
-) -> dict[str, Any]:
-    """`register`, of members that take one kind of images, with (1, H, W, C) uint8 as the input example."""
     taken = [(net, input_of(store, net)) for net in members]
     write_json(folder / SERVED, description(store.manifest, taken))
     weights = {net.checkpoint_sha256: folder / weights_file(net) for net in members}
@@ -62,8 +55,12 @@ def ensemble_key(members: list[Net]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
-def _example(images: Images, members: list[Net]) -> np.ndarray:
-    """(1, H, W, C) uint8: the first image as every member sees it before normalisation."""
+def example(images: Images, members: list[Net]) -> np.ndarray:
+    """(1, H, W, C) uint8: the first image as every member sees it before normalisation.
+
+    Raises:
+        PipelineError: members that see crops of different sizes.
+    """
     views = sorted({(net.augment.crop, net.augment.test_side) for net in members})
     if isinstance(images.records, ArrayRecords):
         return np.array(images.records.images[images.indices[:1]])

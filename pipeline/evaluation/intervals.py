@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVEL = 0.95
+RESAMPLES = 10_000
 
 
 class Difference(NamedTuple):
@@ -23,7 +24,7 @@ class Difference(NamedTuple):
     high: float
 
 
-def wilson(errors: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+def wilson(errors: int, n: int) -> tuple[float, float]:
     """Wilson's score interval of an error rate. It lies within [0, 1] and has a width at 0 errors too.
 
     Raises:
@@ -32,13 +33,13 @@ def wilson(errors: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     # As scipy's binomtest computes it, whose import takes longer than all else of a command that prints one interval.
     if n < 1 or not 0 <= errors <= n:
         raise PipelineError(f"{errors} errors of n={n}; n must be at least 1, and errors from 0 to n")
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     share, p = z * z / n, errors / n
     centre, half = (p + share / 2) / (1 + share), z * math.sqrt(p * (1 - p) / n + share / n / 4) / (1 + share)
     return (0.0 if errors == 0 else centre - half), (1.0 if errors == n else centre + half)
 
 
-def newcombe(errors_a: int, n_a: int, errors_b: int, n_b: int, level: float = LEVEL) -> Difference:
+def newcombe(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Difference:
     """Difference of two error rates of independent samples (Newcombe 1998, method 10).
 
     For two nets on the same images it is wider than necessary; `paired_bootstrap` uses the outcome of each image.
@@ -46,16 +47,14 @@ def newcombe(errors_a: int, n_a: int, errors_b: int, n_b: int, level: float = LE
     Raises:
         PipelineError: as `wilson`.
     """
-    (low_a, high_a), (low_b, high_b) = wilson(errors_a, n_a, level), wilson(errors_b, n_b, level)
+    (low_a, high_a), (low_b, high_b) = wilson(errors_a, n_a), wilson(errors_b, n_b)
     a, b = errors_a / n_a, errors_b / n_b
     below = math.hypot(a - low_a, high_b - b)
     above = math.hypot(high_a - a, b - low_b)
     return Difference(a - b, a - b - below, a - b + above)
 
 
-def paired_bootstrap(
-    wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], seed: int, resamples: int = 10_000
-) -> Difference:
+def paired_bootstrap(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], seed: int) -> Difference:
     """Error of a minus error of b on the same N images, with a percentile bootstrap interval over the images.
 
     Two classifiers that err on the same images get (0, 0, 0).
@@ -71,7 +70,7 @@ def paired_bootstrap(
     import numpy as np  # here, since its import takes longer than all else of a command that prints one interval
 
     shares = np.array([only_a, only_b, n - only_a - only_b]) / n
-    counts = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
+    counts = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [tail, 1 - tail])
     return Difference((only_a - only_b) / n, float(low), float(high))

@@ -61,28 +61,34 @@ def _confusions(inputs: ReportInputs, owner: str) -> list[md.Block]:
     return [md.table(["true class", "taken for", "images", "of the class"], rows, "llrr", caption)]
 
 
-def by_class(rows: Sequence[ClassError], overall: float) -> Draw:
-    """A bar with its interval for each class, highest error on top, and the error over all classes as a line."""
+def by_class(
+    rows: Sequence[ClassError | tuple[str, float]], overall: float, what: str = "top-1 test error", digits: int = 2
+) -> Draw:
+    """A bar with its interval, or its value, for each class, first on top, and what holds over all classes as a line."""
 
     def draw(theme: Theme) -> Any:
         figure = new_figure(theme, 8, 1.1 + 0.28 * len(rows))
         axes = figure.add_subplot()
         at = range(len(rows))
-        axes.barh(at, [100 * error for _, error, *_ in rows], height=0.66, color=theme.tint(theme.muted, 0.5))
-        for y, (_, _, low, high) in enumerate(rows):
-            axes.plot([100 * low, 100 * high], [y, y], color=theme.text, linewidth=1.2)
+        axes.barh(at, [100 * value for _, value, *_ in rows], height=0.66, color=theme.tint(theme.muted, 0.5))
+        for y, (_, value, *ends) in enumerate(rows):
+            if ends:
+                axes.plot([100 * end for end in ends], [y, y], color=theme.text, linewidth=1.2)
+            else:
+                text = f"{100 * value:.{digits}f}"
+                axes.annotate(text, (0, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5)
         axes.axvline(100 * overall, color=theme.text, linewidth=1.6, linestyle=(0, (4, 2)))
         axes.annotate(
-            f"all classes {100 * overall:.2f}", (100 * overall, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
+            f"all classes {100 * overall:.{digits}f}", (100 * overall, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
             textcoords="offset points", ha="center", color=theme.text, fontsize=9, fontweight="bold",
         )  # fmt: skip
         labels, options = lettering([name for name, *_ in rows], 12 if theme.narrow else 24)
         axes.set_yticks(at, labels, color=theme.text, **options)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, 105 * max([overall, *(high for *_, high in rows)]))
+        axes.set_xlim(0, 105 * max([overall, *(end for *_, end in rows)]) or 1.0)
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("top-1 test error (%)")
+        axes.set_xlabel(f"{what} (%)")
         return figure
 
     return draw

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pipeline.atomic import replacing
 from pipeline.report import markdown as md
@@ -18,6 +18,18 @@ KINDS: tuple[Kind, ...] = ("plain", "residual", "others")  # a panel each
 TRAIN_POINTS = 120  # windows that a longer training curve is averaged over
 DASHED = (0, (4, 2))
 APART = 8  # times the median; larger responses need a logarithmic axis
+
+
+class Lines(NamedTuple):
+    """What a figure of learning curves shows: two metrics, which are fractions."""
+
+    bold: str
+    dashed: str
+    title: str  # of the dashed lines
+    axis: str  # its title
+
+
+ERRORS = Lines(VAL, TRAIN, "train", "top-1 error (%)")
 
 
 def curves(inputs: ReportInputs) -> list[md.Block]:
@@ -38,7 +50,8 @@ def curves(inputs: ReportInputs) -> list[md.Block]:
         ends = ", ".join(f"{curve.net.name} ({md.percent(curve.last_error)})" for curve in outside)
         caption += f" Above the plot at the end: {ends}."
     ends = ", ".join(f"{curve.net.name} ends at {md.percent(curve.last_error)}" for curve in best)
-    return [md.Figure("curves", caption, f"Learning curves: {ends}", learning_curves(inputs.curves, inputs.depths))]
+    figure = learning_curves(inputs.curves, best, inputs.depths, ERRORS, top_of_axis(best))
+    return [md.Figure("curves", caption, f"Learning curves: {ends}", figure)]
 
 
 def layers(inputs: ReportInputs) -> list[md.Block]:
@@ -78,7 +91,7 @@ def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
 
 
 def featured(curves: Sequence[Curve]) -> list[Curve]:
-    """For each net the curve with the lowest last error: plain nets first, then residual nets, then others, by depth.
+    """For each net the curve with the lowest last error, see `first_of_each`.
 
     A run on all images has a training error only; it counts where its net has no other run, and so does a run on part
     of the images or from given weights.
@@ -87,12 +100,15 @@ def featured(curves: Sequence[Curve]) -> list[Curve]:
     def rank(curve: Curve) -> tuple[bool, bool, float]:
         return bool(origin(curve.net)), not curve.series(VAL), _end(curve)
 
-    best: dict[tuple[int, int, str], Curve] = {}
-    for curve in curves:
-        slot = (KINDS.index(kind_of(curve.net)), curve.net.model.depth, curve.net.name)
-        if curve.last_error is not None and (slot not in best or rank(curve) < rank(best[slot])):
-            best[slot] = curve
-    return [best[slot] for slot in sorted(best)]
+    return first_of_each((curve for curve in curves if curve.last_error is not None), rank)
+
+
+def first_of_each(curves: Iterable[Curve], rank: Callable[[Curve], Any]) -> list[Curve]:
+    """Each net's first curve by `rank`: plain nets first, then residual nets, then others, by depth."""
+    first: dict[tuple[int, int, str], Curve] = {}
+    for curve in sorted(curves, key=rank):
+        first.setdefault((KINDS.index(kind_of(curve.net)), curve.net.model.depth, curve.net.name), curve)
+    return [first[slot] for slot in sorted(first)]
 
 
 def _end(curve: Curve) -> float:
@@ -130,42 +146,47 @@ def off_plot(curves: Sequence[Curve]) -> list[Curve]:
     return [curve for curve in best if _end(curve) > top_of_axis(best)]
 
 
-def learning_curves(curves: Sequence[Curve], depths: Sequence[int]) -> Draw:
-    """Fig. 6: error against steps, training dashed, validation bold; panels for plain nets, residual nets and others."""
-    best = featured(curves)
+def learning_curves(
+    curves: Sequence[Curve], best: Sequence[Curve], depths: Sequence[int], lines: Lines, top: float | None = None
+) -> Draw:
+    """Fig. 6: `lines` of the best curves against steps, others thin; panels for plain nets, residual nets and others.
+
+    Args:
+        top: of the axis, a fraction; None for where the highest line ends.
+    """
     kinds = [kind for kind in KINDS if any(kind_of(curve.net) == kind for curve in best)]
-    top = top_of_axis(best)
 
     def draw(theme: Theme) -> Any:
         figure = new_figure(theme, 8 if len(kinds) == 1 else 10, 4.6, 3.4 * len(kinds))
         axes_of = panels(theme, figure, len(kinds), sharey=True)
-        last = max(step for curve in best for metric in (TRAIN, VAL) for step, _ in curve.series(metric))
+        last = max(step for curve in best for metric in (lines.bold, lines.dashed) for step, _ in curve.series(metric))
         for axes, kind in zip(axes_of, kinds, strict=True):
             for curve in (c for c in curves if kind_of(c.net) == kind and c not in best):
                 colour = theme.colour(curve.net.model.depth, depths)
-                _line(axes, curve.series(VAL), color=colour, linewidth=0.7, alpha=0.45)
+                _line(axes, curve.series(lines.bold), color=colour, linewidth=0.7, alpha=0.45)
             for curve in (c for c in best if kind_of(c.net) == kind):
                 colour = theme.colour(curve.net.model.depth, depths)
-                train = windows(curve.series(TRAIN))
-                _line(axes, train, color=colour, linewidth=1.1, linestyle=DASHED, alpha=0.9)
-                label = f"{curve.net.name} ↑" if _end(curve) > top else curve.net.name
-                _line(axes, curve.series(VAL), color=colour, linewidth=2.2, label=label)
-            axes.plot([], [], color=theme.muted, linewidth=1.1, linestyle=DASHED, label="train")
+                dashed = windows(curve.series(lines.dashed))
+                _line(axes, dashed, color=colour, linewidth=1.1, linestyle=DASHED, alpha=0.9)
+                label = curve.net.model.net.name + (" ↑" if top and _end(curve) > top else "")
+                _line(axes, curve.series(lines.bold), color=colour, linewidth=2.2, label=label)
+            axes.plot([], [], color=theme.muted, linewidth=1.1, linestyle=DASHED, label=lines.title)
             axes.set_title(kind, loc="left")
-            axes.set_xlim(0, last)
+            axes.set_xlim(0, 1.02 * last)  # so that a point at the end is whole
             axes.xaxis.set_major_formatter(lambda step, _: md.count(step))
-            axes.set_ylim(0, 100 * top)
             axes.set_xlabel("steps")
             axes.legend(loc="best")
+        axes_of[0].set_ylim(0, top and 100 * top)  # of all: they share it
         for axes in axes_of if theme.narrow else axes_of[:1]:
-            axes.set_ylabel("top-1 error (%)")
+            axes.set_ylabel(lines.axis)
         return figure
 
     return draw
 
 
 def _line(axes: Any, values: Sequence[tuple[float, float]], **how: Any) -> None:
-    axes.plot([step for step, _ in values], [100 * value for _, value in values], **how)
+    marker = "o" if len(values) == 1 else ""  # of a run that was validated once
+    axes.plot([step for step, _ in values], [100 * value for _, value in values], marker=marker, **how)
 
 
 def one_of_each(layers: Sequence[Layers]) -> list[Layers]:

@@ -12,8 +12,8 @@ from pipeline.report.claims import Outcome
 from pipeline.report.detector_classes import detector_classes
 from pipeline.report.detector_curves import detector_curves
 from pipeline.report.detector_gain import PAPERS_SHARE, detector_gain, gain_sentence
-from pipeline.report.detector_nets import detector_sweep, detectors, shown_ap, shown_interval
-from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of, swap
+from pipeline.report.detector_nets import detector_sweep, detectors
+from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of, shown_ap, shown_interval, swap
 from pipeline.report.page import claims, training_runs, write_page
 from pipeline.report.paper import TITLE, title_of
 from pipeline.report.provenance import provenance

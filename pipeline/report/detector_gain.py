@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from pipeline.report import markdown as md
 from pipeline.report.check_detectors import ABOVE_ZERO, METRICS, over, status_of
 from pipeline.report.claims import ONE_RUN, Status
-from pipeline.report.detector_nets import shown_ap
-from pipeline.report.detectors import DetectionInputs, gain_in, swap, told_apart
+from pipeline.report.detectors import DetectionInputs, gain_in, shown_ap, swap, told_apart
 from pipeline.report.paper import CLAIMS, DETECTION, Claim
-from pipeline.report.theme import Draw, Theme, new_figure
+from pipeline.report.theme import Draw, Theme, name_lines, new_figure
 
 PRINTED = [claim for claim in CLAIMS if claim.dataset in DETECTION and len(claim.paper) == 2 and len(claim.nets) == 2]
 (SHARE,) = (claim for claim in CLAIMS if claim.check == "detects_by")
@@ -140,17 +139,9 @@ def gains(lines: Sequence[Line]) -> Draw:
             axes.annotate(
                 _tenths(100 * line.share), (high, y), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9,
             )  # fmt: skip
-        if theme.narrow:  # names stand above their lines
-            axes.set_yticks([])
-            for y, line in enumerate(lines):
-                axes.text(0, y - 0.3, line.label, transform=axes.get_yaxis_transform(), fontsize=8.5)
-        else:
-            axes.set_yticks(range(len(lines)), [line.label for line in lines], color=theme.text)
-        axes.set_ylim(len(lines) - 0.4, -0.9 if theme.narrow else -0.6)
-        axes.grid(False, axis="y")
+        name_lines(theme, axes, [line.label for line in lines])
         axes.margins(x=0.12)
         axes.set_xlabel("relative gain in AP (%)")
-        axes.tick_params(axis="y", length=0)
         return figure
 
     return draw

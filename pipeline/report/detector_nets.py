@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.report import markdown as md
-from pipeline.report.detectors import DetectionInputs, Detector, ap_interval, ap_of
+from pipeline.report.detectors import DetectionInputs, Detector, ap_interval, ap_of, shown_ap, shown_interval
 from pipeline.report.nets import Bar, intervals
 from pipeline.report.sweep import trials_table
 
@@ -20,15 +20,6 @@ OVER = (
     "Intervals are bootstraps over test images. Two nets are compared by the interval of the gain, which resamples the images "
     "of both together."
 )
-
-
-def shown_ap(ap: float | None) -> str:
-    """In percent, with one digit as the paper prints it."""
-    return md.percent(ap, 1)
-
-
-def shown_interval(bounds: Sequence[float] | None) -> str:
-    return "–" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}%"
 
 
 def detectors(inputs: DetectionInputs) -> list[md.Block]:

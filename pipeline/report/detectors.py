@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.record import Net
+from pipeline.report import markdown as md
 from pipeline.report.inputs import Results, same_training
 
 Interval = tuple[float, float]
@@ -104,3 +105,12 @@ def ap_of(error: float | None) -> float | None:
 def ap_interval(bounds: Sequence[float] | None) -> Interval | None:
     """Of AP, from that of 1 - AP."""
     return None if bounds is None else (1 - bounds[1], 1 - bounds[0])
+
+
+def shown_ap(ap: float | None) -> str:
+    """In percent, with one digit as the paper prints it."""
+    return md.percent(ap, 1)
+
+
+def shown_interval(bounds: Sequence[float] | None) -> str:
+    return "–" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}%"

@@ -10,8 +10,8 @@ from pipeline.report.check_detectors import assess_detectors
 from pipeline.report.detection import GAINS
 from pipeline.report.detector_curves import AP, AP50, detector_curves, featured
 from pipeline.report.detector_gain import PAPERS_SHARE, detector_gain
-from pipeline.report.detector_nets import detectors, shown_ap, shown_interval
-from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of, swap
+from pipeline.report.detector_nets import detectors
+from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of, shown_ap, shown_interval, swap
 from pipeline.report.inputs import Curve
 from pipeline.report.kept import Result, Task, kept_curve, written
 from pipeline.report.scenes import sheet
@@ -25,7 +25,7 @@ def _read(result: Result) -> DetectionInputs:
 
 
 def _keep(inputs: DetectionInputs) -> dict[str, Any]:
-    drawn = featured([curve for curve in inputs.curves if curve.series(AP)])
+    drawn = featured(inputs.curves)
     return {"curves": [kept_curve(curve, {metric: curve.series(metric) for metric in (AP, AP50)}) for curve in drawn]}
 
 

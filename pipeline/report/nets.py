@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from pipeline.record import Net, from_json
 from pipeline.report import markdown as md
+from pipeline.report.detectors import ap_interval, ap_of, shown_ap, shown_interval
 from pipeline.report.inputs import ReportInputs, evaluated, origin, same_training
 from pipeline.report.markdown import Markdown, count, interval, number, percent, short, table
-from pipeline.report.theme import Draw, Theme, new_figure
+from pipeline.report.theme import Draw, Theme, name_lines, new_figure
 
 NARROWEST = 96  # columns of a terminal; a narrower one wraps lines rather than cells
 REPORTED = ("parameters", "lr", "seed", "steps", "weight", "validation", "test", "ci95", "top5", "ci95_err5")
@@ -39,14 +40,6 @@ def _millions(params: int) -> str:
     return short(params) if params >= 10_000 else count(params)
 
 
-def _ap(error: float | None) -> str:
-    return percent(None if error is None else 1 - error, 1)
-
-
-def _aps(errors: Sequence[float] | None) -> str:
-    return interval(errors and tuple(1 - error for error in reversed(errors)))
-
-
 COLUMNS = {
     "parameters": Column("parameters", lambda net: _millions(net.params)),
     "lr": Column("lr", lambda net: number(net.lr)),
@@ -58,10 +51,16 @@ COLUMNS = {
     "test": Column("test error", lambda net: percent(net.test_err1), lambda e: percent(e["test_err1"])),
     "ci95": Column("95% interval", lambda net: interval(net.ci95), lambda e: interval(e["ci95"])),
     "top5": Column("top-5", lambda net: percent(net.test_err5), lambda e: percent(e["test_err5"])),
-    "validation_ap": Column("validation", lambda net: _ap(net.val_err1), lambda e: _ap(e["val_err1"])),
-    "test_ap": Column("test AP", lambda net: _ap(net.test_err1), lambda e: _ap(e["test_err1"])),
-    "ci95_ap": Column("95% interval", lambda net: _aps(net.ci95), lambda e: _aps(e["ci95"])),
-    "test_ap50": Column("AP50", lambda net: _ap(net.test_err5), lambda e: _ap(e["test_err5"])),
+    "validation_ap": Column(
+        "validation", lambda net: shown_ap(ap_of(net.val_err1)), lambda e: shown_ap(ap_of(e["val_err1"]))
+    ),
+    "test_ap": Column("test AP", lambda net: shown_ap(ap_of(net.test_err1)), lambda e: shown_ap(ap_of(e["test_err1"]))),
+    "ci95_ap": Column(
+        "95% interval",
+        lambda net: shown_interval(ap_interval(net.ci95)),
+        lambda e: shown_interval(ap_interval(e["ci95"])),
+    ),
+    "test_ap50": Column("AP50", lambda net: shown_ap(ap_of(net.test_err5)), lambda e: shown_ap(ap_of(e["test_err5"]))),
     "ci95_err5": Column("95% interval", lambda net: interval(net.ci95_err5), lambda e: interval(e.get("ci95_err5"))),
 }
 
@@ -158,17 +157,9 @@ def intervals(bars: Sequence[Bar], depths: Sequence[int], what: str = "top-1 tes
                 f"{100 * bar.error:.2f}", (high, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9,
                 fontweight=weight,
             )  # fmt: skip
-        if theme.narrow:  # names stand above their lines
-            axes.set_yticks([])
-            for y, bar in enumerate(bars):
-                axes.text(0, y - 0.3, bar.label, transform=axes.get_yaxis_transform(), fontsize=8.5)
-        else:
-            axes.set_yticks(range(len(bars)), [bar.label for bar in bars], color=theme.text)
-        axes.set_ylim(len(bars) - 0.4, -0.9 if theme.narrow else -0.6)
-        axes.grid(False, axis="y")
+        name_lines(theme, axes, [bar.label for bar in bars])
         axes.margins(x=0.09)
         axes.set_xlabel(f"{what} (%)")
-        axes.tick_params(axis="y", length=0)
         return figure
 
     return draw

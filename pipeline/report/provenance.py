@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.credentials import redacted
 from pipeline.report import markdown as md
 from pipeline.report.inputs import Results
 
@@ -17,12 +17,11 @@ PROVENANCE = {
     "host": "hardware of the runs",
     "tracking_uri": "tracking server",
 }
-PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def provenance(inputs: Results) -> list[md.Block]:
-    """Tables and commands; addresses lose their passwords, and what was not recorded is named."""
-    facts = {key: _without_passwords(value) for key, value in inputs.provenance.items()}
+    """Tables and commands; what was not recorded is named."""
+    facts = dict(inputs.provenance)
     makers, versions, _ = (facts.pop(key, None) for key in ("commands", "versions", "attempts"))
     rows = [["data", f"{inputs.data['name']}, {_splits(inputs)}"]]
     rows.append(["content of the data store", md.code(inputs.data.get("content_hash", "unknown"))])
@@ -68,18 +67,7 @@ def _splits(inputs: Results) -> str:
     return f"split holdout; split full: {full}" if full else "split holdout"
 
 
-def _without_passwords(value: Any) -> Any:
-    """`value` without the user names and passwords that addresses may hold."""
-    if isinstance(value, str):
-        return PASSWORD.sub("", value)
-    if isinstance(value, dict):
-        return {key: _without_passwords(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_passwords(inner) for inner in value]
-    return value
-
-
 def _plain(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(inner, str) for inner in value):
-        return "; ".join(value)
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        value = "; ".join(value)
+    return redacted(value if isinstance(value, str) else json.dumps(value, sort_keys=True))

@@ -137,6 +137,19 @@ def panels(theme: Theme, figure: Any, count: int, **how: Any) -> Any:
     return figure.subplots(*((count, 1) if theme.narrow else (1, count)), squeeze=False, **how).ravel()
 
 
+def name_lines(theme: Theme, axes: Any, names: Sequence[str]) -> None:
+    """Names the horizontal lines at 0, 1, ... from the top: beside them, in a narrow figure above them."""
+    if theme.narrow:
+        axes.set_yticks([])
+        for y, name in enumerate(names):
+            axes.text(0, y - 0.3, name, transform=axes.get_yaxis_transform(), fontsize=8.5)
+    else:
+        axes.set_yticks(range(len(names)), names, color=theme.text)
+    axes.set_ylim(len(names) - 0.4, -0.9 if theme.narrow else -0.6)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
 def legend_above(theme: Theme, axes: Any, columns: int = 4) -> None:
     """A legend over the axes, where it covers nothing."""
     columns = 2 if theme.narrow else columns

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from pipeline.atomic import replacing
 from pipeline.credentials import redacted
 from pipeline.errors import PipelineError, first_line, printable
 
@@ -109,9 +109,7 @@ class Objects:
 
     def _new(self, name: str) -> Any:
         path = self._path(name)
-        if self._is_local:
-            return _Renamed(self._files, path)
-        return self._files.open_output_stream(path)
+        return _renamed(path) if self._is_local else self._files.open_output_stream(path)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
@@ -168,23 +166,11 @@ class Objects:
             pause = min(2 * pause, PAUSES_S[1])
 
 
-class _Renamed:
+@contextmanager
+def _renamed(path: str) -> Iterator[BinaryIO]:
     """A file that appears under its name once it is written."""
-
-    def __init__(self, files: Any, path: str) -> None:
-        self._files, self._path, self._part = files, path, f"{path}.{uuid.uuid4().hex[:8]}.part"
-
-    def __enter__(self) -> Any:
-        self._files.create_dir(self._path.rpartition("/")[0])
-        self._stream = self._files.open_output_stream(self._part)
-        return self._stream
-
-    def __exit__(self, failed: object, *_: object) -> None:
-        self._stream.close()
-        if failed is None:
-            self._files.move(self._part, self._path)
-        else:
-            self._files.delete_file(self._part)
+    with replacing(path) as part, part.open("wb") as file:
+        yield file
 
 
 def _own(call: Callable[..., T], *arguments: Any) -> T:

@@ -18,6 +18,7 @@ from pages import figures, is_picture, legend
 from samples import make_curve, make_layers, make_sample, with_nets
 
 from pipeline.report.curves import (
+    ERRORS,
     featured,
     layers,
     learning_curves,
@@ -27,6 +28,11 @@ from pipeline.report.curves import (
     write_curves_csv,
 )
 from pipeline.report.theme import LIGHT
+
+
+def drawing(curves, depths):
+    best = featured(curves)
+    return learning_curves(curves, best, depths, ERRORS, top_of_axis(best))
 
 
 def rows_of(curves, path):
@@ -89,7 +95,7 @@ def test_a_net_that_did_not_learn_leaves_the_plot_and_one_that_learns_late_is_se
     stuck = make_curve(make_net(110, residual=False), 0.62)
     assert top_of_axis([*curves, stuck]) < 0.62
     assert off_plot([*curves, stuck]) == [stuck] and off_plot(curves) == []
-    (axes,) = learning_curves([*curves, stuck], [20, 32, 44, 110])(LIGHT).axes
+    (axes,) = drawing([*curves, stuck], [20, 32, 44, 110])(LIGHT).axes
     assert legend(axes) == ["plain-20", "plain-32", "plain-44", "plain-110 ↑", "train"]
     curves = [make_curve(make_net(depth, residual=False, steps=8_000), 0.15) for depth in (20, 32, 44)]
     late = replace(curves[0], points={"val/err1": [[400 * k, 0.9 - 0.016 * k] for k in range(1, 21)]})
@@ -98,9 +104,9 @@ def test_a_net_that_did_not_learn_leaves_the_plot_and_one_that_learns_late_is_se
 
 def test_learning_curves_are_the_papers_figure():
     inputs = make_sample()
-    left, right = learning_curves(inputs.curves, inputs.depths)(LIGHT).axes
+    left, right = drawing(inputs.curves, inputs.depths)(LIGHT).axes
     assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("plain", "residual")
-    assert left.get_xlabel() == "steps" and right.get_xlim() == (0, 64_000)
+    assert left.get_xlabel() == "steps" and right.get_xlim() == pytest.approx((0, 1.02 * 64_000))
     assert right.xaxis.get_major_formatter()(20_000, 0) == "20,000"  # as the tables have it
     assert left.get_ylim() == right.get_ylim()
     assert legend(right) == ["ResNet-20", "ResNet-32", "ResNet-44", "ResNet-56", "train"]
@@ -109,15 +115,15 @@ def test_learning_curves_are_the_papers_figure():
     assert len(bold) == len(dashed) == 4
     assert {line.get_color() for line in bold} == {line.get_color() for line in dashed}
     vgg = make_curve(make_net(model=make_model(16, False, "vgg_bn_small"), steps=1000), 0.1)
-    (short,) = learning_curves([vgg], [16])(LIGHT).axes
+    (short,) = drawing([vgg], [16])(LIGHT).axes
     assert short.get_xlabel() == "steps" and short.get_title(loc="left") == "others"
 
 
 def test_curves_of_any_number_and_of_a_diverged_run_draw():
     curves = [make_curve(make_net(8 + 6 * i, steps=6_000), 0.2 - 0.005 * i) for i in range(20)]
-    assert is_picture(learning_curves(curves, [8 + 6 * i for i in range(20)]))
+    assert is_picture(drawing(curves, [8 + 6 * i for i in range(20)]))
     diverged = replace(curves[0], points={"val/err1": [[1, 0.5], [2, None], [3, math.nan]], "train/err1": []})
-    assert diverged.series("val/err1") == [(1, 0.5)] and is_picture(learning_curves([diverged], [8]))
+    assert diverged.series("val/err1") == [(1, 0.5)] and is_picture(drawing([diverged], [8]))
 
 
 def layer_axes(*entries):

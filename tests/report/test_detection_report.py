@@ -370,7 +370,7 @@ def test_the_summary_of_detectors_has_their_ap():
         "test AP",
         "AP50",
         f"{100 * (1 - net['test_err1']):.1f}%",
-        f"{100 * (1 - net['ci95'][1]):.2f} to ",
+        f"{100 * (1 - net['ci95'][1]):.1f} to ",
     ):
         assert words in text
     assert "error" not in text

@@ -161,7 +161,7 @@ def test_text_from_outside_is_escaped_and_passwords_are_left_out(small, tmp_path
     assert "<script" not in markdown.replace(r"\<", "") and r"`` `x` \| <b>&amp; ``" in markdown
     for file in ("index.html", "report.md"):
         text = (built[1] / file).read_text()
-        assert "hunter2" not in text and "https://mlflow.example.org" in text
+        assert "hunter2" not in text and "https://***@mlflow.example.org" in text
 
 
 def test_missing_parts_become_sentences(small):
