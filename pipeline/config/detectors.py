@@ -41,6 +41,12 @@ def check_detector(config: Config) -> None:
         config.trainer.debug != "overfit",
         f"trainer.debug=overfit with model={family}, which has no training error that could fall to zero (override: trainer.debug=fast)",
     )
+    for key, off in (("temperature", "none"), ("selection", "top_k")):
+        value = getattr(config.ensemble, key)
+        require(
+            value not in ("validation", "greedy", "snapshots"),
+            f"ensemble.{key}={value} with model={family}; detectors share their regions and count equally (override: ensemble.{key}={off})",
+        )
     _check_unused(config, _CLASSIFIERS_ALONE, "classifiers")
     sweep, search = config.sweep, config.sweep.search
     for name, keys, off in (

@@ -21,7 +21,6 @@ from pipeline.ensemble.build import Ensemble, tracked_run
 from pipeline.ensemble.card import NAME as CARD
 from pipeline.ensemble.members import Source
 from pipeline.ensemble.register import register
-from pipeline.errors import PipelineError
 from pipeline.learn.input.scenes import decoded
 
 
@@ -35,14 +34,8 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
     Args:
         tags: lineage, for the MLflow run.
     Raises:
-        PipelineError: no candidates or weights (see `Source`), or a selection that averages probabilities of images.
+        PipelineError: no candidates or weights (see `Source`).
     """
-    if config.selection in ("greedy", "snapshots") or config.temperature != "none":
-        key = "temperature" if config.temperature != "none" else "selection"
-        raise PipelineError(
-            f"ensemble.{key}={getattr(config, key)} with detectors, whose members are equal and share their regions "
-            f"(override: ensemble.{key}={'none' if key == 'temperature' else 'top_k'})"
-        )
     began, manifest = monotonic(), source.store.manifest
     listed = config.selection == "listed"
     candidates = source.listed(config.members) if listed else source.candidates()
@@ -66,7 +59,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             registered=register(source.location, run_id, members, source.store, _example(scenes), part),
         )
         ensemble.write(part)
-        (part / CARD).write_text(card(ensemble, manifest))
+        (part / CARD).write_text(card(ensemble, manifest), encoding="utf-8")
     return ensemble
 
 

@@ -102,8 +102,9 @@ def _further(inputs: DetectionInputs) -> md.Block:
     ]
     header = ["net", *FURTHER.values(), "VOC 2007", INTERVAL, "from 2010", INTERVAL]
     caption = (
-        "AP at an IoU of 0.75; AP of objects below 32x32, below 96x96, and of more pixels; PASCAL VOC's mean AP at an IoU of "
-        "0.5: by eleven recalls as in 2007, and by the area below the curve."
+        "AP at an IoU of 0.75; AP of objects whose boxes in the stored images have less than 32x32, less than 96x96, and more "
+        "pixels (COCO goes by outlines in the published images); PASCAL VOC's mean AP at an IoU of 0.5: by eleven recalls as "
+        "in 2007, and by the area below the curve."
     )
     return md.fold(
         "At an IoU of 0.75, by size, and by PASCAL VOC's metric", md.table(header, rows, "l" + "r" * 8, caption)

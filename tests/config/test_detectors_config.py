@@ -15,6 +15,7 @@ from pipeline.compose import compose
 from pipeline.config import Config, from_dict, with_overrides
 from pipeline.config.model import backbone_facts, backbone_name
 from pipeline.errors import PipelineError
+from pipeline.learn.models.detectors import SCALES
 from pipeline.tuning import sweep
 
 SCENES = "data=digit_scenes"
@@ -110,6 +111,9 @@ FOLLOWED = [
         ["recipe.muon_lr=0.02", "start.head=kept"],
         "recipe.muon_lr and start.head with model=faster_rcnn; only classifiers",
     ),
+    (["ensemble=greedy"], "ensemble.selection=greedy with model=faster_rcnn; detectors share their regions"),
+    (["ensemble=snapshots"], "ensemble.selection=snapshots with model=faster_rcnn"),
+    (["ensemble.temperature=validation"], "ensemble.temperature=validation with model=faster_rcnn"),
     (["trainer.debug=overfit"], "which has no training error that could fall to zero"),
     (["recipe.augment.mixup=0.2"], "recipe.augment.mixup with recipe.augment.kind=whole"),
     (["recipe.augment.trivial_augment=true", "recipe.augment.erasing=0.1"], "which flips and scales alone"),
@@ -208,3 +212,15 @@ def test_another_backbone_decides_the_net_anew() -> None:
 def test_a_record_of_a_detector_is_named_after_its_net() -> None:
     assert make_detector("resnet101", stride_on="3x3").name == "ResNet-101 (v1.5) Faster R-CNN"
     assert make_detector("plain20", "faster_rcnn_fpn").name == "plain-20 FPN"
+
+
+@pytest.mark.parametrize("data", ["coco", "voc", "boxes"])
+def test_the_papers_comparison_starts_both_nets_from_weights_of_one_recipe(data: str) -> None:
+    config = made(f"data={data}", "sweep=detection")
+    weights = [config.start.weights, *(each for grid in config.sweep.space for each in grid["start.weights"])]
+    assert [each.rpartition("_")[2] for each in weights] == ["V1"] * 3
+
+
+def test_cocos_anchors_have_the_sides_of_ren_et_al() -> None:
+    config = made("data=coco")
+    assert [config.model.anchor * 2**scale for scale in range(SCALES)] == [64, 128, 256, 512]

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from small_scenes import AUGMENT, NUM_TEST, NUM_VAL, save_detector, write_store
 
+from pipeline.data.boxes import Boxes
 from pipeline.data.shards import ShardWriter, as_jpeg
 from pipeline.data.store import ShardRecords, Store
 from pipeline.detection import detect as detecting
@@ -110,6 +111,30 @@ def test_scales_above_the_images_own_are_made_of_larger_images(tmp_path: Path, m
     for scales in ((20, 60), (20, 40), ()):
         detect(files, scenes, tmp_path / "cache", CPU, Manner(scales=scales))
     assert sizes == [((20, 60), (40, 40), (60, 60)), ((20, 40), (40, 40), (40, 40)), ((), (40, 40), (40, 40))]
+
+
+def test_batches_change_nothing_where_images_of_many_sizes_are_seen_at_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, photographs = write_store(tmp_path / "store", channels=3), tmp_path / "photographs"
+    sides, rng = (80, 44, 60, 100, 52), np.random.default_rng(5)
+    photographs.mkdir()
+    np.save(photographs / "test_labels.npy", np.zeros(len(sides), np.int64))
+    with ShardWriter(photographs, "test") as writer:
+        for side in sides:
+            pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+            writer.append(as_jpeg(b"", Image.fromarray(pixels), side), 0, "")
+    scenes = Scenes("test", store, ShardRecords(photographs, "test"), np.arange(len(sides)))
+    vars(scenes)["truth"] = [Boxes.make((side, side), []) for side in sides]
+    net = save_detector(tmp_path / "runs", store, 3, augment=replace(AUGMENT, test_side=40))
+    files = [tmp_path / "runs" / net.key / BEST]
+    once = detect(files, scenes, tmp_path / "once", CPU)
+    monkeypatch.setattr(detecting, "BATCH", 2)
+    for side, one, other in zip(sides, once, detect(files, scenes, tmp_path / "thrice", CPU), strict=True):
+        np.testing.assert_allclose(other.scores, one.scores, atol=1e-5)
+        assert (
+            other.corners.max() == pytest.approx(one.corners.max(), abs=1e-2) and side / 2 < one.corners.max() <= side
+        )
 
 
 def test_detectors_of_other_images_are_refused(store: Store, tmp_path: Path) -> None:

@@ -41,12 +41,10 @@ def test_one_detector_finds_what_it_finds_alone() -> None:
 
 
 def test_the_order_of_detectors_is_of_no_account() -> None:
-    one, other = detector(0), detector(1)
-    found = JointDetector([one, other])([scenes(), scenes()])
-    assert any(len(each["boxes"]) for each in found)
-    turned = JointDetector([other, one])([scenes(), scenes()])
-    for each, again in zip(found, turned, strict=True):
-        assert torch.allclose(each["scores"].sort().values, again["scores"].sort().values, atol=1e-5)
+    one, other, images = detector(6), detector(7), scenes(2)
+    found = JointDetector([one, other])([images, images])
+    assert all(len(each["boxes"]) for each in found)
+    assert same(JointDetector([other, one])([images, images]), found)
 
 
 def test_probabilities_are_averaged_over_the_union_of_regions() -> None:
@@ -93,10 +91,22 @@ def test_regions_move_to_the_boxes_of_their_most_probable_classes() -> None:
     assert torch.allclose(other, torch.tensor([[20.0, 25, 30, 32], [0.0, 0, 10, 10]]))  # cut, and none without area
 
 
+@torch.no_grad()
 def test_refined_boxes_are_seen_twice() -> None:
-    one = detector(0)
-    (found, _), (again, _) = JointDetector([one])([scenes()]), JointDetector([one], Manner(refine=True))([scenes()])
-    assert len(again["boxes"]) and not same([found], [again])
+    one, images = detector(7), scenes(4)
+    batch, maps, looks = looks_at(one, images, ())
+    regions, sizes = one.rpn(batch, maps, None)[0], batch.image_sizes
+    counts = [len(each) for each in regions]
+    first = _Outputs(*one.roi_heads.box_predictor(seen(one, looks, regions)))
+    moved = _moved(one.roi_heads, first, regions, sizes)
+    again = _Outputs(*one.roi_heads.box_predictor(seen(one, looks, moved)))
+    expected = []
+    for at, size in enumerate(sizes):
+        both = (torch.cat([said.split(counts)[at] for said in pair]) for pair in zip(first, again, strict=True))
+        expected += _voted(one.roi_heads, _Outputs(*both), [torch.cat([regions[at], moved[at]])], [size])
+    assert all(len(each["boxes"]) for each in expected)
+    assert same(JointDetector([one], Manner(refine=True))([images]), expected)
+    assert not same(JointDetector([one])([images]), expected)
 
 
 def test_one_scale_that_is_the_images_own_changes_nothing() -> None:
@@ -110,6 +120,10 @@ def test_regions_are_seen_at_the_two_scales_at_which_they_are_as_large_as_classi
     sides = [8.0, 17.0, 30.0, 64.0, 100.0]  # classified at 32
     regions = torch.tensor([[0.0, 0.0, side, side] for side in sides])
     assert _pairs(looks, [regions], 32).tolist() == [[3, 2], [2, 1], [1, 2], [0, 1], [0, 1]]
+    # A second image of twice the side, with more regions than the first.
+    looks = [Look({}, [(0, 0)] * 2, [factor, factor / 2]) for factor in (0.5, 1.0, 2.0, 4.0)]
+    pairs = _pairs(looks, [regions[[0, 2]], 2 * regions[[1, 3, 0]]], 32)
+    assert pairs.tolist() == [[3, 2], [1, 2], [2, 1], [0, 1], [3, 2]]
 
 
 def test_more_scales_give_the_larger_of_two_numbers() -> None:

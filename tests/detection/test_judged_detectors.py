@@ -86,6 +86,17 @@ def test_errors_stand_for_average_precision(scenes: Scenes, net: Net) -> None:
     assert len(first["per_class"]) == len(CLASSES)
 
 
+def test_the_best_member_is_chosen_by_validation_not_by_test(scenes: Scenes, net: Net) -> None:
+    chosen = judged(replace(net, val_err1=0.2), scenes, missed=4)
+    other = judged(replace(net, val_err1=0.3), scenes, seed=1, missed=1)
+    joint = exact(scenes, missed=2)
+    result = judge(ensemble_of(other.net, chosen.net), scenes, joint, [other, chosen])
+    difference, ap = result["ensemble"]["difference_to_best_member"], scenes.matches(joint).scores().ap
+    assert difference["estimate"] == pytest.approx(chosen.matches.scores().ap - ap) and difference["estimate"] < 0
+    low, high = difference["ci95"]
+    assert low <= difference["estimate"] <= high and low < high
+
+
 def test_a_residual_net_is_compared_with_the_plain_net_of_its_depth_by_the_seeds_that_both_have(
     scenes: Scenes, net: Net
 ) -> None:

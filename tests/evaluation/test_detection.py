@@ -8,7 +8,9 @@ from made_detections import FIRST, NOWHERE, SECOND, found, made, objects, offici
 
 from pipeline.data.boxes import Boxes
 from pipeline.errors import PipelineError
+from pipeline.evaluation import detection
 from pipeline.evaluation.detection import CocoMatches, CocoScores, Detections, VocMatches
+from pipeline.evaluation.matching import RECALLS, THRESHOLDS
 
 
 def as_stats(scores: CocoScores) -> list[float]:
@@ -202,6 +204,21 @@ def test_each_image_once_is_all_images():
     assert (matches.resampled(once), matches.resampled(once, 0.5)) == (scores.ap, scores.ap50)
     many = np.random.default_rng(0).multinomial(20, np.full(20, 1 / 20), size=30)
     assert matches.resampled_often(many).tolist() == [matches.resampled(counts) for counts in many]
+
+
+def test_many_samples_are_computed_some_at_a_time(monkeypatch):
+    matches, usual, sizes = CocoMatches(*made(6, images=20, classes=3), 3), CocoMatches._precision, []
+    many = np.random.default_rng(6).multinomial(20, np.full(20, 1 / 20), size=17)
+    alone = [matches.resampled(counts) for counts in many]
+
+    def looked(self, counts, *rest):
+        sizes.append(len(counts))
+        return usual(self, counts, *rest)
+
+    monkeypatch.setattr(CocoMatches, "_precision", looked)
+    monkeypatch.setattr(detection, "MOST_ELEMENTS", 5 * 3 * THRESHOLDS.size * RECALLS.size)
+    assert matches.resampled_often(many).tolist() == alone and len(set(alone)) > 12
+    assert sizes == [5, 5, 5, 2]
 
 
 def test_a_sample_without_objects_has_no_ap():
