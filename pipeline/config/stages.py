@@ -56,7 +56,8 @@ class DataConfig(Section):
     # Images drawn for testing where no test set is published, stratified by class (digits, folder), at random (boxes), or made
     # (digit_scenes, digit_objects); 0 for a fifth (folder, boxes).
     num_test: Count = 0
-    num_val: Positive = 500  # images carved from train for validation, by class, where no validation split is published
+    # Images carved from train for validation where no validation split is published, by class; 0 for a fifth.
+    num_val: Count = 0
     num_train: Count = 0  # images of the split that are trained on, stratified by class; 0 for all
     split_seed: Seed = 0  # draws the validation images, and makes the scenes of digit_scenes and digit_objects
     split: Literal["holdout", "full"] = "holdout"  # full: train on every image but the test set's, select nothing
@@ -170,7 +171,7 @@ class ServeConfig(Section):
 
     section: ClassVar[str] = "serve"
 
-    host: str = "127.0.0.1"  # whoever reaches it may ask: no password
+    host: str = "127.0.0.1"  # address to listen on; the server asks for no password
     port: Annotated[int, Range(1, 65535)] = 5001  # TCP port
     max_bytes: Positive = 16 * 2**20  # of a request; JSON of small lists takes 20 times as much memory
     max_images: Positive = 256  # of a request

@@ -50,8 +50,8 @@ def published(
         num_test: images to draw where no test set is published, 0 for one in TESTED.
         account: of the files left out, to which boxes are added.
     Raises:
-        PipelineError: no box in train, a class that has none there, an image of two splits, a box that lies outside of its
-            image, too few images.
+        PipelineError: no box in train, a class that has none there, an image that is listed twice, a box that lies outside of
+            its image, too few images; as `divide`.
     """
     shown = {thing.cls for picture in pictures if picture.role == "train" for thing in picture.things}
     labels = {cls: label for label, cls in enumerate(cls for cls in classes if cls in shown)}
@@ -60,18 +60,19 @@ def published(
     records: dict[str, list[Record]] = {name: [] for name in ROLES}
     split_of: dict[Entry, str] = {}
     for picture in pictures:
-        if (other := split_of.setdefault(picture.image, picture.role)) != picture.role:
-            raise PipelineError(
-                f"{printable(picture.image.name)} in {path} is an image of {other} and of {picture.role}; leave it in one of them "
-                "and fetch again"
-            )
+        if other := split_of.get(picture.image):
+            what = f"is an image of {other} and of {picture.role}; leave it in one of them"
+            if other == picture.role:
+                what = f"is listed twice in the annotations of {other}; merge its entries"
+            raise PipelineError(f"{printable(picture.image.name)} in {path} {what} and fetch again")
+        split_of[picture.image] = picture.role
         boxes = _boxes(path, picture, labels, account)
         records[picture.role].append(Record(picture.image.name, 0, picture.image, boxes=boxes))
     if not records["test"] and not records["val"] and len(records["train"]) < FEWEST:
         raise PipelineError(
             f"{path} has {len(records['train'])} images; it takes {FEWEST}, one to train, to validate and to test"
         )
-    train, test, notes = divide(path, records, num_test)
+    train, test, notes = divide(path, records, num_test, list(labels))
     if unused := [cls for cls in classes if cls not in labels]:
         named = ", ".join(printable(cls, 60) for cls in unused[:5])
         notes.append(f"{len(unused)} classes have no box in train and are left out, such as {named}")

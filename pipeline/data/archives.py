@@ -11,7 +11,7 @@ import math
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -22,6 +22,9 @@ SUFFIXES = (".tar", ".tgz", ".tar.gz", ".zip")
 LONGEST_NAME = 4096  # bytes, Linux's limit for a path
 DEEPEST = 100  # folders within folders
 DEPTH = 3  # of the folders that `Container.folders` keeps: a top folder, train, class
+
+# Folders that systems and file servers keep among the user's.
+_KEPT_BY_SYSTEMS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "System Volume Information")
 
 Visible = Callable[[list[str]], list[str]]
 
@@ -139,6 +142,11 @@ class Container(ABC):
             self.require_entries(len(self.folders))
 
 
+def hidden(parts: Iterable[str]) -> bool:
+    """Whether a path of these parts is hidden, or below a folder that is hidden or a system's."""
+    return any(part.startswith(".") or part in _KEPT_BY_SYSTEMS for part in parts)
+
+
 def open_container(path: Path, scratch: Path, limits: LimitsConfig, visible: Visible | None = None) -> Container:
     """The folder or archive at `path`.
 
@@ -167,7 +175,8 @@ def open_container(path: Path, scratch: Path, limits: LimitsConfig, visible: Vis
 class Folder(Container):
     """Files below a folder, sorted by name within each folder; symbolic links are followed, since the user made them.
 
-    A link in a circle, a link to nowhere, and whatever is no plain file (a pipe, a socket, a device) is refused unopened.
+    What is `hidden` is not looked at. A link in a circle, a link to nowhere, and whatever is no plain file (a pipe, a socket,
+    a device) is refused unopened.
 
     Args:
         visible: chooses from the sorted names at the top those that are looked at, and their order; None for all.
@@ -193,7 +202,7 @@ class Folder(Container):
             raise self._refused(folder, "is a link to a folder around it, or lies too deep")
         self.keep_folder(folder)
         try:
-            names = sorted(os.listdir(os.path.join(self.path, folder)))
+            names = sorted(name for name in os.listdir(os.path.join(self.path, folder)) if not hidden([name]))
         except PermissionError:
             raise self._refused(folder, "may not be read by you") from None
         if not folder and self._visible is not None:

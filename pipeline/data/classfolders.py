@@ -44,6 +44,8 @@ def split_folders(listing: Listing) -> tuple[list[Labelled], Account]:
             f"{listing.path} holds no images in train/<class>/*; arrange them like this and fetch again. Images end in "
             f"{', '.join(EXTENSIONS)}"
         )
+    if len({image.cls for image in images if image.role == "train"}) == 1:
+        return images, account  # which `assign` refuses: images/ beside labels/ are no classes
     promised: dict[str, Counter[str]] = {name: Counter() for name in ROLES}
     for parts, number in listing.folders():
         if len(parts) > 1 and spelled.get(role(parts[0])) == parts[0]:

@@ -14,9 +14,9 @@ from typing import Any
 
 from pipeline.config.section import shown
 from pipeline.data.annotated import Picture, Thing, published
-from pipeline.data.archives import Container, Entry
+from pipeline.data.archives import Container, Entry, hidden
 from pipeline.data.listing import is_image, kind
-from pipeline.data.records import Account, Published
+from pipeline.data.records import Account, Published, composed
 from pipeline.data.roles import role
 from pipeline.errors import PipelineError, printable
 
@@ -38,14 +38,14 @@ def coco(containers: list[Container], num_test: int) -> Published:
             `annotated.published`.
     """
     path, account = containers[0].path, Account()
-    images: dict[str, list[Entry]] = defaultdict(list)  # by file name without folders
+    images: dict[str, list[Entry]] = defaultdict(list)  # by file name without folders, composed
     files: list[Entry] = []
     for entry in (entry for container in containers for entry in container.entries()):
         last = PurePosixPath(entry.name).name
-        if last.startswith(".") or "__MACOSX/" in entry.name:
+        if hidden(entry.name.split("/")):
             continue
         if is_image(last):
-            images[last].append(entry)
+            images[composed(last)].append(entry)
         elif last.endswith(".json"):
             files.append(entry)
         else:
@@ -54,7 +54,8 @@ def coco(containers: list[Container], num_test: int) -> Published:
     numbers: dict[str, Id] = {}  # of the classes; a file has ids of its own, and the first one's decide the order
     for split, entry in _annotations(path, files, account):
         document = _document(entry)
-        classes = _categories(entry, document)
+        categories = _by_id(entry, document, "categories", "name")
+        classes = {number: composed(str(row["name"])) for number, row in categories.items()}
         numbers |= {name: number for number, name in classes.items() if name not in numbers}
         pictures += _pictures(split, entry, document, images, classes)
     annotated = {id(picture.image) for picture in pictures}
@@ -115,14 +116,6 @@ def _document(entry: Entry) -> dict[str, Any]:
     return document
 
 
-def _categories(entry: Entry, document: dict[str, Any]) -> dict[Id, str]:
-    categories = {number: str(row["name"]) for number, row in _by_id(entry, document, "categories", "name").items()}
-    names = list(categories.values())
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise _error(entry, f"has two categories called {printable(twice[0])}")
-    return categories
-
-
 def _order(number: Id) -> tuple[bool, Id]:
     return isinstance(number, str), number
 
@@ -145,6 +138,7 @@ def _pictures(
     split: str, entry: Entry, document: dict[str, Any], images: dict[str, list[Entry]], classes: dict[Id, str]
 ) -> list[Picture]:
     pictures = {}
+    ids: dict[str, Id] = {}  # of the classes that have objects: Roboflow adds an empty one of the same name
     for number, row in _by_id(entry, document, "images", "file_name", "width", "height").items():
         width, height = row["width"], row["height"]
         if not (
@@ -162,7 +156,10 @@ def _pictures(
         left, top, width, height = _numbers(entry, what, row["bbox"])
         corners = (left, top, left + width, top + height)
         crowd = bool(row.get("iscrowd") or row.get("ignore"))
-        pictures[row["image_id"]].things.append(Thing(classes[row["category_id"]], corners, crowd, what))
+        cls = classes[row["category_id"]]
+        if ids.setdefault(cls, row["category_id"]) != row["category_id"]:
+            raise _error(entry, f"has objects of two categories called {printable(cls)}")
+        pictures[row["image_id"]].things.append(Thing(cls, corners, crowd, what))
     return list(pictures.values())
 
 
@@ -178,9 +175,9 @@ def _numbers(entry: Entry, what: str, box: Any) -> list[float]:
 
 def _located(entry: Entry, split: str, name: str, images: dict[str, list[Entry]]) -> Entry:
     """The image of that name: below the annotations' own folder, in one of the split's name, or the only one."""
-    parts = PurePosixPath(name).parts
+    parts = PurePosixPath(composed(name)).parts
     named = images.get(parts[-1], []) if parts else []
-    matches = [each for each in named if PurePosixPath(each.name).parts[-len(parts) :] == parts]
+    matches = [each for each in named if PurePosixPath(composed(each.name)).parts[-len(parts) :] == parts]
     folder = PurePosixPath(entry.name).parent
     for chosen in (
         [each for each in matches if PurePosixPath(each.name).is_relative_to(folder)] if str(folder) != "." else [],

@@ -1,8 +1,8 @@
 """Downloads that resume where an earlier attempt stopped, and are checked before they get their name.
 
-Beside `target`.part, in which the bytes gather, `target`.part.json says which file of which server they are: a hash of the
-URL, the server's ETag or date of change, and the whole length. A part of another file is never
-continued.
+Bytes gather in a .part beside the target, whose name holds a hash of the URL, so that each place has its own. A .part.json says
+which file of the server they are: the hash, the server's ETag or date of change, and the whole length. A part of another
+file is never continued.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class _Attempt:
 
     def __init__(self, url: str, target: Path, limit: float, checked: bool, patience: Patience) -> None:
         self._url, self._name, self._limit, self._checked, self._patience = url, target.name, limit, checked, patience
-        self.part = target.with_name(target.name + ".part")
-        self._facts_path = target.with_name(target.name + ".part.json")
         self._hash = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
+        self.part = target.with_name(f"{target.name}.{self._hash[:8]}.part")
+        self._facts_path = target.with_name(f"{self.part.name}.json")
         self._facts = self._read_facts()
         self.resumed = _size(self.part) > 0
 
@@ -168,7 +168,9 @@ class _Attempt:
         """Raises UnavailableError for what cannot be the file: a login page, or bytes that would need decoding."""
         encoding = answer.header("Content-Encoding").lower()
         # Servers call a .tgz's own compression an encoding.
-        if encoding not in ("", "identity") and not (encoding in ("gzip", "x-gzip") and self._name.endswith("gz")):
+        if encoding not in ("", "identity") and not (
+            encoding in ("gzip", "x-gzip") and self._name.lower().endswith("gz")
+        ):
             raise UnavailableError(
                 f"the server encodes it as {printable(encoding)}, though asked for the file as it is"
             )

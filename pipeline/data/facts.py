@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from pipeline.atomic import read_json
 from pipeline.config import DataConfig, ModelConfig
-from pipeline.data.store import Manifest
+from pipeline.data.store import Manifest, Store
 from pipeline.errors import PipelineError, hint
+
+# Keys of data.* that decide a store, as tests/stages/test_pretrain.py makes sure. A mirror holds the same files elsewhere.
+DECIDING = (
+    *("source", "path", "layout", "labels", "format", "image_size"),
+    *("num_test", "num_val", "split_seed", "skip_corrupt"),
+)
 
 
 def num_training(manifest: Manifest, split: str) -> int:
@@ -31,18 +41,38 @@ def require_task(manifest: Manifest, model: ModelConfig) -> None:
         )
 
 
-def require_settings(manifest: Manifest, data: DataConfig) -> None:
-    """Raises PipelineError if preprocess makes another store of `data`, as far as the manifest tells."""
+def made_file(store: Path) -> Path:
+    """Beside a store: the `values` of DECIDING that preprocess made it from, its `content_hash`, and `home`, where paths start."""
+    return store.with_name(f"{store.name}.made.json")
+
+
+def require_settings(store: Store, data: DataConfig) -> None:
+    """Raises PipelineError if preprocess makes another store of `data`.
+
+    Copies of a store have only their manifest, which does not tell its source, path, layout and labels.
+    """
+    manifest, asked = store.manifest, {key: getattr(data, key) for key in DECIDING}
     there: dict[str, object] = {"format": manifest.format, "image_size": manifest.image_size}
     if "published" not in manifest.split:
         unusable = sum(name.startswith("test/") for name in manifest.skipped)
         drawn = {"num_val": manifest.split["num_val"], "split_seed": manifest.split["seed"]}
         there |= {**drawn, "num_test": manifest.counts["test"] + unusable}
-    asked = {key: getattr(data, key) for key in there}
-    # A num_test of 0 stands for a published test set or a fifth.
-    other = [key for key in there if asked[key] != there[key] and (key, asked[key]) != ("num_test", 0)]
+    if manifest.skipped:
+        there["skip_corrupt"] = True
+    file = made_file(store.path)
+    made = read_json(file, f"run {hint('preprocess')}") if file.exists() else {}
+    values = {"num_val": 0, "num_test": 0}  # each a fifth, or as published
+    if made.get("content_hash") == manifest.content_hash:
+        values = made["values"]
+        there |= {key: values[key] for key in ("source", "layout", "labels")}
+        before, now = (os.path.realpath(os.path.join(made["home"], of["path"])) for of in (values, asked))
+        if before != now:
+            there["path"] = values["path"]
+    other = [key for key in there if asked[key] not in (there[key], values.get(key))]
     if other:
-        given, made = (" and ".join(f"data.{key}={values[key]}" for key in other) for values in (asked, there))
+        given, stored = (
+            " and ".join(f"data.{key}={of[key] or repr(of[key])}" for key in other) for of in (asked, there)
+        )
         raise PipelineError(
-            f"{given}, but the store of {manifest.name} was made with {made}; run {hint('preprocess')}, or give what it was made with"
+            f"{given}, but the store of {manifest.name} was made with {stored}; run {hint('preprocess')}, or give what it was made with"
         )

@@ -151,6 +151,8 @@ def _columns(schema: pa.Schema, entry: Entry) -> tuple[str, str, list[str]]:
         )
 
     def is_label(kind: pa.DataType) -> bool:
+        if types.is_dictionary(kind):  # as pandas writes its categories
+            return is_label(kind.value_type)
         return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
 
     images = [name for name in schema.names if is_image(schema.field(name).type)]

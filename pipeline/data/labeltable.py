@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from pipeline.data.archives import Entry
 from pipeline.data.listing import TABLES, Listing
-from pipeline.data.records import Account
-from pipeline.data.roles import Labelled, role
+from pipeline.data.records import Account, composed
+from pipeline.data.roles import ROLES, Labelled, role
 from pipeline.errors import PipelineError, printable
 
 _LABEL = "label"  # the title that always means the label
@@ -54,7 +54,7 @@ class _Index:
 
     def __init__(self, listing: Listing) -> None:
         self._places: dict[str, list[int]] = {}
-        self._paths = ["/".join(listing.parts(entry)) for entry in listing.images]
+        self._paths = [composed("/".join(listing.parts(entry))) for entry in listing.images]
         for at, path in enumerate(self._paths):
             stem = path.rpartition(".")[0]
             for key in {path, stem, path.rpartition("/")[2], stem.rpartition("/")[2]}:
@@ -62,11 +62,15 @@ class _Index:
 
     def find(self, value: str, folder: str, part: str) -> list[int]:
         """Images that `value` may name: those at that path, then those of the split `part`, then all others."""
-        value = value.strip().replace("\\", "/").removeprefix("./")
+        value = composed(value.strip()).replace("\\", "/").removeprefix("./")
         exact = self._places.get(f"{folder}/{value}" if folder else value, [])
         places = exact or self._places.get(value) or self._places.get(value.rpartition("/")[2], [])
         own = [at for at in places if part and role(self._paths[at].split("/")[0]) == part]
         return own or places
+
+    def in_full(self, value: str, places: list[int]) -> bool:
+        """Whether `value`, which names the images at `places`, gives the extension of one."""
+        return any(composed(value).endswith(self._paths[at].rpartition("/")[2]) for at in places)
 
     def path(self, at: int) -> str:
         return self._paths[at]
@@ -84,7 +88,7 @@ def tables(listing: Listing, labels: str = "") -> list[Table]:
     """Tables at the top or in a folder there, of which one column names images; with `labels`, that one alone.
 
     Raises:
-        PipelineError: a table is no CSV or JSON lines; `labels` is not among them.
+        PipelineError: a table is no CSV or JSON lines, or two of its columns name images; `labels` is not among them.
     """
     candidates = []
     for entry in listing.tables:
@@ -128,14 +132,27 @@ def _table(listing: Listing, entry: Entry, index: _Index) -> Iterator[Table]:
     folder = "/".join(parts[:-1])
     part = role(Path(parts[-1]).stem) or role(folder)
     titles, *rows = list(_rows(entry, listing.path)) or [[]]
-    best, most = 0, 0
+    named: dict[int, list[list[int]]] = {}  # by column, the images of each row
+    ranks: dict[int, tuple[int, int]] = {}
     for column in range(len(titles)):
         values = [row[column] for row in rows]
         if len(set(values)) == len(values):  # a label that resembles an image's name occurs more than once
-            matched = sum(bool(index.find(value, folder, part or "train")) for value in values)
-            best, most = (column, matched) if matched > most else (best, most)
-    if most and len(titles) > 1:
-        yield Table(entry, folder, part, titles, rows, best, index)
+            named[column] = [index.find(value, folder, part or "train") for value in values]
+            # Numbers of rows, as pandas writes them, may name images too, but without extensions.
+            ranks[column] = sum(map(bool, named[column])), sum(map(index.in_full, values, named[column]))
+    best = max(ranks, key=ranks.__getitem__, default=0)
+    if len(titles) < 2 or not any(named.get(best, [])):
+        return
+    for other in ranks:
+        pairs = zip(named[best], named[other], strict=True)
+        # One that names fewer images, but more of them in full, may be meant as well.
+        if ranks[other][::-1] >= ranks[best][::-1] and any(a and b and set(a).isdisjoint(b) for a, b in pairs):
+            columns = " and ".join(f"{at + 1} ({printable(titles[at], 40)})" for at in (best, other))
+            raise PipelineError(
+                f"columns {columns} of {printable(entry.name)} in {listing.path} both name images, but not the same ones; remove the "
+                "column that is not meant"
+            )
+    yield Table(entry, folder, part, titles, rows, best, index)
 
 
 def _rows(entry: Entry, path: Path) -> Iterator[list[str]]:
@@ -167,7 +184,7 @@ def _rows(entry: Entry, path: Path) -> Iterator[list[str]]:
 def _json_lines(entry: Entry, path: Path) -> Iterator[list[str]]:
     """The keys of the first line, then the values of each line as texts; a key that a line lacks is an empty text."""
     titles: list[str] = []
-    for number, line in enumerate(entry.read().decode("utf-8-sig", "replace").splitlines(), 1):
+    for number, line in enumerate(entry.read().decode("utf-8-sig", "replace").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -242,9 +259,19 @@ def _take(listing: Listing, table: Table, label: list[int], images: dict[int, La
 
 
 def _split(table: Table) -> int | None:
-    """The column that names the split of each image."""
+    """The column that names the split of each image.
+
+    Raises:
+        PipelineError: a row names none.
+    """
     for column, title in enumerate(table.titles):
-        if title.casefold() in _SPLITS and all(role(row[column]) for row in table.rows):
+        if title.casefold() in _SPLITS and any(role(row[column]) for row in table.rows):
+            for row in table.rows:
+                if not role(row[column]):
+                    raise PipelineError(
+                        f"{printable(row[table.images])} of {table.name} has {printable(title)}={printable(row[column])}; write one of "
+                        f"{', '.join(ROLES)}, or remove the row"
+                    )
             return column
     return None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config import ANNOTATED, DataConfig
-from pipeline.data.archives import DEPTH, Container, Entry, Visible
+from pipeline.data.archives import DEPTH, Container, Entry, Visible, hidden
 from pipeline.data.records import Account
 from pipeline.data.roles import ROLES, role
 from pipeline.errors import printable
@@ -44,7 +44,7 @@ def visible(data: DataConfig) -> Visible:
     """
 
     def chosen(names: list[str]) -> list[str]:
-        names = [name for name in names if not _hidden([name])]
+        names = [name for name in names if not hidden([name])]
         splits = sorted((name for name in names if role(name)), key=lambda name: ROLES.index(role(name)))
         if (
             data.source in ANNOTATED
@@ -105,7 +105,7 @@ def survey(container: Container) -> Listing:
     listing = Listing(container.path)
     for entry in container.entries():
         parts = entry.name.split("/")
-        if _hidden(parts):
+        if hidden(parts):
             continue
         if is_image(parts[-1]):
             listing.images.append(entry)
@@ -117,7 +117,7 @@ def survey(container: Container) -> Listing:
             listing._others[min(len(parts), DEPTH)].add(kind(parts[-1]), entry.name)
             listing._beside["/".join(parts[:-1][:DEPTH])] += 1
     for name in container.folders:
-        if not _hidden(name.split("/")):
+        if not hidden(name.split("/")):
             listing._beside[name] += 0
     if top := _wrapping(listing):
         listing.wrapped = 1
@@ -150,7 +150,3 @@ def _wrapping(listing: Listing) -> str:
         tabled = any(entry.name.count("/") == 1 for entry in listing.tables)
         split = [top for top, roles in tops.items() if roles or tabled]
     return split[0] if len(split) == 1 else ""
-
-
-def _hidden(parts: list[str]) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)

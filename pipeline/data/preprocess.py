@@ -6,6 +6,7 @@ a window of them, whatever the size of the set.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ import numpy as np
 from pipeline.atomic import replacing, sha256, write_json
 from pipeline.config import SIDES, DataConfig
 from pipeline.data.boxes import Boxes, BoxTable
+from pipeline.data.orientation import SIDEWAYS, orientation, upright
 from pipeline.data.readers import decode, open_published
 from pipeline.data.records import Published, Record
 from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
@@ -43,6 +45,7 @@ CHUNK = 4  # images per task
 AHEAD = 8  # tasks per worker that may be queued or done, so that one slow task does not stop the other workers
 STATISTICS_IMAGES = 10_000  # shards: evenly spaced training images from which the statistics are computed
 MAPPED = 512  # images read before the shards are mapped anew: pages once read count as memory in use
+VALIDATED = 5  # one training image in so many, where data.num_val is 0 and no validation split is published
 LISTED = 5  # bad images named in the error; the report file names all
 
 
@@ -70,8 +73,9 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
             _LOG.info(f"{data.name}: {note}")
         for what, count, example in published.left_out:
             _LOG.warning(f"left out of {data.name}: {what} ({count:,}, such as {printable(example)})")
-        usable = _write("train", published.train, part, data, workers, rejected)
-        tested = _write("test", published.test, part, data, workers, rejected)
+        seen: dict[bytes, str] = {}
+        usable = _write("train", published.train, part, data, rejected, seen)
+        tested = _write("test", published.test, part, data, rejected, seen)
         skipped = _skipped(rejected, data, out.with_name(f"{out.name}.corrupt.txt"))
         _require_classes(published, usable, tested)
         splits, split = _splits(published, usable, data)
@@ -97,16 +101,21 @@ def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = 
 
 
 def _write(
-    split: str, records: list[Record], part: Path, data: DataConfig, workers: int, rejected: dict[str, str]
+    split: str, records: list[Record], part: Path, data: DataConfig, rejected: dict[str, str], seen: dict[bytes, str]
 ) -> list[Record]:
-    """Writes the split's images and labels. Returns the records of the usable images."""
+    """Writes the split's images and labels. Returns the records of the usable images.
+
+    Args:
+        seen: names of training images by the hash of their bytes, which train fills and test looks up.
+    """
     writer: AbstractContextManager[Any] = (ShardWriter if data.format == "shards" else ArrayWriter)(part, split)
     finish = _finisher(data)
     usable: list[Record] = []
     boxes: list[Boxes] = []
+    twice: list[str] = []
     with writer as images, progress(f"{split} images of {data.name}", len(records), "images") as bar:
-        converted = ordered_map(lambda record: _convert(record, finish, data.limits.megapixels), records, workers)
-        for record, image in zip(records, converted, strict=True):
+        converted = ordered_map(lambda record: _convert(record, finish, data), records, data.decoders)
+        for record, (image, digest) in zip(records, converted, strict=True):
             bar.advance()
             if isinstance(image, Rejected):
                 rejected[f"{'val' if record.val else split}/{record.name}"] = image.reason
@@ -115,6 +124,12 @@ def _write(
             if record.boxes is not None:
                 boxes.append(record.boxes.resized(*_size(image)))
             usable.append(record)
+            if digest and split == "train":
+                seen.setdefault(digest, record.name)
+            elif digest in seen:
+                twice.append(f"{record.name} of test and {seen[digest]} of train")
+    if twice:
+        _LOG.warning(f"{len(twice):,} test images of {data.name} are byte for byte training images, such as {twice[0]}")
     np.save(part / f"{split}_labels.npy", _labels(usable))
     if boxes:
         BoxTable.write(part, split, boxes)
@@ -144,11 +159,19 @@ def _splits(
     Args:
         usable: training images, those held out for validation included.
     Raises:
-        PipelineError: as `make_splits`; no published validation image is usable.
+        PipelineError: data.num_val leaves a class without an image on one side; no published validation image is usable.
     """
     if not any(record.val for record in published.train):
-        splits = make_splits(_labels(usable), data.num_val, data.split_seed)
-        return splits, {"num_val": data.num_val, "seed": data.split_seed}
+        labels = _labels(usable)
+        classes = len(np.unique(labels))  # one where objects have boxes
+        num_val, most = data.num_val or max(len(labels) // VALIDATED, classes), len(labels) - classes
+        if not classes <= num_val <= most:
+            need = f" in {classes} classes, each of which needs an image on either side" if classes > 1 else ""
+            raise PipelineError(
+                f"data.num_val={num_val} with {len(labels)} training images{need}; choose from {classes} to {most}, or a fifth "
+                "(override: data.num_val=0)"
+            )
+        return make_splits(labels, num_val, data.split_seed), {"num_val": num_val, "seed": data.split_seed}
     val = np.flatnonzero([record.val for record in usable])
     if not len(val):
         raise PipelineError(
@@ -164,20 +187,41 @@ def _finisher(data: DataConfig) -> Finish:
     return lambda _, image: square(image, data.image_size, resize=data.source not in SIDES)
 
 
-def _convert(record: Record, finish: Finish, megapixels: float) -> bytes | np.ndarray | Rejected:
+def _convert(record: Record, finish: Finish, data: DataConfig) -> tuple[bytes | np.ndarray | Rejected, bytes]:
+    """The stored form, and the hash of the published bytes; none for published data sets, whose copies are known."""
     if isinstance(record.image, np.ndarray):
-        return record.image
-    if record.boxes is None:
-        return converted(record.image.read(), finish, megapixels)
-    annotated = record.boxes.size
+        return record.image, b""
+    own, boxes, encoded = data.source in ("folder", "boxes"), record.boxes, record.image.read()
 
-    def checked(encoded: bytes, image: Image) -> bytes | np.ndarray:
-        if image.size != annotated:
-            sizes = (f"{width}x{height}" for width, height in (image.size, annotated))
-            raise PipelineError("{} pixels instead of the {} of its annotations".format(*sizes))
+    def turned(encoded: bytes, image: Image) -> bytes | np.ndarray:
+        if boxes is not None:
+            image = _as_annotated(image, boxes.size, own)
+        elif own:
+            image = upright(image)
         return finish(encoded, image)
 
-    return converted(record.image.read(), checked, megapixels)
+    digest = hashlib.blake2b(encoded, digest_size=16).digest() if own else b""
+    return converted(encoded, turned, data.limits.megapixels), digest
+
+
+def _as_annotated(image: Image, size: tuple[int, int], own: bool) -> Image:
+    """The image as its boxes refer to it. Published results ignore EXIF; a user's tool may have turned the image or not.
+
+    Raises:
+        PipelineError: the image has another size, or nothing tells whether its boxes refer to the turned image.
+    """
+    held = orientation(image) if own else 1
+    if held >= SIDEWAYS and image.size != size == image.size[::-1]:
+        return upright(image)
+    if image.size != size:
+        sizes = (f"{width}x{height}" for width, height in (image.size, size))
+        raise PipelineError("{} pixels instead of the {} of its annotations".format(*sizes))
+    if held > 1:
+        raise PipelineError(
+            f"EXIF orientation {held}, and tools disagree on whether boxes refer to the turned image: turn the pixels in the "
+            "file, for example with `mogrify -auto-orient`, and annotate or export again"
+        )
+    return image
 
 
 def converted(encoded: bytes, finish: Finish, megapixels: float) -> Any:
@@ -246,7 +290,7 @@ def _skipped(rejected: dict[str, str], data: DataConfig, report: Path) -> tuple[
     if rejected and not data.skip_corrupt:
         lines = [f"{name}: {reason}" for name, reason in rejected.items()]
         with replacing(report) as file:
-            file.write_text("\n".join(lines) + "\n")
+            file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         raise PipelineError(
             f"{len(rejected)} images of {data.name} cannot be used: {'; '.join(lines[:LISTED])}"
             f"{'; ...' if len(lines) > LISTED else ''}. {report} lists all; replace or remove them, or skip them "

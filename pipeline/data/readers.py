@@ -74,7 +74,7 @@ def open_published(layout: str, paths: list[Path], scratch: Path, data: DataConf
 
 
 def decode(encoded: bytes | memoryview, megapixels: float = LimitsConfig.megapixels) -> Image:
-    """The image, its pixels loaded; of an animation, the first frame. EXIF orientation is ignored, as in published results.
+    """The image, its pixels loaded as they are stored (see `orientation.upright`); of an animation, the first frame.
 
     AVIF's 10 and 12 bits a channel become 8, as its decoder gives them.
 

@@ -57,7 +57,7 @@ class Published:
         Raises:
             PipelineError: a name that cannot be printed, that occurs twice, or a class that another spells in other case.
         """
-        _require_distinct(self.classes, path)
+        require_distinct(self.classes, path)
         for records in (self.train, self.test):
             records.sort(key=lambda record: (record.label, record.name, record.val))
             before = None
@@ -79,11 +79,16 @@ def require_printed(name: str, path: Path) -> None:
         )
 
 
-def _require_distinct(classes: list[str], path: Path) -> None:
-    """Classes that differ only in case or in the composition of accents are one folder on other systems."""
+def composed(name: str) -> str:
+    """The name with accents composed (NFC): some systems and tools decompose them, and both spellings look alike."""
+    return unicodedata.normalize("NFC", name)
+
+
+def require_distinct(classes: list[str], path: Path) -> None:
+    """Raises PipelineError for classes that differ only in case or accents' composition, one folder on other systems."""
     alike: dict[str, str] = {}
     for name in classes:
-        other = alike.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        other = alike.setdefault(composed(name).casefold(), name)
         if other is not name:
             raise PipelineError(
                 f"the classes {printable(other)} and {printable(name)} in {path} differ only in case or in how accents are "

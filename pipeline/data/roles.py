@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.data.archives import Entry
-from pipeline.data.records import Account, Published, Record, require_printed
+from pipeline.data.records import Account, Published, Record, composed, require_distinct, require_printed
 from pipeline.data.splits import stratified
 from pipeline.errors import PipelineError, printable
 
@@ -51,21 +53,28 @@ def assign(path: Path, images: list[Labelled], num_test: int | None, account: Ac
         num_test: images to draw where no test set is published, 0 for one in TESTED; None requires a published one.
         account: of the files left out.
     Raises:
-        PipelineError: no training image, a class that training lacks, no test set, or `num_test` beside a published one.
+        PipelineError: training images of less than two classes, a class that training lacks, classes that are spelled alike,
+            no test set; as `divide`.
     """
     classes = sorted({image.cls for image in images if image.role == "train"})
     if not classes:
         raise PipelineError(f"{path} holds no training images; arrange them as train/<class>/* and fetch again")
-    labels = {cls: label for label, cls in enumerate(classes)}
+    if len(classes) == 1:
+        raise PipelineError(
+            f"all training images in {path} are of one class, {printable(classes[0])}; arrange those of each class as "
+            "train/<class>/*, or read boxes in COCO's format (override: data=boxes)"
+        )
+    require_distinct(classes, path)
+    labels = {composed(cls): label for label, cls in enumerate(classes)}
     records: dict[str, list[Record]] = {name: [] for name in ROLES}
     for image in images:
-        if image.cls not in labels:
+        if (label := labels.get(composed(image.cls))) is None:
             require_printed(image.name, path)
             raise PipelineError(
                 f"{printable(image.image.name)} in {path} is of class {printable(image.cls)}, which train/ does not have; "
                 "remove it, or add training images of that class"
             )
-        records[image.role].append(Record(image.name, labels[image.cls], image.image))
+        records[image.role].append(Record(image.name, label, image.image))
     if not records["test"] and not records["val"]:
         if num_test is None:
             raise PipelineError(
@@ -77,19 +86,20 @@ def assign(path: Path, images: list[Labelled], num_test: int | None, account: Ac
                 f"class {printable(classes[sizes.argmin()])} in {path} has {sizes.min()} images, and no test set is published; each "
                 "class needs three, one to train, one to validate and one to test: add images, or remove the class"
             )
-    train, test, notes = divide(path, records, num_test)
+    train, test, notes = divide(path, records, num_test, classes)
     return Published(classes, train, test, account.left_out(), notes)
 
 
 def divide(
-    path: Path, records: Mapping[str, list[Record]], num_test: int | None
+    path: Path, records: Mapping[str, list[Record]], num_test: int | None, classes: Sequence[str]
 ) -> tuple[list[Record], list[Record], list[str]]:
     """Records to train on, which include those that validate, records to test on, and what was decided; see `assign`.
 
     Args:
         records: by role.
+        classes: names, by label.
     Raises:
-        PipelineError: `num_test` beside a published test set; as `draw_test`.
+        PipelineError: `num_test` beside a published test set; a drawn one takes almost all images of a class; as `draw_test`.
     """
     train, test, val = (records[name] for name in ROLES)
     if num_test and (published := test or val):
@@ -107,7 +117,23 @@ def divide(
     train.sort(key=lambda record: (record.label, record.name))
     labels = len({record.label for record in train})  # one where objects have boxes
     drawn = f"drawn{' by class' if labels > 1 else ''} with a fixed seed"
-    rest, test = draw_test(train, num_test or max(len(train) // TESTED, labels))
+    count = num_test or max(len(train) // TESTED, labels)
+    have = Counter(label for record in train for label in record.labels)
+
+    def short(number: int) -> list[str]:
+        """Classes that have an image to train and one to validate, but not where `number` images are drawn."""
+        left = Counter(label for record in draw_test(train, number)[0] for label in record.labels)
+        return [classes[label] for label in sorted(have) if left[label] < 2 <= have[label]]
+
+    if taken := short(count):
+        fewer = range(labels, count)
+        at = bisect_left(fewer, True, key=lambda number: bool(short(number)))
+        remedy = f"draw fewer (override: data.num_test={fewer[at - 1]}), or " if at else ""
+        raise PipelineError(
+            f"{count:,} images of {path} are drawn to test, which leaves less than two of class {printable(taken[0])}, one to train "
+            f"and one to validate: {remedy}add images of that class, or remove it"
+        )
+    rest, test = draw_test(train, count)
     note = f"no test set is published, so {len(test):,} of {len(train):,} images, {drawn}, are the test set (data.num_test)"
     return rest, test, [note]
 

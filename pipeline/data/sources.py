@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -188,8 +189,10 @@ class _Search:
             "boxes": self._boxes,
             "coco": partial(self._annotated, COCO, ("annotations",)),
             "voc": partial(self._annotated, VOC, ("VOC2007", "VOC2012", "VOCdevkit")),
+            "cifar10": partial(self._published, "cifar-pickles"),
+            "cifar100": partial(self._published, "cifar-pickles"),
         }
-        return searches.get(self.data.source, self._cifar)()
+        return searches.get(self.data.source, partial(self._published, "class-folders"))()
 
     def _digits(self, layout: str) -> Located:
         from sklearn.datasets import load_digits
@@ -199,15 +202,16 @@ class _Search:
             np.savez(file, images=published.images.astype(np.uint8), labels=published.target.astype(np.int64))
         return Located(layout, [(path, "scikit-learn: sklearn.datasets.load_digits")])
 
-    def _cifar(self) -> Located:
+    def _published(self, layout: str) -> Located:
+        """The official archive, which has this layout, or the same images as class folders."""
         source, official = self.data.source, self.official[self.data.source]
         candidates = [(place, official.md5) for place in self._in_mirror(official.file)]
         candidates += [(place, "") for place in self._in_mirror(*_class_folder_names(source))]
-        candidates += [(official.url, official.md5)]
+        candidates += [(official.url, official.md5)] if official.url else []
         title = f"{source} ({official.file}, or class folders as {source}.tgz, .tar, .zip or {source}/train)"
         advice = "put one into a folder and name that folder (override: data.mirror=/my/downloads)"
         path, origin = self._first(title, candidates, advice)
-        return Located("cifar-pickles" if path.name == official.file else "class-folders", [(path, origin)])
+        return Located(layout if path.name == official.file else "class-folders", [(path, origin)])
 
     def _folder(self) -> Located:
         path = self.data.path
@@ -274,7 +278,7 @@ class _Search:
 
     def _obtain(self, place: str, md5: str) -> Path:
         if place.startswith(_WEB):
-            target = self.out / place.rsplit("/", 1)[1]
+            target = self.out / unquote(place.rsplit("/", 1)[1])
             if not (md5 and target.is_file() and digest(target, "md5") == md5):
                 download(place, target, self.data.limits.total_gb * 1e9, md5, self.patience)
             return target
@@ -295,7 +299,7 @@ class _Search:
         """Places of these files or folders in the mirror; on the web, of archives alone."""
         mirror = self.data.mirror
         if mirror.startswith(_WEB):
-            return [f"{mirror.rstrip('/')}/{name}" for name in names if name.endswith(SUFFIXES)]
+            return [f"{mirror.rstrip('/')}/{quote(name)}" for name in names if name.lower().endswith(SUFFIXES)]
         if not mirror:
             return []
         return [str(self._absolute(mirror) / name) for name in names if not Path(name).is_absolute()]

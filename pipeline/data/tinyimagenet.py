@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.data.archives import Entry
 from pipeline.data.listing import ANNOTATIONS, Listing
-from pipeline.data.records import Account
+from pipeline.data.records import Account, composed
 from pipeline.data.roles import Labelled, role
 from pipeline.errors import PipelineError, printable
 
@@ -27,9 +27,9 @@ def tiny_imagenet(listing: Listing, annotated: Entry) -> tuple[list[Labelled], A
         PipelineError: a line of the annotations has no label, or an image of val/ no line.
     """
     labels: dict[str, str] = {}
-    for line in annotated.read().decode("utf-8", "replace").splitlines():
+    for line in annotated.read().decode("utf-8", "replace").split("\n"):
         file, _, rest = line.partition("\t")
-        labels[file] = rest.partition("\t")[0]
+        labels[composed(file)] = rest.partition("\t")[0].strip()
     images: list[Labelled] = []
     account = listing.account([annotated])
     for entry in listing.images:
@@ -38,7 +38,7 @@ def tiny_imagenet(listing: Listing, annotated: Entry) -> tuple[list[Labelled], A
         if part == "train" and len(parts) > 2:
             images.append(Labelled(part, parts[1], "/".join(parts[1:]), entry))
         elif part == "val":
-            if not (cls := labels.get(parts[-1])):
+            if not (cls := labels.get(composed(parts[-1]))):
                 raise PipelineError(
                     f"{printable(entry.name)} in {listing.path} has no label in {ANNOTATIONS}; add its line, or remove it"
                 )

@@ -72,7 +72,7 @@ def _alone() -> Iterator[None]:
             user_cache().mkdir(parents=True, exist_ok=True)
             # Machines that share a home have files of their own to hash.
             path = user_cache() / f"verified.{socket.gethostname()}.lock"
-            fcntl.flock(open_.enter_context(path.open("w")), fcntl.LOCK_EX)
+            fcntl.flock(open_.enter_context(path.open("wb")), fcntl.LOCK_EX)
         yield
 
 

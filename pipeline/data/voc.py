@@ -26,8 +26,8 @@ def voc(containers: list[Container]) -> Published:
     """The data set of a folder VOCdevkit, or of the published archives.
 
     Raises:
-        PipelineError: no list of a set, an image or annotations that are not there, damaged annotations; as
-            `annotated.published`.
+        PipelineError: no list of a set, an image or annotations that are not there, damaged annotations, a class that is
+            none of CLASSES; as `annotated.published`.
     """
     path, account = containers[0].path, Account()
     years: dict[str, dict[str, Entry]] = defaultdict(dict)  # the files of a year, by their path in its folder
@@ -79,6 +79,11 @@ def _picture(files: dict[str, Entry], year: str, name: str, role: str) -> Pictur
         raise PipelineError(
             f"{printable(annotations.name)} in {annotations.container.path} is damaged ({error}); unpack or download it again"
         ) from None
+    if own := [thing for thing in things if thing.cls not in CLASSES]:
+        raise PipelineError(
+            f"{own[0].what} of {printable(annotations.name)} in {annotations.container.path} is of class {printable(own[0].cls)}, "
+            "which is none of VOC's 20 classes; bring own classes in COCO's format (override: data=boxes)"
+        )
     return Picture(role, image, size, things)
 
 

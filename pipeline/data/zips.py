@@ -16,6 +16,7 @@ from pipeline.data.archives import LONGEST_NAME, Container, Entry
 from pipeline.errors import PipelineError, printable
 
 _LOCAL_HEADER = 30  # bytes
+_UTF8 = 0x800  # the flag of a name in UTF-8
 _UNREAD_FLAGS = 0x1 | 0x20 | 0x40 | 0x2000  # encrypted, a patch, strongly encrypted, directory encrypted
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, IndexError)
 
@@ -49,7 +50,7 @@ class Zip(Container):
         self._require_whole()
         total = 0
         for place, info in enumerate(self._directory):
-            name = self.safe(info.filename)
+            name = self.safe(_name(info))
             if info.filename.endswith("/"):  # Python 3.11's is_dir() fails on an empty name
                 self.keep_folder(name)
                 continue
@@ -74,7 +75,7 @@ class Zip(Container):
         at = 0
         for info in sorted(self._directory, key=lambda info: info.header_offset):
             if info.header_offset < at:
-                raise self._damaged(f"{printable(info.filename)} overlaps another file")
+                raise self._damaged(f"{printable(_name(info))} overlaps another file")
             if at == 0 < info.header_offset:
                 raise PipelineError(
                     f"{self.path} starts with {info.header_offset:,} bytes that its directory does not list: archives were "
@@ -106,3 +107,11 @@ class Zip(Container):
 
     def _damaged(self, reason: str) -> PipelineError:
         return PipelineError(f"{self.path} is damaged or cut short ({reason}); copy or download it again")
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Without the flag, zipfile takes a name for code page 437, but Info-ZIP's `zip` writes UTF-8 without it."""
+    if not info.flag_bits & _UTF8:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode()
+    return info.filename

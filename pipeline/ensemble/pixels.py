@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline.data.orientation import SIDEWAYS, orientation, upright
 from pipeline.errors import PipelineError, printable
 
 BYTES, UNIT = "uint8", "unit"
@@ -104,7 +105,7 @@ def _require_size(width: int, height: int, index: int, shape: Sequence[int]) -> 
 
 
 def decoded(text: str, index: int, channels: int, require: Callable[[int, int, int], None], numbers: str) -> np.ndarray:
-    """(H, W, C) uint8 of an encoded image.
+    """(H, W, C) uint8 of an encoded image, turned upright as its EXIF orientation says.
 
     Args:
         index: of the image in its request.
@@ -117,13 +118,14 @@ def decoded(text: str, index: int, channels: int, require: Callable[[int, int, i
     try:
         encoded = base64.b64decode(text, validate=True)
         image = Image.open(BytesIO(encoded), formats=("PNG", "JPEG"))
-        require(image.width, image.height, index)
+        width, height = image.size if orientation(image) < SIDEWAYS else image.size[::-1]
+        require(width, height, index)
         if image.mode not in _MODES[channels] or "transparency" in image.info or getattr(image, "is_animated", False):
             raise PipelineError(
                 f"image {index} is {image.format} of mode {image.mode}; send {'grey' if channels == 1 else 'grey or RGB'} "
                 "with 8 bits a channel, without transparency or animation"
             )
-        return np.array(image.convert(_MODES[channels][0])).reshape(image.height, image.width, channels)
+        return np.array(upright(image).convert(_MODES[channels][0])).reshape(height, width, channels)
     except (binascii.Error, ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         if isinstance(error, PipelineError):
             raise

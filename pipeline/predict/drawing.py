@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.atomic import replacing
 from pipeline.config import Config
+from pipeline.data.orientation import upright
 from pipeline.data.readers import decode
 from pipeline.errors import PipelineError, printable
 from pipeline.predict.objects import ImageObjects
@@ -114,7 +115,7 @@ def names(files: Sequence[Path]) -> list[Path]:
 def _written(images: Iterable[ImageObjects], targets: dict[Path, Path], megapixels: float) -> Iterator[ImageObjects]:
     for each in images:
         boxes = [Box(one.box, one.label, f"{printable(one.name)} {one.score:.2f}") for one in each.objects]
-        image = drawn(decode(each.file.read_bytes(), megapixels), boxes)
+        image = drawn(upright(decode(each.file.read_bytes(), megapixels)), boxes)
         with replacing(targets[each.file]) as part:
             image.save(part, "PNG")
         yield each

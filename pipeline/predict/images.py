@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.archives import hidden
 from pipeline.data.listing import EXTENSIONS, is_image
+from pipeline.data.orientation import upright
 from pipeline.data.preprocess import Finish, Rejected, converted, square
 from pipeline.data.shards import as_jpeg
 from pipeline.errors import MissingError, PipelineError, printable
@@ -55,8 +57,10 @@ def _files(name: str) -> Iterator[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    """Hidden files, such as those that macOS leaves beside photos, are no images."""
-    files = sorted(path for path in folder.rglob("*") if is_image(path.name) and not path.name.startswith("."))
+    """Hidden files, such as those that macOS leaves beside photos, are no images, nor are previews of file servers."""
+    files = sorted(
+        path for path in folder.rglob("*") if is_image(path.name) and not hidden(path.relative_to(folder).parts)
+    )
     if not files:
         raise PipelineError(f"{printable(folder)} holds no images; a name ends in {', '.join(EXTENSIONS)}")
     return files
@@ -66,7 +70,7 @@ class Scene(NamedTuple):
     """A whole image, as detectors see it."""
 
     image: Tensor  # (C, H, W) uint8
-    size: tuple[int, int]  # width and height of the image in the file, in pixels
+    size: tuple[int, int]  # width and height of the image as viewers show it, in pixels
 
 
 def scene_of_file(file: Path, resize: Resize, megapixels: float) -> Scene | Rejected:
@@ -88,7 +92,7 @@ def _read(file: Path, finish: Any, megapixels: float) -> Any:
         encoded = file.read_bytes()
     except OSError as error:
         return Rejected(error.strerror or type(error).__name__)
-    return converted(encoded, finish, megapixels)
+    return converted(encoded, lambda encoded, image: finish(encoded, upright(image)), megapixels)
 
 
 def _whole(resize: Resize) -> Callable[[bytes, Image], Scene]:

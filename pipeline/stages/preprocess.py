@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.atomic import write_json
 from pipeline.config import Config
+from pipeline.data.facts import DECIDING, made_file, num_training
 from pipeline.data.preprocess import preprocess
 from pipeline.workspace import Workspace
 
@@ -10,5 +12,9 @@ from pipeline.workspace import Workspace
 def run(config: Config, workspace: Workspace) -> None:
     out = workspace.store(config.data.name)
     manifest = preprocess(config.data, workspace.raw(config.data.name), out)
-    counts = f"{manifest.counts['train']:,} train and {manifest.counts['test']:,} test images"
+    values = {key: getattr(config.data, key) for key in DECIDING}
+    made = {"values": values, "content_hash": manifest.content_hash, "home": str(workspace.home)}
+    write_json(made_file(out), made)
+    training, validation, test = num_training(manifest, "holdout"), manifest.split["num_val"], manifest.counts["test"]
+    counts = f"{training:,} training, {validation:,} validation and {test:,} test images"
     print(f"{out.relative_to(workspace.root)}: {counts}, {len(manifest.classes)} classes")

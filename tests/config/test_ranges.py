@@ -40,7 +40,7 @@ def test_a_value_composes_and_can_be_used_or_is_refused_by_its_key(base: dict[st
     [
         *("recipe.momentum=-1", "recipe.momentum=1.0", "recipe.momentum=nan", "recipe.lr=0", "recipe.lr=inf"),
         *("recipe.weight_decay=-1", "recipe.warmup_lr=nan", "recipe.augment.padding=2147483648"),
-        *("seed=-1", f"seed={2**70}", "seed=true", "data.split_seed=-1", "data.image_size=0", "data.num_val=0"),
+        *("seed=-1", f"seed={2**70}", "seed=true", "data.split_seed=-1", "data.image_size=0", "data.num_val=-1"),
         *("trainer.threads=100000", "cluster.gpus_per_trial=1.5", "ensemble.size=0", "data.name=" + "x" * 300),
         *("sweep.space={recipe.momentum:[-1]}", "sweep.space={recipe.lr:[high]}", "sweep.space={recipe.lr:[]}"),
         *(

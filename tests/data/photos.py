@@ -40,3 +40,10 @@ def encoded(image: np.ndarray | Image.Image, format_: str = "PNG", **options) ->
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     picture.save(written, format_, **options)
     return written.getvalue()
+
+
+def held(orientation: int) -> Image.Exif:
+    """EXIF of a camera that was held like this."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags

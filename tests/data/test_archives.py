@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,22 @@ def test_a_folder_may_be_narrowed_and_its_links_are_followed(tmp_path):
     with open_container(path, tmp_path, lambda names: names[-1:]) as container:
         names = [entry.name for entry in container.entries()]
     assert names == ["train/bird/c.png", "train/cat/a.png", "train/cat/b.png"]
+
+
+@pytest.mark.parametrize("folder", [".cache", "@eaDir", "lost+found", "System Volume Information"])
+def test_hidden_folders_and_those_of_systems_are_not_looked_at(folder, tmp_path):
+    path = make("folder", tmp_path, FILES)
+    (path / "train" / "cat" / folder).mkdir()
+    os.mkfifo(path / "train" / "cat" / folder / "c.png")  # which would be refused
+    assert contents(path, tmp_path) == FILES
+
+
+@pytest.mark.parametrize(("raw", "name"), [("Blüte".encode(), "Blüte"), ("Blüte".encode("latin-1"), "Blⁿte")])
+def test_names_in_a_zip_without_its_flag_are_utf8_as_info_zip_writes_it_or_of_code_page_437(raw, name, tmp_path):
+    in_place = "x" * len(raw)
+    path = make("set.zip", tmp_path, {f"train/{in_place}/1.png": b"one", **FILES})
+    path.write_bytes(path.read_bytes().replace(in_place.encode(), raw))
+    assert contents(path, tmp_path) == {f"train/{name}/1.png": b"one", **FILES}
 
 
 @pytest.mark.parametrize("name", ["../outside.png", "train/../../outside.png", "/etc/passwd", "..\\outside", "C:\\x"])

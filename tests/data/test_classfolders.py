@@ -20,27 +20,31 @@ def test_class_folders_are_sorted_by_class_and_name(tmp_path):
 
 
 def test_val_is_the_test_set_only_where_there_is_no_test(tmp_path):
-    names = ["train/cat/1.png", "val/cat/2.png"]
+    names = ["train/cat/1.png", "train/dog/4.png", "val/cat/2.png"]
     assert [n for n, *_ in listed("class-folders", named(tmp_path, *names))[2]] == ["cat/2.png"]
     names.append("test/cat/3.png")
     _, train, test = listed("class-folders", named(tmp_path, *names))
-    assert [n for n, *_ in train] == ["cat/1.png", "cat/2.png"] and [n for n, *_ in test] == ["cat/3.png"]
+    assert [n for n, *_ in train] == ["cat/1.png", "cat/2.png", "dog/4.png"]
+    assert [n for n, *_ in test] == ["cat/3.png"]
 
 
 def test_one_folder_around_the_set_deeper_folders_and_strangers_are_tolerated(tmp_path):
     names = ["set/train/cat/images/1.png", "set/val/cat/2.png", "set/train/cat/boxes.txt", "set/README.md"]
     names += ["set/train/cat/._1.png", "__MACOSX/train/cat/1.png", "set/train/loose.png", ".hidden/train/cat/1.png"]
-    _, train, test = listed("class-folders", named(tmp_path, *names))
-    assert [name for name, *_ in train] == ["cat/images/1.png"] and len(test) == 1
+    _, train, test = listed("class-folders", named(tmp_path, *names, "set/train/dog/3.png"))
+    assert [name for name, *_ in train] == ["cat/images/1.png", "dog/3.png"] and len(test) == 1
 
 
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
         (["val/cat/1.png"], r"no images in train/<class>/\*"),
-        (["train/cat/1.png", "train/cat/2.png"], "class cat in .* has 2 images, and no test set is published"),
-        (["train/cat/1.png", "test/dog/1.png"], "is of class dog, which train/ does not have"),
-        (["train/cat/1.png", "train/cat/1.png", "test/cat/1.png"], "occurs twice"),
+        (
+            [f"train/{file}.png" for file in ("cat/1", "cat/2", "dog/1", "dog/2", "dog/3")],
+            "class cat in .* has 2 images, and no test set is published",
+        ),
+        (["train/cat/1.png", "train/dog/1.png", "test/elk/1.png"], "is of class elk, which train/ does not have"),
+        (["train/cat/1.png", "train/cat/1.png", "train/dog/1.png", "test/cat/1.png"], "occurs twice"),
     ],
 )
 def test_other_layouts_are_refused(names, sentence, tmp_path):
@@ -50,10 +54,10 @@ def test_other_layouts_are_refused(names, sentence, tmp_path):
 
 
 def test_cifar_and_imagenet_as_class_folders_need_a_published_test_set(tmp_path):
-    path = named(tmp_path, *(f"train/cat/{n}.png" for n in range(9)))
+    path = named(tmp_path, *(f"train/{cls}/{n}.png" for cls in ("cat", "dog") for n in range(9)))
     with pytest.raises(ValueError, match=r"no images in test/<class>/\* or val/<class>/\*; arrange them like this"):
         listed("class-folders", path, source="imagenet")
-    assert len(listed("class-folders", path)[2]) == 1
+    assert len(listed("class-folders", path)[2]) == 3
 
 
 GOOD = ["train/cat/1.png", "train/dog/1.png", "test/cat/1.png"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from photos import encoded, noise
+from photos import encoded, held, noise
 from test_layouts import packed
 
 from pipeline.config import DataConfig
@@ -16,7 +16,7 @@ from pipeline.config.limits import LimitsConfig
 from pipeline.data.boxes import boxes_of
 from pipeline.data.facts import boxed
 from pipeline.data.preprocess import preprocess
-from pipeline.data.readers import open_published
+from pipeline.data.readers import decode, open_published
 from pipeline.data.sources import fetch
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
@@ -76,7 +76,7 @@ LAYOUTS = {  # files, then train, held out for validation, test
         {
             "train.json": document({"a.jpg": [CAT, DOG]}),
             "val.json": document({"b.jpg": [CAT]}),
-            **files("images/a.jpg", "images/b.jpg"),
+            **files("images/a.jpg", "images/b.jpg", ".cache/a.jpg", "images/@eaDir/b.jpg"),
         },
         (["images/a.jpg"], [], ["images/b.jpg"]),
     ),
@@ -130,7 +130,7 @@ REFUSED = {
     "two images of one id": (one(images=[{"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}] * 2), "has two entries of images with the id 1;"),
     "two annotations of one id": (one({"id": 100, **CAT}), "has two entries of annotations with the id 100;"),
     "an unknown class": (one({"category_id": 9, "bbox": [0, 0, 1, 1]}), "has annotation 102 of category 9, which it does not list"),
-    "two classes of one name": (one(categories=[*CATEGORIES, {"id": 9, "name": "cat"}]), "has two categories called cat;"),
+    "two classes of one name": (one({**CAT, "category_id": 9}, categories=[*CATEGORIES, {"id": 9, "name": "cat"}]), "has objects of two categories called cat;"),
     "an image of two splits": ({**one(), "test.json": document({"c.jpg": [CAT], "a.jpg": [CAT]})}, r"train/a\.jpg in .* is an image of test and of train; leave it in one of them and fetch again"),
     "an unknown image": (one(annotations=[{"id": 1, "image_id": 5, **CAT}]), "has annotation 1 of image 5, which it does not list"),
     "an image that is not there": ({**one(), "test.json": document({"d.jpg": [CAT]})}, r"names d\.jpg, which is not there"),
@@ -230,8 +230,116 @@ def test_classes_without_a_box_are_left_out_and_noted(tmp_path):
         assert "1 classes have no box in train and are left out, such as animals" in published.notes
 
 
+def test_a_category_without_objects_may_have_the_name_of_another_as_roboflow_writes_it(tmp_path):
+    content = one(categories=[{"id": 0, "name": "dog"}, *CATEGORIES])
+    with open_published("coco", [packed("folder", tmp_path, content)], tmp_path, config()) as published:
+        assert published.classes == ["cat", "dog"] and published.train[0].boxes.labels.tolist() == [0, 1]
+
+
+def test_names_that_differ_in_how_accents_are_written_are_one(tmp_path):
+    elk = {"category_id": 5, "bbox": [0, 0, 9, 9]}
+    content = {
+        "train.json": document({"u\u0308.jpg": [elk], "b.jpg": []}, categories=[{"id": 5, "name": "E\u0301lan"}]),
+        "test.json": document({"c.jpg": [elk]}, categories=[{"id": 5, "name": "\u00c9lan"}]),
+        **files("images/\u00fc.jpg", "images/b.jpg", "images/c.jpg"),
+    }
+    with open_published("coco", [packed("folder", tmp_path, content)], tmp_path, config()) as published:
+        assert published.classes == ["\u00c9lan"]
+        assert [record.name for record in published.train] == ["images/b.jpg", "images/\u00fc.jpg"]
+
+
+@pytest.mark.parametrize("twice", "abcde")
+def test_an_image_that_one_file_lists_twice_is_refused_whichever_images_are_drawn_to_test(twice, tmp_path):
+    listed = [
+        {"id": at, "file_name": f"{name}.jpg", "width": WIDTH, "height": HEIGHT}
+        for at, name in enumerate(f"abcde{twice}", start=10)
+    ]
+    objects = [{"id": row["id"], "image_id": row["id"], **CAT} for row in listed]
+    content = {"result.json": document({}, images=listed, annotations=objects), **files(*(f"{n}.jpg" for n in "abcde"))}
+    sentence = rf"^{twice}\.jpg in .* is listed twice in the annotations of train; merge its entries and fetch again"
+    with pytest.raises(PipelineError, match=sentence):
+        open_published("coco", [packed("folder", tmp_path, content)], tmp_path, config()).__enter__()
+
+
+def test_a_drawn_test_set_that_takes_a_rare_class_names_the_largest_one_that_does_not(tmp_path):
+    def read(rare: str, num_test: int):
+        objects = {f"{name}.jpg": [CAT, DOG] if name in rare else [CAT] for name in "abcdef"}
+        path = packed("folder", tmp_path, {"result.json": document(objects), **files(*objects)})
+        return open_published("coco", [path], tmp_path, config(num_test=num_test))
+
+    sentence = "^4 images of .* leaves less than two of class dog, one to train and one to validate: "
+    with pytest.raises(PipelineError, match=rf"{sentence}draw fewer \(override: data\.num_test=2\), or add images"):
+        read("ab", 4).__enter__()
+    with read("ab", 2) as published:
+        assert sum(1 in record.labels for record in published.train) == 2
+    with pytest.raises(PipelineError, match=f"{sentence}add images of that class, or remove it"):
+        read("cd", 4).__enter__()  # one of the two is drawn first
+
+
+@pytest.mark.parametrize(
+    ("orientation", "width", "height", "sentence"),
+    [
+        (
+            3,
+            80,
+            40,
+            r"train/a\.jpg: EXIF orientation 3, and tools disagree .* `mogrify -auto-orient`, and annotate or export",
+        ),
+        (6, 80, 40, r"train/a\.jpg: EXIF orientation 6, and tools disagree"),
+        (3, 40, 80, r"train/a\.jpg: 80x40 pixels instead of the 40x80 of its annotations"),
+    ],
+)
+def test_an_image_whose_boxes_may_refer_to_it_before_or_after_turning_is_refused(
+    orientation, width, height, sentence, tmp_path
+):
+    listed = [{"id": 10, "file_name": "a.jpg", "width": width, "height": height}]
+    content = {
+        **one(),
+        "train.json": document(
+            {"a.jpg": [CAT]}, images=[*listed, {"id": 11, "file_name": "b.jpg", "width": 40, "height": 30}]
+        ),
+        "train/a.jpg": encoded(noise(0, 40, 80), "JPEG", exif=held(orientation)),
+    }
+    with pytest.raises(PipelineError, match=sentence):
+        build(tmp_path, content)
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(6, lambda pixels: np.rot90(pixels, -1)), (8, np.rot90)])
+def test_an_image_whose_boxes_fit_it_turned_is_stored_turned_with_its_boxes_on_the_same_pixels(
+    orientation, turn, tmp_path
+):
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[8:16, 48:72] = 255  # 24 wide and 8 high
+    rows, columns = np.nonzero(turn(pixels)[..., 0])
+    left, top = int(columns.min()), int(rows.min())
+    box = {"category_id": 3, "bbox": [left, top, 8, 24]}
+    sizes = [("a.jpg", 40, 80), ("b.jpg", WIDTH, HEIGHT)]
+    listed = [{"id": at, "file_name": name, "width": w, "height": h} for at, (name, w, h) in enumerate(sizes, start=10)]
+    content = {
+        **one(),
+        "train.json": document({"a.jpg": [box, {**DOG, "bbox": [0, 0, 40, 80]}], "b.jpg": [CAT, DOG]}, images=listed),
+        "train/a.jpg": encoded(pixels, "JPEG", quality=95, exif=held(orientation)),
+    }
+    store = build(tmp_path, content)
+    stored, boxes = decode(store.train().jpeg(0)), boxes_of(store, "train")[0]
+    assert stored.size == boxes.size == (40, 80) and boxes.corners.tolist()[0] == [left, top, left + 8, top + 24]
+    inside = np.asarray(stored)[top : top + 24, left : left + 8]
+    assert inside.min() > 200 and np.asarray(stored, np.int64).sum() < 1.1 * inside.sum(dtype=np.int64)
+
+
+def test_a_fifth_of_few_images_validates_and_more_than_there_are_is_refused_without_a_word_on_classes(tmp_path):
+    names = [f"images/{n:02}.jpg" for n in range(30)]
+    content = {"result.json": document({name: [CAT, DOG] for name in names}), **files(*names)}
+    sentence = (
+        r"^data\.num_val=500 with 24 training images; choose from 1 to 23, or a fifth \(override: data\.num_val=0\)$"
+    )
+    with pytest.raises(PipelineError, match=sentence):
+        build(tmp_path, content, num_val=500)
+    assert build(tmp_path, content, num_val=0).manifest.split == {"num_val": 4, "seed": 0}
+
+
 def test_an_image_of_another_size_than_annotated_cannot_be_used(tmp_path):
-    content = one() | {"train/a.jpg": encoded(noise(0, WIDTH, HEIGHT))}  # turned by its EXIF orientation, say
+    content = one() | {"train/a.jpg": encoded(noise(0, WIDTH, HEIGHT))}
     with pytest.raises(PipelineError, match=r"train/a\.jpg: 30x40 pixels instead of the 40x30 of its annotations"):
         build(tmp_path, content)
 

@@ -32,7 +32,7 @@ def table(*rows: str, by: str = ",") -> bytes:
 
 
 def lines(*rows: dict) -> bytes:
-    return "\n".join(map(json.dumps, rows)).encode()
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
 
 
 def parquet(labels: list, names: list[str] | None = None, titles: tuple[str, ...] = ("image", "label")) -> bytes:
@@ -49,8 +49,12 @@ def arrow(labels: list, names: list[str] | None = None, titles: tuple[str, ...] 
 
 
 def _rows(labels: list, names: list[str] | None, titles: tuple[str, ...]) -> pa.Table:
-    """As `datasets` writes them: images are structs, labels are numbers, and the schema's metadata name the classes."""
-    images = [{"bytes": None if label == "lost" else f"{label}".encode(), "path": "1.png"} for label in labels]
+    """As `datasets` writes them: images are structs, labels are numbers, and the schema's metadata name the classes.
+
+    An image holds the name of its class.
+    """
+    classes = [names[label] if names and label < len(names) else f"{label}" for label in labels]
+    images = [{"bytes": None if name == "lost" else name.encode(), "path": "1.png"} for name in classes]
     about = {"info": {"features": {titles[1]: {"names": names, "_type": "ClassLabel"}}}} if names else {}
     columns = [
         pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
@@ -67,6 +71,7 @@ def places(published) -> tuple:
 
 CATS_AND_DOGS = ["cat", "dog"]
 TRAIN = ("train/cat/1.png", "train/dog/2.png")
+KEPT = [f"{cls}/{n}.png" for cls in CATS_AND_DOGS for n in (1, 5)]  # of SEEDED, where 6 are drawn to test
 # Layout: files, changed keys, and classes, train, val and test.
 READ = {
     "train and test": (
@@ -90,24 +95,24 @@ READ = {
         (CATS_AND_DOGS, ["cat/1.png", "dog/2.png"], ["cat/1.png"], ["cat/1.png"]),
     ),
     "other names of splits": (
-        files("Training/cat/1.png", "TESTING/cat/2.png", "Validation/cat/3.png"),
+        files("Training/cat/1.png", "Training/dog/4.png", "TESTING/cat/2.png", "Validation/cat/3.png"),
         {},
-        (["cat"], ["cat/1.png"], ["cat/3.png"], ["cat/2.png"]),
+        (CATS_AND_DOGS, ["cat/1.png", "dog/4.png"], ["cat/3.png"], ["cat/2.png"]),
     ),
     "dev": (
-        files("Train/cat/1.png", "Test/cat/2.png", "dev/cat/3.png"),
+        files("Train/cat/1.png", "Train/dog/4.png", "Test/cat/2.png", "dev/cat/3.png"),
         {},
-        (["cat"], ["cat/1.png"], ["cat/3.png"], ["cat/2.png"]),
+        (CATS_AND_DOGS, ["cat/1.png", "dog/4.png"], ["cat/3.png"], ["cat/2.png"]),
     ),
     "a wrapping folder": (
-        files("train/cat/1.png", "test/cat/2.png", "README.md", "logo.png", under="set/"),
+        files(*TRAIN, "test/cat/2.png", "README.md", "logo.png", under="set/"),
         {},
-        (["cat"], ["cat/1.png"], [], ["cat/2.png"]),
+        (CATS_AND_DOGS, ["cat/1.png", "dog/2.png"], [], ["cat/2.png"]),
     ),
     "folders beside the wrapping one": (
-        files("set/train/cat/1.png", "set/test/cat/2.png", "docs/logo.png"),
+        files("set/train/cat/1.png", "set/train/dog/2.png", "set/test/cat/2.png", "docs/logo.png"),
         {},
-        (["cat"], ["cat/1.png"], [], ["cat/2.png"]),
+        (CATS_AND_DOGS, ["cat/1.png", "dog/2.png"], [], ["cat/2.png"]),
     ),
     "train alone": (
         {f"train/{name}": content for name, content in SEEDED.items()},
@@ -119,11 +124,11 @@ READ = {
             ["cat/4.png", "dog/4.png"],
         ),
     ),
-    "flat class folders": (SEEDED, {"num_test": 8}, (CATS_AND_DOGS, ["cat/5.png", "dog/5.png"], [], None)),
+    "flat class folders": (SEEDED, {"num_test": 6}, (CATS_AND_DOGS, KEPT, [], None)),
     "flat class folders beside other files, in a wrapping folder": (
         {f"set/{name}": content for name, content in (SEEDED | files("LICENSE", "notes.txt", "5.png")).items()},
-        {"num_test": 8},
-        (CATS_AND_DOGS, ["cat/5.png", "dog/5.png"], [], None),
+        {"num_test": 6},
+        (CATS_AND_DOGS, KEPT, [], None),
     ),
     "other folders beside splits": (
         files(*TRAIN, "test/cat/3.png", "docs/logo.png", "docs/more/logo.png"),
@@ -132,8 +137,8 @@ READ = {
     ),
     "unlabelled images in test": (
         {f"train/{name}": content for name, content in SEEDED.items()} | files("test/1.png", "docs/logo.png"),
-        {"num_test": 8},
-        (CATS_AND_DOGS, ["cat/5.png", "dog/5.png"], [], None),
+        {"num_test": 6},
+        (CATS_AND_DOGS, KEPT, [], None),
     ),
     "classes that are called like all splits": (
         {f"{cls}/{n}.png": b"" for cls in ("car", "train", "test") for n in (1, 2, 3)},
@@ -154,6 +159,9 @@ READ = {
             ".git/5.png",
             "__MACOSX/train/cat/6.png",
             "train/cat/._1.png",
+            "train/@eaDir/7.png",
+            "train/cat/#recycle/8.png",
+            "test/lost+found/9.png",
         ),
         {},
         (CATS_AND_DOGS, ["cat/1.png", "dog/2.png"], [], ["cat/3.png"]),
@@ -164,18 +172,19 @@ READ = {
         (["car", "train"], None, [], None),
     ),
     "other folders beside train, if it is the training set": (
-        files("train/cat/1.png", "train/cat/2.png", "train/cat/3.png", "docs/logo.png"),
+        {f"train/{name}": content for name, content in SEEDED.items()} | files("docs/logo.png"),
         {"layout": "splits"},
-        (["cat"], None, [], None),
+        (CATS_AND_DOGS, None, [], None),
     ),
     "Tiny ImageNet": (
         {
             **files("train/n01/images/a.JPEG", "train/n02/images/b.JPEG", "val/images/v.JPEG", "test/images/t.JPEG"),
-            "val/val_annotations.txt": b"v.JPEG\tn02\t0\t0\t9\t9\n",
+            **files("val/images/u\u0308.JPEG"),
+            "val/val_annotations.txt": "v.JPEG\tn02\t0\t0\t9\t9\n\u00fc.JPEG\tn01\r\n".encode(),
             "wnids.txt": b"n01",
         },
         {},
-        (["n01", "n02"], ["n01/images/a.JPEG", "n02/images/b.JPEG"], [], ["n02/v.JPEG"]),
+        (["n01", "n02"], ["n01/images/a.JPEG", "n02/images/b.JPEG"], [], ["n01/u\u0308.JPEG", "n02/v.JPEG"]),
     ),
     "Kaggle: ids in train.csv, images in folders": (
         {
@@ -190,23 +199,23 @@ READ = {
     ),
     "Kaggle: train_images and test_images": (
         {
-            **files("train_images/1.jpg", "train_images/2.jpg", "test_images/9.jpg"),
-            "train.csv": table("id_code diagnosis split", "1 0 val", "2 0 train"),
+            **files("train_images/1.jpg", "train_images/2.jpg", "train_images/3.jpg", "test_images/9.jpg"),
+            "train.csv": table("id_code diagnosis split", "1 0 val", "2 0 train", "3 1 train"),
             "test.csv": table("id_code size", "9 8"),
         },
         {},
-        (["0"], ["0/train_images/2.jpg"], [], ["0/train_images/1.jpg"]),
+        (["0", "1"], ["0/train_images/2.jpg", "1/train_images/3.jpg"], [], ["0/train_images/1.jpg"]),
     ),
     "one table for the images of all splits": (
-        files("train/1.jpg", "valid/2.jpg", "test/3.jpg")
-        | {"labels.csv": table("id breed", "1 cat", "2 cat", "3 cat")},
+        files("train/1.jpg", "valid/2.jpg", "test/3.jpg", "train/4.jpg")
+        | {"labels.csv": table("id breed", "1 cat", "2 cat", "3 cat", "4 dog")},
         {},
-        (["cat"], ["cat/train/1.jpg"], ["cat/valid/2.jpg"], ["cat/test/3.jpg"]),
+        (CATS_AND_DOGS, ["cat/train/1.jpg", "dog/train/4.jpg"], ["cat/valid/2.jpg"], ["cat/test/3.jpg"]),
     ),
     "a table of each split, beside the images": (
         {
             **files("1.png", "2.png", "3.png", "4.png"),
-            "train.csv": table("image breed", "1.png cat", "2.png dog"),
+            "train.csv": table("image breed set", "1.png cat old", "2.png dog new"),  # a set that is no split
             "test.csv": table("image breed", "3.png cat"),
             "valid.csv": table("image breed", "4.png dog"),
         },
@@ -234,7 +243,7 @@ READ = {
         {
             **files("train/1.png", "train/2.png", "test/1.png"),
             "train/metadata.jsonl": lines({"file_name": "1.png", "label": 0}, {"file_name": "2.png", "label": 1}),
-            "test/metadata.jsonl": lines({"file_name": "1.png", "label": 1, "note": "no class"}),
+            "test/metadata.jsonl": lines({"file_name": "1.png", "label": 1, "note": "no\u2028class\x85"}),
         },
         {},
         (["0", "1"], ["0/train/1.png", "1/train/2.png"], [], ["1/test/1.png"]),
@@ -249,12 +258,23 @@ READ = {
     ),
     "one of two tables": (
         {
-            **files("images/1.png", "images/2.png", "images/3.png"),
-            "a.csv": table("id label split", "1 cat train", "2 cat test", "3 cat val"),
+            **files("images/1.png", "images/2.png", "images/3.png", "images/4.png"),
+            "a.csv": table("id label split", "1 cat train", "2 cat test", "3 cat val", "4 dog train"),
             "b.csv": table("id label", "1 dog", "2 dog", "3 dog"),
         },
         {"labels": "a.csv"},
-        (["cat"], ["cat/images/1.png"], ["cat/images/3.png"], ["cat/images/2.png"]),
+        (CATS_AND_DOGS, ["cat/images/1.png", "dog/images/4.png"], ["cat/images/3.png"], ["cat/images/2.png"]),
+    ),
+    "accents of a class that two systems write differently": (
+        files("train/Bl\u00fcte/1.png", "train/dog/2.png", "test/Blu\u0308te/3.png"),
+        {},
+        (["Bl\u00fcte", "dog"], ["Bl\u00fcte/1.png", "dog/2.png"], [], ["Blu\u0308te/3.png"]),
+    ),
+    "accents of an image that its table writes differently": (
+        files("images/u\u0308.png", "images/2.png", "images/3.png")
+        | {"a.csv": table("id label split", "\u00fc.png cat train", "2.png dog train", "3.png dog test")},
+        {},
+        (CATS_AND_DOGS, ["cat/images/\u00fc.png", "dog/images/2.png"], [], ["dog/images/3.png"]),
     ),
 }
 PARQUET, ARROW = "data/{}-00000-of-00001-0ab1.parquet", "{}/data-00000-of-00001.arrow"
@@ -289,6 +309,14 @@ HUB = {  # read from a folder alone
             [],
             [f"owl/{ARROW}/000000".format("test")],
         ),
+    ),
+    "Parquet of pandas, whose labels are categories": (
+        {
+            "train.parquet": parquet(pa.array(["owl", "cat"]).dictionary_encode()),
+            "test.parquet": parquet(pa.array(["cat"]).dictionary_encode()),
+        },
+        {},
+        (["cat", "owl"], ["cat/train.parquet/000001", "owl/train.parquet/000000"], [], ["cat/test.parquet/000000"]),
     ),
     "save_to_disk without splits, labels are texts": (
         {"data-00000-of-00001.arrow": arrow(["cat", "cat", "cat", "owl", "owl", "owl"])},
@@ -347,6 +375,22 @@ REFUSED = {
         {},
         "class dog in .* has 1 images, and no test set is",
     ),
+    "too many to test": (
+        {name: content for name, content in SEEDED.items() if "5" not in name},
+        {"num_test": 6},
+        r"6 images of .* are drawn to test, which leaves less than two of class cat, one to train and one to validate: draw fewer "
+        r"\(override: data\.num_test=4\)",
+    ),
+    "one class, beside boxes that are not read": (
+        files("train/images/1.png", "train/labels/1.txt", "test/images/2.png", "test/labels/2.txt"),
+        {},
+        r"all training images in .* are of one class, images; .*train/<class>/\*, or read boxes .*\(override: data=boxes\)",
+    ),
+    "classes with accents in two ways": (
+        files(*(f"{cls}/{n}.png" for cls in ("M\u00fcll", "Mu\u0308ll") for n in (1, 2, 3))),
+        {},
+        "differ only in case or in how accents are written",
+    ),
     "a number to test beside a test set": (
         files(*TRAIN, "test/cat/1.png"),
         {"num_test": 3},
@@ -367,6 +411,21 @@ REFUSED = {
         IMAGES | {"a.csv": table("id colour shape", "1 red round", "2 blue round")},
         {},
         r"a\.csv has the columns id, colour, shape, of which several could be the label; call the one that is meant label",
+    ),
+    "two columns of numbers that name images": (
+        IMAGES | {"a.csv": b",id,label\n1,2,cat\n2,1,dog\n"},
+        {},
+        r"columns 1 \(\) and 2 \(id\) of a\.csv in .* both name images, but not the same ones; remove the column that is not",
+    ),
+    "numbers of rows beside file names, of which one is wrong": (
+        IMAGES | {"a.csv": b",file,label\n1,2.png,cat\n2,9.png,dog\n"},
+        {},
+        r"columns 1 \(\) and 2 \(file\) of a\.csv in .* both name images",
+    ),
+    "a split that is none": (
+        IMAGES | {"a.csv": table("id label split", "1 cat train", "2 dog tset")},
+        {},
+        r"2 of a\.csv has split=tset; write one of train, test, val, or remove the row",
     ),
     "a row without its image": (
         IMAGES | {"a.csv": table("id label", "1 cat", "9 dog")},
@@ -424,6 +483,11 @@ REFUSED_ROWS = {
         {},
         r"the columns image, fine_label, coarse_label, .* call them image and label",
     ),
+    "one class": (
+        {"train.parquet": parquet(["cat"] * 3)},
+        {},
+        r"all training images in .* are of one class, cat; arrange",
+    ),
     "no bytes": ({"train.parquet": parquet(["cat", "lost"])}, {}, r"has a row without the bytes of an image; save"),
     "more labels than classes": (
         {"train.parquet": parquet([0, 7], ["cat"])},
@@ -465,7 +529,7 @@ def test_a_layout_gives_classes_and_splits_alike_from_an_archive_and_a_folder(la
         found = places(published)
         for image in (*published.train, *published.test):
             label = published.classes[image.label]
-            assert image.image.read() in (content.get(image.image.name), label.encode(), b"0", b"1")
+            assert image.image.read() == content.get(image.image.name, label.encode())
     assert found == tuple(have if want is None else want for have, want in zip(found, expected, strict=True))
     assert {*tmp_path.iterdir()} == {path}
 
@@ -480,6 +544,16 @@ def test_a_layout_that_is_unclear_is_refused_with_what_to_do(layout, kind, tmp_p
     ):
         pass
     assert str(caught.value).isprintable()
+
+
+def test_numbers_of_rows_as_pandas_writes_them_shuffle_no_labels(tmp_path):
+    numbers = sorted(range(12), key=str)
+    classes = {f"{n}.jpg": "cat" if n < 5 else "dog" for n in numbers}
+    rows = [f"{row},{n}.jpg,{classes[f'{n}.jpg']}" for row, n in enumerate(numbers)]
+    content = files(*classes) | {"labels.csv": "\n".join([",filename,label", *rows]).encode()}
+    with open_published("class-folders", [packed("tar", tmp_path, content)], tmp_path, config()) as published:
+        images = (*published.train, *published.test)
+        assert {image.image.name: published.classes[image.label] for image in images} == classes
 
 
 def test_tables_of_rows_in_an_archive_are_refused(tmp_path):

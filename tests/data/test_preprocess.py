@@ -4,12 +4,13 @@ import errno
 import hashlib
 import io
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from photos import encoded, noise, shard_names, tar
+from photos import encoded, held, noise, shard_names, tar
 from PIL import Image
 from published import SHARED, needs
 
@@ -141,6 +142,15 @@ def test_a_corrupt_validation_image_is_named_by_its_split_and_they_must_not_all_
         build(config(skip_corrupt=True), tmp_path)
 
 
+@pytest.mark.parametrize(("per_class", "num_val"), [(7, 4), (2, 3)])
+def test_a_fifth_of_the_training_images_validates_but_one_of_each_class_at_least(per_class, num_val, tmp_path):
+    archive(tmp_path / "set.tgz", images(per_class=per_class))
+    assert build(config(num_val=0), tmp_path).split == {"num_val": num_val, "seed": 0}
+    store = open_store(tmp_path / "store")
+    _, val = store.split_indices("holdout")
+    assert len(val) == num_val and set(store.train().labels[val]) == {0, 1, 2}
+
+
 def test_where_no_test_set_is_published_the_same_images_are_tested_whatever_the_seed_of_validation(tmp_path, caplog):
     caplog.set_level("INFO")
     archive(
@@ -194,6 +204,56 @@ def test_shard_statistics_are_close_to_those_of_the_pixels(tmp_path):
     np.testing.assert_allclose(statistics.pixel_mean.mean((0, 1)), [0.5] * 3, atol=0.02)
     np.testing.assert_allclose(statistics.mean, [0.5] * 3, atol=0.02)
     np.testing.assert_allclose(statistics.std, [0.29] * 3, atol=0.1)
+
+
+def test_shard_statistics_of_a_split_see_its_training_images_alone(tmp_path):
+    levels = {"train": range(0, 90, 10), "valid": range(200, 240, 10), "test": [120]}
+    grey = {
+        f"{split}/{name}/{level + at}.jpg": encoded(Image.new("L", (24, 16), level + at), "JPEG", quality=95)
+        for at, name in enumerate(CLASSES)
+        for split, of in levels.items()
+        for level in of
+    }
+    archive(tmp_path / "set.tgz", grey)
+    build(config(format="shards"), tmp_path)
+    store = open_store(tmp_path / "store")
+    stored = np.array([int(Path(name).stem) for name in shard_names(tmp_path / "store", "train")])
+    for split, mean in (("holdout", 41), ("full", (9 * 41 + 4 * 216) / 13)):
+        assert stored[store.split_indices(split)[0]].mean() == pytest.approx(mean)
+        np.testing.assert_allclose(store.statistics(split).mean, [mean / 255] * 3, atol=1 / 255)
+
+
+@pytest.mark.parametrize("format_", ["arrays", "shards"])
+def test_own_photographs_are_stored_upright_and_published_ones_as_they_are(format_, tmp_path):
+    picture = noise(6, 32, 32)
+    sideways = encoded(picture, "JPEG", quality=95, exif=held(6))
+    archive(tmp_path / "cifar10.tgz", images((32, 32)) | {"train/dog/x.jpg": sideways})
+    stored = {}
+    for data in (config(path="cifar10.tgz", image_size=32, format=format_), CIFAR):
+        build(data, tmp_path, data.source)
+        records = open_store(tmp_path / data.source).train()
+        last = len(records) - 1  # dog/x.jpg
+        stored[data.source] = (
+            records.images[last]
+            if data.format == "arrays"
+            else np.asarray(Image.open(io.BytesIO(records.jpeg(last))), np.uint8)
+        )
+    decoded = np.asarray(Image.open(io.BytesIO(sideways)))
+    np.testing.assert_array_equal(stored["cifar10"], decoded)
+    difference = np.abs(stored["folder"].astype(int) - np.rot90(decoded, -1))
+    assert difference.mean() < (1 if format_ == "arrays" else 6)  # of noise, which JPEG keeps badly
+
+
+def test_test_images_that_are_training_images_too_are_counted(tmp_path, caplog):
+    files = images()
+    archive(
+        tmp_path / "set.tgz",
+        files | {"test/cat/a.png": files["train/dog/3.png"], "test/dog/b.png": files["train/dog/3.png"]},
+    )
+    assert build(config(), tmp_path).counts["test"] == 8
+    assert caplog.messages == [
+        "2 test images of set are byte for byte training images, such as cat/a.png of test and dog/3.png of train"
+    ]
 
 
 @pytest.mark.parametrize("format_", ["arrays", "shards"])
@@ -302,6 +362,23 @@ def test_the_official_cifar_archive_and_class_folders_give_the_same_store(tmp_pa
     archive(tmp_path / "cifar10.tgz", folders)
     assert build(CIFAR, tmp_path, "folders") == official
     assert contents(tmp_path / "official") == contents(tmp_path / "folders")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Petals(DataConfig):
+    """As after the steps of docs/extending.md."""
+
+    source: Literal["petals"] = "petals"
+
+
+def test_a_published_archive_of_class_folders_needs_no_more_than_its_name_address_and_checksum(tmp_path):
+    archive(tmp_path / "petals-2.tgz", images())
+    md5 = hashlib.md5((tmp_path / "petals-2.tgz").read_bytes()).hexdigest()
+    official = {"petals": Official("petals-2.tgz", md5, "http://127.0.0.1:9/petals-2.tgz")}
+    data = Petals(name="petals", mirror=".", image_size=8, num_val=6, workers=2)
+    assert fetch(data, tmp_path / "raw", tmp_path, official)["layout"] == "class-folders"
+    manifest = preprocess(data, tmp_path / "raw", tmp_path / "store")
+    assert (manifest.classes, manifest.counts) == (CLASSES, {"train": 21, "test": 6})
 
 
 def test_cifar_of_another_size_is_an_error_that_names_the_image(tmp_path):

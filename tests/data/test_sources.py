@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib.util
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ from web import Server
 
 from pipeline.atomic import read_json, write_json
 from pipeline.config import DataConfig
-from pipeline.data import sources
+from pipeline.data import download, sources
 from pipeline.data.download import Patience
 from pipeline.data.sources import ILSVRC, OFFICIAL, fetched
 
-CONTENT = os.urandom(100_000)
+CONTENT = random.Random(1).randbytes(100_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 FILE = "cifar-10-python.tar.gz"
 TARS = [OFFICIAL[key].file for key in ILSVRC]
@@ -107,6 +108,40 @@ def test_a_web_mirror_is_asked_before_the_official_address(server, tmp_path):
     manifest = fetch(config(mirror=f"{server.url}/sets/"), tmp_path)
     assert manifest["layout"] == "class-folders" and manifest["files"][0]["path"] == "cifar10.tgz"
     assert [path for path, _ in server.asked] == [f"/sets/{name}" for name in (FILE, "cifar10.tar", "cifar10.tgz")]
+
+
+def test_a_download_that_broke_off_goes_on_though_a_mirror_without_the_file_is_asked_first(
+    server, tmp_path, monkeypatch
+):
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    server.drops, server.drop_after = 1, 41_000
+    data = config(mirror=f"{server.url}/sets")
+    with monkeypatch.context() as patched:
+        patched.setattr(download.time, "sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(data, tmp_path, server.url)
+    fetch(data, tmp_path, server.url)
+    assert server.asked[-1] == (f"/{FILE}", "bytes=41000-")
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == [FILE, "manifest.json"]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("my flowers.tgz", "my%20flowers.tgz"),
+        ("sets/blüte.tgz", "sets/bl%C3%BCte.tgz"),
+        ("70%25?.tar", "70%2525%3F.tar"),
+        ("F.ZIP", "F.ZIP"),
+    ],
+)
+def test_a_web_mirror_is_asked_for_any_name_and_the_file_keeps_it(path, asked, server, tmp_path):
+    server.files[asked] = b"class folders"
+    manifest = fetch(config("folder", name="flowers", path=path, mirror=server.url), tmp_path)
+    name = path.rpartition("/")[2]
+    assert manifest["files"][0]["path"] == name and (tmp_path / "raw" / name).read_bytes() == b"class folders"
+    assert manifest["files"][0]["from"] == f"{server.url}/{asked}"
 
 
 def test_parts_of_other_places_are_deleted_and_no_other_file_is(server, tmp_path):

@@ -84,6 +84,7 @@ REFUSED = {
     "an encoding that nobody knows": ({"VOCdevkit/VOC2007/Annotations/2.xml": b'<?xml version="1.0" encoding="utf-77"?><annotation/>'}, r"is damaged \(unknown encoding"),
     "a list that is no UTF-8": ({"VOCdevkit/VOC2007/ImageSets/Main/trainval.txt": b"\xff"}, "lists image .* of VOC2007, but"),
     "an image of two sets": ({"VOCdevkit/VOC2007/ImageSets/Main/test.txt": b"3 2"}, r"JPEGImages/2\.jpg in .* is an image of train and of test; leave it in one of them"),
+    "a class of its own": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(thing("helmet", 1, 2, 3, 9))}, r"^object 1 of .*Annotations/2\.xml in .* is of class helmet, which is none of VOC's 20 classes; .*\(override: data=boxes\)"),
     "outside": ({"VOCdevkit/VOC2007/Annotations/2.xml": annotations(thing("dog", 50, 2, 60, 3))}, r"object 1 of .*2\.jpg in .* lies outside of its 40x30 pixels"),
 }  # fmt: skip
 

@@ -55,6 +55,19 @@ def test_a_grey_image_is_one_of_equal_channels():
     assert (pixels_of([encoded(Image.new("L", (3, 2), 7), "JPEG")], SHAPE) == 7).all()
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_photograph_is_turned_as_its_exif_says(form):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sent = Image.new("L", (2, 3), 7)  # as the nets take it once it is turned
+    sent.putpixel((0, 0), 200)
+    text = encoded(sent, form, exif=exif)
+    expected = np.rot90(np.asarray(Image.open(BytesIO(base64.b64decode(text)))), -1)
+    np.testing.assert_array_equal(pixels_of([text], (2, 3, 1))[0, ..., 0], expected)
+    with pytest.raises(PipelineError, match="image 0 has 2 x 3 pixels; the nets take 3 x 2"):
+        pixels_of([encoded(sent, form)], (2, 3, 1))
+
+
 @pytest.mark.parametrize("value", [0.5, 5.0, -1, 256, 10**30, True, None, "7", [1], {}, float("nan"), float("inf")])
 @pytest.mark.parametrize("boxed", [list, lambda images: np.array(images, object)])
 def test_a_pixel_that_is_no_byte_is_refused(value, boxed):

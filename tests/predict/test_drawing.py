@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from pipeline.predict.drawing import COLOURS, Box, drawn, names
+from pipeline.config import DataConfig
+from pipeline.predict.drawing import COLOURS, Box, drawing, drawn, names
+from pipeline.predict.objects import ImageObjects, Object
 
 
 def coloured(image: Image.Image, label: int) -> tuple[int, int, int, int]:
@@ -25,6 +29,17 @@ def test_a_small_image_is_enlarged_by_a_whole_factor_and_its_boxes_too() -> None
     assert coloured(made, 1) == (40, 80, 122, 240)
     np.testing.assert_array_equal(np.asarray(made)[::4, 140::4, 0], pixels[:, 35:])
     np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+def test_boxes_are_drawn_on_the_photograph_as_its_exif_turns_it(tmp_path: Path) -> None:
+    exif, file = Image.Exif(), tmp_path / "a.jpg"
+    exif[0x0112] = 6
+    Image.new("RGB", (800, 600)).save(file, exif=exif)
+    found = ImageObjects(file, [Object(2, "cat", 0.7, (100, 500, 300, 700))])
+    config: Any = SimpleNamespace(data=DataConfig(name="cats", source="coco", format="shards"))
+    assert list(drawing([found], [file], str(tmp_path / "out"), config)) == [found]
+    made = Image.open(tmp_path / "out" / "a.png")
+    assert made.size == (600, 800) and coloured(made, 2)[3] == 700
 
 
 def test_a_photo_keeps_its_pixels_and_lines_grow_with_it() -> None:

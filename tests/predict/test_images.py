@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.data.preprocess import Rejected
 from pipeline.ensemble.predictions import all_images
 from pipeline.errors import PipelineError
-from pipeline.predict.images import image_files, pixels_of_file
+from pipeline.predict.images import Scene, image_files, pixels_of_file, scene_of_file
 from pipeline.run.inputs import Resize, resize_of
 
 GREY = Resize(format="arrays", image_size=8, test_side=0, shape=(8, 8, 1))
@@ -21,7 +21,8 @@ COLOUR = Resize(format="arrays", image_size=8, test_side=0, shape=(8, 8, 3))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("b.png", "a.JPG", "deep/er/c.webp", "notes.txt", ".hidden.png", "deep/_=1.bmp", "empty/readme"):
+    kept_by_systems = (".hidden.png", ".cache/d.png", "deep/@eaDir/_=1.bmp", "lost+found/e.png")
+    for name in ("b.png", "a.JPG", "deep/er/c.webp", "notes.txt", "deep/_=1.bmp", "empty/readme", *kept_by_systems):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
@@ -75,6 +76,23 @@ def test_a_larger_image_is_cut_to_its_central_square_and_resized(tmp_path: Path)
     assert square[4, 0, 0] > 200 and square[4, 7, 2] > 200 and not square[..., 1].any()  # edges blend
     grey = pixels_of_file(tmp_path / "wide.png", GREY, 1)
     assert isinstance(grey, np.ndarray) and grey[4, 0, 0] > grey[4, 7, 0] > 0  # red is brighter than blue
+
+
+@pytest.mark.parametrize("name", ["turned.png", "turned.jpg"])
+def test_a_photograph_is_turned_as_its_exif_says(name: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (80, 40))
+    image.paste("white", (0, 0, 40, 40))  # which is the upper half once it is turned
+    image.save(tmp_path / name, exif=exif)
+    square = pixels_of_file(tmp_path / name, COLOUR, 1)
+    assert isinstance(square, np.ndarray) and square[0].min() > 200 and square[7].max() < 50
+    for format_ in ("arrays", "shards"):
+        resize = Resize(format=format_, image_size=80, test_side=40, shape=(40, 40, 3))
+        scene = scene_of_file(tmp_path / name, resize, 1)
+        assert isinstance(scene, Scene) and scene.size == (40, 80)
+        third = scene.image.shape[1] // 3
+        assert scene.image[:, :third].min() > 200 and scene.image[:, -third:].max() < 50
 
 
 def test_photos_become_what_evaluation_reads_from_the_store(photos: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ from runs import TINY, composed
 from pipeline.atomic import read_json
 from pipeline.cli import main
 from pipeline.config import Config
+from pipeline.data.facts import DECIDING, made_file, require_settings
 from pipeline.data.store import open_store
 from pipeline.stages import fetch, preprocess
 from pipeline.stages.compose import READS
-from pipeline.stages.pretrain import DECIDING, require_store
+from pipeline.stages.pretrain import require_store
 from pipeline.workspace import Workspace
 
 STROKES = """# @package _global_
@@ -106,10 +109,41 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+OWN = (
+    "data=folder",
+    "data.name=images",
+    "data.image_size=8",
+    "data.num_val=4",
+    "data.num_test=4",
+    "recipe=small_quick",
+)
+
+
 def of_folder(root: Path, images: Path, *overrides: str) -> Config:
-    own = (f"data.path={images}/one", "data.name=images", "data.image_size=8", "data.num_val=4", "data.num_test=4")
-    config: Config = composed(root, "data=folder", *own, "recipe=small_quick", *overrides)
+    config: Config = composed(root, *OWN, f"data.path={images}/one", *overrides)
     return config
+
+
+def test_a_training_does_not_start_on_the_images_of_another_place_or_with_other_labels(
+    root: Path, images: Path, capsys: pytest.CaptureFixture[str]
+):
+    one, other = ([*OWN, f"data.path={images}/{name}"] for name in ("one", "other"))
+    assert main(["fetch", *one]) == main(["preprocess", *one]) == 0
+    assert "data/store/images: 12 training, 4 validation and 4 test images, 2 classes\n" in capsys.readouterr().out
+    (images / "other" / "cat" / "page.png").write_bytes(b"<html>")
+    assert (main(["fetch", *other]), main(["preprocess", *other])) == (0, 2)
+    store = open_store(root / "data/store/images")  # the former one
+    relative = os.path.relpath(images / "one", root)
+    require_settings(store, of_folder(root, images, f"data.path={relative}", "data.mirror=/m").data)
+    for words, key, value in (
+        (other, f"data.path={images}/other", f"data.path={images}/one"),
+        ([*one, "data.labels=names.csv"], "data.labels=names.csv", "data.labels=''"),
+    ):
+        capsys.readouterr()
+        assert main(["train", *words]) == 2
+        printed = capsys.readouterr().err
+        assert f"{key}, but the store of images was made with {value}; run `" in printed
+        assert f"`{shlex.join(['pipeline', 'preprocess', *words])}`" in printed
 
 
 def test_a_store_is_made_anew_for_each_value_that_decides_it_and_for_no_other(root: Path, images: Path):
@@ -121,20 +155,22 @@ def test_a_store_is_made_anew_for_each_value_that_decides_it_and_for_no_other(ro
         return (workspace.store("images") / "manifest.json").stat().st_mtime_ns
 
     before = made()
-    assert made() == made("data.workers=1") == made(f"data.mirror={images}") == made() == before
-    for change in (f"data.path={images}/other", "data.num_test=0", "data.layout=classes", "data.skip_corrupt=true"):
+    assert made("data.workers=1") == made(f"data.mirror={images}") == made("data.skip_corrupt=true") == made() == before
+    for change in (f"data.path={images}/other", "data.num_test=0", "data.layout=classes", "data.num_val=0"):
         now = made(change)
         assert now > before and made(change) == now, change
         before = now
 
 
-def test_a_store_that_the_user_made_counts_unless_its_manifest_disagrees(root: Path, images: Path):
+def test_a_store_that_the_user_made_counts_unless_it_was_made_of_other_values(root: Path, images: Path):
     workspace = Workspace(root, "images")
     for number in (4, 8):  # the second replaces the one that require_store knows
         config = of_folder(root, images, f"data.num_test={number}")
         fetch.run(config, workspace)
         preprocess.run(config, workspace)
         made = (workspace.store("images") / "manifest.json").stat().st_mtime_ns
+        require_store(config, workspace)
+        made_file(workspace.store("images")).unlink()  # which copies of a store lack
         require_store(config, workspace)
         assert (workspace.store("images") / "manifest.json").stat().st_mtime_ns == made
     kept = open_store(workspace.store("images")).manifest
@@ -147,7 +183,7 @@ def test_a_store_that_the_user_made_counts_unless_its_manifest_disagrees(root: P
 
 
 def test_the_values_that_decide_a_store_are_those_that_its_stages_read():
-    read = {*READS["fetch"], *READS["preprocess"]} - {"data.name"}
+    read = {*READS["fetch"], *READS["preprocess"]} - {"data.name", "data.mirror"}
     assert {f"data.{key}" for key in DECIDING} == read
 
 
