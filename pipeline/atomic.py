@@ -10,12 +10,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 CHECKSUM, ITEMS = "checksum", "items"  # keys of JSON files; what is no object stands below ITEMS
 ASIDE = ".old"  # suffix of an old folder while a new one takes its place
 DIGEST = hashlib.sha256().digest_size
+DAY_S = 86_400.0
 
 
 @contextmanager
@@ -89,27 +92,46 @@ def _temporary(path: Path) -> Path:
 
 
 def _sweep(path: Path) -> None:
-    """Removes unfinished files for `path` whose process, on this machine, has ended."""
-    for unfinished in path.parent.glob(f".{path.name}.{socket.gethostname()}.*"):
-        *_, pid, _, suffix = unfinished.name.split(".")
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            if suffix == ASIDE[1:]:
-                _put_back(unfinished, path)
-            elif suffix == "part":
-                remove(unfinished)
+    """Removes unfinished files for `path` whose process, on this machine, has ended, and those that are idle."""
+    for unfinished in path.parent.glob(".*"):
+        name = re.fullmatch(rf"\.{re.escape(path.name)}\.(.+)\.(\d+)\.[0-9a-f]+(\.part|\.old)", unfinished.name)
+        if name is None:
+            continue
+        host, pid, suffix = name.groups()
+        with suppress(OSError):  # another process removes it, too, or it is another user's
+            if (host == socket.gethostname() and not Path(f"/proc/{pid}").exists()) or is_idle(unfinished):
+                if suffix == ASIDE:
+                    _put_back(unfinished, path)
+                else:
+                    remove(unfinished)
+
+
+def is_idle(path: Path) -> bool:
+    """Whether nothing was written to a file, or in a folder, for a day.
+
+    So the process that began it has ended: on a machine that cannot be asked, or with a number that another process has now.
+    """
+    with suppress(FileNotFoundError):  # it has got its name meanwhile, or was removed
+        written = max(file.lstat().st_mtime for file in (path, *path.rglob("*")))
+        return time.time() - written > DAY_S
+    return False
 
 
 def _put_back(aside: Path, path: Path) -> None:
     """Restores the old folder if nothing replaced it, and deletes it otherwise."""
     if os.path.lexists(aside) and not os.path.lexists(path):
         os.replace(aside, path)
-    remove(aside)
+    elif os.path.lexists(aside):
+        with suppress(OSError):  # the new folder is there all the same
+            emptied = _temporary(path)  # a name from which nobody restores what cannot be removed
+            os.replace(aside, emptied)
+            remove(emptied)
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, if it is there."""
+    """Removes a file or a folder, if it is there. What cannot be removed of a folder stays, such as files in use on NFS."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
@@ -142,7 +164,7 @@ def write_json(
         content = value if isinstance(value, dict) else {ITEMS: value}
         text = json.dumps({**content, CHECKSUM: _checksum(json.loads(text))}, indent=indent)
     with replacing(path, require) as part:
-        part.write_text(text + "\n")
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path, remedy: str = "remove it and run the command that writes it again") -> Any:

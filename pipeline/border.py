@@ -22,16 +22,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipeline.credentials import redacted
-from pipeline.errors import PipelineError, printable
+from pipeline.errors import PipelineError, folders, printable
 
 DEFECT, USER_ERROR, MACHINE, INTERRUPTED = 1, 2, 74, 75
 FULL_BYTES = 16 << 20  # a file system with less room counts as full
 
 # {file} is what the system named, or a guess. Each ends in what to do.
+NETWORK = "the network file system of {file} does not answer; mount it again, then run the same command again"
 MACHINE_SENTENCES = {
     errno.ENOSPC: "the disk is full, so {file} could not be written; free some space and run the same command again",
     errno.EDQUOT: "your disk quota is used up, so {file} could not be written; free some space and run the same command again",
-    errno.EROFS: "{file} is on a read-only file system; mount it for writing, or name another folder (paths.runs, paths.mlruns)",
+    errno.EROFS: "{file} is on a read-only file system; mount it for writing{elsewhere}",
+    errno.ENOLCK: "the file system of {file} takes no locks; mount it with locks{elsewhere}",
+    errno.ESTALE: NETWORK,
     errno.EACCES: "{file} may not be opened by this user; change its permissions or its owner (chmod, chown)",
     errno.EPERM: "{file} may not be changed by this user; change its permissions or its owner (chmod, chown)",
     errno.EFBIG: "{file} became larger than this user's limit; raise it (ulimit -f unlimited) and run the same command again",
@@ -49,6 +52,8 @@ USER_SENTENCES = {
     errno.ENAMETOOLONG: "{file} is too long a name for this file system; choose a shorter one",
     errno.ELOOP: "{file} is a link that leads back to itself; remove it, or name the file itself",
 }
+# What network file systems say of a file. Sockets say it, too, and name none.
+UNANSWERED = (errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 SOCKET = "AF_UNIX path"  # is too long, which comes without an errno and without the path
 SOCKET_SENTENCE = (
     "the folder for temporary files, {file}, has too long a name for sockets; name a shorter one (TMPDIR=/tmp)"
@@ -58,6 +63,7 @@ WORDS = {
     errno.ENOSPC: r"No space left on device|database or disk is full|file write failed|unexpected pos \d+ vs|\d+ requested and \d+ written",
     errno.EDQUOT: r"Disk quota exceeded",
     errno.EROFS: r"Read-only file system|attempt to write a readonly database",
+    errno.ESTALE: r"Stale file handle",
     errno.EACCES: r"Permission denied|unable to open database file",
     errno.EFBIG: r"File too large",
     errno.EIO: r"Input/output error|disk I/O error",
@@ -107,8 +113,10 @@ def system_error(error: BaseException) -> tuple[str, int] | None:
         code, file = _system_code(cause)
         if code in USER_SENTENCES and file:
             return USER_SENTENCES[code].format(file=file), USER_ERROR
+        if code in UNANSWERED and file:
+            return NETWORK.format(file=file), MACHINE
         if code in MACHINE_SENTENCES:
-            return MACHINE_SENTENCES[code].format(file=file or _guess(code)), MACHINE
+            return MACHINE_SENTENCES[code].format(file=file or _guess(code), elsewhere=_elsewhere(file)), MACHINE
     return None
 
 
@@ -143,6 +151,12 @@ def _guess(code: int) -> str:
     places = {str(Path.cwd()), tempfile.gettempdir(), *filter(None, map(os.environ.get, ("PIPELINE_RUNS", "TMPDIR")))}
     full = sorted(place for place in places if _room(place) < FULL_BYTES)
     return f"a file below {' or '.join(full)}" if full else "a file"
+
+
+def _elsewhere(file: str) -> str:
+    """What names another folder for the file, where the configuration can; all that can for a file without a name."""
+    names = [name for name, folder in folders.items() if not file or Path(file).absolute().is_relative_to(folder)]
+    return f", or name another folder ({', '.join(names)})" if names else ""
 
 
 def _room(place: str) -> int:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from pipeline.credentials import redacted
 
-_running: list[Sequence[str]] = []  # the words of the command that this process runs
+folders: dict[str, str] = {}  # of the command that this process runs, by what names another: paths.runs, PIPELINE_RUNS
+_running: list[Sequence[str]] = []  # the words of that command
 
 
 class PipelineError(ValueError):

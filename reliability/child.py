@@ -133,5 +133,5 @@ def _wait(pid: int, until: float) -> int | None:
 
 def mapped_bytes() -> int:
     """Address space of this process, in bytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     return pages * resource.getpagesize()

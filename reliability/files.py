@@ -16,7 +16,7 @@ from typing import Any
 from reliability import Outcome, experiment, files_read
 from reliability.child import Ended, call
 
-PROMISE = "named in one sentence, made again or replaced by a good copy and said so, or without any effect"
+PROMISE = "named in one sentence; or made again or replaced by a good copy, which a line says; or without effect"
 STOPPED = 7  # seed of the training that has not ended
 
 

@@ -195,4 +195,4 @@ def evaluated(root: Path, path: Path) -> list[str]:
     shutil.rmtree(root / "runs" / "predictions")
     if status := main(["evaluate", *experiment.OVERRIDES]):
         raise SystemExit(status)
-    return [(root / "experiments" / "digits" / "evaluate.json").read_text()]
+    return [(root / "experiments" / "digits" / "evaluate.json").read_text(encoding="utf-8")]

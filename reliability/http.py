@@ -18,7 +18,7 @@ from pipeline.data.download import Patience, UnavailableError, download
 from reliability import Outcome, child
 from reliability.server import Request, Reset, Script, Server, head, served
 
-PROMISE = "the right bytes or one sentence, in time; nothing half under the right name"
+PROMISE = "the right bytes or one sentence, in time; no incomplete file under the final name"
 TRIALS = 100
 LIMIT = 1_000_000  # bytes
 IMPATIENT = Patience(tries=3, wait_s=0.0, longest_wait_s=1.0, timeout_s=0.25, least=64)
@@ -29,7 +29,7 @@ class Case(NamedTuple):
     script: Script
     ends: str = EITHER
     checked: bool = True  # with the published MD5
-    before: dict[str, bytes] = {}  # suffix of the target -> content of a file that an earlier attempt left  # noqa: RUF012
+    before: dict[str, bytes] = {}  # suffix -> content of a file that an earlier attempt at this URL left  # noqa: RUF012
 
 
 Steps = Iterator[bytes | float | Reset]
@@ -229,11 +229,12 @@ def cases(rng: random.Random, content: bytes) -> dict[str, Case]:
 def tried_case(name: str, case: Case, content: bytes, folder: Path) -> Outcome:
     """Downloads from a server with the case's script."""
     target = folder / "set.tgz"
-    for suffix, left in case.before.items():
-        target.with_name(target.name + suffix).write_bytes(left)
     md5 = hashlib.md5(content).hexdigest() if case.checked else ""
     with Server(case.script) as server:
         url = f"{server.url}/set.tgz"
+        for suffix, left in case.before.items():
+            place = hashlib.sha256(url.encode()).hexdigest()[:8]
+            target.with_name(f"{target.name}.{place}{suffix}").write_bytes(left)
         ended = child.call(partial(_fetch, url, target, md5), cwd=folder, timeout_s=10.0, memory=1 << 30)
     return Outcome(name, *_judged(case, ended, target, content))
 

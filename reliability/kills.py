@@ -26,7 +26,7 @@ from pipeline.parent import remove_torn_lock
 from reliability import Outcome
 from reliability.workspace import MARK, STAGES, copy_of_repository, marked, remove_made, results, untidy
 
-PROMISE = "the same command goes on; outputs as undisturbed, bit for bit; one run a training in MLflow; no process, no temporary file stays"
+PROMISE = "the same command resumes; outputs as undisturbed, bit for bit; one run per training in MLflow; no process and no temporary file is left"
 ROUNDS, SIDE_BY_SIDE = 6, 2  # a round makes 36 kills
 PER_ROUND = {
     "compose": 4,
@@ -58,7 +58,7 @@ class Repro:
         self.mark = uuid.uuid4().hex
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, MARK: self.mark, "PYTHONPATH": str(self.root), "PATH": path}
-        with self.log.open("w") as stream:
+        with self.log.open("wb") as stream:
             self.process = subprocess.Popen(
                 ["dvc", "repro"], cwd=self.root, env=environment, stdout=stream, stderr=stream, start_new_session=True
             )
@@ -130,7 +130,7 @@ def _undisturbed(root: Path, log: Path) -> dict[str, float]:
     durations[running] = time.monotonic() - since
     repro.end()
     if repro.process.returncode:
-        raise RuntimeError(f"the undisturbed `dvc repro` failed:\n{log.read_text()[-2000:]}")
+        raise RuntimeError(f"the undisturbed `dvc repro` failed:\n{log.read_text(encoding='utf-8')[-2000:]}")
     return durations
 
 
@@ -180,11 +180,11 @@ def _kill(draw: random.Random, root: Path, stage: str, durations: dict[str, floa
         else:
             repro.process.send_signal(number)
     problems = repro.end()
-    if "Traceback" in (text := repro.log.read_text(errors="replace")):
+    if "Traceback" in (text := repro.log.read_text(encoding="utf-8", errors="replace")):
         problems.append(f"a traceback: {text[text.rindex('Traceback') :][-300:]!r}")
     name = f"{number.name} to {victim} {delay:.2f} s after {began} began"
     return Outcome(name, not problems, "; ".join(problems), row=f"{ROW} {where}")
 
 
 def _last_lines(log: Path) -> str:
-    return " / ".join(log.read_text(errors="replace").rstrip().splitlines()[-4:])
+    return " / ".join(log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-4:])

@@ -21,7 +21,7 @@ from reliability.kills import Repro
 from reliability.workspace import STAGES, copy_of_repository, remove_made, results, untidy
 
 PROMISE = (
-    "one sentence with the remedy and exit 74 (2 where trials of a sweep failed), or none the worse; then the same command ends as "
+    "one sentence with the remedy and exit 74 (2 where trials of a sweep failed), or no effect; then the same command ends as "
     "undisturbed"
 )
 OK, USER_ERROR, MACHINE, INTERRUPTED = 0, 2, 74, 75

@@ -131,7 +131,7 @@ def _in_the_environment(rng: random.Random, root: Path) -> Iterator[Outcome]:
         small = (*SMALL, f"data.mirror={mirror.url}")
         netrc = home / ".netrc"
         yield _stage("fetch", small, root, environment, secrets, "fetch without a login", fails=True)
-        netrc.write_text(f"machine 127.0.0.1 login {user} password {password}\n")
+        netrc.write_text(f"machine 127.0.0.1 login {user} password {password}\n", encoding="utf-8")
         netrc.chmod(0o600)
         for verb in ("fetch", "preprocess", "train", "sweep", "ensemble", "evaluate", "report", "sync"):
             yield _stage(verb, small, root, environment, secrets, verb)

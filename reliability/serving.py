@@ -29,7 +29,9 @@ from PIL import Image
 
 from reliability import Outcome, child
 
-PROMISE = "right probabilities, or 4xx and one sentence (for what is no HTTP: 4xx, or nothing); no 5xx; memory flat"
+PROMISE = (
+    "the right probabilities, or 4xx and one sentence (4xx or no answer to what is not HTTP); no 5xx; constant memory"
+)
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
     *("model.depth=8", "recipe.max_steps=20", "trainer.accelerator=cpu", "trainer.compile=false"),
@@ -64,7 +66,7 @@ def campaign(seed: int, scratch: Path) -> Iterator[Outcome]:
     finally:
         server.terminate()
         server.wait(30)
-    output = log.read_text(errors="replace")
+    output = log.read_text(encoding="utf-8", errors="replace")
     yield Outcome("what the server prints", "Traceback" not in output, output[-300:])
 
 
@@ -237,4 +239,6 @@ def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise TimeoutError(f"the server did not start, exit status {server.poll()}: {log.read_text()[-300:]}")
+    raise TimeoutError(
+        f"the server did not start, exit status {server.poll()}: {log.read_text(encoding='utf-8')[-300:]}"
+    )

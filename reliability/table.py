@@ -35,10 +35,10 @@ def write_rows(page: Path, rows: Sequence[Row], order: Sequence[str]) -> None:
     merged = kept + [Row(**{**asdict(row), "day": today}) for row in rows]
     merged.sort(key=lambda row: order.index(row.campaign) if row.campaign in order else len(order))
     write_json(record, {"rows": [asdict(row) for row in merged]})
-    before, rest = page.read_text().split(BEGIN)
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     _, after = rest.split(END)
     with replacing(page) as part:
-        part.write_text(f"{before}{BEGIN}\n{table(merged, order)}\n{END}{after}")
+        part.write_text(f"{before}{BEGIN}\n{table(merged, order)}\n{END}{after}", encoding="utf-8")
 
 
 def table(rows: Sequence[Row], order: Sequence[str]) -> str:

@@ -31,20 +31,20 @@ SEEDS = (0, 1)  # of the trainings
 CREATIONS, PAIRS, REGISTRATIONS, CUTS, DAMAGES, RUNS = 20, 10, 20, 20, 40, 40
 DATABASE = Path("mlruns") / "mlflow.db"
 KILLS, HALF, DAMAGED = (
-    "kills while MLflow's store or a registration is made",
+    "kills while MLflow's database or a registration is made",
     "half-made databases",
     "damaged databases",
 )
-SERVERS, ODD = "MLflow servers that err, hang or talk nonsense", "odd runs in a shared MLflow"
+SERVERS, ODD = "MLflow servers that fail, hang or answer nonsense", "odd runs in a shared MLflow"
 PROMISE = {
     **dict.fromkeys(
         (KILLS, HALF, SERVERS),
-        "the same command, or the remedy that the sentence names, ends with every training in MLflow once and ended, one "
+        "the same command, or the remedy that the sentence names, leaves every training in MLflow once and ended, one "
         "version of an ensemble, and no temporary file",
     ),
-    DAMAGED: "refused, and the remedy that the sentence names ends with every training in MLflow once and ended, and no "
+    DAMAGED: "refused, and the remedy that the sentence names leaves every training in MLflow once and ended, and no "
     "temporary file; or read, since SQLite keeps no checksums",
-    ODD: "the other run is taken; the odd one is named, unless what is odd decides nothing",
+    ODD: "the other run is used; the odd one is named, unless its oddity decides nothing",
 }
 
 

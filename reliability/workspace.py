@@ -70,8 +70,8 @@ def copy_of_repository(root: Path) -> Path:
         if (ROOT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    (root / "params.yaml").write_text(yaml.safe_dump({**params, "set": SMALL}))
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    (root / "params.yaml").write_text(yaml.safe_dump({**params, "set": SMALL}), encoding="utf-8")
     git = ["git", "-c", "user.name=reliability", "-c", "user.email=reliability@localhost"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
         subprocess.run([*git, *command], cwd=root, check=True, capture_output=True)

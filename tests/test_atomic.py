@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -50,6 +51,41 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_pat
     assert not folder.exists()
 
 
+def test_leftovers_of_another_machine_and_of_a_number_given_again_are_swept_after_a_day_without_a_write(tmp_path):
+    host = socket.gethostname()
+    names = [f".x.{where}.{os.getpid()}.{part}.part" for where in (host, "pod-7.example") for part in ("0a", "0b")]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        if not name.endswith("0b.part"):
+            for path in (tmp_path / name / "file", tmp_path / name):
+                os.utime(path, (1e9, 1e9))
+    os.utime(tmp_path / names[1], (1e9, 1e9))  # its file is new
+    write_json(tmp_path / "x", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([names[1], names[3], "x"])
+
+
+def test_a_folder_is_replaced_though_a_process_maps_files_of_the_old_one_on_nfs(tmp_path, monkeypatch):
+    def in_use(path, **_):
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", path)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as mapped:
+        mapped.setattr(os, "rmdir", in_use)
+        for name in ("first", "second", "third"):
+            with replacing(out) as part:
+                part.mkdir()
+                (part / name).touch()
+            assert [path.name for path in out.iterdir()] == [name]
+    left = list(tmp_path.glob(".out.*"))
+    for path in left:
+        path.rename(str(path).replace(f".{os.getpid()}.", ".4194305."))  # of a process that has ended
+    out.rename(tmp_path / "elsewhere")
+    with pytest.raises(RuntimeError), replacing(out):
+        raise RuntimeError
+    assert len(left) == 2 and [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
 KILLED = """
 import os, shutil, sys
 from pipeline import atomic
@@ -72,12 +108,12 @@ with atomic.replacing("out") as part:
 """
 
 
-@pytest.mark.parametrize("calls", range(4))  # renames and removals before the kill; the last is not killed
+@pytest.mark.parametrize("calls", range(5))  # renames and removals before the kill; the last is not killed
 def test_a_kill_while_a_folder_is_replaced_leaves_the_old_one_or_the_new_one(calls, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
     process = subprocess.run([sys.executable, "-c", KILLED, str(calls)], cwd=tmp_path, check=False)
-    assert process.returncode == (9 if calls < 3 else 0)
+    assert process.returncode == (9 if calls < 4 else 0)
     with pytest.raises(RuntimeError), replacing(tmp_path / "out"):
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

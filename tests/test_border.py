@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shlex
 import socket
@@ -12,10 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from imports import ROOT
 from runs import composed
 
-from pipeline import cli
+from pipeline import anchor, border, cli
 from pipeline.atomic import replacing
+from pipeline.border import MACHINE, system_error
+from pipeline.compose import compose
+from pipeline.config import from_dict
 from pipeline.errors import PipelineError
 from pipeline.run.run import identify
 
@@ -122,6 +128,37 @@ def test_what_the_system_refuses_is_one_sentence(
     assert cli.main(["sync"]) == code
     printed = capsys.readouterr().err
     assert printed.startswith("pipeline sync: ") and names in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN])
+def test_a_network_file_system_that_does_not_answer_is_the_machines_failure(code: int):
+    sentence = "the network file system of /mnt/runs/k/last.ckpt does not answer; mount it again, then run the same command again"
+    assert system_error(OSError(code, os.strerror(code), "/mnt/runs/k/last.ckpt")) == (sentence, MACHINE)
+    assert (system_error(OSError(code, os.strerror(code))) is None) == (code != errno.ESTALE)  # of a socket
+
+
+def test_another_folder_is_advised_only_for_files_in_the_folders_that_the_configuration_names(monkeypatch):
+    named: dict[str, str] = {}
+    for module in (anchor, border):
+        monkeypatch.setattr(module, "folders", named)
+    monkeypatch.setenv("PIPELINE_MLRUNS", "/shared/mlruns")
+    anchor.anchor(from_dict(compose(ROOT, ["paths.runs=/data/runs"])), ROOT)
+
+    def told(code: int, file: str | None) -> str:
+        sentence, status = system_error(OSError(code, os.strerror(code), file)) or ("", 0)
+        assert status == MACHINE
+        return sentence
+
+    read_only = "is on a read-only file system; mount it for writing"
+    assert told(errno.EROFS, "/home/me/.ray/auth_token") == f"/home/me/.ray/auth_token {read_only}"
+    assert told(errno.EROFS, "/data/runs/k/run.json") == (
+        f"/data/runs/k/run.json {read_only}, or name another folder (paths.runs)"
+    )
+    assert told(errno.EROFS, None) == f"a file {read_only}, or name another folder (paths.runs, PIPELINE_MLRUNS)"
+    assert told(errno.ENOLCK, "/shared/mlruns/mlflow.db.lock") == (
+        "the file system of /shared/mlruns/mlflow.db.lock takes no locks; mount it with locks, or name another folder "
+        "(PIPELINE_MLRUNS)"
+    )
 
 
 def test_a_defect_shows_where_and_asks_for_a_report(workspace, monkeypatch, capsys):

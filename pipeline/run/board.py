@@ -102,14 +102,14 @@ def _is_free(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     except FileNotFoundError:
         return True
+    except OSError:  # it is locked, or the file system takes no locks
+        return False
     return True
 
 
 def machine() -> str:
     """The same for all processes of one kernel, whatever their containers are called."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text().strip() if boot.exists() else socket.gethostname()
+    return boot.read_text(encoding="utf-8").strip() if boot.exists() else socket.gethostname()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sys
 from pathlib import Path
 
-from pipeline.atomic import replacing, sha256
+from pipeline.atomic import is_idle, remove, replacing, sha256
 from pipeline.data.store import MANIFEST, Manifest, open_store
-from pipeline.data.verified import mark
+from pipeline.data.verified import mark, verify
 from pipeline.errors import DamagedError, MissingError, PipelineError
 from pipeline.storage.objects import MissingObject, Objects
 
@@ -35,35 +36,57 @@ def put_store(storage: str, store: Path) -> None:
 def store_at_hand(store: Path, storage: str, content_hash: str, runs: Path) -> Path:
     """`store` if this machine has it with this content, else a copy from cluster.storage, kept below `runs`.
 
+    A copy that was damaged is fetched again.
+
     Raises:
         PipelineError: neither has it, or what the store of objects has is damaged.
     """
     if not storage or _holds(store, content_hash):
         return store
     kept = runs / STORES / content_hash
+    if _holds(kept, content_hash, intact=True):
+        return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with (kept.parent / f".{content_hash}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # trials of one machine begin together
-        if not _holds(kept, content_hash):
-            _fetch(Objects(storage).below(STORES, content_hash), kept)
+    with (kept.parent / f".{content_hash}.lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # trials of one machine begin together
+            alone = True
+        except OSError:  # a file system without locks
+            alone = False
+        if not _holds(kept, content_hash, intact=True):
+            if kept.exists():
+                print(f"{kept} is damaged; it is fetched again", file=sys.stderr)
+            _fetch(Objects(storage).below(STORES, content_hash), kept, alone)
     return kept
 
 
-def _holds(store: Path, content_hash: str) -> bool:
+def _holds(store: Path, content_hash: str, intact: bool = False) -> bool:
+    """Whether a folder is the data store with this content; `intact` compares every file with its sha256."""
     try:
-        return open_store(store).manifest.content_hash == content_hash
+        manifest = open_store(store).manifest
+        if intact:
+            verify(store, _digests(manifest))
+        return manifest.content_hash == content_hash
     except (PipelineError, FileNotFoundError):
         return False
 
 
-def _fetch(objects: Objects, kept: Path) -> None:
-    # Stays if the download breaks off, so that the next one fetches the rest.
-    part = kept.with_name(f".{socket.gethostname()}-{kept.name}.part")
+def _digests(manifest: Manifest) -> dict[str, str]:
+    return {name: facts["sha256"] for name, facts in manifest.files.items()}
+
+
+def _fetch(objects: Objects, kept: Path, alone: bool) -> None:
+    # Stays if the download breaks off, so that the next one fetches the rest. Two at once would spoil it.
+    own = kept.with_name(f".{socket.gethostname()}-{kept.name}.part")
+    for other in kept.parent.glob(f".*-{kept.name}.part"):
+        if other != own and is_idle(other):  # of a machine that did not come back
+            remove(other)
     try:
         with replacing(kept) as whole:
+            part = own if alone else whole
             part.mkdir(exist_ok=True)
             objects.download(MANIFEST, part / MANIFEST)
-            digests = {name: facts["sha256"] for name, facts in Manifest.read(part / MANIFEST).files.items()}
+            digests = _digests(Manifest.read(part / MANIFEST))
             for name, digest in digests.items():
                 if (part / name).exists() and sha256(part / name) == digest:
                     continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import threading
@@ -15,7 +17,7 @@ from runs import TINY, Workspaces, assert_same_training, assert_tracked_as, comp
 from pipeline.atomic import read_json, write_json
 from pipeline.errors import PipelineError
 from pipeline.run import claim
-from pipeline.run.board import ATTEMPTS, FolderBoard
+from pipeline.run.board import ATTEMPTS, FolderBoard, machine
 from pipeline.run.claim import TakenOver, claimed
 from pipeline.run.fit import fit
 from pipeline.tracking.location import locate
@@ -55,7 +57,7 @@ def test_a_folder_has_one_writer_until_it_ends_however_it_ends_and_its_end_can_b
     start = time.monotonic()
     with pytest.raises(PipelineError, match=refused):
         claimed(folder).__enter__()
-    assert time.monotonic() - start < 2 * claim.SIGN_S
+    assert time.monotonic() - start < claim.SILENT_S
     threading.Timer(1.0, holder.signal, [signal.SIGKILL]).start()
     with claimed(folder, patience_s=PATIENCE_S):
         assert f'"pid": {os.getpid()}' in (folder / ATTEMPTS / "2").read_text()
@@ -104,6 +106,23 @@ def test_on_another_machine_silence_is_the_end_whatever_locks_say(
     with claimed(tmp_path) as taken:
         assert taken.number == 5
     assert "gives no sign of life" in capfd.readouterr().err
+
+
+def test_on_a_file_system_without_locks_signs_of_life_decide_on_the_same_machine_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / ATTEMPTS).mkdir()
+    killed = {"host": "h2", "pid": 7, "machine": machine()}
+    (tmp_path / ATTEMPTS / "4").write_text(json.dumps(killed), encoding="utf-8")
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr(claim, "SILENT_S", 0.2)
+    with claimed(tmp_path) as taken:
+        assert taken.number == 5
+    with claimed(tmp_path) as next_one:  # whoever ends well says so
+        assert next_one.number == 6
 
 
 def test_a_number_that_was_given_before_is_not_given_again(tmp_path: Path) -> None:

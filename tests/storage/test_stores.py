@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,52 @@ def test_a_download_that_broke_off_goes_on_and_what_it_compared_is_not_hashed_ag
     assert not list(brought.parent.glob(".*.part"))
     monkeypatch.setattr(verified, "sha256", pytest.fail)
     assert len(open_store(brought).train()) == manifest.counts["train"]
+
+
+def test_a_copy_that_was_damaged_is_fetched_again(
+    workspace: Workspaces, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, storage = workspace() / "data" / "store" / "digits", f"file://{tmp_path}/store"
+    content_hash = open_store(store).manifest.content_hash
+    put_store(storage, store)
+    kept = store_at_hand(tmp_path / "none", storage, content_hash, tmp_path / "runs")
+    array = kept / "train_images.npy"
+    content = bytearray(array.read_bytes())
+    content[-9] ^= 4
+    array.write_bytes(content)
+    os.utime(array, (1e9, 1e9))
+    assert store_at_hand(tmp_path / "none", storage, content_hash, tmp_path / "runs") == kept
+    assert array.read_bytes() == (store / "train_images.npy").read_bytes()
+    assert f"{kept} is damaged; it is fetched again\n" in capsys.readouterr().err
+
+
+def test_what_machines_that_did_not_come_back_had_fetched_is_removed(workspace: Workspaces, tmp_path: Path) -> None:
+    store, storage = workspace() / "data" / "store" / "digits", f"file://{tmp_path}/store"
+    content_hash = open_store(store).manifest.content_hash
+    put_store(storage, store)
+    lost, busy, own = (
+        tmp_path / "runs" / STORES / f".{host}-{content_hash}.part" for host in ("pod-7", "pod-8", socket.gethostname())
+    )
+    for part in (lost, busy, own):
+        part.mkdir(parents=True)
+    for part in (lost, own):
+        os.utime(part, (1e9, 1e9))
+    kept = store_at_hand(tmp_path / "none", storage, content_hash, tmp_path / "runs")
+    assert list(kept.parent.glob(".*.part")) == [busy]
+
+
+def test_a_store_is_fetched_to_a_file_system_without_locks(
+    workspace: Workspaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    store, storage = workspace() / "data" / "store" / "digits", f"file://{tmp_path}/store"
+    manifest = open_store(store).manifest
+    put_store(storage, store)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    kept = store_at_hand(tmp_path / "none", storage, manifest.content_hash, tmp_path / "runs")
+    assert open_store(kept).manifest == manifest and not list(kept.parent.glob(".*.part"))
 
 
 def test_data_that_changed_on_the_way_are_refused(workspace: Workspaces, tmp_path: Path) -> None:
