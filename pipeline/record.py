@@ -46,8 +46,10 @@ class Net:
     seen: tuple[str, ...] = ()  # content hashes of the data sets whose validation images were trained on
     recipe: RecipeConfig | None = None  # with the resolved precision; None: adopted
     seed: int | None = None  # None: adopted
-    start: str = ""  # weights that training started from; "" for random ones
+    start: str = ""  # weights that training started from, as tables name them; "" for random ones
+    started: str = ""  # which weights these are, see `run.start.Start.identity`; "": random ones, or not recorded
     sync_batchnorm: bool = True
+    callbacks: str = ""  # trainer.callbacks as JSON, since they may change the weights; "": none, or not recorded
     steps: int = 0  # of the training; 0: adopted
 
     # Results.
@@ -92,7 +94,8 @@ class Net:
         """Equal for nets that were trained alike, whatever their architecture, learning rate and seed."""
         recipe = None if self.recipe is None else {**asdict(self.recipe), "lr": None}
         wiring = (self.model.init_fan, self.model.shortcut_zeros, self.model.norm_scale, self.sync_batchnorm)
-        return json.dumps([recipe, self.split, self.num_train, self.start, wiring], sort_keys=True)
+        start = self.start, self.started
+        return json.dumps([recipe, self.split, self.num_train, start, self.callbacks, wiring], sort_keys=True)
 
     @property
     def training(self) -> Hashable:
@@ -172,12 +175,15 @@ def best_on_validation(nets: Sequence[Net]) -> Net | None:
     return min(nets, key=lambda net: net.val_err1 or 0.0, default=None)
 
 
-def of_newest_code(newest_first: Sequence[Net]) -> list[Net]:
-    """The nets without those whose training code of another version repeated later."""
+def of_newest_code(newest_first: Sequence[Net], current: str | None = None) -> list[Net]:
+    """The nets without those whose training another version of the code repeated.
+
+    Those by the version `current` count, else those by the version that trained last. No adopted net repeats another.
+    """
     code = dict[Hashable, str]()
-    for net in newest_first:
+    for net in sorted(newest_first, key=lambda net: net.code != current):
         code.setdefault(net.training, net.code)
-    return [net for net in newest_first if net.code == code[net.training]]
+    return [net for net in newest_first if net.recipe is None or net.code == code[net.training]]
 
 
 def _recipe(values: Mapping[str, Any] | None) -> RecipeConfig | None:

@@ -15,7 +15,7 @@ from runs import a_net
 from pipeline.atomic import sha256
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
 from pipeline.errors import PipelineError
-from pipeline.record import Net, from_json
+from pipeline.record import Net, from_json, of_newest_code
 from pipeline.run.weights import load_weights, save_weights
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.location import KEY_TAG, NET_TAG, client, locate
@@ -117,9 +117,28 @@ def test_seeds_and_rates_share_a_setting_and_recipes_do_not() -> None:
     assert net.recipe
     same = dataclasses.replace(net, seed=1, recipe=dataclasses.replace(net.recipe, lr=0.5))
     assert same.setting == net.setting
-    for change in ({"num_train": 500}, {"start": "net.pth"}, {"split": "full"}, {"sync_batchnorm": True}):
+    decided = {"num_train": 500, "start": "net.pth", "started": "c0ffee", "split": "full", "callbacks": "[]"}
+    for change in ({key: value} for key, value in {**decided, "sync_batchnorm": True}.items()):
         assert dataclasses.replace(net, **change).setting != net.setting
     assert dataclasses.replace(net, recipe=dataclasses.replace(net.recipe, momentum=0.8)).setting != net.setting
+
+
+def test_of_a_training_that_several_versions_of_the_code_repeated_the_present_one_counts_else_the_newest():
+    recipe = RecipeConfig(augment=AUGMENT)
+    newest_first = [a_net(key=code, code=code, recipe=recipe, seed=3) for code in ("tried", "now", "old")]
+    assert [net.key for net in of_newest_code(newest_first, "now")] == ["now"]
+    assert [net.key for net in of_newest_code(newest_first, "other")] == ["tried"]
+    assert [net.key for net in of_newest_code(newest_first)] == ["tried"]
+
+
+def test_adopted_nets_and_trainings_from_other_weights_of_one_name_repeat_no_other():
+    adopted = [a_net(key=code, code=code) for code in ("now", "old")]  # as earlier versions recorded them
+    assert of_newest_code(adopted, "now") == adopted
+    about = {"recipe": RecipeConfig(augment=AUGMENT), "seed": 3, "start": "net.pth"}
+    tuned = [a_net(key=code, code=code, started=f"{code} weights", **about) for code in ("now", "old")]
+    assert of_newest_code(tuned, "now") == tuned
+    again = [dataclasses.replace(net, started="the same") for net in tuned]
+    assert of_newest_code(again, "now") == again[:1]
 
 
 def test_nets_that_validate_equally_are_ranked_by_what_they_are_not_by_a_hash():

@@ -68,7 +68,7 @@ def adopt(config: Config, source: Source, lineage: dict[str, str]) -> Adopted:
             "adopt needs weights: start.weights=FILE, run:<key>, published:<name> or torchvision:<name>"
         )
     require_task(source.store.manifest, config.model)
-    start.check(config, source.store.manifest.content_hash, frozen=True)
+    start.check(config, source.store.manifest.content_hash, frozen=True, classes=source.store.manifest.classes)
     net = _record(config, source.store, start)
     folder = source.runs / net.key
     with claimed(folder):
@@ -111,7 +111,7 @@ def _write_journal(
 def _record(config: Config, store: Store, start: Start) -> Net:
     """The record that the weights are saved with. Its key hashes what decides predictions, not how nets are trained."""
     run = Run(config=config, manifest=store.manifest, precision="fp32", start=start, location=None, key="")
-    net = replace(run.net, recipe=None, seed=None, start="", complete=True)
+    net = replace(run.net, code="", recipe=None, seed=None, start="", started="", callbacks="", complete=True)
     model = {key: value for key, value in asdict(config.model).items() if key not in ("init_fan", "norm_scale")}
     view = [net.normalize, net.split, net.data, net.augment.crop, net.augment.test_side]
     identity = json.dumps([ADOPTED, model, net.num_classes, net.in_channels, view, start.fingerprint], sort_keys=True)

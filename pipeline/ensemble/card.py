@@ -5,7 +5,7 @@ The form follows Mitchell et al. 2019 (arXiv 1810.03993).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.facts import num_training
@@ -48,7 +48,7 @@ def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | Non
     lines = [
         f"# {name}",
         "",
-        f"Averages the class probabilities of {_nets(ensemble.size)} (He et al. 2015, arXiv 1512.03385), {_choice(ensemble)}.",
+        f"Averages the class probabilities of {_nets(ensemble.size)}{_paper(ensemble.members)}, {_choice(ensemble)}.",
         "",
         "## Data",
         "",
@@ -89,10 +89,12 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
     """
     trained = net.num_train or num_training(manifest, net.split)
     rate = "" if net.lr is None else f", learning rate {net.lr:g}"
+    which = f" ({net.started})" if net.started else ""
+    started = f" It started from {net.start}{which}." if net.start else ""
     lines = [
         f"# {title}",
         "",
-        f"{net.name} (He et al. 2015, arXiv 1512.03385), {net.params:,} parameters, trained by this project. "
+        f"{net.name}{_paper([net])}, {net.params:,} parameters, trained by this project. "
         f"`start.weights=published:{title}` starts a training from it, `predict.weights=published:{title}` predicts by it.",
         "",
         "## Data",
@@ -102,7 +104,7 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
         "",
         "## Training",
         "",
-        f"Run {net.key}, seed {net.seed}: {net.steps:,} steps{rate}. The file's header has the "
+        f"Run {net.key}, seed {net.seed}: {net.steps:,} steps{rate}.{started} The file's header has the "
         "whole recipe. The weights are those of the least validation error.",
         "",
         "## Errors",
@@ -114,6 +116,12 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
         "",
     ]
     return "\n".join(lines)
+
+
+def _paper(nets: Iterable[Net]) -> str:
+    """Of nets that are all the paper's."""
+    of_it = all(net.model.family in ("cifar", "imagenet") for net in nets)
+    return " (He et al. 2015, arXiv 1512.03385)" if of_it else ""
 
 
 def _nets(count: int) -> str:

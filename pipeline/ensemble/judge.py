@@ -214,7 +214,7 @@ def _averaged(nets: Sequence[Tested], labels: Labels) -> Iterator[tuple[dict[str
 def write_answers(average: NDArray[np.float32], images: Images, path: Path) -> None:
     """The ensemble's predictions as CSV: actual and predicted class of each image; no rows for a large test set."""
     classes = images.store.manifest.classes
-    with replacing(path) as part, part.open("w", newline="") as stream:
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["actual", "predicted"])
         if len(images.indices) <= PLOTTED:

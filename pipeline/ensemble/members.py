@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import read_json, replacing, sha256
 from pipeline.config import Config
-from pipeline.data.facts import require_settings
+from pipeline.data.facts import boxed, require_settings
 from pipeline.data.store import Store, open_store
 from pipeline.ensemble.predictions import FOLDER, Images, kept, probabilities
 from pipeline.errors import MissingError, PipelineError, hint
 from pipeline.learn.training.precision import uses_cuda
 from pipeline.record import Net, from_json
+from pipeline.run.key import code_version
 from pipeline.run.weights import BEST, weights_name
 from pipeline.tracking import registry, shipper
 from pipeline.tracking.location import Location, command, locate
@@ -50,7 +51,7 @@ class Source:
             PipelineError: trainer.accelerator=gpu without a GPU, or a store that was made with other values of data.*.
         """
         opened = open_store(store)
-        require_settings(opened.manifest, config.data)
+        require_settings(opened, config.data)
         return cls(
             store=opened,
             location=locate(config.tracking.uri, config.paths.mlruns),
@@ -65,7 +66,7 @@ class Source:
         Runs of data.split=full are no candidates, since they trained on the validation images; nor are trials that a
         sweep's scheduler stopped, since they did not follow their recipe to the end; nor are the trials of a shortened
         search (sweep.search), whatever their depth and error, since the experiment's nets train longer; nor are runs
-        that newer code has repeated, which would count one net twice.
+        that the present code, or else newer code, has repeated, which would count one net twice.
 
         Raises:
             PipelineError: MLflow has no such run.
@@ -81,7 +82,7 @@ class Source:
     def finished(self) -> list[Net]:
         """The candidates, if any, then the nets that trained on the validation images too, which can only be tested.
 
-        Trials of a shortened search, and runs that newer code has repeated, are left out here too.
+        Trials of a shortened search, and runs that other code has repeated, are left out here too.
         """
         return [*self._nets(SPLIT), *self._nets("full")]
 
@@ -133,8 +134,9 @@ class Source:
 
     def _nets(self, split: str, *, every_version: bool = False) -> list[Net]:
         manifest = self.store.manifest
+        current = code_version(boxed(manifest))
         return registry.trained_nets(
-            self.location, manifest.name, manifest.content_hash, split, every_version=every_version
+            self.location, manifest.name, manifest.content_hash, split, current=current, every_version=every_version
         )
 
     @property

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.atomic import read_if_whole
 from pipeline.config import Config
 from pipeline.data.boxes import Detections
 from pipeline.data.store import MANIFEST, open_store
@@ -24,14 +23,12 @@ from pipeline.predict.net import ImageClassifier, net_in, stored_in
 from pipeline.record import Net
 from pipeline.run import RUN
 from pipeline.run.inputs import Input, Resize, input_of
-from pipeline.run.sources import PUBLISHED, published
+from pipeline.run.sources import PUBLISHED, published, require_ended, status_in
 from pipeline.run.sources import RUN as PREFIX
 from pipeline.run.weights import BEST
 from pipeline.tracking import models, registry
 from pipeline.tracking.location import locate, require_answer
 from pipeline.workspace import Workspace
-
-ENDED = ("finished", "stopped", "FINISHED")  # in run.json, and MLflow's word
 
 
 class Predictor(NamedTuple):
@@ -89,7 +86,7 @@ def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> I
     run = weights.removeprefix(PREFIX)
     folder = Path(config.paths.runs) / run
     if run and ((folder / RUN).is_file() or (folder / BEST).is_file()):
-        _require_ended(key, weights, read_if_whole(folder / RUN).get("status", "finished"), folder / BEST)
+        require_ended(key, weights, status_in(folder), folder / BEST)
         return net_of_file(folder / BEST, config, workspace)
     with TemporaryDirectory() as scratch:
         return net_of_file(_downloaded(key, weights, run, config, Path(scratch)), config, workspace)
@@ -143,23 +140,13 @@ def _input_of_store(path: Path, net: Net, folder: Path) -> Input:
     return input_of(store, net)
 
 
-def _require_ended(key: str, weights: str, status: str, best: Path | None = None) -> None:
-    if status in ENDED:
-        return
-    so_far = f"; {key}={best} takes its best weights so far" if best and best.is_file() else ""
-    raise PipelineError(
-        f"{key}={printable(weights)}: the run has not finished (its status is {printable(status.lower())}); the "
-        f"command that trains it goes on with it{so_far}"
-    )
-
-
 def _downloaded(key: str, weights: str, run: str, config: Config, scratch: Path) -> Path:
     """The run's best weights, from MLflow."""
     location = locate(config.tracking.uri, config.paths.mlruns)
     require_answer(location, f"{key}={printable(weights)} is not in {config.paths.runs}")
     try:
         run_id = registry.run_of(location, run)
-        _require_ended(key, weights, registry.status_of(location, run_id))
+        require_ended(key, weights, registry.status_of(location, run_id))
         return registry.download(location, run_id, f"checkpoints/{BEST}", scratch)
     except MissingError as error:
         raise MissingError(

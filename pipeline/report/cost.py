@@ -147,8 +147,8 @@ class Pair(NamedTuple):
     started: Net
 
     @property
-    def line(self) -> tuple[str, str]:
-        return self.started.name, self.started.start
+    def line(self) -> tuple[str, str, str]:
+        return self.started.name, self.started.start, self.started.started
 
 
 def transfer(inputs: ReportInputs) -> list[md.Block]:
@@ -193,14 +193,14 @@ def _row(pair: Pair, n: int) -> list[str]:
 
 def paired(inputs: ReportInputs) -> list[Pair]:
     """Every net from given weights with its counterpart, by initial weights, then by images."""
-    best: dict[tuple[str, int, int, str], Net] = {}
+    best: dict[tuple[str, int, int, str, str], Net] = {}
     for net in sorted(inputs.nets, key=by_validation):
-        best.setdefault((net.name, net.num_train, net.steps, net.start), net)
+        best.setdefault((net.name, net.num_train, net.steps, net.start, net.started), net)
     whole = inputs.data["counts"].get("train", 0)
     pairs = [
-        Pair(images or whole, best[name, images, steps, ""], net)
-        for (name, images, steps, start), net in best.items()
-        if start and (name, images, steps, "") in best
+        Pair(images or whole, best[name, images, steps, "", ""], net)
+        for (name, images, steps, start, _), net in best.items()
+        if start and (name, images, steps, "", "") in best
     ]
     return sorted(pairs, key=lambda pair: (*pair.line, pair.images))
 
@@ -216,7 +216,7 @@ def transfer_figure(pairs: Sequence[Pair], depths: Sequence[int]) -> Draw:
             places = [(pair.images, pair.started) for pair in pairs if pair.line == line]
             colour, marker = theme.colour(places[0][1].model.depth, depths), STARTS[at % len(STARTS)]
             _line(axes, places, color=colour, marker=marker, label=f"{line[0]} from {line[1]}")
-        for name in dict.fromkeys(name for name, _ in lines):
+        for name in dict.fromkeys(name for name, *_ in lines):
             scratch = {pair.images: pair.scratch for pair in pairs if pair.scratch.name == name}
             style = {"color": theme.muted, "linestyle": DASHED, "marker": "o"}
             _line(axes, sorted(scratch.items()), label=f"{name} from random weights", **style)

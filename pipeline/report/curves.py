@@ -82,7 +82,7 @@ def layers(inputs: ReportInputs) -> list[md.Block]:
 
 def write_curves_csv(curves: Sequence[Curve], path: str | Path) -> None:
     """Validation error of each net's best run, one row a step."""
-    with replacing(path) as part, part.open("w", newline="") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["net", "run", "step", "validation error"])  # dvc.yaml and .dvc/plots/nets.json use these names
         for curve in featured(curves):

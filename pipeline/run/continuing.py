@@ -82,7 +82,7 @@ def _check_shares(config: Config, title: str) -> None:
     if not path.exists():  # as in runs of earlier versions
         return
     try:
-        start = dict(yaml.safe_load(path.read_text())["start"])
+        start = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["start"])
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
         raise PipelineError(
             f"{path} is damaged; copy it from the run's artifacts in MLflow, or remove it and give start.backbone_lr as that "

@@ -39,7 +39,7 @@ def write_config(run: Run, require: Callable[[], object]) -> None:
     values = run.config.to_dict()
     del values["paths"]  # folders of this machine; elsewhere the defaults, or the environment, name others
     with replacing(run.folder / CONFIG, require) as part:
-        part.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        part.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def note(run: Run) -> str:

@@ -86,7 +86,7 @@ def _sources(path: Path) -> list[Path]:
 
 
 def _syntax(path: Path) -> str:
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         documentable = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         if isinstance(node, documentable) and ast.get_docstring(node) is not None:

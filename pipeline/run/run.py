@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,6 +74,8 @@ class Run:
             recipe=replace(config.recipe, precision=self.precision),  # type: ignore[arg-type]
             seed=config.seed,
             start=start_title(config.start),
+            started=self.start.identity if self.start else "",
+            callbacks=json.dumps(config.trainer.callbacks) if config.trainer.callbacks else "",
             sync_batchnorm=config.trainer.sync_batchnorm,
         )
 
@@ -106,13 +109,15 @@ def identify(config: Config, store: Path, *, precision: str = "", track: bool = 
     """
     precision = precision or resolve(config.recipe.precision, config.trainer.accelerator)
     location = locate(config.tracking.uri, config.paths.mlruns) if track else None
-    manifest = open_store(store).manifest
+    opened = open_store(store)
+    manifest = opened.manifest
     require_task(manifest, config.model)
-    require_settings(manifest, config.data)
+    require_settings(opened, config.data)
     _require_a_batch(config, manifest)
     start = starting_point(config.start.weights, Path(config.paths.runs), location, config.model, config.seed)
     if start is not None:
-        start.check(config, manifest.content_hash, frozen=config.start.backbone_lr == 0 or config.model.detects)
+        frozen = config.start.backbone_lr == 0 or config.model.detects
+        start.check(config, manifest.content_hash, frozen, manifest.classes)
     before = checked_predecessor(config, manifest.content_hash, precision)
     key = run_key(config, manifest.content_hash, precision, start.fingerprint if start else "")
     return Run(

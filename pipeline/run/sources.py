@@ -8,10 +8,12 @@ from pathlib import Path
 from pipeline.atomic import read_if_whole, read_json
 from pipeline.config import SWEEP
 from pipeline.errors import MissingError, PipelineError, hint, printable
+from pipeline.run import RUN as RECORD
 from pipeline.workspace import Workspace
 
 RUN, TORCHVISION, PUBLISHED = "run:", "torchvision:", "published:"  # what is no file
 FOLDER = Path("results/weights")  # of published weights, below the repository's root
+ENDED = ("finished", "stopped", "FINISHED")  # in run.json, and MLflow's word
 
 
 def anchored(weights: str, workspace: Workspace) -> str:
@@ -35,6 +37,28 @@ def weights_title(weights: str) -> str:
     """Of start.weights in tables: a path is shown by its file's name, several runs by their number."""
     runs = weights.removeprefix(RUN).split(",") if weights.startswith(RUN) else []
     return f"one of {len(runs)} runs" if len(runs) > 1 else weights.rsplit("/", 1)[-1]
+
+
+def status_in(folder: Path) -> str:
+    """Of the run in `folder`; adopted nets have no run.json, and are finished."""
+    return str(read_if_whole(folder / RECORD).get("status", "finished"))
+
+
+def require_ended(key: str, weights: str, status: str, best: Path | None = None) -> None:
+    """Raises PipelineError for a run that goes on, or that broke off.
+
+    Args:
+        key: of the configuration, whose value `weights` names the run.
+        status: in run.json, or MLflow's.
+        best: the run's best weights so far; None where MLflow alone has the run.
+    """
+    if status in ENDED:
+        return
+    so_far = f"; {key}={best} takes its best weights so far" if best and best.is_file() else ""
+    raise PipelineError(
+        f"{key}={printable(weights)}: the run has not finished (its status is {printable(status.lower())}); the "
+        f"command that trains it goes on with it{so_far}"
+    )
 
 
 def _finished(name: str, workspace: Workspace) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import pickle
 import shutil
 import sys
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,14 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import SWEEP, Config, ModelConfig, StartConfig
+from pipeline.config import SWEEP, Config, DataConfig, ModelConfig, StartConfig
 from pipeline.config.model import DECIDED, backbone_name
+from pipeline.config.stages import DIGITS
 from pipeline.errors import DamagedError, MissingError, PipelineError, printable
-from pipeline.learn.models.mapping import mapped
+from pipeline.learn.models.mapping import head_name, mapped
 from pipeline.record import Net, from_json
 from pipeline.run.foreign import header_of, read_weights
-from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION, weights_title
-from pipeline.run.weights import AGAIN, BEST, HEADER, fingerprint, load_stored, recorded
+from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION, require_ended, status_in, weights_title
+from pipeline.run.weights import AGAIN, BEST, HEADER, Stored, fingerprint, load_stored, recorded
 from pipeline.tracking.location import Location, require_answer
 
 WIRING = ("family", *DECIDED, "stride_on", "shortcut_zeros")
@@ -50,18 +53,21 @@ class Start:
     state: dict[str, Tensor]
     normalize: str = ""  # recipe.normalize of their training; "" if unknown
     net: Net | None = None  # the record, if this project made the weights
+    classes: tuple[str, ...] = ()  # of their training; () if unknown
+    among: tuple[Net, ...] = ()  # records of all runs that start.weights names, if there are several
 
     @property
     def seen(self) -> tuple[str, ...]:
         """Content hashes of the data sets whose validation images were used in training."""
         return self.net.seen if self.net else ()
 
-    def check(self, config: Config, content_hash: str, frozen: bool) -> None:
-        """Raises PipelineError for weights that would load and still be wrong.
+    def check(self, config: Config, content_hash: str, frozen: bool, classes: tuple[str, ...] = ()) -> None:
+        """Raises PipelineError for weights that would load and still be wrong; warns of those that may have seen held-back images.
 
         Args:
             content_hash: of the store that they are to be validated on.
             frozen: whether layers keep their weights, or batch norm its statistics, so that pixels must be normalised as in their training.
+            classes: of the store.
         """
         title, model = f"start.weights={self.source}", config.model.net
         if self.net and self.net.model.detects:
@@ -77,10 +83,33 @@ class Start:
                 f"{title} were trained on pixels normalised in another way than recipe.normalize={used} "
                 f"(override: recipe.normalize={wanted})"
             )
-        published = self.source.startswith(TORCHVISION) and config.data.name == "imagenet"
+        published = self.source.startswith(TORCHVISION) and config.data.source == "imagenet"
         if (published or content_hash in self.seen) and config.data.split == "holdout":
             raise PipelineError(
                 f"{title} were trained on the validation images, which can therefore choose nothing (override: data.split=full)"
+            )
+        if self.net and self.net.data != content_hash and self.classes and self.classes == classes:
+            self._check_other_split(config.data, title)
+
+    def _check_other_split(self, data: DataConfig, title: str) -> None:
+        """Warns of weights from another store with the same classes, which may have seen images that this one holds back. Where
+        stores differ in the size of images alone, they have not, but no record tells.
+
+        Raises:
+            PipelineError: for `digits`, whose stores, and those of scenes, divide the same 1,797 images in different ways.
+        """
+        if data.source == "digits":
+            raise PipelineError(
+                f"{title} were trained on another split of the digits, so that {data.name} would test or validate with some of their "
+                "training images; start from a run on the same store, or from random weights (override: start.weights='')"
+            )
+        drawn = data.source in ("folder", "boxes")  # of other sources, test images are published
+        held = [*(["validation"] if data.split == "holdout" else []), *(["test"] if drawn else [])]
+        if held and data.source not in DIGITS:
+            print(
+                f"{title} were trained on other images of the same classes; this store's {' and '.join(held)} images may be "
+                "among them",
+                file=sys.stderr,
             )
 
     @property
@@ -88,16 +117,34 @@ class Start:
         """12 hex digits of names, shapes and values; the same for any file that holds them."""
         return fingerprint(self.state)[:12]
 
+    @property
+    def identity(self) -> str:
+        """12 hex digits, equal for nets that start alike: from these weights, or each from its own of several runs.
+
+        Runs that newer code has repeated are the same ones here.
+        """
+        trainings = sorted(repr(net.training) for net in self.among)
+        return hashlib.sha256("".join(trainings).encode()).hexdigest()[:12] if trainings else self.fingerprint
+
     def load_into(self, model: nn.Module, head: bool) -> None:
         """Copies the weights into `model`; into its last layer only if `head`.
 
         Raises:
-            PipelineError: names of the weights that do not fit.
+            PipelineError: names of the weights that do not fit, or that they are of another number of classes.
         """
         try:
             model.load_state_dict(mapped(self.state, model, head))
         except PipelineError as error:
-            raise PipelineError(f"start.weights={self.source} do not fit the net: {error}") from None
+            why, rows = str(error), [len(tensor) for tensor in self.state.values() if tensor.ndim == 2]
+            classes = len(model.get_parameter(f"{head_name(model)}.weight"))
+            if head and rows and rows[-1] != classes:
+                with suppress(PipelineError):
+                    mapped(self.state, model, head=False)  # the rest fits
+                    why = (
+                        f"they name {rows[-1]:,} classes, and the data set has {classes:,}; train with start.head=new, or adopt "
+                        "them on a data set of their classes"
+                    )
+            raise PipelineError(f"start.weights={self.source} do not fit the net: {why}") from None
 
 
 def starting_point(
@@ -111,8 +158,8 @@ def starting_point(
         model, seed: of the net that starts, by which one of several runs is taken; None: whatever their nets or seeds are.
     Raises:
         MissingError: no such file or run.
-        PipelineError: the file holds no weights, or none that can be read without running its code; none of several runs is
-            of this net.
+        PipelineError: the file holds no weights, or none that can be read without running its code; a run has not
+            finished; none of several runs is of this net.
     """
     if not source:
         return None
@@ -126,10 +173,13 @@ def starting_point(
             raise MissingError(f"start.weights={source}: no such file; {_allowed()}")
         return _start(source, path)
     if "," in source:
-        source = RUN + _one_of(source.removeprefix(RUN).split(","), runs, location, model, seed)
+        among = {run: _record(run, runs, location) for run in source.removeprefix(RUN).split(",")}
+        start = starting_point(RUN + _one_of(among, model, seed), runs, location)
+        return start and replace(start, among=tuple(among.values()))
     run = source.removeprefix(RUN)
     local = runs / run / BEST
     if run and local.is_file():
+        require_ended("start.weights", source, status_in(local.parent), local)
         try:
             return _of_run(source, local)
         except DamagedError as error:
@@ -143,12 +193,11 @@ def starting_point(
 def _of_run(source: str, path: Path) -> Start:
     """The weights that a run kept. Raises DamagedError where the file is no longer as it was written."""
     try:
-        state, net, _ = load_stored(path)
+        return _of_stored(source, load_stored(path))
     except DamagedError:
         raise
     except PipelineError:  # every run writes a record, and a changed byte of it can be the damage
         raise DamagedError(f"{path} is damaged (its header holds no record of a net); {AGAIN}") from None
-    return Start(source, state, net.normalize, net)
 
 
 def _start(source: str, path: Path) -> Start:
@@ -156,15 +205,16 @@ def _start(source: str, path: Path) -> Start:
     tensors, header = read_weights(path), header_of(path, HEADER)
     if header is None:
         return Start(source, tensors)
-    state, net, _ = recorded(header, tensors, path)
-    return Start(source, state, net.normalize, net)
+    return _of_stored(source, recorded(header, tensors, path))
 
 
-def _one_of(
-    given: list[str], runs: Path, location: Location | None, model: ModelConfig | None, seed: int | None
-) -> str:
+def _of_stored(source: str, stored: Stored) -> Start:
+    classes = stored.input.classes if stored.input else ()
+    return Start(source, stored.state, stored.net.normalize, stored.net, classes)
+
+
+def _one_of(nets: dict[str, Net], model: ModelConfig | None, seed: int | None) -> str:
     """Of several runs, that of this net and this seed; without one, the first of the best on validation images."""
-    nets = {run: _record(run, runs, location) for run in given}
     alike = [run for run, net in nets.items() if model is None or _wiring(net.model) == _wiring(model.net)]
     if model is not None and not alike:
         names = ", ".join(dict.fromkeys(net.name for net in nets.values()))
@@ -185,6 +235,7 @@ def _record(run: str, runs: Path, location: Location | None) -> Net:
     """Of the run's best weights, or in MLflow."""
     local = runs / run / BEST
     if run and local.is_file():
+        require_ended("start.weights", RUN + run, status_in(local.parent), local)
         try:
             return from_json(json.loads(header_of(local, HEADER) or ""))
         except ValueError as error:
@@ -195,6 +246,7 @@ def _record(run: str, runs: Path, location: Location | None) -> Net:
     from pipeline.tracking import registry
 
     require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
+    require_ended("start.weights", RUN + run, registry.status_of(location, registry.run_of(location, run)))
     return registry.record_of(location, run)
 
 
@@ -240,6 +292,11 @@ def _published(name: str, model: ModelConfig | None) -> dict[str, Tensor]:
             f"{'' if wanted else ', which torchvision does not have'} (override: "
             f"start.weights={TORCHVISION + wanted if wanted else ''})"
         )
+    if weights.meta["categories"] is None:  # VGG-16's for detectors, whose pixels are not divided by a deviation
+        raise PipelineError(
+            f"start.weights={TORCHVISION}{name} have no classifier, and take pixels scaled in another way (override: "
+            f"start.weights={TORCHVISION}{type(weights).__name__}.IMAGENET1K_V1)"
+        )
     try:
         return dict(
             torch.hub.load_state_dict_from_url(weights.url, map_location="cpu", check_hash=True, weights_only=True)
@@ -270,7 +327,9 @@ def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> P
 
     require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
     try:
-        file = registry.download(location, registry.run_of(location, run), f"checkpoints/{BEST}", folder / "download")
+        run_id = registry.run_of(location, run)
+        require_ended("start.weights", RUN + run, registry.status_of(location, run_id))
+        file = registry.download(location, run_id, f"checkpoints/{BEST}", folder / "download")
     except FileNotFoundError as error:
         raise MissingError(f"start.weights={RUN}{run}: {runs / run / BEST} is missing, and {error}") from None
     return Path(shutil.move(file, folder / BEST))

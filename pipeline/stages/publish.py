@@ -64,7 +64,7 @@ def weights(config: Config, workspace: Workspace, name: str) -> None:
             with replacing(file) as part:
                 copyfile(source.fetch(net, Path(scratch)), part)
             with replacing(file.with_suffix(".md")) as part:
-                part.write_text(card_of_net(title, net, row, result["data"], source.store.manifest))
+                part.write_text(card_of_net(title, net, row, result["data"], source.store.manifest), encoding="utf-8")
             print(f"{workspace.shown(file)}: {each}, test error {100 * row['test_err1']:.2f} %")
 
 

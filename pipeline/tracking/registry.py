@@ -41,13 +41,21 @@ _KEY, _DIGEST = re.compile(r"\w[\w.-]*"), re.compile("[0-9a-f]{64}")
 
 
 def trained_nets(
-    location: Location, experiment: str, content_hash: str, split: str, *, every_version: bool = False
+    location: Location,
+    experiment: str,
+    content_hash: str,
+    split: str,
+    *,
+    current: str | None = None,
+    every_version: bool = False,
 ) -> list[Net]:
     """Nets of these images and this split, trained to the end or adopted, whose weights MLflow has a hash of.
 
     Args:
-        every_version: also the nets of earlier code whose training newer code has repeated. Mostly these are the same
-            net again, which an average would count twice.
+        current: version of the present code. Of nets whose training several versions have repeated, its own count, else
+            those of the version that trained last; the others are mostly the same net again, which an average would count
+            twice. One line says how many are left out.
+        every_version: whether to keep these, too.
     Returns:
         Best validation error first, then by key, so that every machine sees the same order. One net a key.
     """
@@ -67,7 +75,10 @@ def trained_nets(
         if net.checkpoint_sha256 and (split == "full" or net.val_err1 is not None):
             nets.setdefault(net.key, net)
     newest_first = list(nets.values())
-    return sorted(newest_first if every_version else of_newest_code(newest_first), key=lambda net: net.rank)
+    kept = newest_first if every_version else of_newest_code(newest_first, current)
+    if left := len(newest_first) - len(kept):
+        log.info("%d runs of %s are left out, since another version of the code repeated them", left, experiment)
+    return sorted(kept, key=lambda net: net.rank)
 
 
 def _understood(runs: Iterable[Any], location: Location) -> dict[str, Net]:

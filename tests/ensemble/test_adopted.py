@@ -60,6 +60,19 @@ def test_the_key_hashes_the_weights_and_what_decides_predictions(workspace, thei
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
+def test_an_adopted_net_stays_when_later_code_adopts_another_of_its_kind(workspace, theirs, tmp_path, monkeypatch):
+    root = workspace()
+    first, source = adopted(root, f"start.weights={theirs}")
+    torch.manual_seed(2)
+    torch.save(build_model(make_model(8), 10, 1).state_dict(), tmp_path / "other.pth")
+    monkeypatch.setattr("pipeline.run.run.code_version", lambda detects: "later")
+    second, _ = adopted(root, f"start.weights={tmp_path}/other.pth")
+    keys = {first.net.key, second.net.key}
+    assert len(keys) == 2
+    assert {net.key for net in source.candidates()} == {net.key for net in source.finished()} == keys
+    assert {net.code for net in source.finished()} == {""}
+
+
 def test_weights_that_were_trained_on_the_validation_images_are_never_chosen(workspace, theirs, capsys):
     root = workspace()
     config = composed(root, "model.depth=8", f"start.weights={theirs}", "data.split=full", "trainer.accelerator=cpu")

@@ -8,7 +8,8 @@ from tiny_world import World
 
 from pipeline.config import EvaluationConfig
 from pipeline.ensemble.alternatives import alternatives
-from pipeline.ensemble.predictions import all_images
+from pipeline.ensemble.forward import average, fitted_temperature, tempered
+from pipeline.ensemble.predictions import all_images, validation_images
 from pipeline.evaluation.errors import wrong
 
 
@@ -28,7 +29,7 @@ def compared(world: World):
 
 
 def test_each_way_chooses_by_validation_and_reports_the_average_on_test_images(world, compared):
-    for error, depth, seed in ((0.2, 14, 0), (0.3, 8, 0), (0.25, 8, 1)):
+    for error, depth, seed in ((0.2, 14, 0), (0.3, 8, 0), (0.25, 8, 1), (0.4, 20, 0)):
         world.add_run(error, depth=depth, seed=seed)
     ways, tested, labels = compared(keep=lambda net: replace(net, temperature=3.0, weight=0.5))
     assert [(way["selection"], way["temperature"]) for way in ways][:2] == [("top_k", "none"), ("top_k", "validation")]
@@ -40,11 +41,28 @@ def test_each_way_chooses_by_validation_and_reports_the_average_on_test_images(w
     assert (
         by["top_k", "none"]["test_err1"] == wrong(mean, labels).mean()
     )  # no temperature is left of an earlier ensemble
-    assert all(0 <= way["val_err1"] <= 1 and len(way["ci95_err5"]) == 2 for way in ways)
+    assert all(len(way["ci95_err5"]) == 2 for way in ways)
+    images = validation_images(world.store)
+    nets = {(net.name, net.seed): world.source.predict(net, images, world.root) for net in world.source.finished()}
+
+    def on_validation(*members: tuple[str, int], calibrated: bool) -> float:
+        values = [nets[member] for member in members]
+        if calibrated:
+            values = [tempered(each, fitted_temperature(each, images.labels)) for each in values]
+        return wrong(average(values, [0.5, 0.5]), images.labels).mean()
+
+    plain, best = by["top_k", "none"], (("ResNet-14", 0), ("ResNet-8", 1))
+    assert plain["val_err1"] == on_validation(*best, calibrated=False) != plain["test_err1"]
+    assert by["top_k", "validation"]["val_err1"] == on_validation(*best, calibrated=True) != plain["val_err1"]
+    greedy = by["greedy", "validation"]
+    assert greedy["members"] == ["ResNet-14", "ResNet-20"]  # without temperatures ResNet-8 and ResNet-20
+    assert greedy["val_err1"] == on_validation(("ResNet-14", 0), ("ResNet-20", 0), calibrated=True)
 
 
-def test_two_nets_leave_no_choice_and_nets_without_validation_error_take_no_part(world, compared):
+def test_two_nets_leave_no_choice_and_snapshots_and_nets_without_validation_error_take_no_part(world, compared):
     for error, depth in ((0.2, 14), (0.3, 8)):
         world.add_run(error, depth=depth)
     world.add_run(0.1, depth=20, split="full")
-    assert compared()[0] == []
+    world.add_run(0.15, seed=3)
+    assert compared(keep=lambda net: replace(net, snapshot=50) if net.seed == 3 else net)[0] == []
+    assert compared()[0]  # of three nets

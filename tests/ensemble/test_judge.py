@@ -5,7 +5,8 @@ import pytest
 from runs import a_net
 
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
-from pipeline.ensemble.judge import against_best, compared, errors_by_class, errors_of, seeds_against_depths
+from pipeline.ensemble.build import Ensemble
+from pipeline.ensemble.judge import against_best, compared, errors_by_class, errors_of, seeds_against_depths, to_track
 from pipeline.evaluation.intervals import wilson
 
 LABELS = np.array([0, 1, 2, 2])
@@ -50,6 +51,22 @@ def test_classes_without_test_images_have_no_error():
         {"class": "c", "test_err1": 1.0, "count": 2},
         {"class": "d", "test_err1": None, "count": 0},
     ]
+
+
+def test_mlflow_gets_the_error_of_a_runs_best_weights_and_none_of_its_snapshots():
+    def row(error: float, **facts):
+        return {**a_net(steps=90, **facts).to_json(), "test_err1": error, "test_err5": error / 4}
+
+    about = {"wanted": 2, "data": "tiny", "content_hash": "hash", "val_err1": 0.3, "val_err1_by_size": [0.4, 0.3]}
+    snapshots = [a_net(key="run", snapshot=step, checkpoint_sha256=f"{step}", weight=0.5) for step in (30, 60)]
+    ensemble = Ensemble(selection="snapshots", members=snapshots, registered={}, **about)
+    members = [row(0.5, key="run", snapshot=30), row(0.4, key="run", snapshot=60)]
+    result = {"members": members, "run": None, "others": [], "ensemble": row(0.2)}
+    (average,) = to_track(result, ensemble).items()  # the run's best weights were not tested
+    assert average[1] == (0, {"test_err1": 0.2, "test_err5": 0.05})
+    best = row(0.3, key="run")
+    for tested in ({"run": best}, {"others": [best, row(0.6, key="run", snapshot=90)]}):
+        assert to_track({**result, **tested}, ensemble)["run"] == (90, {"test_err1": 0.3, "test_err5": 0.075})
 
 
 ZEROS = np.zeros(4, dtype=np.int64)
@@ -103,6 +120,11 @@ def test_the_depths_are_of_the_seeds_kind_and_recipe():
     longer = net(32, 0, 0.2, recipe=RecipeConfig(max_steps=200, augment=AugmentConfig(crop=32)))
     assert chosen([*seeds, longer]) is None
     assert chosen([*seeds, net(32, 0, 0.2, num_train=500)]) is chosen([*seeds, net(32, 0, 0.2, start="w")]) is None
+    tuned = [
+        net(*about, start="w", started=weights)
+        for *about, weights in ((20, 0, 0.1, "a"), (20, 1, 0.1, "a"), (32, 0, 0.2, "b"))
+    ]
+    assert chosen(tuned) is None  # the weights of one name are others
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from runs import follow
 from tiny_world import file_names
 
 from pipeline.ensemble.members import weights_file
+from pipeline.run.key import code_version
 from pipeline.run.weights import BEST
 from pipeline.tracking import location as tracking
 from pipeline.tracking import registry
@@ -74,6 +75,14 @@ def test_a_training_that_newer_code_repeated_counts_once(world):
     assert [net.key for net in world.source.listed(listed)] == listed
 
 
+def test_of_a_training_that_tried_or_reverted_code_repeated_later_the_one_by_the_present_code_counts(world, caplog):
+    now = world.add_run(0.2, code=code_version())
+    world.add_run(0.1, code="tried")
+    with caplog.at_level("INFO"):
+        assert [net.key for net in world.source.candidates()] == [now]
+    assert "1 runs of tiny are left out, since another version of the code repeated them" in caplog.text
+
+
 def test_no_candidate_says_where_it_looked_and_what_to_do(world):
     world.add_run(0.1, split="full")
     with pytest.raises(ValueError) as refused:
@@ -123,14 +132,3 @@ def test_missing_weights_are_an_error_with_a_remedy(world, tmp_path, monkeypatch
         world.source.fetch(net, tmp_path / "out")
     follow(str(lost.value), monkeypatch)
     assert [each.key for each in world.source.candidates()] == [other]
-
-
-@pytest.mark.parametrize("change", [{"model": None}, {"val_err1": -1}, {"val_err1": 7}], ids=str)
-def test_a_run_whose_record_is_odd_is_left_out(world, change, caplog):
-    key = world.add_run(0.2)
-    world.add_run(0.1, seed=1)
-    runs = client(world.location)
-    (best,) = [net for net in world.source.candidates() if net.key != key]
-    runs.set_tag(best.run_id, NET_TAG, json.dumps({**best.to_json(), **change}))
-    assert [net.key for net in world.source.candidates()] == [key]
-    assert best.run_id in caplog.text

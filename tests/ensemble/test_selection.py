@@ -90,6 +90,12 @@ def test_a_seed_that_was_trained_twice_counts_once(rule):
     assert [net.key for net in rule(adopted, 2)] == ["first", "again"]
 
 
+def test_trainings_from_other_weights_of_one_name_repeat_no_seed():
+    about = {"seed": 3, "recipe": RecipeConfig(augment=AugmentConfig(crop=32)), "start": "net.pth"}
+    nets = [a_net(key=key, started=f"{key} weights", **about) for key in ("first", "other")]
+    assert deepest_twice(nets, 6) == nets and one_net(nets, 6) == nets[:1]
+
+
 def test_the_deepest_net_at_two_rates_is_there_twice_with_one_seed():
     recipe = RecipeConfig(lr=0.2, augment=AugmentConfig(crop=32))
     nets = [a_net(key="first", seed=0), a_net(key="other rate", seed=0, recipe=recipe)]

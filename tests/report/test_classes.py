@@ -66,6 +66,24 @@ def test_one_class_and_a_thousand_make_sections(names):
     assert is_picture(figure.draw) and ("No confusions" in rest) == (K == 1)
 
 
+def test_an_image_is_taken_for_the_predicted_class():
+    inputs = make_sample(classes=["a", "b"])
+
+    def confusions(names, counts):
+        evaluation = {**inputs.evaluation, "confusion": counts}
+        return classes(replace(inputs, data={**inputs.data, "classes": names}, evaluation=evaluation))[1]
+
+    figure = confusions(["cat", "dog"], [[7, 3], [1, 9]])
+    assert figure.caption.endswith("Most frequent: cat taken for dog, 3 times.")
+    (axes,) = figure.draw(DARK).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    cells = {text.get_position(): text.get_text() for text in axes.texts}  # by column and row
+    assert cells == {(0, 0): "7", (1, 0): "3", (0, 1): "1", (1, 1): "9"}
+    many = [[10 * (i == j) for j in range(21)] for i in range(21)]
+    many[2][4] = 30
+    assert "| class 2 | class 4 | 30 | 75.0% |" in confusions([f"class {i}" for i in range(21)], many)
+
+
 def test_many_classes_get_a_list_of_confusions():
     figure, pairs = classes(make_sample(classes=[f"class {i}" for i in range(100)]))
     assert isinstance(figure, Figure) and "The 30 classes with the highest error of 100" in figure.caption

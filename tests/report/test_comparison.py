@@ -40,6 +40,14 @@ def test_a_net_stands_beside_the_papers_of_the_same_option_alone_and_others_are_
     assert "prints no error of such a net: ResNet-18 (B), ResNet-50 (v1.5)." in text
 
 
+def test_our_error_less_the_papers_stands_beside_both_in_points():
+    nets = [make_net(20, error=0.0895), make_net(20, error=0.0925, residual=False)]
+    blocks = comparison(with_nets(make_sample(), nets, curves=[]))
+    text = "\n".join(block for block in blocks if isinstance(block, str))
+    assert "| ResNet-20 | Table 6 | 8.75% | 8.95% | 8.41 to 9.53% | +0.20 | 64,000 (100%) |" in text
+    assert "| plain-20 | Fig. 6 † | ≈9.5% | 9.25% | 8.70 to 9.83% | ≈−0.25 | 64,000 (100%) |" in text
+
+
 def test_the_page_names_nets_that_were_trained_on_all_images():
     inputs = make_sample()
     run = replace(inputs.named_run, val_err1=None, split="full")

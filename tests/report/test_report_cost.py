@@ -107,6 +107,16 @@ def test_each_transferred_net_stands_beside_one_of_the_same_budget():
     assert axes.get_xscale() == "log"
 
 
+def test_trainings_from_other_weights_of_one_name_stand_apart():
+    about = {"num_train": 500, "start": "net.pth", "key": "", "checkpoint_sha256": ""}
+    other = make_net(20, error=0.2, started="c0ffee", run_id="other", **about)
+    inputs = started(other)
+    pairs = [(pair.started.started, pair.images, pair.started.test_err1) for pair in paired(inputs)]
+    assert ("", 500, 0.25) in pairs and ("c0ffee", 500, 0.2) in pairs and len(pairs) == 4
+    (axes,) = figures(transfer(inputs))[0].draw(LIGHT).axes
+    assert legend(axes).count("ResNet-20 from net.pth") == 2
+
+
 def test_a_training_of_another_length_is_no_counterpart():
     inputs = started()
     nets = [replace(net, steps=net.steps + bool(net.start)) for net in inputs.nets]

@@ -65,14 +65,6 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path)
     raise AssertionError("hardly a process was killed in the middle of writing; the test shows nothing")
 
 
-@pytest.mark.slow
-def test_many_writers_killed_leave_whole_checkpoints(tmp_path: Path) -> None:
-    chance = random.Random(1)
-    for _ in range(40):
-        killed_while_writing(tmp_path / "run", chance.uniform(0, 0.3))
-        assert_whole(tmp_path / "run")
-
-
 def test_a_half_written_file_is_ignored_and_cleared_away(workspace: Workspaces, reference: Path) -> None:
     root = workspace()
     folder = root / "runs" / run_folder(reference).name

@@ -44,7 +44,9 @@ def test_a_refusal_of_rank_zero_ends_the_others_with_its_sentence() -> None:
     assert not refusing.is_alive()
 
 
-def test_a_rank_that_cannot_take_part_and_one_that_never_comes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_cannot_take_part_and_one_that_never_comes_are_named(
+    closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = two()
     second.quit("has other data")
     with pytest.raises(PipelineError, match=r"^rank 1 on .* has other data$"):
@@ -54,7 +56,7 @@ def test_a_rank_that_cannot_take_part_and_one_that_never_comes_are_named(monkeyp
     with pytest.raises(SilentRanks, match=rf"^rank 1 did not come to 127\.0\.0\.1:{first.port} in 1 s$"):
         first.gather(first.connect())
     with pytest.raises(SilentRanks, match="rank 0 did not come"):
-        Meeting("127.0.0.1", free_port(), 1, 2, started=[1]).decide(pytest.fail)
+        Meeting("127.0.0.1", closed_port, 1, 2, started=[1]).decide(pytest.fail)
     with pytest.raises(SilentRanks, match="rank 0 did not come"):
         Meeting("127.0.0.1", first.port, 1, 2, started=[1]).decide(pytest.fail)
 

@@ -257,13 +257,15 @@ def test_a_resumed_training_drops_what_the_unbroken_one_drops(
 
     monkeypatch.setattr("pipeline.run.fit.build_model", dropping)
     whole, broken, other = workspace(), workspace(), workspace()
-    train(whole)
+    train(whole, "seed=3")
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         cut(patch, Recorder, "on_train_batch_end", 30, False)
-        train(broken, "trainer.checkpoint_every_steps=7")
+        train(broken, "seed=3", "trainer.checkpoint_every_steps=7")
     torch.manual_seed(99)
-    train(broken, "trainer.checkpoint_every_steps=7")
+    train(broken, "seed=3", "trainer.checkpoint_every_steps=7")
     assert_same_training(broken, whole)
-    monkeypatch.setattr("pipeline.learn.training.module.noise_seed", lambda seed, step, rank: 0)
-    train(other)
+    asked: list[tuple[int, ...]] = []
+    monkeypatch.setattr("pipeline.learn.training.module.noise_seed", lambda *given: asked.append(given) or 0)
+    train(other, "seed=3")
+    assert asked == [(3, step, 0) for step in range(50)]
     assert metrics(other, "train/loss") != metrics(whole, "train/loss")

@@ -11,11 +11,12 @@ import pytest
 from processes import Command, until
 from runs import TINY, Workspaces, assert_same_training, assert_tracked_as, events, no_more, run_folder, train
 
+from pipeline.errors import PipelineError
 from pipeline.run import claim, shared
 from pipeline.run.claim import TakenOver, claimed
 from pipeline.run.shared import held, objects_of
 from pipeline.storage.board import ObjectBoard
-from pipeline.storage.copy import LIST
+from pipeline.storage.copy import LIST, is_stored
 from pipeline.storage.notes import NOTES, ahead_ns, has_note, leave_note
 from pipeline.storage.objects import Objects
 from pipeline.tracking.journal import NAME as JOURNAL
@@ -93,6 +94,29 @@ def test_what_is_stored_after_another_attempt_has_entered_is_not_kept(
         (folder / JOURNAL).write_text("old\nnew\n")
         own.secure()
         assert own.kept() == 4
+
+
+def test_an_attempt_whose_copy_is_not_up_to_date_in_the_end_fails_and_a_later_success_makes_up_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shared, "PUSH_S", 60.0)
+    folder, storage, upload = tmp_path / "here" / "0123456789ab", f"file://{tmp_path}/store", Objects.upload
+    folder.mkdir(parents=True)
+    (folder / JOURNAL).write_text("a line\n")
+
+    def refused(*_: object) -> None:
+        raise PipelineError("the store is full")
+
+    monkeypatch.setattr(Objects, "upload", refused)
+    with pytest.raises(PipelineError, match="the store is full"), held(folder, storage) as own:
+        own.secure()
+        own.secure()
+        assert own.kept() == 0
+    assert capsys.readouterr().err == "not stored yet, and tried again: the store is full\n"  # once
+    with held(folder, storage) as own:
+        own.secure()
+        monkeypatch.setattr(Objects, "upload", upload)
+    assert is_stored(folder, objects_of(storage, folder))
 
 
 def test_notes_reach_every_machine(tmp_path: Path) -> None:

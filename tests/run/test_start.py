@@ -13,16 +13,22 @@ from nets import make_detector, make_model
 from runs import TINY, a_net, composed, run_folder, train
 from safetensors.torch import save_file
 
-from pipeline.atomic import write_json
+from pipeline.atomic import read_json, write_json
 from pipeline.config import ModelConfig, StartConfig, with_overrides
+from pipeline.data.store import open_store
 from pipeline.errors import DamagedError, PipelineError
 from pipeline.learn.models import build_model
 from pipeline.record import Net
+from pipeline.run import RUN
+from pipeline.run.inputs import Input, Resize
+from pipeline.run.run import identify
 from pipeline.run.sources import FOLDER, anchored, weights_title
 from pipeline.run.start import Start, read_weights, start_title, starting_point
 from pipeline.run.weights import BEST, load_weights, save_weights
 from pipeline.stages.sweep import located
-from pipeline.tracking.location import Location, locate
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.location import KEY_TAG, NET_TAG, Location, locate
+from pipeline.tracking.shipper import ship
 from pipeline.tuning.sweep import checked
 from pipeline.workspace import Workspace
 
@@ -61,9 +67,10 @@ def test_what_is_not_there_is_named_with_what_may_be_given(tmp_path: Path):
         (make_model(8, family="alexnet", residual=False), "vgg11", "torchvision:alexnet"),
         (make_model(18, residual=False), "resnet18", ""),
         (make_detector("plain20"), "resnet18", ""),
+        (make_detector("vgg16"), "VGG16_Weights.IMAGENET1K_FEATURES", "torchvision:VGG16_Weights.IMAGENET1K_V1"),
     ],
 )
-def test_published_weights_of_another_net_are_not_downloaded(
+def test_published_weights_of_another_net_or_without_a_classifier_are_not_downloaded(
     model: ModelConfig, given: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def loaded(url: str, **_: object) -> dict[str, torch.Tensor]:
@@ -77,9 +84,24 @@ def test_published_weights_of_another_net_are_not_downloaded(
             starting_point(advice, tmp_path, None, model)
 
 
-def kept(net, path: Path, **facts) -> Start:
-    save_weights(net, path, a_net(**facts))
+def kept(net, path: Path, input: Input | None = None, **facts) -> Start:
+    save_weights(net, path, a_net(**facts), input=input)
     return starting_point(str(path), path.parent, None)
+
+
+def test_weights_of_another_number_of_classes_name_both_and_what_takes_them(net):
+    start, fewer = Start("net.pth", net.state_dict()), build_model(make_model(8), 7, 1)
+    with pytest.raises(
+        PipelineError, match=r"net\.pth do not fit the net: they name 10 classes, and the data set has 7; .*head=new"
+    ):
+        start.load_into(fewer, head=True)
+    start.load_into(fewer, head=False)  # the remedy
+    torch.testing.assert_close(fewer.layer3[0].conv2.weight, net.layer3[0].conv2.weight)
+    with pytest.raises(PipelineError, match="its weights are those of 8 layers: choose model"):
+        start.load_into(build_model(make_model(14), 7, 1), head=True)
+    odd = {name.replace("fc.", "logits."): tensor for name, tensor in net.state_dict().items()}
+    with pytest.raises(PipelineError, match=r"it lacks fc\.weight, fc\.bias; it has logits"):
+        Start("net.pth", odd).load_into(build_model(make_model(8), 10, 1), head=True)
 
 
 def test_weights_that_fit_another_wiring_are_refused(workspace, net, tmp_path: Path):
@@ -122,6 +144,59 @@ def test_pixels_of_layers_that_stay_are_normalised_as_they_were(workspace, net, 
         )
 
 
+def test_a_frozen_backbone_takes_pixels_as_it_was_trained_on_them(workspace, net, tmp_path: Path):
+    root = workspace()
+    file, store = tmp_path / "net.safetensors", root / "data/store/digits"
+    start = kept(net, file, model=composed(root, *TINY).model, normalize="channel")
+    given = (*TINY, f"start.weights={file}")
+    learns = identify(composed(root, *given), store, track=False)
+    assert learns.net.started == learns.start.fingerprint == start.fingerprint
+    with pytest.raises(PipelineError, match=r"override: recipe\.normalize=channel"):
+        identify(composed(root, *given, "start.backbone_lr=0"), store, track=False)
+
+
+DIGITS = tuple("0123456789")
+
+
+def test_a_training_on_digits_starts_from_no_net_that_saw_others_of_them(workspace, net, tmp_path: Path):
+    root = workspace()
+    file, store = tmp_path / "net.safetensors", root / "data/store/digits"
+    config = composed(root, *TINY, f"start.weights={file}")
+    resize = Resize(format="arrays", image_size=8, test_side=0, shape=(8, 8, 1))
+    images = Input(classes=DIGITS, resize=resize, mean=torch.zeros(1, 1, 1), std=torch.ones(1))
+    kept(net, file, images, model=config.model, data="objects")
+    with pytest.raises(PipelineError, match="digits would test or validate with some of their training images"):
+        identify(config, store, track=False)
+    kept(net, file, images, model=config.model, data=open_store(store).manifest.content_hash)
+    assert identify(config, store, track=False).start.classes == DIGITS
+    letters = replace(images, classes=tuple("abcdefghij"))
+    kept(net, file, letters, model=config.model, data="letters")
+    assert identify(config, store, track=False).key
+
+
+@pytest.mark.parametrize(
+    ("chosen", "held"),
+    [
+        ("data=folder data.path=/images", "validation and test"),
+        ("data=folder data.path=/images data.split=full", "test"),
+        ("data=cifar10", "validation"),  # whose test set is published
+        ("data=cifar10 data.split=full", ""),
+        ("data=digit_scenes", ""),
+    ],
+)
+def test_weights_of_other_images_of_the_same_classes_cause_a_warning(
+    chosen: str, held: str, workspace, capsys: pytest.CaptureFixture[str]
+):
+    config = composed(workspace(), *chosen.split())
+    start = Start("run:abc", {}, net=a_net(model=config.model.net, data="theirs"), classes=("cat", "dog"))
+    start.check(config, "theirs", False, ("cat", "dog"))
+    start.check(config, "ours", False, ("cat", "cow"))
+    assert capsys.readouterr().err == ""
+    start.check(config, "ours", False, ("cat", "dog"))
+    warning = f"of the same classes; this store's {held} images may be among them\n"
+    assert capsys.readouterr().err == (f"start.weights=run:abc were trained on other images {warning}" if held else "")
+
+
 def test_weights_that_saw_the_validation_images_choose_nothing_even_by_way_of_another_data_set(
     workspace, net, tmp_path: Path
 ):
@@ -142,6 +217,8 @@ def test_published_weights_saw_all_of_imagenets_training_images(workspace):
     with pytest.raises(ValueError, match=r"trained on the validation images.*override: data\.split=full"):
         published.check(holdout, "hash", frozen=False)
     published.check(full, "hash", frozen=False)
+    with pytest.raises(ValueError, match="trained on the validation images"):
+        published.check(with_overrides(holdout, {"data.name": "ilsvrc"}), "hash", frozen=False)
 
 
 COPY = ".dvc/tmp/exps/standalone/tmpabc"  # of the repository, in which `dvc exp run --temp` works
@@ -199,6 +276,50 @@ def test_of_several_runs_the_one_of_this_net_and_seed_is_taken_else_the_best(wor
         found = starting_point(source, tmp_path, None, model, seed)
         assert found and found.source == f"run:{key}" and found.net.model == model
     assert starting_point(source, tmp_path, None).source == "run:run3"  # for any net
+
+
+def test_nets_that_start_from_runs_of_one_sweep_start_alike_also_where_newer_code_has_repeated_it(
+    workspace, tmp_path: Path
+):
+    config = composed(workspace(), "model.depth=8")
+    first, again = ((several(tmp_path / name, config), tmp_path / name) for name in ("first", "again"))
+    starts = [
+        starting_point(*given, None, model, seed)
+        for given in (first, again)
+        for model, seed in ((config.model, 0), (replace(config.model, residual=False), 3))
+    ]
+    assert len({start.fingerprint for start in starts}) == 4 and len({start.identity for start in starts}) == 1
+    some, others = (starting_point(f"run:run0,{run}", first[1], None).identity for run in ("run1", "run2"))
+    assert some != others and starts[0].identity not in (some, others)
+    alone = starting_point("run:run2", first[1], None)
+    assert alone.identity == alone.fingerprint
+
+
+def unfinished(runs: Path, key: str) -> Path:
+    save_weights(build_model(make_model(8), 10, 1), best := runs / key / BEST, a_net(key=key))
+    write_json(best.with_name(RUN), {"key": key, "status": "running"})
+    return best
+
+
+def test_a_run_that_goes_on_gives_no_weights_and_the_remedy_works(workspace, tmp_path: Path):
+    source, best = several(tmp_path, composed(workspace(), "model.depth=8")), unfinished(tmp_path, "0abc")
+    for given in ("run:0abc", f"{source},0abc"):
+        with pytest.raises(PipelineError, match=r"run:0abc: the run has not finished \(its status is run") as told:
+            starting_point(given, tmp_path, None)
+        (remedy,) = re.findall(r"start\.weights=(/\S+)", str(told.value))
+        assert starting_point(remedy, tmp_path, None).net.key == "0abc"
+    for status in ("finished", "stopped"):  # the latter by a sweep's scheduler
+        write_json(best.with_name(RUN), {**read_json(best.with_name(RUN)), "status": status})
+        assert starting_point("run:0abc", tmp_path, None).net.key == "0abc"
+
+
+def test_a_run_that_mlflow_alone_has_and_that_goes_on_gives_none_either(location: Location, tmp_path: Path):
+    journal = Journal(tmp_path / "elsewhere")
+    journal.begin("a run", "digits", {}, {KEY_TAG: "0abc", NET_TAG: a_net(key="0abc").to_tag()})
+    ship(tmp_path / "elsewhere", location)
+    for given in ("run:0abc", "run:0abc,0def"):
+        with pytest.raises(PipelineError, match=r"run:0abc: the run has not finished \(its status is running\)"):
+            starting_point(given, tmp_path / "runs", location)
 
 
 def test_where_no_run_is_of_this_net_their_nets_are_named_and_the_remedy_works(workspace, tmp_path: Path):
@@ -261,14 +382,14 @@ def test_a_lower_rate_moves_the_backbone_less_than_the_head(workspace, net, tmp_
     assert 0 < moved[0.01] < 0.1 * moved[1.0]
 
 
-def test_a_run_gives_its_weights_and_a_new_head_is_the_seeds_own(workspace):
+def test_a_run_gives_its_weights_and_a_new_head_is_the_seeds_own(workspace, net):
     root = workspace()
-    first, net = trained(root)
-    again, _ = trained(root, f"start.weights=run:{net.key}", "start.head=kept", "recipe.lr=1.0e-9")
+    first, record = trained(root)
+    again, _ = trained(root, f"start.weights=run:{record.key}", "start.head=kept", "recipe.lr=1.0e-9")
     torch.testing.assert_close(again["layer3.0.conv2.weight"], first["layer3.0.conv2.weight"], atol=1e-6, rtol=0)
     torch.testing.assert_close(again["fc.weight"], first["fc.weight"], atol=1e-6, rtol=0)
-    fresh, _ = trained(root, f"start.weights=run:{net.key}", "recipe.lr=1.0e-9")
-    assert (fresh["fc.weight"] - first["fc.weight"]).norm() > 0.1
+    fresh, _ = trained(root, f"start.weights=run:{record.key}", "recipe.lr=1.0e-9", "seed=3")  # the seed of `net`
+    torch.testing.assert_close(fresh["fc.weight"], net.fc.weight, atol=1e-6, rtol=0)
     torch.testing.assert_close(fresh["layer3.0.conv2.weight"], first["layer3.0.conv2.weight"], atol=1e-6, rtol=0)
 
 
