@@ -19,6 +19,7 @@ class Verb:
     keys: str = ""  # section whose keys its help explains
     sections: tuple[str, ...] = ()  # whose keys decide what it does, besides
     actions: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # word: module of pipeline.stages, about
+    resumes: bool = False  # goes on from what it had done when it was interrupted; others start again
 
 
 VERBS = {
@@ -31,6 +32,7 @@ VERBS = {
         "download or locate the published files and verify them -> data/raw/<name>/",
         ("pipeline fetch data=cifar10", "pipeline fetch data=folder data.path=/data/flowers"),
         keys="data",
+        resumes=True,
     ),
     "preprocess": Verb(
         "make arrays or shards, splits and statistics -> data/store/<name>/",
@@ -42,6 +44,7 @@ VERBS = {
         ("pipeline pretrain data=digit_scenes start.weights=sweep:digit_objects",),
         keys="start",
         sections=("data", "trainer", "tracking", "cluster"),
+        resumes=True,
     ),
     "train": Verb(
         "start or resume one training -> experiments/<name>/train.json",
@@ -52,6 +55,7 @@ VERBS = {
         ),
         keys="trainer",
         sections=(*_TRAINING, "cluster"),
+        resumes=True,
     ),
     "sweep": Verb(
         "search sweep.space with Ray Tune -> experiments/<name>/leaderboard.json",
@@ -67,6 +71,7 @@ VERBS = {
             "stop": ("watch", "ask the running sweep to end; it can be resumed"),
             "retry": ("watch", "repeat the last sweep's failed trials; give that sweep's overrides"),
         },
+        resumes=True,
     ),
     "adopt": Verb(
         "register weights from elsewhere (start.weights) as a run that ensembles may take",
@@ -79,12 +84,14 @@ VERBS = {
         ("pipeline ensemble data=cifar10", "pipeline ensemble data=cifar10 ensemble=top_k ensemble.size=3"),
         keys="ensemble",
         sections=("data", "tracking"),
+        resumes=True,
     ),
     "evaluate": Verb(
         "measure test errors of members and ensemble -> experiments/<name>/evaluate.json",
         ("pipeline evaluate data=cifar10", "pipeline evaluate data=cifar10 evaluation.runs=all"),
         keys="evaluation",
         sections=("data", "tracking"),
+        resumes=True,
     ),
     "report": Verb(
         "write figures, tables and claims -> experiments/<name>/report/index.html",
@@ -140,6 +147,7 @@ VERBS = {
         ("pipeline sync",),
         keys="tracking",
         sections=("cluster",),
+        resumes=True,
     ),
 }
 OPTIONS = {

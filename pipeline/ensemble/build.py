@@ -134,7 +134,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             registered=register(source.location, run_id, members, source.store, example(images, members), part),
         )
         ensemble.write(part)
-        (part / CARD).write_text(card(ensemble, manifest))
+        (part / CARD).write_text(card(ensemble, manifest), encoding="utf-8")
     return ensemble
 
 

@@ -15,7 +15,7 @@ from pipeline.ensemble.forward import trained
 from pipeline.errors import DamagedError
 
 DESCRIPTION = "ensemble"  # artifact: JSON, see `pipeline.run.served`; the others are weights by hash
-REMEDY = "delete it in MLflow; `pipeline ensemble` registers an ensemble again, `pipeline sync` the model of a training"
+REMEDY = "`pipeline ensemble` registers an ensemble anew; delete a training's model in MLflow, and `pipeline sync` makes it anew"
 
 
 class Member(NamedTuple):

@@ -21,12 +21,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline.config import ServeConfig
 from pipeline.ensemble.pixels import BYTES, PIXELS, pixels_of
 from pipeline.errors import PipelineError, printable
 
-READ_S = 30.0  # for a request to arrive in full
+READ_S = 30  # for the headers of a request to arrive, and for its body
 QUIET_S, LEFT_S = 0.2, 5.0  # without a byte of a refused request until it is answered, and at most
 FORM = '{"inputs": [image, ...]}, and "params": {"pixels": "unit"} where numbers are from 0 to 1'
 
@@ -46,6 +47,22 @@ def classifier(model: Any) -> Served:
     )
 
 
+class _Protocol(H11Protocol):
+    """Closes a connection on which the headers of the first or next request take longer than READ_S.
+
+    uvicorn's own timer begins with the first answer, and ends with the first byte that follows; here it also begins with the
+    connection, and ends when the headers are there (`handle_events`).
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(READ_S, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        self.conn.receive_data(data)
+        self.handle_events()
+
+
 def server(model: Served, name: str, serve: ServeConfig) -> uvicorn.Server:
     """`run` of it answers requests until a signal comes; see `application`."""
     config = uvicorn.Config(
@@ -53,7 +70,8 @@ def server(model: Served, name: str, serve: ServeConfig) -> uvicorn.Server:
         host=serve.host,
         port=serve.port,
         limit_concurrency=serve.max_connections + 1,  # uvicorn counts the connection that asks
-        timeout_keep_alive=int(READ_S),
+        http=_Protocol,
+        timeout_keep_alive=READ_S,
         server_header=False,
         access_log=False,
         log_level="warning",
@@ -138,7 +156,7 @@ async def _body(request: Request, most: int) -> bytes:
                 if len(body) > most:
                     raise too_long
     except TimeoutError:
-        raise HTTPException(408, f"the request did not arrive within {READ_S:.0f} seconds; send it again") from None
+        raise HTTPException(408, f"the request did not arrive within {READ_S} seconds; send it again") from None
     return bytes(body)
 
 

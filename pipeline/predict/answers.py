@@ -85,26 +85,28 @@ def _top(row: np.ndarray, classes: Sequence[str], count: int) -> list[tuple[str,
 
 
 def write(answers: Iterable[Any], output: str, title: str) -> int:
-    """Prints answers as predict.output says; returns their number. CSV and JSON come image by image, as they are made.
+    """Prints answers as predict.output says; returns their number. CSV and JSON come image by image, a table comes at the end.
 
     Args:
         answers: each an `Answer` or an `objects.ImageObjects`.
     """
     writer, count = csv.writer(sys.stdout, lineterminator="\n"), 0
     table: list[dict[str, Any]] = []
-    for count, answer in enumerate(answers, 1):
-        name = printable(answer.file, LONGEST)
-        if output == "json":
-            print(json.dumps({"image": str(answer.file), **answer.as_json()}))
-        elif output == "csv":
-            rows = [{"image": name, **row} for row in answer.as_csv()]
-            if count == 1:
-                writer.writerow(rows[0].keys())
-            writer.writerows(row.values() for row in rows)
-        else:
-            table += [{"image": name, **row} for row in answer.as_table()]
-    if table:
-        _print(table, title)
+    try:
+        for count, answer in enumerate(answers, 1):
+            name = printable(answer.file, LONGEST)
+            if output == "json":
+                print(json.dumps({"image": str(answer.file), **answer.as_json()}))
+            elif output == "csv":
+                rows = [{"image": name, **row} for row in answer.as_csv()]
+                if count == 1:
+                    writer.writerow(rows[0].keys())
+                writer.writerows(row.values() for row in rows)
+            else:
+                table += [{"image": name, **row} for row in answer.as_table()]
+    finally:  # what there is of it where the command is interrupted, too
+        if table:
+            _print(table, title)
     return count
 
 

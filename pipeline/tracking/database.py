@@ -6,6 +6,7 @@ database that MLflow refuses from then on, so here they run on a file aside. The
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -194,8 +195,14 @@ def remedy(path: Path) -> str:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with path.with_name(f"{path.name}.lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # SQLite needs locks, too
+            error.filename = lock.name
+            if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
+                error.errno, error.strerror = errno.ENOLCK, os.strerror(errno.ENOLCK)
+            raise
         yield
 
 

@@ -59,7 +59,8 @@ def source(root: Path) -> dict[str, str]:
 def hardware() -> str:
     """CPU model and core count of this machine, and its GPUs if torch is loaded and has any."""
     cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    model = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
     parts = [model[1] if model else platform.processor() or platform.machine(), f"{os.cpu_count()} cores"]
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -30,7 +30,7 @@ _ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 
-_OF_THE_DISK = re.compile("readonly database|disk is full|disk I/O error|No space left")  # SQLite's words
+_OF_THE_DISK = re.compile("readonly database|disk is full|disk I/O error|No space left|No locks")  # SQLite's words
 PAGE = 200  # runs a search returns at once
 UI = "make ui"  # serves mlruns/mlflow.db of the repository, wherever runs are tracked
 

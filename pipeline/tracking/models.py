@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.atomic import read_json, scratch_folder
-from pipeline.errors import MissingError, PipelineError, first_line, hint, printable
+from pipeline.errors import MissingError, first_line, hint
 from pipeline.tracking.kinds import PACKAGE, kind_of
 from pipeline.tracking.location import Location, client
 
@@ -49,27 +49,49 @@ def net_model(served: Path, weights: Mapping[str, Path]) -> Model:
 
 def keep(mlflow_client: Any, run_id: str, model: Model) -> None:
     """Makes `model` the run's own. One of the same weights stays, whatever its code: it may be registered. Others go."""
-    made_of = {WEIGHTS_TAG: ",".join(sorted(model.weights))}
-    experiment, same = mlflow_client.get_run(run_id).info.experiment_id, False
-    for logged in mlflow_client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
-        if logged.name == OF_RUN and logged.status == "READY" and made_of.items() <= logged.tags.items():
+    same = False
+    for logged in _logged(mlflow_client, mlflow_client.get_run(run_id)):
+        if _is_kept(mlflow_client, logged, model.weights):
             same = True
         else:
-            mlflow_client.delete_logged_model(logged.model_id)  # of other weights, or a call that was cut off
+            mlflow_client.delete_logged_model(logged.model_id)  # of other weights, without files, or of a call cut off
     if not same:
-        _log(mlflow_client, OF_RUN, run_id, model, made_of)
+        _log(mlflow_client, OF_RUN, run_id, model, {WEIGHTS_TAG: _names(model.weights)})
+
+
+def keeps(mlflow_client: Any, run: Any, weights: Mapping[str, Path]) -> bool:
+    """Whether `run` has a model of these weights that `keep` would leave to it."""
+    return any(_is_kept(mlflow_client, logged, weights) for logged in _logged(mlflow_client, run))
+
+
+def _logged(mlflow_client: Any, run: Any) -> Any:
+    return mlflow_client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+
+
+def _is_kept(mlflow_client: Any, logged: Any, weights: Mapping[str, Path]) -> bool:
+    """Whether a logged model is a run's own, of these weights, all of which it has in their full length."""
+    if (logged.name, logged.status, logged.tags.get(WEIGHTS_TAG)) != (OF_RUN, "READY", _names(weights)):
+        return False
+    files = mlflow_client.list_logged_model_artifacts(logged.model_id, "artifacts")
+    sizes = {Path(file.path).name: file.file_size for file in files}
+    return all(sizes.get(path.name) == path.stat().st_size for path in weights.values())
+
+
+def _names(weights: Mapping[str, Path]) -> str:
+    return ",".join(sorted(weights))
 
 
 def register(location: Location, name: str, run_id: str, model: Model) -> int:
     """Version of registered model `name` that belongs to the run; gets the alias `champion`.
 
-    A run that has a version keeps it, unless its files are gone. A new version carries the code that it imports, so that it serves as it was
-    registered, whatever becomes of the repository.
+    A run that has a version keeps it if it still loads. A new version carries the code that it imports, so that it serves as
+    it was registered, whatever becomes of the repository.
     """
     mlflow_client = client(location)
     versions = mlflow_client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    ready = [int(one.version) for one in versions if one.status == "READY" and _has_files(location, one)]
-    number = max(ready) if ready else _new_version(mlflow_client, name, run_id, model)
+    ready = sorted((int(one.version) for one in versions if one.status == "READY"), reverse=True)
+    kept = next((number for number in ready if _loads(location, name, number)), None)
+    number = kept or _new_version(mlflow_client, name, run_id, model)
     mlflow_client.set_registered_model_alias(name, "champion", str(number))
     return number
 
@@ -83,47 +105,49 @@ def load(location: Location, name: str) -> tuple[Any, int]:
     """The model object that the champion of registered model `name` made, and its version. Runs the code of the model.
 
     Raises:
-        MissingError: no such model, or its files are gone.
-        PipelineError: another version of this project registered it.
+        MissingError: no such model, files of it are gone or damaged, or its code does not run with the libraries of today.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
 
-    again = f"{hint('ensemble')} registers it"
     try:
-        version = client(location).get_model_version_by_alias(name, "champion").version
+        number = int(client(location).get_model_version_by_alias(name, "champion").version)
     except MlflowException:
-        raise MissingError(f"MLflow has no champion of {name}; {again}") from None
+        raise MissingError(f"MLflow has no champion of {name}; {hint('ensemble')} registers it") from None
+    return _loaded(location, name, number), number
+
+
+def _loaded(location: Location, name: str, number: int) -> Any:
+    """The model object of a version; raises MissingError, see `load`."""
+    import mlflow
+
     mlflow.set_tracking_uri(location.uri)
     try:
-        model = mlflow.pyfunc.load_model(f"models:/{name}/{version}").unwrap_python_model()
-    except (MlflowException, OSError) as error:
+        return mlflow.pyfunc.load_model(f"models:/{name}/{number}").unwrap_python_model()
+    except (MemoryError, RuntimeError):  # of this machine: torch raises the latter where memory runs out
+        raise
+    except Exception as error:  # of MLflow, or whatever damaged files and code of other versions raise
+        # What the import has left of the package would be taken for that of a new version, which has the same name.
+        for module in [module for module in sys.modules if module.startswith(f"{PACKAGE.name}_")]:
+            del sys.modules[module]
         raise MissingError(
-            f"MLflow at {location.uri} lacks files of {name} version {version} ({first_line(error)}); {again} anew"
+            f"{name} version {number} cannot be loaded from MLflow at {location.uri} ({first_line(error)}); "
+            f"{hint('ensemble')} registers it anew"
         ) from None
-    except (ImportError, AttributeError, KeyError) as error:
-        raise PipelineError(
-            f"{name} version {version} was registered by another version of this project ({printable(error)}); {again} anew"
-        ) from None
-    return model, int(version)
 
 
-def _has_files(location: Location, version: Any) -> bool:
-    from mlflow.artifacts import list_artifacts
-    from mlflow.exceptions import MlflowException
-
+def _loads(location: Location, name: str, number: int) -> bool:
     try:
-        return bool(list_artifacts(artifact_uri=version.source, tracking_uri=location.uri))
-    except (MlflowException, OSError):
+        _loaded(location, name, number)
+    except MissingError:
         return False
+    return True
 
 
 def _new_version(mlflow_client: Any, name: str, run_id: str, model: Model) -> int:
     from mlflow.exceptions import MlflowException
 
-    experiment = mlflow_client.get_run(run_id).info.experiment_id
-    for cut_off in mlflow_client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
-        mlflow_client.delete_logged_model(cut_off.model_id)  # by a call that ended before there was a version
+    for useless in _logged(mlflow_client, mlflow_client.get_run(run_id)):  # that of a version which does not load
+        mlflow_client.delete_logged_model(useless.model_id)  # or of a call that ended before there was a version
     logged = _log(mlflow_client, name, run_id, model, {})
     try:
         mlflow_client.create_registered_model(name)
@@ -161,7 +185,7 @@ def _save(model: Model, folder: Path, logged: Any, run_id: str) -> None:
     for path, text in sources.items():
         copy = folder / package / path.relative_to(PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(text)
+        copy.write_text(text, encoding="utf-8")
     # As objects of any shape: for a narrower type, MLflow converts what a request holds before the model can check it, so
     # that 0.9 becomes 0.
     images = TensorSpec(np.dtype(object), (-1,))
@@ -199,7 +223,7 @@ def _code(module: Path) -> tuple[str, dict[Path, str]]:
 
     The name is the code's own, so that neither a user's `pipeline.py` nor another version of this project is taken for it.
     """
-    files = {path: path.read_text() for path in sorted({module, *imports_of(module)})}
+    files = {path: path.read_text(encoding="utf-8") for path in sorted({module, *imports_of(module)})}
     package = f"{PACKAGE.name}_{hashlib.sha256(json.dumps([*files.values()]).encode()).hexdigest()[:12]}"
     return package, {path: _IMPORT.sub(rf"\g<1>{package}", text) for path, text in files.items()}
 

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,13 +175,16 @@ def ship(folder: Path, location: Location, shipped: Shipped | None = None, until
 @contextmanager
 def _turn(folder: Path) -> Iterator[None]:
     """Waits for another process that ships the journal, `pipeline sync` for example, but not for one that stands still."""
-    with (folder / "shipping").open("w") as lock:
+    with (folder / "shipping").open("wb") as lock:
         until = time.monotonic() + TURN_S
         while time.monotonic() < until:
-            with suppress(BlockingIOError):
+            try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            time.sleep(LOOK_S)
+            except BlockingIOError:
+                time.sleep(LOOK_S)
+            except OSError:  # a file system without locks
+                break
         yield
 
 

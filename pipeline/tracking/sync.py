@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.errors import PipelineError, first_line, hint
-from pipeline.tracking import database, journal
+from pipeline.tracking import database, journal, models
 from pipeline.tracking.location import (
     KEY_TAG,
     PARENT_TAG,
@@ -64,8 +64,9 @@ def sync(runs: Path, location: Location, *, thorough: bool = False) -> Synced:
     call is thorough. A finished run that another folder's journal of the same training has filled is left as it is.
 
     Args:
-        thorough: compares the content of the journals with what MLflow has, and restores what was deleted there. Else the
-            tag that shipping leaves is believed, and no journal that has it in full is read.
+        thorough: compares the content of the journals with what MLflow has, which takes calls for the model of each training,
+            and restores what was deleted there. Else the tag that shipping leaves is believed, and no journal that has it in
+            full is read.
     Raises:
         PipelineError: MLflow does not answer, or cannot read its own runs.
     """
@@ -181,6 +182,7 @@ class _Sync:
             lacks(run, made)
             or self._lacks_parent(run, begin["experiment"], made.tags)
             or (self._location.artifacts != "" and _lacks_artifacts(run, made))
+            or (made.model is not None and not models.keeps(self._client, run, made.model[1]))
         )
 
     def _lacks_parent(self, run: Any, experiment: str, tags: Mapping[str, str | None]) -> bool:

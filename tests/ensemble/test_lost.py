@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,16 +45,37 @@ def test_a_lost_database_gets_the_runs_and_the_champion_again(world: World) -> N
     assert models.load(world.location, NAME)[1] == 1
 
 
-def test_a_champion_whose_files_are_gone_is_registered_anew(world: World) -> None:
-    world.add_run(0.2)
-    first = built(world)
-    shutil.rmtree(Path(world.location.artifacts.removeprefix("file://")))
-    with pytest.raises(
-        MissingError, match=rf"lacks files of {NAME} version 1 .*; `pipeline ensemble`.* registers it anew"
-    ):
+def flipped(weights: Path) -> None:
+    content = bytearray(weights.read_bytes())
+    content[-9] ^= 1
+    weights.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {  # to the folder of a model
+    "no files": shutil.rmtree,
+    "no weights": lambda folder: next(folder.rglob("*.safetensors")).unlink(),
+    "other weights": lambda folder: flipped(next(folder.rglob("*.safetensors"))),
+    "no YAML": lambda folder: (folder / "MLmodel").write_text("{"),
+    "no module": lambda folder: next(folder.rglob("code/*/ensemble/carried.py")).unlink(),
+    "code of another torch": lambda folder: (folder / "model.py").write_text(
+        (folder / "model.py").read_text() + "\nEnsembleModel._load = lambda self, context: torch.of_another_version\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_champion_that_does_not_load_is_registered_anew(
+    damage: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add_run(0.2, seed=3)
+    assert built(world).registered["version"] == built(world).registered["version"] == 1
+    (described,) = Path(world.location.artifacts.removeprefix("file://")).rglob("MLmodel")
+    DAMAGES[damage](described.parent)
+    for name in [name for name in sys.modules if name.startswith("pipeline_")]:
+        monkeypatch.delitem(sys.modules, name)  # which a process that starts later does not have
+    with pytest.raises(MissingError, match=rf"^{NAME} version 1 cannot be loaded .*; `pipeline ensemble`.* it anew$"):
         models.load(world.location, NAME)
-    again = built(world)
-    assert (first.registered["version"], again.registered["version"]) == (1, 2)
+    assert built(world).registered["version"] == 2
     assert models.load(world.location, NAME)[1] == 2
 
 

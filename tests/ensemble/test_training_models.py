@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pipeline.run import SERVED
 from pipeline.run.weights import BEST
 from pipeline.tracking.location import client, find_run
 from pipeline.tracking.shipper import ship
+from pipeline.tracking.sync import sync
 
 
 @pytest.fixture
@@ -50,20 +52,37 @@ def test_shipping_again_makes_no_second_model(trained):
 
 
 def test_a_model_that_was_deleted_comes_back_and_one_that_was_cut_off_goes(trained):
-    world, key, run_id = trained
+    world, _, run_id = trained
     (model,) = models_of(world, run_id)
     client(world.location).delete_logged_model(model.model_id)
     cut_off = client(world.location).create_logged_model("1", name="model", source_run_id=run_id)
-    client(world.location).set_tag(run_id, "pipeline.shipped", "")
-    ship(world.runs / key, world.location)
+    assert sync(world.runs, world.location, thorough=True).shipped == 1
     (again,) = models_of(world, run_id)
     assert again.model_id not in (model.model_id, cut_off.model_id) and again.status == "READY"
+    assert sync(world.runs, world.location, thorough=True).shipped == 0
+
+
+def test_a_model_whose_weights_were_cut_short_is_made_again(trained):
+    world, key, run_id = trained
+    (model,) = models_of(world, run_id)
+    copies = Path(world.location.artifacts.removeprefix("file://")).rglob(BEST)
+    (weights,) = (path for path in copies if model.model_id in path.parts)
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert sync(world.runs, world.location, thorough=True).shipped == 1
+    (again,) = models_of(world, run_id)
+    assert again.model_id != model.model_id
+    copies = Path(world.location.artifacts.removeprefix("file://")).rglob(BEST)
+    (weights,) = (path for path in copies if again.model_id in path.parts)
+    assert weights.read_bytes() == (world.runs / key / BEST).read_bytes()
 
 
 def test_files_that_are_gone_make_no_model(world):
     key = world.add_run(0.2, model=True, status="")
-    folder = world.runs / key
+    folder, run_id = world.runs / key, find_run(client(world.location), "1", key).info.run_id
     assert json.loads((folder / SERVED).read_text())["members"][0]["weight"] == 1.0
+    (model,) = models_of(world, run_id)
+    client(world.location).delete_logged_model(model.model_id)
     (folder / BEST).unlink()
-    client(world.location).set_tag(find_run(client(world.location), "1", key).info.run_id, "pipeline.shipped", "")
+    client(world.location).set_tag(run_id, "pipeline.shipped", "")
     ship(folder, world.location)
+    assert models_of(world, run_id) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 from processes import Command, until
 
+from pipeline.border import MACHINE, system_error
 from pipeline.errors import PipelineError
 from pipeline.tracking import database
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.location import KEY_TAG, Location, client, locate
+from pipeline.tracking.location import _OF_THE_DISK, KEY_TAG, Location, client, locate
 from pipeline.tracking.shipper import run_id, ship
 from pipeline.tracking.sync import sync
 
@@ -78,6 +80,21 @@ def test_a_database_appears_whole_and_once_for_all_who_start_together(tmp_path: 
         found = set(pool.map(lambda _: client(location).get_experiment("0").creation_time, range(3)))
     assert found == {database.made_at(path)}
     assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named_since_sqlite_needs_them(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(database.fcntl, "flock", refuse)
+    with pytest.raises(OSError, match=r"mlflow\.db\.lock") as refused:
+        database.make_ready(tmp_path / "mlflow.db", "")
+    sentence, status = system_error(refused.value) or ("", 0)
+    assert sentence.startswith(f"the file system of {tmp_path}/mlflow.db.lock takes no locks; ") and status == MACHINE
+    assert _OF_THE_DISK.search(str(refused.value))  # so that no stage takes it for a server that does not answer
 
 
 def make(folder: str) -> None:

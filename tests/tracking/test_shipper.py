@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import itertools
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mlflow_server import Server
-from processes import Command, free_port, until
+from processes import Command, until
 from runs import TINY, assert_tracked_as, events, last_step, metrics, run_folder, tracked
 
 from pipeline.cli import USER_ERROR
@@ -58,8 +61,8 @@ def test_a_journal_becomes_one_run_however_often_it_is_shipped(tmp_path, locatio
     assert the_run(location).info.status == "FINISHED" and the_run(location).data.params == {"lr": "0.1"}
 
 
-def test_a_dead_server_holds_nothing_up_and_gives_one_warning(tmp_path, caplog):
-    dead = Location(f"http://127.0.0.1:{free_port()}")
+def test_a_dead_server_holds_nothing_up_and_gives_one_warning(tmp_path, caplog, closed_port):
+    dead = Location(f"http://127.0.0.1:{closed_port}")
     journal(tmp_path / "k")
     start = time.monotonic()
     assert Shipper(tmp_path / "k", dead).close(patience_s=5) is None
@@ -68,8 +71,8 @@ def test_a_dead_server_holds_nothing_up_and_gives_one_warning(tmp_path, caplog):
     assert "nothing is lost" in warning and "journal.jsonl" in warning
 
 
-def test_a_training_without_its_server_is_whole_once_the_server_is_back(workspace, reference):
-    root, dead = workspace(), f"tracking.uri=http://127.0.0.1:{free_port()}"
+def test_a_training_without_its_server_is_whole_once_the_server_is_back(workspace, reference, closed_port):
+    root, dead = workspace(), f"tracking.uri=http://127.0.0.1:{closed_port}"
     command = Command(root, "train", *TINY, dead).succeed()
     assert "pipeline sync" in command.output and "Traceback" not in command.output
     assert not (run_folder(root) / STATE).exists()
@@ -132,6 +135,16 @@ def test_two_shippers_of_one_journal_make_one_run(tmp_path, location, monkeypatc
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: ship(tmp_path / "k", location), range(2)))
     the_run(location)
+
+
+def test_a_journal_on_a_file_system_without_locks_is_shipped_too(tmp_path, location, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(shipper, "fcntl", SimpleNamespace(**{**vars(fcntl), "flock": refuse}))
+    journal(tmp_path / "k")
+    ship(tmp_path / "k", location)
+    assert the_run(location).data.params == {"lr": "0.1"}
 
 
 def test_another_server_gets_the_whole_journal_and_an_id_of_its_own(tmp_path, location, workspace):

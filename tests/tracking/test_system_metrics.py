@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from imports import ROOT
-from processes import free_port, until
+from processes import until
 
 from pipeline.tracking import shipper
 from pipeline.tracking.journal import NAME, Journal, read
@@ -54,10 +54,10 @@ def test_samples_are_numbered_over_all_attempts(tmp_path: Path) -> None:
 
 
 def test_mlflow_gets_the_samples_that_it_missed_and_the_run_is_otherwise_unchanged(
-    tmp_path: Path, location: Location, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, location: Location, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipper, "PERIOD_S", 0.05)
-    folder, dead = tmp_path / "k", Location(f"http://127.0.0.1:{free_port()}")
+    folder, dead = tmp_path / "k", Location(f"http://127.0.0.1:{closed_port}")
     for attempt, to in ((0, dead), (1, location)):
         written = begin(folder)
         following = Shipper(folder, to, SystemMetrics(written, every_s=0.05), at_once=False)
