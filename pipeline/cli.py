@@ -10,9 +10,11 @@ import importlib
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,23 @@ from pipeline.credentials import RedactingFormatter
 from pipeline.errors import MissingError, PipelineError, printable, running
 from pipeline.parent import dvc_arguments, end_with_dvc
 from pipeline.run import Interrupted
+from pipeline.run.signals import on_termination
 from pipeline.verbs import VERBS, help_for, help_for_all
 
 FILES = ("predict",)  # verbs whose words are files
 # Verbs that do other work for detectors, in pipeline/stages/detection/.
 DETECTING = ("ensemble", "evaluate", "publish", "report", "serve")
 CLASSIFYING = ("adopt", "export")  # verbs for nets that classify alone
+STOPPING = ("serve", "sweep", "train")  # verbs that handle signals by themselves
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb. Returns the exit status, which `pipeline.border` lists."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller closed it (>&-)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (until the process ends)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr; the locale may lack a character of a table
     options, overrides = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
     if options.version:
         print(package())
@@ -54,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, Interrupted) as error:
         if options.debug:
             raise
-        print(f"pipeline {options.verb}: {str(error) or 'interrupted'}; the same command resumes", file=sys.stderr)
+        remedy = "; the same command resumes" if VERBS[options.verb].resumes else ""
+        print(f"pipeline {options.verb}: {str(error) or 'interrupted'}{remedy}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if options.debug:
@@ -168,6 +178,8 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
         )
     _quiet()
     function = _function(options.verb, words, config.model.detects)
+    if options.verb not in STOPPING:
+        on_termination(signal.default_int_handler)  # as Ctrl-C, so that what is half made is removed
     # composed.yaml keeps paths relative, so that it is the same in every clone.
     function(config if options.verb == "compose" else anchor(config, root), Workspace(root, config.data.name))
     return 0

@@ -25,9 +25,10 @@ CHOICES = ("data", "model", "recipe", "sweep", "ensemble", "evaluation", "cluste
 AUTO = "auto"  # in params.yaml: conf/ decides
 NAME = "name"  # in params.yaml: the key of a section that names the file of conf/
 OWN = ("folder", "boxes")  # files of conf/data/ that serve any data set, which takes its name from data.path
+SPACES = ("sweep.space", "sweep.search.space")
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
 _KEY = re.compile(rf"(?<=[\[,\s])({KEY.pattern})(?=[\],\s])")  # not in quotes
-_GRAMMAR = re.compile(r"""["'\\]|\$\{""")  # quotes, escapes and interpolations
+_GRAMMAR = re.compile(r"""^\s*["']|\\|\$\{""")  # a value in quotes, escapes and interpolations
 _MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a literal value while interpolations are resolved
 
 Choices = dict[str, str]
@@ -94,7 +95,11 @@ def _composed(root: Path, chosen: Choices, own: Path | None) -> tuple[Any, Choic
     """What the chosen files of conf/ come to, and all choices, those that conf/ makes itself included."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.override_parser.types import Quote, QuotedString
     from omegaconf import OmegaConf
+
+    def quoted(text: str) -> str:
+        return QuotedString(text, Quote.single).with_quotes()
 
     folder = root / "conf"
     check_files(folder)
@@ -106,8 +111,8 @@ def _composed(root: Path, chosen: Choices, own: Path | None) -> tuple[Any, Choic
             raise PipelineError(f"{group}={printable(name)}: there is no {file}; choose one of {', '.join(files)}")
     try:
         with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
-            words = [f"{group}={name}" for group, name in chosen.items()]
-            words += [f"hydra.searchpath=['file://{own.resolve()}']"] if own else []
+            words = [f"{group}={quoted(name)}" for group, name in chosen.items()]
+            words += [f"hydra.searchpath=[{quoted(f'file://{own.resolve()}')}]"] if own else []
             composed = hydra_compose("config", words, return_hydra_config=True)
         OmegaConf.set_struct(composed, False)
         made = {group: composed.hydra.runtime.choices[group] for group in GROUPS}
@@ -168,6 +173,11 @@ def _from_params(path: Path) -> tuple[Choices, dict[str, Any]]:
     values: dict[str, Any] = {}
     for key, value in params.items():
         choice, section = _section(path, key, value) if isinstance(value, dict) else (value, {})
+        if key == "data" and choice in (None, AUTO):
+            raise PipelineError(
+                f"{path.name} holds data={choice or 'null'}, but dvc.yaml names files after the data set; name one (data: "
+                "digits, or dvc exp run -S data=digits)"
+            )
         values |= {name: item for name, item in leaves({key: section}) if item is not None}
         if choice not in (None, AUTO):
             _choose(key, choice, picked, values)
@@ -233,8 +243,10 @@ def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
         if not re.match(r"~|\+*[^+=][^=]*=", override):
             raise PipelineError(f"{printable(override)} is no override; write key=value, such as seed=1")
         key, text = override.lstrip("+").partition("=")[::2]
+        _require_whole_space(key, overrides)
         # Hydra's grammar knows neither ~ nor letters beyond ASCII; a text that has nothing of the grammar is taken as it is.
-        if text and kind_of(Config, key) is str and not _GRAMMAR.search(text) and text.lower() != "null":
+        is_text = kind_of(Config, key) is str or (key in CHOICES and not re.search("[,{]", text))
+        if text and is_text and not _GRAMMAR.search(text) and text.lower() != "null":
             _choose(key, text.strip(), chosen, values)
             continue
         keys = kind_of(Config, key) == list[str]  # of runs, which may look like numbers
@@ -247,8 +259,22 @@ def _from_command_line(overrides: list[str]) -> tuple[Choices, dict[str, Any]]:
             raise PipelineError(f"{printable(override)}: give a key one value, or run `{as_sweep(overrides)}`")
         if parsed.is_delete() or parsed.is_sweep_override():
             raise PipelineError(f"{printable(override)}: give a key one value (override: {key}=...)")
-        _choose(key, value, chosen, values)
+        section = isinstance(value, dict) and kind_of(Config, key) is None  # whose other keys stay as they are
+        for name, item in leaves({key: value}) if section else [(key, value)]:
+            _choose(name, item, chosen, values)
     return chosen, values
+
+
+def _require_whole_space(key: str, overrides: list[str]) -> None:
+    """Raises PipelineError for a key below a space, whose own keys have dots in them."""
+    space = next((space for space in SPACES if key.startswith(f"{space}.")), "")
+    if space:
+        given = [word.lstrip("+").partition("=") for word in overrides if word.lstrip("+").startswith(f"{space}.")]
+        keys = (f"{name[len(space) + 1 :]}:{text if text[:1] in '[{' else f'[{text}]'}" for name, _, text in given)
+        advice = shlex.quote(f"{space}={{{','.join(keys)}}}")
+        raise PipelineError(
+            f"{printable(key)} is no key; {space} is one value, with all that it varies (override: {advice})"
+        )
 
 
 def as_sweep(overrides: Sequence[str]) -> str:
@@ -261,8 +287,8 @@ def as_sweep(overrides: Sequence[str]) -> str:
         try:
             parsed = OverridesParser.create().parse_override(override)
             varied = parsed.is_sweep_override() and not parsed.is_delete() and "." in parsed.key_or_group
-        except (HydraException, RecursionError, ValueError):
-            continue
+        except (HydraException, RecursionError, ValueError):  # as of ~, see `_from_command_line`
+            varied = False
         if varied:
             space.append(f"{parsed.key_or_group}:[{','.join(map(str, parsed.sweep_iterator()))}]")
         elif not override.startswith("-"):

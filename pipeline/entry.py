@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 
 def main() -> int:
     """`pipeline.cli.main`, imported."""
+    if sys.platform != "linux":  # elsewhere it fails at some import or call of the system
+        print("pipeline: Linux is needed; on Windows use WSL2, on macOS docker compose", file=sys.stderr)
+        return 2
     raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where the caller ignores the signal
     if raises:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

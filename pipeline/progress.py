@@ -57,6 +57,7 @@ class Progress(ABC):
 class _Bar(Progress):
     def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
         from rich import progress
+        from rich.console import Console
         from rich.table import Column
         from rich.text import Text
 
@@ -73,8 +74,12 @@ class _Bar(Progress):
             progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
             Note(),
         ]
-        # By default rich estimates from the last 30 s, in which a trial may report nothing.
-        self._bar = progress.Progress(*columns, speed_estimate_period=LOOK_BACK_S)
+        self._bar = progress.Progress(
+            *columns,
+            console=Console(stderr=True),
+            speed_estimate_period=LOOK_BACK_S,  # by default 30 s, in which a trial may report nothing
+            redirect_stdout=sys.stdout.isatty(),  # what is printed goes above the bar, where no file would get it
+        )
         self._task = self._bar.add_task(title, total=total, completed=int(done), count="", note="")
         self._bar.start()
 

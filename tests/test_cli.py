@@ -16,6 +16,7 @@ import pytest
 import yaml
 from imports import ROOT
 
+from pipeline import entry
 from pipeline.cli import _words, main
 from pipeline.compose import compose
 from pipeline.config import from_dict
@@ -48,6 +49,10 @@ def test_cfg_job_prints_the_composed_configuration(monkeypatch, capsys):
         (
             ["train", "--multirun", "model.depth=20,32", "seed=1"],
             "run `pipeline sweep 'sweep.space={model.depth:[20,32]}' seed=1`",
+        ),
+        (
+            ["train", "-m", "model.depth=20,32", "paths.runs=~/größe"],
+            "run `pipeline sweep 'sweep.space={model.depth:[20,32]}' 'paths.runs=~/größe'`",
         ),
         (["train", "model.depth=20,32"], "or run `pipeline sweep 'sweep.space={model.depth:[20,32]}'`"),
         (["train", "--info"], "--info is Hydra's; here `pipeline keys` explains each key"),
@@ -85,15 +90,28 @@ def test_outside_a_clone_it_says_so(tmp_path, capsys):
     assert "no conf/config.yaml in" in capsys.readouterr().err
 
 
-def test_compose_refuses_a_data_set_that_dvc_would_call_otherwise_and_its_remedy_works(monkeypatch, workspace, capsys):
+@pytest.mark.parametrize(
+    ("words", "name", "path"),
+    [
+        (["data=folder", "data.path=/x/flowers"], "flowers", "/x/flowers"),
+        (["data=folder", r"data.path='/x/it\'s, or: a #1'", "data.name=roses"], "roses", "/x/it's, or: a #1"),
+        (["data=folder", "data.path=/home/o'brien/blüten"], "blüten", "/home/o'brien/blüten"),
+        (["data=cifar10", "data.name=c10b"], "c10b", ""),
+    ],
+)
+def test_compose_refuses_a_data_set_that_dvc_would_call_otherwise_and_its_remedy_works(
+    words, name, path, monkeypatch, workspace, capsys
+):
     root: Path = workspace()
     monkeypatch.chdir(root)
-    assert main(["compose", "data=folder", "data.path=/x/flowers"]) == 2
+    assert main(["compose", *words]) == 2
     lines = re.findall(r'"([^"]+)"', capsys.readouterr().err)
-    (root / "conf" / "data" / "flowers.yaml").write_text("\n".join(lines))
-    assert main(["compose", "data=flowers"]) == 0
-    composed = yaml.safe_load((root / "composed.yaml").read_text())
-    assert (composed["data"]["name"], composed["data"]["path"]) == ("flowers", "/x/flowers")
+    (root / "conf" / "data" / f"{name}.yaml").write_text("\n".join(lines), encoding="utf-8")
+    (root / "params.yaml").write_text(f"data: {name}", encoding="utf-8")
+    for chosen in ([f"data={name}"], []):
+        assert main(["compose", *chosen]) == 0
+        composed = yaml.safe_load((root / "composed.yaml").read_text(encoding="utf-8"))
+        assert (composed["data"]["name"], composed["data"]["path"]) == (name, path)
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -107,6 +125,23 @@ def test_a_mistake_leaves_no_traceback_in_a_real_process_unless_asked_for(worksp
     assert done.stderr.startswith("pipeline train: model.depth=21 is not 6n+2") and done.stderr.count("\n") == 1
     debugged = run(workspace(), "train", "model.depth=21", "--debug")
     assert debugged.returncode == 1 and "Traceback" in debugged.stderr
+
+
+@pytest.mark.parametrize(("closed", "printed"), [(">&-", ["", "no conf/config.yaml in"]), ("2>&-", ["", ""])])
+def test_an_output_that_the_caller_closed_changes_nothing_else(closed, printed, tmp_path):
+    command = f"exec {shlex.quote(sys.executable)} -m pipeline train {closed}"
+    ended = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    outputs = [ended.stdout, ended.stderr.removeprefix("pipeline train: ")[: len(printed[1])]]
+    assert (ended.returncode, outputs, "Traceback" in ended.stderr) == (2, printed, False)
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_another_system_than_linux_is_refused_before_anything_is_imported(system, monkeypatch, capsys):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(sys, "platform", system)
+        elsewhere.setattr("pipeline.cli.main", None)
+        assert entry.main() == 2
+    assert capsys.readouterr().err == "pipeline: Linux is needed; on Windows use WSL2, on macOS docker compose\n"
 
 
 def test_help_answers_at_once(workspace):
@@ -180,6 +215,18 @@ main()
 def test_an_interruption_while_the_command_is_imported_ends_it_without_a_traceback():
     ended = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGINT and not ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_verb_from_outside_leaves_nothing_half_made(number, workspace, monkeypatch, capsys):
+    root: Path = workspace()
+    monkeypatch.chdir(root)
+    signal.signal(number, lambda *_: None)  # the default would end the tests
+    monkeypatch.setattr("pipeline.data.preprocess.write_json", lambda *_: signal.raise_signal(number))
+    assert main(["preprocess"]) == 75
+    assert capsys.readouterr().err.splitlines()[-1].startswith("pipeline preprocess: interrupted")
+    assert os.listdir(root / "data" / "store") == ["digits"]
+    assert (root / "data" / "store" / "digits" / "manifest.json").exists()
 
 
 def test_a_workspace_with_code_of_its_own_runs_that_and_no_other(workspace):

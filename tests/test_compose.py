@@ -33,14 +33,31 @@ def test_params_yaml_chooses_and_the_command_line_wins(tmp_path):
     assert (given.data.name, given.model.depth, given.seed) == ("cifar100", 56, 4)
 
 
-def test_cluster_ray_names_the_cluster_of_the_environment_or_of_this_machine(monkeypatch):
-    monkeypatch.delenv("PIPELINE_STORAGE", raising=False)
-    cluster = from_dict(compose(ROOT, ["cluster=ray"])).cluster
-    assert (cluster.address, cluster.storage) == ("auto", "")  # "" would start Ray on this machine
-    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    monkeypatch.setenv("PIPELINE_STORAGE", "s3://bucket/folder")
-    cluster = from_dict(compose(ROOT, ["cluster=ray"])).cluster
-    assert (cluster.address, cluster.storage) == ("head:6379", "s3://bucket/folder")
+def test_addresses_are_those_that_the_environment_has_when_a_command_runs(tmp_path, monkeypatch):
+    def environment(host: str) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{host}:5000")
+        monkeypatch.setenv("PIPELINE_STORAGE", f"s3://{host}/folder")
+        monkeypatch.setenv("RAY_ADDRESS", f"{host}:6379")
+
+    def addresses() -> tuple[str, ...]:
+        config = anchor(from_dict(read_mapping(root / "composed.yaml")), root)
+        return config.tracking.uri, config.cluster.storage, config.cluster.address
+
+    root = root_with(tmp_path, {"data": "digits", "tracking": "server", "cluster": "ray"})
+    environment("yesterday")
+    compose_stage.run(from_dict(compose(root, [])), Workspace(root, "digits"))
+    assert not any("yesterday" in path.read_text(encoding="utf-8") for path in root.rglob("*.yaml"))
+    environment("today")
+    # Of auto, Ray takes RAY_ADDRESS, or else the cluster of this machine; "" would start one.
+    assert addresses() == ("http://today:5000", "s3://today/folder", "auto")
+    monkeypatch.delenv("PIPELINE_STORAGE")
+    assert addresses() == ("http://today:5000", "", "auto")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@today")
+    with pytest.raises(PipelineError, match=r"tracking\.uri=http://\*\*\*@today holds credentials"):
+        addresses()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(PipelineError, match=r"environment has no MLFLOW_TRACKING_URI; .*override: tracking=local"):
+        addresses()
 
 
 WORDS = (
@@ -101,6 +118,32 @@ def test_values_of_any_type_can_be_set(tmp_path):
     assert (chosen.data.skip_corrupt, chosen.recipe.augment.padding) == (True, 2)
 
 
+@pytest.mark.parametrize(
+    ("mapping", "keys"),
+    [
+        ("recipe.augment={erasing: 0.1}", ["recipe.augment.erasing=0.1"]),
+        ("recipe={augment: {erasing: 0.1}, lr: 0.2}", ["recipe.augment.erasing=0.1", "recipe.lr=0.2"]),
+        ("sweep.budget={hours: 2}", ["sweep.budget.hours=2"]),
+    ],
+)
+def test_a_mapping_sets_its_own_keys_of_a_section_and_no_others(mapping, keys):
+    assert compose(ROOT, [mapping]) == compose(ROOT, keys)
+
+
+def test_a_mapping_leaves_limits_that_a_data_set_states_and_is_the_same_in_params_yaml(tmp_path):
+    limits = compose(ROOT, ["data=coco", "data.limits={total_gb: 5}"])["data"]["limits"]
+    assert limits["total_gb"] == 5 and limits["entry_mb"] == compose(ROOT, ["data=coco"])["data"]["limits"]["entry_mb"]
+    root = root_with(tmp_path, {"data": "coco", "set": {"data.limits": {"total_gb": 5}}})
+    assert compose(root, [])["data"]["limits"] == limits
+
+
+def test_a_space_is_a_mapping_that_is_set_as_a_whole():
+    search = "sweep.search={space: {model.depth: [8], recipe.lr: [0.1, 0.2]}, take: [recipe.lr]}"
+    words = [search, "sweep.search.space={recipe.lr: [0.3]}", "sweep.space={model.depth: [14]}"]
+    sweep = from_dict(compose(ROOT, words)).sweep
+    assert (sweep.search.space, sweep.space) == ({"recipe.lr": [0.3]}, {"model.depth": [14]})
+
+
 def test_a_data_set_has_the_name_of_its_file_or_of_its_path(tmp_path):
     root = root_with(tmp_path, {"data": "birds"})
     own = "# @package _global_\ndefaults: [folder, _self_]\ndata: {path: /images/2024.zip}\n"
@@ -114,7 +157,7 @@ def test_a_data_set_has_the_name_of_its_file_or_of_its_path(tmp_path):
         "cluster": "local",
         "tracking": "local",
     }
-    for path in ("/x/flowers", "/x/flowers/", "flowers.tgz", "/x/flowers.tar.gz", "flowers.zip"):
+    for path in ("/o'b/flowers", "/x/flowers", "/x/flowers/", "flowers.tgz", "/x/flowers.tar.gz", "flowers.zip"):
         assert from_dict(compose(root, ["data=folder", f"data.path={path}"])).data.name == "flowers"
     assert from_dict(compose(root, ["data=folder", "data.path=/x/flowers", "data.name=roses"])).data.name == "roses"
     assert from_dict(compose(root, ["data=digits"])).data.name == "digits"
@@ -161,6 +204,17 @@ def test_a_choice_that_drops_a_value_is_refused_with_the_spelling_that_keeps_bot
         require_no_lost_value(["dvc", "exp", "run", *words.split()])
 
 
+def test_an_ensemble_of_snapshots_is_refused_before_trainings_that_leave_none(tmp_path):
+    root, snapshots = root_with(tmp_path, {}), "ensemble=snapshots"
+    with pytest.raises(PipelineError, match=r"recipe\.cycles=1, .*; choose recipe=cifar_snapshots, or"):
+        compose_stage.run(from_dict(compose(root, [snapshots])), Workspace(root, "digits"))
+    assert not (root / "composed.yaml").exists()
+    cosine, varied = "recipe.schedule=cosine", "sweep.space={recipe.cycles:[1,5]}"
+    for words in (["recipe=cifar_snapshots"], [cosine, "recipe.cycles=6"], [cosine, varied]):
+        compose_stage.run(from_dict(compose(root, [snapshots, *words])), Workspace(root, "digits"))
+    assert read_mapping(root / "composed.yaml")["ensemble"]["selection"] == "snapshots"
+
+
 def test_a_choice_before_other_values_loses_nothing():
     require_no_lost_value(
         ["dvc", "exp", "run", "-S", "data=cifar10", "-S", "recipe=cifar_quick", "-S", "model.depth=20", "-S", "seed=1"]
@@ -183,6 +237,8 @@ def test_a_choice_before_other_values_loses_nothing():
             "its values belong under set: dvc exp run -S data=digits -S ++set.data.path=/images,",
         ),
         ("trainer: fast", "trainer='fast'"),
+        ("data: auto", "holds data=auto, but dvc.yaml names files after the data set; name one (data: digits, or "),
+        ("data: null", "holds data=null, but dvc.yaml names files after the data set; name one"),
         ("data: none", "data=none: there is no conf/data/none.yaml; choose one of "),
     ],
 )
@@ -202,13 +258,13 @@ def test_a_conf_file_of_the_wrong_form_is_refused(tmp_path):
 
 
 def test_a_folder_of_ones_own_adds_files_to_the_choices(tmp_path: Path) -> None:
-    own = tmp_path / "own"
+    own = tmp_path / "o'brien's größe, {own"
     (own / "recipe").mkdir(parents=True)
     (own / "recipe" / "mine.yaml").write_text("defaults: [digits, _self_]\nlr: 0.07\n")
     assert compose(ROOT, ["recipe=mine"], own)["recipe"]["lr"] == 0.07
     assert "mine" in choices(ROOT, own)["recipe"] and "mine" not in choices(ROOT)["recipe"]
     (own / "recipe" / "mine.yaml").rename(own / "recipe" / "digits.yaml")
-    with pytest.raises(PipelineError, match=r"own/recipe/digits\.yaml has the name of a file of conf/; rename it"):
+    with pytest.raises(PipelineError, match=r"\{own/recipe/digits\.yaml has the name of a file of conf/; rename it"):
         compose(ROOT, [], own)
     (own / "recipe" / "digits.yaml").rename(own / "config.yaml")
     with pytest.raises(PipelineError, match=r"holds config\.yaml; its files lie in data/, recipe/, "):

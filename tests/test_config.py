@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from pipeline.tuning.space import example_points
 from pipeline.tuning.trial import trial_config
 
 DATA = choices(ROOT)["data"]
+# Own images: a fifth. Others: as many as published results took.
+NUM_VAL = {"folder": 0, "boxes": 0, "imagenette": 500, "imagenette32": 500, "cifar10": 5000}
 
 
 def values(*overrides: str) -> dict:
@@ -33,13 +36,13 @@ def test_every_data_set_composes_with_what_suits_it(data):
     config.check_composed()
     assert config.data.name == ("images" if data in ("folder", "boxes") else data)
     assert config.recipe.augment.crop <= config.data.image_size or config.data.format == "shards"
+    assert config.data.num_val == NUM_VAL.get(data, config.data.num_val)
 
 
 @pytest.mark.parametrize(
     ("group", "name"), [(group, name) for group, names in choices(ROOT).items() for name in names if group != "data"]
 )
-def test_every_choice_composes(group, name, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+def test_every_choice_composes(group, name):
     large = name.startswith("imagenet") or name in ("ten_crop", "multi_scale", *LARGE_STEM)
     members = ["ensemble.members=[0123456789ab]"] if name == "listed" else []
     recipe = ["recipe=cifar_constant"] if name == "cifar_pbt" else []  # the one without a schedule of its own
@@ -223,6 +226,7 @@ def test_what_cannot_be_is_refused_with_what_can(overrides, sentence):
 
 
 ELASTIC = ("trainer.launcher=ray", "trainer.elastic=true")
+PUBLISHED = ("data=imagenet", "recipe=imagenet_90", "model.depth=50")
 
 
 @pytest.mark.parametrize(
@@ -235,6 +239,10 @@ ELASTIC = ("trainer.launcher=ray", "trainer.elastic=true")
         *([*PBT, f"recipe.max_steps={steps}", "sweep.interval_steps=0"] for steps in (1, 2, 3, 7, 97, 143, 2**31 - 1)),
         [*ELASTIC, "trainer.devices=8", "trainer.num_nodes=4"],
         ["cluster.gpus_per_trial=4"],
+        ["data=voc", "model.backbone=resnet50"],
+        ["data=voc", "model.backbone=plain34"],
+        ["data=coco", "model.backbone=vgg16", "start.weights=torchvision:VGG19_Weights.IMAGENET1K_V1"],
+        [*PUBLISHED, "start.weights=torchvision:resnet101", "sweep.space={seed:[3,4]}"],
     ],
 )
 def test_the_override_that_a_refusal_names_is_accepted(overrides):
@@ -242,6 +250,37 @@ def test_the_override_that_a_refusal_names_is_accepted(overrides):
         from_dict(values(*overrides)).check_composed()
     (advice,) = re.findall(r"\(override: (.+)\)$", str(refused.value))
     from_dict(values(*overrides, *advice.split())).check_composed()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data=voc", "start.weights=torchvision:resnet101"],
+        [*PUBLISHED, "start.weights=torchvision:ResNet50_Weights.DEFAULT", "sweep.space={seed:[3,4]}"],
+        [*PUBLISHED, "start.weights=torchvision:resnet101", "sweep.space={model.depth:[101]}"],  # no trial is of the 50
+    ],
+)
+def test_published_weights_may_be_those_of_the_net_or_of_a_sweeps_nets(overrides):
+    from_dict(values(*overrides)).check_composed()
+
+
+def test_an_unknown_family_of_nets_is_the_only_mistake_that_is_named():
+    for data in ("digits", "cifar10"):
+        with pytest.raises(PipelineError, match=r"\Amodel\.family='resnet50': Input should be 'cifar', .*\Z"):
+            from_dict(values(f"data={data}", "model=resnet50"))
+
+
+def test_keys_below_a_space_are_refused_with_the_space_that_has_them():
+    words = ["sweep.space.model.depth=[8,14]", "+sweep.space.recipe.lr={uniform:[0.1,0.2]}", "sweep.space.seed=3,4"]
+    with pytest.raises(PipelineError, match=r"\Asweep\.space\.model\.depth is no key; sweep\.space is") as refused:
+        values(*words, "recipe.max_steps=60")
+    (advice,) = shlex.split(re.findall(r"\(override: (.+)\)$", str(refused.value))[0])
+    space = {"model.depth": [8, 14], "recipe.lr": {"uniform": [0.1, 0.2]}, "seed": [3, 4]}
+    assert from_dict(values(advice)).sweep.space == space
+    with pytest.raises(PipelineError, match=r"override: 'sweep\.search\.space=\{model\.depth:\[8\]\}'\)"):
+        values("sweep.search.space.model.depth=[8]")
+    with pytest.raises(PipelineError, match=r"sweep\.space names model, which is no key of the configuration;"):
+        from_dict(values("sweep.space={model:[8]}"))
 
 
 def test_a_batch_that_every_number_of_elastic_ranks_divides_is_named():
@@ -315,6 +354,8 @@ def test_paths_are_those_of_the_repository_in_its_temporary_copies_too(monkeypat
     assert anchor(config, Path("/repo/.dvc/tmp/exps/standalone/tmpabc")).paths.runs == "/repo/runs"
     monkeypatch.setenv("PIPELINE_RUNS", "/shared/runs")
     assert anchor(config, Path("/repo")).paths.runs == "/shared/runs"
+    monkeypatch.setenv("PIPELINE_RUNS", "")
+    assert anchor(config, Path("/repo")).paths.runs == "/repo/runs"
 
 
 @pytest.mark.parametrize(
@@ -323,9 +364,9 @@ def test_paths_are_those_of_the_repository_in_its_temporary_copies_too(monkeypat
         ("", ""),
         ("sqlite:///mine/mlflow.db", "sqlite:////repo/mine/mlflow.db"),
         ("sqlite:////else/mlflow.db", "sqlite:////else/mlflow.db"),
-        ("mlruns", "/repo/mlruns"),
         ("http://host:5000", "http://host:5000"),
-        ("postgresql://host/mlflow", "postgresql://host/mlflow"),
+        ("postgresql+psycopg://host/mlflow", "postgresql+psycopg://host/mlflow"),
+        ("databricks", "databricks"),
     ],
 )
 def test_a_tracking_store_is_the_same_one_in_each_folder(uri, expected):
@@ -338,6 +379,12 @@ def test_a_tracking_store_is_the_same_one_in_each_folder(uri, expected):
         ("paths.runs=s3://bucket/runs", "", "paths.runs=s3://bucket/runs is a URL; it must be a folder"),
         ("seed=1", "gs://bucket", "PIPELINE_RUNS=gs://bucket is a URL; it must be a folder"),
         ("tracking.uri=sqlite:///:memory:", "", "is a store in memory.*name a file"),
+        ("tracking.uri=localhost:5000", "", r"no scheme .*\(override: tracking\.uri=http://localhost:5000\)"),
+        ("tracking.uri=htp://host:5000", "", r"no scheme .*\(override: tracking\.uri=http://host:5000\)"),
+        ("tracking.uri=mlruns", "", r"refuses folders; .*\(override: tracking\.uri=sqlite:///mlruns/mlflow\.db\)"),
+        ("tracking.uri=file:///mlruns", "", r"refuses folders; .*\(override: tracking\.uri=sqlite:///mlruns/"),
+        ("paths.runs=''", "", r"paths\.runs is empty; .*\(override: paths\.runs=runs\)"),
+        ("paths.mlruns=''", "", r"paths\.mlruns is empty; .*\(override: paths\.mlruns=mlruns\)"),
     ],
 )
 def test_a_place_that_cannot_hold_runs_is_refused_before_any_work(override, variable, sentence, monkeypatch):
@@ -345,3 +392,8 @@ def test_a_place_that_cannot_hold_runs_is_refused_before_any_work(override, vari
         monkeypatch.setenv("PIPELINE_RUNS", variable)
     with pytest.raises(PipelineError, match=sentence):
         anchor(from_dict(values(override)), Path("/repo"))
+
+
+def test_a_folder_of_mlflows_own_format_is_taken_where_mlflow_is_told_to(monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert anchor(from_dict(values("tracking.uri=mlruns")), Path("/repo")).tracking.uri == "/repo/mlruns"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import time
 
@@ -70,7 +72,8 @@ def test_the_bar_of_a_narrow_terminal_shows_the_time_left_whole(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "70")
+    for name, value in {"TERM": "dumb", "COLUMNS": "70", "LINES": "24"}.items():  # no colours between the words
+        monkeypatch.setenv(name, value)
     with progress("cifar10-resnet20", 1000, "steps") as bar:
         for _ in range(3):
             time.sleep(0.01)
@@ -78,3 +81,23 @@ def test_the_bar_of_a_narrow_terminal_shows_the_time_left_whole(
         bar.note("val/loss 1.564 val/err1 0.3240 [val/err5] 0.06272")
     last = "".join(capsys.readouterr()).rstrip().splitlines()[-1]
     assert re.search(r"3/1,000 steps, [\d.,]+ steps/s \d:\d\d:\d\d val/", last) and last.endswith("…"), last
+
+
+ANSWERS = """
+from pipeline.progress import progress
+with progress("images", 3, "images") as bar:
+    for name in ("a.png", "b.png", "c.png"):
+        print(name)
+        bar.advance()
+"""
+
+
+def test_the_bar_stays_on_the_terminal_when_stdout_goes_elsewhere() -> None:
+    terminal, end = os.openpty()
+    command = [sys.executable, "-c", ANSWERS]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=end, text=True, check=True)
+    shown = os.read(terminal, 1 << 16).decode()
+    for descriptor in (terminal, end):
+        os.close(descriptor)
+    assert done.stdout == "a.png\nb.png\nc.png\n"
+    assert "3/3 images" in shown and "a.png" not in shown

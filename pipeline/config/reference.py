@@ -60,9 +60,9 @@ def parts(section: type = Config, name: str = "") -> Iterator[Part]:
 
 
 def similar(key: str) -> str:
-    """The key most like `key`, "" if none is alike."""
+    """The other key or section most like `key`, "" if none is alike."""
     names = [part.name for part in parts() if part.name] + [key.name for part in parts() for key in part.keys]
-    return next(iter(get_close_matches(key, names, 1, 0.7)), "")
+    return next(iter(get_close_matches(key, [name for name in names if name != key], 1, 0.7)), "")
 
 
 def _kind(kind: Any) -> str:

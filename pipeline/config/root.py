@@ -18,6 +18,7 @@ from pipeline.config.model import (
     OTHER_DEPTHS,
     ModelConfig,
     backbone_facts,
+    backbone_name,
     family_defaults,
 )
 from pipeline.config.section import Section, Seed, require, shown
@@ -152,13 +153,14 @@ class Config(Section):
         in its run's folder or by start.checkpoint; and what one trial of a sweep leaves unread, another one reads.
 
         Raises:
-            PipelineError: a value that nothing reads, or training images that shrink to nothing.
+            PipelineError: a value that nothing reads, training images that shrink to nothing, or weights of another net.
         """
         recipe, sweep = self.recipe, self.sweep
         varied = {*sweep.keys, *(sweep.search.space if sweep.search else ())}
         if self.start.checkpoint or "start.checkpoint" in varied:
             return
         check_sides(self)
+        self._check_published(varied)
         require(
             not recipe.warmup_fraction
             or recipe.schedule in ("one_cycle", "cosine")
@@ -170,6 +172,18 @@ class Config(Section):
             or recipe.small_side > 0
             or bool(varied & {"recipe.small_side", "recipe.small_fraction"}),
             f"recipe.small_fraction={recipe.small_fraction} with recipe.small_side=0, which shrinks no images (override: recipe.small_fraction=0)",
+        )
+
+    def _check_published(self, varied: set[str]) -> None:
+        """torchvision's weights have the name of their net: resnet101, or ResNet101_Weights.IMAGENET1K_V1."""
+        weights, net = self.start.weights, self.model.net
+        name, wanted = weights.removeprefix("torchvision:"), backbone_name(net)
+        none = net.small or wanted.startswith("plain")
+        require(
+            name == weights
+            or wanted in ("", name.lower().split("_weights")[0])
+            or ("start.weights" not in varied and any(key.startswith("model.") for key in varied)),
+            f"start.weights={printable(weights)} are of another net than {net.name} (override: start.weights={repr('') if none else f'torchvision:{wanted}'})",
         )
 
     def _check_plateau(self) -> None:
@@ -272,7 +286,7 @@ def filled(values: dict[str, Any]) -> dict[str, Any]:
 def _filled_model(model: dict[str, Any]) -> dict[str, Any]:
     family = str(model.get("family", "cifar"))
     if family not in DETECTORS:
-        return {**family_defaults(family), **model}
+        return {**(family_defaults(family) or family_defaults("cifar")), **model}  # an unknown one is refused alone
     facts = backbone_facts(str(model.get("backbone", "")))
     return {**model, **{key: facts[key] for key in DECIDED}}
 
@@ -327,8 +341,8 @@ def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Dotted keys and values of a nested mapping, in its order."""
     result = []
     for key, value in values.items():
-        # A sweep's space is one value, not a tree of keys, and so is its search.
-        if isinstance(value, dict) and f"{prefix}{key}" not in ("sweep.space", "sweep.search"):
+        # A space is one value, not a tree of keys, and so is a sweep's search.
+        if isinstance(value, dict) and f"{prefix}{key}" not in ("sweep.space", "sweep.search", "sweep.search.space"):
             result += leaves(value, f"{prefix}{key}.")
         else:
             result.append((f"{prefix}{key}", value))

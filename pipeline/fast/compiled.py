@@ -196,5 +196,5 @@ def _key(net: nn.Module, shape: tuple[int, ...], precision: str, device: torch.d
 def _cpu() -> str:
     """Name and instruction sets on Linux, the architecture elsewhere."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return " ".join(sorted({line for line in lines if line.startswith(("model name", "flags"))})) or platform.machine()

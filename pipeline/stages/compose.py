@@ -55,14 +55,28 @@ def run(config: Config, workspace: Workspace) -> None:
     """Writes composed.yaml and composed/.
 
     Raises:
-        PipelineError: data.name differs from the choice of data, after which dvc.yaml names the files.
+        PipelineError: data.name differs from the choice of data, after which dvc.yaml names the files; or no training would leave
+            the snapshots that the ensemble is to be made of.
     """
     choice, name = config.choices["data"], config.data.name
     if name != choice:
+        path = config.data.path.replace("'", "''")  # in YAML's quotes, since paths may hold its signs
+        lines = [
+            "# @package _global_",
+            f"defaults: [{choice}, _self_]",
+            *([f"data: {{path: '{path}'}}"] if path else []),
+        ]
         raise PipelineError(
             f"data.name={name} with data={choice}, but dvc.yaml names a data set's files after the choice: write "
-            f'conf/data/{name}.yaml with the three lines "# @package _global_", "defaults: [{choice}, _self_]" and '
-            f'"data: {{path: {config.data.path or "..."}}}", and choose it (override: data={name})'
+            f"conf/data/{name}.yaml with the {len(lines)} lines "
+            + ", ".join(f'"{line}"' for line in lines)
+            + f", and choose it (override: data={name})"
+        )
+    cycles = config.recipe.cycles > 1 or "recipe.cycles" in config.sweep.keys
+    if config.ensemble.selection == "snapshots" and not cycles and not config.model.detects:
+        raise PipelineError(
+            "ensemble.selection=snapshots with recipe.cycles=1, with which no training leaves snapshots; choose recipe=cifar_snapshots, "
+            "or recipe.schedule=cosine and a recipe.cycles that divides recipe.max_steps"
         )
     values, sweeps = config.to_dict(), [theirs.to_dict() for theirs in pretrainings(config, workspace.root)]
     with replacing(workspace.composed) as part:

@@ -33,7 +33,7 @@ def make(
     sync(source.runs, source.location)
     ensemble = build(source, config.ensemble, workspace.ensemble, lineage(workspace.root))
     model = ensemble.registered
-    describe(source.location, model["name"], model["version"], (workspace.ensemble / CARD).read_text())
+    describe(source.location, model["name"], model["version"], (workspace.ensemble / CARD).read_text(encoding="utf-8"))
     return ensemble
 
 

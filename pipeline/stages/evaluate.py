@@ -65,7 +65,7 @@ def run(config: Config, workspace: Workspace) -> None:
     write_json(workspace.result("responses"), responses)
     write_json(workspace.result("mistakes"), confident_mistakes(average, images))
     with replacing(workspace.experiment / CARD) as part:
-        part.write_text(card(ensemble, source.store.manifest, result))
+        part.write_text(card(ensemble, source.store.manifest, result), encoding="utf-8")
     keep_test_errors(source.runs, source.store.manifest.name, to_track(result, ensemble))
     publish(source, ensemble, workspace, workspace.result("evaluate").with_name("confusion.csv"))
     show(result)
@@ -78,7 +78,8 @@ def publish(source: Source, ensemble: Ensemble, workspace: Workspace, *others: P
     keep_files(source.runs, ensemble_key(ensemble.members), dict.fromkeys(files, "evaluation"))
     try:
         sync(source.runs, source.location)
-        describe(source.location, ensemble.registered["name"], ensemble.registered["version"], page.read_text())
+        model = ensemble.registered
+        describe(source.location, model["name"], model["version"], page.read_text(encoding="utf-8"))
     except Exception as error:  # MLflow raises many kinds
         path = workspace.shown(workspace.result("evaluate"))
         log.warning("%s has test errors that MLflow lacks (%s); %s ships them", path, first_line(error), hint("sync"))

@@ -30,7 +30,7 @@ def join(config: Config, **options: Any) -> bool:
         options: for ray.init.
     Raises:
         PipelineError: no cluster answers at the address, it refuses this machine's token, or it has no dashboard to show; or Ray
-            does not start here in time.
+            does not start here in time, or cannot write its token.
     """
     address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
     if address and "RAY_AUTH_MODE" not in os.environ and _has_token():
@@ -63,6 +63,12 @@ def join(config: Config, **options: Any) -> bool:
             "and that this machine has its token (RAY_AUTH_TOKEN_PATH)"
         ) from error
     except Exception as error:  # Ray has no class for this
+        token = Path(os.path.expanduser("~/.ray/auth_token"))
+        if isinstance(error, OSError) and Path(str(error.filename)) in (token, *token.parents):
+            raise PipelineError(
+                f"Ray cannot write its token, {token} ({error.strerror}); name a folder that you may write to in HOME, or in "
+                "RAY_AUTH_TOKEN_PATH a file that holds a token"
+            ) from error
         if "timed out" not in str(error).lower():
             raise
         raise PipelineError(

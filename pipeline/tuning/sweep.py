@@ -171,7 +171,7 @@ def checked(config: Config, store: Path, role: Role = "sweep") -> Sweep:
         config = population.population_config(config)
     opened = open_store(store)
     require_task(opened.manifest, config.model)
-    require_settings(opened.manifest, config.data)
+    require_settings(opened, config.data)
     train, val = opened.split_indices("holdout", config.data.num_train)
     content_hash = opened.manifest.content_hash
     images = {"num_train": len(train), "num_val": len(val)}

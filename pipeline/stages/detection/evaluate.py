@@ -66,9 +66,9 @@ def run(config: Config, workspace: Workspace) -> None:
     write_json(workspace.result("mistakes"), {"scenes": pictures(scenes, joint)})
     write_json(workspace.result("responses"), [])  # of layers, which classifiers alone have, as these files
     with replacing(workspace.result("confusion").with_suffix(".csv")) as part:
-        part.write_text("actual,predicted\n")
+        part.write_text("actual,predicted\n", encoding="utf-8")
     with replacing(workspace.experiment / CARD) as part:
-        part.write_text(card(made, source.store.manifest, result))
+        part.write_text(card(made, source.store.manifest, result), encoding="utf-8")
     keep_test_errors(source.runs, source.store.manifest.name, to_track(result, made))
     publish(source, made, workspace)
     show(result)
