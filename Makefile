@@ -6,6 +6,8 @@ TORCH ?=# PyTorch's build of another backend than CUDA's: cpu, or what else `uv 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
 UV := $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
+# The one without a wheel; uv would build it by the newest setuptools, whatever its hash.
+BUILT_HERE := --no-build-isolation-package antlr4-python3-runtime
 # `dvc config --local`, which fails where a path of this checkout is not ASCII (DVC 3.67).
 DVC_LOCAL := $(VENV)/bin/python -c 'import sys, configobj; \
 	file = configobj.ConfigObj(".dvc/config.local", encoding="utf-8"); \
@@ -79,14 +81,16 @@ gpu-check: $(INSTALLED)
 # By the locked versions and hashes. PyTorch keeps its other builds apart, where uv finds them; the lock has no hashes of those.
 # An environment without pip, as venv leaves it where python3-venv is missing or Ctrl-C ends it, is made anew.
 $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.platform != "linux" and "Linux is needed; on Windows use WSL2, on macOS docker compose")'
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	sed -n '/^setuptools==/,/^    #/p' requirements.txt | $(UV) --require-hashes -r - # it builds what has no wheel
 ifeq ($(TORCH),)
-	$(UV) --compile-bytecode --require-hashes -r requirements.txt
+	$(UV) --compile-bytecode --require-hashes $(BUILT_HERE) -r requirements.txt
 else
 	awk '/^[a-z]/ { drop = /^(torch|torchvision|triton|cuda-[a-z-]+|nvidia-[a-z0-9-]+)==/ } !drop' requirements.txt > $(VENV)/requirements.txt
-	$(UV) --compile-bytecode --require-hashes --no-deps -r $(VENV)/requirements.txt
+	$(UV) --compile-bytecode --require-hashes $(BUILT_HERE) --no-deps -r $(VENV)/requirements.txt
 	$(UV) --compile-bytecode --torch-backend=$(TORCH) $$(grep --only-matching --extended-regexp '^(torch|torchvision)==[0-9.]+' requirements.txt)
 endif
 	$(UV) --no-deps --no-build-isolation -e .

@@ -52,7 +52,7 @@ def sbom() -> int:
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}  # that a lock file does not say who needs whom
     status = _tool(CYCLONEDX, "cyclonedx-py", *options, "--of", "JSON", "-o", str(target), env=quiet).returncode
     if status == 0:
-        print(f"{target.name}: {len(json.loads(target.read_text())['components'])} components")
+        print(f"{target.name}: {len(json.loads(target.read_text(encoding='utf-8'))['components'])} components")
     return status
 
 
@@ -69,7 +69,7 @@ def audit() -> int:
 
 def judged(answered: list[dict[str, Any]], skipped: list[str], service: str) -> int:
     """Prints what the service says. Returns the exit status."""
-    known = tomllib.loads(KNOWN.read_text())
+    known = tomllib.loads(KNOWN.read_text(encoding="utf-8"))
     new, met = 0, set()
     for entry in answered:
         for advisory in entry["vulns"]:
@@ -94,7 +94,7 @@ def _advisories(service: str) -> list[dict[str, Any]]:
         out = Path(folder) / "audit.json"
         options = ["-r", str(LOCK), "--disable-pip", "--require-hashes", "-s", service, "-f", "json", "-o", str(out)]
         _tool(PIP_AUDIT, "pip-audit", *options, "--progress-spinner", "off", stderr=subprocess.DEVNULL)
-        return json.loads(out.read_text())["dependencies"] if out.exists() else []
+        return json.loads(out.read_text(encoding="utf-8"))["dependencies"] if out.exists() else []
 
 
 def _tool(package: str, command: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

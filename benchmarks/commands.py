@@ -22,7 +22,7 @@ _ELSEWHERE = ("PIPELINE_RUNS", "PIPELINE_MLRUNS", "MLFLOW_TRACKING_URI", "RAY_AD
 def workspace(root: Path, name: str, store: Path) -> Path:
     """Makes `root` a workspace with this clone's configuration, in which `store` is data set `name`; runs there stay."""
     shutil.copytree(ROOT / "conf", root / "conf", dirs_exist_ok=True)
-    (root / "params.yaml").write_text("set: {}\n")
+    (root / "params.yaml").write_text("set: {}\n", encoding="utf-8")
     link = root / "data" / "store" / name
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
@@ -62,7 +62,7 @@ def execute(
     """As `run`, for any command."""
     title, log = " ".join(command).removeprefix(f"{sys.executable} -m "), root / "output.txt"
     start = time.monotonic()
-    with log.open("w") as output:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=root, env=environment(), stdout=output, stderr=output, start_new_session=True
         )
@@ -84,6 +84,6 @@ def execute(
     if process.returncode == -signal.SIGKILL and seconds >= patience_s:
         raise TimeoutError(f"{title} took more than {patience_s:g} s")
     if process.returncode:
-        end = log.read_text(errors="replace")[-4000:]
+        end = log.read_text(encoding="utf-8", errors="replace")[-4000:]
         raise ValueError(f"{title} ended with exit code {process.returncode}:\n{end}")
     return seconds

@@ -157,7 +157,7 @@ def one_thread() -> Iterator[None]:
 def queued_s() -> float:
     """Seconds that the main thread has waited for a CPU while others used it; 0 where the system does not tell."""
     path = Path("/proc/self/schedstat")
-    return int(path.read_text().split()[1]) / 1e9 if path.exists() else 0.0
+    return int(path.read_text(encoding="utf-8").split()[1]) / 1e9 if path.exists() else 0.0
 
 
 def show(rows: list[Measured], title: str) -> None:

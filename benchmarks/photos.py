@@ -95,7 +95,7 @@ def preprocessed(archive: Path, image_size: int, cores: int) -> dict[str, float]
     """What preprocess costs on so many cores, in a new process: seconds, images, peak."""
     with TemporaryDirectory(dir=archive.parent) as folder:
         run(Path(folder), "benchmarks.photos", str(archive), str(image_size), str(cores))
-        return json.loads((Path(folder) / "output.txt").read_text().splitlines()[-1])
+        return json.loads((Path(folder) / "output.txt").read_text(encoding="utf-8").splitlines()[-1])
 
 
 def preprocess_here(archive: Path, image_size: int, cores: int) -> dict[str, float]:
@@ -118,7 +118,11 @@ def _peak() -> int:
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # On Linux getrusage also counts the process that this one was forked from.
-    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return next(
+        int(line.split()[1]) * 1024
+        for line in status.read_text(encoding="utf-8").splitlines()
+        if line.startswith("VmHWM")
+    )
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ def _watched(pid: int, root: Path) -> Iterator[Seen]:
 
 
 def _has_ended(path: Path) -> int:
-    return sum(trial["status"] != "unfinished" for trial in json.loads(path.read_text())["trials"])
+    return sum(trial["status"] != "unfinished" for trial in json.loads(path.read_text(encoding="utf-8"))["trials"])
 
 
 @contextmanager
@@ -243,7 +243,7 @@ def _cluster(folder: Path, cpus: int, environment: dict[str, str]) -> Iterator[s
     try:
         while b"--block" not in (folder / "ray.txt").read_bytes():
             if head.poll() is not None:
-                raise RuntimeError(f"Ray does not start:\n{(folder / 'ray.txt').read_text()}")
+                raise RuntimeError(f"Ray does not start:\n{(folder / 'ray.txt').read_text(encoding='utf-8')}")
             time.sleep(0.1)
         yield f"127.0.0.1:{port}"
     finally:

@@ -43,7 +43,7 @@ def running(
         deadline = time.monotonic() + PATIENCE_S
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} does not start:\n{log.read_text(errors='replace')}")
+                raise RuntimeError(f"{command[0]} does not start:\n{log.read_text(encoding='utf-8', errors='replace')}")
             time.sleep(0.02)
         yield process
     finally:
@@ -66,7 +66,7 @@ def postgres_folder(password: str) -> Iterator[Path]:
         raise NoServerError("no PostgreSQL server is installed here (Debian: postgresql)")
     # PostgreSQL refuses to run as root, and its user may not enter pytest's folders.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    (folder / "password").write_text(password)
+    (folder / "password").write_text(password, encoding="utf-8")
     if os.getuid() == 0:
         for path in (folder, folder / "password"):
             shutil.chown(path, "postgres", "postgres")

@@ -85,15 +85,15 @@ def make_done(root: Path) -> None:
             shutil.copy(source, target)
     execute(root, ["git", "init", "--quiet"])
     run(root, "pipeline", "compose")
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"].values()
-    chosen = yaml.safe_load((root / "params.yaml").read_text())["data"]
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    chosen = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["data"]
     for out in [out for stage in stages for kind in ("outs", "metrics") for out in stage.get(kind, ())]:
         name = out if isinstance(out, str) else next(iter(out))
         path = root / name.replace("${data}", chosen)
         if not path.exists():
             path = path if path.suffix else path / "made.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("{}\n")
+            path.write_text("{}\n", encoding="utf-8")
     run(root, "dvc", "commit", "--force", "--quiet")
 
 
@@ -104,7 +104,7 @@ def no_op_s(root: Path) -> float:
         ValueError: it ran one.
     """
     seconds = run(root, "dvc", "repro")
-    output = (root / "output.txt").read_text()
+    output = (root / "output.txt").read_text(encoding="utf-8")
     if "Running stage" in output:
         raise ValueError(f"dvc repro was to find nothing to do and ran a stage:\n{output}")
     return seconds

@@ -178,7 +178,7 @@ def _mapped(pid: int, name: str) -> int:
     """Proportional share (PSS) of a process in the pages of the files called `name`; 0 when the process is gone."""
     total, inside = 0, False
     try:
-        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
             key, *rest = line.split()
             if not key.endswith(":"):
                 inside = line.endswith(f"/{name}")

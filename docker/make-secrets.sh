@@ -20,7 +20,7 @@ for path in secrets/*; do
     fi
     if [ -n "$(find "$path" -perm /077)" ]; then
         chmod 600 "$path"
-        printf 'docker/%s was open to other users and is closed now; if one of them may have read it, replace it\n' "$path" >&2
+        printf 'docker/%s was open to other users and is closed now; if one of them may have read it, replace it as docs/security.md says\n' "$path" >&2
     fi
 done
 
@@ -76,5 +76,6 @@ mlflow_tracking_password = $(escaped mlflow_password '%' '%%')
 END
 
 if ! grep -qs '^PIPELINE_UID=' ../.env; then
+    [ -z "$(tail -c 1 ../.env 2>/dev/null)" ] || echo >>../.env # a last line without its end would take in the next one
     printf 'PIPELINE_UID=%s\nPIPELINE_GID=%s\n' "$(id -u)" "$(id -g)" >>../.env
 fi

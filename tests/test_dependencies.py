@@ -51,6 +51,12 @@ def test_known_advisories_are_of_locked_packages_and_say_what_they_mean():
         assert advisory["package"] in locked and advisory["meaning"] and advisory["through"]
 
 
+def test_the_fuzzer_is_locked_for_pythons_that_it_has_a_wheel_for():
+    """Elsewhere it would be built, which takes clang; without it, `make reliability` leaves fuzzing out."""
+    (marker,) = re.findall(r"^atheris==\S+ ; (.*) \\$", (ROOT / "requirements.txt").read_text(), re.M)
+    assert "python_full_version < '3.14'" in marker
+
+
 def test_every_installed_distribution_has_a_row(capsys):
     dependencies.licences()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -78,6 +79,18 @@ def test_a_lock_that_a_kill_left_torn_is_removed_before_dvc_runs(checkout: Path)
     assert not lock.exists()
 
 
+def test_another_system_than_linux_is_refused_before_anything_is_installed() -> None:
+    words = ["make", "-n", "-W", "requirements.txt", ".venv/.installed"]  # as if that file had changed
+    lines = subprocess.check_output(words, cwd=ROOT, text=True).splitlines()
+    (at,) = (at for at, line in enumerate(lines) if "sys.platform" in line)
+    assert not any("-m venv" in line for line in lines[:at])
+    *_, check = shlex.split(lines[at])
+    for system, status in (("linux", 0), ("darwin", 1)):
+        code = f"import sys; sys.platform = '{system}'; {check}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.startswith("Linux is needed; ")) == (status, bool(status))
+
+
 @pytest.mark.slow
 def test_an_unpacked_archive_of_the_repository_needs_no_git(checkout: Path):
     (checkout / ".venv" / ".installed").unlink()
@@ -127,6 +140,17 @@ def test_another_build_of_torch_leaves_out_what_cudas_alone_needs(checkout: Path
     named = subprocess.check_output(["sh", "-ec", command], cwd=checkout, text=True).split()
     locked = re.findall(r"^(?:torch|torchvision)==\S+", (checkout / "requirements.txt").read_text(), re.M)
     assert named == locked and len(named) == 2
+
+
+@pytest.mark.parametrize("torch", ["", "cpu"])
+def test_what_has_no_wheel_is_built_by_the_locked_setuptools(checkout: Path, torch: str) -> None:
+    (checkout / ".venv" / ".installed").unlink()
+    dry_run = ["make", "-n", f"TORCH={torch}", ".venv/.installed"]
+    lines = subprocess.check_output(dry_run, cwd=checkout, text=True).splitlines()
+    first, second = [line for line in lines if "uv pip install" in line and "--require-hashes" in line]
+    locked = subprocess.check_output(["sh", "-ec", first.partition(" | ")[0]], cwd=checkout, text=True)
+    assert re.match(r"setuptools==\S+ \\\n    --hash=sha256:", locked) and locked.count("==") == 1
+    assert "--no-build-isolation-package antlr4-python3-runtime" in second
 
 
 def test_an_environment_without_pip_is_made_anew_and_no_other(checkout: Path) -> None:

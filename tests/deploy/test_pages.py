@@ -35,6 +35,11 @@ def test_commands_of_each_kind_were_found() -> None:
     assert {command.split()[0] for command in COMMANDS} == {"train", "sweep", "fetch", "preprocess"}
 
 
+def test_the_sweep_in_short_on_kubernetes_makes_the_data_and_needs_no_secret_but_the_token() -> None:
+    folders = re.findall(r"kubectl \w+ -k deploy/kuberay/([\w/-]+)", TEXTS[ROOT / "docs" / "deploy.md"])
+    assert folders == ["overlays/gpu", "data", "sweep"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_it_names_exist(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", TEXTS[page]):

@@ -53,6 +53,15 @@ def test_a_secret_that_its_readers_would_misread_is_refused(secrets: Path, tmp_p
     assert done.returncode == 2 and "one line of printable ASCII" in done.stderr
 
 
+def test_what_env_holds_stays_though_its_last_line_has_no_end(secrets: Path, tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    shutil.copy(secrets.parent / "make-secrets.sh", tmp_path / "docker")
+    (tmp_path / ".env").write_text("NODE_MEMORY=7g")
+    subprocess.run([tmp_path / "docker" / "make-secrets.sh"], check=True)
+    added = f"PIPELINE_UID={os.getuid()}\nPIPELINE_GID={os.getgid()}\n"
+    assert (tmp_path / ".env").read_text() == f"NODE_MEMORY=7g\n{added}"
+
+
 def test_a_secret_that_is_a_link_is_refused(secrets: Path, tmp_path: Path) -> None:
     (tmp_path / "docker" / "secrets").mkdir(parents=True)
     shutil.copy(secrets.parent / "make-secrets.sh", tmp_path / "docker")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ from typing import Any
 
 import pytest
 from compose_command import HARD, PUBLIC, compose, option
+from imports import ROOT
 from processes import free_port
 
-from benchmarks.servers import NoServerError, postgres_server, running
+from benchmarks.servers import POSTGRES_BIN, NoServerError, postgres_server, running
 
 
 def _status(port: int, host: str) -> int:
@@ -53,6 +55,25 @@ def _healthcheck(service: dict[str, Any], port: int, host: str) -> int:
     code = service["healthcheck"]["test"][-1]
     code = code.replace("127.0.0.1:5000", f"127.0.0.1:{port}").replace('"mlflow:5000"', f'"{host}"')
     return subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.DEVNULL, timeout=30).returncode
+
+
+def _rotate(word: str, secrets: Path, folder: Path, port: int, **environment: str) -> Path:
+    """Runs the commands of docs/security.md that hold `word`, with servers of this machine for containers.
+
+    Returns docker/secrets/ with the new password, in a copy of the checkout.
+    """
+    page = (ROOT / "docs" / "security.md").read_text()
+    (commands,) = (block for block in re.findall(r"(?:^    .*\n)+", page, re.MULTILINE) if word in block)
+    checkout = shutil.copytree(secrets.parents[1], folder / "checkout")
+    docker = folder / "bin" / "docker"
+    docker.parent.mkdir()
+    # docker compose exec -T SERVICE COMMAND
+    docker.write_text('#!/bin/sh\n[ "$2" = exec ] || exit 0\nshift 4\nexec "$@"\n')
+    docker.chmod(0o755)
+    path = f"{docker.parent}:{Path(sys.executable).parent}:{POSTGRES_BIN}:{os.environ['PATH']}"
+    script = textwrap.dedent(commands).replace("localhost:5000", f"127.0.0.1:{port}")
+    subprocess.run(["sh", "-ec", script], check=True, cwd=checkout, env={**os.environ, **environment, "PATH": path})
+    return checkout / "docker" / "secrets"
 
 
 @pytest.mark.slow
@@ -108,6 +129,13 @@ def test_mlflow_keeps_runs_in_postgresql_under_the_secret_password(
         rows = connection.execute("SELECT key, value, step FROM metrics WHERE run_uuid = %s", [run]).fetchall()
     assert rows == [("val/err1", 0.25, 17)]
 
+    login = {"PGHOST": "127.0.0.1", "PGPORT": f"{postgres}", "PGPASSWORD": HARD}
+    changed = _rotate("ALTER USER", secrets, tmp_path, postgres, **login)
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(f"postgresql://mlflow@{server}/mlflow", password=HARD)
+    passfile.write_text((changed / "pgpass").read_text().replace("postgres:5432", server))
+    psycopg.connect(f"postgresql://mlflow@{server}/mlflow").close()
+
 
 @pytest.mark.slow
 def test_with_users_mlflow_refuses_whoever_has_no_password(
@@ -143,3 +171,9 @@ def test_with_users_mlflow_refuses_whoever_has_no_password(
         assert mlflow.MlflowClient(f"http://127.0.0.1:{port}").search_experiments()
         service["healthcheck"]["test"][-1] = service["healthcheck"]["test"][-1].replace("/run/secrets", str(secrets))
         assert _healthcheck(service, port, "mlflow:5000") == 0
+
+        changed = _rotate("update_user_password", secrets, tmp_path, port)
+        with pytest.raises(mlflow.MlflowException):  # with the old password
+            mlflow.MlflowClient(f"http://127.0.0.1:{port}").search_experiments()
+        shutil.copy(changed / "mlflow_credentials", home / ".mlflow" / "credentials")
+        assert mlflow.MlflowClient(f"http://127.0.0.1:{port}").search_experiments()

@@ -56,6 +56,30 @@ def test_no_service_has_more_rights_than_it_needs(files: tuple[str, ...], monkey
         assert service.get("read_only") or name == "s3", name
 
 
+@pytest.mark.parametrize("files", [(), PUBLIC])
+def test_containers_reach_each_other_without_the_proxy_that_docker_gives_them(
+    files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBLIC_HOST", "mlflow.example.org")
+    found = json.loads(compose(*files, "config", "--format", "json").stdout)["services"]
+    for name, service in found.items():
+        direct = service["environment"]["NO_PROXY"]
+        assert service["environment"]["no_proxy"] == direct, name
+        assert set(direct.split(",")) == {"localhost", "127.0.0.1", "mlflow", "s3", "postgres", "ray-head"}, name
+    assert found["s3"]["healthcheck"]["test"][1:4] == ["wget", "-Y", "off"]  # BusyBox's, which knows no NO_PROXY
+
+
+def test_the_image_is_built_from_a_package_index_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    indexes = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+    dockerfile = (ROOT / "docker/Dockerfile").read_text()
+    assert re.findall(r"^ARG (\S+)$", dockerfile.partition("RUN ")[0], re.MULTILINE) == [*indexes]
+    for value in ("https://pypi.example.org/simple", None):
+        for name in indexes:
+            monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+        arguments = json.loads(compose("config", "--format", "json").stdout)["services"]["mlflow"]["build"]["args"]
+        assert [arguments.get(name) for name in indexes] == [value, value]
+
+
 def test_opened_to_the_network_mlflow_asks_for_a_password_and_tls_is_all_that_is_published(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +176,9 @@ def test_the_dockerfile_installs_the_lock_and_the_console_command() -> None:
     dockerfile, lock = ((ROOT / path).read_text() for path in ("docker/Dockerfile", "requirements.txt"))
     locked = re.findall(r"--require-hashes --requirement (\S+)", dockerfile)
     assert "requirements.txt" in locked and all("--hash=sha256:" in (ROOT / name).read_text() for name in locked)
+    (setuptools,) = re.findall(r"sed -n .* requirements\.txt", dockerfile)
+    assert setuptools in (ROOT / "Makefile").read_text()
+    assert "--no-build-isolation-package antlr4-python3-runtime" in dockerfile
     command = re.search(r'^CMD \["(\w+)"', dockerfile, re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert command and command[1] in project["scripts"]
