@@ -25,6 +25,7 @@ def case_of(report: pytest.TestReport) -> Case:
     """The case of a test's call; its outcome is the figures that the test has noted, or that it failed."""
     noted = "; ".join(str(value) for name, value in report.user_properties if name == "figures")
     title = report.nodeid.split("::")[-1].removeprefix("test_").replace("_", " ").replace("[", ", ").rstrip("]")
+    title = title.replace(" one of which", ", one of which")
     return Case(title, noted if report.passed else "**failed**", report.duration)
 
 

@@ -60,7 +60,9 @@ def test_torchrun_on_two_hosts_that_share_nothing_one_of_which_is_cut_off(pair, 
         process.succeed()
     assert_same_training(roots[0], undisturbed)
     assert not list((roots[1] / "runs").glob("*/last.ckpt"))
-    figures(f"both ranks end after {seconds:.0f} s by name (exit codes {codes}), the same command ends as undisturbed")
+    figures(
+        f"both ranks end after {seconds:.0f} s, each naming the other (exit codes {codes}); the same command ends as undisturbed"
+    )
     assert seconds < 4 * TIMEOUT_S
 
 
@@ -98,7 +100,7 @@ def test_an_elastic_training_whose_second_host_is_switched_off_and_on_again(pair
     second.succeed()
     ours, theirs = metrics(root, "val/err1"), metrics(whole, "val/err1")
     assert ours.keys() == theirs.keys()
-    figures(f"goes on on one rank after {alone:.0f} s and ends with the same steps on both again")
+    figures(f"continues on one rank after {alone:.0f} s and ends with the same steps on both again")
 
 
 def test_an_elastic_training_on_three_hosts_one_of_which_is_told_to_stop(workspace: Workspaces, figures: Note) -> None:
@@ -111,7 +113,7 @@ def test_an_elastic_training_on_three_hosts_one_of_which_is_told_to_stop(workspa
         second.signal(signal.SIGTERM)
         start, step = time.monotonic(), last_step(root)
         wait_for(first, lambda: last_step(root) > step + EVERY and processors(root)[-1] == two, "steps of two ranks")
-        figures(f"goes on on the other two after {time.monotonic() - start:.0f} s")
+        figures(f"continues on the other two after {time.monotonic() - start:.0f} s")
 
 
 def test_a_trial_of_two_ranks_one_of_which_is_cut_off(cluster: Cluster, workspace: Workspaces, figures: Note) -> None:
@@ -130,4 +132,4 @@ def test_a_trial_of_two_ranks_one_of_which_is_cut_off(cluster: Cluster, workspac
     alone = [*ranks[:1], "trainer.devices=2", "trainer.num_nodes=1"]
     Command(undisturbed, "train", *TRAINING, *alone, "recipe.lr=0.1").succeed()
     assert_same_run(cluster.root / "runs" / key, run_folder(undisturbed))
-    figures(f"goes on on other hosts after {seconds:.0f} s; weights as undisturbed")
+    figures(f"continues on other hosts after {seconds:.0f} s; weights as undisturbed")

@@ -1,4 +1,4 @@
-"""A sweep over hosts that share no folder: runs and data lie on an S3-compatible store, which errs, too."""
+"""A sweep over hosts that share no folder: runs and data lie on S3-compatible object storage, which fails, too."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ def test_a_worker_that_shares_no_folder_and_is_cut_off(apart: Apart, undisturbed
     apart.bring()
     assert_nothing_lost(apart, undisturbed)
     assert apart.attempts(key) == 2
-    figures(f"goes on elsewhere from the store after {seconds:.0f} s; weights, journals and MLflow as undisturbed")
+    figures(
+        f"continues elsewhere from the object storage after {seconds:.0f} s; weights, journals and MLflow as undisturbed"
+    )
     assert seconds < GOING_ON_S
 
 
-@pytest.mark.parametrize("mode", ["errs", "slow"])
-def test_a_store_of_objects_that(mode: str, apart: Apart, store: Store, undisturbed: Path, figures: Note) -> None:
+@pytest.mark.parametrize("mode", ["errs", "slow"], ids=["refusing requests", "slow"])
+def test_object_storage(mode: str, apart: Apart, store: Store, undisturbed: Path, figures: Note) -> None:
     driver = sweep(apart)
     wait_for(driver, lambda: apart.see() and apart.training(beyond=EVERY), "a training", 300)
     store.mode, away = mode, 20.0
@@ -49,5 +51,5 @@ def test_a_store_of_objects_that(mode: str, apart: Apart, store: Store, undistur
     driver.succeed()
     apart.bring()
     assert_nothing_lost(apart, undisturbed)
-    refused = f", which refused {store.errors} requests" if store.errors else ""
-    figures(f"for {away:.0f} s{refused}: all as undisturbed")
+    refused = f", {store.errors} requests refused" if store.errors else ""
+    figures(f"for {away:.0f} s{refused}; all as undisturbed")

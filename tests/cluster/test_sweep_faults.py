@@ -36,7 +36,7 @@ def test_a_worker(fault: str, mended: str, cluster: Cluster, undisturbed: Path, 
     assert cluster.attempts(key) == 2
     (line,) = [line for line in driver.output.splitlines() if "it goes on from its last checkpoint" in line]
     assert f"failed on {host.address}: " in line and "Traceback" not in driver.output and "raylet" not in driver.output
-    figures(f"goes on elsewhere after {seconds:.0f} s; weights, journals and MLflow as undisturbed")
+    figures(f"continues elsewhere after {seconds:.0f} s; weights, journals and MLflow as undisturbed")
     assert seconds < GOING_ON_S
 
 
@@ -56,7 +56,7 @@ def test_a_killed_driver(cluster: Cluster, undisturbed: Path, figures: Note) -> 
     key, _ = wait_for(driver, lambda: cluster.training(beyond=3 * EVERY), "a training")
     driver.kill()
     seconds = resumed(cluster, key, undisturbed)
-    figures(f"the same command from another host goes on after {seconds:.0f} s; all as undisturbed")
+    figures(f"the same command from another host resumes after {seconds:.0f} s; all as undisturbed")
     assert seconds < GOING_ON_S
 
 
@@ -80,7 +80,7 @@ def test_a_head_that_is_killed_and_started_again(cluster: Cluster, undisturbed: 
     cluster.hosts["head"].on()
     cluster.ray()
     seconds = resumed(cluster, key, undisturbed)
-    figures(f"the driver ends with a sentence, the same command goes on after {seconds:.0f} s; all as undisturbed")
+    figures(f"the driver ends with a sentence; the same command resumes after {seconds:.0f} s; all as undisturbed")
     assert seconds < GOING_ON_S
 
 

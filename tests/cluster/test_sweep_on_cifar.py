@@ -34,7 +34,7 @@ SPACE = "sweep.space={model.depth:[8,14],recipe.lr:[0.2,0.1,0.05,0.02]}"
 PATIENCE_S = 1800
 
 
-def test_eight_trainings_on_cifar_over_three_hosts_with_a_store_of_objects_one_of_which_is_cut_off(
+def test_eight_trainings_on_cifar_with_object_storage_over_three_hosts_one_of_which_is_cut_off(
     apart: Apart, workspace: Workspaces, figures: Callable[[str], None]
 ) -> None:
     for verb in ("fetch", "preprocess"):

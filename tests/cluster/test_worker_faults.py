@@ -27,7 +27,7 @@ def test_a_worker_whose_disk_is_full(freed: bool, cluster: Cluster, undisturbed:
     assert_nothing_lost(cluster, undisturbed)
     assert "Traceback" not in driver.output
     assert "raylet" not in driver.output
-    figures(f"{cluster.attempts(key)} attempts, the last on {cluster.host(key)} ({name} is full); all as undisturbed")
+    figures(f"attempts: {cluster.attempts(key)}, the last on {cluster.host(key)} ({name} is full); all as undisturbed")
 
 
 def test_workers_an_hour_ahead_and_behind_one_of_which_is_cut_off(
@@ -55,7 +55,7 @@ def test_workers_an_hour_ahead_and_behind_one_of_which_is_cut_off(
     assert_nothing_lost(cluster, undisturbed)
     times = [event["time"] for event in cluster.events(key)]
     assert times == sorted(times)
-    figures(f"goes on elsewhere after {seconds:.0f} s, its times go on forwards; all as undisturbed")
+    figures(f"continues elsewhere after {seconds:.0f} s, and its times never go backwards; all as undisturbed")
     assert seconds < GOING_ON_S
 
 

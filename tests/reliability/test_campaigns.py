@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from nets import make_net
 
 from pipeline.errors import PipelineError
-from reliability import Outcome
+from reliability import Outcome, __main__
 from reliability.__main__ import rows_of
 from reliability.child import Ended
 from reliability.config import names_a_key
@@ -27,6 +28,16 @@ def test_rows_of_a_campaign_may_have_promises_of_their_own() -> None:
     ]
     module.PROMISE = "goes on"
     assert {row.promise for row in rows_of("tracking", module, outcomes, seed=1, seconds=2.0)} == {"goes on"}
+
+
+def test_fuzzing_is_left_out_where_the_fuzzer_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", None)
+    monkeypatch.setattr(sys, "argv", ["reliability", "fuzz"])
+    monkeypatch.setattr(__main__, "_run_apart", lambda *_: pytest.fail("it ran"))
+    assert __main__.main() == 0
+    assert "fuzz is left out: atheris is missing" in capsys.readouterr().out
 
 
 def test_an_odd_run_is_named_and_the_other_one_taken() -> None:
