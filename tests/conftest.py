@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,12 +41,14 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The current folder is the test's own; what it tells MLflow, torch and the system's signals ends with it."""
+    """The current folder is the test's own; its commands, and what it tells MLflow, torch and the system's signals, end with it."""
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     yield
+    if "processes" in sys.modules:
+        sys.modules["processes"].end_commands()
     for number, handler in handlers.items():
         signal.signal(number, handler)
     if "mlflow" in sys.modules:
@@ -144,6 +147,14 @@ def reference(tmp_path_factory: pytest.TempPathFactory, workspace: Callable[[], 
 
     made = made_once(tmp_path_factory, "reference.path", make)
     return shutil.copytree(made, tmp_path_factory.mktemp("reference") / "root")
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that refuses connections, and that no other process gets meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 LONG = Path(__file__).with_name("long.txt")

@@ -55,8 +55,21 @@ def ended(pid: int) -> bool:
         return True
 
 
+_STARTED: list[Command] = []
+
+
+def end_commands() -> None:
+    """Kills the commands that still run, as after a failure: pytest would wait for ever for the end of one that SIGSTOP stopped."""
+    while _STARTED:
+        command = _STARTED.pop()
+        if command.running:
+            command.signal(signal.SIGKILL, group=True)
+            command.signal(signal.SIGKILL)  # which may not lead a group yet
+            command.wait()
+
+
 class Command:
-    """A running `pipeline` command.
+    """A running `pipeline` command; it ends with its test.
 
     Args:
         root: the workspace it runs in.
@@ -78,6 +91,7 @@ class Command:
             target=_run, args=(target or pipeline, arguments, str(root), values, str(self._log)), daemon=True
         )
         self._process.start()
+        _STARTED.append(self)
 
     @property
     def pid(self) -> int:
@@ -110,7 +124,10 @@ class Command:
 
     def at_step(self, step: int) -> Command:
         """Returns as soon as the training has written down this step."""
-        until(lambda: last_step(self.root) >= step or not self.running, f"step {step}:\n{self.output}")
+        try:
+            until(lambda: last_step(self.root) >= step or not self.running, f"step {step}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.output}") from None
         assert self.running, f"ended before step {step}:\n{self.output}"
         return self
 

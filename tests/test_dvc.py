@@ -37,7 +37,8 @@ NOT_READ = {
         "data.limits",
     },  # fetch runs first for another path or mirror; no byte depends on workers and limits
     "fetch": {"data.limits"},
-    "sweep": {"data.split"},  # trials always use the holdout split
+    "train": {"data.source"},  # which is asked for a warning alone; the images are the store's
+    "sweep": {"data.split", "data.source"},  # trials always use the holdout split; as train
     "ensemble": {"evaluation.views", "evaluation.batchnorm"},  # members are chosen as they were validated in training
     "evaluate": {
         "ensemble.selection",

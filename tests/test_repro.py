@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -93,10 +92,8 @@ def test_the_published_result_has_its_members_and_its_ensemble(done):
     assert (done / OUT / "report" / "index.html").stat().st_size > 10_000
 
 
-def test_a_second_repro_runs_nothing_and_is_quick(done):
-    start = time.monotonic()
+def test_a_second_repro_runs_nothing(done):
     assert "Running stage" not in dvc(done, "repro")
-    assert time.monotonic() - start < 10
 
 
 def test_a_second_clone_pulls_the_results_and_trains_nothing(done, tmp_path):

@@ -19,8 +19,11 @@ from pipeline.cli import main
 from pipeline.data.boxes import BoxTable
 from pipeline.data.store import Store, open_store
 from pipeline.detection.detect import all_scenes
+from pipeline.detection.joint import BASELINE, Manner
+from pipeline.evaluation.detection import Detections
 from pipeline.report.published import BEGIN, END
 from pipeline.stages import summary
+from pipeline.stages.detection import evaluate
 from pipeline.stages.detection.evaluate import show
 from pipeline.tracking.location import client, locate
 from pipeline.workspace import Workspace
@@ -119,6 +122,49 @@ def test_test_images_are_opened_by_evaluation_alone(walk: Walk) -> None:
     assert evaluated["classes"] == [*COLOURS]  # the supercategory has no boxes
     assert evaluated["ensemble"]["size"] == len(evaluated["members"]) == 2
     assert 0 <= evaluated["ensemble"]["test_err1"] <= 1
+
+
+SCALES = (36, 60)
+MISSED = {  # by the manner, of the images that show objects
+    Manner(refine=True, scales=SCALES): 0,
+    Manner(refine=True): 1,
+    Manner(scales=SCALES): 2,
+    BASELINE: 3,
+}
+
+
+def test_each_improvement_is_measured_against_the_ensemble_without_any(
+    walk: Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a copy of the workspace. The nets, of four steps, look at the images, but the objects stand in for what they find."""
+    workspace = Workspace(shutil.copytree(walk.workspace.root, tmp_path / "copy"), NAME)
+    store, usual = open_store(workspace.store(NAME)), evaluate.detect
+    scenes = all_scenes(store, store.test())
+    busy = [at for at, boxes in enumerate(scenes.truth) if len(boxes.labels)]
+
+    def exact(manner: Manner) -> list[Detections]:
+        found = []
+        for at, (_, corners, labels, _) in enumerate(scenes.truth):
+            kept = slice(0 if at in busy[: MISSED[manner]] else None)
+            found.append(Detections(corners[kept], np.ones(len(labels), np.float32)[kept], labels[kept]))
+        return found
+
+    def detected(*arguments: Any) -> list[Detections]:
+        assert len(usual(*arguments)) == SPLITS["test"]
+        return exact(arguments[-1])
+
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.setattr(evaluate, "detect", detected)
+    monkeypatch.setattr(evaluate, "publish", lambda *_: None)
+    assert walk.run("evaluate", "evaluation.refine=true", f"evaluation.scales=[{SCALES[0]},{SCALES[1]}]") == 0
+    result = read_json(workspace.result("evaluate"))
+    assert (result["data"]["refine"], result["data"]["scales"]) == (True, [*SCALES])
+    both, refined, scaled, baseline = (scenes.matches(exact(manner)).scores().ap for manner in MISSED)
+    assert both > refined > scaled > baseline
+    assert [net["scores"]["ap"] for net in (result["ensemble"], *result["members"])] == [both] * 3
+    rows = {row["key"]: row["ap"] for row in result["improvements"]}
+    assert rows["evaluation.refine"] == pytest.approx([baseline, refined])
+    assert rows["evaluation.scales"] == pytest.approx([baseline, scaled]) and len(rows) == 2
 
 
 def test_every_file_that_dvc_expects_is_there(walk: Walk) -> None:

@@ -6,6 +6,8 @@ import ast
 import base64
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,15 @@ class Chain:
         experiment = self.mlflow.get_experiment_by_name("digits")
         runs = self.mlflow.search_runs([experiment.experiment_id])
         return {run.info.run_id: run.data.metrics.get("test_err1") for run in runs}
+
+
+@contextmanager
+def restored(*paths: Path) -> Iterator[None]:
+    """The block may change or remove these files, which the tests after it find as they were."""
+    with ExitStack() as ending:
+        for path in paths:
+            ending.callback(path.write_bytes, path.read_bytes())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -194,16 +205,19 @@ def test_mlflow_gets_test_errors_here_and_once(chain, monkeypatch):
 
 def test_without_mlflow_evaluate_warns_and_ensemble_refuses(chain, caplog):
     before, dead = chain.result, ("tracking.uri=http://127.0.0.1:9",)
-    chain.workspace.result("evaluate").unlink()
-    chain.run(evaluate, set=dead)
-    before["run"]["run_id"] = ""  # that MLflow has none
-    assert chain.result == before
+    path = chain.workspace.result("evaluate")
+    with restored(path):
+        path.unlink()
+        chain.run(evaluate, set=dead)
+        before["run"]["run_id"] = ""  # that MLflow has none
+        assert chain.result == before
     assert "MLflow lacks" in caplog.text and "evaluate.json" in caplog.text
     with pytest.raises(ValueError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
         chain.run(ensemble, set=dead)
 
 
-def test_test_errors_that_mlflow_missed_are_shipped_by_sync(chain, tmp_path, mlflow_database):
+def test_test_errors_that_mlflow_missed_are_shipped_by_sync(chain, tmp_path, mlflow_database, request):
+    request.addfinalizer(lambda: chain.run(sync))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     other = client(locate("", tmp_path / "other"))
@@ -218,15 +232,14 @@ def test_test_errors_that_mlflow_missed_are_shipped_by_sync(chain, tmp_path, mlf
     report.run(chain.config(f"paths.mlruns={tmp_path}/other"), chain.workspace)  # whose ids of runs are others
     curves = chain.workspace.result("curves").with_suffix(".csv").read_text()
     assert all(member["key"] in curves for member in chain.result["members"])
-    chain.run(sync)
 
 
-def test_the_ensemble_stage_ships_journals_that_mlflow_lacks(chain, tmp_path, mlflow_database):
+def test_the_ensemble_stage_ships_journals_that_mlflow_lacks(chain, tmp_path, mlflow_database, request):
+    request.addfinalizer(lambda: chain.run(ensemble))
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     chain.run(ensemble, set=(f"paths.mlruns={tmp_path}/new",))
     assert read_json(chain.workspace.ensemble / "members.json")["size"] == 2
-    chain.run(ensemble)
 
 
 def test_nets_trained_on_all_images_are_each_compared_with_their_ensemble(workspace, capsys):
@@ -250,45 +263,39 @@ def test_nets_trained_on_all_images_are_each_compared_with_their_ensemble(worksp
 
 
 def test_a_named_run_on_all_images_has_no_validation_error(chain):
-    before = chain.workspace.result("train").read_text()
-    chain.run(train, evaluate, set=("data.split=full",))
-    assert chain.result["run"]["val_err1"] is None and chain.result["run"]["weight"] is None
-    assert 0 <= chain.result["run"]["test_err1"] <= 1
-    chain.workspace.result("train").write_text(before)
-    chain.run(evaluate)
+    with restored(*map(chain.workspace.result, ("train", "evaluate", "responses"))):
+        chain.run(train, evaluate, set=("data.split=full",))
+        assert chain.result["run"]["val_err1"] is None and chain.result["run"]["weight"] is None
+        assert 0 <= chain.result["run"]["test_err1"] <= 1
 
 
 def test_missing_inputs_are_errors_with_a_remedy(chain, tmp_path):
     with pytest.raises(FileNotFoundError, match="PIPELINE_RUNS"):  # the named run is on another machine
         chain.run(evaluate, set=(f"paths.runs={tmp_path}/elsewhere",))
     path = chain.workspace.ensemble / "members.json"
-    text = path.read_text()
-    path.unlink()
-    with pytest.raises(FileNotFoundError, match="is missing; `pipeline ensemble`"):
+    with restored(path), pytest.raises(FileNotFoundError, match="is missing; `pipeline ensemble`"):
+        path.unlink()
         chain.run(evaluate)
-    path.write_text(text)
 
 
 def test_an_ensemble_is_tested_and_reported_without_a_named_run(chain, capsys):
-    path = chain.workspace.result("train")
-    text, before = path.read_text(), chain.result
-    path.unlink()
-    chain.run(evaluate, report)
-    assert chain.result["run"] is None and chain.result["ensemble"] == before["ensemble"]
+    path, before = chain.workspace.result("train"), chain.result
+    with restored(path, chain.workspace.result("evaluate")):
+        path.unlink()
+        chain.run(evaluate, report)
+        assert chain.result["run"] is None and chain.result["ensemble"] == before["ensemble"]
     assert "the ensemble is tested alone" in capsys.readouterr().out
     page = (chain.workspace.report / "index.html").read_text()
     assert "(named run)" not in page and "ensemble of 2" in page
-    path.write_text(text)
 
 
 def test_a_named_run_on_another_store_is_refused_before_the_test_images_are_opened(chain, monkeypatch):
     path = chain.workspace.result("train")
-    text = path.read_text()
     monkeypatch.setattr(evaluate, "all_images", None)
-    write_json(path, {**read_json(path), "data": "f" * 64})
-    with pytest.raises(ValueError, match=r"train\.json is of a training on data ffffffffffff, .* run `pipeline train`"):
+    sentence = r"train\.json is of a training on data ffffffffffff, .* run `pipeline train`"
+    with restored(path), pytest.raises(ValueError, match=sentence):
+        write_json(path, {**read_json(path), "data": "f" * 64})
         chain.run(evaluate)
-    path.write_text(text)
 
 
 def test_only_evaluation_opens_test_images():

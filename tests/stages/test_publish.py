@@ -85,15 +85,16 @@ def test_runs_that_adopt_or_full_made_are_left_out_by_name_beside_others_and_alo
     rows = [row for row in (*kept["members"], *kept["others"], kept["run"]) if row["model"]["depth"] == 14]
     full = {**rows[0], "key": "f" * 12, "split": "full", "val_err1": None, "val_err5": None}
     adopted = {**rows[0], "key": "a" * 12, "recipe": None, "val_err1": 0.0}
+    snapshot = {**rows[0], "snapshot": 9, "val_err1": 0.0}  # of the run whose best weights are published
     try:
-        write_json(path, {**kept, "others": [*kept["others"], full, adopted]})
+        write_json(path, {**kept, "others": [*kept["others"], full, adopted, snapshot]})
         assert typed(["publish", "weights", "ResNet-14", "data=digits"]) == 0
         printed = capsys.readouterr().out
         assert f"ResNet-14 {'f' * 12} is left out: without a validation error, data.split=full" in printed
         assert f"ResNet-14 {'a' * 12} is left out: adopted, so not trained here" in printed
         assert file.read_bytes() == (root / "runs" / rows[0]["key"] / BEST).read_bytes()
         file.unlink()
-        write_json(path, {**kept, "members": [], "others": [full, adopted], "run": None})
+        write_json(path, {**kept, "members": [], "others": [full, adopted, snapshot], "run": None})
         assert typed(["publish", "weights", "data=digits"]) == 2 and not file.exists()
         assert "has no net trained here with data.split=holdout; `pipeline evaluate" in capsys.readouterr().err
     finally:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from processes import Command
 from runs import Workspaces, composed
 
-from pipeline.config import Config
+from pipeline.config import ClusterConfig, Config
+from pipeline.errors import PipelineError
+from pipeline.tuning import cluster
 from pipeline.tuning.cluster import _dashboard, check_precision, on_gpus, side_by_side
-from pipeline.tuning.room import fit
+from pipeline.tuning.room import fit, join_cluster
 from pipeline.tuning.sweep import Sweep
 from pipeline.tuning.trial import trial_resources
 
@@ -75,8 +79,8 @@ def test_tf32_needs_gpus(workspace: Workspaces) -> None:
         check_precision(config, CPUS)
 
 
-def sweep(config: Config, num_train: int = 1150) -> Sweep:
-    return Sweep(config=config, store=Path(), content_hash="hash", num_train=num_train, num_val=150)
+def sweep(config: Config, num_train: int = 1150, content_hash: str = "hash") -> Sweep:
+    return Sweep(config=config, store=Path(), content_hash=content_hash, num_train=num_train, num_val=150)
 
 
 def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspaces) -> None:
@@ -97,11 +101,37 @@ def test_the_schedulers_horizon_is_that_of_the_longest_trial(workspace: Workspac
 def test_what_decides_a_sweep_makes_another(workspace: Workspaces) -> None:
     root = workspace()
     changes = ["trainer.val_every_epochs=2", "recipe.lr=0.3", "sweep.grace_epochs=9", "data.num_train=500"]
-    changes += ["start.weights=/a/net.pth", "start.head=kept"]
-    names = {sweep(composed(root, *change)).name for change in [(), *((change,) for change in changes)]}
-    assert len(names) == 7
+    changes += ["start.weights=/a/net.pth", "start.head=kept", "model.depth=20", "seed=1"]
+    changes += ["trainer.sync_batchnorm=false trainer.devices=2"]
+    names = {sweep(composed(root, *change.split())).name for change in ("", *changes)}
+    names.add(sweep(composed(root), content_hash="another").name)
+    assert len(names) == len(changes) + 2
     for change in ("cluster.address=elsewhere:6379", "cluster.max_concurrent=1", "sweep.budget.trials=3"):
         assert sweep(composed(root, change)).name in names
+
+
+def test_several_machines_need_an_mlflow_server_that_all_reach(
+    workspace: Workspaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.tuning.ranks import fit_on_ray
+
+    def machines(*addresses: str) -> None:
+        nodes = [{"NodeManagerAddress": at, "Alive": True, "Resources": {"CPU": 4.0}} for at in addresses]
+        lost = {"NodeManagerAddress": "10.0.0.9", "Alive": False, "Resources": {}}
+        monkeypatch.setattr("ray.nodes", lambda: [*nodes, lost])
+
+    root = workspace()
+    local, served = composed(root), composed(root, "tracking.uri=http://10.0.0.3:5000")
+    monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
+    for caller in ("ranks", "room"):
+        monkeypatch.setattr(f"pipeline.tuning.{caller}.join", lambda *_, **__: True)
+    machines("10.0.0.1", "10.0.0.2")
+    for begin in (lambda: join_cluster(sweep(local)), lambda: fit_on_ray(local, root / "data/store/digits", {})):
+        with pytest.raises(ValueError, match=r"2 machines .* in sqlite:.*: tracking=server with MLFLOW_TRACKING_URI"):
+            begin()
+    assert join_cluster(sweep(served)).slots == 8
+    machines("10.0.0.1", "10.0.0.1")  # two of Ray's nodes on one machine
+    assert join_cluster(sweep(local)).slots == 8
 
 
 def test_a_place_with_too_long_a_name_for_sockets_is_a_sentence_before_ray_starts(
@@ -116,6 +146,21 @@ def test_a_place_with_too_long_a_name_for_sockets_is_a_sentence_before_ray_start
         f"{place}/ray-{os.getuid()}, where Ray keeps its sockets" in command.output
         and "RAY_TMPDIR=/tmp" in command.output
     )
+
+
+def test_a_home_where_ray_cannot_write_its_token_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        (Path.home() / ".ray").mkdir(parents=True, exist_ok=True)  # as Ray does
+
+    errors = SimpleNamespace(AuthenticationError=type("AuthenticationError", (Exception,), {}))
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init, exceptions=errors)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    for name, value in (("_pass_no_secrets", None), ("_keep_traces", None), ("_private_folder", tmp_path)):
+        monkeypatch.setattr(cluster, name, lambda value=value: value)
+    with pytest.raises(PipelineError, match=r"file/\.ray/auth_token \(.* in HOME, or in RAY_AUTH_TOKEN_PATH a file"):
+        cluster.join(SimpleNamespace(cluster=ClusterConfig()))
 
 
 def test_rays_pages_and_account_are_printed_with_what_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:

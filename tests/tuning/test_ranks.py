@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -122,10 +123,11 @@ def test_ranks_wait_for_one_that_prepares_its_data_longer_than_their_timeout(
 
 
 def starting_rank() -> psutil.Process | None:
-    """A worker that Ray Train is making: later its title names what it executes."""
-    for process in psutil.process_iter(["cmdline"]):
-        if "RayTrainWorker" in " ".join(process.info["cmdline"] or ()):
-            return process
+    """A worker that Ray Train is making: later its title names what it executes. Other clusters of this machine have some, too."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                return process
     return None
 
 

@@ -66,7 +66,7 @@ def test_it_tells_trials_by_state_the_best_with_its_interval_and_failures_with_t
     assert "failure   lr 1 on node7: no memory" in text
     trials.close("sweep.budget.hours=2 is spent")
     ended = printed(tmp_path)
-    assert "ended 0 s ago" in ended and "sweep.budget.hours=2 is spent" in ended
+    assert re.search(r"ended \d+ s ago", ended) and "sweep.budget.hours=2 is spent" in ended
     assert "1 interrupted" in ended and "an hour" not in ended and "CPU" not in ended
 
 
@@ -99,7 +99,7 @@ def test_a_sweep_on_a_machine_whose_clock_differs(ahead_s: int, tmp_path: Path, 
     monkeypatch.setattr("time.time", lambda: real() + ahead_s)
     begun(tmp_path, "sweep-1")
     monkeypatch.undo()
-    assert re.search(r": running for \d s .*, last sign of life \d s ago", printed(tmp_path))
+    assert re.search(r": running for \d+ s .*, last sign of life \d+ s ago", printed(tmp_path))
     os.utime(tmp_path / "sweep-1" / module.NAME, (real() - 500, real() - 500))
     assert "ended 8 min ago" in printed(tmp_path)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.tuning.space import grid_of
 from pipeline.tuning.state import Trial
-from pipeline.tuning.suggest import suggested
+from pipeline.tuning.suggest import STATES, suggested
 
 RATE = {"recipe.lr": {"loguniform": [0.001, 1.0]}}
 BY_DEPTH = [
@@ -73,13 +73,15 @@ def all_of(space: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_how_the_best_trials_ended_changes_what_is_suggested():
-    first = swept(RATE, 15)
+    first = swept(RATE, 25)
 
     def after(status: str) -> float:
-        changed = [ended(trial.point, status) if trial.val_err1 < 0.25 else trial for trial in first]
+        changed = [ended(trial.point, status) if trial.val_err1 < 0.2 else trial for trial in first]
         return suggested(RATE, 0, changed)["recipe.lr"]
 
-    assert len({after("finished"), after("diverged"), after("failed")}) == 3
+    next_to = {status: after(status) for status in (*STATES, "failed")}
+    assert len(set(next_to.values())) == 4
+    assert next_to["stopped"] == next_to["diverged"]  # both come after all that finished
 
 
 def test_trials_that_train_keep_suggestions_away_from_them_and_failed_ones_do_not():

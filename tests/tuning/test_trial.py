@@ -31,6 +31,17 @@ def test_each_of_several_ranks_has_as_many_threads_as_ray_sets_cpus_aside_for_it
     assert trainer.scaling_config.num_cpus_per_worker == config.trainer.threads == 1
 
 
+def test_a_report_names_the_epoch_of_its_step_and_the_best_error_so_far():
+    from pipeline.run.recorder import Validated
+    from pipeline.tuning.ranks import reported
+
+    last = {"val/loss": 0.7, "val/err1": 0.3, "val/err5": 0.1}
+    best = {"val/loss": 0.5, "val/err1": 0.2, "val/err5": 0.0, "step": 17.0}
+    for step, epoch in ((34, 2), (40, 3)):
+        given = reported(Validated("0123456789ab", 5, step, last, best), 17)
+        assert given == {"epoch": epoch, "from_step": 5, "step": step, "key": "0123456789ab", "best/err1": 0.2, **last}
+
+
 def test_an_impossible_choice_is_refused(workspace):
     with pytest.raises(ValueError, match=r"model\.depth=21 is not 6n"):
         trial_config(composed(workspace()), {"model.depth": 21})

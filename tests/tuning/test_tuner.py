@@ -100,6 +100,8 @@ def test_a_sweep_ranks_its_trials_and_tracks_them_below_one_parent(workspace, ra
     assert (best["name"], worst["name"]) == ("ResNet-8, lr 0.1", "ResNet-8, lr 0.001")
     assert best["config"] == {"model.depth": 8, "recipe.lr": 0.1} and best["val_err1"] < worst["val_err1"]
     assert best["status"] == worst["status"] == "finished"
+    for trial in (best, worst):
+        assert trial["val_err1"] == read_json(root / "runs" / trial["key"] / "run.json")["net"]["val_err1"]
     runs = {run.info.run_id: run for run in tracked(root)}
     assert {best["run_id"], worst["run_id"]} < set(runs)
     (parent,) = [key for key, run in runs.items() if run.data.tags["pipeline.kind"] == "sweep"]
