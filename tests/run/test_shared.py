@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import Command, until
+from processes import Command, pipeline, until
 from runs import TINY, Workspaces, assert_same_training, assert_tracked_as, events, no_more, run_folder, train
 
 from pipeline.errors import PipelineError
@@ -30,6 +30,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claim, "SILENT_S", claim.SIGN_S + 2)
 
 
+def copying_often(*arguments: str) -> None:
+    """The command line with a copy on the store long before so short a training ends."""
+    shared.PUSH_S = 0.02
+    pipeline(*arguments)
+
+
 def stored_steps(store: Path) -> bool:
     return any(store.glob(f"runs/*/*/{LIST}"))
 
@@ -43,7 +49,7 @@ def test_a_training_goes_on_on_another_machine_and_the_first_one_changes_nothing
     here, there = workspace(), workspace()
     tracking = f"tracking.uri=sqlite:///{there}/mlruns/mlflow.db"
     (there / "mlruns").mkdir(exist_ok=True)
-    first = Command(here, "train", *TINY, OFTEN, storage, tracking).at_step(20)
+    first = Command(here, "train", *TINY, OFTEN, storage, tracking, target=copying_often).at_step(1)
     until(lambda: stored_steps(tmp_path / "store"), "a copy on the store")
     first.signal(signal.SIGSTOP)
     assert train(there, storage, OFTEN).complete
