@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.data.facts import num_training
 from pipeline.data.store import Manifest
 from pipeline.ensemble.build import Ensemble
+from pipeline.ensemble.card import paper
 
 LISTED = 12  # classes
 
@@ -34,7 +35,7 @@ def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | Non
         [
             f"# Detectors of {manifest.name}",
             "",
-            f"{ensemble.size} Faster R-CNN detectors (Ren et al. 2015) over nets of He et al. 2015 (arXiv 1512.03385), which share "
+            f"{ensemble.size} Faster R-CNN detectors (Ren et al. 2015) over nets{paper(ensemble.members)}, which share "
             "the regions that they propose and average what they say of each.",
             "",
             "## Data",

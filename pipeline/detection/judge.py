@@ -250,7 +250,7 @@ def _alike(net: Net) -> Alike:
         "model": {key: value for key, value in asdict(net.model).items() if key not in of_the_net},
         "recipe": {key: value for key, value in asdict(net.recipe).items() if key != "lr"},
         "data": {"content": net.data, "split": net.split, "num_train": net.num_train},
-        "trainer": {"sync_batchnorm": net.sync_batchnorm},
+        "trainer": {"sync_batchnorm": net.sync_batchnorm, "callbacks": net.callbacks},
         # The title of weights begins with their name, which is another one for each net.
         "start": f"weights{''.join(net.start.partition(', ')[1:])}" if net.start else "random",
     }

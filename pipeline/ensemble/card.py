@@ -48,7 +48,7 @@ def card(ensemble: Ensemble, manifest: Manifest, tested: Mapping[str, Any] | Non
     lines = [
         f"# {name}",
         "",
-        f"Averages the class probabilities of {_nets(ensemble.size)}{_paper(ensemble.members)}, {_choice(ensemble)}.",
+        f"Averages the class probabilities of {_nets(ensemble.size)}{paper(ensemble.members)}, {_choice(ensemble)}.",
         "",
         "## Data",
         "",
@@ -94,7 +94,7 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
     lines = [
         f"# {title}",
         "",
-        f"{net.name}{_paper([net])}, {net.params:,} parameters, trained by this project. "
+        f"{net.name}{paper([net])}, {net.params:,} parameters, trained by this project. "
         f"`start.weights=published:{title}` starts a training from it, `predict.weights=published:{title}` predicts by it.",
         "",
         "## Data",
@@ -118,9 +118,9 @@ def card_of_net(title: str, net: Net, errors: Mapping[str, Any], data: Mapping[s
     return "\n".join(lines)
 
 
-def _paper(nets: Iterable[Net]) -> str:
-    """Of nets that are all the paper's."""
-    of_it = all(net.model.family in ("cifar", "imagenet") for net in nets)
+def paper(nets: Iterable[Net]) -> str:
+    """The reference, for nets that are all the paper's; else ""."""
+    of_it = all(net.model.net.family in ("cifar", "imagenet") for net in nets)
     return " (He et al. 2015, arXiv 1512.03385)" if of_it else ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 import shutil
 import sys
 from contextlib import suppress
@@ -14,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.config import SWEEP, Config, DataConfig, ModelConfig, StartConfig
@@ -25,6 +23,7 @@ from pipeline.learn.models.mapping import head_name, mapped
 from pipeline.record import Net, from_json
 from pipeline.run.foreign import header_of, read_weights
 from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION, require_ended, status_in, weights_title
+from pipeline.run.torchvisions import published_weights
 from pipeline.run.weights import AGAIN, BEST, HEADER, Stored, fingerprint, load_stored, recorded
 from pipeline.tracking.location import Location, require_answer
 
@@ -166,7 +165,7 @@ def starting_point(
     if source.startswith(TORCHVISION):
         # torchvision's GoogLeNet turns ImageNet's normalisation into [-1, 1] before its first layer.
         normalize = "half" if "googlenet" in source.lower() else "imagenet"
-        return Start(source, _published(source.removeprefix(TORCHVISION), model), normalize)
+        return Start(source, published_weights(source.removeprefix(TORCHVISION), model), normalize)
     if not source.startswith(RUN):
         path = Path(source)
         if not path.exists():
@@ -272,51 +271,6 @@ def _wiring(model: ModelConfig) -> tuple[str, str]:
     """The part of model.* that decides what a net computes with given weights."""
     padded = model.residual and model.shortcut == "A"
     return model.name, model.shortcut_zeros if padded else ""
-
-
-def _published(name: str, model: ModelConfig | None) -> dict[str, Tensor]:
-    """torchvision's weights, which are downloaded only if they are those of the net that starts."""
-    from torchvision.models import get_model_weights, get_weight, list_models
-
-    try:
-        weights = get_weight(name) if "." in name else get_model_weights(name).DEFAULT
-    except (KeyError, ValueError, AttributeError):
-        models = ", ".join(list_models(include=["resnet*", "vgg*", "alexnet", "googlenet"]))
-        raise PipelineError(
-            f"start.weights={TORCHVISION}{name}: torchvision has no such weights; a model ({models}) or a name such as "
-            "ResNet50_Weights.IMAGENET1K_V1"
-        ) from None
-    if model is not None and name.lower().split("_weights")[0] != (wanted := _torchvisions(model.net)):
-        raise PipelineError(
-            f"start.weights={TORCHVISION}{name} are not those of {model.net.name}"
-            f"{'' if wanted else ', which torchvision does not have'} (override: "
-            f"start.weights={TORCHVISION + wanted if wanted else ''})"
-        )
-    if weights.meta["categories"] is None:  # VGG-16's for detectors, whose pixels are not divided by a deviation
-        raise PipelineError(
-            f"start.weights={TORCHVISION}{name} have no classifier, and take pixels scaled in another way (override: "
-            f"start.weights={TORCHVISION}{type(weights).__name__}.IMAGENET1K_V1)"
-        )
-    try:
-        return dict(
-            torch.hub.load_state_dict_from_url(weights.url, map_location="cpu", check_hash=True, weights_only=True)
-        )
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise PipelineError(
-            f"{weights.url} cannot be fetched ({error}); download it elsewhere and name the file"
-        ) from None
-
-
-def _torchvisions(net: ModelConfig) -> str:
-    """torchvision's name of the net; "" for one that it has no weights of."""
-    kind, *marks = net.family.split("_")
-    if net.small or (kind == "imagenet" and not net.residual):
-        return ""
-    return (
-        kind
-        if kind in ("alexnet", "googlenet")
-        else "_".join([f"{'vgg' if kind == 'vgg' else 'resnet'}{net.depth}", *marks])
-    )
 
 
 def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import read_if_whole, write_json
+from pipeline.atomic import read_if_whole, remove, write_json
 from pipeline.config import Config, leaves
 from pipeline.errors import PipelineError, first_line, hint
 from pipeline.run import Interrupted
@@ -195,10 +194,7 @@ def _train(sweep: Sweep, trials: Trials, ending: Ending, room: Room, tags: dict[
 
     # Trials look up their parent in MLflow; if MLflow does not answer in time, they start without one.
     wait_for_run(sweep.run, patience_s=20, location=sweep.location)
-    if sweep.folder.is_symlink():
-        sweep.folder.unlink()
-    elif sweep.folder.exists():
-        shutil.rmtree(sweep.folder)  # of an earlier attempt, which Tune is not to find
+    remove(sweep.folder)  # of an earlier attempt, which Tune is not to find
     trials.open(limits(sweep.config.sweep.budget))
     try:
         tuner(sweep, trials, ending, room, tags).fit()
