@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 LOOK_BACK_S = 3600.0
 HOURLY_BELOW = 0.1  # units a second; a lower rate is given per hour
@@ -112,7 +113,7 @@ class _Lines(Progress):
     def close(self) -> None:
         remaining = ""
         if self.total and self.rate and self.done < self.total:
-            remaining = f", {(self.total - self.done) / self.rate:.0f} s left"
+            remaining = f", {timedelta(seconds=round((self.total - self.done) / self.rate))} left"
         print(f"{self.title}: {self.count}{remaining} {self.text}".rstrip(), file=sys.stderr, flush=True)
 
 

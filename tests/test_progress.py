@@ -25,7 +25,7 @@ def test_off_a_terminal_lines_come_now_and_then_with_the_time_left(capsys: pytes
             time.sleep(0.005)
             bar.advance()
     lines = capsys.readouterr().err.splitlines()
-    assert 2 <= len(lines) <= 12 and re.search(r"/1,000 steps, .* s left", lines[0])
+    assert 2 <= len(lines) <= 12 and re.search(r"/1,000 steps, .*, 0:00:\d\d left", lines[0])
 
 
 def test_what_an_earlier_run_had_made_counts_as_done_and_not_as_speed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +55,7 @@ def test_what_takes_hours_shows_its_parts_and_is_counted_by_the_hour(capsys: pyt
     with progress("sweep", 4, "trials") as bar:
         time.sleep(0.02)
         bar.advance(0.001)  # 0.05 a second at most
-    assert re.match(r"sweep: 0/4 trials, [\d.]+ trials/h, \d+ s left", capsys.readouterr().err)
+    assert re.match(r"sweep: 0/4 trials, [\d.]+ trials/h, (\d+ days?, )?\d+:\d\d:\d\d left", capsys.readouterr().err)
     with progress("sweep", 4, "trials") as bar:
         bar.advance(0.25)
     assert capsys.readouterr().err.startswith("sweep: 0.25/4 trials, ")
