@@ -38,7 +38,7 @@ def resnet(depth: int | None = None, num_classes: int = 10, in_channels: int = 3
             the family, as on the command line.
     """
     from pipeline.config.model import ModelConfig, family_defaults
-    from pipeline.config.root import filled
+    from pipeline.config.values import filled
     from pipeline.learn.models import build_model
 
     given = keys if depth is None else {**keys, "depth": depth}

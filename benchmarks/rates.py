@@ -88,7 +88,7 @@ def ready_to_train(config: Config, store: Store, device: torch.device) -> tuple[
 def batch_rate(config: Config, store: Store, device: torch.device, batches: int) -> float:
     """Images a second that loader and augmentation deliver to the device when nothing else runs."""
     recipe = config.recipe
-    data = ImageData(store.path, config.data.split, recipe, config.seed)
+    data = ImageData(store.path, config.data.split, recipe, config.seed, config.data.decoders)
     endless = _endless(data.train_dataloader())
     start = 0.0
     for batch in range(-max(1, batches // WARM_UP), batches):

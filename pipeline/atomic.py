@@ -168,7 +168,7 @@ def write_json(
 
 
 def read_json(path: str | Path, remedy: str = "remove it and run the command that writes it again") -> Any:
-    """What `write_json` wrote. Files of earlier versions have no checksum and are taken as they are.
+    """What `write_json` wrote. A file without a checksum is taken as it is.
 
     Args:
         remedy: what the user can do about a damaged file.

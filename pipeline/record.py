@@ -112,7 +112,7 @@ class Net:
 
 
 def from_json(values: Mapping[str, Any]) -> Net:
-    """The record that `Net.to_json` of this version or an earlier one wrote; missing fields take their defaults.
+    """The record that `Net.to_json` wrote; missing fields take their defaults.
 
     Raises:
         PipelineError: not the record of a net.

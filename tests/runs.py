@@ -89,6 +89,19 @@ def a_net(**changes: Any) -> Net:
     return Net(**values | changes)
 
 
+def save_net(net: Any, path: Path, record: Net) -> None:
+    """A file of weights whose images, of 8 x 8 pixels, need no normalisation."""
+    import torch
+
+    from pipeline.run.inputs import Input, Resize
+    from pipeline.run.weights import save_weights
+
+    channels, classes = record.in_channels, tuple(f"class {label}" for label in range(record.num_classes))
+    resize = Resize(format="arrays", image_size=8, test_side=0, shape=(8, 8, channels))
+    input = Input(classes=classes, resize=resize, mean=torch.zeros(1, 1, channels), std=torch.ones(channels))
+    save_weights(net, path, record, input=input)
+
+
 def run_folder(root: Path) -> Path:
     """Folder of the workspace's only run."""
     (journal,) = (root / "runs").glob("*/journal.jsonl")

@@ -120,11 +120,10 @@ def test_a_key_that_is_read_and_not_declared_is_noticed():
 @pytest.mark.parametrize("stage", ["fetch", "preprocess"])
 def test_data_stages_declare_exactly_the_data_keys_they_read(stage):
     """preprocess's workers and limits are left out: they change no byte of the store."""
-    module = {"fetch": "sources", "preprocess": "preprocess"}[stage]
+    modules = {"fetch": ("sources", "places"), "preprocess": ("preprocess", "convert")}[stage]
     keys = {field.name for field in fields(DataConfig)}
-    text = "\n".join(
-        (ROOT / path).read_text() for path in (f"pipeline/data/{module}.py", f"pipeline/stages/{stage}.py")
-    )
+    paths = (*(f"pipeline/data/{module}.py" for module in modules), f"pipeline/stages/{stage}.py")
+    text = "\n".join((ROOT / path).read_text() for path in paths)
     read = (set(re.findall(r"\bdata\.(\w+)", text)) & keys) - {"workers", "limits"}
     assert {key.removeprefix("data.") for key in declared_params(stage)} >= read
     assert declared_params(stage) - {"data.name"} <= {f"data.{key}" for key in keys - {"split", "workers", "limits"}}

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from runs import a_net
+from runs import a_net, save_net
 
 from pipeline.atomic import sha256
 from pipeline.config import AugmentConfig, ModelConfig, RecipeConfig
 from pipeline.errors import PipelineError
 from pipeline.record import Net, from_json, of_newest_code
-from pipeline.run.weights import load_weights, save_weights
+from pipeline.run.weights import load_weights
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.location import KEY_TAG, NET_TAG, client, locate
 from pipeline.tracking.registry import net_of
@@ -61,7 +61,7 @@ def test_json_keeps_every_field() -> None:
 
 def test_the_header_of_the_weights_keeps_every_field_but_the_files_own_hash(tmp_path: Path) -> None:
     net, path = whole(), tmp_path / "net.safetensors"
-    save_weights(torch.nn.Linear(2, 2), path, net)
+    save_net(torch.nn.Linear(2, 2), path, net)
     assert load_weights(path)[1] == dataclasses.replace(net, checkpoint_sha256=sha256(path))
 
 

@@ -7,7 +7,7 @@ combination are errors, raised before anything heavy is imported.
 
 from pipeline.config.limits import LimitsConfig
 from pipeline.config.model import DETECTORS, IMAGENET_DEPTHS, LARGE_STEM, NO_GLOBAL_POOL, OTHER_DEPTHS, ModelConfig
-from pipeline.config.root import Config, filled, from_dict, leaves, with_overrides
+from pipeline.config.root import Config
 from pipeline.config.section import defaults
 from pipeline.config.space import kind_of
 from pipeline.config.stages import (
@@ -24,3 +24,4 @@ from pipeline.config.stages import (
 )
 from pipeline.config.sweep import BudgetConfig, ClusterConfig, SearchConfig, SweepConfig
 from pipeline.config.training import SWEEP, AugmentConfig, RecipeConfig, StartConfig, TrainerConfig
+from pipeline.config.values import filled, from_dict, leaves, with_overrides

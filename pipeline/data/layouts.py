@@ -8,10 +8,11 @@ from typing import IO
 from pipeline.data.archives import Container
 from pipeline.data.classfolders import flat_folders, split_folders
 from pipeline.data.hub import hub_tables
-from pipeline.data.labeltable import labelled, require_no_table, tables
+from pipeline.data.labeltable import labelled
 from pipeline.data.listing import Listing, survey
 from pipeline.data.records import Account, Published
 from pipeline.data.roles import Labelled, assign, role
+from pipeline.data.tables import require_no_table, tables
 from pipeline.data.tinyimagenet import tiny_imagenet, val_annotations
 from pipeline.errors import PipelineError, printable
 

@@ -1,56 +1,35 @@
-"""Makes the store from raw images: decodes, checks, splits and measures them; every run gives the same bytes.
-
-Threads decode, since Pillow decodes outside Python's lock. Results are taken in the records' order, and memory holds only
-a window of them, whatever the size of the set.
-"""
+"""Makes the store from raw images: converts, checks, splits and measures them; every run gives the same bytes."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
 
 from pipeline.atomic import replacing, sha256, write_json
-from pipeline.config import SIDES, DataConfig
+from pipeline.config import DataConfig
 from pipeline.data.boxes import Boxes, BoxTable
-from pipeline.data.orientation import SIDEWAYS, orientation, upright
-from pipeline.data.readers import decode, open_published
+from pipeline.data.convert import Rejected, ordered_map, stored_form
+from pipeline.data.readers import open_published
 from pipeline.data.records import Published, Record
-from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
+from pipeline.data.shards import ShardRecords, ShardWriter
 from pipeline.data.sources import fetched
 from pipeline.data.splits import SPLITS, Moments, array_statistics, evenly, make_splits, moments
 from pipeline.data.store import MANIFEST, ArrayWriter, Manifest
 from pipeline.errors import PipelineError, printable
 from pipeline.progress import progress
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-# From an image's published bytes and their `readers.decode` to its stored form.
-Finish: TypeAlias = "Callable[[bytes, Image], bytes | np.ndarray]"
-
 _LOG = logging.getLogger(__name__)
-CHUNK = 4  # images per task
-AHEAD = 8  # tasks per worker that may be queued or done, so that one slow task does not stop the other workers
 STATISTICS_IMAGES = 10_000  # shards: evenly spaced training images from which the statistics are computed
 MAPPED = 512  # images read before the shards are mapped anew: pages once read count as memory in use
 VALIDATED = 5  # one training image in so many, where data.num_val is 0 and no validation split is published
 LISTED = 5  # bad images named in the error; the report file names all
-
-
-class Rejected(NamedTuple):
-    reason: str
 
 
 def preprocess(data: DataConfig, raw: Path, out: Path, statistics_images: int = STATISTICS_IMAGES) -> Manifest:
@@ -109,12 +88,11 @@ def _write(
         seen: names of training images by the hash of their bytes, which train fills and test looks up.
     """
     writer: AbstractContextManager[Any] = (ShardWriter if data.format == "shards" else ArrayWriter)(part, split)
-    finish = _finisher(data)
     usable: list[Record] = []
     boxes: list[Boxes] = []
     twice: list[str] = []
     with writer as images, progress(f"{split} images of {data.name}", len(records), "images") as bar:
-        converted = ordered_map(lambda record: _convert(record, finish, data), records, data.decoders)
+        converted = ordered_map(lambda record: stored_form(record, data), records, data.decoders)
         for record, (image, digest) in zip(records, converted, strict=True):
             bar.advance()
             if isinstance(image, Rejected):
@@ -181,63 +159,6 @@ def _splits(
     return splits, {"num_val": len(val), "seed": 0, "published": True}
 
 
-def _finisher(data: DataConfig) -> Finish:
-    if data.format == "shards":
-        return lambda encoded, image: as_jpeg(encoded, image, data.image_size)
-    return lambda _, image: square(image, data.image_size, resize=data.source not in SIDES)
-
-
-def _convert(record: Record, finish: Finish, data: DataConfig) -> tuple[bytes | np.ndarray | Rejected, bytes]:
-    """The stored form, and the hash of the published bytes; none for published data sets, whose copies are known."""
-    if isinstance(record.image, np.ndarray):
-        return record.image, b""
-    own, boxes, encoded = data.source in ("folder", "boxes"), record.boxes, record.image.read()
-
-    def turned(encoded: bytes, image: Image) -> bytes | np.ndarray:
-        if boxes is not None:
-            image = _as_annotated(image, boxes.size, own)
-        elif own:
-            image = upright(image)
-        return finish(encoded, image)
-
-    digest = hashlib.blake2b(encoded, digest_size=16).digest() if own else b""
-    return converted(encoded, turned, data.limits.megapixels), digest
-
-
-def _as_annotated(image: Image, size: tuple[int, int], own: bool) -> Image:
-    """The image as its boxes refer to it. Published results ignore EXIF; a user's tool may have turned the image or not.
-
-    Raises:
-        PipelineError: the image has another size, or nothing tells whether its boxes refer to the turned image.
-    """
-    held = orientation(image) if own else 1
-    if held >= SIDEWAYS and image.size != size == image.size[::-1]:
-        return upright(image)
-    if image.size != size:
-        sizes = (f"{width}x{height}" for width, height in (image.size, size))
-        raise PipelineError("{} pixels instead of the {} of its annotations".format(*sizes))
-    if held > 1:
-        raise PipelineError(
-            f"EXIF orientation {held}, and tools disagree on whether boxes refer to the turned image: turn the pixels in the "
-            "file, for example with `mogrify -auto-orient`, and annotate or export again"
-        )
-    return image
-
-
-def converted(encoded: bytes, finish: Finish, megapixels: float) -> Any:
-    """What `finish` makes of the bytes of an image, or why they cannot be used (`Rejected`).
-
-    Args:
-        megapixels: see `readers.decode`.
-    """
-    try:
-        return finish(encoded, decode(encoded, megapixels))
-    except Exception as error:  # Pillow's decoders raise errors of many kinds
-        if isinstance(error, MemoryError) or getattr(error, "errno", None):
-            raise  # the machine failed, on a full disk for one; the image may be good
-        return Rejected(printable(error) or type(error).__name__)
-
-
 def _require_classes(published: Published, usable: list[Record], tested: list[Record]) -> None:
     """Every class has an image to train on and one to validate on, and keeps test images where it had any.
 
@@ -264,24 +185,6 @@ def _require_classes(published: Published, usable: list[Record], tested: list[Re
 
 def _shown(records: list[Record]) -> set[int]:
     return set().union(*(record.labels for record in records))
-
-
-def square(image: Image, side: int, resize: bool) -> np.ndarray:
-    """(side, side, 3) uint8: the largest central square, resized with antialiasing.
-
-    Raises:
-        PipelineError: `resize` is false and the image has another size.
-    """
-    from PIL.Image import Resampling
-
-    rgb = image.convert("RGB")
-    if rgb.size != (side, side):
-        if not resize:
-            raise PipelineError(f"{rgb.width}x{rgb.height} pixels instead of {side}x{side}")
-        shorter = min(rgb.size)
-        left, top = (rgb.width - shorter) / 2, (rgb.height - shorter) / 2
-        rgb = rgb.resize((side, side), Resampling.BICUBIC, box=(left, top, left + shorter, top + shorter))
-    return np.asarray(rgb)
 
 
 def _skipped(rejected: dict[str, str], data: DataConfig, report: Path) -> tuple[str, ...]:
@@ -338,20 +241,3 @@ def _files(part: Path, workers: int) -> dict[str, dict[str, Any]]:
     paths = sorted(part.iterdir())
     hashes = ordered_map(sha256, paths, workers, chunk=1)
     return {p.name: {"bytes": p.stat().st_size, "sha256": hash_} for p, hash_ in zip(paths, hashes, strict=True)}
-
-
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, chunk: int = CHUNK
-) -> Iterator[Result]:
-    """Maps in threads, in the items' order; at most (AHEAD * workers + 1) * chunk results are held."""
-    rest, waiting = iter(items), deque[Future[list[Result]]]()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="preprocess")
-    try:
-        while batch := list(islice(rest, chunk)):
-            waiting.append(pool.submit(lambda batch: [function(item) for item in batch], batch))
-            if len(waiting) > AHEAD * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

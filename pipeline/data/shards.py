@@ -7,9 +7,11 @@ equally fast, and this one depends on the images alone.
 
 from __future__ import annotations
 
+import errno
+import os
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 SHARD_ROWS = 4096  # about 450 MB of ImageNet
 BATCH_ROWS = 128
 QUALITY = 95  # of JPEGs written here, chroma not subsampled
+END = b"\xff\xd9"  # of a whole JPEG
 
 
 class _Batch(NamedTuple):
@@ -150,11 +153,24 @@ def as_jpeg(encoded: bytes, image: Image, longest_shorter_side: int) -> bytes:
     if shorter > longest_shorter_side:
         width, height = (round(side * longest_shorter_side / shorter) for side in image.size)
         rgb = rgb.resize((width, height), Resampling.BICUBIC)
-    # Pillow releases Python's lock while it encodes into a file, but not while it encodes into memory.
-    with TemporaryFile(buffering=0) as file:
-        rgb.save(file, "JPEG", quality=QUALITY, subsampling=0)
-        file.seek(0)
-        return file.read()
+    return _encoded(rgb)
+
+
+def _encoded(rgb: Image) -> bytes:
+    """A JPEG at `QUALITY`. An OSError names the folder of temporary files, which may be on another disk than the store."""
+    try:
+        # Pillow releases Python's lock while it encodes into a file, but not while it encodes into memory.
+        with TemporaryFile(buffering=0) as file:
+            rgb.save(file, "JPEG", quality=QUALITY, subsampling=0)
+            file.seek(0)
+            jpeg = file.read()
+        if not jpeg.endswith(END):  # Pillow does not notice that a disk took only a part of a write
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # such an error names no file
+            raise OSError(error.errno, error.strerror, gettempdir()) from None
+        raise
+    return jpeg
 
 
 def _read_by_turbo(jpeg: bytes) -> bool:

@@ -68,7 +68,7 @@ class Manifest:
 class Statistics:
     """Statistics of a split's training images, float32 in [0, 1]."""
 
-    pixel_mean: np.ndarray | None  # (H, W, C); shards: of squares around the centre, H = W = splits.MEAN_SIDE
+    pixel_mean: np.ndarray  # (H, W, C); shards: of squares around the centre, H = W = splits.MEAN_SIDE
     mean: np.ndarray  # (C,)
     std: np.ndarray  # (C,)
     covariance: np.ndarray | None = None  # (C, C), of pixels over channels; None for arrays
@@ -131,8 +131,8 @@ class Store:
         """Indices of training and of validation images, sorted int64; `full` has no validation image.
 
         Args:
-            num_train: how many training images to take, stratified by class; 0 for all. A smaller number takes a subset
-                of a larger one's images.
+            num_train: how many training images to take, stratified by class; 0 for all. Apart from rounding of the classes'
+                shares, a smaller number takes a subset of a larger one's images.
         Raises:
             PipelineError: unknown split; more images than there are, or too few for all classes.
         """
@@ -151,9 +151,8 @@ class Store:
             PipelineError: neither holdout nor full.
         """
         with self._opened("statistics.npz") as stored:
-            return Statistics(
-                **{field.name: stored.get(f"{_checked(split)}_{field.name}") for field in fields(Statistics)}
-            )
+            names = {field.name: f"{_checked(split)}_{field.name}" for field in fields(Statistics)}
+            return Statistics(**{key: stored[name] for key, name in names.items() if name in stored})
 
     def train(self) -> ArrayRecords | ShardRecords:
         """Every training image, including those held out for validation."""

@@ -32,8 +32,8 @@ from pipeline.ensemble.register import ensemble_key, example, register
 from pipeline.errors import MissingError, PipelineError, hint
 from pipeline.evaluation.errors import top_k_error
 from pipeline.record import Net, from_json
-from pipeline.tracking import registry
 from pipeline.tracking.location import DATA_TAG, NOTE_TAG, SPLIT_TAG
+from pipeline.tracking.results import ensemble_run
 
 MEMBERS = "members.json"
 POOL = 50  # greedy considers this many candidates, the best by validation error
@@ -240,4 +240,4 @@ def tracked_run(
     facts |= {f"member.{number}": f"{net.name} {net.key}" for number, net in enumerate(members, 1)}
     name = f"{manifest.name}-ensemble{len(members)}-{config.selection}"
     key = ensemble_key(members)
-    return registry.ensemble_run(source.runs, source.location, manifest.name, key, name, facts, tags, val_err1, began)
+    return ensemble_run(source.runs, source.location, manifest.name, key, name, facts, tags, val_err1, began)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.data.preprocess import Rejected, ordered_map
+from pipeline.data.convert import Rejected, ordered_map
 from pipeline.errors import printable
 from pipeline.predict.images import pixels_of_file
 from pipeline.predict.source import Predictor

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pipeline.data.archives import hidden
+from pipeline.data.convert import Finish, Rejected, converted, square
 from pipeline.data.listing import EXTENSIONS, is_image
 from pipeline.data.orientation import upright
-from pipeline.data.preprocess import Finish, Rejected, converted, square
 from pipeline.data.shards import as_jpeg
 from pipeline.errors import MissingError, PipelineError, printable
 from pipeline.learn.input.scenes import decoded

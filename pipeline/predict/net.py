@@ -16,7 +16,7 @@ from pipeline.errors import MissingError, PipelineError, printable
 from pipeline.predict.detector import ImageDetector
 from pipeline.record import Net
 from pipeline.run.inputs import Input
-from pipeline.run.weights import BEST, Stored, load_stored
+from pipeline.run.weights import BEST, load_stored
 
 
 class ImageClassifier(nn.Module):
@@ -79,31 +79,12 @@ def load_net(path: str | os.PathLike[str]) -> ImageClassifier | ImageDetector:
 
     Raises:
         MissingError: no such file.
-        PipelineError: a damaged file, one that this project did not write, or one of a version that stored no normalisation.
+        PipelineError: a damaged file, or one that this project did not write.
     """
     path = Path(path)
-    stored = stored_in(path)
-    if stored.input is None:
-        raise PipelineError(
-            f"{printable(path)} was written by an earlier version, which kept normalisation and class names in the data "
-            "store alone; `pipeline predict` takes such a file where that store is (predict.weights=FILE data=NAME)"
-        )
-    return net_in(path, stored.state, stored.net, stored.input)
-
-
-def stored_in(path: Path) -> Stored:
-    """`load_stored` of a file that a user named; raises MissingError if there is none."""
     if not path.is_file():
         raise MissingError(f"{printable(path)}: no such file; name a file of weights, such as runs/<key>/{BEST}")
-    return load_stored(path)
-
-
-def net_in(path: Path, state: dict[str, Tensor], record: Net, input: Input) -> ImageClassifier | ImageDetector:
-    """The net of the file `path`.
-
-    Raises:
-        PipelineError: weights that are not those of the net in the record.
-    """
+    state, record, input = load_stored(path)
     try:
         net = trained(record.model, record.num_classes, record.in_channels, state)
     except RuntimeError as error:

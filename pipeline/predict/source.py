@@ -13,16 +13,14 @@ from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.data.boxes import Detections
-from pipeline.data.store import MANIFEST, open_store
 from pipeline.ensemble.pixels import pixels_of
 from pipeline.ensemble.register import model_name
-from pipeline.errors import MissingError, PipelineError, hint, printable
+from pipeline.errors import MissingError, printable
 from pipeline.learn.training.precision import uses_cuda
 from pipeline.predict.detector import ImageDetector
-from pipeline.predict.net import ImageClassifier, net_in, stored_in
-from pipeline.record import Net
+from pipeline.predict.net import ImageClassifier, load_net
 from pipeline.run import RUN
-from pipeline.run.inputs import Input, Resize, input_of
+from pipeline.run.inputs import Resize
 from pipeline.run.sources import PUBLISHED, published, require_ended, status_in
 from pipeline.run.sources import RUN as PREFIX
 from pipeline.run.weights import BEST
@@ -80,30 +78,24 @@ def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> I
         PipelineError: a run that has not finished, or weights that cannot be used.
     """
     if weights.startswith(PUBLISHED):
-        return net_of_file(published(weights.removeprefix(PUBLISHED), workspace.root), config, workspace)
+        return load_net(published(weights.removeprefix(PUBLISHED), workspace.root))
     if not weights.startswith(PREFIX):
-        return net_of_file(Path(weights).expanduser(), config, workspace)
+        return load_net(Path(weights).expanduser())
     run = weights.removeprefix(PREFIX)
     folder = Path(config.paths.runs) / run
     if run and ((folder / RUN).is_file() or (folder / BEST).is_file()):
         require_ended(key, weights, status_in(folder), folder / BEST)
-        return net_of_file(folder / BEST, config, workspace)
+        return load_net(folder / BEST)
     with TemporaryDirectory() as scratch:
-        return net_of_file(_downloaded(key, weights, run, config, Path(scratch)), config, workspace)
+        return load_net(_downloaded(key, weights, run, config, Path(scratch)))
 
 
 def _registered(config: Config) -> Predictor | Finder:
     location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
     require_answer(location, "the registered ensemble is in MLflow")
     model, version = models.load(location, name)
-    resize = getattr(model, "resize", None)
-    if resize is None:
-        raise PipelineError(
-            f"{name} version {version} was registered by an earlier version of this project, without the rule by which images "
-            f"are resized; {hint('ensemble')} registers it anew"
-        )
     make = _finder if hasattr(model, "detect") else _predictor
-    return make(model, f"{name} version {version}", Resize.read(resize))
+    return make(model, f"{name} version {version}", Resize.read(model.resize))
 
 
 def _finder(model: Any, title: str, resize: Resize) -> Finder:
@@ -118,26 +110,6 @@ def _predictor(model: Any, title: str, resize: Resize) -> Predictor:
         return model.probabilities(pixels_of(images, model.shape)).to_numpy()
 
     return Predictor(title, model.classes, resize, probabilities)
-
-
-def net_of_file(path: Path, config: Config, workspace: Workspace) -> ImageClassifier | ImageDetector:
-    """Of a file of weights, also of an earlier version whose store lies in the workspace."""
-    stored = stored_in(path)
-    taken = stored.input or _input_of_store(path, stored.net, workspace.store(config.data.name))
-    return net_in(path, stored.state, stored.net, taken)
-
-
-def _input_of_store(path: Path, net: Net, folder: Path) -> Input:
-    """For a file of an earlier version: what the net takes, from the store that it was trained on."""
-    store = open_store(folder) if (folder / MANIFEST).is_file() else None
-    if store is None or store.manifest.content_hash != net.data:
-        what = "holds other images" if store else "holds no data store"
-        raise PipelineError(
-            f"{printable(path)} was written by an earlier version, which kept normalisation and class names in the data "
-            f"store alone (content {net.data[:12]}), and {folder} {what}; choose the data set that the net was trained on "
-            f"(override: data=NAME), or make its store again ({hint('preprocess')})"
-        )
-    return input_of(store, net)
 
 
 def _downloaded(key: str, weights: str, run: str, config: Config, scratch: Path) -> Path:

@@ -145,7 +145,7 @@ def _seeds_against_depths(inputs: ReportInputs) -> list[md.Block]:
     last = sizes[-1]
     depths = ", ".join(last["depths"]["models"])
     seeds, other = (percent(last[side]["test_err1"]) for side in ("seeds", "depths"))
-    apart = last.get("depths_minus_seeds")  # earlier versions compared the estimates alone
+    apart = last.get("depths_minus_seeds")  # which published results may lack
     verdict = "" if apart is None else f"; the difference is {_apart(apart)}, over images"
     gained = [md.points(last[side]["test_err1"] - last[side]["alone"]) for side in ("seeds", "depths")]
     lead = (

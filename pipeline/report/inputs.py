@@ -156,7 +156,7 @@ class Rival(NamedTuple):
 
     net: Net
     difference: Mapping[str, Any]  # ensemble's error minus the member's: estimate and ci95
-    p: float | None  # of McNemar's exact test; None if an earlier version evaluated
+    p: float | None  # of McNemar's exact test, which published results may lack
 
     def hardness(self) -> tuple[bool, bool, float, float]:
         """Sort key: the surer it is that the member errs less, the harder it is to beat; then the less sure that it errs more."""
@@ -182,7 +182,7 @@ class ReportInputs(Results):
 
     @property
     def against_members(self) -> list[tuple[Net, Mapping[str, Any]]]:
-        """Each member and the ensemble's comparison with it; [] if an earlier version evaluated."""
+        """Each member and the ensemble's comparison with it, which published results may lack."""
         comparisons = self.ensemble.get("against_members", []) if self.ensemble else []
         return list(zip(self.members, comparisons, strict=False))
 

@@ -79,17 +79,17 @@ def checked_predecessor(config: Config, content_hash: str, precision: str) -> Ne
 def _check_shares(config: Config, title: str) -> None:
     """Raises PipelineError if layers would learn at another share of the rate; the optimiser's state is kept by share."""
     path = Path(config.paths.runs) / config.start.checkpoint / CONFIG
-    if not path.exists():  # as in runs of earlier versions
+    if not path.exists():  # the user removed it, as the error below advises
         return
     try:
         start = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["start"])
+        share = start["backbone_lr"]
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
         raise PipelineError(
             f"{path} is damaged; copy it from the run's artifacts in MLflow, or remove it and give start.backbone_lr as that "
             "run had it"
         ) from None
-    ours, share = config.start.backbone_lr, start.get("backbone_lr", config.start.backbone_lr)
-    if share != ours:
+    if share != (ours := config.start.backbone_lr):
         weights = f"start.weights={start.get('weights')} " if share != 1 and not config.start.weights else ""
         raise PipelineError(
             f"{title} was trained with start.backbone_lr={share}, not {ours:g}; layers keep their shares of the learning "

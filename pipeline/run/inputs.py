@@ -101,15 +101,14 @@ def resize_of(store: Store, net: Net) -> Resize:
 
 def _pixel_mean(measured: Statistics, resize: Resize) -> Tensor:
     """(H, W, C) mean of the input: a whole small image, or a crop."""
-    assert measured.pixel_mean is not None  # a net was trained with it
     mean = torch.from_numpy(measured.pixel_mean)
     if resize.format == "arrays":
         return mean
     return mean_of_crops(mean, resize.test_side, resize.shape[0]).permute(1, 2, 0).contiguous()
 
 
-def input_in(record: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Net) -> Input | None:
-    """The input that a file of weights carries; None for a file of an earlier version.
+def input_in(record: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Net) -> Input:
+    """The input that a file of weights carries.
 
     Args:
         record: of the header.
@@ -117,8 +116,6 @@ def input_in(record: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Net)
     Raises:
         PipelineError: an input that is not that of a net.
     """
-    if KEY not in record:
-        return None
     try:
         values = record[KEY]
         classes, resize = tuple(values["classes"]), Resize.read(values["resize"])

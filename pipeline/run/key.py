@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import OTHER_DEPTHS, Config, RecipeConfig, defaults
+from pipeline.config import OTHER_DEPTHS, Config
 
 _ROOT = Path(__file__).resolve().parents[1]
 # The code that decides the weights: nets, batches, training, and how the store gives out images and splits. Code that
@@ -21,11 +21,6 @@ _DETECTORS_CODE = (
     *("learn/models/detectors.py", "learn/input/scenes.py", "learn/training/detector.py"),
     *("data/boxes.py", "evaluation/detection.py", "evaluation/matching.py"),
 )
-# Keys of the recipe that came later. At their defaults they change nothing, and so no key of a run.
-_LATER = {
-    *("augment.trivial_augment", "augment.erasing", "augment.mixup", "augment.cutmix"),
-    *("optimizer", "clip_norm", "ema", "accumulate", "stop_patience", "rois"),
-}
 
 
 def run_key(config: Config, content_hash: str, precision: str, start: str = "") -> str:
@@ -45,19 +40,10 @@ def run_key(config: Config, content_hash: str, precision: str, start: str = "") 
         "data": [content_hash, config.data.split, *([config.data.num_train] if config.data.num_train else [])],
         "model": asdict(config.model),
         "trainer": deciding(config),
-        "recipe": {**recipe_facts(config.recipe), "precision": precision},
+        "recipe": {**asdict(config.recipe), "precision": precision},
         "code": code_version(config.model.detects),
     }
     return _hash(json.dumps(facts, sort_keys=True))[:12]
-
-
-def recipe_facts(recipe: RecipeConfig) -> dict[str, Any]:
-    """The recipe as nested values, without the keys of `_LATER` that have their defaults."""
-    facts, usual = asdict(recipe), defaults(RecipeConfig)
-    for section, values, default in (("augment.", facts["augment"], usual["augment"]), ("", facts, usual)):
-        for key in [key for key in values if f"{section}{key}" in _LATER and values[key] == default[key]]:
-            del values[key]
-    return facts
 
 
 def deciding(config: Config) -> dict[str, Any]:

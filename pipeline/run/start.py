@@ -208,8 +208,7 @@ def _start(source: str, path: Path) -> Start:
 
 
 def _of_stored(source: str, stored: Stored) -> Start:
-    classes = stored.input.classes if stored.input else ()
-    return Start(source, stored.state, stored.net.normalize, stored.net, classes)
+    return Start(source, stored.state, stored.net.normalize, stored.net, stored.input.classes)
 
 
 def _one_of(nets: dict[str, Net], model: ModelConfig | None, seed: int | None) -> str:

@@ -42,7 +42,7 @@ class Stored(NamedTuple):
 
     state: dict[str, torch.Tensor]  # the net's state dict
     net: Net
-    input: Input | None  # None: an earlier version wrote the file
+    input: Input
 
 
 def save_weights(
@@ -51,21 +51,18 @@ def save_weights(
     net: Net,
     require: Callable[[], object] | None = None,
     *,
-    input: Input | None = None,
+    input: Input,
 ) -> None:
     """Weights as safetensors, with the net's record, its input and a digest of all in the header.
 
     Args:
         require: see `pipeline.atomic.replacing`.
-        input: without it, the file predicts only beside the store that the net was trained on.
     """
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    record = {**net.to_json(), "checkpoint_sha256": ""}
-    if input is not None:
-        tensors |= input.tensors
-        record[inputs.KEY] = input.to_json()
+    tensors |= input.tensors
+    record = {**net.to_json(), "checkpoint_sha256": "", inputs.KEY: input.to_json()}
     content = save(tensors, metadata={HEADER: json.dumps({**record, DIGEST: _digest(tensors, record)})})
     with replacing(path, require) as part:
         part.write_bytes(content)  # Python's error says that a disk is full, safetensors' does not
@@ -78,7 +75,7 @@ def load_weights(path: Path, remedy: str = AGAIN) -> tuple[dict[str, torch.Tenso
 
 
 def load_stored(path: Path, remedy: str = AGAIN) -> Stored:
-    """What `save_weights` of this version or an earlier one wrote, the record with the file's own hash.
+    """What `save_weights` wrote, the record with the file's own hash.
 
     Args:
         remedy: what the user can do about a damaged file.
@@ -108,16 +105,16 @@ def recorded(header: str, tensors: Mapping[str, torch.Tensor], path: Path, remed
     """
     try:
         record = json.loads(header)
-        digest = record.pop(DIGEST, None)  # files of earlier versions have none
+        digest = record.pop(DIGEST, None)
         net = from_json(record)
         input = input_in(record, tensors, net)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PipelineError(
             f"{printable(path)}: its header holds no record of a net ({printable(error)}); {remedy}"
         ) from None
-    if digest not in (None, _digest(tensors, record)):
+    if digest != _digest(tensors, record):
         raise DamagedError(f"{printable(path)} is damaged (its digest disagrees with its weights and record); {remedy}")
-    state = {name: tensor for name, tensor in tensors.items() if input is None or name not in inputs.TENSORS}
+    state = {name: tensor for name, tensor in tensors.items() if name not in inputs.TENSORS}
     return Stored(state, net, input)
 
 

@@ -27,7 +27,7 @@ from pipeline.errors import first_line, hint
 from pipeline.record import Net, best_on_validation, from_json
 from pipeline.tracking.location import require_answer
 from pipeline.tracking.models import describe
-from pipeline.tracking.registry import keep_files, keep_test_errors
+from pipeline.tracking.results import keep_files, keep_test_errors
 from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
 

@@ -11,8 +11,8 @@ from pipeline.ensemble.members import weights_file
 from pipeline.errors import PipelineError
 from pipeline.predict.detector import ImageDetector
 from pipeline.predict.exported import SUFFIXES, Averaged, export
-from pipeline.predict.net import ImageClassifier
-from pipeline.predict.source import named_net, net_of_file
+from pipeline.predict.net import ImageClassifier, load_net
+from pipeline.predict.source import named_net
 from pipeline.workspace import Workspace
 
 
@@ -40,7 +40,7 @@ def run(config: Config, workspace: Workspace) -> None:
 def _ensemble(config: Config, workspace: Workspace) -> Averaged:
     store = open_store(workspace.store(config.data.name))
     ensemble = read_ensemble(workspace.ensemble, store.manifest.content_hash)
-    nets = [net_of_file(workspace.ensemble / weights_file(net), config, workspace) for net in ensemble.members]
+    nets = [load_net(workspace.ensemble / weights_file(net)) for net in ensemble.members]
     return Averaged(
         [_classifier(net) for net in nets],
         [net.weight or 0.0 for net in ensemble.members],

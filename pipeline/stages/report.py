@@ -18,7 +18,8 @@ from pipeline.report.experiment import command
 from pipeline.report.inputs import Curve, ReportInputs, data_of, evaluated
 from pipeline.report.page import build_report
 from pipeline.tracking.location import UI, Location, locate, pages, require_answer
-from pipeline.tracking.registry import curves, keep_files
+from pipeline.tracking.registry import curves
+from pipeline.tracking.results import keep_files
 from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
 

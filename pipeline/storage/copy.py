@@ -26,7 +26,7 @@ LIST = "list.json"
 STATE = "stored.json"  # in the folder: the list that it was last equal to
 LEFT_OUT = (STATE, "shipping", "previous.ckpt")
 TRIES = 5  # at files that are replaced meanwhile: those of a list, and those of a folder
-AGE = "age_ns"  # of the file when its list was written; lists of earlier versions lack it
+AGE = "age_ns"  # of the file when its list was written
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str], ah
                 objects.download(f"{stored.number:020d}/{_object(name, facts)}", part)
                 if sha256(part) != facts["sha256"]:
                     raise DamagedError(f"{objects.url}: {name} has changed since it was written; remove {objects.url}")
-        if AGE in facts and stored.written_ns is not None:
+        if stored.written_ns is not None:
             # By their times a silent sweep is known, and the last one.
             time_ns = int(stored.written_ns) - facts[AGE] - ahead_ns
             with suppress(PermissionError):  # of another user, who shares the folder

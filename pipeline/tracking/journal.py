@@ -91,16 +91,19 @@ class Journal:
         Raises:
             ValueError: the file is not below the journal's folder, where nothing else replaces it.
         """
-        self._append({"event": "artifact", "path": str(path.relative_to(self.path.parent)), "folder": folder})
+        self._append({"event": "artifact", "path": self._own(path), "folder": folder})
 
     def model(self, served: Path, weights: Mapping[str, Path]) -> None:
-        """Files of which MLflow makes a model of the run, see `pipeline.tracking.models.Model`: weights by their sha256."""
+        """Files of which MLflow makes a model of the run, see `pipeline.tracking.models.Model`: weights by their sha256.
+
+        Raises:
+            ValueError: as `artifact`.
+        """
         files = {digest: self._own(path) for digest, path in weights.items()}
         self._append({"event": "model", "path": self._own(served), "weights": files})
 
     def _own(self, path: Path) -> str:
-        home = self.path.parent
-        return str(path.relative_to(home) if path.is_relative_to(home) else path)
+        return str(path.relative_to(self.path.parent))
 
     def tags(self, tags: Mapping[str, str | None]) -> None:
         """None removes a tag."""
@@ -118,7 +121,7 @@ class Journal:
         with self._lock, self.path.open("ab", buffering=0) as stream:
             self._require()
             size = stream.seek(0, os.SEEK_END)
-            rest = memoryview(_line({"time": (self._offset + time.monotonic_ns()) // 10**6, **event}))
+            rest = memoryview(line_of({"time": (self._offset + time.monotonic_ns()) // 10**6, **event}))
             try:
                 while rest:  # a disk that fills up takes a part first
                     rest = rest[stream.write(rest) :]
@@ -151,13 +154,7 @@ def marked(path: Path, text: str) -> int:
     return offset if offset <= path.stat().st_size and mark(path, offset) == text else 0
 
 
-def file_of(folder: Path, name: str) -> Path:
-    """The file that an event names. Earlier versions wrote absolute paths, which are those of a folder before it was moved."""
-    path = Path(name)
-    return folder / path.name if path.parent.name == folder.name else folder / path
-
-
-def _line(event: dict[str, Any]) -> bytes:
+def line_of(event: dict[str, Any]) -> bytes:
     head = json.dumps(event).encode()[:-1]
     return head + CRC + b'%08x"}\n' % zlib.crc32(head)
 
@@ -181,14 +178,14 @@ def read(path: Path, offset: int = 0, until: int | None = None) -> tuple[list[di
 
 
 def _events(text: bytes) -> Iterator[dict[str, Any] | None]:
-    """The event of each line, None for a damaged one. Lines of earlier versions have no checksum."""
+    """The event of each line, None for a damaged one."""
     for line in text.split(b"\n")[:-1]:
         head, mark, crc = line.rpartition(CRC)
         try:
-            if mark and crc != b'%08x"}' % zlib.crc32(head):
+            if not mark or crc != b'%08x"}' % zlib.crc32(head):
                 raise ValueError
             event = json.loads(line)
-            event.pop("crc", None)
+            del event["crc"]
             yield event if event["event"] and event["time"] else None
         except (ValueError, LookupError, TypeError, AttributeError):
             yield None

@@ -31,5 +31,5 @@ DETECTOR = Kind(
 
 
 def kind_of(description: Mapping[str, Any]) -> Kind:
-    """Of a model that `pipeline.run.served` describes; descriptions of earlier versions are of nets that classify."""
-    return DETECTOR if description.get("detects") else CLASSIFIER
+    """Of a model that `pipeline.run.served` describes."""
+    return DETECTOR if description["detects"] else CLASSIFIER

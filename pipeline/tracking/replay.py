@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.tracking.journal import file_of
-
 
 class Point(NamedTuple):
     """A value of a metric; the time is in milliseconds since 1970."""
@@ -62,12 +60,12 @@ def replay(events: Iterable[dict[str, Any]], folder: Path) -> Replay:
                 ]
             case "tags":
                 made.tags |= event["tags"]
-            # Earlier versions also named files outside of the folder, which the next ensemble's evaluation replaces.
-            case "artifact" if (path := file_of(folder, event["path"])).is_relative_to(folder) and path.exists():
+            # The next ensemble's evaluation replaces files outside of the folder.
+            case "artifact" if (path := folder / event["path"]).is_relative_to(folder) and path.exists():
                 made.artifacts[path, event["folder"]] = None
             case "model":
-                served = file_of(folder, event["path"])
-                weights = {digest: file_of(folder, name) for digest, name in event["weights"].items()}
+                served = folder / event["path"]
+                weights = {digest: folder / name for digest, name in event["weights"].items()}
                 made.model = (served, weights) if all(map(Path.exists, (served, *weights.values()))) else None
             case "end":
                 made.status, made.end_time = event["status"], event["time"]

@@ -16,7 +16,7 @@ from pipeline.data.facts import require_settings, require_task
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 from pipeline.run import LAST
-from pipeline.run.key import code_version, deciding, recipe_facts
+from pipeline.run.key import code_version, deciding
 from pipeline.run.shared import bring
 from pipeline.tracking import location as tracking
 from pipeline.tuning import population
@@ -52,7 +52,7 @@ class Sweep:
         return {
             "data": [config.data.name, self.content_hash],
             "model": asdict(config.model),
-            "recipe": recipe_facts(config.recipe),
+            "recipe": asdict(config.recipe),
             "trainer": deciding(config),
             "seed": config.seed,
             "start": {key: value for key, value in asdict(config.start).items() if key != "checkpoint" or value},

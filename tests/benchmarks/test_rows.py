@@ -18,6 +18,7 @@ from benchmarks.synthetic import changed, paper_config, synthetic_store
 from pipeline.atomic import write_json
 from pipeline.data.store import Store
 from pipeline.learn.models import build_model
+from pipeline.tracking.journal import line_of
 
 TINY = Effort(pairs=1, depths=(8,), compiled=False, seconds=0.05, batches=4, images=12, stored=96)
 
@@ -44,7 +45,7 @@ def test_training_is_timed_after_its_first_window(tmp_path: Path) -> None:
         for step, time in ((10, 9_000), (20, 10_000), (25, 11_000))
     ]
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "journal.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    (tmp_path / "run" / "journal.jsonl").write_bytes(b"".join(map(line_of, entries)))
     assert rates.journal_rate(tmp_path) == 15 / 2
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import pytest
 from benchmarks import sweep
 from benchmarks.harness import QUICK, Bench
 from benchmarks.synthetic import synthetic_store
+from pipeline.tracking.journal import line_of
 
 
 def test_a_trial_costs_what_lies_between_beginnings_and_the_rest_is_paid_once(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_trial_costs_what_lies_between_beginnings_and_the_rest_is_paid_once(tm
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         event = {"event": "begin", "name": f"{name} of digits", "time": 1000 * second}
-        (folder / "journal.jsonl").write_text(json.dumps(event) + "\n")
+        (folder / "journal.jsonl").write_bytes(line_of(event))
         if name != "sweep-x":
             (folder / "run.json").write_text("{}")
     assert sweep._times(tmp_path, 30.0) == sweep.Times(trial_s=2.0, once_s=22.0)

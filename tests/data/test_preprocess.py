@@ -15,9 +15,10 @@ from PIL import Image
 from published import SHARED, needs
 
 from pipeline.config import DataConfig
-from pipeline.data import preprocess as module
-from pipeline.data.preprocess import AHEAD, ordered_map, preprocess
-from pipeline.data.sources import OFFICIAL, Official, fetch
+from pipeline.data import convert
+from pipeline.data.places import OFFICIAL, Official
+from pipeline.data.preprocess import preprocess
+from pipeline.data.sources import fetch
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError
 
@@ -323,7 +324,7 @@ def test_a_failing_machine_makes_no_image_corrupt(error, tmp_path, monkeypatch):
         raise error
 
     archive(tmp_path / "set.tgz", images())
-    monkeypatch.setattr(module, "square", fails)
+    monkeypatch.setattr(convert, "square", fails)
     with pytest.raises(type(error)):
         build(config(skip_corrupt=True), tmp_path)
 
@@ -401,21 +402,6 @@ def test_digits_from_start_to_store(tmp_path):
     build(replace(data, split_seed=5), tmp_path)
     after = contents(tmp_path / "store")
     assert before["test_images.npy"] == after["test_images.npy"] and before["splits.npz"] != after["splits.npz"]
-
-
-def test_results_keep_their_order_and_do_not_pile_up_and_an_error_in_a_thread_ends_the_map():
-    started = []
-
-    def double(item: int) -> int:
-        started.append(item)
-        return 2 * item
-
-    results = ordered_map(double, range(10_000), workers=4, chunk=10)
-    assert next(results) == 0
-    assert len(started) <= (AHEAD * 4 + 1) * 10
-    assert list(results) == list(range(2, 20_000, 2))
-    with pytest.raises(ZeroDivisionError):
-        list(ordered_map(lambda n: 1 // (50 - n), range(100), workers=3))
 
 
 @pytest.mark.slow

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import errno
+import io
 import multiprocessing
 import pickle
+import resource
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -127,3 +132,25 @@ def test_a_jpeg_that_pillow_reads_and_training_does_not_is_encoded_anew(publishe
         simplejpeg.decode_jpeg(published, strict=False)
     jpeg, image = stored(published)
     assert np.abs(simplejpeg.decode_jpeg(jpeg).astype(int) - np.asarray(image)).max() <= 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_full_disk_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.data.shards.TemporaryFile", lambda **_: io.FileIO("/dev/full", "r+"))
+    assert_full()
+
+
+def test_a_jpeg_that_is_cut_short_is_not_stored() -> None:
+    """Of the last write, a disk that fills up takes a part; a limit on the size of files does the same."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        assert_full()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def assert_full() -> None:
+    with pytest.raises(OSError) as caught:
+        as_jpeg(b"", photo(100, 100), 256)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, tempfile.gettempdir())

@@ -49,10 +49,11 @@ def store(tmp_path):
     np.savez(
         tmp_path / "splits.npz", holdout_train=np.arange(9), holdout_val=np.arange(9, 12), full_train=np.arange(12)
     )
-    means = {
-        f"{split}_{key}": np.float32([n]) for n, split in enumerate(("holdout", "full")) for key in ("mean", "std")
-    }
-    np.savez(tmp_path / "statistics.npz", **means, full_pixel_mean=np.zeros((4, 4, 3), np.float32))
+    statistics = {}
+    for n, split in enumerate(("holdout", "full")):
+        statistics |= {f"{split}_{key}": np.float32([n]) for key in ("mean", "std")}
+        statistics[f"{split}_pixel_mean"] = np.full((4, 4, 3), n, np.float32)
+    np.savez(tmp_path / "statistics.npz", **statistics)
     write_json(tmp_path / "manifest.json", asdict(make_manifest(tmp_path)))
     return tmp_path
 
@@ -75,7 +76,8 @@ def test_holdout_has_validation_images_and_full_has_none_and_each_its_own_statis
     assert (train.tolist(), val.tolist(), val.dtype) == (list(range(12)), [], np.int64)
     holdout, full = (opened.statistics(split) for split in ("holdout", "full"))
     assert (holdout.mean, full.mean) == (0, 1)
-    assert holdout.pixel_mean is None and full.pixel_mean.shape == (4, 4, 3)
+    assert (holdout.pixel_mean.max(), full.pixel_mean.min()) == (0, 1) and full.pixel_mean.shape == (4, 4, 3)
+    assert full.covariance is None
 
 
 def test_fewer_training_images_are_of_every_class_and_among_more(store):

@@ -11,8 +11,9 @@ from test_layouts import packed
 
 from pipeline.config import DataConfig
 from pipeline.config.limits import LimitsConfig
+from pipeline.data.places import VOC, Official
 from pipeline.data.readers import open_published
-from pipeline.data.sources import VOC, Official, fetch, fetched
+from pipeline.data.sources import fetch, fetched
 from pipeline.errors import MissingError, PipelineError
 
 IMAGE = encoded(noise(0, 30, 40), "JPEG")

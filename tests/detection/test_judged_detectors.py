@@ -11,7 +11,8 @@ from small_scenes import CLASSES, RECIPE, model, save_detector, write_store
 
 from pipeline.data.store import Store
 from pipeline.detection.detect import Scenes, all_scenes
-from pipeline.detection.judge import Judged, gains, improvements, judge, pictures
+from pipeline.detection.gains import Judged, gains, improvements
+from pipeline.detection.judge import judge, pictures
 from pipeline.ensemble.build import Ensemble
 from pipeline.evaluation.detection import Detections
 from pipeline.record import Net, from_json

@@ -50,6 +50,6 @@ def test_the_card_of_a_net_says_what_it_started_from_and_cites_the_paper_for_the
 
     tuned = text(start="net.pth, frozen", started="c0ffeec0ffee", steps=90)
     assert "Run abc, seed 3: 90 steps. It started from net.pth, frozen (c0ffeec0ffee). The file's header" in tuned
-    assert "It started from net.pth. The" in text(start="net.pth")  # a record of an earlier version
+    assert "It started from net.pth. The" in text(start="net.pth")
     assert "It started" not in text() and "ResNet-8 (He et al. 2015" in text()
     assert "He et al." not in text(model=make_model(16, False, "vgg_bn_small"))

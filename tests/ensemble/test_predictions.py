@@ -32,7 +32,7 @@ def test_probabilities_are_those_of_the_nets_own_validation(world, normalize):
     key = world.add_run(0.1, normalize=normalize)
     net, record = net_of_store(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=10, augment=record.augment, normalize=normalize)
-    data = ImageData(world.store.path, "holdout", recipe, seed=0)
+    data = ImageData(world.store.path, "holdout", recipe, 0, 1)
     logits, labels = [], []
     for batch in data.val_dataloader():
         images, truth = data.on_after_batch_transfer(batch, 0)
@@ -154,7 +154,7 @@ def test_batch_norms_averages_are_taken_from_the_nets_training_images(world, mix
     values = predict(world, key, viewed(world, "single", "averaged"))
     net, record = net_of_store(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=NUM_TRAIN - NUM_VAL, augment=record.augment, normalize="channel")
-    data = ImageData(world.store.path, "holdout", recipe, 0)
+    data = ImageData(world.store.path, "holdout", recipe, 0, 1)
     net.train()
     for norm in (module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         norm.reset_running_stats()

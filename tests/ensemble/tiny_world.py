@@ -57,6 +57,7 @@ def write_store(folder: Path, form: str = "arrays", name: str = "tiny") -> Store
                 values = array_statistics(np.load(folder / "train_images.npy"), splits[f"{split}_train"])
             else:
                 values = {"mean": np.float32([0.5, 0.4, 0.3]), "std": np.float32([0.2, 0.25, 0.3])}
+                values["pixel_mean"] = np.full((SIDE, SIDE, 3), 0.4, np.float32)
             statistics |= {f"{split}_{key}": value for key, value in values.items()}
     np.savez(folder / "statistics.npz", **statistics)
     manifest = Manifest.make(
@@ -136,7 +137,7 @@ class World:
             val_err5=None if split == "full" else error / 5,
         )
         torch.manual_seed(seed)
-        save_weights(_net(net), folder / BEST, net)
+        save_weights(_net(net), folder / BEST, net, input=input_of(self.store, net))
         journal = Journal(folder)
         tags = {
             tracking.KEY_TAG: key,
@@ -149,7 +150,7 @@ class World:
         journal.artifact(folder / BEST, "checkpoints")
         for step in range(1, snapshots + 1):
             torch.manual_seed(100 * step + seed)
-            save_weights(_net(net), folder / snapshot_name(step), net)
+            save_weights(_net(net), folder / snapshot_name(step), net, input=input_of(self.store, net))
             journal.artifact(folder / snapshot_name(step), "checkpoints")
         state = "stopped" if stopped else "finished"
         left = tuple((step, sha256(folder / snapshot_name(step))) for step in range(1, snapshots + 1))

@@ -25,7 +25,8 @@ from pipeline.run.weights import BEST, load_weights
 
 def batches_of(records: Any, boxes: BoxTable, net: Any) -> SceneBatches:
     channels = net.in_channels
-    measured = Statistics(pixel_mean=None, mean=np.zeros(channels, np.float32), std=np.ones(channels, np.float32))
+    zeros = np.zeros(channels, np.float32)
+    measured = Statistics(pixel_mean=zeros[None, None], mean=zeros, std=zeros + 1)
     return SceneBatches(records, boxes, measured, net.augment, net.normalize)
 
 

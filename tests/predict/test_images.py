@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.preprocess import Rejected
+from pipeline.data.convert import Rejected
 from pipeline.ensemble.predictions import all_images
 from pipeline.errors import PipelineError
 from pipeline.predict.images import Scene, image_files, pixels_of_file, scene_of_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import signal
@@ -12,18 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 from processes import Command, until
-from runs import TINY, PowerCut, Workspaces, a_net, assert_same_training, cut, no_more, run_folder, train
+from runs import TINY, PowerCut, Workspaces, a_net, assert_same_training, cut, no_more, run_folder, save_net, train
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pipeline.atomic import sha256
 from pipeline.cli import USER_ERROR
-from pipeline.errors import DamagedError
+from pipeline.errors import DamagedError, PipelineError
 from pipeline.run import LAST, PREVIOUS
 from pipeline.run.checkpoint import resumable
 from pipeline.run.checkpoint_io import AtomicCheckpointIO
 from pipeline.run.claim import claimed
 from pipeline.run.recorder import Recorder
-from pipeline.run.weights import BEST, load_weights, save_weights
+from pipeline.run.weights import BEST, HEADER, load_weights
 
 
 def save_without_end(folder: str) -> None:
@@ -149,7 +151,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_rest(tmp_path: Path) -> N
         with pytest.raises(OSError, match="too large"):
             writer.save_checkpoint(large, tmp_path / LAST)
         with pytest.raises(OSError, match="too large"):
-            save_weights(torch.nn.Linear(1000, 100), tmp_path / BEST, a_net())
+            save_net(torch.nn.Linear(1000, 100), tmp_path / BEST, a_net())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert writer.load_checkpoint(tmp_path / LAST) == {"step": 1}
@@ -164,7 +166,7 @@ def test_no_checkpoint_can_run_code_when_it_is_loaded(tmp_path: Path) -> None:
 
 def test_weights_come_back_with_what_builds_their_net(tmp_path: Path) -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).to(memory_format=torch.channels_last)
-    save_weights(net, tmp_path / BEST, a_net(step=3, val_err1=0.25))
+    save_net(net, tmp_path / BEST, a_net(step=3, val_err1=0.25))
     state, record = load_weights(tmp_path / BEST)
     assert record == a_net(step=3, val_err1=0.25, checkpoint_sha256=sha256(tmp_path / BEST))
     assert state.keys() == net.state_dict().keys()
@@ -173,7 +175,7 @@ def test_weights_come_back_with_what_builds_their_net(tmp_path: Path) -> None:
 
 def test_no_flipped_bit_changes_weights_or_their_record(tmp_path: Path) -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
-    save_weights(net, tmp_path / BEST, a_net(step=3))
+    save_net(net, tmp_path / BEST, a_net(step=3))
     whole, (state, record) = (tmp_path / BEST).read_bytes(), load_weights(tmp_path / BEST)
     refused, chance = 0, random.Random(0)
     for _ in range(300):
@@ -187,6 +189,18 @@ def test_no_flipped_bit_changes_weights_or_their_record(tmp_path: Path) -> None:
             assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
             assert replace(its_record, checkpoint_sha256=record.checkpoint_sha256) == record
     assert refused > 250
+
+
+@pytest.mark.parametrize("lost", ["digest", "input"])
+def test_weights_whose_record_lost_a_part_are_refused(lost: str, tmp_path: Path) -> None:
+    save_net(torch.nn.Linear(3, 2), tmp_path / BEST, a_net())
+    with safe_open(tmp_path / BEST, "pt") as file:
+        record = json.loads(file.metadata()[HEADER])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del record[lost]
+    save_file(tensors, tmp_path / BEST, {HEADER: json.dumps(record)})
+    with pytest.raises(PipelineError, match="copy the file again, or train the net again"):
+        load_weights(tmp_path / BEST)
 
 
 def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,20 @@ from typing import Any
 import pytest
 import torch
 from nets import make_model
-from runs import EPOCH, TINY, PowerCut, Workspaces, a_net, assert_same_run, composed, cut, metrics_in, same, train
+from runs import (
+    EPOCH,
+    TINY,
+    PowerCut,
+    Workspaces,
+    a_net,
+    assert_same_run,
+    composed,
+    cut,
+    metrics_in,
+    same,
+    save_net,
+    train,
+)
 
 from pipeline.atomic import write_json
 from pipeline.errors import PipelineError
@@ -19,7 +32,6 @@ from pipeline.record import Net
 from pipeline.run import CONFIG, RUN
 from pipeline.run.recorder import Recorder
 from pipeline.run.run import identify
-from pipeline.run.weights import save_weights
 
 CONSTANT = ("recipe.schedule=multistep", "recipe.milestones=[]", "recipe.warmup_fraction=0")
 LAST = (*CONSTANT, "recipe.max_steps=50")
@@ -106,7 +118,7 @@ def test_what_the_predecessor_saw_counts_and_its_layers_keep_their_shares_of_the
     workspace: Workspaces, tmp_path: Path
 ) -> None:
     root, file = workspace(), tmp_path / "net.safetensors"
-    save_weights(build_model(make_model(8), 10, 1), file, a_net(seen=("elsewhere",)))
+    save_net(build_model(make_model(8), 10, 1), file, a_net(seen=("elsewhere",)))
     begins = (*CONSTANT, "recipe.max_steps=2", f"start.weights={file}")
     first, slow = train(root, *begins), train(root, *begins, "start.backbone_lr=0.1")
     config = composed(root, *TINY, *LAST, f"start.checkpoint={first.key}")

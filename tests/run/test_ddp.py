@@ -81,7 +81,7 @@ def test_the_validation_of_two_ranks_is_that_of_the_saved_weights(ranks: str, re
     model = build_model(net.model, net.num_classes, net.in_channels)
     model.load_state_dict(state)
     config = composed(root, *SHORT)
-    data = ImageData(root / "data/store/digits", "holdout", config.recipe, config.seed)
+    data = ImageData(root / "data/store/digits", "holdout", config.recipe, config.seed, 1)
     wrong = count = loss = 0
     with torch.no_grad():
         for batch in data.val_dataloader():

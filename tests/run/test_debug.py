@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from nets import make_model
-from runs import a_net
+from runs import a_net, save_net
 
 from pipeline.cli import main
 from pipeline.learn.models import build_model
 from pipeline.run import debug
-from pipeline.run.weights import BEST, save_weights
+from pipeline.run.weights import BEST
 
 NET = ("data=digits", "model.depth=8", "trainer.accelerator=cpu", "trainer.compile=false")
 
@@ -35,7 +35,7 @@ def test_fast_goes_through_all_of_a_training_and_keeps_no_run(root, capsys):
 
 
 def test_it_starts_from_a_run_and_leaves_that_as_it_is(root, capsys):
-    save_weights(build_model(make_model(8), 10, 1), file := root / "runs" / "0123456789ab" / BEST, a_net())
+    save_net(build_model(make_model(8), 10, 1), file := root / "runs" / "0123456789ab" / BEST, a_net())
     before = file.read_bytes()
     given = ("start.weights=run:0123456789ab", "recipe.normalize=per_pixel_mean")
     assert main(["train", *NET, *given, "trainer.debug=fast"]) == 0

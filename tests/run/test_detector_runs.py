@@ -13,7 +13,18 @@ import pytorch_lightning as pl
 import torch
 from imports import ROOT
 from processes import Command, ranks
-from runs import PowerCut, assert_same_training, checkpoint, composed, configure_stored, cut, metrics, run_folder, same
+from runs import (
+    PowerCut,
+    assert_same_training,
+    checkpoint,
+    composed,
+    configure_stored,
+    cut,
+    metrics,
+    run_folder,
+    same,
+    save_net,
+)
 
 from benchmarks.synthetic import boxed_store
 from pipeline.atomic import read_json
@@ -25,7 +36,7 @@ from pipeline.run.debug import debug
 from pipeline.run.fit import _trainer, fit
 from pipeline.run.launch import Launched
 from pipeline.run.recorder import Recorder
-from pipeline.run.weights import BEST, load_weights, save_weights
+from pipeline.run.weights import BEST, load_weights
 
 EPOCH, STEPS = 4, 10  # the last epoch is cut short
 COMMON = (
@@ -211,7 +222,7 @@ def classifier(boxed: Boxed) -> Path:
         normalize="half",
         augment=config.recipe.augment,
     )
-    save_weights(net, root / "classifier.safetensors", record)
+    save_net(net, root / "classifier.safetensors", record)
     return root / "classifier.safetensors"
 
 

@@ -137,7 +137,7 @@ def test_a_training_is_what_a_plain_loop_makes_of_the_same_batches(workspace: Wo
     torch.manual_seed(config.seed)
     net = build_model(config.model, 10, 1).to(memory_format=torch.channels_last)
     store = root / "data/store/digits"
-    data = ImageData(store, "holdout", recipe, config.seed)
+    data = ImageData(store, "holdout", recipe, config.seed, 1)
     both = optimisers(net, recipe)
     loader = data.train_dataloader()
     batches = (batch for _ in range(2) for batch in loader)

@@ -14,7 +14,6 @@ import pytest
 from imports import ROOT, file_of, imported
 from runs import composed
 
-from pipeline.config import leaves
 from pipeline.run import key
 from pipeline.run.key import run_key
 
@@ -23,7 +22,8 @@ from pipeline.run.key import run_key
     "change",
     [
         *("recipe.lr=0.05", "seed=1", "model.depth=20", "data.split=full", "data.num_train=500"),
-        *("recipe.augment.padding=2", "trainer.val_every_epochs=2", "trainer.sync_batchnorm=false trainer.devices=2"),
+        *("recipe.augment.padding=2", "recipe.augment.mixup=0.2", "trainer.val_every_epochs=2"),
+        "trainer.sync_batchnorm=false trainer.devices=2",
     ],
 )
 def test_what_decides_the_result_makes_another_run(workspace, change):
@@ -47,19 +47,6 @@ def test_ranks_whose_net_drops_units_are_another_run(workspace):
     root, vgg = workspace(), ("data=cifar10", "model=vgg_bn_small")
     one, two = (composed(root, *vgg, f"trainer.devices={ranks}") for ranks in (1, 2))
     assert run_key(one, "hash", "fp32") != run_key(two, "hash", "fp32")
-
-
-def test_a_key_of_the_recipe_that_came_later_counts_once_it_is_used(workspace, monkeypatch):
-    root = workspace()
-    usual = run_key(composed(root), "hash", "fp32")
-    assert usual != run_key(composed(root, "recipe.augment.mixup=0.2"), "hash", "fp32")
-    monkeypatch.setattr(key, "_LATER", set())
-    assert usual != run_key(composed(root), "hash", "fp32")  # as it would be, had the key not been left out
-
-
-def test_later_keys_of_the_recipe_are_keys_of_it(workspace):
-    recipe = {name for name, _ in leaves(composed(workspace()).to_dict()["recipe"])}
-    assert recipe >= key._LATER
 
 
 def test_other_data_or_arithmetic_make_another_run(workspace):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from processes import train_on_ranks
 from runs import TINY, PowerCut, Workspaces, assert_same_training, checkpoint, cut, metrics, run_folder, same, train
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from pipeline.atomic import read_json
 from pipeline.run.recorder import Recorder
@@ -95,6 +99,32 @@ def test_two_ranks_make_the_weights_of_one(name: str, trained: Trained, workspac
     assert one.keys() == two.keys()
     for layer, values in one.items():
         torch.testing.assert_close(two[layer], values, rtol=0, atol=TOLERANCE, msg=f"{layer} differs")
+
+
+class Exchanges(pl.Callback):
+    """Counts a rank's exchanges of gradients, into a file of the working folder."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        # A lambda, because torch rejects string annotations.
+        trainer.strategy.model.register_comm_hook(self, lambda counter, bucket: counter.exchange(bucket))  # type: ignore[operator, union-attr]
+
+    def exchange(self, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+        self.count += 1
+        return allreduce_hook(None, bucket)  # type: ignore[arg-type]
+
+    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        Path(f"exchanges-{trainer.global_rank}").write_text(str(self.count))
+
+
+@pytest.mark.slow
+def test_ranks_exchange_the_gradients_of_all_parts_once_a_step(workspace: Workspaces) -> None:
+    root = workspace()
+    counted = f"trainer.callbacks=[{{_target_:{Exchanges.__module__}.Exchanges}}]"
+    train_on_ranks(root, *TINY, *SHORT, "recipe.accumulate=4", counted)
+    assert [int((root / f"exchanges-{rank}").read_text()) for rank in range(2)] == [20, 20]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from nets import make_detector, make_model
-from runs import TINY, a_net, composed, run_folder, train
+from runs import TINY, a_net, composed, run_folder, save_net, train
 from safetensors.torch import save_file
 
 from pipeline.atomic import read_json, write_json
@@ -85,7 +85,10 @@ def test_published_weights_of_another_net_or_without_a_classifier_are_not_downlo
 
 
 def kept(net, path: Path, input: Input | None = None, **facts) -> Start:
-    save_weights(net, path, a_net(**facts), input=input)
+    if input is None:
+        save_net(net, path, a_net(**facts))
+    else:
+        save_weights(net, path, a_net(**facts), input=input)
     return starting_point(str(path), path.parent, None)
 
 
@@ -265,7 +268,7 @@ def several(runs: Path, config) -> str:
     errors = [(plain, 0, 0.03), (residual, 0, 0.02), (plain, 3, 0.04), (plain, 4, 0.01)]
     for at, (model, seed, error) in enumerate(errors):
         state = build_model(model, 10, 1)
-        save_weights(state, runs / f"run{at}" / BEST, a_net(model=model, seed=seed, val_err1=error, key=f"run{at}"))
+        save_net(state, runs / f"run{at}" / BEST, a_net(model=model, seed=seed, val_err1=error, key=f"run{at}"))
     return "run:" + ",".join(f"run{at}" for at in range(len(errors)))
 
 
@@ -296,7 +299,7 @@ def test_nets_that_start_from_runs_of_one_sweep_start_alike_also_where_newer_cod
 
 
 def unfinished(runs: Path, key: str) -> Path:
-    save_weights(build_model(make_model(8), 10, 1), best := runs / key / BEST, a_net(key=key))
+    save_net(build_model(make_model(8), 10, 1), best := runs / key / BEST, a_net(key=key))
     write_json(best.with_name(RUN), {"key": key, "status": "running"})
     return best
 
@@ -346,7 +349,7 @@ def test_a_damaged_run_among_several_is_named(workspace, tmp_path: Path):
 def test_of_several_runs_mlflow_knows_those_whose_weights_are_elsewhere(reference: Path, tmp_path: Path):
     config = composed(reference, *TINY)
     key, location = run_folder(reference).name, locate("", reference / "mlruns")
-    save_weights(build_model(make_model(14), 10, 1), tmp_path / "here" / BEST, a_net(model=make_model(14), key="here"))
+    save_net(build_model(make_model(14), 10, 1), tmp_path / "here" / BEST, a_net(model=make_model(14), key="here"))
     found = starting_point(f"run:here,{key}", tmp_path, location, config.model, 0)
     assert found and (found.source, found.net.key) == (f"run:{key}", key)
 
@@ -423,7 +426,7 @@ def test_where_a_runs_weights_are_damaged_mlflows_copy_is_used_and_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     local, copy = tmp_path / "run" / BEST, tmp_path / "copy"
-    save_weights(torch.nn.Linear(3, 2), local, a_net())
+    save_net(torch.nn.Linear(3, 2), local, a_net())
     copy.write_bytes(local.read_bytes())
     local.write_bytes(damaged(copy.read_bytes()))
     assert local.read_bytes() != copy.read_bytes()

@@ -9,7 +9,6 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +21,9 @@ from pipeline.atomic import read_json, write_json
 from pipeline.cli import main
 from pipeline.data.listing import FORMATS
 from pipeline.data.store import open_store
-from pipeline.ensemble.forward import trained
 from pipeline.ensemble.predictions import all_images, probabilities
-from pipeline.run.weights import BEST, load_weights, save_weights
+from pipeline.run.weights import BEST
 from pipeline.stages import ensemble, train
-from pipeline.tracking import models
 from pipeline.tracking.location import client, locate
 from pipeline.tracking.registry import run_of
 from pipeline.workspace import Workspace
@@ -164,24 +161,6 @@ def test_a_run_that_mlflow_alone_has_and_that_goes_on_is_refused(digit: Trained,
     mlflow.set_terminated(run.info.run_id, "FINISHED")
     status, _, errors = predict("digits", f"predict.weights=run:{run.info.run_id}")
     assert status == 2 and "checkpoints/best.safetensors of run" in errors and "is not in MLflow" in errors
-
-
-def test_an_ensemble_of_an_earlier_version_names_what_registers_it_anew(predict: Predict, monkeypatch: Any) -> None:
-    monkeypatch.setattr(models, "load", lambda *_: (SimpleNamespace(classes=("a",), shape=(8, 8, 1)), 3))
-    status, _, errors = predict("digits")
-    assert status == 2 and "resnet-ensemble-digits version 3 was registered by an earlier version" in errors
-    assert "`pipeline ensemble trainer.accelerator=cpu` registers it anew" in errors
-
-
-def test_a_file_of_an_earlier_version_predicts_beside_its_store(digit: Trained, predict: Predict) -> None:
-    state, net = load_weights(digit.weights)
-    old = digit.root / "old.safetensors"
-    save_weights(trained(net.model, net.num_classes, net.in_channels, state), old, net)
-    status, printed, _ = predict("digits", "predict.weights=old.safetensors", "predict.output=json")
-    assert status == 0
-    assert_as_evaluated(rows(printed), digit)
-    status, _, errors = predict("digits", "predict.weights=old.safetensors", "data=cifar10")
-    assert status == 2 and "old.safetensors was written by an earlier version" in errors and "data=NAME" in errors
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from pipeline.atomic import replacing
 from pipeline.errors import DamagedError
-from pipeline.storage.copy import AGE, LIST, STATE, Copy, is_stored, pulled
+from pipeline.storage.copy import STATE, Copy, is_stored, pulled
 from pipeline.storage.objects import Objects
 from pipeline.tracking.journal import NAME as JOURNAL
 
@@ -114,18 +113,12 @@ def test_the_list_is_of_one_moment_though_files_change_during_an_upload(
         copy.push()
 
 
-def test_files_keep_the_time_at_which_they_were_written_and_earlier_lists_without_it_are_read(tmp_path: Path) -> None:
+def test_files_keep_the_time_at_which_they_were_written(tmp_path: Path) -> None:
     objects, here = Objects(f"file://{tmp_path}/store"), folder_of(tmp_path / "here", trials_json="{}", last_ckpt="1")
     os.utime(here / "trials.json", (1e9, 1e9))
     Copy(here, objects, 1).push()
     assert pulled(tmp_path / "there", objects)
     assert (tmp_path / "there" / "trials.json").stat().st_mtime == pytest.approx(1e9, abs=60)
-    name = f"{1:020d}/{LIST}"
-    files = json.loads(objects.read(name))
-    for facts in files.values():
-        del facts[AGE]
-    objects.write(name, json.dumps(files).encode())
-    assert pulled(tmp_path / "third", objects) and content(tmp_path / "third") == content(here)
 
 
 def test_a_file_of_another_user_keeps_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

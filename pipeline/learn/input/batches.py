@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pipeline.config import AugmentConfig
 from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
-from pipeline.errors import PipelineError, hint
 from pipeline.learn.input.additions import Additions
 from pipeline.learn.input.augment import PAD_CROP_DRAWS, ColourShift, Normalize, PadCrop, mean_of_crops
 from pipeline.learn.input.normalization import channel_constants
@@ -172,11 +171,7 @@ class ShardBatches:
 def batches_of(
     records: ArrayRecords | ShardRecords, statistics: Statistics, augment: AugmentConfig, normalize: str, workers: int
 ) -> ArrayBatches | ShardBatches:
-    """Makes batches of records of either format.
-
-    Raises:
-        PipelineError: a store of JPEGs made by an earlier version lacks a statistic that the recipe needs.
-    """
+    """Makes batches of records of either format."""
     per_pixel = normalize == "per_pixel_mean"
     mean, std = map(torch.from_numpy, channel_constants("channel" if per_pixel else normalize, statistics))
     if per_pixel:
@@ -184,24 +179,16 @@ def batches_of(
     if isinstance(records, ShardRecords):
         colours = None
         if augment.pca_std:
-            colours = ColourShift(_required(statistics.covariance, "augment.pca_std"), augment.pca_std)
+            assert statistics.covariance is not None  # stores of JPEGs have one
+            colours = ColourShift(statistics.covariance, augment.pca_std)
         means = mean[:, None, None]
         if per_pixel:
-            pixel_mean = torch.from_numpy(_required(statistics.pixel_mean, "normalize=per_pixel_mean"))
-            means = mean_of_crops(pixel_mean, augment.test_side, augment.crop)
+            means = mean_of_crops(torch.from_numpy(statistics.pixel_mean), augment.test_side, augment.crop)
         return ShardBatches(records, augment, Normalize(means, std), workers, colours)
     height, width = records.images.shape[1:3]
     mean = torch.from_numpy(statistics.pixel_mean) if per_pixel else mean.expand(height, width, -1).contiguous()
     crop = PadCrop(mean, std, augment.padding, augment.flip, black=augment.pad_with == "black")
     return ArrayBatches(records, crop, Additions(augment), augment.trivial_augment)
-
-
-def _required(statistic: np.ndarray | None, key: str) -> np.ndarray:
-    if statistic is None:
-        raise PipelineError(
-            f"recipe.{key} needs a statistic that this data store lacks; {hint('preprocess')} makes it again"
-        )
-    return statistic
 
 
 def _read_only(images: np.ndarray) -> Tensor:

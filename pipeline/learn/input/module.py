@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,15 @@ class ImageData(pl.LightningDataModule):
     """Training and validation batches, normalised, as the task makes them: of classifiers `(images, labels)`,
     (B, C, H, W) float32 channels_last, (B,) int64.
 
-    With mixup or CutMix, training batches have second labels and shares too, see `additions.Mixing`. Small images stay memory-mapped (one copy a machine) or on the GPU; a batch travels as indices and draws. Threads
-    decode and crop JPEGs. Test images cannot be reached from here.
+    With mixup or CutMix, training batches have second labels and shares too, see `additions.Mixing`. Small images stay
+    memory-mapped (one copy a machine) or on the GPU; a batch travels as indices and draws. Threads decode and crop JPEGs. Test
+    images cannot be reached from here.
 
     Args:
         store: folder that preprocess made.
         split: holdout or full.
         recipe: gives the global batch size, its parts, the augmentation and the normalisation, which uses the split's statistics.
-        workers: decoding threads a rank; 0 for one per CPU core.
+        workers: threads of a rank that decode JPEGs.
         num_train: how many training images to use; 0 for all.
         task: makes the batches.
     """
@@ -37,7 +37,7 @@ class ImageData(pl.LightningDataModule):
         split: str,
         recipe: RecipeConfig,
         seed: int,
-        workers: int = 0,
+        workers: int,
         num_train: int = 0,
         task: Task = CLASSIFICATION,
     ) -> None:
@@ -46,8 +46,7 @@ class ImageData(pl.LightningDataModule):
         self._count = opened.manifest.counts["train"]
         self._train, self._val = opened.split_indices(split, num_train)
         self._batch_size, self._parts, self._seed = recipe.batch_size, recipe.accumulate, seed
-        threads = workers or os.cpu_count() or 1
-        self.batches, self._eval_batch = task.batches(opened, split, recipe, threads), task.eval_batch
+        self.batches, self._eval_batch = task.batches(opened, split, recipe, workers), task.eval_batch
 
     @property
     def has_validation(self) -> bool:

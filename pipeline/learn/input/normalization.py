@@ -21,11 +21,13 @@ FIXED = {
 def channel_constants(normalize: str, statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
     """Mean and std, (C,) float32 of pixels in [0, 1], for a `recipe.normalize` other than per_pixel_mean.
 
+    A channel with one value in all images gets a std of 1, so that its pixels become 0.
+
     Raises:
         PipelineError: constants of RGB for images that are not RGB.
     """
     if normalize == "channel":
-        return statistics.mean, statistics.std
+        return statistics.mean, np.where(statistics.std > 0, statistics.std, np.float32(1))
     mean, std = (np.array(values, np.float32) for values in FIXED[normalize])
     if normalize not in ("half", "unit") and len(statistics.mean) != len(mean):
         raise PipelineError(

@@ -39,6 +39,7 @@ PROPOSALS, SMALL_PROPOSALS = (
 PYRAMID_PROPOSALS = 1000  # of each level (Lin et al. 2017)
 HIDDEN = 1024  # width of the layers that see a region of a pyramid
 PYRAMID, SMALL_PYRAMID = 256, 64  # channels of a feature pyramid; of small nets
+MULTIPLE = 32  # pixels; images are padded to sides that it divides, so that every map has a whole scale
 
 
 class Detector(FasterRCNN):
@@ -111,7 +112,7 @@ class _AsGiven(GeneralizedRCNNTransform):
     """Batches images that have their size and are normalised."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(0, 0, [0.0] * channels, [1.0] * channels)
+        super().__init__(0, 0, [0.0] * channels, [1.0] * channels, size_divisible=MULTIPLE)
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         return image, target
@@ -125,7 +126,23 @@ class _Body(nn.Sequential):
         self.out_channels = _width(self)
 
 
-class _ContextPool(MultiScaleRoIAlign):
+class _Pool(MultiScaleRoIAlign):
+    """Maps of all regions, at the scale of the padded images.
+
+    torchvision takes the scale of the maps from the first images without their padding, rounds it to a power of two, and keeps
+    it. That is twice the right one where padding makes sides more than 1.41 times as long, as from 33 to 64 pixels.
+    """
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        padded = [(_padded(height), _padded(width)) for height, width in image_shapes]
+        return super().forward(x, boxes, padded)
+
+
+def _padded(side: int) -> int:
+    return -(-side // MULTIPLE) * MULTIPLE
+
+
+class _ContextPool(_Pool):
     """Maps of all regions, and behind them those of the B whole images."""
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
@@ -179,7 +196,7 @@ def detector_of(net: nn.Module, model: ModelConfig, num_classes: int, in_channel
             VGG_REGION,
             HIDDEN,
         )
-    pool = MultiScaleRoIAlign(names, region, 2)
+    pool = _Pool(names, region, 2)
     if model.context:
         pool = _ContextPool(names, region, 2)
         head, width = _ContextHead(head, pool), 2 * width

@@ -6,6 +6,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.strategies import ParallelStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from pipeline.config import RecipeConfig
@@ -173,13 +174,19 @@ class TrainingModule(pl.LightningModule, ABC):
             optimizer.zero_grad()
         count = self.recipe.accumulate
         tensors = len(batch) // count
+        strategy = self.trainer.strategy
         for part in range(count):
             loss = self._loss(side, *self._finish(batch[part * tensors : (part + 1) * tensors]))
-            with torch.autocast(self.device.type, enabled=False):  # a backward pass has its forward pass's types
+            waiting: AbstractContextManager[Any] = nullcontext()
+            if part + 1 < count and isinstance(strategy, ParallelStrategy):
+                # Ranks exchange the gradients of all parts once, with the last backward pass.
+                waiting = strategy.block_backward_sync()
+            # A backward pass has its forward pass's types.
+            with waiting, torch.autocast(self.device.type, enabled=False):
                 self.manual_backward(loss / count)
         with torch.no_grad():
             self._finite.add_(self._sums[0].isfinite())
-        if self.recipe.clip_norm:  # of the mean over all ranks, which a backward pass ends with
+        if self.recipe.clip_norm:  # of the mean over all ranks, which the last backward pass ends with
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         for optimizer in self.trainer.optimizers:
             optimizer.step()

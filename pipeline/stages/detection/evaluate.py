@@ -11,8 +11,9 @@ from pipeline.atomic import replacing, scratch_folder, write_json
 from pipeline.config import Config
 from pipeline.detection.card import card
 from pipeline.detection.detect import FOLDER, all_scenes, detect
+from pipeline.detection.gains import Judged, improvements
 from pipeline.detection.joint import BASELINE, Manner
-from pipeline.detection.judge import Judged, improvements, judge, pictures
+from pipeline.detection.judge import judge, pictures
 from pipeline.ensemble.build import read_ensemble
 from pipeline.ensemble.card import NAME as CARD
 from pipeline.ensemble.judge import to_track
@@ -21,7 +22,7 @@ from pipeline.evaluation.detection import Detections
 from pipeline.record import Net
 from pipeline.stages.evaluate import publish, scalars
 from pipeline.tracking.location import require_answer
-from pipeline.tracking.registry import keep_test_errors
+from pipeline.tracking.results import keep_test_errors
 from pipeline.tracking.sync import sync
 from pipeline.workspace import Workspace
 

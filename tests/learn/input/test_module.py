@@ -195,14 +195,6 @@ def test_a_shift_in_colour_moves_an_image_by_one_colour_and_changes_no_crop(shar
     assert len(coloured.fetch(indices, None)) == 2  # test images keep their colours
 
 
-def test_a_store_that_lacks_a_statistic_is_refused(shards: Path) -> None:
-    store = open_store(shards)
-    older = replace(store.statistics("full"), covariance=None, pixel_mean=None)
-    for augment, normalize, key in ((COLOURED, "channel", "augment.pca_std"), (JITTER, "per_pixel_mean", "normalize")):
-        with pytest.raises(ValueError, match=rf"recipe\.{key}.* needs .*`pipeline preprocess`"):
-            batches_of(store.train(), older, augment, normalize, 1)
-
-
 def test_images_lie_in_memory_once_a_machine(store: Path) -> None:
     records = open_store(store).train()
     made = batches_of(records, open_store(store).statistics("full"), SHIFT, "per_pixel_mean", 1)

@@ -233,3 +233,20 @@ def test_over_resnet_50_with_a_pyramid_it_is_torchvisions_net() -> None:
         == [*theirs.rpn.anchor_generator.sizes]
         == [(32,), (64,), (128,), (256,), (512,)]
     )  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("side", [32, 33, 45, 64, 65, 96, 97])
+@pytest.mark.parametrize("context", [False, True])
+def test_regions_are_cut_at_the_scale_of_the_maps_whatever_image_comes_first(side: int, context: bool) -> None:
+    """torchvision compares the map of the padded image with the size before padding, so 33 pixels gave twice the scale."""
+    detector = build_model(make_detector(context=context), 3, 1).eval()
+    with torch.no_grad():
+        detector([torch.zeros(1, side, side)])
+    assert detector.roi_heads.box_roi_pool.scales == [0.5]
+
+
+def test_a_pyramid_has_its_scales_from_any_image() -> None:
+    detector = build_model(make_detector(family="faster_rcnn_fpn"), 3, 1).eval()
+    with torch.no_grad():
+        detector([torch.zeros(1, 33, 40)])
+    assert detector.roi_heads.box_roi_pool.scales == [1.0, 0.5, 0.25]
