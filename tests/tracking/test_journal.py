@@ -110,7 +110,7 @@ def test_a_line_without_its_checksum_is_damaged(tmp_path, capsys):
     (tmp_path / NAME).write_text('{"time": 1, "event": "metrics", "step": 5, "values": {"a": 1.0}}\n')
     Journal(tmp_path).metrics(6, {"a": 2.0})
     assert [event["values"] for event in events(tmp_path)] == [{"a": 2.0}]
-    assert "1 of 2 lines are damaged and left out" in capsys.readouterr().err
+    assert "1 of 1 lines are damaged and left out" in capsys.readouterr().err
 
 
 def test_a_run_that_is_written_down_at_its_end_begins_when_its_work_began(tmp_path):
