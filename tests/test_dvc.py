@@ -27,7 +27,7 @@ CONFIG = "pipeline/config"  # a dep as a whole
 NAMES = sorted(STAGES)
 NOT_IMPORTED = {
     # The command line itself does this stage's work; to the others it only hands the configuration.
-    "compose": {"pipeline/cli.py", "pipeline/compose.py", "pipeline/parent.py"},
+    "compose": {"pipeline/cli.py", "pipeline/compose", "pipeline/parent.py"},
 }
 NOT_READ = {
     "preprocess": {
