@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from pipeline.report.check_nets import difference, seed_std
 from pipeline.report.claims import ALPHA, Outcome, difference_text, exact, judged, unmeasured
-from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, ReportInputs, as_the_paper, ids
+from pipeline.report.curve import EARLY_TRAIN, TRAIN, VAL
+from pipeline.report.inputs import ReportInputs
 from pipeline.report.markdown import count, percent, plural
 from pipeline.report.paper import PROTOCOLS, Claim
 from pipeline.report.trainings import (
@@ -18,7 +19,6 @@ from pipeline.report.trainings import (
     Measured,
     Training,
     behind_runs,
-    by_part,
     by_the_papers_recipe,
     images_of,
     lengths,
@@ -28,6 +28,7 @@ from pipeline.report.trainings import (
     one_per_seed,
     seeds_of,
 )
+from pipeline.report.traits import as_the_paper, ids
 
 # A gradient is healthy within this factor of the median layer's. Vanished ones are many orders of magnitude smaller:
 # without batch norm, each layer multiplies them by a factor.
@@ -52,7 +53,7 @@ def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def _in_every_part(claim: Claim, inputs: ReportInputs, pair: Sequence[Training]) -> Outcome:
-    deep, shallow = (by_part(next(c for c in inputs.curves if ids(c.net) & ids(training.net))) for training in pair)
+    deep, shallow = (next(c for c in inputs.curves if ids(c.net) & ids(training.net)).by_part() for training in pair)
     n = images_of(inputs, "train", pair)
     apart = [
         difference(_part(pair[0], one, n), _part(pair[1], other, n), seed_std(inputs))

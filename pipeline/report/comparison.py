@@ -8,10 +8,12 @@ from typing import Any
 
 from pipeline.record import Net
 from pipeline.report import markdown as md
-from pipeline.report.inputs import VAL, ReportInputs, as_the_paper, kind_of, recipe_of
+from pipeline.report.curve import VAL
+from pipeline.report.inputs import ReportInputs
 from pipeline.report.paper import NETS, PAPER_ENSEMBLE, PROTOCOLS, PUBLISHED, Protocol, Published
 from pipeline.report.theme import Draw, Theme, legend_above, new_figure
 from pipeline.report.trainings import FULL_LENGTH
+from pipeline.report.traits import as_the_paper, kind_of, recipe_of
 
 
 def comparison(inputs: ReportInputs) -> list[md.Block]:

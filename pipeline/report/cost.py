@@ -10,9 +10,10 @@ from pipeline.evaluation.intervals import newcombe
 from pipeline.record import Net
 from pipeline.report import markdown as md
 from pipeline.report.curves import DASHED
-from pipeline.report.inputs import Kind, ReportInputs, by_validation, kind_of, origin
+from pipeline.report.inputs import ReportInputs
 from pipeline.report.theme import Draw, Theme, new_figure
 from pipeline.report.trainings import at_length, trainings
+from pipeline.report.traits import Kind, by_validation, kind_of, origin
 
 LARGEST = 700  # area of the net with the most parameters, in square points of 1/72 inch
 MARKERS: dict[Kind, str] = {"residual": "o", "plain": "s", "others": "D"}

@@ -11,8 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.atomic import replacing
 from pipeline.report import markdown as md
-from pipeline.report.inputs import TRAIN, VAL, Curve, Kind, Layers, ReportInputs, kind_of, origin
+from pipeline.report.curve import TRAIN, VAL, Curve
+from pipeline.report.inputs import Layers, ReportInputs
 from pipeline.report.theme import Draw, Theme, new_figure, panels
+from pipeline.report.traits import Kind, kind_of, origin
 
 KINDS: tuple[Kind, ...] = ("plain", "residual", "others")  # a panel each
 TRAIN_POINTS = 120  # windows that a longer training curve is averaged over

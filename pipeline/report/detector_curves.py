@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.report import markdown as md
+from pipeline.report.curve import Curve
 from pipeline.report.curves import Lines, first_of_each, learning_curves
 from pipeline.report.detectors import DetectionInputs, shown_ap
-from pipeline.report.inputs import Curve
 
 AP, AP50 = "val/ap", "val/ap50"
 LINES = Lines(AP, AP50, "AP50", "AP on validation images (%)")

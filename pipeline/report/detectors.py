@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline.record import Net
 from pipeline.report import markdown as md
-from pipeline.report.inputs import Results, same_training
+from pipeline.report.inputs import Results
+from pipeline.report.traits import same_training
 
 Interval = tuple[float, float]
 

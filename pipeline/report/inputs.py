@@ -5,48 +5,17 @@ Errors are fractions, steps are optimiser steps, an interval is [low, high] at 9
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import PipelineError, hint
 from pipeline.record import Net, best_on_validation, from_json
+from pipeline.report.curve import Curve
+from pipeline.report.traits import ids, same_training
 
 FEWEST_CLASSES = 50  # for a top-5 error: five guesses at random miss nine images of ten
-Kind = Literal["plain", "residual", "others"]
-TRAIN, VAL = "train/err1", "val/err1"
-EARLY_TRAIN = "train/err1 at first"  # of kept results: a warm-up's steps before they are averaged over windows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """A run's learning curves."""
-
-    net: Net
-    points: Mapping[str, Sequence[tuple[float, float | None]]]  # by metric: (step, value)
-    errors: Mapping[str, Any] = field(default_factory=dict)  # for claims, where the points have been thinned
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Curve:
-        return cls(net=from_json(values["net"]), points=values["points"], errors=values.get("errors", {}))
-
-    def series(self, metric: str) -> list[tuple[float, float]]:
-        """Finite points in order of step; a diverged run's NaN shortens the line."""
-        points = ((step, value) for step, value in self.points.get(metric, []) if value is not None)
-        return sorted((step, value) for step, value in points if math.isfinite(value))
-
-    @property
-    def last_error(self) -> float | None:
-        """The last validation error, else the last training error."""
-        values = self.series(VAL) or self.series(TRAIN)
-        return values[-1][1] if values else None
-
-    @cached_property
-    def steps(self) -> int:
-        """The last step of the curves."""
-        return int((self.series(VAL) or self.series(TRAIN))[-1][0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,57 +218,3 @@ def evaluated(evaluation: Mapping[str, Any]) -> list[Net]:
     run = [from_json(evaluation["run"])] if evaluation.get("run") else []
     run = [net for net in run if not any(same_training(net, member) for member in members)]
     return [*members, *run, *map(from_json, evaluation.get("others", []))]
-
-
-def by_validation(net: Net) -> float:
-    """Sort key: validation error; nets without one come last, in their order, as test errors must choose nothing."""
-    return math.inf if net.val_err1 is None else net.val_err1
-
-
-def ids(run: Net | Trial) -> set[str]:
-    """Identifiers of a run or trial in other files: its key and its id in MLflow."""
-    return {name for name in (run.key, run.run_id) if name}
-
-
-def same_training(a: Net, b: Net) -> bool:
-    if a.snapshot != b.snapshot:
-        return False
-    return bool(ids(a) & ids(b)) or bool(a.checkpoint_sha256 and a.checkpoint_sha256 == b.checkpoint_sha256)
-
-
-def as_the_paper(net: Net) -> bool:
-    """Whether it trained here, from random weights, on the whole split, to its end."""
-    return net.steps > 0 and not origin(net)
-
-
-def origin(net: Net) -> str:
-    """How a net's training differs from the paper's in its images or initial weights; "" if it does not."""
-    parts = [f"{net.num_train:,} images"] if net.num_train else []
-    parts += [f"from {net.start}"] if net.start else []
-    parts += [f"snapshot at {net.snapshot:,}"] if net.snapshot else []
-    return ", ".join(parts)
-
-
-def kind_of(net: Net) -> Kind:
-    """Whether a net, or a detector's, is plain, residual, or one of the other systems that the paper compares."""
-    if net.model.net.family not in ("cifar", "imagenet"):
-        return "others"
-    return "residual" if net.model.residual else "plain"
-
-
-def recipe_of(net: Net) -> dict[str, Any]:
-    """Settings that decide a result beside net, rate, length, warm-up and seed, by our keys; {} if made elsewhere."""
-    if net.recipe is None:
-        return {}
-    recipe = asdict(net.recipe)
-    flat = {key: value for key, value in recipe.items() if key not in _APART}
-    flat |= {f"augment.{key}": value for key, value in recipe["augment"].items()}
-    model = {key: getattr(net.model, key) for key in ("init_fan", "shortcut_zeros", "norm_scale")}
-    return {**flat, **model, "split": net.split, "sync_batchnorm": net.sync_batchnorm}
-
-
-_APART = ("augment", "lr", "max_steps", "warmup_lr", "warmup_until_err")
-
-
-def has_warm_up(net: Net) -> bool:
-    return net.recipe is not None and net.recipe.warmup_lr > 0

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 from pipeline.record import Net
 from pipeline.report import markdown as md
 from pipeline.report.claims import Outcome
-from pipeline.report.inputs import Curve, Results
+from pipeline.report.curve import Curve
+from pipeline.report.inputs import Results
 
 Result = Mapping[str, Any]  # a published experiment's JSON
 Series = Sequence[tuple[float, float]]

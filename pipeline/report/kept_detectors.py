@@ -7,12 +7,12 @@ from typing import Any
 
 from pipeline.report import markdown as md
 from pipeline.report.check_detectors import assess_detectors
+from pipeline.report.curve import Curve
 from pipeline.report.detection import GAINS
 from pipeline.report.detector_curves import AP, AP50, detector_curves, featured
 from pipeline.report.detector_gain import PAPERS_SHARE, detector_gain
 from pipeline.report.detector_nets import detectors
 from pipeline.report.detectors import DetectionInputs, ap_interval, ap_of, shown_ap, shown_interval, swap
-from pipeline.report.inputs import Curve
 from pipeline.report.kept import Result, Task, kept_curve, written
 from pipeline.report.scenes import sheet
 

@@ -7,14 +7,15 @@ from typing import Any
 
 from pipeline.report import markdown as md
 from pipeline.report.checks import assess
+from pipeline.report.curve import EARLY_TRAIN, TRAIN, VAL, Curve
 from pipeline.report.curves import featured, windows
 from pipeline.report.gain import averaging, gain
-from pipeline.report.inputs import EARLY_TRAIN, TRAIN, VAL, Curve, ReportInputs, as_the_paper, has_warm_up
+from pipeline.report.inputs import ReportInputs
 from pipeline.report.kept import Result, Task, kept_curve, written
 from pipeline.report.nets import described, nets_table, with_errors
 from pipeline.report.page import RULES, compose
 from pipeline.report.paper import Metric
-from pipeline.report.trainings import by_part, on_curve
+from pipeline.report.traits import as_the_paper, has_warm_up
 
 WARM_UP_STEPS = 2000  # of a training that starts with a warm-up, kept point by point
 ON_CURVES: tuple[Metric, ...] = ("validation", "train", "early")
@@ -45,8 +46,8 @@ def _thin(curve: Curve) -> dict[str, Any]:
     kept = {TRAIN: [*windows(train[:-1]), *train[-1:]], VAL: curve.series(VAL)}
     if has_warm_up(curve.net):
         kept[EARLY_TRAIN] = [point for point in train if point[0] <= WARM_UP_STEPS]
-    errors: dict[str, Any] = {metric: on_curve(curve, metric) for metric in ON_CURVES}
-    return {**kept_curve(curve, kept), "errors": errors | {"parts": by_part(curve)}}
+    errors: dict[str, Any] = {metric: curve.error(metric) for metric in ON_CURVES}
+    return {**kept_curve(curve, kept), "errors": errors | {"parts": curve.by_part()}}
 
 
 def _figures(inputs: ReportInputs) -> Iterable[md.Figure]:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from pipeline.record import Net, from_json
 from pipeline.report import markdown as md
 from pipeline.report.detectors import ap_interval, ap_of, shown_ap, shown_interval
-from pipeline.report.inputs import ReportInputs, evaluated, origin, same_training
+from pipeline.report.inputs import ReportInputs, evaluated
 from pipeline.report.markdown import Markdown, count, interval, number, percent, short, table
 from pipeline.report.theme import Draw, Theme, name_lines, new_figure
+from pipeline.report.traits import origin, same_training
 
 NARROWEST = 96  # columns of a terminal; a narrower one wraps lines rather than cells
 REPORTED = ("parameters", "lr", "seed", "steps", "weight", "validation", "test", "ci95", "top5", "ci95_err5")

@@ -15,7 +15,7 @@ from pipeline.report.cost import error_against_cost, transfer
 from pipeline.report.curves import curves, layers
 from pipeline.report.findings import findings
 from pipeline.report.gain import averaging, gain
-from pipeline.report.inputs import ReportInputs, Results, ids
+from pipeline.report.inputs import ReportInputs, Results
 from pipeline.report.mistakes import confidence, mistakes
 from pipeline.report.nets import nets
 from pipeline.report.paper import TITLE, title_of
@@ -24,6 +24,7 @@ from pipeline.report.rendering import to_html
 from pipeline.report.sweep import sweep
 from pipeline.report.theme import DARK, LIGHT, render
 from pipeline.report.trainings import trained
+from pipeline.report.traits import ids
 
 THEMES = {"light": LIGHT, "dark": DARK, "narrow light": LIGHT.narrowed(), "narrow dark": DARK.narrowed()}
 RULES = (

@@ -14,13 +14,14 @@ from pipeline.report import markdown as md
 from pipeline.report.claims import Outcome, applies, commands
 from pipeline.report.counts import COUNTS
 from pipeline.report.experiment import is_named
-from pipeline.report.inputs import Results, by_validation
+from pipeline.report.inputs import Results
 from pipeline.report.kept import Result, Task
 from pipeline.report.kept_detectors import DETECTORS
 from pipeline.report.kept_nets import NETS
 from pipeline.report.paper import CLAIMS, TITLE, Claim
 from pipeline.report.provenance import attempts
 from pipeline.report.theme import LIGHT, render
+from pipeline.report.traits import by_validation
 
 BEGIN, END = "<!-- results: made by `pipeline publish` -->", "<!-- end of results -->"
 WEIGHTS = "start.weights"

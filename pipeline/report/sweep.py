@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from pipeline.record import Net
 from pipeline.report import markdown as md
-from pipeline.report.inputs import ReportInputs, Trial, ids, kind_of
+from pipeline.report.inputs import ReportInputs, Trial
 from pipeline.report.population import population
 from pipeline.report.theme import Draw, Theme, legend_above, letters_for, new_figure, panels
+from pipeline.report.traits import ids, kind_of
 
 DEPTH, LR = "model.depth", "recipe.lr"
 MOST_CELLS = 14  # rows or columns of the grid of numbers; a larger grid is left out

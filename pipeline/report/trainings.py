@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.record import Net
-from pipeline.report.inputs import TRAIN, VAL, Curve, ReportInputs, as_the_paper, has_warm_up, ids, recipe_of
+from pipeline.report.curve import COUNTED
+from pipeline.report.inputs import ReportInputs
 from pipeline.report.markdown import count, percent
 from pipeline.report.paper import PROTOCOLS, Claim, Metric
+from pipeline.report.traits import as_the_paper, has_warm_up, ids, recipe_of
 
 FULL_LENGTH = 0.95  # share of a length that counts as all of it: epochs need not divide the steps
 LEAST = 1 / 8  # share of the paper's steps; shorter trainings settle no comparison
-TRAIN_WINDOWS = 50  # parts of a training; a training error is the mean over the last of them
-EARLY = 1 / 4  # share of a training, before the learning rate first drops, that shows how fast a net converges
-
-COUNTED = {"train": 1 / TRAIN_WINDOWS, "early": EARLY}  # share of the steps whose training images an error counts
-
 # A metric's images: their name in the data set's counts, and their name on the page.
 IMAGES = {"test": "test", "top5": "test", "validation": "val", "train": "train", "early": "train"}
 ON = {
@@ -92,38 +89,12 @@ def _on_curves(inputs: ReportInputs, metric: Metric) -> list[Training]:
     tested = {name: net for net in inputs.nets if as_the_paper(net) for name in ids(net)}
     result = []
     for curve in inputs.curves:
-        value = on_curve(curve, metric)
+        value = curve.error(metric)
         if value is not None and curve.net.complete and as_the_paper(curve.net):
             net = next((tested[name] for name in sorted(ids(curve.net)) if name in tested), curve.net)
-            val = on_curve(curve, "validation")
+            val = curve.error("validation")
             result.append(Training(net, value, curve.steps, math.inf if val is None else val))
     return result
-
-
-def on_curve(curve: Curve, metric: Metric) -> float | None:
-    """The error that claims compare; None where none was recorded. See `trainings`."""
-    if curve.errors:
-        value: float | None = curve.errors[metric]
-        return value
-    if metric == "validation":
-        return val[-1][1] if (val := curve.series(VAL)) else None
-    train = curve.series(TRAIN)
-    if metric == "early":
-        errors = [error for step, error in train if step <= EARLY * curve.steps]
-    else:
-        errors = [error for step, error in train if step > (1 - COUNTED["train"]) * curve.steps]
-    return sum(errors) / len(errors) if errors else None
-
-
-def by_part(curve: Curve) -> Sequence[float | None]:
-    """Mean training error in each of the `TRAIN_WINDOWS` parts of a training; None in a part without a point."""
-    if curve.errors:
-        kept: Sequence[float | None] = curve.errors["parts"]
-        return kept
-    parts: list[list[float]] = [[] for _ in range(TRAIN_WINDOWS)]
-    for step, error in curve.series(TRAIN):
-        parts[min(TRAIN_WINDOWS, math.ceil(TRAIN_WINDOWS * step / curve.steps)) - 1].append(error)
-    return [sum(errors) / len(errors) if errors else None for errors in parts]
 
 
 def lengths(runs: Iterable[Training], dataset: str, least: float = 0.0) -> list[int]:

@@ -13,9 +13,10 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.data.store import open_store
 from pipeline.errors import PipelineError, first_line, hint
+from pipeline.report.curve import Curve
 from pipeline.report.curves import write_curves_csv
 from pipeline.report.experiment import command
-from pipeline.report.inputs import Curve, ReportInputs, data_of, evaluated
+from pipeline.report.inputs import ReportInputs, data_of, evaluated
 from pipeline.report.page import build_report
 from pipeline.tracking.location import UI, Location, locate, pages, require_answer
 from pipeline.tracking.registry import curves

@@ -13,8 +13,8 @@ from nets import make_model, make_net
 from PIL import Image
 
 from pipeline.record import Net
+from pipeline.report.curve import Curve
 from pipeline.report.detectors import DetectionInputs
-from pipeline.report.inputs import Curve
 
 DIGITS = [str(digit) for digit in range(10)]
 

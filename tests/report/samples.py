@@ -15,7 +15,8 @@ from PIL import Image
 
 from pipeline.evaluation.intervals import wilson
 from pipeline.record import Net
-from pipeline.report.inputs import Curve, ReportInputs
+from pipeline.report.curve import Curve
+from pipeline.report.inputs import ReportInputs
 
 SIZES = {"digits": (1150, 287, 360), "cifar10": (45_000, 5_000, 10_000), "imagenet": (1_231_167, 50_000, 50_000)}
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

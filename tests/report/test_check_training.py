@@ -10,7 +10,7 @@ from nets import make_net, make_recipe
 from samples import make_curve, make_layers, make_sample, with_nets
 from verdicts import IMAGENET, outcome, status
 
-from pipeline.report.inputs import EARLY_TRAIN, Curve
+from pipeline.report.curve import EARLY_TRAIN, Curve
 
 
 def with_layers(end, start):

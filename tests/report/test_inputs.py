@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-from nets import make_model, make_net
 from samples import make_sample, unvalidated, with_nets
 
-from pipeline.report.inputs import data_of, kind_of
-
-
-@pytest.mark.parametrize(
-    ("family", "depth", "residual", "kind"),
-    [("cifar", 56, True, "residual"), ("imagenet", 34, False, "plain"), ("vgg_bn_small", 16, False, "others")],
-)
-def test_predecessors_are_neither_plain_nor_residual(family, depth, residual, kind):
-    assert kind_of(make_net(depth, model=make_model(depth, residual, family))) == kind
+from pipeline.report.inputs import data_of
 
 
 def test_the_ensemble_is_compared_with_the_best_member_on_validation_or_with_the_hardest_to_beat():
