@@ -135,7 +135,7 @@ class ClusterConfig(Section):
 
     section: ClassVar[str] = "cluster"
 
-    address: str = ""  # of a running Ray cluster, auto for the one of this machine; "" starts Ray on this machine
+    address: str = ""  # of a running Ray cluster, auto for the one of this machine; "" takes RAY_ADDRESS, or else starts Ray on this machine
     # URL of a store on which machines share runs and data (s3://bucket/folder); "": paths.runs is shared
     storage: str = ""
     # CPUs that Ray sets aside for a trial of one rank, and its threads unless trainer.threads says more; several have one each
