@@ -176,6 +176,7 @@ def ranks(root: Path, *arguments: str, count: int = 2, environment: Mapping[str,
         "LOCAL_WORLD_SIZE": str(count),
         "GROUP_RANK": "0",
         "TORCHELASTIC_RUN_ID": "test",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
         **(environment or {}),
     }
     arguments = (*arguments, f"trainer.devices={count}", "trainer.launcher=torchrun")

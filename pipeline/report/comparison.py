@@ -35,7 +35,11 @@ def comparison(inputs: ReportInputs) -> list[md.Block]:
         blocks.append(md.bullets(notes))
     if others := [result for result in results if result.net not in NETS]:
         rows = [[r.net, r.printed, r.reference, r.note] for r in others]
-        cited = md.table(["method", "top-1 error", "source", ""], rows, "lrll")
+        cited = md.table(
+            ["method", "top-1 / top-5 error" if any(r.err5 for r in others) else "top-1 error", "source", ""],
+            rows,
+            "lrll",
+        )
         blocks.append(md.fold("Other methods in the paper's table", cited))
     return blocks
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.evaluation.intervals import newcombe
@@ -13,7 +14,7 @@ from pipeline.report.curves import DASHED
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.theme import Draw, Theme, new_figure
 from pipeline.report.trainings import at_length, trainings
-from pipeline.report.traits import Kind, by_validation, kind_of, origin
+from pipeline.report.traits import Kind, by_validation, kind_of, origin, recipe_of
 
 LARGEST = 700  # area of the net with the most parameters, in square points of 1/72 inch
 MARKERS: dict[Kind, str] = {"residual": "o", "plain": "s", "others": "D"}
@@ -194,16 +195,22 @@ def _row(pair: Pair, n: int) -> list[str]:
 
 def paired(inputs: ReportInputs) -> list[Pair]:
     """Every net from given weights with its counterpart, by initial weights, then by images."""
-    best: dict[tuple[str, int, int, str, str], Net] = {}
+    best: dict[tuple[Hashable, ...], Net] = {}
     for net in sorted(inputs.nets, key=by_validation):
-        best.setdefault((net.name, net.num_train, net.steps, net.start, net.started), net)
+        best.setdefault((*_alike(net), net.start, net.started), net)
     whole = inputs.data["counts"].get("train", 0)
     pairs = [
-        Pair(images or whole, best[name, images, steps, "", ""], net)
-        for (name, images, steps, start, _), net in best.items()
-        if start and (name, images, steps, "", "") in best
+        Pair(net.num_train or whole, scratch, net)
+        for net in best.values()
+        if net.start and (scratch := best.get((*_alike(net), "", "")))
     ]
     return sorted(pairs, key=lambda pair: (*pair.line, pair.images))
+
+
+def _alike(net: Net) -> tuple[Hashable, ...]:
+    """Equal for nets that differ in nothing but rate, seed and the weights that they start from."""
+    recipe = json.dumps({**recipe_of(net), "norm_scale": ""}, sort_keys=True)
+    return net.name, net.num_train, net.split, net.steps, recipe
 
 
 def transfer_figure(pairs: Sequence[Pair], depths: Sequence[int]) -> Draw:

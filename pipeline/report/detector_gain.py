@@ -116,7 +116,7 @@ def _figure(inputs: DetectionInputs) -> md.Block:
         return md.paragraph("No figure of the gains: the nets they start from detect nothing.")
     paper = Line(f"paper: {SHARE.nets[1].split(' (')[0]} for {SHARE.nets[0]}", PAPERS_SHARE, None)
     caption = (
-        "Relative gain in AP with its 95% interval; a gain holds where the interval lies right of zero. Grey and hollow: the "
+        "Relative gain in AP with its 95% interval; the difference in AP decides the verdict, see the table. Grey and hollow: the "
         f"paper's on COCO ({SHARE.reference})."
     )
     alt = "Relative gains in AP: " + ", ".join(f"{each.label} {md.percent(each.share, 1)}" for each in [*lines, paper])

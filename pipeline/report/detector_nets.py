@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.report import markdown as md
 from pipeline.report.detectors import DetectionInputs, Detector, ap_interval, ap_of, shown_ap, shown_interval
-from pipeline.report.nets import Bar, intervals
+from pipeline.report.nets import Bar, intervals, selected
 from pipeline.report.sweep import trials_table
 
 INTERVAL = "95% interval"
@@ -47,7 +47,7 @@ def _table(inputs: DetectionInputs) -> md.Block:
     if ensemble := inputs.ensemble:
         cells = _scores(ensemble["scores"], ensemble["ci95"], ensemble["ci95_err5"])
         rows.append([_ensemble_name(ensemble), *cells, shown_ap(ap_of(ensemble["val_err1"])), "", "", "", ""])
-        caption += f" Members were selected by {ensemble['selection'].replace('_', ' ')}."
+        caption += f" Members were {selected(ensemble['selection'])}."
     return md.table(header, rows, "l" + "r" * (len(header) - 1), caption, {len(rows) - 1} if inputs.ensemble else ())
 
 

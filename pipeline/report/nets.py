@@ -106,9 +106,7 @@ def nets(inputs: ReportInputs) -> list[md.Block]:
     columns = REPORTED if any(net.test_err5 is not None for net in inputs.nets) else REPORTED[:-2]
     caption = "Top-1 error; the last columns are top-5 test error." if columns == REPORTED else "Top-1 error."
     if inputs.ensemble:
-        selection = inputs.ensemble["selection"]
-        how = "listed" if selection == "listed" else f"selected by {selection.replace('_', ' ')}"
-        caption += f" Members were {how}."
+        caption += f" Members were {selected(inputs.ensemble['selection'])}."
     if inputs.on_all_images:
         caption += " A net trained on all images has seen the validation images too; nothing was chosen for it."
     return [nets_table(inputs.evaluation, columns, caption), _interval_figure(inputs)]
@@ -122,6 +120,11 @@ class Bar(NamedTuple):
     interval: tuple[float, float]
     depth: int | None = None  # None for the ensemble
     marker: str = "D"
+
+
+def selected(selection: str) -> str:
+    """How members came into an ensemble, from the value of ensemble.selection."""
+    return "listed" if selection == "listed" else f"selected by {selection.replace('_', ' ')}"
 
 
 def _interval_figure(inputs: ReportInputs) -> md.Figure:

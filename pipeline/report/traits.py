@@ -65,7 +65,13 @@ def recipe_of(net: Net) -> dict[str, Any]:
     flat = {key: value for key, value in recipe.items() if key not in _APART}
     flat |= {f"augment.{key}": value for key, value in recipe["augment"].items()}
     model = {key: getattr(net.model, key) for key in ("init_fan", "shortcut_zeros", "norm_scale")}
-    return {**flat, **model, "split": net.split, "sync_batchnorm": net.sync_batchnorm}
+    return {
+        **flat,
+        **model,
+        "split": net.split,
+        "sync_batchnorm": net.sync_batchnorm,
+        "trainer.callbacks": net.callbacks,
+    }
 
 
 _APART = ("augment", "lr", "max_steps", "warmup_lr", "warmup_until_err")

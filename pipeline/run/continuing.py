@@ -114,7 +114,7 @@ def take_over(config: Config, folder: Path, key: str, require: Callable[[], obje
         The checkpoint's path. Its step and its place in the order of images are the predecessor's; the best weights so
         far and the snapshots are not, since their files are not this run's.
     Raises:
-        PipelineError: the predecessor's checkpoint is missing or damaged.
+        PipelineError: the predecessor's checkpoint is missing, damaged, or older than its last step.
     """
     path = Path(config.paths.runs) / config.start.checkpoint / LAST
     try:
@@ -123,6 +123,11 @@ def take_over(config: Config, folder: Path, key: str, require: Callable[[], obje
         raise PipelineError(
             f"start.checkpoint={config.start.checkpoint}: {error}; remove {path.parent} to train that run anew"
         ) from None
+    if checkpoint["global_step"] != (steps := from_json(read_if_whole(path.parent / RUN)["net"]).steps):
+        raise PipelineError(
+            f"start.checkpoint={config.start.checkpoint}: {path} is of step {checkpoint['global_step']}, and that run ended at "
+            f"step {steps}; remove {path.parent} to train that run anew"
+        )
     checkpoint["run_key"] = key
     checkpoint["callbacks"]["Recorder"] |= {"best": {}, "snapshots": {}}
     _reopen(checkpoint["loops"]["fit_loop"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -92,6 +93,8 @@ def fit(
         keep_freed_memory()
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
+            if config.trainer.world_size > 1:  # or Lightning divides the machine's cores among its ranks
+                os.environ["OMP_NUM_THREADS"] = str(config.trainer.threads)
         run = beginning.run
         with float32_products(run.precision), blamed(config):
             net = _trained(store, beginning, report, asked, ranks, watch)
@@ -171,11 +174,12 @@ def _compiles(beginning: Beginning, model: torch.nn.Module) -> bool:
 
 def _calls(config: Config, compiled: bool) -> Calls:
     trainer, recipe = config.trainer, config.recipe
+    several = uses_cuda(trainer.accelerator) and not trainer.callbacks  # which may act between any two steps
     return Calls(
-        steps=trainer.steps_per_call or (STEPS_PER_CALL if uses_cuda(trainer.accelerator) else 1),
+        steps=trainer.steps_per_call or (STEPS_PER_CALL if several else 1),
         due=(trainer.log_every_steps, trainer.checkpoint_every_steps, recipe.cycle_steps),
         compiled=compiled,
-        graphs=trainer.cuda_graphs,
+        graphs=trainer.cuda_graphs and not trainer.callbacks,
     )
 
 

@@ -242,7 +242,8 @@ class PrivateDDP(DDPStrategy):
             for library in ("GLOO", "NCCL"):  # their own connections; by default those of the host's name
                 os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
         if self.root_device.type == "cuda":
-            os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")  # CleanUpOnly, in ProcessGroupNCCL.hpp
+            # CleanUpOnly, in ProcessGroupNCCL.hpp; torchrun has set another value.
+            os.environ["TORCH_NCCL_ASYNC_ERROR_HANDLING"] = "2"
         assert self._meeting is not None and self._timeout is not None
         self.signs = SignsOfLife(self._meeting, self._timeout.total_seconds())
         super().setup_distributed()

@@ -62,16 +62,18 @@ def require_ended(key: str, weights: str, status: str, best: Path | None = None)
 
 
 def _finished(name: str, workspace: Workspace) -> list[str]:
-    """Keys of the finished trials of the sweep on the data set `name`, the best first."""
-    path, made = Workspace(workspace.root, name).leaderboard, workspace.result("pretrained")
-    if path.is_file():
-        trials = read_json(path, f"`pipeline sweep data={name}` writes it again")["trials"]
-        keys = [trial["key"] for trial in trials if trial["status"] == "finished"]
-    else:  # in a clone or a copy where DVC has brought the pretrain stage's result alone
-        keys = [run["key"] for run in read_if_whole(made).get("runs", []) if run["data"] == name]
-        if not keys:
-            shown = workspace.shown(path)
-            raise MissingError(f"start.weights={SWEEP}{name}: {shown} is missing; {hint('pretrain')} trains these nets")
+    """Keys of the nets that the pretrain stage trained on the data set `name`, else of the last sweep there, the best first.
+
+    The stage's result comes first, since it is what DVC takes the later stages to depend on.
+    """
+    made, path = workspace.result("pretrained"), Workspace(workspace.root, name).leaderboard
+    if keys := [run["key"] for run in read_if_whole(made).get("runs", []) if run["data"] == name]:
+        return keys
+    if not path.is_file():
+        shown = workspace.shown(path)
+        raise MissingError(f"start.weights={SWEEP}{name}: {shown} is missing; {hint('pretrain')} trains these nets")
+    trials = read_json(path, f"`pipeline sweep data={name}` writes it again")["trials"]
+    keys = [trial["key"] for trial in trials if trial["status"] == "finished"]
     if not keys:
         raise PipelineError(
             f"start.weights={SWEEP}{name}: no trial of that sweep has finished; `pipeline sweep data={name}` goes on with it"

@@ -181,9 +181,12 @@ def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str], ah
         if path.name not in stored.files:
             path.unlink()
     (folder / "previous.ckpt").unlink(missing_ok=True)
+    for name in without & stored.files.keys():  # an older one must not pass for that of the files beside it
+        if not _is_copy(folder / name, stored.files[name]):
+            (folder / name).unlink(missing_ok=True)
     for name, facts in files.items():
         path = folder / name
-        if not (path.exists() and path.stat().st_size == facts["size"] and sha256(path) == facts["sha256"]):
+        if not _is_copy(path, facts):
             with replacing(path) as part:
                 objects.download(f"{stored.number:020d}/{_object(name, facts)}", part)
                 if sha256(part) != facts["sha256"]:
@@ -195,6 +198,10 @@ def _fetch(folder: Path, objects: Objects, stored: Stored, without: set[str], ah
                 os.utime(path, ns=(time_ns, time_ns))
     if not without:
         write_json(folder / STATE, {"url": objects.url, "number": stored.number, "files": stored.files})
+
+
+def _is_copy(path: Path, facts: dict[str, Any]) -> bool:
+    return path.exists() and path.stat().st_size == facts["size"] and sha256(path) == facts["sha256"]
 
 
 def _kept_files(folder: Path) -> list[Path]:

@@ -187,7 +187,11 @@ def run_of(location: Location, run: str) -> str:
     mlflow_client, missing = client(location), f"MLflow at {location.uri} has no run {printable(run)}"
     if not _KEY.fullmatch(run):
         raise MissingError(missing)
-    experiments = [entry.experiment_id for entry in mlflow_client.search_experiments(view_type=ViewType.ALL)]
+    page = mlflow_client.search_experiments(view_type=ViewType.ALL)
+    experiments = [entry.experiment_id for entry in page]
+    while page.token:
+        page = mlflow_client.search_experiments(view_type=ViewType.ALL, page_token=page.token)
+        experiments += [entry.experiment_id for entry in page]
     matches = list(search(mlflow_client, experiments, f"tags.`{KEY_TAG}` = '{run}'", deleted=True))
     try:
         there = min(matches, key=lambda one: is_deleted(one.info)) if matches else mlflow_client.get_run(run)

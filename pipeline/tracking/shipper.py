@@ -35,6 +35,7 @@ from pipeline.tracking.writer import write
 log = logging.getLogger(__name__)
 
 STATE = "shipped.json"  # {"uri", "store_id", "run_id"}: the run, for those who do not ask MLflow
+SHORT_TAG = 250  # characters that any database of MLflow holds
 PERIOD_S = 3.0
 LOOK_S = 0.2  # between looks for the first metrics, or for a turn to ship
 TURN_S = 20.0  # shipping twice does no harm, not shipping does
@@ -241,4 +242,6 @@ def _run_of(mlflow_client: Any, experiment: str, key: str, location: Location) -
 
 
 def _create(mlflow_client: Any, experiment: str, begin: dict[str, Any]) -> Any:
-    return mlflow_client.create_run(experiment, begin["time"], begin["tags"], run_name=begin["name"])
+    # MLflow cuts a long tag to what its database holds only where tags are logged, as `write` does next.
+    tags = {key: value for key, value in begin["tags"].items() if len(str(value)) <= SHORT_TAG}
+    return mlflow_client.create_run(experiment, begin["time"], tags, run_name=begin["name"])

@@ -131,6 +131,7 @@ class Failure(NamedTuple):
 def failure(trial: Any) -> Failure:
     path = trial.error_file
     text = Path(path).read_text(encoding="utf-8", errors="replace").strip() if path and Path(path).exists() else ""
+    text = text.rsplit("Failure # ", 1)[-1]  # Ray appends each failure
     lines, hosts = text.splitlines(), re.findall(r"\bip(?:=|: )([\w.:-]+)", text)
     why = printable(lines[-1].strip()) if lines else "Ray gave no reason"
     host = hosts[-1] if hosts else _last_host(trial)

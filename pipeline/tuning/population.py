@@ -74,7 +74,9 @@ def quantiles(generation: Sequence[Trial], quantile: float) -> tuple[list[int], 
 
     A member that diverged copies and is never copied.
     """
-    ranked = sorted(range(len(generation)), key=lambda at: (_error(generation[at]), at))
+    ranked = sorted(
+        range(len(generation)), key=lambda at: (generation[at].status == "diverged", _error(generation[at]), at)
+    )
     count = max(1, int(len(generation) * quantile + 1e-9))
     diverged = [at for at in ranked if generation[at].status == "diverged"]
     best = [at for at in ranked[:count] if at not in diverged]

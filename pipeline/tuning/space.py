@@ -98,10 +98,10 @@ def check_space(space: Space, num_samples: int = 1, *, suggested: bool = False) 
         suggested: whether a searcher chooses `num_samples` points, so that all lists together must have as many.
     """
     seen: list[Any] = []
-    for at, grid in enumerate(grids(space)):
+    for grid in grids(space):
         for listed in _combinations(grid):
-            # Draws differ between grids, and equal listed values in one grid draw equal values.
-            point = (at if has_ranges(grid) else None, listed)
+            # Equal listed values draw equal values from equal ranges, whichever grid they are in.
+            point = ({key: values for key, values in grid.items() if key not in listed}, listed)
             if point in seen:
                 shown = ", ".join(f"{key}={value}" for key, value in listed.items())
                 raise PipelineError(f"sweep.space: {shown} is there twice; leave it once")

@@ -193,7 +193,7 @@ def test_listed_members_join_whatever_images_they_were_trained_on(world, unregis
     assert [member.val_err1 is None for member in ensemble.members] == [False, True]
     assert ensemble.val_err1 is None and ensemble.val_err1_by_size[0] is not None
     run = client(world.location).get_run(ensemble.registered["run_id"])
-    assert "val/err1" not in run.data.metrics and run.data.tags["pipeline.split"] == "full and holdout"
+    assert "val_err1" not in run.data.metrics and run.data.tags["pipeline.split"] == "full and holdout"
     assert read_ensemble(world.root / "ensemble", world.store.manifest.content_hash) == ensemble
     assert [member.key for member in make(world, "top_k", 2).members] == [chosen, other]
 

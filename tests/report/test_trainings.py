@@ -74,6 +74,7 @@ def test_another_recipe_is_no_paper_length_run():
     for change in ({"schedule": "cosine", "milestones": []}, {"milestones": [1000]}, {"weight_decay": 0.0}):
         assert status(seeds(*errors, recipe=make_recipe(**change)), claim) == "not measured"
     assert status(with_nets(good, [replace(net, recipe=None) for net in good.members]), claim) == "not measured"
+    assert status(seeds(*errors, callbacks='[{"_target_": "mine.Swap"}]'), claim) == "not measured"
     nets = [replace(good.members[0], recipe=make_recipe(nesterov=True)), *good.members[1:]]
     assert "nesterov True (the paper: False)" in " ".join(differences(with_nets(good, nets), PROTOCOLS["cifar10"]))
 

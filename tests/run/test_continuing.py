@@ -76,6 +76,20 @@ def test_one_that_was_cut_off_needs_its_predecessor_no_more(workspace: Workspace
     assert_same_run(root / "runs" / nets[0].key, other / "runs" / nets[1].key)
 
 
+def test_a_checkpoint_of_before_the_predecessors_end_is_refused(workspace: Workspaces, monkeypatch: Any) -> None:
+    root = workspace()
+    with monkeypatch.context() as patch:
+        cut(patch, Recorder, "on_train_batch_end", 20, before=False)
+        with pytest.raises(PowerCut):
+            train(root, *CONSTANT, "recipe.max_steps=30", "trainer.checkpoint_every_steps=10")
+    (earlier,) = root.glob("runs/*/last.ckpt")
+    content = earlier.read_bytes()
+    first = train(root, *CONSTANT, "recipe.max_steps=30", "trainer.checkpoint_every_steps=10")
+    earlier.write_bytes(content)  # as a copy of another machine that brought all but the checkpoint
+    with pytest.raises(PipelineError, match=r"last\.ckpt is of step \d+, and that run ended at step 30; remove "):
+        train(root, *LAST, f"start.checkpoint={first.key}")
+
+
 def test_what_cannot_go_on_is_refused_with_what_can(workspace: Workspaces) -> None:
     root = workspace()
     with pytest.raises(PipelineError, match=r"start\.checkpoint='\.\./x'; give the key of a finished run"):

@@ -120,7 +120,7 @@ def test_ranks_on_gpus_outlive_a_lost_one_and_take_nothing_that_it_left_undone(
     def lost(_: DDPStrategy) -> None:
         raise RuntimeError("NCCL operation timed out")
 
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv(VARIABLE, "1")  # as torchrun does
     monkeypatch.setattr(launch, "SignsOfLife", lambda *_: None)
     monkeypatch.setattr(DDPStrategy, "setup_distributed", lambda _: None)
     monkeypatch.setattr(DDPStrategy, "barrier", lost)
@@ -128,7 +128,7 @@ def test_ranks_on_gpus_outlive_a_lost_one_and_take_nothing_that_it_left_undone(
     monkeypatch.setattr(DDPStrategy, "save_checkpoint", lambda _, *checkpoint: saved.append(checkpoint))
     ddp = PrivateDDP(object(), parallel_devices=[torch.device(device)])
     ddp.setup_distributed()
-    assert os.environ.get(VARIABLE) == ("2" if on_gpu else None)
+    assert os.environ.get(VARIABLE) == ("2" if on_gpu else "1")
     for call in (lambda: ddp.reduce(1, reduce_op="sum"), lambda: ddp.save_checkpoint({}, "last.ckpt")):
         if on_gpu:
             with pytest.raises(RuntimeError, match="NCCL operation timed out"):

@@ -44,6 +44,20 @@ def test_another_machine_gets_what_was_pushed_and_only_changes_are_sent(objects:
     assert not pulled(there, objects)
 
 
+def test_a_file_that_is_left_out_is_that_of_the_others_or_none(objects: Objects, tmp_path: Path) -> None:
+    here = folder_of(tmp_path / "here", last_ckpt="step 1", run_json="running")
+    Copy(here, objects, 1).push()
+    there = tmp_path / "there"
+    assert pulled(there, objects)
+    folder_of(here, last_ckpt="step 2", run_json="finished")
+    Copy(here, objects, 2).push()
+    assert pulled(there, objects, without=("last.ckpt",))
+    assert content(there) == {"run.json": "finished"}  # not beside the checkpoint of step 1
+    folder_of(there, last_ckpt="step 2")
+    pulled(there, objects, without=("last.ckpt",))
+    assert content(there) == {"last.ckpt": "step 2", "run.json": "finished"}
+
+
 def test_a_machine_that_goes_on_alone_keeps_what_it_has_more(objects: Objects, tmp_path: Path) -> None:
     here = folder_of(tmp_path / "here", last_ckpt="step 1", journal_jsonl="a\n")
     Copy(here, objects, 1).push()

@@ -195,6 +195,16 @@ def test_a_tag_that_is_removed_is_gone_however_often_it_is_removed(at_once, tmp_
     assert ERROR_TAG not in tags and tags["pipeline.other"] == "kept"
 
 
+def test_a_long_tag_is_not_among_those_that_a_run_begins_with_and_arrives(tmp_path, location, monkeypatch):
+    """PostgreSQL holds 8,000 characters; MLflow cuts what is logged, but not what a run begins with."""
+    made, created = [], shipper._create
+    monkeypatch.setattr(shipper, "_create", lambda *what: made.append(created(*what)) or made[-1])
+    journal(tmp_path / "k", **{"pipeline.members": "x" * 7_000})
+    ship(tmp_path / "k", location)
+    assert made[0].data.tags[KEY_TAG] == "k" and "pipeline.members" not in made[0].data.tags
+    assert the_run(location).data.tags["pipeline.members"] == "x" * 7_000
+
+
 def test_times_are_those_of_the_journal_and_a_file_that_is_gone_holds_nothing_up(tmp_path, location):
     written = journal(tmp_path / "k")
     written.artifact(tmp_path / "k" / "gone.txt", "checkpoints")

@@ -79,6 +79,10 @@ def test_who_diverged_copies_and_is_never_copied(workspace):
     point = proposed(config, [bad[0], bad[1], first[2], bad[3]])
     assert point is not None and point[PARENT] == first[2].key
     assert proposed(config, bad) is None
+    nothing = [
+        replace(trial, val_err1=1.0) for trial in first
+    ]  # detectors that find nothing yet err like one that diverged
+    assert quantiles([bad[0], *nothing[1:]], 0.25)[0] == [1]
     assert "all 4 members of the population diverged before step 10" in stuck(config, bad)
     assert not stuck(config, first) and not stuck(config, first[:2]) and not stuck(config, grown(config, []))
 

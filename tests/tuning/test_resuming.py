@@ -113,6 +113,12 @@ RuntimeError: no such luck
         (LOST, 3, "10.77.0.4", "health check failed"),
         (GONE, 3, "10.77.0.6", "temporarily unavailable"),
         (OWN, 2, "10.77.0.5", "RuntimeError: no such luck"),
+        (
+            f"Failure # 1 (occurred at noon)\n{LOST}\nFailure # 2 (occurred later)\n{OWN}",
+            2,
+            "10.77.0.5",
+            "no such luck",
+        ),
     ],
 )
 def test_a_lost_machine_is_no_failure_of_its_trial(text, allowed, host, why, tmp_path: Path, capsys) -> None:

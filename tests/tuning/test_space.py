@@ -83,6 +83,9 @@ def test_no_point_is_there_twice():
     with pytest.raises(ValueError, match=r"model\.depth=8 is there twice"):
         check_space({"model.depth": [8, 8], "recipe.lr": {"uniform": [0.1, 0.2]}}, num_samples=2)
     check_space([{"recipe.lr": {"uniform": [0.1, 0.2]}}, {"recipe.lr": {"uniform": [0.2, 0.3]}}])
+    rates = {"recipe.lr": {"uniform": [0.1, 0.2]}}
+    with pytest.raises(ValueError, match=r"model\.depth=32 is there twice"):  # both grids draw one rate for it
+        check_space([{"model.depth": [20, 32], **rates}, {"model.depth": [32, 56], **rates}])
 
 
 def test_samples_are_for_ranges_and_suggestions_need_enough_points():
