@@ -24,7 +24,7 @@ from pipeline.run.cut_off import end_cut_off
 from pipeline.run.run import Run, identify
 from pipeline.run.shared import bring, held
 from pipeline.storage.stores import put_store, store_at_hand
-from pipeline.tracking.location import PARENT_TAG, locate
+from pipeline.tracking.location import locate
 from pipeline.tuning.cluster import check_precision, check_tracking, join, live_nodes, on_gpus, side_by_side
 from pipeline.tuning.draining import Draining, is_lost
 
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 
 def fit_on_ray(
-    config: Config, store: Path, tags: dict[str, str], on_finished: Callable[[Net], None] = lambda net: None
+    config: Config,
+    store: Path,
+    tags: dict[str, str],
+    on_finished: Callable[[Net], None] = lambda net: None,
+    owner: str = "",
 ) -> Net:
     """`fit` with one Ray Train worker per rank, on the running Ray or on the cluster of cluster.address (RAY_ADDRESS).
 
@@ -44,6 +48,7 @@ def fit_on_ray(
 
     Args:
         on_finished: called instead of training if the run was finished before.
+        owner: whoever starts attempts at the run, as of `fit`.
     Raises:
         PipelineError: more ranks than the cluster has room for, runs that the nodes do not share, a diverged loss.
         stop.Interrupted: after a signal; call again to resume.
@@ -62,14 +67,14 @@ def fit_on_ray(
         bring(run.folder, storage, without=(LAST,))
     if (done := run.finished()) is not None:
         if is_part(run, tags):
-            with held(run.folder, storage, tags.get(PARENT_TAG, ""), math.inf) as claim:
+            with held(run.folder, storage, owner, math.inf) as claim:
                 make_whole(run, claim)
         on_finished(done)
         return done
     work = {"config": config.to_dict(), "store": str(store.resolve()), "tags": tags}
     work["content_hash"] = run.manifest.content_hash
     put_store(storage, store)
-    work["owner"] = tags.get(PARENT_TAG) or uuid.uuid4().hex  # Ray starts this training's attempts, one after another
+    work["owner"] = owner or uuid.uuid4().hex  # Ray starts this training's attempts, one after another
     if diverged := _outcome(lambda: _trainer(run, work, gpus, nested), run):
         raise DivergedError(diverged)
     bring(run.folder, storage, without=(LAST,))
@@ -195,6 +200,9 @@ def _rank(work: dict[str, Any]) -> dict[str, str]:
     store = store_at_hand(Path(work["store"]), config.cluster.storage, work["content_hash"], Path(config.paths.runs))
     open_store(store).train()
     signs.wait_for_all()
+    if not config.data.workers:  # of the cores that this machine's ranks share
+        sharing = train.get_context().get_local_world_size()
+        config = replace(config, data=replace(config.data, workers=max(1, config.data.decoders // sharing)))
     if config.trainer.elastic:
         there = replace(config.trainer, devices=1, num_nodes=train.get_context().get_world_size())
         config = replace(config, trainer=there)

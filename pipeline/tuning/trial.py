@@ -16,6 +16,7 @@ from pipeline.tuning.ending import Asked
 from pipeline.tuning.population import is_last
 from pipeline.tuning.search import is_shortened
 from pipeline.tuning.space import chosen
+from pipeline.tuning.trials import name_of
 
 
 def trial_config(config: Config, point: dict[str, Any]) -> Config:
@@ -113,6 +114,7 @@ def run_trial(
     given = from_dict(config)
     changed = trial_config(given, chosen(point))
     tags = trial_tags(given, chosen(point), tags)
+    owner = f"{tags[PARENT_TAG]} {name_of(chosen(point))}"  # two trials may come to one run, which one of them makes
     asked = Asked(Path(stop), given.cluster.storage)
     if asked():
         return
@@ -138,7 +140,7 @@ def run_trial(
 
     try:
         if changed.trainer.launcher == "ray":
-            fit_on_ray(changed, images, tags, on_finished)
+            fit_on_ray(changed, images, tags, on_finished, owner)
         else:
             net = fit(
                 changed,
@@ -146,13 +148,15 @@ def run_trial(
                 tags=tags,
                 report=report,
                 asked=lambda: asked() or draining(),
-                owner=tags[PARENT_TAG],
+                owner=owner,
             )
             if not reports:
                 on_finished(net)
     except DivergedError as error:
-        # The result of too high a learning rate, not a failure, which Ray would repeat.
-        tune.report({"epoch": 0, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})
+        # The result of too high a learning rate, not a failure, which Ray would repeat. The scheduler counts it among the
+        # trials that had come as far, at its first rung at least.
+        epoch = max(given.sweep.grace_epochs, -(-max(reports, default=0) // steps) + 1)
+        tune.report({"epoch": epoch, "step": 0, "key": "", "best/err1": 1.0, "val/err1": 1.0, "error": str(error)})
     except Interrupted as error:
         if not asked():
             if draining():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from runs import composed
+from runs import TINY, composed
 
-from pipeline.tracking.location import KIND_TAG, SEARCH, VARIED_TAG
-from pipeline.tuning.trial import trial_config, trial_tags
+from pipeline.data.store import open_store
+from pipeline.learn.training.divergence import DivergedError
+from pipeline.tracking.location import KIND_TAG, PARENT_TAG, SEARCH, VARIED_TAG
+from pipeline.tuning.space import POINT
+from pipeline.tuning.trial import run_trial, trial_config, trial_tags
 
 
 def test_a_trial_takes_its_choices_and_its_threads_and_selects_on_held_out_images(workspace):
@@ -40,6 +44,39 @@ def test_a_report_names_the_epoch_of_its_step_and_the_best_error_so_far():
     for step, epoch in ((34, 2), (40, 3)):
         given = reported(Validated("0123456789ab", 5, step, last, best), 17)
         assert given == {"epoch": epoch, "from_step": 5, "step": step, "key": "0123456789ab", "best/err1": 0.2, **last}
+
+
+@pytest.mark.parametrize(("validated", "grace", "epoch"), [((), 1, 1), ((), 3, 3), ((17, 34), 1, 3)])
+def test_one_that_diverges_counts_where_it_was_and_claims_its_run_for_itself(
+    validated, grace, epoch, workspace, monkeypatch
+):
+    """The scheduler compares others with it from its first rung on; another trial of the sweep may come to the same run."""
+    from pipeline.run.recorder import Validated
+
+    root, made, owners = workspace(), [], []
+    config = composed(root, *TINY, f"sweep.grace_epochs={grace}")
+
+    def fit(*_: Any, report: Any, owner: str, **__: Any) -> None:
+        owners.append(owner)
+        for step in validated:
+            report(Validated("k", 0, step, {"val/err1": 0.5}, {"val/err1": 0.5}))
+        raise DivergedError("the loss is NaN")
+
+    monkeypatch.setattr("pipeline.run.fit.fit", fit)
+    monkeypatch.setattr("pipeline.tuning.trial.Draining", lambda: lambda: False)
+    monkeypatch.setattr("ray.tune.report", made.append)
+    store = root / "data" / "store" / "digits"
+    for lr in (1e5, 2e5):
+        run_trial(
+            {POINT: {"recipe.lr": lr}},
+            config=config.to_dict(),
+            store=str(store),
+            content_hash=open_store(store).manifest.content_hash,
+            tags={PARENT_TAG: "sweep-1"},
+            stop=str(root / "stop"),
+        )
+    assert made[-1]["epoch"] == epoch and made[-1]["error"] and len(made) == 2 * (len(validated) + 1)
+    assert len(set(owners)) == 2 and all(owner.startswith("sweep-1 ") for owner in owners)
 
 
 def test_an_impossible_choice_is_refused(workspace):
