@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from pipeline.report.check_nets import difference, seed_std
 from pipeline.report.claims import ALPHA, Outcome, difference_text, exact, judged, unmeasured
@@ -33,7 +34,7 @@ from pipeline.report.traits import as_the_paper, ids
 # A gradient is healthy within this factor of the median layer's. Vanished ones are many orders of magnitude smaller:
 # without batch norm, each layer multiplies them by a factor.
 HEALTHY = 100.0
-SEVERAL = 2  # validations, each after an epoch or more
+SEVERAL = 2  # epochs
 
 
 def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
@@ -78,10 +79,13 @@ def _part(training: Training, error: float, n: int) -> Measured:
 def warm_up(claim: Claim, inputs: ReportInputs) -> Outcome:
     """The training error of runs with a warm-up falls below the bound within a factor of 2 of the paper's steps."""
     bound, printed = claim.paper["error"] / 100, claim.paper["steps"]
-    warm = {name for t in by_the_papers_recipe(inputs, claim, "train") if t.warm_up for name in ids(t.net)}
+    runs = by_the_papers_recipe(inputs, claim, "train")
+    warm = {name for t in runs if t.net.recipe and t.net.recipe.warmup_lr == claim.paper["lr"] for name in ids(t.net)}
     curves = [curve for curve in inputs.curves if ids(curve.net) & warm]
     if not curves:
-        return unmeasured(claim, missing(inputs, claim, 1) + " A run with a warm-up is needed.")
+        return unmeasured(
+            claim, missing(inputs, claim, 1) + f" A run with a warm-up at {claim.paper['lr']:g} is needed."
+        )
     # A published curve has the first steps point by point, and means over windows, which count after these alone.
     starts = [
         [*(first := curve.series(EARLY_TRAIN)), *(p for p in curve.series(TRAIN) if not first or p[0] > first[-1][0])]
@@ -96,7 +100,10 @@ def warm_up(claim: Claim, inputs: ReportInputs) -> Outcome:
 
 
 def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
-    """Without a warm-up, the error exceeds the paper's bound beyond two validations and ends as with one, within the margin."""
+    """Without a warm-up, the error exceeds the paper's bound for two epochs or more and ends as with one, within the margin.
+
+    Where it does not, and the first validation comes later than that, nothing shows whether it did before.
+    """
     protocol = PROTOCOLS[inputs.data["name"]]
     ended = of_length(by_the_papers_recipe(inputs, claim, "validation"), protocol.steps, paper=True)
     cold, warm = ([t for t in one_per_seed(ended) if t.warm_up is kind] for kind in (False, True))
@@ -105,17 +112,20 @@ def cold_start(claim: Claim, inputs: ReportInputs) -> Outcome:
     bound, n = claim.paper["error"] / 100, inputs.data["counts"]["val"]
     cold_ids = {name for training in cold for name in ids(training.net)}
     started = [curve.series(VAL) for curve in inputs.curves if ids(curve.net) & cold_ids]
-    above = [next((at for at, (_, e) in enumerate(points) if e < bound), len(points)) for points in started]
-    late = int(statistics.median(above))
+    epoch = inputs.data["counts"]["train"] / protocol.recipe["batch_size"]
+    above = [max((step for step, _ in takewhile(lambda p: p[1] >= bound, points)), default=0) for points in started]
+    late, first = statistics.median(above) / epoch, statistics.median(points[0][0] for points in started) / epoch
     ours, theirs = (mean_of(runs, n) for runs in (cold, warm))
     apart = difference(ours, theirs, seed_std(inputs))
     evidence = (
-        f"{cold[0].net.name} without a warm-up: above {percent(bound)} until validation {late + 1}, {percent(ours.value)} at the "
+        f"{cold[0].net.name} without a warm-up: above {percent(bound)} for {late:.0f} epochs, {percent(ours.value)} at the "
         f"end; with one {percent(theirs.value)}, mean of {len(warm)} runs; {difference_text(apart)}, on {count(n)} "
         f"validation images; alike up to {protocol.margin:g} points above"
     )
     facts = behind_runs(inputs, [*cold, *warm])
-    if late < SEVERAL:
+    if late < round(first) > SEVERAL:
+        return Outcome(claim=claim, status="inconclusive", evidence=evidence, value=apart.value, **facts)
+    if round(late) < SEVERAL:
         return exact(claim, False, evidence, value=apart.value, **facts)
     return judged(claim, apart, (-math.inf, protocol.margin / 100), evidence, **facts)
 

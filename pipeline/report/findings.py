@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipeline.report import markdown as md
 from pipeline.report.claims import Outcome, applies
 from pipeline.report.inputs import ReportInputs
+from pipeline.report.paper import PROTOCOLS
 
 AVERAGING = {  # by the verdict on the claim that it helps
     "holds": "Averaging helps by more than chance explains.",
@@ -76,6 +77,8 @@ def _claims(inputs: ReportInputs, outcomes: Sequence[Outcome]) -> list[str]:
         if applies(o.claim, inputs.data["name"])
         and (o.runs is not None or o.status == "not measured")
         and o.claim.check != "not_public"
+        and (o.claim.metric != "top5" or inputs.top5_tells)
+        and (o.claim.check != "gradients" or inputs.data["name"] in PROTOCOLS)  # whose steps it asks for
     ]
     if not near:
         return []

@@ -47,11 +47,11 @@ def test_gradients_are_healthy_near_the_median_layers_from_start_to_end(end, sta
     assert status(with_nets(inputs, [], others=[replace(plain, steps=600)]), claim) == "not measured"
 
 
-def cold_and_warm(*, late, end=0.07):
-    """ResNet-110 from 0.1 at once, which errs on 95 % until validation `late`, and with a warm-up."""
+def cold_and_warm(*, late, end=0.07, every=1):
+    """ResNet-110 from 0.1 at once, which errs on 95 % up to epoch `late`, and with a warm-up; validated `every` so many epochs."""
     warm = make_curve(make_net(110, recipe=make_recipe(warmup_lr=0.01)), 0.07)
-    val = [(step, 0.95 if at < late else error) for at, (step, error) in enumerate(warm.points["val/err1"])]
-    val[-1] = (val[-1][0], end)
+    epochs = range(every, 31, every)
+    val = [*((352 * epoch, 0.95 if epoch <= late else 0.2) for epoch in epochs), (warm.steps, end)]
     net = make_net(110, run_id="cold", key="cold")
     cold = replace(warm, net=net, points={**warm.points, "val/err1": val})
     return replace(make_sample(depths=()), curves=[warm, cold])
@@ -62,8 +62,10 @@ def test_a_cold_start_is_slow_and_ends_alike():
     result = outcome(cold_and_warm(late=3), claim)
     assert (result.status, result.runs) == ("inconclusive", 2)  # single runs
     assert status(cold_and_warm(late=3, end=0.03), claim) == "holds"
-    assert "above 90.00% until validation 4" in result.evidence
+    assert "above 90.00% for 3 epochs" in result.evidence
     assert status(cold_and_warm(late=1), claim) == "fails"
+    assert status(cold_and_warm(late=10, end=0.03, every=10), claim) == "holds"
+    assert status(cold_and_warm(late=9, end=0.03, every=10), claim) == "inconclusive"  # nothing was validated before
     assert status(cold_and_warm(late=3, end=0.2), claim) == "fails"
     one = cold_and_warm(late=3)
     result = outcome(replace(one, curves=one.curves[:1]), claim)
@@ -120,6 +122,12 @@ def test_a_warm_up_ends_when_the_training_error_falls_below_the_bound(end, expec
     result = outcome(inputs, claim)
     assert (result.status, result.value) == (expected, end if end < 64_000 else None)
     assert status(replace(inputs, curves=[make_curve(make_net(110), 0.07)]), claim) == "not measured"
+
+
+def test_a_warm_up_at_another_rate_is_not_the_papers():
+    warm = make_curve(make_net(110, recipe=make_recipe(warmup_lr=0.05)), 0.07)
+    result = outcome(replace(make_sample(depths=()), curves=[warm]), "cifar10-warm-up-ends")
+    assert result.status == "not measured" and "A run with a warm-up at 0.01 is needed" in result.evidence
 
 
 def test_a_mean_over_steps_that_are_there_one_by_one_ends_no_warm_up():

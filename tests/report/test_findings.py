@@ -43,9 +43,14 @@ def test_what_only_a_test_server_can_measure_is_no_claim_that_trainings_can_test
     inputs = make_sample(name="imagenet", depths=(18, 34), plain=())
     outcomes = [o for o in assess(inputs) if o.claim.dataset in ("imagenet", "") and o.claim.check != "not_public"]
     near = [o for o in outcomes if o.runs is not None or o.status == "not measured"]
+    near = [o for o in near if o.claim.metric != "top5"]  # the sample has ten classes
     missing = sum(o.status == "not measured" for o in near)
     text = told(inputs)
     assert f"Of the paper's {len(near)} claims" in text and f"and {missing} were not measured." in text
+    digits = told(make_sample(name="digits", depths=(20, 56), plain=()))
+    assert (
+        "Of the paper's 1 claim that trainings on this data set can test, 1 holds here, 0 fail, 0 stay open" in digits
+    )
 
 
 @pytest.mark.parametrize(

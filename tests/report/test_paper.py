@@ -58,7 +58,7 @@ CLAIMED = {
     "ensemble-beats-best-member-top5": {"best member": 4.49, "ensemble": 3.57},
     "cifar10-plain-110-fails": {"plain-110": 60},
     "cifar10-resnet110-seeds": {"best": 6.43, "mean": 6.61, "std": 0.16, "runs": 5},
-    "cifar10-warm-up-ends": {"steps": 400, "error": 80},
+    "cifar10-warm-up-ends": {"lr": 0.01, "steps": 400, "error": 80},
     "cifar10-resnet110-without-warm-up": {"error": 90},
     "cifar10-resnet1202-trains": {"ResNet-1202": 0.1},
     "imagenet-residual-gain-of-depth": {"gain": 2.8},
