@@ -225,11 +225,11 @@ def _changed(base: Sequence[Matches], net: Sequence[Matches], iou: float | None)
 
 
 def _both(over_images: Interval, by_seed: Sequence[float]) -> dict[str, Any]:
-    """With an interval over images and seeds."""
+    """With an interval over images and seeds, and the degrees of freedom of its law."""
     estimate, low, high = over_images
-    both = Estimate(estimate, (low, high), seeds=between_runs_of_one(by_seed, None)).interval
-    assert both is not None
-    return {"estimate": estimate, "ci95": list(both)}
+    both = Estimate(estimate, (low, high), seeds=between_runs_of_one(by_seed, None))
+    assert both.interval is not None
+    return {"estimate": estimate, "ci95": list(both.interval), "df": both.df if math.isfinite(both.df) else None}
 
 
 def _ap(matches: Matches, iou: float | None) -> float:

@@ -57,17 +57,20 @@ class Estimate(NamedTuple):
         seeds = self.seeds and ("an assumed spread of seeds" if self.seeds.assumed else "seeds")
         return " and ".join(filter(None, ["images" if self.images else None, seeds]))
 
-    def p(self, distance: float) -> float:
-        """Two-sided p-value that the true value lies `distance` away, by the interval's width.
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of Student's t, the law of the whole.
 
-        The law is Student's t, whose degrees of freedom grow with the part of the variance that images have
-        (Satterthwaite 1946), and the normal one where no spread of few runs is part of it.
+        They grow with the part of the variance that images have (Satterthwaite 1946). Infinite, for the normal law, where no spread of few runs is part of it.
         """
+        if self.interval is None or not (self.seeds and self.seeds.half):
+            return math.inf
+        return self.seeds.df * ((self.interval[1] - self.interval[0]) / 2 / self.seeds.half) ** 4
+
+    def p(self, distance: float) -> float:
+        """Two-sided p-value that the true value lies `distance` away, by the interval's width and `df`."""
         assert self.interval is not None
-        half, df = (self.interval[1] - self.interval[0]) / 2, math.inf
-        if self.seeds and self.seeds.half:
-            df = self.seeds.df * (half / self.seeds.half) ** 4
-        return _p(distance, half, df)
+        return _p(distance, (self.interval[1] - self.interval[0]) / 2, self.df)
 
     def settled_by(self, distance: float) -> str:
         """How many images or runs, more than there are, would tell the value from one at this distance, with power 0.8."""

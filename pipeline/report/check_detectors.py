@@ -116,7 +116,9 @@ def _judged(
     if seeds == 1:
         return Outcome(evidence=f"{evidence}; {ONE_RUN}", **facts)
     distance = min(abs(value - edge) for edge in region if math.isfinite(edge))
-    spread = Spread((high - low) / 2, math.inf if seeds is None else seeds - 1)
+    # Published results may lack the degrees of freedom; those of the seeds alone are the fewest there can be.
+    df = estimate.get("df", math.inf if seeds is None else seeds - 1)
+    spread = Spread((high - low) / 2, math.inf if df is None else df)
     return Outcome(evidence=evidence, p=Estimate(value, seeds=spread).p(distance), **facts)
 
 

@@ -177,6 +177,15 @@ def test_one_seed_of_each_net_settles_no_gain(gain):
     assert f"but {why}" in written(inputs)
 
 
+def test_of_two_seeds_that_agree_the_images_decide():
+    gain = make_gain(0.012, 0.027, 0.042, seeds=[0, 1])
+    assert (
+        outcome(make_detection_sample([gain]), CLAIM).p > 0.02
+    )  # of a published result that does not say how they agree
+    gain["difference"]["df"] = None
+    assert outcome(make_detection_sample([gain]), CLAIM).p < 0.001
+
+
 def test_a_gain_over_a_net_that_detects_nothing_has_no_share():
     inputs = make_detection_sample([make_gain(0.1, 0.2, 0.3, net_ap=0.2, base_ap=0.4, relative=None)])
     assert not figures(detector_gain(inputs)) and "detect nothing" in texts(detector_gain(inputs))
