@@ -35,13 +35,14 @@ from pipeline.run.begin import Beginning, begun
 from pipeline.run.checkpoint_io import AtomicCheckpointIO
 from pipeline.run.growth import Growth
 from pipeline.run.inputs import input_of
-from pipeline.run.launch import Launched, PrivateDDP, launch, present, rank
+from pipeline.run.launch import Launched, launch, present, rank
 from pipeline.run.meeting import SilentRanks
 from pipeline.run.recorder import Recorder, Report
 from pipeline.run.run import Run
 from pipeline.run.signals import ignore_termination
 from pipeline.run.silent import of_a_collective
 from pipeline.run.stop import GracefulStop
+from pipeline.run.strategy import PrivateDDP
 from pipeline.run.targets import blamed, callbacks_of, loggers_of
 from pipeline.tracking.location import COMPILED_TAG
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
-from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from pipeline.config import TrainerConfig
@@ -19,7 +18,6 @@ from pipeline.errors import PipelineError, printable
 from pipeline.learn.training.precision import uses_cuda
 from pipeline.run.address import agent_store, require_reachable
 from pipeline.run.meeting import Meeting
-from pipeline.run.silent import SignsOfLife
 
 _LIGHTNING: Any = rank_zero_only  # a function with the attribute `rank`, which types cannot say
 
@@ -219,44 +217,3 @@ def _number(variable: str) -> int:
             f"{variable}={printable(value)} in the environment; it must be a number, the launcher sets it"
         )
     return int(value)
-
-
-class PrivateDDP(DDPStrategy):
-    """Ranks that listen on no more interfaces than they need, on one machine the loopback alone, and outlive a lost rank.
-
-    By default NCCL ends the process if a rank is lost. Here it only gives up what the lost rank left undone: the host goes on
-    with wrong sums, and the next collective raises RuntimeError. So one follows each sum, and comes before each checkpoint.
-
-    Args:
-        meeting: of the ranks; None for a process alone.
-    """
-
-    signs: SignsOfLife | None = None  # once the ranks have met
-
-    def __init__(self, meeting: Meeting | None, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._meeting = meeting
-
-    def setup_distributed(self) -> None:
-        if self.num_nodes == 1 and "lo" in [name for _, name in socket.if_nameindex()]:
-            for library in ("GLOO", "NCCL"):  # their own connections; by default those of the host's name
-                os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
-        if self.root_device.type == "cuda":
-            # CleanUpOnly, in ProcessGroupNCCL.hpp; torchrun has set another value.
-            os.environ["TORCH_NCCL_ASYNC_ERROR_HANDLING"] = "2"
-        assert self._meeting is not None and self._timeout is not None
-        self.signs = SignsOfLife(self._meeting, self._timeout.total_seconds())
-        super().setup_distributed()
-
-    def reduce(self, *tensor: Any, **how: Any) -> Any:
-        reduced = super().reduce(*tensor, **how)
-        self._require_all()
-        return reduced
-
-    def save_checkpoint(self, *checkpoint: Any, **how: Any) -> None:
-        self._require_all()
-        super().save_checkpoint(*checkpoint, **how)
-
-    def _require_all(self) -> None:
-        if self.root_device.type == "cuda":
-            self.barrier()

@@ -8,14 +8,12 @@ import re
 import pytest
 import torch
 from processes import Command, free_port
-from pytorch_lightning.strategies import DDPStrategy
 from runs import TINY, Workspaces, metrics, run_folder, train
 
 from pipeline.atomic import read_json
 from pipeline.config import TrainerConfig
 from pipeline.errors import PipelineError
-from pipeline.run import launch
-from pipeline.run.launch import PrivateDDP, join_ranks, present, rank, set_rank
+from pipeline.run.launch import join_ranks, present, rank, set_rank
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "r", "RANK": "3", "GROUP_RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}
 SLURM = {"SLURM_PROCID": "3", "SLURM_NODEID": "1", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4"}
@@ -106,36 +104,6 @@ def test_more_ranks_than_gpus_are_refused_before_anything_is_written(
     with pytest.raises(PipelineError, match=rf"^trainer\.devices=2, and this process {sees}{remedy}"):
         train(root, "trainer.accelerator=auto", "trainer.devices=2")
     assert not (root / "runs").exists()
-
-
-VARIABLE = "TORCH_NCCL_ASYNC_ERROR_HANDLING"
-
-
-@pytest.mark.parametrize("device", ["cuda:0", "cpu"])
-def test_ranks_on_gpus_outlive_a_lost_one_and_take_nothing_that_it_left_undone(
-    device: str, environment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved, on_gpu = [], device == "cuda:0"
-
-    def lost(_: DDPStrategy) -> None:
-        raise RuntimeError("NCCL operation timed out")
-
-    monkeypatch.setenv(VARIABLE, "1")  # as torchrun does
-    monkeypatch.setattr(launch, "SignsOfLife", lambda *_: None)
-    monkeypatch.setattr(DDPStrategy, "setup_distributed", lambda _: None)
-    monkeypatch.setattr(DDPStrategy, "barrier", lost)
-    monkeypatch.setattr(DDPStrategy, "reduce", lambda _, tensor, **how: tensor)
-    monkeypatch.setattr(DDPStrategy, "save_checkpoint", lambda _, *checkpoint: saved.append(checkpoint))
-    ddp = PrivateDDP(object(), parallel_devices=[torch.device(device)])
-    ddp.setup_distributed()
-    assert os.environ.get(VARIABLE) == ("2" if on_gpu else "1")
-    for call in (lambda: ddp.reduce(1, reduce_op="sum"), lambda: ddp.save_checkpoint({}, "last.ckpt")):
-        if on_gpu:
-            with pytest.raises(RuntimeError, match="NCCL operation timed out"):
-                call()
-        else:
-            call()
-    assert len(saved) == (0 if on_gpu else 1)
 
 
 def test_a_training_inside_a_job_of_slurm_that_is_not_its_rank_keeps_its_result(workspace: Workspaces) -> None:
