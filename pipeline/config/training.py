@@ -250,9 +250,7 @@ class TrainerConfig(Section):
     threads: Threads = 0  # torch threads per rank; 0 leaves the choice to torch
     channels_last: bool = True  # weights and images in NHWC memory
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training; auto: if measured to be faster
-    steps_per_call: Count = (
-        0  # optimiser steps per call by Lightning; 0: 1 on a CPU or with trainer.callbacks, 25 on a GPU
-    )
+    steps_per_call: Count = 0  # optimiser steps per call by Lightning; 0: 25 on a GPU without trainer.callbacks, else 1
     cuda_graphs: bool = False  # on one GPU, replay steps as CUDA graphs
     sync_batchnorm: bool = True  # statistics over the global batch; false: per rank, as the paper's GPUs did
     val_every_epochs: Positive = 1  # epochs between validations; the last step is always validated

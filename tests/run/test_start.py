@@ -246,13 +246,10 @@ def test_a_sweep_from_a_relative_file_is_the_same_in_dvcs_copy(workspace):
     assert len(names) == 1
 
 
-def test_a_sweep_is_its_finished_trials_wherever_they_are_listed(tmp_path: Path):
+def test_a_sweep_is_what_pretrain_made_of_it_or_else_its_finished_trials(tmp_path: Path):
     workspace, other = Workspace(tmp_path, "digits"), Workspace(tmp_path, "others")
     with pytest.raises(FileNotFoundError, match=r"experiments/others/leaderboard.json is missing; `pipeline pretrain`"):
         anchored("sweep:others", workspace)
-    listed = [{"data": "others", "key": "c"}, {"data": "more", "key": "d"}]
-    write_json(workspace.result("pretrained"), {"runs": listed})  # as DVC brings it, without the leaderboard
-    assert anchored("sweep:others", workspace) == "run:c"
     statuses = {"b": "finished", "x": "stopped", "": "unfinished", "a": "finished"}
     trials = [{"key": key, "status": status} for key, status in statuses.items()]
     write_json(other.leaderboard, {"trials": trials})
@@ -260,6 +257,9 @@ def test_a_sweep_is_its_finished_trials_wherever_they_are_listed(tmp_path: Path)
     write_json(other.leaderboard, {"trials": trials[1:3]})
     with pytest.raises(PipelineError, match="no trial of that sweep has finished; `pipeline sweep data=others`"):
         anchored("sweep:others", workspace)
+    listed = [{"data": "others", "key": "c"}, {"data": "more", "key": "d"}]
+    write_json(workspace.result("pretrained"), {"runs": listed})  # what DVC takes later stages to depend on
+    assert anchored("sweep:others", workspace) == "run:c"
 
 
 def several(runs: Path, config) -> str:
