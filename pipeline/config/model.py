@@ -148,7 +148,8 @@ class ModelConfig(Section):
         option other than the paper's, torchvision's stride ("v1.5"), a CIFAR net as deep as one of Table 1.
         """
         if self.detects:
-            return f"{self.net.name} {'FPN' if self.family.endswith('_fpn') else 'Faster R-CNN'}"
+            head = "FPN" if self.family.endswith("_fpn") else "Faster R-CNN"
+            return _marked(f"{self.net.name} {head}", ["context"] if self.context else [])
         kind, *marks = self.family.split("_")
         if kind in _PREDECESSORS:
             title = _PREDECESSORS[kind] + (f"-{self.depth}" if kind == "vgg" else "")

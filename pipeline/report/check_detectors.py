@@ -69,7 +69,7 @@ def _by_share(claim: Claim, gain: Mapping[str, Any], facts: Mapping[str, Any]) -
 
 
 def _behind(claim: Claim, inputs: DetectionInputs, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Runs, seeds and length behind a gain or an improvement; {} where the row does not name its runs.
+    """Runs, seeds and length behind a gain or an improvement; {} where its runs are not among the detectors.
 
     Length: steps of the shortest training, as a share of the paper's; None where the paper tells none.
     """
@@ -145,7 +145,8 @@ def improved(claim: Claim, inputs: DetectionInputs) -> Outcome:
     """Table 9's improvements: whether the AP of the claim's nets is higher with it than without."""
     key, remedy = IMPROVEMENTS[claim.check]
     rows = [row for row in inputs.evaluation.get("improvements", []) if row["key"] == key]
-    row = next((row for row in rows if {each.name for each in inputs.behind(row)} <= {*claim.nets}), None)
+    nets = (({each.name for each in inputs.behind(row)}, row) for row in rows)
+    row = next((row for names, row in nets if names and names <= {*claim.nets}), None)
     if row is None:
         return unmeasured(claim, f"Not measured on {' and '.join(claim.nets)} alone; {remedy}.")
     facts = _behind(claim, inputs, row)

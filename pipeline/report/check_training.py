@@ -40,8 +40,8 @@ SEVERAL = 2  # epochs
 def throughout(claim: Claim, inputs: ReportInputs) -> Outcome:
     """The first net's training error exceeds the last one's in every part of the training.
 
-    It holds where all parts do, by more than chance in their mean. It fails where a part shows the opposite beyond chance, by the part's images and the spread of seeds. Each part has the
-    share of the level that leaves the chance of any such error at the level for all of them (Bonferroni).
+    It holds where all parts do, by more than chance in their mean. It fails where a part shows the opposite beyond chance, by
+    the part's images and the spread of seeds, at that part's share of the level (Bonferroni).
     """
     runs = by_the_papers_recipe(inputs, claim, "train")
     paper = PROTOCOLS[inputs.data["name"]].steps

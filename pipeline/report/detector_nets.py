@@ -66,8 +66,11 @@ def _ensemble_name(ensemble: Mapping[str, Any]) -> str:
 
 
 def _row_name(detector: Detector, inputs: DetectionInputs) -> str:
+    """The net within, with its head where the detectors have several."""
+    heads = {(each.net.model.family, each.net.model.context) for each in inputs.detectors}
     run = inputs.evaluation.get("run")
-    return detector.name + (" (named run)" if run and run["key"] == detector.net.key else "")
+    name = detector.name if len(heads) == 1 else detector.net.name
+    return name + (" (named run)" if run and run["key"] == detector.net.key else "")
 
 
 def _figure(inputs: DetectionInputs) -> md.Figure:

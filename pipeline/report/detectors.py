@@ -76,7 +76,7 @@ class DetectionInputs(Results):
     def behind(self, row: Mapping[str, Any]) -> list[Detector]:
         """The detectors that a gain or an improvement is computed from.
 
-        Rows of published results may not name their runs; such an improvement has none.
+        Gains of published results may not name their runs.
         """
         if "keys" in row:
             return [each for each in self.detectors if each.net.key in row["keys"]]

@@ -227,11 +227,12 @@ def images_of(inputs: ReportInputs, metric: Metric, runs: Sequence[Training], st
     """Images behind an error, of training images at most all; 0 where the value is no error.
 
     Args:
-        steps: of the trainings; 0 for those of the first run.
+        steps: of the trainings; 0 for each run's own.
     """
     n: int = inputs.data["counts"].get(IMAGES[metric], 0) if metric in IMAGES else 0
-    if metric in COUNTED and runs and (recipe := runs[0].net.recipe):
-        n = min(n, round(COUNTED[metric] * (steps or runs[0].steps) * recipe.batch_size))
+    if metric in COUNTED:
+        seen = [(steps or run.steps) * run.net.recipe.batch_size for run in runs if run.net.recipe]
+        n = min([n, *(round(COUNTED[metric] * images) for images in seen)])
     return n
 
 

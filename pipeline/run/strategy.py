@@ -38,13 +38,15 @@ class Observer(_ChildProcessObserver):
 class PatientLauncher(_SubprocessScriptLauncher):
     """Lightning's launcher of a machine's ranks, with an `Observer`."""
 
-    patience_s = 0.0
+    def __init__(self, *launched: Any, patience_s: float) -> None:
+        super().__init__(*launched)
+        self._patience_s = patience_s
 
     def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
-            Observer(self.procs, self.patience_s).start()
+            Observer(self.procs, self._patience_s).start()
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
 
@@ -67,8 +69,8 @@ class PrivateDDP(DDPStrategy):
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None and self._timeout is not None
-        self._launcher = launcher = PatientLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
-        launcher.patience_s = self._timeout.total_seconds() + PARTING_S
+        ranks = self.cluster_environment, self.num_processes, self.num_nodes
+        self._launcher = PatientLauncher(*ranks, patience_s=self._timeout.total_seconds() + PARTING_S)
 
     def setup_distributed(self) -> None:
         if self.num_nodes == 1 and "lo" in [name for _, name in socket.if_nameindex()]:

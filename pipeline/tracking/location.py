@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -13,22 +12,6 @@ from typing import Any
 
 from pipeline.errors import PipelineError, first_line, hint
 from pipeline.tracking import database
-
-# By default a call to a dead server takes about four minutes. A repeated create_run would make two runs of one training
-# where the server was only slow; the shipper repeats calls itself, and looks for the run first. MLflow's progress bars
-# and links would interrupt the output of the stages. A connection that is kept open would go on with a SQLite file that was
-# removed or replaced.
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-}
 
 _OF_THE_DISK = re.compile("readonly database|disk is full|disk I/O error|No space left|No locks")  # SQLite's words
 PAGE = 200  # runs a search returns at once
@@ -85,14 +68,11 @@ def pages(location: Location, home: Path) -> str:
 def client(location: Location) -> Any:
     """An MlflowClient for `location`, whatever server the environment names.
 
-    MLflow reads its settings from the environment alone; those that the user has set are kept. A SQLite database is made
-    if there is none.
+    A SQLite database is made if there is none.
 
     Raises:
         PipelineError: a damaged database, or one of another version of MLflow.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # warns that an environment of uv has no pip

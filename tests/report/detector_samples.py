@@ -156,3 +156,19 @@ def make_detection_sample(
 
 def with_evaluation(inputs: DetectionInputs, **changes: Any) -> DetectionInputs:
     return dataclasses.replace(inputs, evaluation={**inputs.evaluation, **changes})
+
+
+def make_coco_sample(gain: dict[str, Any] | None = None, steps: int = 320_000) -> DetectionInputs:
+    """Two nets of the paper's comparison, on COCO."""
+    nets = {
+        "VGG-16": make_model(16, False, family="faster_rcnn", backbone="vgg16", shortcut="B"),
+        "ResNet-101 (v1.5)": make_model(
+            101, True, family="faster_rcnn", backbone="resnet101", shortcut="B", stride_on="3x3"
+        ),
+    }
+    members = [
+        make_entry(dataclasses.replace(make_detector(model.residual, ap, model=model, key=name), steps=steps))
+        for (name, model), ap in zip(nets.items(), (0.212, 0.272), strict=True)
+    ]
+    gain = gain or make_gain(0.05, 0.06, 0.07, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0, 1, 2])
+    return with_evaluation(make_detection_sample(name="coco"), members=members, run=None, others=[], gains=[gain])

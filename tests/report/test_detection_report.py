@@ -13,14 +13,14 @@ import pytest
 from browser import CHROMIUM, measured
 from detector_samples import (
     DIGITS,
+    make_coco_sample,
     make_detection_sample,
-    make_detector,
     make_entry,
     make_gain,
     make_scene,
     with_evaluation,
 )
-from nets import make_model, make_net
+from nets import make_net
 from pages import figures, is_picture, texts
 from PIL import Image
 from samples import make_sample
@@ -56,22 +56,6 @@ def outcome(inputs, claim):
 
 def written(inputs) -> str:
     return str(compose_detection(inputs, assess_detectors(inputs))).replace("\\", "")
-
-
-def of_coco(gain=None, steps=320_000):
-    """Two nets of the paper's comparison, on COCO."""
-    nets = {
-        "VGG-16": make_model(16, False, family="faster_rcnn", backbone="vgg16", shortcut="B"),
-        "ResNet-101 (v1.5)": make_model(
-            101, True, family="faster_rcnn", backbone="resnet101", shortcut="B", stride_on="3x3"
-        ),
-    }
-    members = [
-        make_entry(replace(make_detector(model.residual, ap, model=model, key=name), steps=steps))
-        for (name, model), ap in zip(nets.items(), (0.212, 0.272), strict=True)
-    ]
-    gain = gain or make_gain(0.05, 0.06, 0.07, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0, 1, 2])
-    return with_evaluation(make_detection_sample(name="coco"), members=members, run=None, others=[], gains=[gain])
 
 
 def test_same_inputs_give_the_same_bytes_in_the_same_files(built, tmp_path):
@@ -205,7 +189,7 @@ def test_claims_of_the_papers_data_sets_are_not_measured_on_digit_scenes(built):
 
 
 def test_on_coco_the_swap_is_judged():
-    inputs = of_coco()
+    inputs = make_coco_sample()
     found = {result.claim.id: result for result in assess_detectors(inputs) if result.claim.dataset == "coco"}
     assert found["coco-ap"].status == "holds" and found["coco-ap"].length == 1
     assert found["coco-relative-gain"].status == "holds"
@@ -216,14 +200,14 @@ def test_on_coco_the_swap_is_judged():
     body = written(inputs)
     assert "Not measured on ResNet-101 (v1.5) alone; make an ensemble of it alone (ensemble=listed with " in body
     small = make_gain(0.001, 0.005, 0.009, 0.212, net="ResNet-101 (v1.5)", base="VGG-16", seeds=[0, 1, 2])
-    assert outcome(of_coco(small), "coco-relative-gain").status == "fails"
+    assert outcome(make_coco_sample(small), "coco-relative-gain").status == "fails"
 
 
 @pytest.mark.parametrize(("low", "status"), [(0.01, "holds"), (-0.01, "inconclusive")])
 def test_an_improvement_is_judged_by_what_it_adds(low, status):
-    inputs = of_coco()
-    row = {"key": "evaluation.refine", "ap": [0.272, 0.299], "difference": {"estimate": 0.027, "ci95": [low, 0.04]}}
-    inputs.evaluation["improvements"] = [row]
+    inputs = make_coco_sample()
+    row = improvement("evaluation.refine", ["ResNet-101 (v1.5)"])
+    inputs.evaluation["improvements"] = [{**row, "difference": {"estimate": 0.027, "ci95": [low, 0.04]}}]
     refined = outcome(inputs, "coco-box-refinement")
     assert refined.status == status and "27.2% without, 29.9% with it" in refined.evidence
     assert outcome(inputs, "coco-multi-scale-testing").status == "not measured"
@@ -231,11 +215,20 @@ def test_an_improvement_is_judged_by_what_it_adds(low, status):
 
 @pytest.mark.parametrize(("seeds", "status"), [([0], "inconclusive"), ([0, 1], "holds")])
 def test_context_is_learned_so_one_seed_settles_nothing(seeds, status):
-    inputs = of_coco()
-    difference = {"estimate": 0.027, "ci95": [0.01, 0.04]}
-    row = {"key": "model.context", "seeds": seeds, "ap": [0.272, 0.299], "difference": difference}
-    inputs.evaluation["improvements"] = [row]
+    inputs = make_coco_sample()
+    inputs.evaluation["improvements"] = [{**improvement("model.context", ["ResNet-101 (v1.5)"]), "seeds": seeds}]
     assert outcome(inputs, "coco-global-context").status == status
+
+
+def test_detectors_with_several_heads_are_told_apart():
+    inputs = make_coco_sample()
+    assert not re.search("context|Faster R-CNN", "".join(texts(detectors(inputs))))
+    resnet = inputs.members[1]
+    with_context = replace(resnet, key="c", run_id="c", model=replace(resnet.model, context=True))
+    inputs = with_evaluation(inputs, others=[make_entry(with_context)])
+    shown = "".join(texts(detectors(inputs)))
+    for name in ("VGG-16 Faster R-CNN", "ResNet-101 (v1.5) Faster R-CNN", "ResNet-101 (v1.5) Faster R-CNN (context)"):
+        assert name in shown
 
 
 def improvement(key: str, keys: list[str]) -> dict:
@@ -244,7 +237,7 @@ def improvement(key: str, keys: list[str]) -> dict:
 
 
 def test_an_improvement_has_the_runs_seeds_and_length_of_its_nets():
-    inputs = of_coco()
+    inputs = make_coco_sample()
     rows = [improvement("evaluation.refine", ["VGG-16", "ResNet-101 (v1.5)"]), improvement("model.context", ["VGG-16"])]
     inputs.evaluation["improvements"] = rows
     for claim in ("coco-box-refinement", "coco-global-context"):  # Table 9 is about ResNet-101
@@ -259,7 +252,7 @@ def test_an_improvement_has_the_runs_seeds_and_length_of_its_nets():
     ("claim", "key"), [("coco-box-refinement", "evaluation.refine"), ("coco-multi-scale-testing", "evaluation.scales")]
 )
 def test_of_a_mixed_ensemble_the_sentence_says_how_to_measure_one_net(claim, key):
-    inputs = of_coco()
+    inputs = make_coco_sample()
     inputs.evaluation["improvements"] = [improvement(key, [net.key for net in inputs.members])]
     result = outcome(inputs, claim)
     assert result.status == "not measured" and f" and evaluate with {key}=" in result.evidence
@@ -270,7 +263,7 @@ def test_of_a_mixed_ensemble_the_sentence_says_how_to_measure_one_net(claim, key
 
 
 def test_short_trainings_show_no_improvement():
-    inputs = of_coco(steps=30_000)
+    inputs = make_coco_sample(steps=30_000)
     inputs.evaluation["improvements"] = [improvement("evaluation.scales", ["ResNet-101 (v1.5)"])]
     result = outcome(inputs, "coco-multi-scale-testing")
     assert result.status == "not measured" and "9.4% of the paper's steps" in result.evidence
@@ -290,7 +283,7 @@ def test_a_gain_counts_the_runs_that_it_is_computed_from():
 
 
 def test_short_trainings_and_missing_nets_measure_nothing():
-    short = outcome(of_coco(steps=30_000), "coco-ap")
+    short = outcome(make_coco_sample(steps=30_000), "coco-ap")
     assert short.status == "not measured" and "9.4% of the paper's steps" in short.evidence
     none = make_detection_sample(gains=())
     assert "ResNet-14 was not compared with plain-14" in outcome(none, CLAIM).evidence

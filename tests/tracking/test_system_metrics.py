@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -109,3 +110,16 @@ def test_a_full_disk_ends_the_samples_and_not_the_training(tmp_path: Path, caplo
     sampling.start()
     until(lambda: "gets no more system metrics" in caplog.text, "the line")
     sampling.close()
+
+
+def test_mlflow_is_quiet_and_reports_to_nobody_when_the_metrics_import_it_first() -> None:
+    code = """
+import logging
+from pipeline.tracking.system_metrics import _monitors
+_monitors()
+from mlflow.telemetry.utils import is_telemetry_disabled
+print(logging.getLogger("mlflow").level == logging.WARNING, is_telemetry_disabled())
+"""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
