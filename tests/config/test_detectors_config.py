@@ -214,9 +214,10 @@ def test_a_record_of_a_detector_is_named_after_its_net() -> None:
     assert make_detector("plain20", "faster_rcnn_fpn").name == "plain-20 FPN"
 
 
+@pytest.mark.parametrize("sweep", ["detection", "detection_paper"])
 @pytest.mark.parametrize("data", ["coco", "voc", "boxes"])
-def test_the_papers_comparison_starts_both_nets_from_weights_of_one_recipe(data: str) -> None:
-    config = made(f"data={data}", "sweep=detection")
+def test_the_papers_comparison_starts_both_nets_from_weights_of_one_recipe(data: str, sweep: str) -> None:
+    config = made(f"data={data}", f"sweep={sweep}")
     weights = [config.start.weights, *(each for grid in config.sweep.space for each in grid["start.weights"])]
     assert [each.rpartition("_")[2] for each in weights] == ["V1"] * 3
 

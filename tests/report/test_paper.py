@@ -166,6 +166,11 @@ def trained_by(config) -> set[str]:
     return {with_overrides(config, point).model.net.name for point in points}
 
 
+def grids_of(config) -> list:
+    space = config.sweep.space
+    return [space] if isinstance(space, dict) else space
+
+
 def switched(config, key: str) -> bool:
     """Whether the key is on, and for a key of training also off in some trial, with as many seeds of each."""
     section, leaf = key.split(".")
@@ -194,6 +199,8 @@ def test_a_claims_command_composes_and_trains_its_nets(tmp_path):
             wanted = set(claim.nets) & known
             if claim.check in IMPROVEMENTS:
                 assert switched(config, IMPROVEMENTS[claim.check][0]), claim.id
+            if claim.check in ("detects_better", "detects_by"):  # of a gain, one seed settles nothing
+                assert all(len(grid["seed"]) > 1 for grid in grids_of(config)), claim.id
             if claim.check == "gradients":  # of each plain net that there is
                 wanted &= trained
                 assert wanted
