@@ -30,8 +30,8 @@ THEMES = {"light": LIGHT, "dark": DARK, "narrow light": LIGHT.narrowed(), "narro
 RULES = (
     "A claim holds or fails where the whole 95% interval says so, and is inconclusive where the interval includes both "
     "answers. Intervals are over images and over seeds: by the spread of the runs, or for single runs by the spread assumed "
-    "from other runs (seed_std in paper.yaml); between an ensemble and its members, over images alone, where McNemar's exact "
-    "test has to agree. Holm's correction allows for the number of claims of a kind that the same runs test. A comparison "
+    "from other runs (seed_std in paper.yaml); between an ensemble and its members, over images only, and McNemar's exact test "
+    "must agree. Holm's correction allows for the number of claims of a kind that the same runs test. A comparison "
     "takes nets that trained equally long. "
     "A published error needs nets trained for the paper's number of steps."
 )

@@ -216,8 +216,8 @@ def _claims(results: Sequence[Result]) -> list[md.Block]:
     rules = " ".join(dict.fromkeys([NETS.rules, *(_task(result["evaluation"]).rules for result in results)]))
     text = (
         f"The trainings below measure {len(CLAIMS) - len(missing) - counted} of the paper's {md.plural(len(CLAIMS), 'claim')}; "
-        f"{counted} are counted on the nets alone. {rules} Length: steps of the shortest training behind the verdict, as a "
-        "share of the paper's."
+        f"{counted} follow from the architectures, without training. {rules} Length: steps of the shortest training behind "
+        "the verdict, as a share of the paper's."
     )
     header = ["claim", "verdict", "experiment", "length", "evidence", "source"]
     summary = f"{md.plural(len(missing), 'claim')} not measured, and the commands that would measure them"

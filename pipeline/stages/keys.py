@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
 
+from pipeline.compose.choices import GROUPS
 from pipeline.config.reference import Key, Part, parts, similar
 from pipeline.errors import PipelineError, printable
 
@@ -12,9 +15,15 @@ WIDTH = 160  # characters, where there is no terminal
 HEAD = """# Keys of the configuration
 
 Made from the sections' source by `python -m pipeline.stages.keys > docs/keys.md`; `pipeline keys recipe` prints one of them. A value
-is given on the command line (`recipe.lr=0.05`), in params.yaml, or in a file of conf/, whose values win over the defaults below.
-`pipeline train --cfg job` prints what they come to.
+is given on the command line (`recipe.lr=0.05`), in params.yaml, or in a [file of conf/](#files-of-conf), whose values win over the
+defaults below. A key without a default is required, or the data set or another key decides it. `pipeline train --cfg job` prints
+the resolved configuration.
 """
+FILES = """## Files of conf/
+
+`recipe=cifar_fast` takes the values of conf/recipe/cifar_fast.yaml. A file of `data` also names a recipe and a sweep.
+"""
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def show(names: Sequence[str]) -> None:
@@ -52,7 +61,22 @@ def page() -> str:
         ]
         lines += [f"| `{key.name}` | {_cell(key.kind)} | {_code(key)} | {_cell(key.meaning)} |" for key in part.keys]
         sections.append("\n".join(lines) + "\n")
+    rows = [f"| `{path.parent.name}={path.stem}` | {_cell(about)} |" for path, about in presets()]
+    sections.append("\n".join([FILES, "| choice | for |", "| --- | --- |", *rows]) + "\n")
     return "\n".join(sections)
+
+
+def presets() -> Iterator[tuple[Path, str]]:
+    """Each file of conf/ that a group chooses, and the comment at its beginning."""
+    for group in GROUPS:
+        for path in sorted((CONF / group).glob("*.yaml")):
+            lines = (
+                line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package")
+            )
+            yield (
+                path,
+                " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line[:1] == "#", lines)),
+            )
 
 
 def _is_below(key: str, name: str) -> bool:

@@ -69,13 +69,12 @@ class Copy:
         files = {name: {**facts, AGE: time.time_ns() - now[name][1]} for name, facts in files.items()}
         self._objects.write(f"{self._number:020d}/{LIST}", json.dumps(files).encode())
         self._note(files)
-        replaced = {_object(n, f) for n, f in self._files.items()} - {_object(n, f) for n, f in files.items()}
-        for name in replaced:
-            self._objects.remove(f"{self._number:020d}/{name}")
-        if self._first:
-            self._remove_earlier()
+        objects = {LIST, *(_object(name, facts) for name, facts in files.items())}
+        stale = self._first or any(_object(name, facts) not in objects for name, facts in self._files.items())
         self._seen, self._files, self._first = now, files, False
         self.stored = files.get(JOURNAL, {}).get("size", 0)
+        if stale:
+            self._remove_all_but(objects)
         return True
 
     def _opened(self, open_: ExitStack) -> tuple[dict[str, tuple[int, int]], dict[str, BinaryIO]]:
@@ -108,11 +107,14 @@ class Copy:
     def _note(self, files: dict[str, dict[str, Any]]) -> None:
         write_json(self._folder / STATE, {"url": self._objects.url, "number": self._number, "files": files})
 
-    def _remove_earlier(self) -> None:
-        for name in self._objects.list():
-            number = name.partition("/")[0]
-            if number.isdecimal() and int(number) < self._number:
-                self._objects.remove(name)
+    def _remove_all_but(self, kept: set[str]) -> None:
+        """Removes what earlier attempts have left, and this one's objects but `kept`."""
+        for path in self._objects.list():
+            number, _, name = path.partition("/")
+            if number.isdecimal() and (
+                int(number) < self._number or (int(number) == self._number and name not in kept)
+            ):
+                self._objects.remove(path)
 
 
 def is_stored(folder: Path, objects: Objects) -> bool:

@@ -55,9 +55,8 @@ class Objects:
         """Size and time of writing of each object below `name`, by its name relative to `name`."""
         from pyarrow.fs import FileSelector
 
-        root = self._path(name)
-
         def listed() -> dict[str, tuple[int, float]]:
+            root = self._path(name)
             infos = self._files.get_file_info(FileSelector(root, recursive=True, allow_not_found=True))
             return {info.path[len(root) + 1 :]: (info.size, info.mtime_ns) for info in infos if info.is_file}
 
@@ -148,7 +147,6 @@ class Objects:
 
     def _tried(self, call: Callable[[], T]) -> T:
         until, pause = time.monotonic() + self._patience_s, PAUSES_S[0]
-        self._opened  # noqa: B018 (an address that cannot be opened is not tried again)
         while True:
             try:
                 return call()

@@ -18,19 +18,18 @@ STORES = "stores"
 
 
 def put_store(storage: str, store: Path) -> None:
-    """Copies a data store to cluster.storage, under its content hash, unless it is there. "" does nothing."""
+    """Copies what cluster.storage lacks of a data store there, under its content hash. "" does nothing."""
     if not storage:
         return
     manifest = open_store(store).manifest
     objects = Objects(storage).below(STORES, manifest.content_hash)
     there = objects.list()
-    if MANIFEST in there:
-        return
     for name, facts in manifest.files.items():
         if there.get(name, (-1, 0))[0] != facts["bytes"]:
             with (store / name).open("rb") as file:
                 objects.upload(file, facts["bytes"], name)
-    objects.write(MANIFEST, (store / MANIFEST).read_bytes())
+    if MANIFEST not in there:
+        objects.write(MANIFEST, (store / MANIFEST).read_bytes())
 
 
 def store_at_hand(store: Path, storage: str, content_hash: str, runs: Path) -> Path:

@@ -16,7 +16,7 @@ EARLIER_S = 5.0  # than Ray gives up
 
 
 def watch_head(address: str) -> None:
-    """Ends this process with one sentence and exit code 75 once nothing has listened at the address for nearly a minute.
+    """Ends this process with one sentence and exit status 75 once nothing has listened at the address for nearly a minute.
 
     What it has made is on disk already. Ray gives a head that is restarted over its old state (GCS fault tolerance) the
     same time, RAY_gcs_rpc_server_reconnect_timeout_s.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.atomic import replacing
-from pipeline.errors import DamagedError
+from pipeline.errors import DamagedError, PipelineError
 from pipeline.storage.copy import STATE, Copy, is_stored, pulled
 from pipeline.storage.objects import Objects
 from pipeline.tracking.journal import NAME as JOURNAL
@@ -42,6 +42,27 @@ def test_another_machine_gets_what_was_pushed_and_only_changes_are_sent(objects:
     assert pulled(there, objects)
     assert content(there) == {"last.ckpt": "step 2", JOURNAL: "a\nb\n", "best.safetensors": "w"}
     assert not pulled(there, objects)
+
+
+def test_what_a_store_refuses_to_remove_is_removed_later_and_not_sent_again(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Objects, name: str) -> None:
+        raise PipelineError("the store does not answer")
+
+    here = folder_of(tmp_path / "here", last_ckpt="step 1")
+    copy = Copy(here, objects, 1)
+    copy.push()
+    folder_of(here, last_ckpt="step 2")
+    with monkeypatch.context() as patched:
+        patched.setattr(Objects, "remove", refused)
+        with pytest.raises(PipelineError, match="does not answer"):
+            copy.push()
+        assert not copy.push() and len(objects.list()) == 3
+    folder_of(here, last_ckpt="step 3")
+    assert copy.push() and len(objects.list()) == 2
+    there = tmp_path / "there"
+    assert pulled(there, objects) and content(there) == {"last.ckpt": "step 3"}
 
 
 def test_a_file_that_is_left_out_is_that_of_the_others_or_none(objects: Objects, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 from benchmarks.servers import s3_environment
 from pipeline.border import MACHINE, system_error
@@ -43,6 +45,24 @@ def test_a_full_disk_of_this_machine_is_told_at_once_as_one(tmp_path: Path) -> N
     assert time.monotonic() - begun < PATIENCE_S
     refusal = system_error(told.value)
     assert refusal is not None and "the disk is full" in refusal[0] and refusal[1] == MACHINE
+
+
+def test_an_address_whose_region_the_cloud_does_not_tell_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [OSError("When resolving region for bucket 'b': AWS Error NETWORK_CONNECTION"), tmp_path / "store"]
+
+    def from_uri(uri: str) -> tuple[LocalFileSystem, str]:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, OSError):
+            raise answer
+        return LocalFileSystem(), str(answer)
+
+    monkeypatch.setattr("pyarrow.fs.FileSystem", SimpleNamespace(from_uri=from_uri))
+    assert Objects("s3://b/folder").list() == {}
+    answers[:] = [OSError("When resolving region for bucket 'b': no such bucket")]
+    with pytest.raises(PipelineError, match=r"s3://b/folder does not answer .*; start it, or correct cluster.storage"):
+        Objects("s3://b/folder", patience_s=0.0).list()
 
 
 class Erring(BaseHTTPRequestHandler):

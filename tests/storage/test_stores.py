@@ -35,6 +35,17 @@ def test_a_machine_without_the_data_gets_it_once(
     put_store(storage, store)
 
 
+def test_a_file_that_the_storage_has_lost_comes_back_with_the_next_sweep(workspace: Workspaces, tmp_path: Path) -> None:
+    store, storage = workspace() / "data" / "store" / "digits", f"file://{tmp_path}/store"
+    manifest = open_store(store).manifest
+    put_store(storage, store)
+    (tmp_path / "store" / STORES / manifest.content_hash / next(iter(manifest.files))).unlink()
+    with pytest.raises(MissingError, match="the sweep that puts it there starts again"):
+        store_at_hand(tmp_path / "none", storage, manifest.content_hash, tmp_path / "runs")
+    put_store(storage, store)
+    assert store_at_hand(tmp_path / "none", storage, manifest.content_hash, tmp_path / "runs").is_dir()
+
+
 def test_a_download_that_broke_off_goes_on_and_what_it_compared_is_not_hashed_again(
     workspace: Workspaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
