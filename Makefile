@@ -5,6 +5,13 @@ PORT ?= 5000# of `make ui`
 TORCH ?=# PyTorch's build of another backend than CUDA's: cpu, or what else `uv pip install --torch-backend` takes
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 INSTALLED := $(VENV)/.installed
+# An environment without pip, as venv leaves it where python3-venv is missing or Ctrl-C ends it, is made anew.
+define INSTALL_UV
+	$(PYTHON) -c 'import sys; sys.exit(sys.platform != "linux" and "Linux is needed; on Windows use WSL2, on macOS docker compose")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+endef
 UV := $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 # The one without a wheel; uv would build it by the newest setuptools, whatever its hash.
 BUILT_HERE := --no-build-isolation-package antlr4-python3-runtime
@@ -79,12 +86,8 @@ gpu-check: $(INSTALLED)
 	python -m benchmarks gpu
 
 # By the locked versions and hashes. PyTorch keeps its other builds apart, where uv finds them; the lock has no hashes of those.
-# An environment without pip, as venv leaves it where python3-venv is missing or Ctrl-C ends it, is made anew.
 $(INSTALLED): requirements.txt requirements-uv.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.platform != "linux" and "Linux is needed; on Windows use WSL2, on macOS docker compose")'
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
-	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	$(INSTALL_UV)
 	sed -n '/^setuptools==/,/^    #/p' requirements.txt | $(UV) --require-hashes -r - # it builds what has no wheel
 ifeq ($(TORCH),)
 	$(UV) --compile-bytecode --require-hashes $(BUILT_HERE) -r requirements.txt
@@ -100,8 +103,9 @@ endif
 
 # Both lock files, with hashes and without any registry's address.
 lock:
-	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras pyproject.toml -o requirements.txt
-	echo "uv==0.13.9" | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 - -o requirements-uv.txt
+	$(INSTALL_UV)
+	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras pyproject.toml -o requirements.txt
+	echo "uv==0.13.9" | $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 - -o requirements-uv.txt
 
 # Licences, bill of materials and advisories of the locked dependencies, see .ci/dependencies.py.
 licences sbom audit: $(INSTALLED)

@@ -15,6 +15,7 @@ from pipeline.compose.choices import GROUPS, Choices, choices
 from pipeline.compose.overrides import from_overrides
 from pipeline.compose.params import from_params
 from pipeline.config import Config, defaults
+from pipeline.config.space import no_key
 from pipeline.documents import check_files, first_lines
 from pipeline.errors import PipelineError, printable
 
@@ -62,8 +63,14 @@ def compose_conf(
     except (HydraException, OmegaConfBaseException, RecursionError, ValueError, TypeError) as error:
         # The latter two are what OmegaConf lets through where a value stands in place of a section.
         raise PipelineError(first_lines(error)) from None
-    _require_one_name(values["model"], {**(literal or {}), **(given or {})})
-    values["data"].setdefault("name", _data_name(made["data"], values["data"]))
+    keys = {**(literal or {}), **(given or {})}
+    if recorded := next((key for key in keys if key.partition(".")[0] == "choices"), None):
+        raise PipelineError(f"{printable(recorded)} {no_key(recorded)}")
+    # What stands in place of a section is refused with the rest of the values.
+    if isinstance(values["model"], dict):
+        _require_one_name(values["model"], keys)
+    if isinstance(values["data"], dict):
+        values["data"].setdefault("name", _data_name(made["data"], values["data"]))
     return {**values, "choices": made}
 
 

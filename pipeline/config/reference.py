@@ -51,7 +51,7 @@ def parts(section: type = Config, name: str = "") -> Iterator[Part]:
             _choices(hints[entry.name]),
         )
         for entry in fields(section)
-        if not is_dataclass(hints[entry.name])
+        if not is_dataclass(hints[entry.name]) and entry.name != "choices"  # which records how it was composed
     ]
     yield Part(name.rstrip("."), inspect.getdoc(section) or "", own)
     for entry in fields(section):

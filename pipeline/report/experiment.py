@@ -9,8 +9,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, compose_conf
-from pipeline.config import OTHER_DEPTHS, filled, leaves
+from pipeline.compose import AUTO, CHOICES, GROUPS, SHORT, choices, compose_conf
+from pipeline.config import DETECTORS, OTHER_DEPTHS, filled, leaves
 from pipeline.documents import read_mapping
 
 WEIGHTS = "start.weights"
@@ -26,11 +26,15 @@ Chosen = dict[str, Any]  # choices by group ("recipe"), single values by dotted 
 
 
 def chosen(values: dict[str, Any], root: Path) -> Chosen:
-    """Choices and values that compose `values` from conf/ alone, without params.yaml.
+    """Choices and values that compose `values` from conf/ alone, without params.yaml or files of --config-dir.
 
     Choices that the data set's file makes itself are left out.
     """
+    files_of = choices(root)
     recorded = values.get("choices") or {"data": values["data"]["name"]}
+    recorded = {group: name for group, name in recorded.items() if name in files_of[group]}
+    if "data" not in recorded:
+        recorded["data"] = "boxes" if values["model"]["family"] in DETECTORS else "folder"
     own = compose_conf(root, {"data": recorded["data"]})
     suits = {**own["choices"], **{group: own[group].get(key) for group, key in SHORT.items()}}
     made = {**recorded, **{group: values[group][key] for group, key in SHORT.items()}}

@@ -89,6 +89,9 @@ def published(name: str, root: Path) -> Path:
     """
     there = {path.stem: path for path in sorted((root / FOLDER).glob("*.safetensors"))}
     if name not in there:
-        names = ", ".join(f"{PUBLISHED}{each}" for each in there) or "there are none in this clone"
-        raise MissingError(f"{PUBLISHED}{printable(name)} is not in {FOLDER}; choose one of {names}")
+        names = ", ".join(f"{PUBLISHED}{each}" for each in there)
+        remedy = (
+            f"choose one of {names}" if names else "`git restore results/weights` brings those of the repository back"
+        )
+        raise MissingError(f"{PUBLISHED}{printable(name)} is not in {FOLDER}; {remedy}")
     return there[name].resolve()

@@ -53,6 +53,6 @@ def show(
     options = ["--help", *(option.split()[0] for option in OPTIONS)]
     words = [*options, *(word for follow in verbs.values() for word in follow)]
     words += [f"{group}={name}" for group, names in choices.items() for name in names]
-    for key in (key for part in parts() for key in part.keys if part.name):
+    for key in (key for part in parts() for key in part.keys):
         words += [f"{key.name}={value}" for value in key.choices] or [f"{key.name}="]
     print(SCRIPTS[shells[0]].format(words=" ".join(words), verbs=" ".join([*verbs, *options])), end="")

@@ -250,6 +250,19 @@ def test_a_params_yaml_of_the_wrong_form_is_refused(text, sentence, tmp_path):
     assert sentence in str(refused.value)
 
 
+@pytest.mark.parametrize(("section", "value"), [("model", "vgg_small"), ("data", "cifar10"), ("model", None)])
+def test_a_value_in_place_of_a_section_is_refused(tmp_path, section, value):
+    root = root_with(tmp_path, {"data": "digits", "set": {section: value}})
+    with pytest.raises(PipelineError, match=f"{section}={value!r}: Input should be a dictionary"):
+        from_dict(compose(root, []))
+
+
+@pytest.mark.parametrize("words", [["choices.recipe=cifar_paper"], ["+choices={recipe:cifar_paper}"]])
+def test_how_it_was_composed_is_no_key(words):
+    with pytest.raises(PipelineError, match=r"choices\S* is no key of the configuration"):
+        compose(ROOT, words)
+
+
 def test_a_conf_file_of_the_wrong_form_is_refused(tmp_path):
     root = root_with(tmp_path, {})
     (root / "conf" / "recipe" / "digits.yaml").write_text("lr: [")

@@ -29,6 +29,11 @@ FILES = {
     "ensemble": {"best_per_depth", "top_k"},
 }
 
+BIRDS = """# @package _global_
+defaults: [/recipe: cifar_quick, /sweep: cifar, _self_]
+data: {source: folder, path: /data/birds, image_size: 32}
+"""
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -133,3 +138,15 @@ def test_experiments_on_the_same_data_have_names_of_their_own(root):
 def test_a_long_or_odd_name_stays_a_file_name(root):
     name = experiment_name(composed(root, *ODD), root)
     assert name.startswith("imagenet-") and len(name) <= 100 and not set(name) & set("{}[]:,/ ")
+
+
+def test_files_of_ones_own_are_told_by_their_values(root, tmp_path):
+    own = tmp_path / "own"
+    for name, text in {"recipe/mine": "defaults: [cifar_quick, _self_]\nlr: 0.07\n", "data/birds": BIRDS}.items():
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / f"{name}.yaml").write_text(text)
+    for choices in (["data=cifar10", "recipe=mine"], ["data=birds", "recipe=mine"]):
+        values = from_dict(compose(root, choices, own)).to_dict()
+        again = obey(command(values, root), root)
+        assert {**deciding(again), "choices": {}} == {**deciding(values), "choices": {}}
+        assert "0.07" in experiment_name(values, root)

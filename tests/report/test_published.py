@@ -165,7 +165,7 @@ def test_each_claim_stands_once_with_every_experiment_that_measured_it():
     eighth = result(f"{COMMAND} -S recipe=cifar_eighth", [DEGRADES, COUNTED])
     quarter = result(f"{COMMAND} -S recipe=cifar_quarter", [{**DEGRADES, "status": "fails"}, COUNTED])
     body = collection([eighth, quarter]).sections[0].body
-    assert f"trainings below measure 1 of the paper's {len(CLAIMS)} claims; 1 are counted on the nets" in body
+    assert f"trainings below measure 1 of the paper's {len(CLAIMS)} claims; 1 follow from the architectures" in body
     _, *claims = rows(body)
     assert [row[1:4] for row in claims] == [
         ["**holds**", "cifar10, recipe=cifar_eighth", "12%"],

@@ -20,6 +20,7 @@ ASK = {
 LINES = [
     ("pipeline tr", "train"),
     ("pipeline sweep stat", "status"),
+    ("pipeline train see", "seed="),
     ("pipeline train recipe.mom", "recipe.momentum="),
     ("pipeline train data=digits recipe=cifar_f", "cifar_fast"),
     ("pipeline train model.stride_on=", "1x1 3x3"),
