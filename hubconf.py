@@ -2,7 +2,7 @@
 
 "load_net" takes a file of weights, "resnet" makes an untrained net.
 
-Needs torch, safetensors and NumPy alone; detectors need torchvision too.
+Needs torch, safetensors and NumPy alone; detectors, AlexNet, VGG and GoogLeNet need torchvision too.
 """
 
 from __future__ import annotations

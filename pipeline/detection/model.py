@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
@@ -19,7 +18,7 @@ from torch import Tensor
 from pipeline.data.boxes import SIDES, Detections
 from pipeline.detection.joint import JointDetector
 from pipeline.detection.pixels import scenes_of
-from pipeline.ensemble.carried import description_in, members_in
+from pipeline.ensemble.carried import description_in, device_in, members_in
 from pipeline.ensemble.pixels import BYTES
 from pipeline.errors import PipelineError
 from pipeline.learn.input.scenes import detections, normalised
@@ -43,7 +42,7 @@ class DetectorModel(PythonModel):
         description, members = description_in(context.artifacts), list(members_in(context.artifacts))
         self.classes, self.channels = tuple(description["classes"]), description["shape"][2]
         self.resize = description["resize"]  # see `pipeline.run.inputs.Resize`
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device_in(context)
         self._joint = JointDetector([cast(Detector, member.net) for member in members]).to(self._device)
         self._constants = [(each.mean[0, 0].to(self._device), each.std.to(self._device)) for each in members]
 

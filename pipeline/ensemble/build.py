@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
@@ -41,7 +42,7 @@ POOL = 50  # greedy considers this many candidates, the best by validation error
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Members best validation error first, or as listed; their weights sum to 1."""
+    """Members best validation error first, as listed, or snapshots in the order of their steps; their weights sum to 1."""
 
     selection: str
     wanted: int  # ensemble.size; MLflow may have held fewer
@@ -116,6 +117,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
     images = validation_images(source.store)
     with replacing(out) as part:
         members = choose(source, config, candidates, images, part)
+        shown = example(images, members)
         for net in members:
             source.fetch(net, part)
         predictions = [source.predict(net, images, part) for net in members]
@@ -131,7 +133,7 @@ def build_ensemble(source: Source, config: EnsembleConfig, out: Path, tags: dict
             val_err1=by_size[-1],
             val_err1_by_size=by_size,
             members=members,
-            registered=register(source.location, run_id, members, source.store, example(images, members), part),
+            registered=register(source.location, run_id, members, source.store, shown, part),
         )
         ensemble.write(part)
         (part / CARD).write_text(card(ensemble, manifest), encoding="utf-8")
@@ -148,20 +150,32 @@ def choose(source: Source, config: EnsembleConfig, candidates: list[Net], images
     """
     if config.selection == "greedy":
         pool = [source.predict(net, images, folder) for net in candidates[:POOL]]
-        if config.temperature == "validation":
-            pool = [tempered(values, fitted_temperature(values, images.labels)) for values in pool]
-        weighted = selection.greedy(pool, images.labels, config.size)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as scratch:
+            if config.temperature == "validation":
+                calibrated = (tempered(values, fitted_temperature(values, images.labels)) for values in pool)
+                pool = [_mapped(values, Path(scratch) / f"{at}.npy") for at, values in enumerate(calibrated)]
+            weighted = selection.greedy(pool, images.labels, config.size)
         return [replace(candidates[i], weight=weight) for i, weight in weighted]
     if config.selection == "listed":
         members = candidates
     elif config.selection == "snapshots":
-        members = [
-            replace(net, val_err1=top_k_error(source.predict(net, images, folder), images.labels, 1))
-            for net in _last_snapshots(candidates, config.size)
-        ]
+        snapshots = _last_snapshots(candidates, config.size)
+        members = [_validated(net, source.predict(net, images, folder), images) for net in snapshots]
     else:
         members = selection.RULES[config.selection](candidates, config.size)
     return [replace(net, weight=1 / len(members)) for net in members]
+
+
+def _mapped(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """`values` in a file: those of all candidates on all of ImageNet's validation images take gigabytes."""
+    np.save(path, values)
+    return np.load(path, mmap_mode="r")
+
+
+def _validated(net: Net, probabilities: NDArray[np.float32], images: Images) -> Net:
+    err1, err5 = (top_k_error(probabilities, images.labels, k) for k in (1, 5))
+    return replace(net, val_err1=err1, val_err5=err5)
 
 
 def calibrated(

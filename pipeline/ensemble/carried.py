@@ -27,6 +27,12 @@ class Member(NamedTuple):
     std: Tensor  # (C,) float32
 
 
+def device_in(context: Any) -> torch.device:
+    """What the loader's model_config names as device: cpu, cuda, or auto, a GPU if there is one."""
+    device = context.model_config["device"]
+    return torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+
+
 def description_in(artifacts: Mapping[str, str]) -> dict[str, Any]:
     """Of a model whose files have these paths."""
     return read_json(artifacts[DESCRIPTION], REMEDY)

@@ -145,7 +145,7 @@ def compared(probabilities: Probabilities, member: Tested, labels: Labels) -> di
 
 
 def against_best(members: Sequence[Net], against: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The comparison with the net that would be published if there were no ensemble; None where none can be chosen.
+    """The comparison with the member that is best on validation images; None where none can be chosen.
 
     Args:
         against: what `compared` returns for each member.

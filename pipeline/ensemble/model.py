@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from pipeline.ensemble.carried import description_in, members_in
+from pipeline.ensemble.carried import description_in, device_in, members_in
 from pipeline.ensemble.forward import average, class_probabilities, ready, tempered
 from pipeline.ensemble.pixels import BYTES, pixels_of
 from pipeline.errors import PipelineError
@@ -39,7 +39,7 @@ class EnsembleModel(PythonModel):
         description = description_in(context.artifacts)
         self.classes, self.shape = tuple(description["classes"]), tuple(description["shape"])
         self.resize = description["resize"]  # see `pipeline.run.inputs.Resize`
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device_in(context)
         self._weights = [member["weight"] for member in description["members"]]
         self._temperatures = [member["temperature"] for member in description["members"]]
         self._nets, self._inputs = [], []

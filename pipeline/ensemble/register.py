@@ -21,7 +21,7 @@ from pipeline.run.served import description
 from pipeline.tracking import models
 from pipeline.tracking.location import Location
 
-FORM = 6  # of the served model; raised when it changes, so that the same members get a new version
+FORM = 7  # of the served model; raised when it changes, so that the same members get a new version
 
 
 def register(

@@ -2,7 +2,8 @@
 
 POST /invocations takes and answers JSON as MLflow's server does; a prediction is a row of the model's table:
     {"inputs": [image, ...], "params": {"pixels": "uint8"}}  ->  {"predictions": [{class: probability, ...}, ...]}
-GET / says what an image is and what the limits are. Whatever is refused gets a status of 4xx and {"message": one sentence}.
+GET / says what an image is and what the limits are. A request that is refused gets a status of 4xx and {"message": one sentence};
+what is no HTTP, and a connection too many, get uvicorn's own answers (400, 503).
 """
 
 from __future__ import annotations
@@ -156,7 +157,9 @@ async def _body(request: Request, most: int) -> bytes:
                 if len(body) > most:
                     raise too_long
     except TimeoutError:
-        raise HTTPException(408, f"the request did not arrive within {READ_S} seconds; send it again") from None
+        raise HTTPException(
+            408, f"the request did not arrive within {READ_S} seconds; send fewer or smaller images at once"
+        ) from None
     return bytes(body)
 
 

@@ -87,15 +87,16 @@ def drawing(
     """`images`, while each one is written to the folder with its objects, as `names` says.
 
     Raises:
-        PipelineError: the folder is a file, or a drawing would replace an image of `files`. Nothing has been written then.
+        PipelineError: the folder is a file, or images of `files` lie where drawings would. Nothing has been written then.
     """
     out = Path(folder).expanduser()
     if out.exists() and not out.is_dir():
         raise PipelineError(f"predict.draw={printable(folder)} is a file; name a folder for the drawings")
     targets = {file: out / name for file, name in zip(files, names(files), strict=True)}
-    if {os.path.realpath(file) for file in files} & {os.path.realpath(target) for target in targets.values()}:
+    # Even where no image of `files` is replaced, another one can be: a drawing of a.jpg is a.png.
+    if {os.path.realpath(file.parent) for file in files} & {os.path.realpath(path.parent) for path in targets.values()}:
         raise PipelineError(
-            f"predict.draw={printable(folder)}: drawings would replace the images themselves; name another folder"
+            f"predict.draw={printable(folder)}: drawings would lie among the images and could replace them; name another folder"
         )
     return _written(images, targets, config.data.limits.megapixels)
 

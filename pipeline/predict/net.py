@@ -1,6 +1,6 @@
 """A net from its file of weights: images in, probabilities of named classes out. Needs torch, safetensors and NumPy alone.
 
-Detectors need torchvision too, see `pipeline.predict.detector`.
+Detectors (`pipeline.predict.detector`), AlexNet, VGG and GoogLeNet need torchvision too.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ from pipeline.config import Config
 from pipeline.data.boxes import Detections
 from pipeline.ensemble.pixels import pixels_of
 from pipeline.ensemble.register import model_name
-from pipeline.errors import MissingError, printable
+from pipeline.errors import DamagedError, MissingError, printable
 from pipeline.learn.training.precision import uses_cuda
 from pipeline.predict.detector import ImageDetector
 from pipeline.predict.net import ImageClassifier, load_net
@@ -54,9 +55,9 @@ def predictor(config: Config, workspace: Workspace) -> Predictor | Finder:
         MissingError: no such file or run, or no registered ensemble.
         PipelineError: a run that has not finished, or weights that cannot be used.
     """
+    device = "cuda" if uses_cuda(config.trainer.accelerator) else "cpu"
     if not config.predict.weights:
-        return _registered(config)
-    device = torch.device("cuda" if uses_cuda(config.trainer.accelerator) else "cpu")
+        return _registered(config, device)
     net = named_net("predict.weights", config.predict.weights, config, workspace).to(device)
     title = f"{net.record.name}, run {net.record.key}"
     if isinstance(net, ImageDetector):
@@ -85,15 +86,18 @@ def named_net(key: str, weights: str, config: Config, workspace: Workspace) -> I
     folder = Path(config.paths.runs) / run
     if run and ((folder / RUN).is_file() or (folder / BEST).is_file()):
         require_ended(key, weights, status_in(folder), folder / BEST)
-        return load_net(folder / BEST)
+        try:
+            return load_net(folder / BEST)
+        except (DamagedError, MissingError) as error:
+            print(f"{error}; now MLflow's copy is used", file=sys.stderr)
     with TemporaryDirectory() as scratch:
         return load_net(_downloaded(key, weights, run, config, Path(scratch)))
 
 
-def _registered(config: Config) -> Predictor | Finder:
+def _registered(config: Config, device: str) -> Predictor | Finder:
     location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
     require_answer(location, "the registered ensemble is in MLflow")
-    model, version = models.load(location, name)
+    model, version = models.load(location, name, device)
     make = _finder if hasattr(model, "detect") else _predictor
     return make(model, f"{name} version {version}", Resize.read(model.resize))
 

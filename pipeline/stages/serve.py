@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.ensemble import server
 from pipeline.ensemble.register import model_name
+from pipeline.learn.training.precision import uses_cuda
 from pipeline.tracking import models
 from pipeline.tracking.location import locate, require_answer
 from pipeline.workspace import Workspace
@@ -25,7 +26,9 @@ def serve(config: Config, served: Callable[[Any], server.Served]) -> None:
     """
     location, name = locate(config.tracking.uri, config.paths.mlruns), model_name(config.data.name)
     require_answer(location, "the registered ensemble is in MLflow")
-    model, version = models.load(location, name)
-    listening = server.listening(config.serve)
-    print(f"{name} version {version} at http://{config.serve.host}:{config.serve.port}/invocations", flush=True)
+    device = "cuda" if uses_cuda(config.trainer.accelerator) else "cpu"
+    model, version = models.load(location, name, device)
+    listening, host = server.listening(config.serve), config.serve.host
+    address = f"[{host}]" if ":" in host else host  # of IPv6
+    print(f"{name} version {version} at http://{address}:{config.serve.port}/invocations", flush=True)
     server.server(served(model), f"{name} version {version}", config.serve).run(sockets=[listening])

@@ -101,9 +101,11 @@ def describe(location: Location, name: str, number: int, text: str) -> None:
     client(location).update_model_version(name, str(number), text)
 
 
-def load(location: Location, name: str) -> tuple[Any, int]:
+def load(location: Location, name: str, device: str = "auto") -> tuple[Any, int]:
     """The model object that the champion of registered model `name` made, and its version. Runs the code of the model.
 
+    Args:
+        device: cpu, cuda, or auto, a GPU if there is one.
     Raises:
         MissingError: no such model, files of it are gone or damaged, or its code does not run with the libraries of today.
     """
@@ -113,16 +115,17 @@ def load(location: Location, name: str) -> tuple[Any, int]:
         number = int(client(location).get_model_version_by_alias(name, "champion").version)
     except MlflowException:
         raise MissingError(f"MLflow has no champion of {name}; {hint('ensemble')} registers it") from None
-    return _loaded(location, name, number), number
+    return _loaded(location, name, number, device), number
 
 
-def _loaded(location: Location, name: str, number: int) -> Any:
+def _loaded(location: Location, name: str, number: int, device: str = "auto") -> Any:
     """The model object of a version; raises MissingError, see `load`."""
     import mlflow
 
     mlflow.set_tracking_uri(location.uri)
     try:
-        return mlflow.pyfunc.load_model(f"models:/{name}/{number}").unwrap_python_model()
+        model = mlflow.pyfunc.load_model(f"models:/{name}/{number}", model_config={"device": device})
+        return model.unwrap_python_model()
     except (MemoryError, RuntimeError):  # of this machine: torch raises the latter where memory runs out
         raise
     except Exception as error:  # of MLflow, or whatever damaged files and code of other versions raise
@@ -201,6 +204,7 @@ def _save(model: Model, folder: Path, logged: Any, run_id: str) -> None:
             pip_requirements=[f"{needed}=={version(needed).split('+')[0]}" for needed in kind.needs],
             signature=mlflow.models.ModelSignature(Schema([images]), Schema([*answer]), ParamSchema(params)),
             input_example=model.example,
+            model_config={"device": "auto"},
             mlflow_model=mlflow.models.Model(
                 logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id
             ),

@@ -14,6 +14,7 @@ from pipeline.ensemble.build import build_ensemble, read_ensemble
 from pipeline.ensemble.forward import fitted_temperature, tempered
 from pipeline.ensemble.predictions import validation_images
 from pipeline.ensemble.register import ensemble_key
+from pipeline.evaluation.errors import top_k_error
 from pipeline.tracking import registry
 from pipeline.tracking.location import client
 
@@ -174,6 +175,7 @@ def test_snapshots_of_the_best_run_that_has_any_are_members_with_their_own_error
     labels = validation_images(world.store).labels
     for member, probabilities in zip(ensemble.members, val_probabilities(world, ensemble), strict=True):
         assert member.val_err1 == (probabilities.argmax(1) != labels).mean()
+        assert member.val_err5 == top_k_error(probabilities, labels, 5)
     for path in (world.runs / key).glob("snapshot-*"):  # MLflow has them too
         path.unlink()
     assert make(world, "snapshots", 3) == ensemble

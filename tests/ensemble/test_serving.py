@@ -98,6 +98,7 @@ def test_members_with_different_crops_cannot_be_served_together(shard_world):
     with pytest.raises(ValueError, match="the members take different crops"):
         build_ensemble(shard_world.source, choose("best_per_depth"), shard_world.root / "ensemble", {})
     assert not (shard_world.root / "ensemble").exists()
+    assert not list(shard_world.source.runs.glob("ensemble-*"))  # nor a run of it in MLflow
 
 
 def _stop(server: subprocess.Popen) -> None:

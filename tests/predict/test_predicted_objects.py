@@ -154,7 +154,10 @@ def test_drawings_of_nets_that_classify_are_refused(files: Path, photos: Any, fo
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["predict.draw=in"], "predict.draw=in: drawings would replace the images themselves; name another folder"),
+        (
+            ["predict.draw=in"],
+            "predict.draw=in: drawings would lie among the images and could replace them; name another folder",
+        ),
         (["predict.draw=in/a.png"], "predict.draw=in/a.png is a file; name a folder"),
         (["predict.score=1.5"], "predict.score"),
     ],
@@ -165,3 +168,11 @@ def test_a_mistake_is_one_sentence(overrides: list[str], sentence: str, files: P
         found(*overrides)
     assert sentence in str(raised.value) and len(str(raised.value).splitlines()) == 1
     assert {path: path.read_bytes() for path in files.iterdir()} == before
+
+
+def test_an_image_beside_those_to_draw_is_not_replaced(files: Path, found: Any) -> None:
+    Image.open("in/a.png").save("in/d.png")
+    before = Path("in/d.png").read_bytes()
+    with pytest.raises(PipelineError, match="drawings would lie among the images"):
+        found("predict.draw=in", images="in/d.jpg")
+    assert Path("in/d.png").read_bytes() == before

@@ -153,6 +153,18 @@ def test_a_run_that_has_not_finished_is_refused_and_the_remedy_works(digit: Trai
         write_json(digit.weights.with_name("run.json"), written)
 
 
+def test_mlflow_has_what_is_damaged_or_lost_here(digit: Trained, predict: Predict) -> None:
+    whole = digit.weights.read_bytes()
+    try:
+        for damage in (lambda: digit.weights.write_bytes(whole[:-1] + b"?"), digit.weights.unlink):
+            damage()
+            status, printed, errors = predict("digits", "predict.output=json", f"predict.weights=run:{digit.key}")
+            assert status == 0 and "now MLflow's copy is used" in errors
+            assert_as_evaluated(rows(printed), digit)
+    finally:
+        digit.weights.write_bytes(whole)
+
+
 def test_a_run_that_mlflow_alone_has_and_that_goes_on_is_refused(digit: Trained, predict: Predict) -> None:
     mlflow = client(locate("", digit.root / "mlruns"))
     run = mlflow.create_run(mlflow.get_experiment_by_name("digits").experiment_id)
