@@ -56,7 +56,7 @@ class DataConfig(Section):
     # Images drawn for testing where no test set is published, stratified by class (digits, folder), at random (boxes), or made
     # (digit_scenes, digit_objects); 0 for a fifth (folder, boxes).
     num_test: Count = 0
-    # Images carved from train for validation where no validation split is published, by class; 0 for a fifth.
+    # Images carved from train for validation where no validation split is published, by class (boxes: at random); 0 for a fifth.
     num_val: Count = 0
     num_train: Count = 0  # images of the split that are trained on, stratified by class; 0 for all
     split_seed: Seed = 0  # draws the validation images, and makes the scenes of digit_scenes and digit_objects

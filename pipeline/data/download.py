@@ -7,16 +7,20 @@ file is never continued.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import re
+import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.atomic import read_json, write_json
+from pipeline.atomic import read_json, user_cache, write_json
 from pipeline.data.connection import Answer, HttpError, open_url
 from pipeline.errors import printable
 from pipeline.progress import progress
@@ -70,6 +74,12 @@ def download(url: str, target: Path, limit: float, md5: str = "", patience: Pati
         UnavailableError: refused, unreachable or too slow `patience.tries` times in a row, more than `limit` bytes, a web
             page instead of an archive, or another checksum (the file is deleted then).
     """
+    with _alone(target):
+        if not (md5 and target.is_file() and digest(target, "md5") == md5):
+            _download(url, target, limit, md5, patience)
+
+
+def _download(url: str, target: Path, limit: float, md5: str, patience: Patience) -> None:
     for _ in range(2):
         attempt = _Attempt(url, target, limit, bool(md5), patience)
         attempt.whole()
@@ -82,6 +92,22 @@ def download(url: str, target: Path, limit: float, md5: str = "", patience: Pati
         if not attempt.resumed:  # otherwise its first bytes may have been those of another file
             break
     raise UnavailableError(f"its MD5 is {actual} instead of {md5}; the download was deleted")
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """For the block, no other process of this machine downloads the file: two would append to one part."""
+    with ExitStack() as open_:
+        with suppress(OSError):  # a file system without locks
+            user_cache().mkdir(parents=True, exist_ok=True)
+            name = hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:12]
+            lock = open_.enter_context((user_cache() / f"download.{name}.lock").open("wb"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"another process downloads {target}; this one waits for it", file=sys.stderr, flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class _Attempt:

@@ -149,4 +149,5 @@ def _wrapping(listing: Listing) -> str:
         # It is a class if it holds nothing but images.
         tabled = any(entry.name.count("/") == 1 for entry in listing.tables)
         split = [top for top, roles in tops.items() if roles or tabled]
-    return split[0] if len(split) == 1 else ""
+    top = split[0] if len(split) == 1 else ""
+    return "" if any(not entry.name.startswith(f"{top}/") for entry in listing.columns) else top

@@ -182,8 +182,7 @@ class Search:
     def _obtain(self, place: str, md5: str) -> Path:
         if place.startswith(_WEB):
             target = self.out / unquote(place.rsplit("/", 1)[1])
-            if not (md5 and target.is_file() and digest(target, "md5") == md5):
-                download(place, target, self.data.limits.total_gb * 1e9, md5, self.patience)
+            download(place, target, self.data.limits.total_gb * 1e9, md5, self.patience)
             return target
         path = Path(place)
         if not path.exists():

@@ -149,7 +149,11 @@ def _splits(
                 f"data.num_val={num_val} with {len(labels)} training images{need}; choose from {classes} to {most}, or a fifth "
                 "(override: data.num_val=0)"
             )
-        return make_splits(labels, num_val, data.split_seed), {"num_val": num_val, "seed": data.split_seed}
+        splits = make_splits(labels, num_val, data.split_seed)
+        if usable[0].boxes is not None:
+            val = _leaving_each_class(splits["holdout_val"], usable, published.classes)
+            splits = make_splits(labels, num_val, data.split_seed, published=val)
+        return splits, {"num_val": num_val, "seed": data.split_seed}
     val = np.flatnonzero([record.val for record in usable])
     if not len(val):
         raise PipelineError(
@@ -157,6 +161,36 @@ def _splits(
         )
     splits = make_splits(_labels(usable), len(val), 0, published=val.astype(np.int64))
     return splits, {"num_val": len(val), "seed": 0, "published": True}
+
+
+def _leaving_each_class(val: np.ndarray, usable: list[Record], classes: list[str]) -> np.ndarray:
+    """The validation images `val`, with the fewest exchanged for which each class has an image to train on.
+
+    The draw is by class only where an image has one class.
+
+    Args:
+        val: (M,) int64, sorted indices of `usable`.
+    Raises:
+        PipelineError: there are too many of them.
+    """
+    drawn = set(val.tolist())
+    left = Counter(label for at, record in enumerate(usable) if at not in drawn for label in record.labels)
+    for label in sorted(_shown(usable)):
+        if left[label]:
+            continue
+        back = next(at for at in sorted(drawn) if label in usable[at].labels)
+        others = (
+            at for at, record in enumerate(usable) if at not in drawn and all(left[one] > 1 for one in record.labels)
+        )
+        if (instead := next(others, None)) is None:
+            raise PipelineError(
+                f"data.num_val={len(val)} leaves no image of class {printable(classes[label])} to train on; draw fewer (override: "
+                f"data.num_val={max(1, len(val) // 2)}), or add images of that class"
+            )
+        drawn = (drawn - {back}) | {instead}
+        left.update(usable[back].labels)
+        left.subtract(usable[instead].labels)
+    return np.array(sorted(drawn), dtype=np.int64)
 
 
 def _require_classes(published: Published, usable: list[Record], tested: list[Record]) -> None:

@@ -7,6 +7,7 @@ only list; several threads read and decode the images later.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -95,9 +96,10 @@ def decode(encoded: bytes | memoryview, megapixels: float = LimitsConfig.megapix
         raise PipelineError(
             f"{image.width:,}x{image.height:,} pixels, more than data.limits.megapixels={megapixels:g} allows"
         )
-    image.load()
-    if image.mode.startswith(("I", "F")):
+    # Of 16-bit colours, Pillow would keep the higher byte.
+    if image.mode.startswith(("I", "F")) or re.search(";16[BLN]", str(image.tile)):
         raise PipelineError(f"{image.mode} pixels have more than 8 bits")
+    image.load()
     return image
 
 

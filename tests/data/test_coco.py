@@ -338,6 +338,29 @@ def test_a_fifth_of_few_images_validates_and_more_than_there_are_is_refused_with
     assert build(tmp_path, content, num_val=0).manifest.split == {"num_val": 4, "seed": 0}
 
 
+def test_validation_leaves_each_class_an_image_to_train_on(tmp_path):
+    """Of 24 images, two show dogs: in most draws of 12, one validates at least."""
+    names = [f"images/{n:02}.jpg" for n in range(24)]
+    for seed, (one_of, other) in enumerate([(0, 1), (4, 20), (11, 12), (7, 23), (2, 16), (3, 9)]):
+        shown = {name: [DOG] if at in (one_of, other) else [CAT] for at, name in enumerate(names)}
+        content = {
+            "train.json": document(shown),
+            **files(*names),
+            "test.json": document({"t.jpg": [CAT]}),
+            **files("t.jpg"),
+        }
+        (tmp_path / str(seed)).mkdir()
+        store = build(tmp_path / str(seed), content, num_val=12, split_seed=seed)
+        val = store.split_indices("holdout")[1]
+        assert len(val) == 12
+        trained = set(range(24)) - set(val.tolist())
+        assert any(1 in boxes_of(store, "train")[at].labels for at in trained)
+    with pytest.raises(
+        PipelineError, match=r"data\.num_val=23 leaves no image of class .* \(override: data\.num_val=11\)"
+    ):
+        build(tmp_path / "0", content, num_val=23)
+
+
 def test_an_image_of_another_size_than_annotated_cannot_be_used(tmp_path):
     content = one() | {"train/a.jpg": encoded(noise(0, WIDTH, HEIGHT))}
     with pytest.raises(PipelineError, match=r"train/a\.jpg: 30x40 pixels instead of the 40x30 of its annotations"):

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import random
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def test_a_broken_connection_is_resumed(server, target):
     download(f"{server.url}/set.tgz", target, md5=MD5)
     assert target.read_bytes() == CONTENT and not parts(target)
     assert [wanted for _, wanted in server.asked][:2] == [None, "bytes=1000000-"]
+
+
+def test_two_downloads_of_one_file_share_it(server, target, capsys):
+    server.drops, server.drop_after = 1, 1_200_000
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(download, f"{server.url}/set.tgz", target, md5=MD5) for _ in range(2)]
+    assert [each.result() for each in both] == [None, None] and target.read_bytes() == CONTENT
+    assert len(server.asked) == 2 and "this one waits for it" in capsys.readouterr().err
 
 
 @with_and_without_ranges

@@ -294,6 +294,17 @@ HUB = {  # read from a folder alone
             [f"cat/{PARQUET}/000001".format("test")],
         ),
     ),
+    "Parquet beside figures": (
+        {PARQUET.format("train"): parquet([1, 0], ["owl", "cat"]), PARQUET.format("test"): parquet([1], ["owl", "cat"])}
+        | files("docs/images/figure.png"),
+        {},
+        (
+            ["cat", "owl"],
+            [f"cat/{PARQUET}/000000".format("train"), f"owl/{PARQUET}/000001".format("train")],
+            [],
+            [f"cat/{PARQUET}/000000".format("test")],
+        ),
+    ),
     "save_to_disk": (
         {
             ARROW.format("train"): arrow([0, 1], ["cat", "owl"]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from photos import encoded, noise
@@ -41,5 +42,8 @@ def test_decode_refuses_what_is_damaged_deep_or_no_image():
         decode(b"<html>not found</html>")
     with pytest.raises(ValueError, match="more than 8 bits"):
         decode(encoded(Image.fromarray(np.zeros((4, 4), np.uint16))))
+    for ending in (".png", ".tif"):  # of colours, which Pillow cannot write
+        with pytest.raises(ValueError, match="RGB pixels have more than 8 bits"):
+            decode(cv2.imencode(ending, np.zeros((4, 4, 3), np.uint16))[1].tobytes())
     with pytest.raises(ValueError, match=r"64x64 pixels, more than data\.limits\.megapixels=0\.004 allows"):
         decode(jpeg, megapixels=0.004)
