@@ -64,9 +64,14 @@ def check_sides(config: Config) -> None:
     """A rule of `Config.check_composed`, and for each trial of a sweep.
 
     Raises:
-        PipelineError: a detector's training images would shrink to nothing.
+        PipelineError: a detector's training images would shrink to nothing, or would keep their size whatever the recipe says.
     """
     augment, whole = config.recipe.augment, config.model.detects and not config.start.checkpoint
+    sides = {key: getattr(augment, key) for key in ("min_side", "max_side", "test_side") if getattr(augment, key)}
+    require(
+        not whole or config.data.format != "arrays" or not sides,
+        f"{' and '.join(f'recipe.augment.{key}={side}' for key, side in sides.items())} with data.format=arrays, whose images keep their size (override: {' '.join(f'recipe.augment.{key}=0' for key in sides)})",
+    )
     require(
         not whole or augment.min_side > 0 or augment.max_side == 0,
         f"recipe.augment.min_side=0 with recipe.augment.max_side={augment.max_side}; training images would be drawn down to a single pixel (override: recipe.augment.min_side={augment.max_side})",

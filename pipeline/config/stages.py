@@ -62,7 +62,8 @@ class DataConfig(Section):
     split_seed: Seed = 0  # draws the validation images, and makes the scenes of digit_scenes and digit_objects
     split: Literal["holdout", "full"] = "holdout"  # full: train on every image but the test set's, select nothing
     skip_corrupt: bool = False  # leave out images that cannot be decoded; false: refuse the data set and name them
-    workers: Threads = 0  # threads that decode images; 0 means one for each CPU core that the process may use
+    # Threads that decode images (of detectors: a batch each); 0 means one for each CPU core that the process may use.
+    workers: Threads = 0
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     @property

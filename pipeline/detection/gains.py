@@ -148,7 +148,9 @@ def _apart(pair: Pair, pairs: Sequence[Pair]) -> str:
 
 
 def _chosen(nets: Iterable[Judged]) -> dict[Alike, dict[str, dict[int, Judged]]]:
-    """Of what was trained alike, by the net within: the detector of each seed at the rate that is best on validation images.
+    """Of what was trained alike, by the net within: the detector of each seed at one rate.
+
+    That is the rate with the most seeds, and of several the best on validation images.
 
     Of several runs of a seed at a rate, the best on validation images counts.
     """
@@ -159,7 +161,7 @@ def _chosen(nets: Iterable[Judged]) -> dict[Alike, dict[str, dict[int, Judged]]]
             rates = trained.setdefault(_alike(net), {}).setdefault(net.model.net.name, {})
             rates.setdefault(net.recipe.lr, {}).setdefault(net.seed or 0, judged)
     return {
-        alike: {name: min(rates.values(), key=_validation) for name, rates in by_net.items()}
+        alike: {name: min(rates.values(), key=_most_then_best) for name, rates in by_net.items()}
         for alike, by_net in trained.items()
     }
 
@@ -179,8 +181,9 @@ def _alike(net: Net) -> Alike:
     return frozenset(f"{key}={str(value).lower()}" for key, value in leaves(values))
 
 
-def _validation(seeds: dict[int, Judged]) -> float:
-    return mean(judged.net.val_err1 or 0.0 for judged in seeds.values())
+def _most_then_best(seeds: dict[int, Judged]) -> tuple[int, float]:
+    """Sort key: a rate at which fewer seeds were trained to the end shows less, and may be the best by luck."""
+    return -len(seeds), mean(judged.net.val_err1 or 0.0 for judged in seeds.values())
 
 
 def _swaps(base: ModelConfig, net: ModelConfig) -> bool:

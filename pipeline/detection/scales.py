@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.learn.input.scenes import scaled
+
 CLASSIFIED, SMALL_CLASSIFIED = 224, 32  # side of an image that the net, or a small net, learned to classify
 
 
@@ -34,7 +36,7 @@ def looks_at(
 
     Args:
         images: (C, h, w) normalised.
-        scales: shorter sides in pixels; none for the images as they are.
+        scales: shorter sides in pixels, less for long images (see `scaled`); none for the images as they are.
         larger: the same images with more pixels, of which scales above the images' own are made.
     """
     batch, maps = _maps(detector, images)
@@ -42,17 +44,18 @@ def looks_at(
         return batch, maps, [Look(maps, batch.image_sizes, [1.0] * len(images))]
     looks = []
     for side in sorted(scales):
-        factors = [side / min(image.shape[1:]) for image in images]
+        sizes = [scaled(image.shape[1], image.shape[2], side) for image in images]
+        factors = [max(size) / max(image.shape[1:]) for size, image in zip(sizes, images, strict=True)]
         resized = [
-            _resized(image if factor <= 1 else sharper, [round(edge * factor) for edge in image.shape[1:]])
-            for image, sharper, factor in zip(images, larger or images, factors, strict=True)
+            _resized(image if factor <= 1 else sharper, size)
+            for image, sharper, factor, size in zip(images, larger or images, factors, sizes, strict=True)
         ]
-        scaled, theirs = _maps(detector, resized)
-        looks.append(Look(theirs, scaled.image_sizes, factors))
+        batched, theirs = _maps(detector, resized)
+        looks.append(Look(theirs, batched.image_sizes, factors))
     return batch, maps, looks
 
 
-def _resized(image: Tensor, size: list[int]) -> Tensor:
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 
 

@@ -31,7 +31,7 @@ def _boxed(store: Store, split: str, recipe: RecipeConfig, threads: int) -> Any:
     from pipeline.learn.input.scenes import SceneBatches
 
     records, boxes = store.train(), boxes_of(store, "train")
-    return SceneBatches(records, boxes, store.statistics(split), recipe.augment, recipe.normalize)
+    return SceneBatches(records, boxes, store.statistics(split), recipe.augment, recipe.normalize, threads)
 
 
 def _detector_training() -> type[TrainingModule]:

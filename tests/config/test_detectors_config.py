@@ -103,7 +103,11 @@ FOLLOWED = [
     (["recipe.augment.kind=pad_crop"], "detectors see whole images"),
     (["data=coco", "recipe.augment.test_side=0"], "give the shorter side that images are tested at"),
     (["data=boxes", "recipe.augment.test_side=0"], "give the shorter side that images are tested at"),
-    (["recipe.augment.max_side=96"], "training images would be drawn down to a single pixel"),
+    (
+        ["recipe.augment.max_side=96"],
+        "recipe.augment.max_side=96 with data.format=arrays, whose images keep their size",
+    ),
+    (["data=boxes", "recipe.augment.max_side=96"], "training images would be drawn down to a single pixel"),
     (["recipe.normalize=per_pixel_mean"], "whose images differ in size"),
     (["recipe.schedule=multistep", "recipe.warmup_fraction=0", "recipe.warmup_lr=0.1"], "recipe.warmup_lr with model"),
     (["recipe.small_side=64", "recipe.small_fraction=0.5"], "recipe.small_side and recipe.small_fraction with model"),
@@ -172,7 +176,7 @@ def test_no_trial_of_a_sweep_shrinks_its_images_to_nothing(monkeypatch: pytest.M
     monkeypatch.setattr(sweep, "open_store", lambda _: store)
     monkeypatch.setattr(sweep, "require_task", lambda *_: None)
     monkeypatch.setattr(sweep, "require_settings", lambda *_: None)
-    config = made(SCENES, "sweep.space={recipe.augment.max_side:[0,96]}")
+    config = made("data=boxes", "data.path=set", "sweep.space={recipe.augment.max_side:[0,96]}")
     with pytest.raises(PipelineError, match=rf"the sweep has a trial with {SHRUNK}: .* down to a single pixel"):
         sweep.checked(config, Path("store"))
 

@@ -146,6 +146,11 @@ def test_a_scale_above_the_images_own_is_made_of_the_larger_image() -> None:
     assert torch.equal(small.maps["0"], alone.maps["0"])
 
 
+def test_a_long_image_is_no_longer_at_a_scale_than_a_training_image_of_its_side() -> None:
+    _, _, (look,) = looks_at(detector(0), [torch.randn(1, 20, 100)], (40,))
+    assert look.sizes == [(13, 67)] and look.factors == [0.67]  # 5/3 of 40
+
+
 def test_context_stands_beside_each_region() -> None:
     torch.manual_seed(0)
     made = build_model(replace(RESNET, context=True), 3, 1)

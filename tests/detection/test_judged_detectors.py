@@ -138,6 +138,14 @@ def test_each_backbone_is_taken_at_its_best_rate_on_validation_images(scenes: Sc
     assert row["net_ap"] == best.matches.scores().ap
 
 
+def test_a_rate_with_fewer_seeds_is_no_better_one_by_its_luck(scenes: Scenes, net: Net) -> None:
+    plain = [judged(net, scenes, "plain8", seed, missed=4) for seed in (0, 1)]
+    lucky = judged(replace(net, val_err1=0.1), scenes, lr=0.2)
+    usual = [judged(replace(net, val_err1=0.2), scenes, seed=seed, missed=3) for seed in (0, 1)]
+    (row,) = gains([*plain, lucky, *usual])
+    assert row["seeds"] == [0, 1] and row["net_ap"] == usual[0].matches.scores().ap
+
+
 @pytest.mark.parametrize("best_first", [True, False])
 def test_of_several_runs_of_a_seed_the_best_on_validation_images_counts(
     best_first: bool, scenes: Scenes, net: Net

@@ -19,7 +19,7 @@ from pipeline.data.store import ArrayRecords, ShardRecords, Statistics
 from pipeline.learn.input.normalization import channel_constants
 
 FLIP, SIDE, ANCHORS, REGIONS = range(4)  # an image's draws
-AHEAD = 4  # batches of JPEGs that threads prepare
+AHEAD = 4  # batches of JPEGs that threads prepare, if not told otherwise
 LONGEST = 5 / 3  # of the longer side, as a multiple of the shorter one (Ren et al. 2015: 1,000 of 600 pixels)
 
 
@@ -38,10 +38,15 @@ class SceneBatches:
         statistics: Statistics,
         augment: AugmentConfig,
         normalize: str,
+        threads: int = AHEAD,
     ) -> None:
+        """
+        Args:
+            threads: that decode JPEGs, a batch each.
+        """
         self.boxes = boxes
         self._records, self._augment = records, augment
-        self.ahead = AHEAD if isinstance(records, ShardRecords) else 0
+        self.ahead = threads if isinstance(records, ShardRecords) else 0
         self._mean, self._std = map(torch.from_numpy, channel_constants(normalize, statistics))
 
     def fetch(self, indices: np.ndarray, draws: np.ndarray | None) -> tuple[Tensor, ...]:

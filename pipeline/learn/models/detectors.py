@@ -69,7 +69,7 @@ class Detector(FasterRCNN):
 
 
 class SeededSampler(BalancedPositiveNegativeSampler):
-    """Draws each image's anchors or regions from a seed of its own, so that neither ranks nor restarts change them.
+    """Draws each image's anchors or regions from a seed of its own, so that no device, rank or restart changes them.
 
     Where images differ in size, ranks do: anchors on the padding are among those drawn from, and a rank pads its own images.
     """
@@ -79,10 +79,11 @@ class SeededSampler(BalancedPositiveNegativeSampler):
     def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         positive, negative = [], []
         for seed, matched in zip(self.seeds, matched_idxs, strict=True):
-            torch.manual_seed(seed)
-            (ours,), (theirs,) = super().__call__([matched])
-            positive.append(ours)
-            negative.append(theirs)
+            with torch.random.fork_rng(devices=[]):  # dropout draws from the generator, too
+                torch.default_generator.manual_seed(seed)
+                (ours,), (theirs,) = super().__call__([matched.cpu()])  # since a GPU would draw others
+            positive.append(ours.to(matched.device))
+            negative.append(theirs.to(matched.device))
         return positive, negative
 
 

@@ -114,6 +114,8 @@ class Muon(Optimizer):
 def orthogonal(matrices: Tensor) -> Tensor:
     """(N, r, c) float32 -> the same singular vectors, with all singular values between about 0.7 and 1.2.
 
+    In a training with bf16, its products are in bf16 (autocast), as those of torch.optim.Muon always are.
+
     Five steps of a polynomial that raises small singular values fast; more exactness brings nothing (Jordan 2024).
     """
     tall = matrices.shape[1] > matrices.shape[2]

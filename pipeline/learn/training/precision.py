@@ -14,7 +14,7 @@ def resolve(precision: str, accelerator: str) -> str:
     """fp32, tf32 or bf16. auto is bf16 if the hardware multiplies it (CUDA from Ampere on, CPUs with AMX
     or AVX-512 bf16), else fp32.
 
-    Weights, batch norm statistics and the optimiser always stay in fp32 (automatic mixed precision).
+    Weights, batch norm statistics and the optimiser always stay in fp32 (automatic mixed precision), but for Muon's products.
 
     Raises:
         PipelineError: tf32 without a GPU that multiplies it.

@@ -149,6 +149,10 @@ def test_what_an_image_draws_depends_on_its_seed_alone() -> None:
     torch.manual_seed(2)
     assert drawn([1, 0], [7, 8]) == both == drawn([0], [7, 8]) | drawn([1], [7, 8])
     assert drawn([0], [9, 8])[0] != both[0]
+    torch.manual_seed(1)  # from which dropout draws next
+    before = torch.get_rng_state()
+    drawn([0], [7, 8])
+    assert torch.equal(torch.get_rng_state(), before)
     sampler.seeds = [7]
     with pytest.raises(ValueError, match="longer"):
         sampler(matched)
