@@ -26,12 +26,6 @@ from pipeline.run import Interrupted
 from pipeline.run.signals import on_termination
 from pipeline.verbs import VERBS, help_for, help_for_all
 
-FILES = ("predict",)  # verbs whose words are files
-# Verbs that do other work for detectors, in pipeline/stages/detection/.
-DETECTING = ("ensemble", "evaluate", "publish", "report", "serve")
-CLASSIFYING = ("adopt", "export")  # verbs for nets that classify alone
-STOPPING = ("serve", "sweep", "train")  # verbs that handle signals by themselves
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb. Returns the exit status, which `pipeline.border` lists."""
@@ -100,7 +94,7 @@ def _words(verb: str, arguments: list[str]) -> tuple[list[str], list[str]]:
 
     Actions, and the words of keys and completion, follow their verb at once; files stand anywhere.
     """
-    if verb in FILES:
+    if VERBS[verb].files:
         return [word for word in arguments if not _is_no_file(word)], [word for word in arguments if _is_no_file(word)]
     first = next((at for at, word in enumerate(arguments) if "=" in word or word[:1] in "-~"), len(arguments))
     takes = bool(VERBS[verb].words or VERBS[verb].actions)
@@ -122,14 +116,14 @@ def _function(verb: str, words: list[str], detects: bool = False) -> Callable[..
     Raises:
         PipelineError: words that the verb does not know.
     """
-    if verb in FILES:
+    if VERBS[verb].files:
         return partial(importlib.import_module(f"pipeline.stages.{verb}").run, images=words)
-    if detects and verb in CLASSIFYING:
+    if detects and VERBS[verb].detectors == "none":
         raise PipelineError(
             f"`pipeline {verb}` with a detector; it takes nets that classify. `pipeline predict` shows what a "
             "detector finds"
         )
-    stages = "pipeline.stages.detection" if detects and verb in DETECTING else "pipeline.stages"
+    stages = "pipeline.stages.detection" if detects and VERBS[verb].detectors == "apart" else "pipeline.stages"
     if not words:
         return importlib.import_module(f"{stages}.{verb}").run
     action, *names = words
@@ -178,7 +172,7 @@ def _run(options: argparse.Namespace, words: list[str], overrides: list[str]) ->
         )
     _quiet()
     function = _function(options.verb, words, config.model.detects)
-    if options.verb not in STOPPING:
+    if not VERBS[options.verb].stops:
         on_termination(signal.default_int_handler)  # as Ctrl-C, so that what is half made is removed
     # composed.yaml keeps paths relative, so that it is the same in every clone.
     function(config if options.verb == "compose" else anchor(config, root), Workspace(root, config.data.name))

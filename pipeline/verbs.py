@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 WIDTH = 120  # characters of a line
 _DATA = ("data",)
@@ -20,6 +21,10 @@ class Verb:
     sections: tuple[str, ...] = ()  # whose keys decide what it does, besides
     actions: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # word: module of pipeline.stages, about
     resumes: bool = False  # goes on from what it had done when it was interrupted; others start again
+    stops: bool = False  # handles signals by itself
+    files: bool = False  # its words are files
+    # Whether it takes detectors, and by the module of its name in pipeline/stages/detection/.
+    detectors: Literal["alike", "apart", "none"] = "alike"
 
 
 VERBS = {
@@ -56,6 +61,7 @@ VERBS = {
         keys="trainer",
         sections=(*_TRAINING, "cluster"),
         resumes=True,
+        stops=True,
     ),
     "sweep": Verb(
         "search sweep.space with Ray Tune -> experiments/<name>/leaderboard.json",
@@ -72,12 +78,14 @@ VERBS = {
             "retry": ("watch", "repeat the last sweep's failed trials; give that sweep's overrides"),
         },
         resumes=True,
+        stops=True,
     ),
     "adopt": Verb(
         "register weights from elsewhere (start.weights) as a run that ensembles may take",
         ("pipeline adopt data=cifar10 data.split=full model.depth=56 start.weights=resnet56.th",),
         keys="start",
         sections=("data", "model", "recipe", "tracking"),
+        detectors="none",
     ),
     "ensemble": Verb(
         "average the best runs in MLflow -> experiments/<name>/ensemble/",
@@ -85,6 +93,7 @@ VERBS = {
         keys="ensemble",
         sections=("data", "tracking"),
         resumes=True,
+        detectors="apart",
     ),
     "evaluate": Verb(
         "measure test errors of members and ensemble -> experiments/<name>/evaluate.json",
@@ -92,11 +101,13 @@ VERBS = {
         keys="evaluation",
         sections=("data", "tracking"),
         resumes=True,
+        detectors="apart",
     ),
     "report": Verb(
         "write figures, tables and claims -> experiments/<name>/report/index.html",
         ("pipeline report data=cifar10",),
         sections=("data", "tracking"),
+        detectors="apart",
     ),
     "summary": Verb(
         "print members, ensemble and the report's path", ("pipeline summary data=cifar10",), sections=_DATA
@@ -108,6 +119,7 @@ VERBS = {
         actions={
             "weights": ("publish", "copy the nets that evaluate tested, or the one called NAME, to results/weights")
         },
+        detectors="apart",
     ),
     "predict": Verb(
         "name the classes of images (files, folders, 'globs') or find objects, by the registered ensemble or predict.weights",
@@ -119,18 +131,22 @@ VERBS = {
         words="IMAGE ...",
         keys="predict",
         sections=("data", "tracking"),
+        files=True,
     ),
     "export": Verb(
         "write a net or the ensemble as ONNX or as a program of torch.export",
         ("pipeline export data=cifar10 export.path=ensemble.onnx",),
         keys="export",
         sections=("data", "tracking"),
+        detectors="none",
     ),
     "serve": Verb(
         "answer HTTP requests with the registered ensemble",
         ("pipeline serve data=cifar10", "pipeline serve data=cifar10 serve.port=8080"),
         keys="serve",
         sections=("data", "tracking"),
+        detectors="apart",
+        stops=True,
     ),
     "keys": Verb(
         "explain the configuration: `pipeline keys recipe`, `pipeline keys trainer.compile`, or all of it",

@@ -73,14 +73,10 @@ def validation_images(store: Store) -> Images:
     return Images("val", store, store.train(), store.split_indices("holdout")[1])
 
 
-def all_images(
-    which: Literal["val", "test"],
-    store: Store,
-    records: ArrayRecords | ShardRecords,
-    evaluation: EvaluationConfig = AS_TRAINED,
-) -> Images:
-    """Every image of `records`, in the store's order."""
-    return Images(which, store, records, np.arange(len(records)), evaluation)
+def evaluation_images(store: Store, evaluation: EvaluationConfig = AS_TRAINED) -> Images:
+    """Every test image, in the store's order."""
+    records = store.test()
+    return Images("test", store, records, np.arange(len(records)), evaluation)
 
 
 def probabilities(

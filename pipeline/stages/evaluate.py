@@ -20,7 +20,7 @@ from pipeline.ensemble.card import card
 from pipeline.ensemble.judge import judge, to_track, write_answers
 from pipeline.ensemble.members import Source
 from pipeline.ensemble.mistakes import confident_mistakes
-from pipeline.ensemble.predictions import Images, all_images, validation_images
+from pipeline.ensemble.predictions import Images, evaluation_images, validation_images
 from pipeline.ensemble.register import ensemble_key
 from pipeline.ensemble.responses import responses_of
 from pipeline.errors import first_line, hint
@@ -43,7 +43,7 @@ def run(config: Config, workspace: Workspace) -> None:
     if config.evaluation.runs == "all":
         require_answer(source.location, "evaluation.runs=all tests every finished run in MLflow")
         sync(source.runs, source.location)
-    images = all_images("test", source.store, source.store.test(), config.evaluation)
+    images = evaluation_images(source.store, config.evaluation)
     with scratch_folder(source.runs / "evaluate") as folder:
         nets = [(net, source.fetch(net, workspace.ensemble)) for net in ensemble.members]
         nets += [(named, source.fetch(named, folder))] if named else []

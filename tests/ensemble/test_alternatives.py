@@ -9,7 +9,7 @@ from tiny_world import World
 from pipeline.config import EvaluationConfig
 from pipeline.ensemble.alternatives import alternatives
 from pipeline.ensemble.forward import average, fitted_temperature, tempered
-from pipeline.ensemble.predictions import all_images, validation_images
+from pipeline.ensemble.predictions import evaluation_images, validation_images
 from pipeline.evaluation.errors import wrong
 
 
@@ -19,7 +19,7 @@ def compared(world: World):
 
     def run(size: int = 2, keep=lambda net: net):
         source = world.source
-        images = all_images("test", source.store, source.store.test(), EvaluationConfig())
+        images = evaluation_images(source.store, EvaluationConfig())
         nets = source.finished()
         folder = world.root / "fetched"
         tested = [(keep(net), source.probabilities(source.fetch(net, folder), images)) for net in nets]

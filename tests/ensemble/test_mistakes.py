@@ -12,7 +12,7 @@ from tiny_world import CLASSES, NUM_TEST, write_store
 
 from pipeline.data.shards import ShardRecords, ShardWriter, as_jpeg
 from pipeline.ensemble.mistakes import MOST, SIDE, confident_mistakes, picture
-from pipeline.ensemble.predictions import all_images
+from pipeline.ensemble.predictions import evaluation_images
 
 
 def opened(mistake: dict) -> Image.Image:
@@ -23,7 +23,7 @@ def opened(mistake: dict) -> Image.Image:
 def test_the_surest_wrong_answers_come_with_their_pictures(tmp_path, form):
     store = write_store(tmp_path / "store", form)
     records = store.test()
-    images = all_images("test", store, records)
+    images = evaluation_images(store)
     average = np.full((NUM_TEST, len(CLASSES)), 0.01, np.float32)
     average[np.arange(NUM_TEST), images.labels] = 0.4
     chosen = {3: 0.9, 20: 0.95, 11: 0.9}  # images that are taken for the next class, and how surely
@@ -44,7 +44,7 @@ def test_the_surest_wrong_answers_come_with_their_pictures(tmp_path, form):
 
 def test_they_are_few_and_small_and_there_may_be_none(tmp_path):
     store = write_store(tmp_path / "store", "shards")
-    images = all_images("test", store, store.test())
+    images = evaluation_images(store)
     wrong = np.tile(np.linspace(0, 1, len(CLASSES), dtype=np.float32), (NUM_TEST, 1))
     assert len(confident_mistakes(wrong, images)) == MOST
     right = np.zeros((NUM_TEST, len(CLASSES)), np.float32)

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from pipeline.config import EvaluationConfig, RecipeConfig
 from pipeline.ensemble import predictions
-from pipeline.ensemble.predictions import Images, all_images, net_of_store, probabilities, validation_images
+from pipeline.ensemble.predictions import Images, evaluation_images, net_of_store, probabilities, validation_images
 from pipeline.errors import PipelineError
 from pipeline.learn.input.module import ImageData
 from pipeline.run import key as training_key
@@ -88,7 +88,7 @@ def test_the_caches_names_hash_all_the_code_that_predictions_need():
 
 def test_other_images_and_other_weights_are_kept_apart(world):
     one, other = world.add_run(0.1, seed=1), world.add_run(0.1, seed=2)
-    everything = all_images("test", world.store, world.store.test())
+    everything = evaluation_images(world.store)
     assert predict(world, one, everything).shape == (NUM_TEST, 7)
     assert not np.array_equal(predict(world, one), predict(world, other))
     assert len(list((world.runs / "predictions").iterdir())) == 3
@@ -102,7 +102,7 @@ def test_jpegs_are_decoded_and_cropped(shard_world):
 
 def viewed(world: World, views: str, batchnorm: str = "running") -> Images:
     evaluation = EvaluationConfig(views=views, batchnorm=batchnorm, runs="members")  # type: ignore[arg-type]
-    return all_images("test", world.store, world.store.test(), evaluation)
+    return evaluation_images(world.store, evaluation)
 
 
 def test_ten_crops_are_averaged_after_the_softmax(shard_world):

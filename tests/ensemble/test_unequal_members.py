@@ -20,7 +20,7 @@ from pipeline.config import EvaluationConfig
 from pipeline.ensemble import build
 from pipeline.ensemble.build import Ensemble, build_ensemble, read_ensemble
 from pipeline.ensemble.judge import judge
-from pipeline.ensemble.predictions import Images, all_images, validation_images
+from pipeline.ensemble.predictions import Images, evaluation_images, validation_images
 from pipeline.ensemble.server import classifier
 from pipeline.record import Net
 from pipeline.stages import export
@@ -78,7 +78,7 @@ def exported(world: World, path: Path, images: torch.Tensor) -> np.ndarray:
 def test_what_is_measured_served_and_exported_is_the_same_average(
     world: World, ensemble: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    val, test = validation_images(world.store), all_images("test", world.store, world.store.test(), EvaluationConfig())
+    val, test = validation_images(world.store), evaluation_images(world.store, EvaluationConfig())
     expected, alone = averaged(found(world, ensemble, val)), found(world, ensemble, test)
     assert ensemble.val_err1 == pytest.approx((expected.argmax(1) != val.labels).mean())
 

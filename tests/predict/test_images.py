@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.convert import Rejected
-from pipeline.ensemble.predictions import all_images
+from pipeline.ensemble.predictions import evaluation_images
 from pipeline.errors import PipelineError
 from pipeline.predict.images import Scene, image_files, pixels_of_file, scene_of_file
 from pipeline.run.inputs import Resize, resize_of
@@ -96,7 +96,7 @@ def test_a_photograph_is_turned_as_its_exif_says(name: str, tmp_path: Path) -> N
 
 
 def test_photos_become_what_evaluation_reads_from_the_store(photos: Any) -> None:
-    images = all_images("test", photos.store, photos.store.test())
+    images = evaluation_images(photos.store)
     crops, labels = images.batches(photos.net).fetch(images.indices, None)
     files = image_files([str(photos.folder)])
     assert [("ab"[label], "png" in file.name) for label, file in zip(labels, files, strict=True)] == [

@@ -16,7 +16,7 @@ from imports import ROOT
 from runs import run_folder
 
 from pipeline.data.store import Store, open_store
-from pipeline.ensemble.predictions import BATCH, all_images, probabilities
+from pipeline.ensemble.predictions import BATCH, evaluation_images, probabilities
 from pipeline.errors import DamagedError
 from pipeline.learn.models import build_model
 from pipeline.predict import load_net
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 def evaluated(weights: Path, store: Store, cache: Path) -> np.ndarray:
     """(N, K) probabilities of the store's test images, as `pipeline evaluate` computes them."""
-    return probabilities(weights, all_images("test", store, store.test()), cache, CPU, workers=1)
+    return probabilities(weights, evaluation_images(store), cache, CPU, workers=1)
 
 
 def test_a_net_of_arrays_gives_the_probabilities_of_evaluation(reference: Path, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_net_of_jpegs_gives_the_probabilities_of_evaluation(normalize: str, ph
     built = build_model(net.model, net.num_classes, net.in_channels)
     built.load_state_dict(load_weights(photos.weights)[0])
     save_weights(built, tmp_path / BEST, net, input=input_of(photos.store, net))
-    images = all_images("test", photos.store, photos.store.test())
+    images = evaluation_images(photos.store)
     crops, _ = images.batches(net).fetch(images.indices, None)
     expected = evaluated(tmp_path / BEST, photos.store, tmp_path)
     np.testing.assert_array_equal(load_net(tmp_path / BEST)(crops).numpy(), expected)

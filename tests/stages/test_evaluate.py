@@ -291,7 +291,7 @@ def test_an_ensemble_is_tested_and_reported_without_a_named_run(chain, capsys):
 
 def test_a_named_run_on_another_store_is_refused_before_the_test_images_are_opened(chain, monkeypatch):
     path = chain.workspace.result("train")
-    monkeypatch.setattr(evaluate, "all_images", None)
+    monkeypatch.setattr(evaluate, "evaluation_images", None)
     sentence = r"train\.json is of a training on data ffffffffffff, .* run `pipeline train`"
     with restored(path), pytest.raises(ValueError, match=sentence):
         write_json(path, {**read_json(path), "data": "f" * 64})

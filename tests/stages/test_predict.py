@@ -21,7 +21,7 @@ from pipeline.atomic import read_json, write_json
 from pipeline.cli import main
 from pipeline.data.listing import FORMATS
 from pipeline.data.store import open_store
-from pipeline.ensemble.predictions import all_images, probabilities
+from pipeline.ensemble.predictions import evaluation_images, probabilities
 from pipeline.run.weights import BEST
 from pipeline.stages import ensemble, train
 from pipeline.tracking.location import client, locate
@@ -54,7 +54,7 @@ def digit(workspace: Workspaces) -> Trained:
     (root / "digits").mkdir()
     for at in range(COUNT):
         Image.fromarray(records.images[at * 70][..., 0]).save(root / "digits" / f"{at:02d}.png")  # type: ignore[union-attr]
-    values = probabilities(weights, all_images("test", store, records), root / "cache", torch.device("cpu"))
+    values = probabilities(weights, evaluation_images(store), root / "cache", torch.device("cpu"))
     return Trained(root, weights, weights.parent.name, np.array(values[: COUNT * 70 : 70]))
 
 
