@@ -304,6 +304,8 @@ def test_only_evaluation_opens_test_images():
         nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         return {n.func.attr for n in nodes if isinstance(n.func, ast.Attribute) and not n.args and not n.keywords}
 
-    openers = [path for path in (ROOT / "pipeline").rglob("*.py") if "test" in calls(path)]
-    stages = ROOT / "pipeline/stages"
-    assert sorted(openers) == [stages / "detection/evaluate.py", stages / "evaluate.py"]
+    files, stages = [*(ROOT / "pipeline").rglob("*.py")], ROOT / "pipeline/stages"
+    openers = [path for path in files if "test" in calls(path)]
+    assert sorted(openers) == [ROOT / "pipeline/ensemble/predictions.py", stages / "detection/evaluate.py"]
+    users = [path for path in files if "evaluation_images" in path.read_text() and path not in openers]
+    assert users == [stages / "evaluate.py"]
