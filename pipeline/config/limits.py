@@ -10,7 +10,7 @@ from pipeline.config.section import Amount, Positive, Section
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsConfig(Section):
-    """What goes beyond is refused before memory or disk is spent on it. ImageNet passes.
+    """Data beyond these limits is refused before it uses memory or disk. ImageNet is within them.
 
     Archives in an archive are read one deep, where a published format has them (ImageNet's tar of tars).
     """

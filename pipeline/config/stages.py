@@ -32,7 +32,7 @@ class DataConfig(Section):
 
     section: ClassVar[str] = "data"
 
-    name: str  # of the data set, its folders and its models in MLflow
+    name: str  # name of the data set, of its folders and of its models in MLflow
     # What is read: a data set by its name, the class folders of data.path, or its images with boxes in COCO's format.
     source: Literal[
         "digits",

@@ -138,7 +138,7 @@ class ClusterConfig(Section):
     address: str = ""  # of a running Ray cluster, auto for the one of this machine; "" takes RAY_ADDRESS, or else starts Ray on this machine
     # URL of a store on which machines share runs and data (s3://bucket/folder); "": paths.runs is shared
     storage: str = ""
-    # CPUs that Ray sets aside for a trial of one rank, and its threads unless trainer.threads says more; several have one each
+    # CPUs that Ray reserves for a trial of one rank, and its threads unless trainer.threads is set; several ranks have one each
     cpus_per_trial: Few = 1
     # share of a GPU for a trial of one rank; 0: a whole one where trainer.accelerator takes GPUs
     gpus_per_trial: Annotated[float, Range(0, 4096)] = 0.0

@@ -89,8 +89,8 @@ class AugmentConfig(Section):
     # Averages each image with the one before it in the batch, by weights drawn from Beta(mixup, mixup); labels too
     # (arXiv 1710.09412); 0 for none.
     mixup: Alpha = 0.0
-    # Pastes a rectangle of the image before it into each image, of a share drawn from Beta(cutmix, cutmix); labels count by
-    # area (arXiv 1905.04899); 0 for none. With mixup, half of the images take the one, half the other.
+    # Pastes a rectangle of the preceding image into each image; its share of the area is drawn from Beta(cutmix, cutmix), and
+    # labels count by area (arXiv 1905.04899); 0 for none. With mixup, half of the images take the one, half the other.
     cutmix: Alpha = 0.0
 
     def check(self) -> None:
