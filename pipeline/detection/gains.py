@@ -14,9 +14,10 @@ import numpy as np
 from pipeline.config import leaves
 from pipeline.config.model import DECIDED, ModelConfig
 from pipeline.detection.detect import Scenes
-from pipeline.evaluation.ap_intervals import Interval, relative_gain
+from pipeline.evaluation.ap_intervals import relative_gain
 from pipeline.evaluation.detection import CocoMatches, Detections, Matches, VocMatches
 from pipeline.evaluation.estimates import Estimate, between_runs_of_one
+from pipeline.evaluation.intervals import Interval
 from pipeline.record import Net
 
 SEED = 0  # of the bootstrap

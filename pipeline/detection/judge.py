@@ -17,8 +17,9 @@ from pipeline.detection.gains import SEED, Judged, gains
 from pipeline.ensemble.build import Ensemble
 from pipeline.ensemble.mistakes import picture
 from pipeline.ensemble.register import ensemble_key
-from pipeline.evaluation.ap_intervals import Interval, interval, relative_gain
+from pipeline.evaluation.ap_intervals import interval, relative_gain
 from pipeline.evaluation.detection import SURE, CocoMatches, Detections, VocMatches
+from pipeline.evaluation.intervals import Interval
 from pipeline.record import best_on_validation
 
 SHOWN, SIDE = 12, 512  # pictures on the report's page, and their longest side in pixels

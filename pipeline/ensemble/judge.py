@@ -135,11 +135,7 @@ def compared(probabilities: Probabilities, member: Tested, labels: Labels) -> di
     comparison: dict[str, Any] = {"run_id": net.run_id, "checkpoint_sha256": net.checkpoint_sha256}
     for k, end in ((1, ""), (5, "5")):
         ours, theirs = wrong(probabilities, labels, k), wrong(values, labels, k)
-        difference = paired_bootstrap(ours, theirs, SEED)
-        comparison[f"difference{end}"] = {
-            "estimate": difference.estimate,
-            "ci95": [difference.low, difference.high],
-        }
+        comparison[f"difference{end}"] = paired_bootstrap(ours, theirs, SEED).to_json()
         comparison[f"mcnemar_p{end}"] = mcnemar_exact(ours, theirs)
     return comparison
 
@@ -192,8 +188,7 @@ def seeds_against_depths(nets: Sequence[Tested], labels: Labels) -> list[dict[st
     pairs = zip(_averaged(seeds, labels), _averaged(depths, labels), strict=False)  # up to the smaller count
     rows = []
     for k, ((one, one_wrong), (other, other_wrong)) in enumerate(pairs, 1):
-        apart = paired_bootstrap(other_wrong, one_wrong, SEED)
-        difference = {"estimate": apart.estimate, "ci95": [apart.low, apart.high]}
+        difference = paired_bootstrap(other_wrong, one_wrong, SEED).to_json()
         rows.append({"size": k, "net": net.name, "seeds": one, "depths": other, "depths_minus_seeds": difference})
     return rows
 

@@ -12,16 +12,8 @@ import numpy as np
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detection import Matches
-from pipeline.evaluation.intervals import LEVEL
+from pipeline.evaluation.intervals import LEVEL, Interval
 from pipeline.evaluation.matching import Floats
-
-
-class Interval(NamedTuple):
-    """An estimate with its 95 % confidence interval over images."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 class Gain(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import PipelineError
 
@@ -16,12 +16,15 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 
 
-class Difference(NamedTuple):
-    """Error of a minus error of b, with its confidence interval; negative where a is better."""
+class Interval(NamedTuple):
+    """An estimate with its confidence interval."""
 
     estimate: float
     low: float
     high: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"estimate": self.estimate, "ci95": [self.low, self.high]}
 
 
 def wilson(errors: int, n: int) -> tuple[float, float]:
@@ -39,8 +42,8 @@ def wilson(errors: int, n: int) -> tuple[float, float]:
     return (0.0 if errors == 0 else centre - half), (1.0 if errors == n else centre + half)
 
 
-def newcombe(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Difference:
-    """Difference of two error rates of independent samples (Newcombe 1998, method 10).
+def newcombe(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Interval:
+    """Error of a minus error of b, of independent samples (Newcombe 1998, method 10).
 
     For two nets on the same images it is wider than necessary; `paired_bootstrap` uses the outcome of each image.
 
@@ -51,10 +54,10 @@ def newcombe(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Difference:
     a, b = errors_a / n_a, errors_b / n_b
     below = math.hypot(a - low_a, high_b - b)
     above = math.hypot(high_a - a, b - low_b)
-    return Difference(a - b, a - b - below, a - b + above)
+    return Interval(a - b, a - b - below, a - b + above)
 
 
-def paired_bootstrap(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], seed: int) -> Difference:
+def paired_bootstrap(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], seed: int) -> Interval:
     """Error of a minus error of b on the same N images, with a percentile bootstrap interval over the images.
 
     Two classifiers that err on the same images get (0, 0, 0).
@@ -73,7 +76,7 @@ def paired_bootstrap(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], see
     counts = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [tail, 1 - tail])
-    return Difference((only_a - only_b) / n, float(low), float(high))
+    return Interval((only_a - only_b) / n, float(low), float(high))
 
 
 def mcnemar_exact(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> float:
