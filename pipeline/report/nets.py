@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.record import Net, from_json
@@ -11,12 +11,16 @@ from pipeline.report.detectors import ap_interval, ap_of, shown_ap, shown_interv
 from pipeline.report.inputs import ReportInputs, evaluated
 from pipeline.report.markdown import Markdown, count, interval, number, percent, short, table
 from pipeline.report.theme import Draw, Theme, name_lines, new_figure
-from pipeline.report.traits import origin, same_training
+from pipeline.report.traits import origin, recipe_of, same_training
 
 NARROWEST = 96  # columns of a terminal; a narrower one wraps lines rather than cells
 REPORTED = ("parameters", "lr", "seed", "steps", "weight", "validation", "test", "ci95", "top5", "ci95_err5")
 SUMMARISED = ("lr", "seed", "steps", "validation", "test", "ci95")
 DETECTED = ("lr", "seed", "steps", "validation_ap", "test_ap", "ci95_ap", "test_ap50")  # of detectors
+
+
+_SHOWN = ("milestones", "split")  # which follow the steps, or are told otherwise
+TOLD = 3  # settings that tell nets apart; more would fill a line
 
 
 class Column(NamedTuple):
@@ -81,7 +85,17 @@ def row_name(net: Net, evaluation: Mapping[str, Any]) -> str:
     """The label of a net in a table or figure of all evaluated nets."""
     run = evaluation.get("run")
     mark = " (named run)" if run and same_training(from_json(run), net) else ""
-    return described(net) + mark + (", trained on all images" if net.val_err1 is None else "")
+    apart = told_apart(net, evaluated(evaluation))
+    return described(net) + apart + mark + (", trained on all images" if net.val_err1 is None else "")
+
+
+def told_apart(net: Net, nets: Iterable[Net]) -> str:
+    """The settings in which the net's training differs from others of its name, in brackets: (decay_norm=true)."""
+    recipes = [recipe_of(other) for other in nets if other.name == net.name and other.recipe]
+    ours = recipe_of(net)
+    differ = [key for key in ours if key not in _SHOWN and any(other[key] != ours[key] for other in recipes)]
+    words = [f"{key}={str(ours[key]).lower()}" for key in differ[:TOLD]] + ["..."] * (len(differ) > TOLD)
+    return f" ({', '.join(words)})" if words else ""
 
 
 def net_rows(evaluation: Mapping[str, Any], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
