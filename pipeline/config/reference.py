@@ -40,7 +40,7 @@ class Part:
 
 
 def parts(section: type = Config, name: str = "") -> Iterator[Part]:
-    """The section, then those inside it, in the order of the configuration."""
+    """The section, then those inside it, in the order of the configuration; those that may be null are keys, too."""
     hints, comments = kinds(section), _comments(section)
     own = [
         Key(
@@ -55,8 +55,9 @@ def parts(section: type = Config, name: str = "") -> Iterator[Part]:
     ]
     yield Part(name.rstrip("."), inspect.getdoc(section) or "", own)
     for entry in fields(section):
-        if is_dataclass(hints[entry.name]):
-            yield from parts(hints[entry.name], f"{name}{entry.name}.")
+        for kind in (hints[entry.name], *get_args(hints[entry.name])):
+            if isinstance(kind, type) and is_dataclass(kind):
+                yield from parts(kind, f"{name}{entry.name}.")
 
 
 def similar(key: str) -> str:
