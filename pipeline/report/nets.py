@@ -19,8 +19,8 @@ SUMMARISED = ("lr", "seed", "steps", "validation", "test", "ci95")
 DETECTED = ("lr", "seed", "steps", "validation_ap", "test_ap", "ci95_ap", "test_ap50")  # of detectors
 
 
-_SHOWN = ("milestones", "split")  # which follow the steps, or are told otherwise
-TOLD = 3  # settings that tell nets apart; more would fill a line
+_ELSEWHERE = ("milestones", "split")  # in other columns: the steps, and what the net was trained on
+MOST = 3  # settings that tell nets apart; more would fill a line
 
 
 class Column(NamedTuple):
@@ -85,16 +85,16 @@ def row_name(net: Net, evaluation: Mapping[str, Any]) -> str:
     """The label of a net in a table or figure of all evaluated nets."""
     run = evaluation.get("run")
     mark = " (named run)" if run and same_training(from_json(run), net) else ""
-    apart = told_apart(net, evaluated(evaluation))
+    apart = differing(net, evaluated(evaluation))
     return described(net) + apart + mark + (", trained on all images" if net.val_err1 is None else "")
 
 
-def told_apart(net: Net, nets: Iterable[Net]) -> str:
+def differing(net: Net, nets: Iterable[Net]) -> str:
     """The settings in which the net's training differs from others of its name, in brackets: (decay_norm=true)."""
     recipes = [recipe_of(other) for other in nets if other.name == net.name and other.recipe]
     ours = recipe_of(net)
-    differ = [key for key in ours if key not in _SHOWN and any(other[key] != ours[key] for other in recipes)]
-    words = [f"{key}={str(ours[key]).lower()}" for key in differ[:TOLD]] + ["..."] * (len(differ) > TOLD)
+    differ = [key for key in ours if key not in _ELSEWHERE and any(other[key] != ours[key] for other in recipes)]
+    words = [f"{key}={str(ours[key]).lower()}" for key in differ[:MOST]] + ["..."] * (len(differ) > MOST)
     return f" ({', '.join(words)})" if words else ""
 
 

@@ -9,7 +9,7 @@ from nets import make_net, make_recipe
 from pages import is_picture
 from samples import make_sample, with_nets
 
-from pipeline.report.nets import Bar, intervals, row_name, summary_table, told_apart
+from pipeline.report.nets import Bar, differing, intervals, row_name, summary_table
 from pipeline.report.theme import LIGHT
 
 
@@ -40,10 +40,10 @@ def test_nets_of_one_name_are_told_apart_by_their_recipes():
     first, *rest = make_sample().members
     decays = make_net(20, key="d", recipe=make_recipe(decay_norm=True, weight_decay=4e-4))
     longer = make_net(20, key="l", recipe=make_recipe(milestones=[1, 2], max_steps=90_000, lr=0.2))
-    assert told_apart(decays, [first, decays, *rest]) == " (weight_decay=0.0004, decay_norm=true)"
-    assert told_apart(first, [first, decays, *rest]) == " (weight_decay=0.0001, decay_norm=false)"
-    assert told_apart(longer, [first, longer]) == told_apart(rest[0], [first, decays, *rest]) == ""
+    assert differing(decays, [first, decays, *rest]) == " (weight_decay=0.0004, decay_norm=true)"
+    assert differing(first, [first, decays, *rest]) == " (weight_decay=0.0001, decay_norm=false)"
+    assert differing(longer, [first, longer]) == differing(rest[0], [first, decays, *rest]) == ""
     many = make_recipe(decay_norm=True, nesterov=True, momentum=0.8, batch_size=64)
-    assert told_apart(make_net(20, recipe=many), [first]).endswith(", ...)")
+    assert differing(make_net(20, recipe=many), [first]).endswith(", ...)")
     evaluation = with_nets(make_sample(), [first, decays]).evaluation
     assert row_name(decays, evaluation) == "ResNet-20 (weight_decay=0.0004, decay_norm=true)"
