@@ -42,7 +42,7 @@ def require_task(manifest: Manifest, model: ModelConfig) -> None:
 
 
 def made_file(store: Path) -> Path:
-    """Beside a store: the `values` of DECIDING that preprocess made it from, its `content_hash`, and `home`, where paths start."""
+    """Beside a store: the `values` of DECIDING that preprocess made it from, and its `content_hash`."""
     return store.with_name(f"{store.name}.made.json")
 
 
@@ -65,8 +65,8 @@ def require_settings(store: Store, data: DataConfig) -> None:
     if made.get("content_hash") == manifest.content_hash:
         values = made["values"]
         there |= {key: values[key] for key in ("source", "layout", "labels")}
-        before, now = (os.path.realpath(os.path.join(made["home"], of["path"])) for of in (values, asked))
-        if before != now:
+        root = store.path.resolve().parents[2]  # relative paths start there
+        if os.path.realpath(root / values["path"]) != os.path.realpath(root / data.path):
             there["path"] = values["path"]
     other = [key for key in there if asked[key] not in (there[key], values.get(key))]
     if other:

@@ -13,8 +13,7 @@ def run(config: Config, workspace: Workspace) -> None:
     out = workspace.store(config.data.name)
     manifest = preprocess(config.data, workspace.raw(config.data.name), out)
     values = {key: getattr(config.data, key) for key in DECIDING}
-    made = {"values": values, "content_hash": manifest.content_hash, "home": str(workspace.home)}
-    write_json(made_file(out), made)
+    write_json(made_file(out), {"values": values, "content_hash": manifest.content_hash})
     training, validation, test = num_training(manifest, "holdout"), manifest.split["num_val"], manifest.counts["test"]
     counts = f"{training:,} training, {validation:,} validation and {test:,} test images"
     print(f"{out.relative_to(workspace.root)}: {counts}, {len(manifest.classes)} classes")

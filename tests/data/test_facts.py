@@ -71,11 +71,10 @@ def made(tmp_path: Path) -> Store:
     """A store beside which its values are written down."""
     manifest, data = make_manifest(tmp_path), DataConfig(**MADE)
     values = {key: getattr(data, key) for key in DECIDING}
-    write_json(
-        made_file(tmp_path / "store"),
-        {"values": values, "content_hash": manifest.content_hash, "home": str(tmp_path / "home")},
-    )
-    return Store(tmp_path / "store", manifest)
+    store = tmp_path / "home/data/store/tiny"
+    store.mkdir(parents=True)
+    write_json(made_file(store), {"values": values, "content_hash": manifest.content_hash})
+    return Store(store, manifest)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_what_the_manifest_does_not_tell_is_known_beside_the_store(
 def test_a_damaged_file_beside_a_store_is_named_with_its_remedy(made: Store) -> None:
     file = made_file(made.path)
     file.write_text(file.read_text().replace('"path": "s"', '"path": "t"'))
-    with pytest.raises(DamagedError, match=r"store\.made\.json is damaged .*; run `pipeline preprocess`"):
+    with pytest.raises(DamagedError, match=r"tiny\.made\.json is damaged .*; run `pipeline preprocess`"):
         require_settings(made, DataConfig(**MADE))
 
 
