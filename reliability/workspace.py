@@ -27,7 +27,7 @@ RESULTS = Path("experiments/digits")
 MADE = {
     "compose": ("composed", "composed.yaml"),
     "fetch": ("data/raw/digits",),
-    "preprocess": ("data/store/digits",),
+    "preprocess": ("data/store/digits", "data/store/digits.made.json"),
     "pretrain": (f"{RESULTS}/pretrained.json",),
     "sweep": ("runs/sweep-*", "runs/ray", "runs/{trials}", f"{RESULTS}/leaderboard.json"),
     "train": ("runs/{named}", f"{RESULTS}/train.json"),

@@ -67,11 +67,11 @@ def test_a_store_that_was_made_with_other_values_is_refused(values: dict, senten
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Store:
+def made(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store beside which its values are written down."""
     manifest, data = make_manifest(tmp_path), DataConfig(**MADE)
     values = {key: getattr(data, key) for key in DECIDING}
-    store = tmp_path / "home/data/store/tiny"
+    store = tmp_path_factory.mktemp("clone") / "data/store/tiny"
     store.mkdir(parents=True)
     write_json(made_file(store), {"values": values, "content_hash": manifest.content_hash})
     return Store(store, manifest)
@@ -92,7 +92,7 @@ def made(tmp_path: Path) -> Store:
 def test_what_the_manifest_does_not_tell_is_known_beside_the_store(
     values: dict, sentence: str, made: Store, tmp_path: Path
 ) -> None:
-    same = ({"mirror": "/m"}, {"num_test": 12}, {"skip_corrupt": False}, {"path": str(tmp_path / "home" / "s")})
+    same = ({"mirror": "/m"}, {"num_test": 12}, {"skip_corrupt": False}, {"path": str(made.path.parents[2] / "s")})
     for fitting in (MADE, *({**MADE, **changes} for changes in same)):
         require_settings(made, DataConfig(**fitting))
     other = DataConfig(**{**MADE, **values})
