@@ -170,6 +170,25 @@ def test_a_defect_shows_where_and_asks_for_a_report(workspace, monkeypatch, caps
     assert "KeyError in pipeline/cli.py, line" in last and "resnet-pipeline 0" in last
 
 
+def test_neither_a_defects_traceback_nor_a_log_line_holds_a_credential(workspace):
+    root, secret = workspace(), "hunter2-hunter2"
+    code = f"""
+import logging
+from pipeline import cli
+from pipeline.stages import sync
+def failing(*_):
+    logging.getLogger("library").warning("no answer of https://me:{secret}@host/x")
+    raise KeyError("postgresql://me:{secret}@host/mlflow")
+sync.run = failing
+raise SystemExit(cli.main(["sync"]))
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and secret not in done.stderr + done.stdout
+    for line in ("no answer of https://***@host/x", "KeyError: 'postgresql://***@host/mlflow'"):
+        assert line in done.stderr
+
+
 def test_several_mistakes_have_a_line_each_with_the_commands_name(workspace, monkeypatch, capsys):
     def refuse(*_: object) -> None:
         raise PipelineError("seed=x: a number\nrecipe.lr=y: a number")

@@ -88,3 +88,12 @@ def test_an_error_that_is_explained_is_one_of_the_code(message: str) -> None:
 
 def test_errors_to_explain_were_found() -> None:
     assert len(MESSAGES) > 60
+
+
+@pytest.mark.slow
+def test_the_programs_of_the_api_page_run(workspace, monkeypatch, capsys):
+    monkeypatch.chdir(workspace())
+    train, show = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.M | re.S)
+    exec(train, {})
+    assert re.search(r"^ResNet-8 0\.\d+ 0\.\d+$", capsys.readouterr().out, re.M)
+    exec(show.replace("mlruns", str(Path.cwd() / "mlruns")), {})  # none was tracked

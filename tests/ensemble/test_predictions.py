@@ -29,7 +29,14 @@ def predict(world: World, key: str, images=None):
 
 @pytest.mark.parametrize("normalize", ["channel", "per_pixel_mean"])
 def test_probabilities_are_those_of_the_nets_own_validation(world, normalize):
-    key = world.add_run(0.1, normalize=normalize)
+    assert_as_validated(world, world.add_run(0.1, normalize=normalize), normalize)
+
+
+def test_so_are_those_of_jpegs(shard_world):
+    assert_as_validated(shard_world, shard_world.add_run(0.1), "channel")
+
+
+def assert_as_validated(world: World, key: str, normalize: str) -> None:
     net, record = net_of_store(world.runs / key / BEST, world.store.manifest.content_hash)
     recipe = RecipeConfig(batch_size=10, augment=record.augment, normalize=normalize)
     data = ImageData(world.store.path, "holdout", recipe, 0, 1)
@@ -40,7 +47,7 @@ def test_probabilities_are_those_of_the_nets_own_validation(world, normalize):
         labels.append(truth)
     values = predict(world, key)
     assert values.shape == (NUM_VAL, 7) and values.dtype == np.float32
-    np.testing.assert_allclose(values, torch.cat(logits).softmax(1).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(values, torch.cat(logits).softmax(1).detach().numpy(), atol=1e-5)
     np.testing.assert_allclose(values.sum(1), 1, atol=1e-6)
     assert np.array_equal(torch.cat(labels), validation_images(world.store).labels)
     assert len(np.unique(values.argmax(1))) > 1
@@ -92,12 +99,6 @@ def test_other_images_and_other_weights_are_kept_apart(world):
     assert predict(world, one, everything).shape == (NUM_TEST, 7)
     assert not np.array_equal(predict(world, one), predict(world, other))
     assert len(list((world.runs / "predictions").iterdir())) == 3
-
-
-def test_jpegs_are_decoded_and_cropped(shard_world):
-    key = shard_world.add_run(0.1)
-    values = predict(shard_world, key)
-    assert values.shape == (NUM_VAL, 7) and np.isfinite(values).all()
 
 
 def viewed(world: World, views: str, batchnorm: str = "running") -> Images:

@@ -70,10 +70,22 @@ def slow_train_crop(image: torch.Tensor, row: np.ndarray, augment: AugmentConfig
         at = int(top * (height - crop + 1)), int(left * (width - crop + 1))
         image = TF.crop(image, *at, crop, crop)
     else:
-        h, w = crops._rectangle(height, width, tries)
+        h, w = drawn_rectangle(height, width, tries)
         at = int(top * (height - h + 1)), int(left * (width - w + 1))
         image = TF.resized_crop(image, *at, h, w, [crop, crop], antialias=True)
     return image.flip(-1) if mirrored < 0.5 else image
+
+
+def drawn_rectangle(height: int, width: int, tries: list[float]) -> tuple[int, int]:
+    """By RandomResizedCrop's rule: a share of 8 to 100 % of the area, an aspect of 3/4 to 4/3 on a logarithmic scale."""
+    for share, aspect in zip(tries[::2], tries[1::2], strict=True):
+        area, ratio = height * width * (0.08 + 0.92 * share), 0.75 * (16 / 9) ** aspect
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            return h, w
+    if width / height < 0.75:
+        return round(width / 0.75), width
+    return (height, round(height * 4 / 3)) if width / height > 4 / 3 else (height, width)
 
 
 @pytest.mark.parametrize("kind", ["random_resized_crop", "scale_jitter"])
