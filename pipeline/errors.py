@@ -39,7 +39,7 @@ def printable(text: object, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - most // 3 - 1]}…{line[-(most // 3) :]}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what a library says in an error, or the error's kind if it says nothing, as `printable` shows it.
 
     Credentials in it are hidden.

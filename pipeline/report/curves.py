@@ -43,9 +43,9 @@ def curves(inputs: ReportInputs) -> list[md.Block]:
         caption += f" Bold is the best run of each net; {md.plural(others, 'other run')} as thin validation curves."
     if any(len(curve.series(TRAIN)) > TRAIN_POINTS for curve in best):
         caption += f" The training error is averaged over at most {TRAIN_POINTS} windows a curve."
-    kinds = {curve.net.model.residual for curve in best}
-    if len(kinds) == 1:
-        caption += f" No {'plain' if True in kinds else 'residual'} net was trained, so its panel is missing."
+    kinds = {kind_of(curve.net) for curve in best}
+    if absent := [kind for kind in ("plain", "residual") if kind not in kinds]:
+        caption += f" No {' or '.join(absent)} net was trained, so there is no such panel."
     if missing := [curve.net.name for curve in best if not curve.series(VAL)]:
         caption += f" Without validation curve: {', '.join(missing)}."
     if outside := off_plot(inputs.curves):

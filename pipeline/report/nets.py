@@ -81,12 +81,10 @@ def with_errors(errors: Mapping[str, Any], top5: bool = False) -> str:
     return f"{text}, top-5 {percent(errors['test_err5'])} ({interval(errors['ci95_err5'])})" if top5 else text
 
 
-def row_name(net: Net, evaluation: Mapping[str, Any]) -> str:
-    """The label of a net in a table or figure of all evaluated nets."""
-    run = evaluation.get("run")
-    mark = " (named run)" if run and same_training(from_json(run), net) else ""
-    apart = differing(net, evaluated(evaluation))
-    return described(net) + apart + mark + (", trained on all images" if net.val_err1 is None else "")
+def row_name(net: Net, nets: Sequence[Net], run: Net | None) -> str:
+    """The label of a net in a table or figure of all evaluated `nets`, of which one may be the named `run`."""
+    mark = " (named run)" if run and same_training(run, net) else ""
+    return described(net) + differing(net, nets) + mark + (", trained on all images" if net.val_err1 is None else "")
 
 
 def differing(net: Net, nets: Iterable[Net]) -> str:
@@ -101,7 +99,9 @@ def differing(net: Net, nets: Iterable[Net]) -> str:
 def net_rows(evaluation: Mapping[str, Any], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the evaluated nets; the ensemble's row, if there is one, comes last."""
     chosen = [COLUMNS[name] for name in columns]
-    rows = [[row_name(net, evaluation), *(c.net(net) for c in chosen)] for net in evaluated(evaluation)]
+    nets, run = evaluated(evaluation), evaluation.get("run")
+    named = from_json(run) if run else None
+    rows = [[row_name(net, nets, named), *(c.net(net) for c in chosen)] for net in nets]
     if ensemble := evaluation.get("ensemble"):
         rows.append([f"ensemble of {ensemble['size']}", *(column.ensemble(ensemble) for column in chosen)])
     return ["net", *(column.title for column in chosen)], rows
@@ -145,7 +145,7 @@ def _interval_figure(inputs: ReportInputs) -> md.Figure:
     bars = []
     for net in sorted(inputs.nets, key=lambda net: net.test_err1 or 0.0):
         setting = "made elsewhere" if net.lr is None else f"lr {net.lr:g}, seed {net.seed}"
-        label = f"{row_name(net, inputs.evaluation)}, {setting}"
+        label = f"{row_name(net, inputs.nets, inputs.named_run)}, {setting}"
         marker = "o" if net.model.residual else "s"
         bars.append(Bar(label, net.test_err1 or 0.0, net.ci95 or (0.0, 1.0), net.model.depth, marker))
     shade = ""

@@ -48,7 +48,8 @@ def population_figure(summary: Mapping[str, Any]) -> Draw:
     def draw(theme: Theme) -> Any:
         figure = new_figure(theme, 8, 4.2, 3.2)
         axes = figure.subplots()
-        by_key = {segment["key"]: segment for segment in summary["segments"]}
+        # A member that diverged before its first validation has no key, as the first ones have no parent.
+        by_key = {segment["key"]: segment for segment in summary["segments"] if segment["key"]}
         for segment in summary["segments"]:
             _draw(axes, [*filter(None, [by_key.get(segment["parent"])]), segment][-2:], theme.muted, 0.9)
         _draw(axes, line_of_best(summary), theme.text, 2.4)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from pipeline.atomic import read_if_whole, sha256, write_json
+from pipeline.errors import first_line
 from pipeline.learn.training.divergence import DivergedError
 from pipeline.record import Net
 from pipeline.run import CONFIG, LAST, PREVIOUS, RUN, Interrupted, described
@@ -48,7 +49,7 @@ class Attempt:
         earlier = read_if_whole(run.folder / RUN)
         # Without run.json, the seconds and processors of earlier attempts are not known.
         lost = not earlier and (run.folder / LAST).exists()
-        if claim and not earlier:  # a run that goes on from another one counts that one's seconds, too
+        if claim and not (earlier or lost):  # a run that goes on from another one counts that one's seconds, too
             earlier = predecessor(run.config)
         self._earlier_s: float | None = None if lost else earlier.get("seconds", 0.0)
         self.processors = tuple(earlier.get("processors", ()))
@@ -94,7 +95,7 @@ class Attempt:
         self.journal.metrics(self.step, {**measured, "best_step": net.step, **seconds_of_all, "images_per_s": rate})
         self.journal.artifact(weights, "checkpoints")
         if net.complete:
-            queue_model(self.journal, weights, net, input, self.run.manifest)
+            queue_model(self.journal, weights, net, input, self.run.manifest, self.require)
         status = "finished" if net.complete else "stopped"
         self.journal.tags({tracking.CHECKPOINT_TAG: net.checkpoint_sha256, tracking.STATUS_TAG: status})
         self.journal.tags({tracking.NET_TAG: net.to_tag(), tracking.ERROR_TAG: None})  # an earlier attempt's
@@ -114,7 +115,7 @@ class Attempt:
         if self.journal is not None:
             # A full disk, or a newer attempt, then ended the training and is the error to show.
             with suppress(OSError, TakenOver):
-                self.journal.tags({tracking.ERROR_TAG: f"{type(error).__name__}: {error}"[:500]})
+                self.journal.tags({tracking.ERROR_TAG: f"{type(error).__name__}: {first_line(error)}"[:500]})
                 self.journal.end("KILLED" if interrupted else "FAILED")
                 images = error.images if isinstance(error, DivergedError) else ()
                 self.write("interrupted" if interrupted else "failed", images=images)

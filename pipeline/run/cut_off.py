@@ -7,6 +7,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from pipeline.atomic import read_if_whole, write_json
+from pipeline.errors import first_line
 from pipeline.run import LAST, RUN
 from pipeline.run.shared import bring, held
 from pipeline.tracking.journal import Journal
@@ -38,4 +39,4 @@ def end_cut_off(folder: Path, storage: str, location: Location | None, statuses:
         try:
             ship(folder, location)
         except Exception as error:  # whatever MLflow raises; `pipeline sync` ships it later
-            print(f"{folder}: MLflow does not have it as interrupted yet ({error})", file=sys.stderr)
+            print(f"{folder}: MLflow does not have it as interrupted yet ({first_line(error)})", file=sys.stderr)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,21 @@ def description(manifest: Manifest, members: Sequence[tuple[Net, Input]]) -> dic
     }
 
 
-def queue_model(journal: Journal, weights: Path, net: Net, input: Input, manifest: Manifest) -> None:
-    """Describes the net beside its weights, and notes in the journal that both are a model for MLflow."""
+def queue_model(
+    journal: Journal,
+    weights: Path,
+    net: Net,
+    input: Input,
+    manifest: Manifest,
+    require: Callable[[], object] | None = None,
+) -> None:
+    """Describes the net beside its weights, and notes in the journal that both are a model for MLflow.
+
+    Args:
+        require: raises right before the file is written if that is no longer this attempt's to do.
+    """
     served = weights.with_name(SERVED)
-    write_json(served, description(manifest, [(net, input)]))
+    write_json(served, description(manifest, [(net, input)]), require=require)
     journal.model(served, {net.checkpoint_sha256: weights})
 
 

@@ -237,8 +237,10 @@ def _record(run: str, runs: Path, location: Location | None) -> Net:
         try:
             return from_json(json.loads(header_of(local, HEADER) or ""))
         except ValueError as error:
+            damaged = DamagedError(f"{local} holds no record of a net ({printable(error)}); {AGAIN}")
             if location is None:
-                raise DamagedError(f"{local} holds no record of a net ({printable(error)}); {AGAIN}") from None
+                raise damaged from None
+            print(f"{damaged}; now MLflow's copy is used", file=sys.stderr)
     if location is None:
         raise MissingError(f"{local} is missing; {_allowed()}")
     from pipeline.tracking import registry

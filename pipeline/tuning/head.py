@@ -26,7 +26,8 @@ def watch_head(address: str) -> None:
     """
     host, _, port = address.rpartition(":")
     patience_s = float(os.environ.get(GIVES_UP, "60")) - EARLIER_S
-    watch = threading.Thread(target=_watch, args=((host, int(port)), patience_s), daemon=True, name="watch-of-ray-head")
+    at = host.strip("[]"), int(port)  # of IPv6, Ray gives the address in brackets
+    watch = threading.Thread(target=_watch, args=(at, patience_s), daemon=True, name="watch-of-ray-head")
     watch.start()
 
 

@@ -71,6 +71,7 @@ def show(leaderboard: dict[str, Any], model: ModelConfig) -> None:
         model: tells whether trials are measured by error or by AP.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"sweep {leaderboard['sweep']}")
@@ -80,7 +81,7 @@ def show(leaderboard: dict[str, Any], model: ModelConfig) -> None:
         table.add_column(column, justify=justify, overflow="fold")  # names stay whole
     for trial in leaderboard["trials"]:
         error = "-" if trial["val_err1"] is None else model.score(trial["val_err1"]).split(maxsplit=1)[1]
-        table.add_row(trial["name"], error, f"{trial['steps']:,}", trial["status"], trial["key"])
+        table.add_row(escape(trial["name"]), error, f"{trial['steps']:,}", trial["status"], trial["key"])
     Console().print(table)
     if population := leaderboard.get("population"):
         segments = {segment["key"]: segment for segment in population["segments"]}

@@ -130,7 +130,7 @@ def _journaled(
         return board
     except BaseException as error:
         with suppress(OSError, TakenOver):  # one of them then ended the sweep, and is the error to show
-            journal.tags({tracking.ERROR_TAG: f"{type(error).__name__}: {error}"[:500]})
+            journal.tags({tracking.ERROR_TAG: f"{type(error).__name__}: {first_line(error)}"[:500]})
             interrupted = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
             journal.end("KILLED" if interrupted else "FAILED")
         raise

@@ -45,5 +45,4 @@ def test_nets_of_one_name_are_told_apart_by_their_recipes():
     assert differing(longer, [first, longer]) == differing(rest[0], [first, decays, *rest]) == ""
     many = make_recipe(decay_norm=True, nesterov=True, momentum=0.8, batch_size=64)
     assert differing(make_net(20, recipe=many), [first]).endswith(", ...)")
-    evaluation = with_nets(make_sample(), [first, decays]).evaluation
-    assert row_name(decays, evaluation) == "ResNet-20 (weight_decay=0.0004, decay_norm=true)"
+    assert row_name(decays, [first, decays], decays) == "ResNet-20 (weight_decay=0.0004, decay_norm=true) (named run)"

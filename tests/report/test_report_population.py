@@ -38,6 +38,12 @@ def test_the_table_has_the_rates_of_the_best_members_line_and_the_figure_all_mem
     assert [0.1, 0.1, 0.08, 0.08] in [list(line.get_ydata()) for line in axes.lines[:-1]]  # the copy is a vertical line
 
 
+def test_no_member_seems_a_copy_of_one_that_diverged_before_its_first_validation():
+    diverged = {**TOLD, "segments": [segment(2, 10, 9.0, ""), *TOLD["segments"]]}
+    (axes,) = population_figure(diverged)(LIGHT).axes
+    assert [list(line.get_ydata()) for line in axes.lines if 9.0 in line.get_ydata()] == [[9.0, 9.0]]
+
+
 def test_the_reports_sweep_shows_it_and_says_where_there_is_none():
     sample = make_sample("cifar10")
     told = replace(sample, leaderboard={**sample.leaderboard, "population": TOLD})
