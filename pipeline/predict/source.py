@@ -22,7 +22,7 @@ from pipeline.predict.detector import ImageDetector
 from pipeline.predict.net import ImageClassifier, load_net
 from pipeline.run import RUN
 from pipeline.run.inputs import Resize
-from pipeline.run.sources import PUBLISHED, published, require_ended, status_in
+from pipeline.run.sources import PUBLISHED, ended_in_mlflow, published, require_ended, status_in
 from pipeline.run.sources import RUN as PREFIX
 from pipeline.run.weights import BEST
 from pipeline.tracking import models, registry
@@ -119,11 +119,9 @@ def _predictor(model: Any, title: str, resize: Resize) -> Predictor:
 def _downloaded(key: str, weights: str, run: str, config: Config, scratch: Path) -> Path:
     """The run's best weights, from MLflow."""
     location = locate(config.tracking.uri, config.paths.mlruns)
-    require_answer(location, f"{key}={printable(weights)} is not in {config.paths.runs}")
     try:
-        run_id = registry.run_of(location, run)
-        require_ended(key, weights, registry.status_of(location, run_id))
-        return registry.download(location, run_id, f"checkpoints/{BEST}", scratch)
+        there = ended_in_mlflow(key, weights, run, Path(config.paths.runs), location)
+        return registry.download(location, there.info.run_id, f"checkpoints/{BEST}", scratch)
     except MissingError as error:
         raise MissingError(
             f"{key}={printable(weights)}: {config.paths.runs} has no such run, and {error}; give the key of a run, "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pipeline.atomic import read_if_whole, read_json
 from pipeline.config import SWEEP
 from pipeline.errors import MissingError, PipelineError, hint, printable
 from pipeline.run import RUN as RECORD
+from pipeline.tracking.location import Location, require_answer
+from pipeline.tracking.registry import run_of
 from pipeline.workspace import Workspace
 
 RUN, TORCHVISION, PUBLISHED = "run:", "torchvision:", "published:"  # what is no file
@@ -59,6 +62,22 @@ def require_ended(key: str, weights: str, status: str, best: Path | None = None)
         f"{key}={printable(weights)}: the run has not finished (its status is {printable(status.lower())}); the "
         f"command that trains it goes on with it{so_far}"
     )
+
+
+def ended_in_mlflow(key: str, weights: str, run: str, runs: Path, location: Location) -> Any:
+    """MLflow's run with the key or id `run`, which has ended.
+
+    Args:
+        key: of the configuration, whose value `weights` names the run.
+        runs: folder of all runs, which lacks it.
+    Raises:
+        MissingError: MLflow has no such run.
+        PipelineError: it does not answer, or the run has not finished.
+    """
+    require_answer(location, f"{key}={printable(weights)} is not in {runs}")
+    there = run_of(location, run)
+    require_ended(key, weights, str(there.info.status))
+    return there
 
 
 def _finished(name: str, workspace: Workspace) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,10 +21,11 @@ from pipeline.errors import DamagedError, MissingError, PipelineError, printable
 from pipeline.learn.models.mapping import head_name, mapped
 from pipeline.record import Net, from_json
 from pipeline.run.foreign import header_of, read_weights
-from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION, require_ended, status_in, weights_title
+from pipeline.run.sources import PUBLISHED, RUN, TORCHVISION, ended_in_mlflow, require_ended, status_in, weights_title
 from pipeline.run.torchvisions import published_weights
 from pipeline.run.weights import AGAIN, BEST, HEADER, Stored, fingerprint, load_stored, recorded
-from pipeline.tracking.location import Location, require_answer
+from pipeline.tracking.location import Location
+from pipeline.tracking.registry import download, net_of
 
 WIRING = ("family", *DECIDED, "stride_on", "shortcut_zeros")
 
@@ -243,11 +243,13 @@ def _record(run: str, runs: Path, location: Location | None) -> Net:
             print(f"{damaged}; now MLflow's copy is used", file=sys.stderr)
     if location is None:
         raise MissingError(f"{local} is missing; {_allowed()}")
-    from pipeline.tracking import registry
-
-    require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
-    require_ended("start.weights", RUN + run, registry.status_of(location, registry.run_of(location, run)))
-    return registry.record_of(location, run)
+    there = ended_in_mlflow("start.weights", RUN + run, run, runs, location)
+    try:
+        return net_of(there)
+    except PipelineError as error:
+        raise PipelineError(
+            f"run {printable(run)} in MLflow at {location.uri} is not the training of a net: {error}"
+        ) from None
 
 
 def _choice(theirs: ModelConfig, model: ModelConfig) -> str:
@@ -277,17 +279,11 @@ def _wiring(model: ModelConfig) -> tuple[str, str]:
 def _tracked(run: str, location: Location | None, folder: Path, runs: Path) -> Path:
     if location is None:
         raise MissingError(f"{runs / run / BEST} is missing; {_allowed()}")
-    # Imported here: training from a file needs no MLflow.
-    from pipeline.tracking import registry
-
-    require_answer(location, f"start.weights={RUN}{run} is not in {runs}")
     try:
-        run_id = registry.run_of(location, run)
-        require_ended("start.weights", RUN + run, registry.status_of(location, run_id))
-        file = registry.download(location, run_id, f"checkpoints/{BEST}", folder / "download")
+        there = ended_in_mlflow("start.weights", RUN + run, run, runs, location)
+        return download(location, there.info.run_id, f"checkpoints/{BEST}", folder)
     except FileNotFoundError as error:
         raise MissingError(f"start.weights={RUN}{run}: {runs / run / BEST} is missing, and {error}") from None
-    return Path(shutil.move(file, folder / BEST))
 
 
 def _allowed() -> str:

@@ -175,8 +175,8 @@ def _attempts(mlflow_client: Any, run: Any) -> list[list[Any]]:
     return sorted([int(p.value), p.step, _utc(p.timestamp).isoformat(timespec="seconds")] for p in began)
 
 
-def run_of(location: Location, run: str) -> str:
-    """MLflow's id of the run with this key, in any experiment, or with this id.
+def run_of(location: Location, run: str) -> Any:
+    """MLflow's run with this key, in any experiment, or with this id.
 
     Raises:
         MissingError: MLflow has no such run, or it was deleted.
@@ -200,29 +200,7 @@ def run_of(location: Location, run: str) -> str:
     if is_deleted(there.info):
         restore = command(location, f"runs restore --run-id {there.info.run_id}")
         raise MissingError(f"{missing} that is not deleted; {restore} restores it")
-    return there.info.run_id
-
-
-def record_of(location: Location, run: str) -> Net:
-    """The record of the run with this key or id.
-
-    Raises:
-        MissingError: as `run_of`.
-        PipelineError: it has no record that this version can read.
-    """
-    try:
-        return net_of(client(location).get_run(run_of(location, run)))
-    except MissingError:
-        raise
-    except PipelineError as error:
-        raise PipelineError(
-            f"run {printable(run)} in MLflow at {location.uri} is not the training of a net: {error}"
-        ) from None
-
-
-def status_of(location: Location, run_id: str) -> str:
-    """MLflow's word for how a run is: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED."""
-    return str(client(location).get_run(run_id).info.status)
+    return there
 
 
 def download(location: Location, run_id: str, artifact: str, folder: Path) -> Path:

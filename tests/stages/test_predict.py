@@ -100,7 +100,7 @@ def test_the_registered_ensemble_answers_with_the_probabilities_of_evaluation(di
 
 def test_so_do_its_run_and_its_weights(digit: Trained, predict: Predict) -> None:
     config = composed(digit.root)
-    run_id = run_of(locate("", config.paths.mlruns), digit.key)
+    run_id = run_of(locate("", config.paths.mlruns), digit.key).info.run_id
     for weights in (str(digit.weights.relative_to(digit.root)), f"run:{digit.key}", f"run:{run_id}"):
         status, printed, _ = predict("predict.output=json", "digits/*.png", f"predict.weights={weights}")
         assert status == 0, weights
