@@ -61,33 +61,33 @@ class Meeting:
         name = f"decision/{self._decisions}"
         if self.rank == 0:
             value = make()
-            self._store().set(self._key(name), json.dumps(value))
+            self._store().set(self.key(name), json.dumps(value))
             return value
         self._wait(name)
-        return json.loads(self._store().get(self._key(name)))
+        return json.loads(self._store().get(self.key(name)))
 
     def refuse(self, error: BaseException) -> None:
         """Rank zero ends the training; the others raise the sentence at their next `decide`."""
         with suppress(RuntimeError):
-            self._store().set(self._key("refused"), str(error))
+            self._store().set(self.key("refused"), str(error))
         self.part()
 
     def part(self) -> None:
         """All know that there is nothing to train: rank zero, with which the store ends, waits for the others' word."""
         with suppress(RuntimeError):
             if self.rank != 0:
-                self._store().set(self._key("left", self.rank), "")
+                self._store().set(self.key("left", self.rank), "")
                 return
             until = time.monotonic() + LEAVE_S
-            others = [self._key("left", rank) for rank in self._started]
+            others = [self.key("left", rank) for rank in self._started]
             while others and time.monotonic() < until and not self._store().check(others):
                 time.sleep(_LOOK_S)
 
     def quit(self, sentence: str) -> None:
         """This rank cannot take part, and the others are to say so."""
         with suppress(RuntimeError):
-            self._store().set(self._key("unfit", self.rank), f"rank {self.rank} on {socket.gethostname()} {sentence}")
-            self._store().set(self._key("host", self.rank), socket.gethostname())
+            self._store().set(self.key("unfit", self.rank), f"rank {self.rank} on {socket.gethostname()} {sentence}")
+            self._store().set(self.key("host", self.rank), socket.gethostname())
 
     def connect(self) -> Any:
         """Another connection: a call that waits for an answer holds up all others of its own."""
@@ -105,32 +105,28 @@ class Meeting:
             SilentRanks: a rank did not come in START_S.
             PipelineError: one has quit.
         """
-        store.set(self._key("host", self.rank), socket.gethostname())
+        store.set(self.key("host", self.rank), socket.gethostname())
         try:
-            store.wait([self._key("host", rank) for rank in range(self.ranks)], timedelta(seconds=START_S))
-            unfit = [self._key("unfit", rank) for rank in range(self.ranks)]
+            store.wait([self.key("host", rank) for rank in range(self.ranks)], timedelta(seconds=START_S))
+            unfit = [self.key("unfit", rank) for rank in range(self.ranks)]
             sentences = [store.get(key).decode() for key in unfit if store.check([key])]
         except RuntimeError:
             there = range(self.ranks)
-            raise self._absent([rank for rank in there if not store.check([self._key("host", rank)])]) from None
+            raise self._absent([rank for rank in there if not store.check([self.key("host", rank)])]) from None
         if sentences:
             raise PipelineError("; ".join(map(printable, sentences)))
 
     def host_of(self, store: Any, rank: int) -> str:
-        return printable(store.get(self._key("host", rank)).decode())
-
-    def key(self, what: str, rank: int) -> str:
-        """Of a rank's sign in the store."""
-        return self._key(what, rank)
+        return printable(store.get(self.key("host", rank)).decode())
 
     def _wait(self, name: str) -> None:
         store, until = self._store(), time.monotonic() + START_S
         with suppress(RuntimeError):
             while time.monotonic() < until:
-                if store.check([self._key(name)]):
+                if store.check([self.key(name)]):
                     return
-                if store.check([self._key("refused")]):
-                    sentence = store.get(self._key("refused")).decode()
+                if store.check([self.key("refused")]):
+                    sentence = store.get(self.key("refused")).decode()
                     self.part()
                     raise RefusedByRankZero(sentence)
                 time.sleep(_LOOK_S)
@@ -145,7 +141,8 @@ class Meeting:
             self._joined = self.connect()
         return self._joined
 
-    def _key(self, what: str, rank: int | None = None) -> str:
+    def key(self, what: str, rank: int | None = None) -> str:
+        """Of a sign in the store, of one rank or of all."""
         return f"{self._prefix}/{what}" + ("" if rank is None else f"/{rank}")
 
 

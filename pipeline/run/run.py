@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ class Run:
     def name(self) -> str:
         return run_name(self.config)
 
-    @property
+    @cached_property
     def net(self) -> Net:
         """The record of the net before its first step."""
         config, content_hash = self.config, self.manifest.content_hash

@@ -1,4 +1,4 @@
-"""All that imports MLflow, and the settings that it reads from the environment, some of them as it is imported."""
+"""Runs and models in MLflow, and the settings that it reads from the environment, some of them as it is imported."""
 
 import os
 

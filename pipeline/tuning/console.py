@@ -83,9 +83,6 @@ class TrialLines(Callback):
         self._update(trials)
         self._open.close()
 
-    def get_state(self) -> dict | None:
-        return None  # Tune has nothing to restore
-
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": ExitStack(), "_bar": None}
 

@@ -110,17 +110,11 @@ class Suggestions(Searcher):
         over = len(trials) == self._sweep.size or failed or population.stuck(config, trials)
         return Searcher.FINISHED if over else population.proposed(config, trials)
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
-        return True  # it has its own space
-
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         pass  # the record of the trials says how each has ended
 
     def save(self, checkpoint_path: str) -> None:
         pass  # Tune's own state is never read
-
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError
 
 
 def _scheduler(sweep: Sweep, trials: Trials) -> Any:

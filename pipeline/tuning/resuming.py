@@ -72,9 +72,6 @@ class Recording(Callback, Stopper):
         training = any(trial.status == "RUNNING" for trial in self._tunes)
         return not training or time.monotonic() >= self._deadline
 
-    def get_state(self) -> dict | None:
-        return None  # Tune's own state is never read
-
 
 class ResumedASHA(ASHAScheduler):
     """ASHA whose rungs hold the reports of earlier attempts: those of trials that are done, and those of trials that go on.
