@@ -21,11 +21,10 @@ TWO = (
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs or more")
 def test_a_lost_rank_ends_the_other_by_name_and_the_same_command_goes_on(
     workspace: Workspaces, device: torch.device
 ) -> None:
-    if torch.cuda.device_count() < 2:
-        pytest.skip(f"needs two GPUs or more, found {torch.cuda.device_count()}")
     root = workspace()
     both = ranks(root, "train", *TWO)
     both[0].at_step(11)

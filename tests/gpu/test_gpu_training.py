@@ -58,6 +58,14 @@ def aside(config: Config, store: Store, one: dict[str, Tensor], other: dict[str,
     return float(apart / torch.stack([(one[name] - first).norm() for name, first in start.items()]).norm())
 
 
+def plain_weights(config: Config, store: Store, folder: Path, limit: float) -> tuple[dict[str, Tensor], float]:
+    """Those of plain steps, and the limit: more where two such trainings differ by much, as cuDNN may choose other kernels."""
+    plain, again = (weights(config, store, folder / name, **PLAIN) for name in ("plain", "again"))
+    luck = aside(config, store, plain, again)
+    assert luck < 0.1  # else a rate that stays as recorded would not stand out
+    return plain, max(limit, 3 * luck)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_replayed_steps_learn_what_plain_ones_do(
@@ -65,10 +73,8 @@ def test_replayed_steps_learn_what_plain_ones_do(
 ) -> None:
     values, limit = RECIPES[recipe]
     config = configured(store, **values)
-    plain, replayed = (
-        weights(config, store, tmp_path / name, **trainer) for name, trainer in (("plain", PLAIN), ("graphs", GRAPHS))
-    )
-    assert aside(config, store, plain, replayed) <= limit
+    plain, limit = plain_weights(config, store, tmp_path, limit)
+    assert aside(config, store, plain, weights(config, store, tmp_path / "graphs", **GRAPHS)) <= limit
 
 
 def test_a_rate_that_a_recording_keeps_is_noticed(
@@ -90,9 +96,9 @@ def test_a_rate_that_a_recording_keeps_is_noticed(
 @pytest.mark.gpu
 def test_compiled_steps_learn_what_plain_ones_do(store: Store, device: torch.device, tmp_path: Path) -> None:
     config = configured(store)
-    plain = weights(config, store, tmp_path / "plain", **PLAIN)
+    plain, limit = plain_weights(config, store, tmp_path, RECIPES["one cycle"][1])
     for name, trainer in (("compiled", PLAIN), ("both", GRAPHS)):
-        assert aside(config, store, plain, weights(config, store, tmp_path / name, **trainer, compile=True)) <= 0.08
+        assert aside(config, store, plain, weights(config, store, tmp_path / name, **trainer, compile=True)) <= limit
 
 
 @pytest.mark.gpu

@@ -64,9 +64,15 @@ def settle(optimizer: Optimizer, device: torch.device, cuda: bool) -> None:
             group["capturable"] = cuda
         # A recorded step reads its rate from a tensor.
         group["lr"] = torch.zeros((), device=device) if cuda else 0.0
-    for state in optimizer.state.values():
+    for parameter, state in optimizer.state.items():
         if "step" in state:  # AdamW's, which torch leaves on the device that it was saved from
             state["step"] = state["step"].to(device)
+        for (
+            name,
+            value,
+        ) in state.items():  # fused kernels take no other layout than the weights' (trainer.channels_last)
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def freeze_backbone(model: nn.Module) -> None:

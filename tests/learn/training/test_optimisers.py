@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from pipeline.learn.models import build_model
-from pipeline.learn.training.optimisers import Muon, optimisers, orthogonal
+from pipeline.learn.training.optimisers import Muon, optimisers, orthogonal, settle
 
 
 def net(channels_last: bool = False) -> nn.Module:
@@ -158,3 +158,18 @@ def test_muons_momentum_is_kept_in_a_checkpoint() -> None:
         steps(model, chosen, 2)
     state = twins[0].state_dict()
     assert all(torch.equal(value, state[name]) for name, value in twins[1].state_dict().items())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_state_of_another_layout_takes_that_of_the_weights(optimizer: str) -> None:
+    """Fused kernels of a GPU refuse a momentum that lies otherwise in memory."""
+    saved, resumed = net(channels_last=True), net()
+    before, after = (made(model, f"recipe.optimizer={optimizer}", "recipe.lr=0.01")[0] for model in (saved, resumed))
+    F.cross_entropy(saved(torch.randn(4, 3, 32, 32)), torch.arange(4)).backward()
+    before.step()
+    after.load_state_dict(before.state_dict())
+    settle(after, torch.device("cpu"), cuda=False)
+    for one, other in zip(saved.parameters(), resumed.parameters(), strict=True):
+        for name, value in before.state[one].items():
+            assert torch.equal(after.state[other][name], value)
+            assert value.dim() == 0 or after.state[other][name].stride() == other.stride()
