@@ -66,7 +66,7 @@ def require_settings(store: Store, data: DataConfig) -> None:
         values = made["values"]
         there |= {key: values[key] for key in ("source", "layout", "labels")}
         root = store.path.resolve().parents[2]  # relative paths start there
-        if os.path.realpath(root / values["path"]) != os.path.realpath(root / data.path):
+        if os.path.realpath(root / values["path"]) != os.path.realpath(root / str(asked["path"])):
             there["path"] = values["path"]
     other = [key for key in there if asked[key] not in (there[key], values.get(key))]
     if other:
