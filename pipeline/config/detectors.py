@@ -67,7 +67,7 @@ def check_sides(config: Config) -> None:
         PipelineError: a detector's training images would shrink to nothing, or would keep their size whatever the recipe says.
     """
     augment, whole = config.recipe.augment, config.model.detects and not config.start.checkpoint
-    sides = {key: getattr(augment, key) for key in ("min_side", "max_side", "test_side") if getattr(augment, key)}
+    sides = {key: getattr(augment, key) for key in ("min_side", "max_side") if getattr(augment, key)}
     require(
         not whole or config.data.format != "arrays" or not sides,
         f"{' and '.join(f'recipe.augment.{key}={side}' for key, side in sides.items())} with data.format=arrays, whose images keep their size (override: {' '.join(f'recipe.augment.{key}=0' for key in sides)})",
